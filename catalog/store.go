@@ -1,0 +1,246 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Revision counts the commits of a whole catalog; the empty catalog is at 0.
+type Revision int64
+
+// Epoch counts the lineages of published snapshots, see package snapshot.
+type Epoch int64
+
+// Mark is the random name of one commit: 32 hexadecimal characters. Two
+// histories that share a revision and its mark share all before it. The mark
+// of revision 0 is empty.
+type Mark string
+
+// Head says where a store stands.
+type Head struct {
+	Store    string // UUID, made when the store was created
+	Epoch    Epoch  // the highest that a sync commit has recorded
+	Revision Revision
+	Mark     Mark
+}
+
+// Kind names a noun. Its value is the name of the noun's collection: in URLs,
+// in the hashes that balancers read, in the change feed.
+type Kind string
+
+// The nouns.
+const (
+	KindProvider Kind = "providers"
+	KindModel    Kind = "models"
+	KindBinding  Kind = "bindings"
+	KindKey      Kind = "keys"
+)
+
+// Kinds lists the nouns so that each comes after those it refers to.
+func Kinds() []Kind { return []Kind{KindProvider, KindModel, KindBinding, KindKey} }
+
+// Noun returns the singular: "provider".
+func (k Kind) Noun() string { return string(k[:max(len(k)-1, 0)]) }
+
+// Refers returns the kind that [Entity.Ref] names an entity of, or "" when
+// entities of kind k refer to nothing.
+func (k Kind) Refers() Kind {
+	if k == KindBinding {
+		return KindModel
+	}
+	return ""
+}
+
+// Store keeps entities and their history. It is the seam that a storage engine
+// implements: it knows entities, not the rules of any noun. Everything typed
+// lives in [Tables], in front of it.
+//
+// Implementations are safe for concurrent use and share no memory with their
+// callers: what goes in or comes out is a copy. After the engine is closed,
+// every method MUST return an error that wraps ErrClosed.
+// Package storage/storagetest holds the tests that an implementation must pass.
+type Store interface {
+	// Read calls fn with a view of one consistent revision. The view MUST
+	// stay as it is while others commit, MUST NOT delay them, and is not
+	// valid after fn returns. Read returns fn's error as it is.
+	Read(ctx context.Context, fn func(Reader) error) error
+
+	// Commit applies c, all or nothing: rows, changes, and the revision, which
+	// is the one after the head's. Revisions have no gaps, and their order is
+	// the order in which commits become visible. A commit without writes takes
+	// no revision and returns the head's, unless c.Sync is set.
+	//
+	// It MUST return an error that wraps
+	//   - ErrConflict when c.Base is not zero and not the head's revision,
+	//   - ErrConflict when an entity is not at its Write.If (an absent entity
+	//     is at 0),
+	//   - ErrExists, best made by [Exists], when a natural key, an external id
+	//     or a token hash is taken by another entity of the kind; writes apply in
+	//     order, and each finds what those before it left,
+	//   - ErrReferenced, made by [Dangling] or [Referenced], when after the
+	//     last write an entity's Ref names no entity,
+	// and ctx.Err() when the context ended first. Where the outcome is not known
+	// (a connection lost during the commit), it MUST return an error that wraps none of these.
+	Commit(ctx context.Context, c Commit) (Revision, error)
+
+	// NextIDs reserves n ids, above every id handed out before, and returns
+	// the first. Ids come before entities, because sealed secrets are bound
+	// to the id. Reserved ids that stay unused are gone.
+	NextIDs(ctx context.Context, n int) (first int64, err error)
+
+	// Wait blocks until the head's revision exceeds after, and returns it. It
+	// MUST notice commits of this process at once, and those of other
+	// processes that share the store in time (seconds). It returns ctx.Err() when ctx ends.
+	Wait(ctx context.Context, after Revision) (Revision, error)
+}
+
+// Reader is a view of one revision. It is not safe for concurrent use.
+type Reader interface {
+	Head() Head
+
+	// Get returns the entity with the id, or an error that wraps ErrNotFound.
+	Get(ctx context.Context, k Kind, id int64) (Entity, error)
+
+	// Find returns the one entity that holds value in the index, or an error
+	// that wraps ErrNotFound.
+	Find(ctx context.Context, k Kind, by Index, value string) (Entity, error)
+
+	// List returns the entities that q selects, in order of id.
+	List(ctx context.Context, k Kind, q Query) ([]Entity, error)
+
+	// Changes returns the changes after a revision, oldest first, those of
+	// one revision in the order of their writes. It returns about limit of
+	// them, but never part of a revision and at least one revision. It MUST
+	// return an error that wraps ErrCompacted when changes after that revision were pruned.
+	Changes(ctx context.Context, after Revision, limit int) ([]Change, error)
+
+	// MarkAt returns the mark of a revision; "" at 0. It MUST return an error
+	// that wraps ErrCompacted when the revision was pruned, and ErrNotFound
+	// when it is ahead of the head.
+	MarkAt(ctx context.Context, r Revision) (Mark, error)
+}
+
+// Pruner is implemented by stores that can forget old changes.
+type Pruner interface {
+	// PruneChanges forgets the changes recorded before the given time, but
+	// never the newest revision's, and returns how many are gone. Revisions are pruned
+	// whole and from the oldest on.
+	PruneChanges(ctx context.Context, before time.Time) (int64, error)
+}
+
+// Index names one of the ways in which an entity is unique within its kind.
+type Index string
+
+// The unique indexes. Their values are the words for them in error messages.
+const (
+	ByNaturalKey Index = "natural key"
+	ByExternalID Index = "external_id"
+	ByHash       Index = "token"
+)
+
+// Entity is what a store keeps of a noun: what it must index, and the rest.
+type Entity struct {
+	Kind      Kind
+	ID        int64
+	Revision  Revision // of the commit that wrote it; set by the store
+	CreatedAt time.Time
+	UpdatedAt time.Time
+
+	NaturalKey string   // unique within the kind; "" for none
+	ExternalID string   // unique within the kind; "" for none
+	Hashes     []string // token hashes, each unique within the kind
+	Ref        string   // natural key of an entity of kind Refers; "" for none
+
+	Name       string
+	Status     string
+	Namespaces []string // order is kept
+	Groups     []string // order is kept
+	Labels     map[string]string
+	DueAt      time.Time // when maintenance has work to do; zero for never
+
+	Spec json.RawMessage // a JSON object: everything else, secrets sealed; kept by value, not byte for byte
+}
+
+// Query selects entities of one kind. Zero fields do not restrict; the others
+// must all hold.
+type Query struct {
+	After int64 // only ids above
+	Limit int   // 0: no limit
+
+	IDs         []int64  // one of these
+	NaturalKeys []string // one of these
+	Refs        []string // one of these
+	Names       []string // one of these
+	Status      string
+	Namespace   string            // one of Namespaces
+	Groups      []string          // shares an element with Entity.Groups
+	Labels      map[string]string // has all of these
+	DueBefore   time.Time         // DueAt is set and earlier
+}
+
+// Commit is one atomic change of the catalog.
+type Commit struct {
+	// Base, when not zero, is the revision that the head must have.
+	Base   Revision
+	Writes []Write
+
+	// Sync records a change with [ActionSync] that touches no entity, so that there is a
+	// new revision, and raises the head's epoch to Epoch where that is higher.
+	Sync  bool
+	Epoch Epoch
+
+	Time   time.Time // when, in UTC and whole microseconds; the changes' time
+	Actor  string    // who
+	Reason string    // why; may be empty
+}
+
+// Write is one entity's part in a commit.
+type Write struct {
+	Entity Entity // when Delete is set, only Kind and ID matter
+	Delete bool
+	If     Revision // revision that the entity must have; 0: must not exist
+
+	// Change is what the feed records; the store adds Revision, Time,
+	// Actor and Reason.
+	Change Change
+}
+
+// Action says what a change did.
+type Action string
+
+// The actions.
+const (
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionDelete Action = "delete"
+	ActionSync   Action = "sync"
+)
+
+// Change is one row of the change feed. The feed is the outbox from which
+// snapshots are published, the audit trail, and the history, in one.
+type Change struct {
+	Revision Revision        `json:"revision"`
+	Time     time.Time       `json:"time"`
+	Actor    string          `json:"actor"`
+	Reason   string          `json:"reason,omitempty"`
+	Action   Action          `json:"action"`
+	Kind     Kind            `json:"kind,omitempty"`
+	ID       int64           `json:"id,omitzero"`
+	Before   json.RawMessage `json:"before,omitempty"` // redacted; absent on create
+	After    json.RawMessage `json:"after,omitempty"`  // redacted; absent on delete
+
+	// Touches is what is needed, beside Before and After, to name every
+	// document that the change may touch. It is not for people: hashes are in it.
+	Touches Touches `json:"-"`
+}
+
+// Touches lists what an entity was and is known by: the union of before and
+// after, sorted.
+type Touches struct {
+	NaturalKeys []string `json:"natural_keys,omitempty"`
+	Refs        []string `json:"refs,omitempty"`
+	Hashes      []string `json:"hashes,omitempty"`
+	Groups      []string `json:"groups,omitempty"`
+	Models      []string `json:"models,omitempty"` // a provider's model ids, which name the implied bindings
+}

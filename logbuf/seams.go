@@ -1,0 +1,201 @@
+package logbuf
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var (
+	// ErrFull says that the buffer's capacity is used up. Nothing of the call
+	// was taken; the caller should slow down and try again.
+	ErrFull = errors.New("log buffer is full")
+
+	// ErrClosed says that the buffer no longer accepts entries.
+	ErrClosed = errors.New("log buffer is closed")
+
+	// ErrPaused is what a [Sink] wraps when its schema is not what it should
+	// be (a column is missing, a permission was taken away). The batch is kept
+	// and tried again; nothing is dead-lettered, because the data is not at fault.
+	ErrPaused = errors.New("log sink is paused")
+
+	// ErrInvalid is wrapped by every error that says an entry or a query is
+	// not acceptable. See [FieldError] for which field, and why.
+	ErrInvalid = errors.New("invalid")
+)
+
+// Buffer takes access-log entries at once and stores them later.
+//
+// Implementations are safe for concurrent use and share no memory with their
+// callers once a call has returned.
+type Buffer interface {
+	// Append takes all entries, or none. It returns nil once the entries are
+	// as durable as the buffer promises, and never waits for the sink.
+	//
+	// It MUST return an error that wraps ErrFull when the entries do not fit,
+	// ErrClosed after Close, and ctx.Err() when the context ends first.
+	Append(ctx context.Context, entries ...Entry) error
+
+	// Flush blocks until every entry appended before the call has been
+	// handed to the sink and stored, or until ctx ends.
+	Flush(ctx context.Context) error
+
+	// Close stops accepting, drains what is pending until ctx ends, and
+	// releases what the buffer holds. When entries could not be stored, the
+	// error says how many. A second Close does nothing.
+	Close(ctx context.Context) error
+
+	// Stats returns a consistent reading of the counters.
+	Stats() Stats
+}
+
+// Sink stores batches of entries for good.
+type Sink interface {
+	// Write stores the batch atomically: entries, usage and the segment's
+	// checkpoint together.
+	//
+	// It MUST store an entry whose identity (Time truncated to microseconds,
+	// ID) is stored already no second time, and count it as a duplicate; it
+	// MUST advance the checkpoint of b.Segment from b.From to b.To with a
+	// compare-and-set, and, when the stored checkpoint is already at or past
+	// b.To, store nothing and report every entry as a duplicate. It MUST NOT
+	// let one entry that the database refuses keep the others from being
+	// stored: such an entry goes to the dead letters, with the reason.
+	//
+	// An error means that nothing of the batch was stored or that it is not
+	// known; the caller writes the same batch again. An error that wraps
+	// ErrPaused means that an operator has to mend something first.
+	Write(ctx context.Context, b Batch) (Result, error)
+}
+
+// A Batch is what a [Sink] stores in one transaction.
+type Batch struct {
+	// Segment names the spool segment that the entries come from, the zero
+	// UUID when they come from memory: then there is no checkpoint.
+	Segment uuid.UUID
+	// From and To are the positions in the segment before the first and after
+	// the last entry of the batch.
+	From, To int64
+
+	// Entries are read by the sink and not kept.
+	Entries []Entry
+}
+
+// A Result says what became of a batch's entries; the three add up to its length.
+type Result struct {
+	Stored    int // stored by this write
+	Duplicate int // stored before
+	Dead      int // refused by the database, kept in the dead letters
+}
+
+// Archive answers questions about stored entries.
+type Archive interface {
+	// Logs returns a page of entries, newest first (by time, then id).
+	Logs(ctx context.Context, q LogQuery) (LogPage, error)
+
+	// Usage returns aggregates in order of time, then of the grouping.
+	Usage(ctx context.Context, q UsageQuery) ([]Usage, error)
+}
+
+// A LogQuery selects stored entries. Zero fields do not restrict.
+type LogQuery struct {
+	KeyID      int64
+	ProviderID int64
+	Namespace  string
+	Model      string
+	Status     int
+	RequestID  string
+	Since      time.Time // inclusive; zero: 24 hours before Until
+	Until      time.Time // exclusive; zero: now
+	Cursor     string    // LogPage.Next of the page before
+	Limit      int       // 0: 100; at most 1000
+}
+
+// A LogPage is one page of stored entries.
+type LogPage struct {
+	Entries []Entry
+	Next    string // empty on the last page
+}
+
+// Dimension is something usage can be grouped by.
+type Dimension string
+
+// The dimensions of usage.
+const (
+	ByKey       Dimension = "key"
+	ByProvider  Dimension = "provider"
+	ByNamespace Dimension = "namespace"
+	ByModel     Dimension = "model"
+	ByGroup     Dimension = "group"
+)
+
+// Interval is the length of time one usage row covers.
+type Interval string
+
+// The intervals of usage, in UTC.
+const (
+	Hour Interval = "hour"
+	Day  Interval = "day"
+)
+
+// A UsageQuery selects aggregates.
+type UsageQuery struct {
+	GroupBy  []Dimension
+	Interval Interval  // zero: Day
+	Since    time.Time // inclusive, cut to the interval; zero: 24 hours before Until
+	Until    time.Time // exclusive; zero: now
+
+	KeyIDs []int64 // restricts to these keys; empty: all
+}
+
+// Usage is what a group used in one interval. Dimensions that the query did
+// not group by are zero.
+type Usage struct {
+	Start      time.Time
+	KeyID      int64
+	ProviderID int64
+	Namespace  string
+	Model      string
+	Group      string
+
+	Requests         int64
+	Errors           int64 // entries with a status of 400 or more, or with an error
+	InputTokens      int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	OutputTokens     int64
+	CostNanoUSD      int64 // of the priced requests
+	Unpriced         int64 // requests whose cost is not known
+}
+
+// Durability says what an acknowledged entry survives.
+type Durability string
+
+// The two promises.
+const (
+	Memory Durability = "memory" // queued in this process: drained by Close, lost in a crash
+	Disk   Durability = "disk"   // fsynced here before Append returns
+)
+
+// Stats are the counters of a buffer. At every quiet moment
+// Accepted = Stored + Duplicate + Dead + Damaged + Pending.
+type Stats struct {
+	Durability Durability
+
+	Accepted  int64
+	Stored    int64
+	Duplicate int64
+	Dead      int64
+	Damaged   int64 // read back damaged from the spool and skipped
+	Pending   int64
+	Refused   int64 // entries turned away with ErrFull
+
+	Capacity      int64 // entries, in memory mode
+	Batches       int64 // written to the sink
+	Retries       int64 // writes to the sink that failed
+	Paused        bool  // the sink's last error wrapped ErrPaused
+	LastError     string
+	OldestPending time.Time // zero when nothing is pending
+}
