@@ -3,6 +3,7 @@ package logbuf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,7 +25,27 @@ var (
 	// ErrInvalid is wrapped by every error that says an entry or a query is
 	// not acceptable. See [FieldError] for which field, and why.
 	ErrInvalid = errors.New("invalid")
+
+	// ErrMalformed says that a body as a whole cannot be read: it is not JSON,
+	// or not an object, an array or lines of objects. It wraps ErrInvalid.
+	ErrMalformed = fmt.Errorf("%w: malformed body", ErrInvalid)
+
+	// ErrTooMany says that a body holds more than [MaxEntries] entries.
+	// It wraps ErrInvalid.
+	ErrTooMany = fmt.Errorf("%w: too many entries", ErrInvalid)
 )
+
+// FieldError says which field is not acceptable, and why. The message holds
+// the remedy and never the value.
+type FieldError struct {
+	Field   string `json:"field"`   // as in the API: "since"
+	Message string `json:"message"` // "must be before until"
+}
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Message }
+
+// Unwrap returns ErrInvalid.
+func (e *FieldError) Unwrap() error { return ErrInvalid }
 
 // Buffer takes access-log entries at once and stores them later.
 //

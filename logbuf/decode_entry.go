@@ -1,0 +1,397 @@
+package logbuf
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+)
+
+// The largest numbers an entry may hold. They leave the sums of a day room in 64
+// bits, and are far above anything real.
+const (
+	maxStatus   = 999
+	maxAttempts = 10_000
+	maxMillis   = 1_000_000_000             // 11 days
+	maxTokens   = 1_000_000_000_000         // a million times a long context
+	maxCost     = 1_000_000 * 1_000_000_000 // nano-USD: a million USD
+)
+
+// field is a name that an entry knows.
+type field int
+
+const (
+	fieldUnknown field = iota
+	fieldID
+	fieldTS
+	fieldRequestID
+	fieldBalancer
+	fieldKeyID
+	fieldProviderID
+	fieldNamespace
+	fieldModel
+	fieldUpstreamModel
+	fieldGroup
+	fieldEndpoint
+	fieldStatus
+	fieldError
+	fieldAttempts
+	fieldStream
+	fieldLatencyMS
+	fieldTTFTMS
+	fieldInputTokens
+	fieldCacheReadTokens
+	fieldCacheWriteTokens
+	fieldOutputTokens
+	fieldCostNanoUSD
+	fieldPricedRevision
+	fieldClientIP
+	fieldUserAgent
+	fieldRevision
+)
+
+// name returns the field's name on the wire.
+func (f field) name() string {
+	return [...]string{
+		"", "id", "ts", "request_id", "balancer", "key_id", "provider_id", "namespace", "model",
+		"upstream_model", "group", "endpoint", "status", "error", "attempts", "stream", "latency_ms",
+		"ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+		"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision",
+	}[f]
+}
+
+// fieldOf is the reverse of name.
+func fieldOf(name string) field {
+	switch name {
+	case "id":
+		return fieldID
+	case "ts":
+		return fieldTS
+	case "request_id":
+		return fieldRequestID
+	case "balancer":
+		return fieldBalancer
+	case "key_id":
+		return fieldKeyID
+	case "provider_id":
+		return fieldProviderID
+	case "namespace":
+		return fieldNamespace
+	case "model":
+		return fieldModel
+	case "upstream_model":
+		return fieldUpstreamModel
+	case "group":
+		return fieldGroup
+	case "endpoint":
+		return fieldEndpoint
+	case "status":
+		return fieldStatus
+	case "error":
+		return fieldError
+	case "attempts":
+		return fieldAttempts
+	case "stream":
+		return fieldStream
+	case "latency_ms":
+		return fieldLatencyMS
+	case "ttft_ms":
+		return fieldTTFTMS
+	case "input_tokens":
+		return fieldInputTokens
+	case "cache_read_tokens":
+		return fieldCacheReadTokens
+	case "cache_write_tokens":
+		return fieldCacheWriteTokens
+	case "output_tokens":
+		return fieldOutputTokens
+	case "cost_nano_usd":
+		return fieldCostNanoUSD
+	case "priced_revision":
+		return fieldPricedRevision
+	case "client_ip":
+		return fieldClientIP
+	case "user_agent":
+		return fieldUserAgent
+	case "revision":
+		return fieldRevision
+	}
+	return fieldUnknown
+}
+
+// entry reads one entry and keeps or rejects it. Its error means that the JSON
+// itself is broken, or that there are too many entries.
+func (s *state) entry() error {
+	kind := s.dec.PeekKind()
+	if kind == jsontext.KindInvalid {
+		_, err := s.dec.ReadToken()
+		return err
+	}
+	if s.index >= MaxEntries {
+		return fmt.Errorf("%w: at most %d in a body", ErrTooMany, MaxEntries)
+	}
+	base := s.dec.StackDepth()
+	if kind != '{' {
+		s.fail(BadType, "", "must be an object")
+		if err := s.skip(base); err != nil {
+			return err
+		}
+		s.settle(nil)
+		return nil
+	}
+	if _, err := s.dec.ReadToken(); err != nil {
+		return err
+	}
+	s.out.Entries = append(s.out.Entries, Entry{})
+	e := &s.out.Entries[len(s.out.Entries)-1]
+	var seen uint32 // a bit per field
+	for s.dec.PeekKind() != '}' {
+		raw, err := s.dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		f := s.fieldNamed(raw)
+		if f == fieldUnknown {
+			s.out.Unknown++
+			if err := s.skip(base); err != nil {
+				return err
+			}
+			continue
+		}
+		if seen&(1<<f) != 0 {
+			s.fail(Twice, f.name(), "is given twice")
+		}
+		seen |= 1 << f
+		if k := s.dec.PeekKind(); k == '{' || k == '[' {
+			s.fail(BadType, f.name(), wanted(f))
+			if err := s.skip(base); err != nil {
+				return err
+			}
+			continue
+		}
+		value, err := s.dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if value.Kind() != 'n' { // null is the same as absent
+			s.set(e, f, value)
+		}
+	}
+	if _, err := s.dec.ReadToken(); err != nil {
+		return err
+	}
+	s.complete(e)
+	s.settle(e)
+	return nil
+}
+
+// fieldNamed returns the field of a quoted name.
+func (s *state) fieldNamed(raw []byte) field {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return fieldOf(string(raw[1 : len(raw)-1])) // not copied: the compiler sees that it is only compared
+	}
+	var err error
+	if s.scratch, err = jsontext.AppendUnquote(s.scratch[:0], raw); err != nil {
+		return fieldUnknown
+	}
+	return fieldOf(string(s.scratch))
+}
+
+// skip reads over one value and rejects the entry when it is nested too deeply.
+// It reads tokens, so that no value has to fit anywhere.
+func (s *state) skip(base int) error {
+	start := s.dec.StackDepth()
+	for {
+		if _, err := s.dec.ReadToken(); err != nil {
+			return err
+		}
+		switch depth := s.dec.StackDepth(); {
+		case depth == start:
+			return nil
+		case depth-base > MaxDepth:
+			s.fail(TooDeep, "", fmt.Sprintf("must not be nested deeper than %d levels", MaxDepth))
+		}
+	}
+}
+
+// set stores the value of one field.
+func (s *state) set(e *Entry, f field, value jsontext.Value) {
+	switch f {
+	case fieldID:
+		s.setID(e, value)
+	case fieldTS:
+		s.setTime(e, value)
+	case fieldRequestID:
+		e.RequestID = s.text(f, value, maxString, false)
+	case fieldBalancer:
+		e.Balancer = s.text(f, value, maxString, true)
+	case fieldKeyID:
+		e.KeyID = s.integer(f, value, math.MaxInt64)
+	case fieldProviderID:
+		e.ProviderID = s.integer(f, value, math.MaxInt64)
+	case fieldNamespace:
+		e.Namespace = s.text(f, value, maxString, true)
+	case fieldModel:
+		e.Model = s.text(f, value, maxString, true)
+	case fieldUpstreamModel:
+		e.UpstreamModel = s.text(f, value, maxString, true)
+	case fieldGroup:
+		e.Group = s.text(f, value, maxString, true)
+	case fieldEndpoint:
+		e.Endpoint = s.text(f, value, maxString, true)
+	case fieldStatus:
+		e.Status = int(s.integer(f, value, maxStatus))
+	case fieldError:
+		e.Error = s.text(f, value, maxError, false)
+	case fieldAttempts:
+		e.Attempts = int(s.integer(f, value, maxAttempts))
+	case fieldStream:
+		if k := value.Kind(); k != 't' && k != 'f' {
+			s.fail(BadType, f.name(), wanted(f))
+		}
+		e.Stream = value.Kind() == 't'
+	case fieldLatencyMS:
+		e.LatencyMS = s.integer(f, value, maxMillis)
+	case fieldTTFTMS:
+		e.TTFTMS = s.integer(f, value, maxMillis)
+	case fieldInputTokens:
+		e.InputTokens = s.integer(f, value, maxTokens)
+	case fieldCacheReadTokens:
+		e.CacheReadTokens = s.integer(f, value, maxTokens)
+	case fieldCacheWriteTokens:
+		e.CacheWriteTokens = s.integer(f, value, maxTokens)
+	case fieldOutputTokens:
+		e.OutputTokens = s.integer(f, value, maxTokens)
+	case fieldCostNanoUSD:
+		e.CostNanoUSD = new(s.integer(f, value, maxCost))
+	case fieldPricedRevision:
+		e.PricedRevision = s.integer(f, value, math.MaxInt64)
+	case fieldClientIP:
+		e.ClientIP = s.text(f, value, maxString, true)
+	case fieldUserAgent:
+		e.UserAgent = s.text(f, value, maxString, true)
+	case fieldRevision:
+		e.Revision = s.text(f, value, maxString, true)
+	}
+}
+
+// wanted says what a field should be.
+func wanted(f field) string {
+	switch f {
+	case fieldStream:
+		return "must be true or false"
+	case fieldID:
+		return "must be a UUID in a string"
+	case fieldTS:
+		return "must be an RFC 3339 time in a string"
+	case fieldKeyID, fieldProviderID, fieldStatus, fieldAttempts, fieldLatencyMS, fieldTTFTMS,
+		fieldInputTokens, fieldCacheReadTokens, fieldCacheWriteTokens, fieldOutputTokens,
+		fieldCostNanoUSD, fieldPricedRevision:
+		return "must be a whole number"
+	}
+	return "must be a string"
+}
+
+// integer reads a whole number from 0 to limit.
+func (s *state) integer(f field, value jsontext.Value, limit int64) int64 {
+	if value.Kind() != '0' {
+		s.fail(BadType, f.name(), wanted(f))
+		return 0
+	}
+	n, ok := number(value)
+	switch {
+	case !ok:
+		s.fail(BadValue, f.name(), wanted(f))
+	case n < 0:
+		s.fail(BadValue, f.name(), "must not be negative")
+	case n > limit:
+		s.fail(BadValue, f.name(), fmt.Sprintf("must be at most %d", limit))
+	}
+	return n
+}
+
+// text reads a string as it can be stored. Strings that come again and again
+// are shared.
+func (s *state) text(f field, value jsontext.Value, limit int, share bool) string {
+	if value.Kind() != '"' {
+		s.fail(BadType, f.name(), wanted(f))
+		return ""
+	}
+	raw := value[1 : len(value)-1]
+	if len(raw) <= limit && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
+		if share {
+			return s.names.string(raw)
+		}
+		return string(raw)
+	}
+	var err error
+	s.scratch, err = jsontext.AppendUnquote(s.scratch[:0], []byte(value))
+	out, cut, replaced := clean(string(s.scratch), limit)
+	if cut {
+		s.out.Cut++
+		out = string([]byte(out)) // let go of the rest
+	}
+	if replaced || err != nil { // the string is known to be JSON: the error is about its UTF-8
+		s.out.Replaced++
+	}
+	return out
+}
+
+func (s *state) setID(e *Entry, value jsontext.Value) {
+	id, err := uuid.ParseBytes(bytes.Trim(value, `"`))
+	switch {
+	case value.Kind() != '"':
+		s.fail(BadType, "id", wanted(fieldID))
+	case err != nil, id == uuid.Nil:
+		s.fail(BadValue, "id", wanted(fieldID))
+	}
+	e.ID = id
+}
+
+func (s *state) setTime(e *Entry, value jsontext.Value) {
+	if value.Kind() != '"' {
+		s.fail(BadType, "ts", wanted(fieldTS))
+		return
+	}
+	var t time.Time
+	if err := t.UnmarshalText(value[1 : len(value)-1]); err != nil || t.IsZero() {
+		s.fail(BadValue, "ts", wanted(fieldTS))
+		return
+	}
+	e.Time = t.UTC().Truncate(time.Microsecond)
+}
+
+// complete fills in what was not sent and checks what depends on more than one field.
+func (s *state) complete(e *Entry) {
+	if s.failed.Message != "" {
+		return
+	}
+	from := "ts"
+	switch {
+	case e.ID == uuid.Nil:
+		e.ID = newID(s.now)
+		if e.Time.IsZero() {
+			e.Time = s.now
+		}
+	case e.Time.IsZero():
+		from = "id"
+		if e.ID.Version() != 7 || e.ID.Variant() != uuid.RFC4122 {
+			s.fail(BadValue, from, "must be a UUIDv7 when there is no ts")
+			return
+		}
+		e.Time = timeOf(e.ID)
+	}
+	if age := s.now.Sub(e.Time); age > s.age || age < -maxAhead {
+		s.fail(BadTime, from, fmt.Sprintf("must be a time at most %s ago and at most %s ahead", s.age, maxAhead))
+	}
+	if e.Namespace == "" {
+		e.Namespace = defaultNamespace
+	}
+	if e.CostNanoUSD == nil {
+		e.PricedRevision = 0 // it says where a cost comes from
+	}
+}
