@@ -1,0 +1,269 @@
+package catalog
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Key is a client's permission to use the gateway. Its token is known only to
+// the client: the catalog keeps the token's hash. Names may repeat.
+type Key struct {
+	Meta
+	Name             string    `json:"name"`
+	TokenHint        string    `json:"token_hint,omitempty" readOnly:"true"` // last 4 of the token; empty for imported hashes
+	Group            string    `json:"group"`                                // route group; defaults to default
+	Namespaces       []string  `json:"namespaces"`                           // defaults to [default]
+	DefaultNamespace string    `json:"default_namespace"`                    // one of Namespaces; defaults to the first
+	Models           []string  `json:"models"`                               // allow-list of public names; empty allows all
+	Scopes           []string  `json:"scopes"`
+	AllowIPs         []string  `json:"allow_ips"`                     // CIDRs or addresses, v4 and v6; empty allows all
+	ExpiresAt        time.Time `json:"expires_at,omitzero"`           // zero is never
+	RPMLimit         int64     `json:"rpm_limit,omitzero" min:"1"`    // requests a minute; 0 is no limit
+	TPMLimit         int64     `json:"tpm_limit,omitzero" min:"1"`    // tokens a minute; 0 is no limit
+	MaxParallel      int64     `json:"max_parallel,omitzero" min:"1"` // requests at once; 0 is no limit
+	BudgetLimit      *NanoUSD  `json:"budget_limit"`                  // per BudgetWindow; nil is no limit
+	BudgetWindow     string    `json:"budget_window,omitempty"`       // one of BudgetWindows; with a limit defaults to total
+	RotatedAt        time.Time `json:"rotated_at,omitzero" readOnly:"true"`
+
+	// Token is set in what Create and Rotate return, and may be given to
+	// Create to import one. It is never stored.
+	Token Secret `json:"-"`
+	// Tokens are the hashes by which the key is found. Given to Create, they are
+	// imported; else they are the catalog's own business.
+	Tokens []TokenHash `json:"-"`
+}
+
+// TokenHash is one of a key's tokens.
+type TokenHash struct {
+	Hash      string    `json:"hash"`                // see HashToken
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // end of the grace of a rotated token; zero is a current one
+}
+
+// BudgetWindows lists the values of Key.BudgetWindow.
+func BudgetWindows() []string { return []string{"day", "week", "month", "total"} }
+
+const (
+	maxTokenHashes = 4
+	minToken       = 16 // characters of an imported token
+	maxToken       = 256
+)
+
+type keySpec struct {
+	TokenHint        string      `json:"token_hint,omitempty"`
+	DefaultNamespace string      `json:"default_namespace"`
+	Models           []string    `json:"models,omitempty"`
+	Scopes           []string    `json:"scopes,omitempty"`
+	AllowIPs         []string    `json:"allow_ips,omitempty"`
+	ExpiresAt        time.Time   `json:"expires_at,omitzero"`
+	RPMLimit         int64       `json:"rpm_limit,omitzero"`
+	TPMLimit         int64       `json:"tpm_limit,omitzero"`
+	MaxParallel      int64       `json:"max_parallel,omitzero"`
+	BudgetLimit      *NanoUSD    `json:"budget_limit,omitempty"`
+	BudgetWindow     string      `json:"budget_window,omitempty"`
+	RotatedAt        time.Time   `json:"rotated_at,omitzero"`
+	Tokens           []TokenHash `json:"tokens"`
+}
+
+func (*Key) kind() Kind { return KindKey }
+
+func (k *Key) normalize() {
+	k.Meta.normalize()
+	k.Name, k.Group = strings.TrimSpace(k.Name), strings.TrimSpace(k.Group)
+	def(&k.Group, defaultGroup)
+	if len(k.Namespaces) == 0 {
+		k.Namespaces = []string{defaultNamespace}
+	}
+	def(&k.DefaultNamespace, k.Namespaces[0])
+	list(&k.Models)
+	list(&k.Scopes)
+	list(&k.AllowIPs)
+	k.AllowIPs = slices.Clone(k.AllowIPs)
+	for i, s := range k.AllowIPs {
+		if p, err := ParsePrefix(s); err == nil {
+			k.AllowIPs[i] = formatPrefix(p)
+		}
+	}
+	if k.BudgetLimit != nil {
+		def(&k.BudgetWindow, "total")
+	}
+	k.ExpiresAt = micros(k.ExpiresAt)
+}
+
+// forgetDerived clears what still is the default that another field gave.
+func (k *Key) forgetDerived() {
+	if k.DefaultNamespace == first(k.Namespaces) {
+		k.DefaultNamespace = ""
+	}
+}
+
+func (k *Key) check(rules) FieldErrors {
+	var errs FieldErrors
+	k.Meta.check(&errs)
+	checkName(&errs, "name", k.Name)
+	checkID(&errs, "group", k.Group, maxWord)
+	checkList(&errs, "namespaces", k.Namespaces, checkNamespace)
+	if !slices.Contains(k.Namespaces, k.DefaultNamespace) {
+		errs.add("default_namespace", "must be one of namespaces")
+	}
+	checkList(&errs, "models", k.Models, func(errs *FieldErrors, field, v string) { checkID(errs, field, v, maxName) })
+	checkList(&errs, "scopes", k.Scopes, func(errs *FieldErrors, field, v string) { checkID(errs, field, v, maxWord) })
+	checkList(&errs, "allow_ips", k.AllowIPs, func(errs *FieldErrors, field, v string) {
+		if _, err := ParsePrefix(v); err != nil {
+			errs.add(field, "must be an address or a network such as 192.0.2.0/24")
+		}
+	})
+	checkLimit(&errs, "rpm_limit", k.RPMLimit)
+	checkLimit(&errs, "tpm_limit", k.TPMLimit)
+	checkLimit(&errs, "max_parallel", k.MaxParallel)
+	checkPrice(&errs, "budget_limit", k.BudgetLimit)
+	if k.BudgetWindow != "" && !slices.Contains(BudgetWindows(), k.BudgetWindow) {
+		errs.add("budget_window", "must be one of %s", strings.Join(BudgetWindows(), ", "))
+	}
+	if year := k.ExpiresAt.Year(); !k.ExpiresAt.IsZero() && (year < 1970 || year > 9999) {
+		errs.add("expires_at", "must be a time from 1970 to 9999")
+	}
+	return errs
+}
+
+// ParsePrefix reads a network in CIDR form or an address, which is a network
+// of one. IPv4 addresses mapped into IPv6 become IPv4.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
+
+func formatPrefix(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// issue gives a new key its tokens: those it brings, or a fresh one.
+func (k *Key) issue() error {
+	var errs FieldErrors
+	switch token := k.Token.Reveal(); {
+	case token != "" && len(k.Tokens) > 0:
+		errs.add("token_hashes", "must not come together with token")
+	case token != "":
+		if len(token) < minToken || len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			errs.add("token", "must be %d to %d printable ASCII characters without spaces", minToken, maxToken)
+		}
+		k.setToken(k.Token)
+	case len(k.Tokens) > 0:
+		k.TokenHint = ""
+		checkTokenHashes(&errs, k.Tokens)
+	default:
+		k.setToken(NewToken())
+	}
+	return errs.err()
+}
+
+func checkTokenHashes(errs *FieldErrors, tokens []TokenHash) {
+	if len(tokens) > maxTokenHashes {
+		errs.add("token_hashes", "must be at most %d", maxTokenHashes)
+	}
+	hashes := make([]string, len(tokens))
+	for i, t := range tokens {
+		hashes[i] = t.Hash
+	}
+	checkList(errs, "token_hashes", hashes, func(errs *FieldErrors, field, v string) {
+		if !hashForm.MatchString(v) {
+			errs.add(field, "must be a SHA-256 in 64 lower-case hexadecimal characters")
+		}
+	})
+}
+
+func (k *Key) setToken(token Secret) {
+	k.Token, k.TokenHint = token, token.Hint()
+	k.Tokens = append(k.Tokens, TokenHash{Hash: HashToken(token.Reveal())})
+}
+
+// rotate gives the key a fresh token. Current ones live on for grace; those
+// that an earlier rotation had left end now.
+func (k *Key) rotate(now time.Time, grace time.Duration) {
+	var kept []TokenHash
+	for _, t := range k.Tokens {
+		if t.ExpiresAt.IsZero() && grace > 0 {
+			t.ExpiresAt = micros(now.Add(grace))
+			kept = append(kept, t)
+		}
+	}
+	k.Tokens, k.RotatedAt = kept, now
+	k.setToken(NewToken())
+}
+
+// expire removes the tokens whose grace is over.
+func (k *Key) expire(now time.Time) {
+	k.Tokens = slices.DeleteFunc(k.Tokens, func(t TokenHash) bool { return !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(now) })
+}
+
+func (k *Key) encode(Keeper) (Entity, error) {
+	e := k.entity(KindKey)
+	e.Name, e.Namespaces, e.Groups = k.Name, slices.Clone(k.Namespaces), []string{k.Group}
+	for _, t := range k.Tokens {
+		e.Hashes = append(e.Hashes, t.Hash)
+		if !t.ExpiresAt.IsZero() && (e.DueAt.IsZero() || t.ExpiresAt.Before(e.DueAt)) {
+			e.DueAt = t.ExpiresAt
+		}
+	}
+	return e.withSpec(keySpec{
+		TokenHint: k.TokenHint, DefaultNamespace: k.DefaultNamespace, Models: k.Models, Scopes: k.Scopes, AllowIPs: k.AllowIPs,
+		ExpiresAt: k.ExpiresAt, RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, MaxParallel: k.MaxParallel,
+		BudgetLimit: k.BudgetLimit, BudgetWindow: k.BudgetWindow, RotatedAt: k.RotatedAt, Tokens: k.Tokens,
+	})
+}
+
+func (k *Key) decode(e Entity, _ Keeper) error {
+	var spec keySpec
+	if err := e.spec(&spec); err != nil {
+		return err
+	}
+	*k = Key{
+		Name: e.Name, TokenHint: spec.TokenHint, Group: first(e.Groups), Namespaces: slices.Clone(e.Namespaces),
+		DefaultNamespace: spec.DefaultNamespace, Models: spec.Models, Scopes: spec.Scopes, AllowIPs: spec.AllowIPs,
+		ExpiresAt: spec.ExpiresAt, RPMLimit: spec.RPMLimit, TPMLimit: spec.TPMLimit, MaxParallel: spec.MaxParallel,
+		BudgetLimit: spec.BudgetLimit, BudgetWindow: spec.BudgetWindow, RotatedAt: spec.RotatedAt, Tokens: spec.Tokens,
+	}
+	k.load(e)
+	list(&k.Models)
+	list(&k.Scopes)
+	list(&k.AllowIPs)
+	return nil
+}
+
+func (k *Key) touches() Touches {
+	t := Touches{Groups: sortedSet(k.Group)}
+	for _, token := range k.Tokens {
+		t.Hashes = append(t.Hashes, token.Hash)
+	}
+	slices.Sort(t.Hashes)
+	return t
+}
+
+// micros is t as every store keeps it.
+func micros(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}

@@ -1,0 +1,178 @@
+package catalog
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Status says whether an entity takes part in serving.
+type Status string
+
+// The statuses of every noun.
+const (
+	Active   Status = "active"
+	Disabled Status = "disabled"
+)
+
+const (
+	defaultGroup     = "default"
+	defaultNamespace = "default"
+
+	maxName   = 256 // characters of a name, an id or an external id
+	maxWord   = 64  // characters of a group or scope
+	maxList   = 10_000
+	maxLabels = 64
+	maxWeight = 1_000_000
+)
+
+// Meta is what all nouns have. The store sets ID, CreatedAt, UpdatedAt and
+// Revision.
+type Meta struct {
+	ID         int64             `json:"id" readOnly:"true"`
+	ExternalID string            `json:"external_id,omitempty"` // the caller's own id, unique per noun
+	Labels     map[string]string `json:"labels"`
+	Status     Status            `json:"status"` // defaults to active
+	CreatedAt  time.Time         `json:"created_at" readOnly:"true"`
+	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true"`
+	Revision   Revision          `json:"revision" readOnly:"true"` // of the last write
+}
+
+func (m *Meta) meta() *Meta { return m }
+
+func (m *Meta) normalize() {
+	m.ExternalID = strings.TrimSpace(m.ExternalID)
+	if m.Status == "" {
+		m.Status = Active
+	}
+	if m.Labels == nil {
+		m.Labels = map[string]string{}
+	}
+}
+
+var labelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`)
+
+func (m *Meta) check(errs *FieldErrors) {
+	if m.ExternalID != "" {
+		checkName(errs, "external_id", m.ExternalID)
+	}
+	if m.Status != Active && m.Status != Disabled {
+		errs.add("status", "must be active or disabled")
+	}
+	if len(m.Labels) > maxLabels {
+		errs.add("labels", "must be at most %d", maxLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Labels)) {
+		if !labelName.MatchString(name) {
+			errs.add("labels", "must have names of 1 to 63 letters, digits and _ . / -, the first a letter or a digit")
+			continue
+		}
+		if v := m.Labels[name]; utf8.RuneCountInString(v) > maxName || !printable(v) {
+			errs.add("labels."+name, "must be at most %d printable characters", maxName)
+		}
+	}
+}
+
+// entity returns the part of an Entity that comes from m.
+func (m *Meta) entity(k Kind) Entity {
+	return Entity{
+		Kind: k, ID: m.ID, Revision: m.Revision, CreatedAt: m.CreatedAt, UpdatedAt: m.UpdatedAt,
+		ExternalID: m.ExternalID, Status: string(m.Status), Labels: maps.Clone(m.Labels),
+	}
+}
+
+func (m *Meta) load(e Entity) {
+	*m = Meta{
+		ID: e.ID, ExternalID: e.ExternalID, Labels: maps.Clone(e.Labels), Status: Status(e.Status),
+		CreatedAt: e.CreatedAt.UTC(), UpdatedAt: e.UpdatedAt.UTC(), Revision: e.Revision,
+	}
+	if m.Labels == nil {
+		m.Labels = map[string]string{}
+	}
+}
+
+// checkName accepts what people call things: printable, without white space at the ends.
+func checkName(errs *FieldErrors, field, v string) {
+	switch {
+	case v == "":
+		errs.add(field, "is required")
+	case utf8.RuneCountInString(v) > maxName || !printable(v) || strings.TrimSpace(v) != v:
+		errs.add(field, "must be at most %d printable characters, without space at the ends", maxName)
+	}
+}
+
+// checkID accepts what machines call things: no white space anywhere. Model
+// names are such, with dots and slashes.
+func checkID(errs *FieldErrors, field, v string, most int) {
+	switch {
+	case v == "":
+		errs.add(field, "is required")
+	case utf8.RuneCountInString(v) > most || !printable(v) || strings.ContainsFunc(v, unicode.IsSpace):
+		errs.add(field, "must be at most %d printable characters without spaces", most)
+	}
+}
+
+var namespaceForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+func checkNamespace(errs *FieldErrors, field, v string) {
+	if !namespaceForm.MatchString(v) {
+		errs.add(field, "must be 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+	}
+}
+
+func checkWeight(errs *FieldErrors, weight, priority int) {
+	if weight < 1 || weight > maxWeight {
+		errs.add("weight", "must be 1 to %d; use status disabled to take it out", maxWeight)
+	}
+	if priority < -maxWeight || priority > maxWeight {
+		errs.add("priority", "must be %d to %d", -maxWeight, maxWeight)
+	}
+}
+
+// checkList checks each element and that none stands twice.
+func checkList(errs *FieldErrors, field string, list []string, check func(errs *FieldErrors, field, v string)) {
+	if len(list) > maxList {
+		errs.add(field, "must have at most %d elements", maxList)
+		return
+	}
+	seen := make(map[string]bool, len(list))
+	for i, v := range list {
+		at := field + "[" + strconv.Itoa(i) + "]"
+		if seen[v] {
+			errs.add(at, "stands twice in the list")
+			continue
+		}
+		seen[v] = true
+		check(errs, at, v)
+	}
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// def sets *v to the default where it is zero.
+func def[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// list makes an absent list an empty one, so that it is [] in JSON.
+func list(v *[]string) {
+	if *v == nil {
+		*v = []string{}
+	}
+}
+
+func sortedSet(values ...string) []string {
+	values = slices.DeleteFunc(values, func(s string) bool { return s == "" })
+	slices.Sort(values)
+	return slices.Compact(values)
+}

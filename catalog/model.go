@@ -1,0 +1,118 @@
+package catalog
+
+import (
+	"slices"
+	"strings"
+)
+
+// Model is a supported model under its public name, unique by (namespace, name).
+type Model struct {
+	Meta
+	Namespace          string   `json:"namespace"`                  // defaults to default
+	Name               string   `json:"name"`                       // public name; may contain dots and slashes
+	Kind               string   `json:"kind"`                       // one of ModelKinds; defaults to chat
+	ContextWindow      int64    `json:"context_window,omitzero"`    // tokens; 0 is unknown
+	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero"` // 0 is unknown
+	SupportsVision     bool     `json:"supports_vision"`
+	SupportsFunctions  bool     `json:"supports_functions"`
+	SupportsToolChoice bool     `json:"supports_tool_choice"`
+	SupportsFIM        bool     `json:"supports_fim"` // fill in the middle
+	SupportsStream     bool     `json:"supports_stream"`
+	InputPrice         *NanoUSD `json:"input_price"` // per million tokens, as the other prices; nil is unknown, 0 is free
+	OutputPrice        *NanoUSD `json:"output_price"`
+	CacheReadPrice     *NanoUSD `json:"cache_read_price"`
+	CacheWritePrice    *NanoUSD `json:"cache_write_price"`
+}
+
+// ModelKinds lists the values of Model.Kind.
+func ModelKinds() []string {
+	return []string{"chat", "embedding", "rerank", "image", "audio", "moderation", "other"}
+}
+
+// ModelKey returns the natural key of a model, "namespace.name", by which
+// balancers find it. A namespace has no dot, so no two models share a key.
+func ModelKey(namespace, name string) string { return namespace + "." + name }
+
+type modelSpec struct {
+	Kind               string   `json:"kind"`
+	ContextWindow      int64    `json:"context_window,omitzero"`
+	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero"`
+	SupportsVision     bool     `json:"supports_vision,omitzero"`
+	SupportsFunctions  bool     `json:"supports_functions,omitzero"`
+	SupportsToolChoice bool     `json:"supports_tool_choice,omitzero"`
+	SupportsFIM        bool     `json:"supports_fim,omitzero"`
+	SupportsStream     bool     `json:"supports_stream,omitzero"`
+	InputPrice         *NanoUSD `json:"input_price,omitempty"`
+	OutputPrice        *NanoUSD `json:"output_price,omitempty"`
+	CacheReadPrice     *NanoUSD `json:"cache_read_price,omitempty"`
+	CacheWritePrice    *NanoUSD `json:"cache_write_price,omitempty"`
+}
+
+func (*Model) kind() Kind { return KindModel }
+
+func (m *Model) normalize() {
+	m.Meta.normalize()
+	m.Namespace, m.Name = strings.TrimSpace(m.Namespace), strings.TrimSpace(m.Name)
+	def(&m.Namespace, defaultNamespace)
+	def(&m.Kind, "chat")
+}
+
+func (m *Model) check(rules) FieldErrors {
+	var errs FieldErrors
+	m.Meta.check(&errs)
+	checkNamespace(&errs, "namespace", m.Namespace)
+	checkID(&errs, "name", m.Name, maxName)
+	if !slices.Contains(ModelKinds(), m.Kind) {
+		errs.add("kind", "must be one of %s", strings.Join(ModelKinds(), ", "))
+	}
+	checkLimit(&errs, "context_window", m.ContextWindow)
+	checkLimit(&errs, "max_output_tokens", m.MaxOutputTokens)
+	checkPrice(&errs, "input_price", m.InputPrice)
+	checkPrice(&errs, "output_price", m.OutputPrice)
+	checkPrice(&errs, "cache_read_price", m.CacheReadPrice)
+	checkPrice(&errs, "cache_write_price", m.CacheWritePrice)
+	return errs
+}
+
+// checkLimit accepts what a JSON number holds exactly.
+func checkLimit(errs *FieldErrors, field string, v int64) {
+	if v < 0 || v > 1<<53-1 {
+		errs.add(field, "must be 0 to 2^53-1")
+	}
+}
+
+func checkPrice(errs *FieldErrors, field string, price *NanoUSD) {
+	if price != nil && *price < 0 {
+		errs.add(field, "must not be negative")
+	}
+}
+
+func (m *Model) encode(Keeper) (Entity, error) {
+	e := m.entity(KindModel)
+	e.NaturalKey, e.Name, e.Namespaces = ModelKey(m.Namespace, m.Name), m.Name, []string{m.Namespace}
+	return e.withSpec(modelSpec{
+		Kind: m.Kind, ContextWindow: m.ContextWindow, MaxOutputTokens: m.MaxOutputTokens, SupportsVision: m.SupportsVision,
+		SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice, SupportsFIM: m.SupportsFIM,
+		SupportsStream: m.SupportsStream, InputPrice: m.InputPrice, OutputPrice: m.OutputPrice,
+		CacheReadPrice: m.CacheReadPrice, CacheWritePrice: m.CacheWritePrice,
+	})
+}
+
+func (m *Model) decode(e Entity, _ Keeper) error {
+	var spec modelSpec
+	if err := e.spec(&spec); err != nil {
+		return err
+	}
+	*m = Model{
+		Namespace: first(e.Namespaces), Name: e.Name, Kind: spec.Kind, ContextWindow: spec.ContextWindow,
+		MaxOutputTokens: spec.MaxOutputTokens, SupportsVision: spec.SupportsVision, SupportsFunctions: spec.SupportsFunctions,
+		SupportsToolChoice: spec.SupportsToolChoice, SupportsFIM: spec.SupportsFIM, SupportsStream: spec.SupportsStream,
+		InputPrice: spec.InputPrice, OutputPrice: spec.OutputPrice, CacheReadPrice: spec.CacheReadPrice, CacheWritePrice: spec.CacheWritePrice,
+	}
+	m.load(e)
+	return nil
+}
+
+func (m *Model) touches() Touches {
+	return Touches{NaturalKeys: sortedSet(ModelKey(m.Namespace, m.Name))}
+}

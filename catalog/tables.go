@@ -1,0 +1,435 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"time"
+)
+
+// Tables are typed access to a [Store]: they know the rules. A Tables is safe
+// for concurrent use.
+type Tables struct {
+	Providers Table[Provider]
+	Models    Table[Model]
+	Bindings  Table[Binding]
+	Keys      Keys
+
+	core *core
+}
+
+// Options are the settings of [NewTables].
+type Options struct {
+	// AllowPrivateUpstreams accepts providers whose base_url is plain http or
+	// leads to a loopback, private, link-local or other special address.
+	// Defaults to false.
+	AllowPrivateUpstreams bool
+
+	// Clock tells the time. Defaults to time.Now.
+	Clock func() time.Time
+}
+
+type core struct {
+	store  Store
+	keeper Keeper
+	rules  rules
+	clock  func() time.Time
+}
+
+// NewTables returns typed access to the store. The keeper seals secrets before
+// they reach it. A nil opts means the defaults.
+func NewTables(store Store, keeper Keeper, opts *Options) *Tables {
+	if opts == nil {
+		opts = &Options{}
+	}
+	c := &core{store: store, keeper: keeper, rules: rules{opts.AllowPrivateUpstreams}, clock: opts.Clock}
+	if c.clock == nil {
+		c.clock = time.Now
+	}
+	return c.tables(nil)
+}
+
+func (c *core) tables(tx *txn) *Tables {
+	return &Tables{
+		Providers: Table[Provider]{c, tx}, Models: Table[Model]{c, tx}, Bindings: Table[Binding]{c, tx},
+		Keys: Keys{Table[Key]{c, tx}}, core: c,
+	}
+}
+
+// Store returns the store behind the tables.
+func (t *Tables) Store() Store { return t.core.store }
+
+// Tx gives access to the tables within one transaction: what was written in it
+// is what is read in it. A Tx is not safe for concurrent use and not valid after the
+// function that got it.
+type Tx struct {
+	Providers Table[Provider]
+	Models    Table[Model]
+	Bindings  Table[Binding]
+	Keys      Keys
+}
+
+// Update calls fn, and commits everything it has written in one revision, if
+// it returns nil. When the catalog has changed meanwhile, fn runs again on the
+// new state, so it should do nothing but use the Tx. Entities that fn writes have their
+// new Revision only after the commit, which is what Update returns; without
+// writes it is the one that was read.
+func (t *Tables) Update(ctx context.Context, fn func(*Tx) error) (Revision, error) {
+	return t.core.run(ctx, true, func(tx *txn) error {
+		in := t.core.tables(tx)
+		return fn(&Tx{in.Providers, in.Models, in.Bindings, in.Keys})
+	})
+}
+
+// Maintain does what has come due: it removes rotated tokens whose grace is over.
+func (t *Tables) Maintain(ctx context.Context) error {
+	ctx = WithActor(ctx, "maintenance", "grace of a rotated token is over")
+	now := t.core.now()
+	for key, err := range t.Keys.All(ctx, Query{DueBefore: now.Add(time.Microsecond)}) {
+		if err == nil {
+			_, err = t.Keys.Edit(ctx, key.ID, func(k *Key) error { k.expire(now); return nil })
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("remove ended tokens: %w", err)
+		}
+	}
+	return nil
+}
+
+// Table is typed access to the entities of one noun. What goes in or comes out
+// shares no memory with the store. Errors wrap the sentinels of this package.
+type Table[T Noun] struct {
+	core *core
+	tx   *txn // nil: every call is its own transaction
+}
+
+// Get returns the entity with the id, or ErrNotFound.
+func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
+	err = t.read(ctx, func(tx *txn) error {
+		e, err := tx.get(ctx, t.kind(), id)
+		if err == nil {
+			v, err = t.Decode(e)
+		}
+		return err
+	})
+	return v, err
+}
+
+// Find returns the entity that holds value in a unique index, or ErrNotFound.
+// See [ModelKey], [BindingKey] and [HashToken] for values.
+func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err error) {
+	err = t.read(ctx, func(tx *txn) error {
+		e, err := tx.find(ctx, t.kind(), by, value)
+		if err == nil {
+			v, err = t.Decode(e)
+		}
+		return err
+	})
+	return v, err
+}
+
+// List returns the entities that q selects, in order of id.
+func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
+	err = t.read(ctx, func(tx *txn) error {
+		entities, err := tx.list(ctx, t.kind(), q)
+		vs = make([]T, len(entities))
+		for i := 0; i < len(entities) && err == nil; i++ {
+			vs[i], err = t.Decode(entities[i])
+		}
+		return err
+	})
+	return vs, err
+}
+
+// pageSize is how many entities All holds at a time.
+const pageSize = 500
+
+// All iterates over all entities that q selects, in order of id, reading page
+// by page: what is committed meanwhile may be seen or not. q.Limit is ignored.
+func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		q.Limit = pageSize
+		for {
+			page, err := t.List(ctx, q)
+			if err != nil {
+				var zero T
+				yield(zero, err)
+				return
+			}
+			for _, v := range page {
+				if !yield(v, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+			q.After = asRecord(&page[len(page)-1]).meta().ID
+		}
+	}
+}
+
+// Create adds v and returns it as it was stored, with its defaults. ID,
+// CreatedAt, UpdatedAt and Revision of v do not matter. The error wraps
+// ErrInvalid, ErrExists or ErrReferenced.
+func (t Table[T]) Create(ctx context.Context, v T) (T, error) {
+	return t.write(ctx, false, func(tx *txn) (T, error) { return t.create(ctx, tx, v) })
+}
+
+// Put creates v, or makes the entity with the same external id, or else with the
+// same natural key, equal to v. An entity that is equal already stays as it is. A
+// provider without APIKey keeps the stored one, a key keeps its tokens.
+func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
+	return t.write(ctx, true, func(tx *txn) (T, error) {
+		before, err := t.findLike(ctx, tx, v)
+		if errors.Is(err, ErrNotFound) {
+			return t.create(ctx, tx, v)
+		}
+		if err != nil {
+			return v, err
+		}
+		switch after := any(&v).(type) {
+		case *Provider:
+			if after.APIKey.IsZero() {
+				stored := any(&before).(*Provider)
+				after.APIKey = stored.APIKey
+				after.normalize()
+				if err := after.checkSuccessor(stored, true).err(); err != nil {
+					return v, err
+				}
+			}
+		case *Key:
+			stored := any(&before).(*Key)
+			after.Tokens, after.TokenHint, after.RotatedAt = stored.Tokens, stored.TokenHint, stored.RotatedAt
+		}
+		return t.replace(tx, before, v)
+	})
+}
+
+// Edit changes the entity with the id by calling edit on it. edit runs again
+// when somebody else has changed the entity meanwhile, and its error is returned
+// as it is. ID, CreatedAt, UpdatedAt and Revision cannot be changed. An edit that
+// changes nothing is not stored.
+func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, error) {
+	return t.write(ctx, true, func(tx *txn) (T, error) {
+		e, err := tx.get(ctx, t.kind(), id)
+		if err != nil {
+			return *new(T), err
+		}
+		before, err := t.Decode(e)
+		if err != nil {
+			return before, err
+		}
+		after, err := t.Decode(e)
+		if err == nil {
+			err = edit(&after)
+		}
+		if err != nil {
+			return after, err
+		}
+		return t.replace(tx, before, after)
+	})
+}
+
+// Patch applies an RFC 7396 merge patch in the form of the API to the entity
+// with the id: null restores a field's default. If match is not 0, the entity must be at that
+// revision, else the error wraps ErrConflict.
+func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []byte) (T, error) {
+	return t.Edit(ctx, id, func(v *T) error {
+		before := *v
+		if err := matches(match, asRecord(v).meta().Revision); err != nil {
+			return err
+		}
+		after, kept, err := merge(before, patch)
+		if err != nil {
+			return err
+		}
+		switch after := any(&after).(type) {
+		case *Provider:
+			stored := any(&before).(*Provider)
+			if kept {
+				after.APIKey = stored.APIKey
+			}
+			after.normalize()
+			if err := after.checkSuccessor(stored, kept).err(); err != nil {
+				return err
+			}
+		case *Key:
+			stored := any(&before).(*Key)
+			after.Tokens, after.TokenHint, after.RotatedAt = stored.Tokens, stored.TokenHint, stored.RotatedAt
+		}
+		*v = after
+		return nil
+	})
+}
+
+// Delete removes the entity with the id and returns the revision in which it
+// went. If match is not 0, the entity must be at that revision, else the error
+// wraps ErrConflict. A model with bindings cannot go: ErrReferenced.
+func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
+	return t.do(ctx, true, func(tx *txn) error {
+		e, err := tx.get(ctx, t.kind(), id)
+		if err != nil {
+			return err
+		}
+		if err := matches(match, e.Revision); err != nil {
+			return err
+		}
+		before, err := t.Decode(e)
+		if err != nil && !errors.Is(err, ErrSealed) { // what cannot be opened can still go
+			return err
+		}
+		return tx.remove(asRecord(&before))
+	})
+}
+
+// matches checks a precondition of the caller's.
+func matches(match, is Revision) error {
+	if match != 0 && match != is {
+		return fmt.Errorf("the revision is %d: %w", is, ErrConflict)
+	}
+	return nil
+}
+
+// Decode turns an entity of the table's kind, as a [Reader] returns it, into
+// the noun, with its secret opened.
+func (t Table[T]) Decode(e Entity) (v T, err error) {
+	err = asRecord(&v).decode(e, t.core.keeper)
+	return v, err
+}
+
+func (t Table[T]) kind() Kind { return asRecord(new(T)).kind() }
+
+func (t Table[T]) create(ctx context.Context, tx *txn, v T) (T, error) {
+	r := asRecord(&v)
+	r.normalize()
+	if err := r.check(t.core.rules).err(); err != nil {
+		return v, err
+	}
+	var token Secret
+	if key, ok := any(&v).(*Key); ok {
+		key.RotatedAt = time.Time{}
+		if err := key.issue(); err != nil {
+			return v, err
+		}
+		token = key.Token
+	}
+	id, err := tx.nextID(ctx)
+	if err != nil {
+		return v, err
+	}
+	m := r.meta()
+	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = id, tx.now, tx.now, 0
+	return t.put(tx, nil, r, token)
+}
+
+func (t Table[T]) replace(tx *txn, before, after T) (T, error) {
+	old, r := asRecord(&before), asRecord(&after)
+	m, o := r.meta(), old.meta()
+	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = o.ID, o.CreatedAt, o.UpdatedAt, o.Revision
+	r.normalize()
+	if err := r.check(t.core.rules).err(); err != nil {
+		return after, err
+	}
+	var token Secret
+	if key, ok := any(&after).(*Key); ok {
+		token = key.Token
+	}
+	if same(old, r) {
+		return after, nil
+	}
+	m.UpdatedAt = tx.now
+	return t.put(tx, old, r, token)
+}
+
+// put hands a checked record to the transaction and returns it as it will be
+// read, along with a new token, which no store sees.
+func (t Table[T]) put(tx *txn, before, after record, token Secret) (T, error) {
+	e, err := tx.put(before, after)
+	if err != nil {
+		return *new(T), err
+	}
+	v, err := t.Decode(e)
+	if key, ok := any(&v).(*Key); ok {
+		key.Token = token
+	}
+	return v, err
+}
+
+// findLike returns the entity that Put is to replace.
+func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
+	r := asRecord(&v)
+	r.normalize()
+	if err := r.check(t.core.rules).err(); err != nil {
+		return v, err
+	}
+	e, err := r.encode(t.core.keeper)
+	if err != nil {
+		return v, err
+	}
+	if e.ExternalID == "" && e.NaturalKey == "" {
+		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether the " + t.kind().Noun() + " exists already"}
+	}
+	found, err := Entity{}, error(ErrNotFound)
+	if e.ExternalID != "" {
+		found, err = tx.find(ctx, t.kind(), ByExternalID, e.ExternalID)
+	}
+	if errors.Is(err, ErrNotFound) && e.NaturalKey != "" {
+		found, err = tx.find(ctx, t.kind(), ByNaturalKey, e.NaturalKey)
+	}
+	if err != nil {
+		return v, err
+	}
+	return t.Decode(found)
+}
+
+// read calls fn in the table's transaction, or in one that only reads.
+func (t Table[T]) read(ctx context.Context, fn func(*txn) error) error {
+	if t.tx != nil {
+		return fn(t.tx)
+	}
+	return t.core.store.Read(ctx, func(r Reader) error { return fn(&txn{core: t.core, reader: r}) })
+}
+
+// write calls fn in the table's transaction, or in one of its own, and returns
+// what fn does, with the revision that it got.
+func (t Table[T]) write(ctx context.Context, reads bool, fn func(*txn) (T, error)) (T, error) {
+	var v T
+	var wrote bool
+	revision, err := t.do(ctx, reads, func(tx *txn) (err error) {
+		v, err = fn(tx)
+		wrote = len(tx.writes) > 0
+		return err
+	})
+	if err != nil {
+		return *new(T), err
+	}
+	if t.tx == nil && wrote {
+		asRecord(&v).meta().Revision = revision
+	}
+	return v, nil
+}
+
+func (t Table[T]) do(ctx context.Context, reads bool, fn func(*txn) error) (Revision, error) {
+	if t.tx != nil {
+		return 0, fn(t.tx)
+	}
+	return t.core.once(ctx, reads, fn)
+}
+
+func (c *core) now() time.Time { return micros(c.clock()) }
+
+// maxTries bounds how often a transaction runs again after a conflict.
+const maxTries = 200
+
+// pause waits a moment that grows with the number of tries.
+func pause(ctx context.Context, try int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(time.Millisecond * time.Duration(min(try, 20)))):
+		return nil
+	}
+}

@@ -1,0 +1,225 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// txn collects the writes of one transaction over one consistent reading.
+type txn struct {
+	core   *core
+	reader Reader // nil in a transaction that does not read
+	now    time.Time
+	writes []Write
+
+	ids     []int64 // reserved and not used yet
+	missing int     // ids that were not reserved; the transaction has to run again
+}
+
+// once runs a transaction that changes entities one by one, each guarded by
+// its own revision alone.
+func (c *core) once(ctx context.Context, reads bool, fn func(*txn) error) (Revision, error) {
+	if reads {
+		return c.run(ctx, false, fn)
+	}
+	tx := &txn{core: c, now: c.now()}
+	if err := fn(tx); err != nil {
+		return 0, err
+	}
+	return c.commit(ctx, tx, 0)
+}
+
+// run calls fn over one reading and commits what it has written, again and
+// again until nothing has come between. A serial transaction depends on the
+// whole reading, another only on the entities it writes.
+//
+// Ids cannot be reserved while the reading is held open: it occupies a
+// connection, and waiting for a second one may be waiting for ourselves. So a
+// run that needs ids is given provisional ones, thrown away, and repeated with
+// as many as it needed.
+func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revision, error) {
+	var ids []int64
+	for try := 1; ; try++ {
+		var tx *txn
+		var base Revision
+		err := c.store.Read(ctx, func(r Reader) error {
+			base = r.Head().Revision
+			tx = &txn{core: c, reader: r, now: c.now(), ids: slices.Clone(ids)}
+			return fn(tx)
+		})
+		if err != nil {
+			return 0, err
+		}
+		if tx.missing > 0 {
+			first, err := c.store.NextIDs(ctx, tx.missing)
+			if err != nil {
+				return 0, err
+			}
+			for i := range tx.missing {
+				ids = append(ids, first+int64(i))
+			}
+			continue
+		}
+		if len(tx.writes) == 0 {
+			return base, nil
+		}
+		if !serial {
+			base = 0
+		}
+		revision, err := c.commit(ctx, tx, base)
+		if !errors.Is(err, ErrConflict) || try >= maxTries {
+			return revision, err
+		}
+		if err := pause(ctx, try); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, error) {
+	name, reason := ActorFrom(ctx)
+	return c.store.Commit(ctx, Commit{Base: base, Writes: tx.writes, Time: tx.now, Actor: name, Reason: reason})
+}
+
+// nextID returns an id for a new entity.
+func (tx *txn) nextID(ctx context.Context) (int64, error) {
+	if tx.reader == nil {
+		return tx.core.store.NextIDs(ctx, 1)
+	}
+	if len(tx.ids) == 0 {
+		tx.missing++
+		return int64(-tx.missing), nil
+	}
+	id := tx.ids[0]
+	tx.ids = tx.ids[1:]
+	return id, nil
+}
+
+// pending returns what the transaction has written of an entity.
+func (tx *txn) pending(k Kind, id int64) *Write {
+	for i := range tx.writes {
+		if w := &tx.writes[i]; w.Entity.Kind == k && w.Entity.ID == id {
+			return w
+		}
+	}
+	return nil
+}
+
+func (tx *txn) get(ctx context.Context, k Kind, id int64) (Entity, error) {
+	if w := tx.pending(k, id); w != nil {
+		if w.Delete {
+			return Entity{}, notFound(k, id)
+		}
+		return w.Entity, nil
+	}
+	return tx.reader.Get(ctx, k, id)
+}
+
+func notFound(k Kind, id int64) error { return fmt.Errorf("%s %d: %w", k.Noun(), id, ErrNotFound) }
+
+func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity, error) {
+	for _, w := range tx.writes {
+		if w.Entity.Kind == k && !w.Delete && holds(w.Entity, by, value) {
+			return w.Entity, nil
+		}
+	}
+	e, err := tx.reader.Find(ctx, k, by, value)
+	if err == nil && tx.pending(k, e.ID) != nil { // it held the value before
+		return Entity{}, fmt.Errorf("%s: %w", k.Noun(), ErrNotFound)
+	}
+	return e, err
+}
+
+func holds(e Entity, by Index, value string) bool {
+	switch by {
+	case ByNaturalKey:
+		return e.NaturalKey == value
+	case ByExternalID:
+		return e.ExternalID == value
+	case ByHash:
+		return slices.Contains(e.Hashes, value)
+	}
+	return false
+}
+
+func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
+	limit := q.Limit
+	if limit > 0 {
+		q.Limit += len(tx.writes) // as many may drop out
+	}
+	stored, err := tx.reader.List(ctx, k, q)
+	if err != nil || len(tx.writes) == 0 {
+		return stored, err
+	}
+	entities := slices.DeleteFunc(stored, func(e Entity) bool { return tx.pending(k, e.ID) != nil })
+	for _, w := range tx.writes {
+		if w.Entity.Kind == k && !w.Delete && q.Match(w.Entity) {
+			entities = append(entities, w.Entity)
+		}
+	}
+	slices.SortFunc(entities, func(a, b Entity) int { return cmp.Compare(a.ID, b.ID) })
+	if limit > 0 && len(entities) > limit {
+		entities = entities[:limit]
+	}
+	return entities, nil
+}
+
+// put writes a record. before is nil when it is new.
+func (tx *txn) put(before, after record) (Entity, error) {
+	e, err := after.encode(tx.core.keeper)
+	if err != nil {
+		return Entity{}, err
+	}
+	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
+	if change.After, err = json.Marshal(after); err != nil {
+		return Entity{}, err
+	}
+	if before != nil {
+		change.Action, change.Touches = ActionUpdate, change.Touches.union(before.touches())
+		if change.Before, err = json.Marshal(before); err != nil {
+			return Entity{}, err
+		}
+	}
+	tx.record(Write{Entity: e, If: e.Revision, Change: change})
+	return e, nil
+}
+
+// remove deletes a stored record.
+func (tx *txn) remove(before record) error {
+	m := before.meta()
+	text, err := json.Marshal(before)
+	if err != nil {
+		return err
+	}
+	tx.record(Write{
+		Entity: Entity{Kind: before.kind(), ID: m.ID}, Delete: true, If: m.Revision,
+		Change: Change{Action: ActionDelete, Kind: before.kind(), ID: m.ID, Before: text, Touches: before.touches()},
+	})
+	return nil
+}
+
+// record adds a write. An entity is written once in a transaction: a second
+// write takes the place of the first, and a new entity that is deleted again
+// was never there.
+func (tx *txn) record(w Write) {
+	earlier := tx.pending(w.Entity.Kind, w.Entity.ID)
+	switch {
+	case earlier == nil:
+		tx.writes = append(tx.writes, w)
+	case w.Delete && earlier.If == 0:
+		tx.writes = slices.DeleteFunc(tx.writes, func(o Write) bool { return o.Entity.Kind == w.Entity.Kind && o.Entity.ID == w.Entity.ID })
+	default:
+		w.If = earlier.If
+		w.Change.Before = earlier.Change.Before
+		w.Change.Touches = w.Change.Touches.union(earlier.Change.Touches)
+		if earlier.Change.Action == ActionCreate {
+			w.Change.Action = ActionCreate
+		}
+		*earlier = w
+	}
+}
