@@ -116,7 +116,8 @@ type Source interface {
 	// Next blocks until there is a delta after the position and returns it.
 	// It MUST return an error that wraps ErrGap when that delta is not there
 	// any more, when the position is not on the published history, or when the
-	// whole was replaced; and ctx.Err() when ctx ends.
+	// whole was replaced; and ctx.Err() when ctx ends. Before the first
+	// publish the zero position is where history stands: Next blocks there.
 	Next(ctx context.Context, after Position) (Delta, error)
 
 	// Lookup returns the documents that exist among the keys, in the order of
@@ -133,14 +134,17 @@ type Publisher interface {
 
 	// Apply publishes a delta, all or nothing. It MUST return an error that
 	// wraps ErrStale, and change nothing, when the published head's position
-	// is not d.From, its store is not d.Head.Store, or d.Head.Position is not after d.From.
+	// is not d.From, its store is not d.Head.Store, or d.Head.Position is not after d.From;
+	// and one that wraps ErrCorrupt, and change nothing, when there would then not be
+	// as many documents as d.Head.Counts says.
 	Apply(ctx context.Context, d Delta) error
 
 	// Replace publishes s in place of all there is, or where there was
 	// nothing. Readers see the old whole or the new one. When the new one stands ready, Replace
 	// calls catchUp with its position, as often as it returns a delta that
-	// has changes, and publishes those with it; catchUp may be nil. The head's counts
-	// and digest MUST be those of what is published.
+	// has changes, and publishes those with it; catchUp may be nil. The head is
+	// s.Head, or that of the last such delta. It MUST return an error that
+	// wraps ErrCorrupt, and change nothing, when its counts are not those of the documents.
 	//
 	// It MUST return an error that wraps ErrStale, and change nothing readers
 	// see, when the published head's position is not before s.Head.Position,
