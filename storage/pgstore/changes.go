@@ -1,0 +1,147 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+const (
+	// sqlOldest is the oldest revision whose changes are still there: all
+	// before it were pruned.
+	sqlOldest = `select coalesce(min(revision), 0) from changes`
+
+	// sqlChanges takes whole revisions: up to the one in which the limit falls.
+	sqlChanges = `
+select revision, time, actor, reason, action, kind, id, before, after, touches
+from changes
+where revision > $1 and revision <= (
+    select max(revision)
+    from (select revision from changes where revision > $1 order by revision, seq limit $2) as page)
+order by revision, seq`
+
+	sqlMark = `select replace(mark::text, '-', '') from changes where revision = $1 limit 1`
+
+	// sqlKeep is the first revision that is too young to be pruned. It reads
+	// what is to be pruned, and needs no index by time.
+	sqlKeep = `
+select coalesce(
+    (select revision from changes where time >= $1 order by revision limit 1),
+    (select revision from catalog_head))`
+
+	// sqlPrune deletes the oldest revisions below $1, about $2 of them.
+	sqlPrune = `
+delete from changes
+where revision < $1 and revision < (select min(revision) + $2::bigint from changes)`
+
+	// pruneBatch keeps each transaction short.
+	pruneBatch = 5000
+)
+
+type changeRow struct {
+	Revision catalog.Revision
+	Time     time.Time
+	Actor    string
+	Reason   string
+	Action   catalog.Action
+	Kind     catalog.Kind
+	ID       int64
+	Before   []byte
+	After    []byte
+	Touches  []byte
+}
+
+func (r *changeRow) change() (catalog.Change, error) {
+	c := catalog.Change{
+		Revision: r.Revision, Time: r.Time.UTC(), Actor: r.Actor, Reason: r.Reason,
+		Action: r.Action, Kind: r.Kind, ID: r.ID, Before: r.Before, After: r.After,
+	}
+	return c, decode(r.Touches, &c.Touches)
+}
+
+func (r *reader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+	if after >= r.head.Revision {
+		return nil, nil
+	}
+	oldest, err := r.oldest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if after+1 < oldest {
+		return nil, fmt.Errorf("pgstore: changes after revision %d: %w", after, catalog.ErrCompacted)
+	}
+	if limit <= 0 {
+		limit = math.MaxInt32
+	}
+	var rows []changeRow
+	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after, limit); err != nil {
+		return nil, r.store.fail(ctx, "read changes", err)
+	}
+	changes := make([]catalog.Change, len(rows))
+	for i := range rows {
+		if changes[i], err = rows[i].change(); err != nil {
+			return nil, fmt.Errorf("pgstore: read changes: %w", err)
+		}
+	}
+	return changes, nil
+}
+
+func (r *reader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark, error) {
+	switch {
+	case rev == 0:
+		return "", nil
+	case rev == r.head.Revision:
+		return r.head.Mark, nil
+	case rev > r.head.Revision:
+		return "", fmt.Errorf("pgstore: revision %d is ahead of the head: %w", rev, catalog.ErrNotFound)
+	}
+	var mark catalog.Mark
+	err := r.tx.GetContext(ctx, &mark, sqlMark, rev)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", fmt.Errorf("pgstore: mark of revision %d: %w", rev, catalog.ErrCompacted)
+	case err != nil:
+		return "", r.store.fail(ctx, "read a mark", err)
+	}
+	return mark, nil
+}
+
+func (r *reader) oldest(ctx context.Context) (catalog.Revision, error) {
+	var oldest catalog.Revision
+	if err := r.tx.GetContext(ctx, &oldest, sqlOldest); err != nil {
+		return 0, r.store.fail(ctx, "read changes", err)
+	}
+	return oldest, nil
+}
+
+// PruneChanges forgets old changes, in batches; see [catalog.Pruner]. When it
+// fails half-way, what it has pruned stays pruned and is counted.
+func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	var keep catalog.Revision
+	if err := s.db.GetContext(ctx, &keep, sqlKeep, before); err != nil {
+		return 0, s.fail(ctx, "prune changes", err)
+	}
+	var pruned int64
+	for {
+		result, err := s.db.ExecContext(ctx, sqlPrune, keep, pruneBatch)
+		if err != nil {
+			return pruned, s.fail(ctx, "prune changes", err)
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return pruned, s.fail(ctx, "prune changes", err)
+		}
+		if n == 0 {
+			return pruned, nil
+		}
+		pruned += n
+	}
+}

@@ -1,0 +1,110 @@
+-- +goose Up
+
+-- The one row that every commit bumps first. Its lock is what makes the order
+-- of revisions the order of commits.
+create table catalog_head (
+    singleton boolean primary key default true check (singleton),
+    store     uuid    not null default gen_random_uuid(),
+    epoch     bigint  not null default 0,
+    revision  bigint  not null default 0, -- set to null by a commit on another base: SQLSTATE 23502
+    mark      uuid                        -- of the commit that made the revision; null at 0
+);
+insert into catalog_head default values;
+
+-- Ids of all nouns.
+create sequence catalog_ids as bigint;
+
+-- One table per noun, all of one shape. Constraints and indexes are called
+-- <table>_<what>: the code classifies violations by these names.
+create table models (
+    id          bigint      not null,
+    revision    bigint      not null,
+    created_at  timestamptz not null,
+    updated_at  timestamptz not null,
+    natural_key text,
+    external_id text,
+    hashes      text[],
+    ref         text,
+    name        text        not null,
+    status      text        not null,
+    namespaces  text[]      not null,
+    groups      text[]      not null,
+    labels      jsonb       not null,
+    due_at      timestamptz,
+    spec        jsonb
+);
+create table providers (like models);
+create table bindings (like models);
+create table keys (like models);
+
+-- Get, IDs, and the order of pages. An entity that exists already violates it.
+alter table providers add constraint providers_pkey primary key (id);
+alter table models    add constraint models_pkey    primary key (id);
+alter table bindings  add constraint bindings_pkey  primary key (id);
+alter table keys      add constraint keys_pkey      primary key (id);
+
+-- Find and NaturalKeys. Whole, because a foreign key may only refer to a
+-- whole index; keys have no natural key, so there a partial one costs nothing.
+alter table providers add constraint providers_natural_key unique (natural_key);
+alter table models    add constraint models_natural_key    unique (natural_key);
+alter table bindings  add constraint bindings_natural_key  unique (natural_key);
+create unique index keys_natural_key on keys (natural_key) where natural_key is not null;
+
+-- Find by external id. Most entities have none.
+create unique index providers_external_id on providers (external_id) where external_id is not null;
+create unique index models_external_id    on models    (external_id) where external_id is not null;
+create unique index bindings_external_id  on bindings  (external_id) where external_id is not null;
+create unique index keys_external_id      on keys      (external_id) where external_id is not null;
+
+-- A binding's model exists. Deferred, so that the order of writes within a
+-- commit is free: what counts is what the last one leaves.
+alter table bindings add constraint bindings_ref
+    foreign key (ref) references models (natural_key) deferrable initially deferred;
+-- Refs, and the check of that constraint when a model goes.
+create index bindings_by_ref on bindings (ref);
+
+-- Names: models by the public name that implied bindings go by, keys by the
+-- name people search for. A provider's name is its natural key; few have the same.
+create index models_by_name on models (name);
+create index keys_by_name   on keys   (name);
+
+-- Groups: the bindings and providers whose documents a change in a group touches.
+create index providers_by_group on providers using gin (groups);
+create index bindings_by_group  on bindings  using gin (groups);
+
+-- Labels: desired state is pruned by label. Entities without labels cost nothing.
+create index providers_by_label on providers using gin (labels jsonb_path_ops) where labels <> '{}';
+create index models_by_label    on models    using gin (labels jsonb_path_ops) where labels <> '{}';
+create index bindings_by_label  on bindings  using gin (labels jsonb_path_ops) where labels <> '{}';
+create index keys_by_label      on keys      using gin (labels jsonb_path_ops) where labels <> '{}';
+
+-- DueBefore: hashes of rotated keys whose grace has ended. Only keys fall due.
+create index keys_by_due on keys (due_at) where due_at is not null;
+
+-- Find by token hash, and the uniqueness of hashes across keys. keys.hashes
+-- is the truth, in order; no foreign key, because it would need an index on key_id.
+create table key_hashes (
+    hash   text   primary key,
+    key_id bigint not null
+);
+
+-- The change feed: outbox, audit trail and history. A revision is at least one row.
+create table changes (
+    revision bigint      not null,
+    seq      int         not null, -- set to null by a write whose precondition fails: SQLSTATE 23502
+    mark     uuid        not null, -- of the revision
+    time     timestamptz not null,
+    actor    text        not null,
+    reason   text        not null,
+    action   text        not null,
+    kind     text        not null,
+    id       bigint      not null,
+    before   json,                 -- json, not jsonb: only ever read back whole
+    after    json,
+    touches  json        not null,
+    constraint changes_pkey primary key (revision, seq)
+);
+
+-- +goose Down
+drop table changes, key_hashes, keys, bindings, providers, models, catalog_head;
+drop sequence catalog_ids;

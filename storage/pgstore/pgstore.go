@@ -1,0 +1,147 @@
+// Package pgstore keeps a catalog in PostgreSQL, 12 or later.
+//
+//	pool, err := pgxpool.New(ctx, dsn)
+//	…
+//	store, err := pgstore.Open(ctx, pool, nil)
+//	…
+//	defer store.Close()
+//
+// Any number of processes may share the database; each commit is one round
+// trip, and wakes those that wait in all of them.
+//
+// The tables are made in the first schema of the connections' search_path. The
+// pool may go through a pooler in transaction mode: the store leaves nothing
+// behind on a connection. Such a pool needs pgx's exec mode "exec" or
+// "simple_protocol" unless the pooler knows prepared statements, and
+// [Options].ListenDSN has to lead past the pooler.
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/wake"
+)
+
+// ListenNone as [Options].ListenDSN means no listening connection.
+const ListenNone = "none"
+
+// Options change how a [Store] works. The zero value is fine, and so is nil.
+type Options struct {
+	// Logger takes what happens in the background: migrations, a listening
+	// connection lost and made again. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	// ListenDSN is where the one connection goes that listens for the commits
+	// of other processes, and that migrates: both need a session, which a pooler in
+	// transaction mode does not give. [ListenNone] looks for other processes'
+	// commits every 2 s instead. Defaults to the pool's own configuration.
+	ListenDSN string
+
+	// SkipMigrations leaves the schema as it is. It must be as Open without
+	// this option, by a user who may create tables, has made it. Defaults to false.
+	SkipMigrations bool
+}
+
+// Store is a [catalog.Store] in PostgreSQL. It is safe for concurrent use.
+type Store struct {
+	pool   *pgxpool.Pool
+	db     *sqlx.DB // over pool
+	logger *slog.Logger
+	head   wake.Head
+
+	close      sync.Once
+	closed     chan struct{}
+	background sync.WaitGroup
+}
+
+var (
+	_ catalog.Store  = (*Store)(nil)
+	_ catalog.Pruner = (*Store)(nil)
+)
+
+// Open returns a store in the database that the pool leads to, after bringing
+// the schema up to date. The pool stays the caller's: it must live until Close
+// has returned, and Close does not close it.
+func Open(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	s := &Store{
+		pool:   pool,
+		db:     sqlx.NewDb(stdlib.OpenDBFromPool(pool), "pgx"),
+		logger: opts.Logger,
+		closed: make(chan struct{}),
+	}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	if err := s.open(ctx, opts); err != nil {
+		return nil, fmt.Errorf("pgstore: open: %w", errors.Join(err, s.db.Close()))
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, opts *Options) error {
+	session, err := newSession(s.pool, opts.ListenDSN)
+	if err != nil {
+		return err
+	}
+	if !opts.SkipMigrations {
+		if err := s.migrate(ctx, session, opts.ListenDSN); err != nil {
+			return err
+		}
+	}
+	rev, err := s.readRevision(ctx)
+	if err != nil {
+		if opts.SkipMigrations {
+			return fmt.Errorf("%w (is the schema migrated? SkipMigrations is set)", err)
+		}
+		return err
+	}
+	s.head.Raise(rev)
+	if opts.ListenDSN != ListenNone {
+		s.listen(session)
+	}
+	return nil
+}
+
+// migrate goes the listener's way where that was given, else through the pool.
+func (s *Store) migrate(ctx context.Context, session *session, listenDSN string) error {
+	if listenDSN == "" || listenDSN == ListenNone {
+		return migrate(ctx, s.db.DB, s.logger)
+	}
+	db := stdlib.OpenDB(*session.config)
+	defer db.Close()
+	return migrate(ctx, db, s.logger)
+}
+
+// Close ends what waits and stops listening. It leaves the pool open. A second
+// Close does nothing.
+func (s *Store) Close() error {
+	var err error
+	s.close.Do(func() {
+		close(s.closed)
+		s.background.Wait()
+		err = s.db.Close()
+	})
+	return err
+}
+
+// alive returns the error that everything returns after Close.
+func (s *Store) alive() error {
+	select {
+	case <-s.closed:
+		return fmt.Errorf("pgstore: %w", catalog.ErrClosed)
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,233 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+const (
+	sqlRevision = `select revision from catalog_head`
+
+	sqlHead = `
+select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark
+from catalog_head`
+
+	// Arrays travel as JSON, which needs no parser of our own.
+	sqlEntity = `
+select id, revision, created_at, updated_at, coalesce(natural_key, '') as natural_key,
+    coalesce(external_id, '') as external_id, to_json(hashes) as hashes, coalesce(ref, '') as ref,
+    name, status, to_json(namespaces) as namespaces, to_json(groups) as groups, labels, due_at, spec
+from %s where `
+
+	sqlGet     = sqlEntity + `id = $1`
+	sqlFindKey = sqlEntity + `natural_key = $1`
+	sqlFindExt = sqlEntity + `external_id = $1`
+	sqlFindTok = sqlEntity + `id = (select key_id from key_hashes where hash = $1)`
+)
+
+// headRow is the row of catalog_head.
+type headRow struct {
+	Store    string
+	Epoch    catalog.Epoch
+	Revision catalog.Revision
+	Mark     catalog.Mark
+}
+
+// entityRow is a row of an entity's table, as the constants above select it.
+type entityRow struct {
+	ID         int64
+	Revision   catalog.Revision
+	CreatedAt  time.Time    `db:"created_at"`
+	UpdatedAt  time.Time    `db:"updated_at"`
+	NaturalKey string       `db:"natural_key"`
+	ExternalID string       `db:"external_id"`
+	Hashes     []byte       // JSON
+	Ref        string       //
+	Name       string       //
+	Status     string       //
+	Namespaces []byte       // JSON
+	Groups     []byte       // JSON
+	Labels     []byte       // JSON
+	DueAt      sql.NullTime `db:"due_at"`
+	Spec       []byte
+}
+
+func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
+	e := catalog.Entity{
+		Kind: k, ID: r.ID, Revision: r.Revision, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		NaturalKey: r.NaturalKey, ExternalID: r.ExternalID, Ref: r.Ref,
+		Name: r.Name, Status: r.Status, Spec: r.Spec,
+	}
+	if r.DueAt.Valid {
+		e.DueAt = r.DueAt.Time.UTC()
+	}
+	return e, errors.Join(
+		decode(r.Hashes, &e.Hashes),
+		decode(r.Namespaces, &e.Namespaces),
+		decode(r.Groups, &e.Groups),
+		decode(r.Labels, &e.Labels),
+	)
+}
+
+// decode reads a list or a map; an empty one is nil.
+func decode(data []byte, into any) error {
+	switch string(data) {
+	case "", "[]", "{}":
+		return nil
+	}
+	return json.Unmarshal(data, into)
+}
+
+// Read calls fn in a read-only transaction that sees one revision; see [catalog.Store].
+func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	if err := s.alive(); err != nil {
+		return err
+	}
+	known := s.head.Revision()
+	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return s.fail(ctx, "read", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+
+	var head headRow
+	if err := tx.GetContext(ctx, &head, sqlHead); err != nil {
+		return s.fail(ctx, "read", err)
+	}
+	s.head.Seen(head.Revision, known)
+	return fn(&reader{store: s, tx: tx, head: catalog.Head(head)})
+}
+
+// readRevision returns the head's revision.
+func (s *Store) readRevision(ctx context.Context) (catalog.Revision, error) {
+	var rev catalog.Revision
+	if err := s.db.GetContext(ctx, &rev, sqlRevision); err != nil {
+		return 0, s.fail(ctx, "read the head", err)
+	}
+	return rev, nil
+}
+
+type reader struct {
+	store *Store
+	tx    *sqlx.Tx
+	head  catalog.Head
+}
+
+var _ catalog.Reader = (*reader)(nil)
+
+func (r *reader) Head() catalog.Head { return r.head }
+
+func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
+	return r.one(ctx, k, sqlGet, id)
+}
+
+func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+	switch by {
+	case catalog.ByNaturalKey:
+		return r.one(ctx, k, sqlFindKey, value)
+	case catalog.ByExternalID:
+		return r.one(ctx, k, sqlFindExt, value)
+	case catalog.ByHash:
+		if k != catalog.KindKey {
+			return catalog.Entity{}, fmt.Errorf("pgstore: %s by %s: %w", k.Noun(), by, catalog.ErrNotFound)
+		}
+		return r.one(ctx, k, sqlFindTok, value)
+	}
+	return catalog.Entity{}, fmt.Errorf("pgstore: unknown index %q", by)
+}
+
+// one returns the one entity that the query, one of the constants above, selects.
+func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any) (catalog.Entity, error) {
+	name, err := table(k)
+	if err != nil {
+		return catalog.Entity{}, fmt.Errorf("pgstore: %w", err)
+	}
+	var row entityRow
+	err = r.tx.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return catalog.Entity{}, fmt.Errorf("pgstore: %s: %w", k.Noun(), catalog.ErrNotFound)
+	case err != nil:
+		return catalog.Entity{}, r.store.fail(ctx, "read a "+k.Noun(), err)
+	}
+	return row.entity(k)
+}
+
+func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+	name, err := table(k)
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: %w", err)
+	}
+	where, args, err := selection(q)
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: list %s: %w", k, err)
+	}
+	var rows []entityRow
+	if err := r.tx.SelectContext(ctx, &rows, fmt.Sprintf(sqlEntity, name)+where, args...); err != nil {
+		return nil, r.store.fail(ctx, "list "+string(k), err)
+	}
+	entities := make([]catalog.Entity, len(rows))
+	for i := range rows {
+		if entities[i], err = rows[i].entity(k); err != nil {
+			return nil, fmt.Errorf("pgstore: list %s: %w", k, err)
+		}
+	}
+	return entities, nil
+}
+
+// selection writes a query's conditions, order and limit, and their arguments.
+func selection(q catalog.Query) (string, []any, error) {
+	conditions := []string{"id > $1"}
+	args := []any{q.After}
+	add := func(condition string, arg any) {
+		args = append(args, arg)
+		conditions = append(conditions, fmt.Sprintf(condition, len(args)))
+	}
+	if len(q.IDs) > 0 {
+		add("id = any ($%d::bigint[])", q.IDs)
+	}
+	if len(q.NaturalKeys) > 0 {
+		add("natural_key = any ($%d::text[])", q.NaturalKeys)
+	}
+	if len(q.Refs) > 0 {
+		add("ref = any ($%d::text[])", q.Refs)
+	}
+	if len(q.Names) > 0 {
+		add("name = any ($%d::text[])", q.Names)
+	}
+	if q.Status != "" {
+		add("status = $%d", q.Status)
+	}
+	if q.Namespace != "" {
+		add("namespaces @> array[$%d::text]", q.Namespace)
+	}
+	if len(q.Groups) > 0 {
+		add("groups && $%d::text[]", q.Groups)
+	}
+	if len(q.Labels) > 0 {
+		labels, err := json.Marshal(q.Labels)
+		if err != nil {
+			return "", nil, err
+		}
+		// The second condition lets the partial index be used.
+		add("labels @> $%d::jsonb and labels <> '{}'", string(labels))
+	}
+	if !q.DueBefore.IsZero() {
+		add("due_at < $%d", q.DueBefore)
+	}
+	where := strings.Join(conditions, " and ") + " order by id"
+	if q.Limit > 0 {
+		args = append(args, q.Limit)
+		where += fmt.Sprintf(" limit $%d", len(args))
+	}
+	return where, args, nil
+}

@@ -1,0 +1,214 @@
+package pgstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// One statement writes an entity and its change. %[1]s is the table, %[2]s
+// what else there is to do for keys. Parameters: $1 … $14 are entityArgs, $15 is
+// Write.If, $16 … $24 are changeArgs. The seq of the change becomes null, which the table
+// refuses, when the entity was not at Write.If.
+const (
+	sqlInsert = `
+with head as (select revision, mark from catalog_head),
+entity as (
+    insert into %[1]s (id, revision, created_at, updated_at, natural_key, external_id, hashes, ref,
+        name, status, namespaces, groups, labels, due_at, spec)
+    select $1::bigint, revision, $2::timestamptz, $3::timestamptz, $4::text, $5::text, $6::text[], $7::text,
+        $8::text, $9::text, $10::text[], $11::text[], $12::jsonb, $13::timestamptz, $14::jsonb
+    from head
+    returning id, revision, hashes
+)%[2]s
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+select head.revision, case when $15::bigint = 0 then $16::int end, head.mark,
+    $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
+from head`
+
+	sqlUpdate = `
+with head as (select revision, mark from catalog_head),
+old as (select hashes from %[1]s where id = $1::bigint),
+entity as (
+    update %[1]s as e
+    set revision = head.revision, created_at = $2::timestamptz, updated_at = $3::timestamptz,
+        natural_key = $4::text, external_id = $5::text, hashes = $6::text[], ref = $7::text,
+        name = $8::text, status = $9::text, namespaces = $10::text[], groups = $11::text[],
+        labels = $12::jsonb, due_at = $13::timestamptz, spec = $14::jsonb
+    from head
+    where e.id = $1::bigint and e.revision = $15::bigint
+    returning e.id, e.hashes
+)%[2]s
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+select head.revision, case when exists (select from entity) then $16::int end, head.mark,
+    $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
+from head`
+
+	// An entity that is absent is at 0: deleting it then is no conflict.
+	sqlDelete = `
+with head as (select revision, mark from catalog_head),
+entity as (
+    delete from %[1]s where id = $1::bigint and revision = $2::bigint
+    returning id, hashes
+)%[2]s
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+select head.revision,
+    case when exists (select from entity)
+           or $2::bigint = 0 and not exists (select from %[1]s where id = $1::bigint) then $3::int end, head.mark,
+    $4::timestamptz, $5::text, $6::text, $7::text, $8::text, $9::bigint, $10::json, $11::json, $12::json
+from head`
+)
+
+// What keys need besides: their hashes, in key_hashes.
+const (
+	sqlInsertHashes = `,
+hash as (
+    insert into key_hashes (hash, key_id)
+    select distinct h, entity.id from entity, unnest(entity.hashes) as h
+)`
+
+	sqlUpdateHashes = `,
+gone as (
+    delete from key_hashes
+    where hash in (select h from entity, old, unnest(old.hashes) as h
+                   where h <> all (coalesce(entity.hashes, '{}')))
+),
+hash as (
+    insert into key_hashes (hash, key_id)
+    select distinct h, entity.id from entity, old, unnest(entity.hashes) as h
+    where h <> all (coalesce(old.hashes, '{}'))
+)`
+
+	sqlDeleteHashes = `,
+gone as (
+    delete from key_hashes where hash in (select h from entity, unnest(entity.hashes) as h)
+)`
+)
+
+const sqlSync = `
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+select revision, $1::int, mark,
+    $2::timestamptz, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::json, $9::json, $10::json
+from catalog_head`
+
+// table returns the name of the table that holds entities of kind k.
+func table(k catalog.Kind) (string, error) {
+	if !slices.Contains(catalog.Kinds(), k) {
+		return "", fmt.Errorf("unknown kind %q", k)
+	}
+	return string(k), nil
+}
+
+// planWrite makes the statement of one write, the seq-th change of its commit.
+func planWrite(c catalog.Commit, w catalog.Write, seq int) (statement, error) {
+	e := w.Entity
+	name, err := table(e.Kind)
+	if err != nil {
+		return statement{}, err
+	}
+	forKeys := func(sql string) string {
+		if e.Kind == catalog.KindKey {
+			return sql
+		}
+		return ""
+	}
+	change, err := changeArgs(c, w.Change, seq)
+	if err != nil {
+		return statement{}, err
+	}
+
+	if w.Delete {
+		args := append([]any{e.ID, int64(w.If)}, change...)
+		return newStatement(fmt.Sprintf(sqlDelete, name, forKeys(sqlDeleteHashes)), args), nil
+	}
+	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
+		return statement{}, fmt.Errorf("a %s has no token", e.Kind.Noun())
+	}
+	if e.Ref != "" && e.Kind.Refers() == "" {
+		return statement{}, fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
+	}
+	args, err := entityArgs(e)
+	if err != nil {
+		return statement{}, err
+	}
+	args = append(append(args, int64(w.If)), change...)
+	if w.If == 0 {
+		return newStatement(fmt.Sprintf(sqlInsert, name, forKeys(sqlInsertHashes)), args), nil
+	}
+	return newStatement(fmt.Sprintf(sqlUpdate, name, forKeys(sqlUpdateHashes)), args), nil
+}
+
+func planSync(c catalog.Commit, seq int) (statement, error) {
+	args, err := changeArgs(c, catalog.Change{Action: catalog.ActionSync}, seq)
+	return newStatement(sqlSync, args), err
+}
+
+func newStatement(sql string, args []any) statement {
+	size := 0
+	for _, arg := range args {
+		size += 16
+		switch arg := arg.(type) {
+		case string:
+			size += len(arg)
+		case *string:
+			if arg != nil {
+				size += len(*arg)
+			}
+		case []string:
+			for _, element := range arg {
+				size += len(element) + 8
+			}
+		}
+	}
+	return statement{sql: sql, args: args, size: size}
+}
+
+// entityArgs lists an entity's columns but the revision, which the statement
+// takes from the head. JSON goes as text, which every exec mode of pgx
+// understands.
+func entityArgs(e catalog.Entity) ([]any, error) {
+	labels, err := json.Marshal(e.Labels)
+	if err != nil {
+		return nil, err
+	}
+	if e.Labels == nil {
+		labels = []byte("{}")
+	}
+	var due *time.Time
+	if !e.DueAt.IsZero() {
+		due = &e.DueAt
+	}
+	return []any{
+		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), e.Hashes, orNull(e.Ref),
+		e.Name, e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
+	}, nil
+}
+
+// changeArgs lists a change's columns but revision and mark, which are the head's.
+func changeArgs(c catalog.Commit, change catalog.Change, seq int) ([]any, error) {
+	touches, err := json.Marshal(change.Touches)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		seq, c.Time, c.Actor, c.Reason, string(change.Action), string(change.Kind), change.ID,
+		orNull(string(change.Before)), orNull(string(change.After)), string(touches),
+	}, nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func notNull(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
