@@ -17,6 +17,11 @@ var (
 	// ErrClosed says that the buffer no longer accepts entries.
 	ErrClosed = errors.New("log buffer is closed")
 
+	// ErrBroken says that the spool's disk failed in a way after which nothing
+	// can be promised any more: an fsync failed. It stays until the queue is
+	// opened again. What was acknowledged before is kept and still stored.
+	ErrBroken = errors.New("log spool is broken until it is opened again")
+
 	// ErrPaused is what a [Sink] wraps when its schema is not what it should
 	// be (a column is missing, a permission was taken away). The batch is kept
 	// and tried again; nothing is dead-lettered, because the data is not at fault.
@@ -70,6 +75,14 @@ type Buffer interface {
 
 	// Stats returns a consistent reading of the counters.
 	Stats() Stats
+}
+
+// An Admitter is a [Buffer] that can say beforehand whether it would take an
+// entry, so that a server under overload refuses before it reads a body.
+type Admitter interface {
+	// Ready returns nil, or the error that Append would return now: one that
+	// wraps ErrFull, ErrClosed or ErrBroken. It costs next to nothing.
+	Ready() error
 }
 
 // Sink stores batches of entries for good.
@@ -213,7 +226,10 @@ type Stats struct {
 	Pending   int64
 	Refused   int64 // entries turned away with ErrFull
 
-	Capacity      int64 // entries, in memory mode
+	Cut      int64 // strings that Append found too long
+	Replaced int64 // strings in which Append replaced invalid UTF-8 or NUL
+
+	Capacity      int64 // entries: pending in memory mode, awaiting fsync in disk mode
 	Batches       int64 // written to the sink
 	Retries       int64 // writes to the sink that failed
 	Paused        bool  // the sink's last error wrapped ErrPaused

@@ -1,0 +1,173 @@
+package logbuf
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+const (
+	chunkSize = 256 << 10 // bytes
+
+	// meanRecord is how many bytes an entry may take in memory, on average
+	// over all that are pending, so that the capacity bounds memory as well;
+	// minBytes leaves a small queue room for a few long ones.
+	meanRecord = 1 << 10
+	minBytes   = 1 << 20
+)
+
+// memory is the backlog of memory mode: records in chunks, first in, first out.
+type memory struct {
+	landed   func(n int) // tells the queue about entries taken
+	capacity int         // entries
+	maxBytes int         // of their records
+
+	mu     sync.Mutex
+	sealed bool
+	chunks []chunk
+	count  int // entries that are not settled
+	bytes  int // of their records
+
+	// What the worker is at: the batch being written, and what it uses of the
+	// first chunks.
+	batch recordBatch
+	used  []usage
+}
+
+// A chunk never moves: what was filled when the lock was held can be read
+// without it.
+type chunk struct {
+	records []byte
+	offset  int // bytes that are settled
+	count   int // entries after the offset
+}
+
+type usage struct{ bytes, count int }
+
+func newMemory(capacity int, landed func(n int)) *memory {
+	return &memory{landed: landed, capacity: capacity, maxBytes: max(minBytes, capacity*meanRecord)}
+}
+
+func (m *memory) put(ctx context.Context, records []byte, n int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sealed {
+		return ErrClosed
+	}
+	if m.count+n > m.capacity || m.bytes+len(records) > m.maxBytes {
+		return fmt.Errorf("%w: %d entries are pending in memory, %d is the capacity", ErrFull, m.count, m.capacity)
+	}
+	m.landed(n) // before the worker can see them
+	last := len(m.chunks) - 1
+	if last < 0 || cap(m.chunks[last].records)-len(m.chunks[last].records) < len(records) {
+		m.chunks = append(m.chunks, chunk{records: make([]byte, 0, max(chunkSize, len(records)))})
+		last++
+	}
+	c := &m.chunks[last]
+	c.records = append(c.records, records...)
+	c.count += n
+	m.count += n
+	m.bytes += len(records)
+	return nil
+}
+
+func (m *memory) ready() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.count >= m.capacity || m.bytes >= m.maxBytes {
+		return fmt.Errorf("%w: %d entries are pending in memory", ErrFull, m.count)
+	}
+	return nil
+}
+
+func (m *memory) read(_ context.Context, limit int) (Batch, error) {
+	m.mu.Lock()
+	chunks := slices.Clone(m.chunks)
+	m.mu.Unlock()
+
+	m.batch.reset()
+	m.used = m.used[:0]
+	for _, c := range chunks {
+		bytes, count, err := m.batch.add(c.records[c.offset:], c.count, limit)
+		if err != nil {
+			return Batch{}, err
+		}
+		m.used = append(m.used, usage{bytes, count})
+		if count < c.count {
+			break
+		}
+	}
+	return Batch{Entries: m.batch.entries}, nil
+}
+
+func (m *memory) settle(b Batch) (damaged int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count -= len(b.Entries)
+	empty := 0
+	for i, u := range m.used {
+		c := &m.chunks[i]
+		c.offset += u.bytes
+		c.count -= u.count
+		m.bytes -= u.bytes
+		if c.count > 0 {
+			break
+		}
+		if i == len(m.chunks)-1 { // it is still being filled: use it again
+			c.records, c.offset = c.records[:0], 0
+			break
+		}
+		empty++
+	}
+	m.chunks = slices.Delete(m.chunks, 0, empty)
+	m.used = m.used[:0]
+	return 0, nil
+}
+
+func (m *memory) seal() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sealed = true
+}
+
+func (m *memory) fill(*Stats) {}
+
+func (m *memory) close() error { return nil }
+
+// maxBatchBytes ends a batch early, so that long entries make it no larger
+// than many short ones.
+const maxBatchBytes = 8 << 20
+
+// recordBatch reads records into entries that it uses again for the next batch.
+type recordBatch struct {
+	entries []Entry
+	bytes   int
+	names   internTable
+}
+
+func (r *recordBatch) reset() {
+	clear(r.entries) // lets go of the strings
+	r.entries, r.bytes = r.entries[:0], 0
+}
+
+// add reads up to count records until the batch holds limit entries, and says
+// how many bytes and records it read.
+func (r *recordBatch) add(src []byte, count, limit int) (bytes, n int, err error) {
+	rest := src
+	for n < count && len(r.entries) < limit && r.bytes+len(src)-len(rest) < maxBatchBytes {
+		r.entries = append(r.entries, Entry{})
+		rest, err = readRecord(&r.entries[len(r.entries)-1], rest, &r.names)
+		if err != nil {
+			r.entries = r.entries[:len(r.entries)-1]
+			return 0, n, err
+		}
+		n++
+	}
+	bytes = len(src) - len(rest)
+	r.bytes += bytes
+	return bytes, n, nil
+}

@@ -1,0 +1,77 @@
+package logbuf
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options are the settings of a [Queue]; nil and zero fields mean the defaults.
+type Options struct {
+	// Capacity is how many entries may be pending in memory mode, and how many
+	// may await fsync in disk mode. Beyond it Append returns ErrFull. In memory
+	// mode pending entries may take 1 KiB each on average, which typical ones
+	// are far below. Defaults to 100,000.
+	Capacity int
+
+	// BatchSize is how many entries one batch holds at most. Defaults to 5,000.
+	BatchSize int
+
+	// FlushInterval is how long an entry waits for its batch to fill.
+	// Defaults to 1 second.
+	FlushInterval time.Duration
+
+	// WriteTimeout is how long one write of the sink may take before it is
+	// given up and tried again. Defaults to 1 minute.
+	WriteTimeout time.Duration
+
+	// MinBackoff and MaxBackoff bound the pause after a write that failed; it
+	// doubles from one to the other, with jitter. Default to 100 ms and 5 s.
+	MinBackoff, MaxBackoff time.Duration
+
+	// Logger is told about failures and recovery. Defaults to none.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() (Options, error) {
+	var v Options
+	if o != nil {
+		v = *o
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"Capacity", int64(v.Capacity)},
+		{"BatchSize", int64(v.BatchSize)},
+		{"FlushInterval", int64(v.FlushInterval)},
+		{"WriteTimeout", int64(v.WriteTimeout)},
+		{"MinBackoff", int64(v.MinBackoff)},
+		{"MaxBackoff", int64(v.MaxBackoff)},
+	} {
+		if n.value < 0 {
+			return v, fmt.Errorf("logbuf: %s must not be negative", n.name)
+		}
+	}
+	or := func(n *int, value int) {
+		if *n == 0 {
+			*n = value
+		}
+	}
+	orTime := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	or(&v.Capacity, 100_000)
+	or(&v.BatchSize, 5_000)
+	orTime(&v.FlushInterval, time.Second)
+	orTime(&v.WriteTimeout, time.Minute)
+	orTime(&v.MinBackoff, 100*time.Millisecond)
+	orTime(&v.MaxBackoff, 5*time.Second)
+	v.MaxBackoff = max(v.MaxBackoff, v.MinBackoff)
+	if v.Logger == nil {
+		v.Logger = slog.New(slog.DiscardHandler)
+	}
+	return v, nil
+}

@@ -1,0 +1,295 @@
+package logbuf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var (
+	_ Buffer   = (*Queue)(nil)
+	_ Admitter = (*Queue)(nil)
+)
+
+// A Queue is a [Buffer] that writes to a [Sink] in batches, from memory or from
+// a spool on disk. One goroutine owns the sink: it writes a batch when it is
+// full or its first entry is FlushInterval old, and tries again for ever when
+// the sink fails.
+type Queue struct {
+	opts Options
+	sink Sink
+	log  backlog
+
+	scratch sync.Pool // of *[]byte
+
+	wake   chan struct{} // of capacity 1: there may be something to do
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the worker has ended
+	closed chan struct{} // closed when Close has finished
+
+	closing  atomic.Bool // Close was called
+	cut      atomic.Int64
+	replaced atomic.Int64
+
+	mu      sync.Mutex
+	stats   Stats // but for what the fields above and the backlog know
+	arrived timeline
+	sealed  bool          // nothing more can land
+	flushTo int64         // settled has to reach this without delay
+	settled chan struct{} // closed and forgotten at each change; nil when nobody waits
+}
+
+// A backlog keeps records in order until they are settled. Methods put and
+// ready are safe for concurrent use; the others belong to the worker.
+type backlog interface {
+	// put takes n records, all or none, calls landed and returns once they are durable.
+	put(ctx context.Context, records []byte, n int) error
+	// ready returns what put would, as far as it is known.
+	ready() error
+	// read returns the next batch; it is empty when the rest of what landed is damaged.
+	// Reading again before settle returns an equal batch.
+	read(ctx context.Context, limit int) (Batch, error)
+	// settle forgets the batch read last, with how many damaged entries were
+	// skipped to get it.
+	settle(b Batch) (damaged int, err error)
+	// seal makes put return ErrClosed, and returns once nothing more can land.
+	seal()
+	// fill adds to the counters what only the backlog knows.
+	fill(s *Stats)
+	close() error
+}
+
+// Open starts a queue in front of a sink. The queue does not close the sink.
+func Open(sink Sink, opts *Options) (*Queue, error) {
+	if sink == nil {
+		return nil, errors.New("logbuf: Open needs a sink")
+	}
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	q := &Queue{
+		opts:    o,
+		sink:    sink,
+		wake:    make(chan struct{}, 1),
+		cancel:  cancel,
+		done:    make(chan struct{}),
+		closed:  make(chan struct{}),
+		arrived: timeline{step: max(time.Millisecond, o.FlushInterval/64)},
+	}
+	q.opts.BatchSize = min(o.BatchSize, o.Capacity) // a full queue must not wait for its batch to fill
+	q.stats.Durability, q.stats.Capacity = Memory, int64(o.Capacity)
+	q.log = newMemory(o.Capacity, q.landed)
+	go q.run(ctx)
+	return q, nil
+}
+
+// Append implements [Buffer]. Entries without a time get now, entries without
+// an id a UUIDv7, so that sending them again, to wherever the sink sends them,
+// stores them once; an id that is a UUIDv7 brings its time. Strings are cut and
+// cleaned as [Decoder] does.
+func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
+	if len(entries) == 0 {
+		return ctx.Err()
+	}
+	if q.closing.Load() {
+		return ErrClosed
+	}
+	buf, _ := q.scratch.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	now := time.Now()
+	records := (*buf)[:0]
+	for i := range entries {
+		e := entries[i] // a copy: the caller's stays as it is
+		q.complete(&e, now)
+		records = appendRecord(records, &e)
+	}
+	err := q.log.put(ctx, records, len(entries))
+	if cap(records) <= chunkSize { // a rare large one is not worth keeping
+		*buf = records
+		q.scratch.Put(buf)
+	}
+	if errors.Is(err, ErrFull) {
+		q.mu.Lock()
+		q.stats.Refused += int64(len(entries))
+		q.mu.Unlock()
+	}
+	return err
+}
+
+// complete makes an entry fit to be stored.
+func (q *Queue) complete(e *Entry, now time.Time) {
+	if e.Time.IsZero() {
+		e.Time = now
+		if e.ID.Version() == 7 {
+			e.Time = timeOf(e.ID)
+		}
+	}
+	if e.ID == uuid.Nil {
+		e.ID = newID(now)
+	}
+	if e.Namespace == "" {
+		e.Namespace = defaultNamespace
+	}
+	for i, s := range e.text() {
+		var cut, replaced bool
+		if *s, cut, replaced = clean(*s, limitOf(i)); cut {
+			q.cut.Add(1)
+		}
+		if replaced {
+			q.replaced.Add(1)
+		}
+	}
+}
+
+// Ready implements [Admitter].
+func (q *Queue) Ready() error {
+	if q.closing.Load() {
+		return ErrClosed
+	}
+	return q.log.ready()
+}
+
+// Stats implements [Buffer].
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.stats
+	s.OldestPending = q.arrived.oldest()
+	s.Cut, s.Replaced = q.cut.Load(), q.replaced.Load()
+	q.log.fill(&s)
+	return s
+}
+
+// landed counts entries that the backlog has taken and wakes the worker when
+// there is something new for it to do.
+func (q *Queue) landed(n int) {
+	q.mu.Lock()
+	before := q.stats.Pending
+	q.stats.Accepted += int64(n)
+	q.stats.Pending += int64(n)
+	q.arrived.add(q.stats.Accepted, time.Now())
+	full := int64(q.opts.BatchSize)
+	wake := before == 0 || before < full && q.stats.Pending >= full
+	q.mu.Unlock()
+	if wake {
+		q.poke()
+	}
+}
+
+func (q *Queue) poke() {
+	select {
+	case q.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Flush implements [Buffer].
+func (q *Queue) Flush(ctx context.Context) error {
+	q.mu.Lock()
+	target := q.stats.Accepted
+	q.flushTo = max(q.flushTo, target)
+	q.mu.Unlock()
+	q.poke()
+	for {
+		q.mu.Lock()
+		left := target - q.done64()
+		if q.settled == nil {
+			q.settled = make(chan struct{})
+		}
+		settled := q.settled
+		q.mu.Unlock()
+		if left <= 0 {
+			return nil
+		}
+		select {
+		case <-settled:
+		case <-q.done:
+			q.mu.Lock()
+			left = target - q.done64()
+			q.mu.Unlock()
+			if left <= 0 {
+				return nil
+			}
+			return fmt.Errorf("%w: %d entries were not flushed", ErrClosed, left)
+		case <-ctx.Done():
+			q.mu.Lock()
+			last := q.stats.LastError
+			q.mu.Unlock()
+			if last == "" {
+				return fmt.Errorf("flush of %d entries: %w", left, ctx.Err())
+			}
+			return fmt.Errorf("flush of %d entries: %w (the sink's last error: %s)", left, ctx.Err(), last)
+		}
+	}
+}
+
+// done64 returns how many entries are settled. It needs the lock.
+func (q *Queue) done64() int64 { return q.stats.Accepted - q.stats.Pending }
+
+// An UnstoredError is what Close returns when entries are left.
+type UnstoredError struct {
+	Entries int64 // how many are pending
+	Kept    bool  // they are in the spool, and will be stored after the next Open
+	Err     error // why: the context's error
+}
+
+func (e *UnstoredError) Error() string {
+	if e.Kept {
+		return fmt.Sprintf("log buffer closed with %d entries still in the spool: %v", e.Entries, e.Err)
+	}
+	return fmt.Sprintf("log buffer closed with %d entries lost: %v", e.Entries, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *UnstoredError) Unwrap() error { return e.Err }
+
+// Close implements [Buffer]. When entries are left, the error is an
+// [*UnstoredError]. A sink that does not heed the context of Write keeps Close
+// for a second after its own context has ended.
+func (q *Queue) Close(ctx context.Context) error {
+	if !q.closing.CompareAndSwap(false, true) {
+		select {
+		case <-q.closed:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	defer close(q.closed)
+	q.log.seal()
+	q.mu.Lock()
+	q.sealed = true
+	q.mu.Unlock()
+	q.poke()
+	var cause error
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		cause = ctx.Err()
+		q.cancel()
+		grace := time.NewTimer(time.Second)
+		defer grace.Stop()
+		select {
+		case <-q.done:
+		case <-grace.C:
+		}
+	}
+	q.cancel()
+	err := q.log.close()
+	s := q.Stats()
+	if s.Pending > 0 {
+		if cause == nil {
+			cause = errors.New("the sink ended")
+		}
+		return errors.Join(&UnstoredError{Entries: s.Pending, Kept: s.Durability == Disk, Err: cause}, err)
+	}
+	return err
+}

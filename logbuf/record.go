@@ -1,0 +1,133 @@
+package logbuf
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The record is the form in which a queue keeps an entry, in memory and on disk:
+// a third of the struct's size, and without pointers, so that a long queue costs
+// the garbage collector nothing. Version 1 is, in this order:
+//
+//	id          16 bytes
+//	time        8 bytes, microseconds since 1970, little endian
+//	flags       1 byte: recordStream, recordCost
+//	numbers     varints: key_id, provider_id, status, attempts, latency_ms, ttft_ms, input_tokens,
+//	            cache_read_tokens, cache_write_tokens, output_tokens, priced_revision,
+//	            and cost_nano_usd if recordCost is set
+//	strings     11 times a uvarint length and the bytes, in the order of Entry.text
+//
+// A record does not say where it ends: whoever holds several knows how many.
+const (
+	recordStream = 1 << iota
+	recordCost
+)
+
+var errRecord = errors.New("log record does not parse")
+
+// numbers returns the integers of an entry in the order of the record.
+func (e *Entry) numbers() [11]int64 {
+	return [...]int64{
+		e.KeyID, e.ProviderID, int64(e.Status), int64(e.Attempts), e.LatencyMS, e.TTFTMS, e.InputTokens,
+		e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens, e.PricedRevision,
+	}
+}
+
+// appendRecord appends the record of an entry.
+func appendRecord(dst []byte, e *Entry) []byte {
+	dst = append(dst, e.ID[:]...)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Time.UnixMicro()))
+	var flags byte
+	if e.Stream {
+		flags |= recordStream
+	}
+	if e.CostNanoUSD != nil {
+		flags |= recordCost
+	}
+	dst = append(dst, flags)
+	for _, n := range e.numbers() {
+		dst = binary.AppendVarint(dst, n)
+	}
+	if e.CostNanoUSD != nil {
+		dst = binary.AppendVarint(dst, *e.CostNanoUSD)
+	}
+	for _, s := range e.text() {
+		dst = binary.AppendUvarint(dst, uint64(len(*s)))
+		dst = append(dst, *s...)
+	}
+	return dst
+}
+
+// readRecord reads the record at the start of src into e and returns what
+// follows it. The entry shares no memory with src.
+func readRecord(e *Entry, src []byte, names *internTable) (rest []byte, err error) {
+	const fixed = 16 + 8 + 1
+	if len(src) < fixed {
+		return nil, errRecord
+	}
+	r := recordReader{src: src[fixed:], names: names}
+	flags := src[24]
+	*e = Entry{
+		ID:               uuid.UUID(src[:16]),
+		Time:             time.UnixMicro(int64(binary.LittleEndian.Uint64(src[16:]))).UTC(),
+		Stream:           flags&recordStream != 0,
+		KeyID:            r.number(),
+		ProviderID:       r.number(),
+		Status:           int(r.number()),
+		Attempts:         int(r.number()),
+		LatencyMS:        r.number(),
+		TTFTMS:           r.number(),
+		InputTokens:      r.number(),
+		CacheReadTokens:  r.number(),
+		CacheWriteTokens: r.number(),
+		OutputTokens:     r.number(),
+		PricedRevision:   r.number(),
+	}
+	if flags&recordCost != 0 {
+		e.CostNanoUSD = new(r.number())
+	}
+	for _, s := range e.text() {
+		*s = r.string(s == &e.RequestID || s == &e.Error)
+	}
+	if r.bad {
+		return nil, errRecord
+	}
+	return r.src, nil
+}
+
+// recordReader reads numbers and strings until something is wrong, and then
+// only zeros.
+type recordReader struct {
+	src   []byte
+	names *internTable
+	bad   bool
+}
+
+func (r *recordReader) number() int64 {
+	n, size := binary.Varint(r.src)
+	if size <= 0 {
+		r.bad, r.src = true, nil
+		return 0
+	}
+	r.src = r.src[size:]
+	return n
+}
+
+// string reads a string; the ones that are hardly ever equal are not worth
+// looking up.
+func (r *recordReader) string(unique bool) string {
+	n, size := binary.Uvarint(r.src)
+	if size <= 0 || n > uint64(len(r.src)-size) {
+		r.bad, r.src = true, nil
+		return ""
+	}
+	b := r.src[size : size+int(n)]
+	r.src = r.src[size+int(n):]
+	if unique {
+		return string(b)
+	}
+	return r.names.string(b)
+}
