@@ -91,12 +91,16 @@ type Sink interface {
 	// checkpoint together.
 	//
 	// It MUST store an entry whose identity (Time truncated to microseconds,
-	// ID) is stored already no second time, and count it as a duplicate; it
-	// MUST advance the checkpoint of b.Segment from b.From to b.To with a
-	// compare-and-set, and, when the stored checkpoint is already at or past
-	// b.To, store nothing and report every entry as a duplicate. It MUST NOT
-	// let one entry that the database refuses keep the others from being
-	// stored: such an entry goes to the dead letters, with the reason.
+	// ID) is stored already no second time, and count it as a duplicate. It
+	// MUST NOT let one entry that the database refuses keep the others from
+	// being stored: such an entry goes to the dead letters, with the reason.
+	//
+	// When b.Segment is not zero, it MUST move that segment's checkpoint (0 when
+	// there is none) to b.To in the same transaction, with a compare-and-set from
+	// b.From. When the checkpoint is at or past b.To already, it MUST store
+	// nothing and report every entry as a duplicate. When it is anywhere else,
+	// it MUST NOT fail: it stores the batch as one that may hold duplicates, and
+	// moves the checkpoint to b.To.
 	//
 	// An error means that nothing of the batch was stored or that it is not
 	// known; the caller writes the same batch again. An error that wraps
@@ -104,13 +108,25 @@ type Sink interface {
 	Write(ctx context.Context, b Batch) (Result, error)
 }
 
+// A Checkpointer is a [Sink] that can say how far it has stored a segment. A
+// queue asks once for each segment that an earlier process has left, so that
+// what is stored is not sent again. Sinks without it, or without checkpoints at
+// all, lose nothing but time: what is sent again are duplicates.
+type Checkpointer interface {
+	// Checkpoint returns the position up to which a segment is stored, 0 for a
+	// segment it has never seen. It MUST NOT return a position for which
+	// [Sink.Write] has not committed.
+	Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error)
+}
+
 // A Batch is what a [Sink] stores in one transaction.
 type Batch struct {
 	// Segment names the spool segment that the entries come from, the zero
 	// UUID when they come from memory: then there is no checkpoint.
 	Segment uuid.UUID
-	// From and To are the positions in the segment before the first and after
-	// the last entry of the batch.
+	// From and To are the positions in the segment before and after the batch.
+	// A position counts entries; To - From is more than len(Entries) when
+	// damaged entries were skipped. From is the To of the batch before.
 	From, To int64
 
 	// Entries are read by the sink and not kept.
