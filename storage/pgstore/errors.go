@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/refer"
 )
 
 // SQLSTATEs that say more than "it failed".
@@ -20,8 +20,8 @@ const (
 	stateCanceled   = "57014"
 )
 
-// sqlModels asks which of the natural keys models have.
-const sqlModels = `select natural_key from models where natural_key = any ($1::text[])`
+// sqlModels counts the natural keys that models have.
+const sqlModels = `select count(*) from models where natural_key = any ($1::text[])`
 
 // notCommitted wraps an error that came before the commit went to the server.
 type notCommitted struct{ err error }
@@ -55,7 +55,10 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 	case stateUnique:
 		return uniqueError(pg)
 	case stateForeignKey:
-		return s.referenceError(ctx, c)
+		return refer.Explain(c, func(naturalKeys []string) (n int, err error) {
+			err = s.db.GetContext(ctx, &n, sqlModels, naturalKeys)
+			return n, err
+		})
 	case stateCanceled:
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -78,43 +81,6 @@ func uniqueError(pg *pgconn.PgError) error {
 		return fmt.Errorf("the %s exists: %w", catalog.Kind(kind).Noun(), catalog.ErrConflict)
 	}
 	return pg
-}
-
-// referenceError tells the two ends of a broken reference apart, which the
-// SQLSTATE does not: either a binding that was written names no model, or a model
-// that was deleted or renamed is still referred to.
-func (s *Store) referenceError(ctx context.Context, c catalog.Commit) error {
-	refs := map[string]bool{} // referred to by what was written → exists
-	var models []string       // names that models were given
-	moved := false            // whether models went or may have been renamed
-	for _, w := range c.Writes {
-		switch {
-		case w.Entity.Kind == catalog.KindModel && (w.Delete || w.If != 0):
-			moved = true
-			fallthrough
-		case w.Entity.Kind == catalog.KindModel:
-			models = append(models, w.Entity.NaturalKey)
-		case w.Entity.Ref != "" && !w.Delete:
-			refs[w.Entity.Ref] = slices.Contains(models, w.Entity.Ref)
-		}
-	}
-	switch {
-	case len(refs) == 0:
-		return catalog.Referenced(catalog.KindModel)
-	case !moved:
-		return catalog.Dangling(catalog.KindBinding)
-	}
-	wanted := make([]string, 0, len(refs))
-	for ref := range refs {
-		if !slices.Contains(models, ref) {
-			wanted = append(wanted, ref)
-		}
-	}
-	var found []string
-	if err := s.db.SelectContext(ctx, &found, sqlModels, wanted); err != nil || len(found) == len(wanted) {
-		return catalog.Referenced(catalog.KindModel)
-	}
-	return catalog.Dangling(catalog.KindBinding)
 }
 
 // fail wraps the error of a read: nothing hangs on what became of it.

@@ -1,0 +1,42 @@
+// Package refer tells the two ends of a broken reference apart for databases
+// that only say that a foreign key was violated.
+package refer
+
+import (
+	"slices"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// Explain returns the error for a commit that left a binding without its
+// model: [catalog.Dangling] when a binding that it wrote names no model, else
+// [catalog.Referenced]. Where the commit alone does not tell, it calls exist
+// with natural keys, which returns how many of them models have.
+func Explain(c catalog.Commit, exist func(naturalKeys []string) (int, error)) error {
+	var refs []string   // referred to by what was written
+	var models []string // names that models were given, or had
+	moved := false      // whether models went, or may have been renamed
+	for _, w := range c.Writes {
+		switch e := w.Entity; {
+		case e.Kind == catalog.KindModel:
+			moved = moved || w.Delete || w.If != 0
+			if !w.Delete {
+				models = append(models, e.NaturalKey)
+			}
+		case e.Ref != "" && !w.Delete && !slices.Contains(refs, e.Ref):
+			refs = append(refs, e.Ref)
+		}
+	}
+	switch {
+	case len(refs) == 0:
+		return catalog.Referenced(catalog.KindModel)
+	case !moved:
+		return catalog.Dangling(catalog.KindBinding)
+	}
+
+	refs = slices.DeleteFunc(refs, func(ref string) bool { return slices.Contains(models, ref) })
+	if n, err := exist(refs); err != nil || n == len(refs) {
+		return catalog.Referenced(catalog.KindModel)
+	}
+	return catalog.Dangling(catalog.KindBinding)
+}

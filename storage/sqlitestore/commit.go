@@ -1,0 +1,271 @@
+package sqlitestore
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/refer"
+)
+
+// %s is the table of the entity's kind.
+const (
+	sqlBump = `update catalog_head set revision = ?, mark = ?, epoch = max(epoch, ?)`
+
+	sqlAt = `select revision from %s where id = ?`
+
+	sqlInsert = `
+insert into %s (revision, created_at, updated_at, natural_key, external_id, hashes, ref,
+    name, status, namespaces, groups, labels, due_at, spec, id)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+	sqlUpdate = `
+update %s
+set revision = ?, created_at = ?, updated_at = ?, natural_key = ?, external_id = ?, hashes = ?, ref = ?,
+    name = ?, status = ?, namespaces = ?, groups = ?, labels = ?, due_at = ?, spec = ?
+where id = ?`
+
+	sqlDelete = `delete from %s where id = ?`
+
+	sqlTakenKey = `select exists (select 1 from %s where natural_key = ? and id <> ?)`
+
+	sqlDeleteHashes = `delete from key_hashes where key_id = ?`
+	sqlInsertHashes = `insert into key_hashes (hash, key_id) select distinct value, ? from json_each(?)`
+
+	sqlChange = `
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+	sqlModels = `select count(*) from models where natural_key in (select value from json_each(?))`
+
+	sqlIDs = `update catalog_head set next_id = next_id + ? returning next_id - ?`
+)
+
+// Commit applies c in one transaction; see [catalog.Store].
+func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	if len(c.Writes) == 0 && !c.Sync {
+		return s.commitNothing(ctx, c.Base)
+	}
+	tx, err := s.write.BeginTxx(ctx, nil)
+	if err != nil {
+		return 0, s.fail(ctx, "commit", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+
+	rev, err := apply(ctx, tx, c)
+	if err != nil {
+		return 0, s.fail(ctx, "commit", err)
+	}
+	// The driver says what became of it: either this is nil, or it rolled back.
+	if err := tx.Commit(); err != nil {
+		if code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
+			err = refer.Explain(c, func(naturalKeys []string) (n int, err error) {
+				err = s.read.GetContext(ctx, &n, sqlModels, list(naturalKeys))
+				return n, err
+			})
+		}
+		return 0, s.fail(ctx, "commit", err)
+	}
+	s.head.Raise(rev)
+	return rev, nil
+}
+
+// commitNothing answers a commit without writes.
+func (s *Store) commitNothing(ctx context.Context, base catalog.Revision) (catalog.Revision, error) {
+	rev, err := s.readRevision(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if base != 0 && base != rev {
+		return 0, s.fail(ctx, "commit", errBase)
+	}
+	return rev, nil
+}
+
+var (
+	errBase   = fmt.Errorf("the catalog is at another revision: %w", catalog.ErrConflict)
+	errEntity = fmt.Errorf("the entity is at another revision: %w", catalog.ErrConflict)
+)
+
+// apply runs a commit in a transaction that has the write lock.
+func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision, error) {
+	var rev catalog.Revision
+	if err := tx.GetContext(ctx, &rev, sqlRevision); err != nil {
+		return 0, err
+	}
+	if c.Base != 0 && c.Base != rev {
+		return 0, errBase
+	}
+	rev++
+	var epoch catalog.Epoch
+	if c.Sync {
+		epoch = c.Epoch
+	}
+	random := make([]byte, 16)
+	rand.Read(random) //nolint:errcheck // it never fails
+	mark := hex.EncodeToString(random)
+	if _, err := tx.ExecContext(ctx, sqlBump, rev, mark, epoch); err != nil {
+		return 0, err
+	}
+
+	changes := make([]catalog.Change, 0, len(c.Writes)+1)
+	for _, w := range c.Writes {
+		if err := applyWrite(ctx, tx, rev, w); err != nil {
+			return 0, err
+		}
+		changes = append(changes, w.Change)
+	}
+	if c.Sync {
+		changes = append(changes, catalog.Change{Action: catalog.ActionSync})
+	}
+	for i, ch := range changes {
+		touches, err := json.Marshal(ch.Touches)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := tx.ExecContext(ctx, sqlChange,
+			rev, i+1, mark, c.Time.UnixMicro(), c.Actor, c.Reason, ch.Action, ch.Kind, ch.ID,
+			orNull(string(ch.Before)), orNull(string(ch.After)), string(touches)); err != nil {
+			return 0, err
+		}
+	}
+	return rev, nil
+}
+
+func applyWrite(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, w catalog.Write) error {
+	e := w.Entity
+	name, err := table(e.Kind)
+	if err != nil {
+		return err
+	}
+	var at catalog.Revision
+	err = tx.GetContext(ctx, &at, fmt.Sprintf(sqlAt, name), e.ID)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if at != w.If {
+		return errEntity
+	}
+	if at != 0 && e.Kind == catalog.KindKey {
+		if _, err := tx.ExecContext(ctx, sqlDeleteHashes, e.ID); err != nil {
+			return err
+		}
+	}
+	if w.Delete {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf(sqlDelete, name), e.ID)
+		return err
+	}
+	return put(ctx, tx, rev, e, name, at == 0)
+}
+
+// put inserts or updates an entity, whose hashes are not in key_hashes.
+func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entity, name string, create bool) error {
+	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
+		return fmt.Errorf("a %s has no token", e.Kind.Noun())
+	}
+	if e.Ref != "" && e.Kind.Refers() == "" {
+		return fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
+	}
+	labels, err := json.Marshal(e.Labels)
+	if err != nil {
+		return err
+	}
+	if e.Labels == nil {
+		labels = []byte("{}")
+	}
+	query := sqlUpdate
+	if create {
+		query = sqlInsert
+	}
+	due := sql.NullInt64{Int64: e.DueAt.UnixMicro(), Valid: !e.DueAt.IsZero()}
+	_, err = tx.ExecContext(ctx, fmt.Sprintf(query, name),
+		rev, e.CreatedAt.UnixMicro(), e.UpdatedAt.UnixMicro(), orNull(e.NaturalKey), orNull(e.ExternalID),
+		list(e.Hashes), orNull(e.Ref), e.Name, e.Status, list(e.Namespaces), list(e.Groups), string(labels), due,
+		orNull(string(e.Spec)), e.ID)
+	if code(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
+		return taken(ctx, tx, e, name)
+	}
+	if err != nil {
+		return err
+	}
+
+	if len(e.Hashes) == 0 {
+		return nil
+	}
+	_, err = tx.ExecContext(ctx, sqlInsertHashes, e.ID, list(e.Hashes))
+	if code(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
+		return catalog.Exists(e.Kind, catalog.ByHash)
+	}
+	return err
+}
+
+// taken says which of an entity's two unique values another has: the driver
+// names the column in its text only.
+func taken(ctx context.Context, tx *sqlx.Tx, e catalog.Entity, name string) error {
+	var key bool
+	if err := tx.GetContext(ctx, &key, fmt.Sprintf(sqlTakenKey, name), e.NaturalKey, e.ID); err != nil {
+		return err
+	}
+	if key {
+		return catalog.Exists(e.Kind, catalog.ByNaturalKey)
+	}
+	return catalog.Exists(e.Kind, catalog.ByExternalID)
+}
+
+// NextIDs reserves n ids; see [catalog.Store].
+func (s *Store) NextIDs(ctx context.Context, n int) (first int64, err error) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	if n < 1 {
+		return 0, fmt.Errorf("sqlitestore: reserve %d ids: must be at least 1", n)
+	}
+	if err := s.write.GetContext(ctx, &first, sqlIDs, n, n); err != nil {
+		return 0, s.fail(ctx, "reserve ids", err)
+	}
+	return first, nil
+}
+
+// code returns SQLite's extended result code of an error, 0 for none.
+func code(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+// table returns the name of the table that holds entities of kind k.
+func table(k catalog.Kind) (string, error) {
+	if !slices.Contains(catalog.Kinds(), k) {
+		return "", fmt.Errorf("unknown kind %q", k)
+	}
+	return string(k), nil
+}
+
+// list writes a list as JSON.
+func list[T string | int64](values []T) string {
+	if len(values) == 0 {
+		return "[]"
+	}
+	data, err := json.Marshal(values)
+	if err != nil {
+		panic(err) // strings and integers always marshal
+	}
+	return string(data)
+}
+
+func orNull(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }

@@ -1,0 +1,225 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+const (
+	sqlRevision = `select revision from catalog_head`
+
+	sqlHead = `select store, epoch, revision, mark from catalog_head`
+
+	sqlEntity = `
+select id, revision, created_at, updated_at, coalesce(natural_key, '') as natural_key,
+    coalesce(external_id, '') as external_id, hashes, coalesce(ref, '') as ref,
+    name, status, namespaces, groups, labels, due_at, spec
+from %s where `
+
+	sqlGet     = sqlEntity + `id = ?`
+	sqlFindKey = sqlEntity + `natural_key = ?`
+	sqlFindExt = sqlEntity + `external_id = ?`
+	sqlFindTok = sqlEntity + `id = (select key_id from key_hashes where hash = ?)`
+)
+
+// headRow is the row of catalog_head.
+type headRow struct {
+	Store    string
+	Epoch    catalog.Epoch
+	Revision catalog.Revision
+	Mark     catalog.Mark
+}
+
+// entityRow is a row of an entity's table, as the constants above select it.
+type entityRow struct {
+	ID         int64
+	Revision   catalog.Revision
+	CreatedAt  int64         `db:"created_at"` // microseconds
+	UpdatedAt  int64         `db:"updated_at"`
+	NaturalKey string        `db:"natural_key"`
+	ExternalID string        `db:"external_id"`
+	Hashes     []byte        // JSON
+	Ref        string        //
+	Name       string        //
+	Status     string        //
+	Namespaces []byte        // JSON
+	Groups     []byte        // JSON
+	Labels     []byte        // JSON
+	DueAt      sql.NullInt64 `db:"due_at"`
+	Spec       []byte
+}
+
+func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
+	e := catalog.Entity{
+		Kind: k, ID: r.ID, Revision: r.Revision, CreatedAt: microseconds(r.CreatedAt), UpdatedAt: microseconds(r.UpdatedAt),
+		NaturalKey: r.NaturalKey, ExternalID: r.ExternalID, Ref: r.Ref,
+		Name: r.Name, Status: r.Status, Spec: r.Spec,
+	}
+	if r.DueAt.Valid {
+		e.DueAt = microseconds(r.DueAt.Int64)
+	}
+	return e, errors.Join(
+		decode(r.Hashes, &e.Hashes),
+		decode(r.Namespaces, &e.Namespaces),
+		decode(r.Groups, &e.Groups),
+		decode(r.Labels, &e.Labels),
+	)
+}
+
+// decode reads a list or a map; an empty one is nil.
+func decode(data []byte, into any) error {
+	switch string(data) {
+	case "", "[]", "{}":
+		return nil
+	}
+	return json.Unmarshal(data, into)
+}
+
+func microseconds(n int64) time.Time { return time.UnixMicro(n).UTC() }
+
+// Read calls fn in a read-only transaction that sees one revision; see [catalog.Store].
+func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	if err := s.alive(); err != nil {
+		return err
+	}
+	known := s.head.Revision()
+	tx, err := s.read.BeginTxx(ctx, nil)
+	if err != nil {
+		return s.fail(ctx, "read", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+
+	// The first query takes the snapshot.
+	var head headRow
+	if err := tx.GetContext(ctx, &head, sqlHead); err != nil {
+		return s.fail(ctx, "read", err)
+	}
+	s.head.Seen(head.Revision, known)
+	return fn(&reader{store: s, tx: tx, head: catalog.Head(head)})
+}
+
+// readRevision returns the head's revision.
+func (s *Store) readRevision(ctx context.Context) (catalog.Revision, error) {
+	var rev catalog.Revision
+	if err := s.read.GetContext(ctx, &rev, sqlRevision); err != nil {
+		return 0, s.fail(ctx, "read the head", err)
+	}
+	return rev, nil
+}
+
+type reader struct {
+	store *Store
+	tx    *sqlx.Tx
+	head  catalog.Head
+}
+
+var _ catalog.Reader = (*reader)(nil)
+
+func (r *reader) Head() catalog.Head { return r.head }
+
+func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
+	return r.one(ctx, k, sqlGet, id)
+}
+
+func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+	switch by {
+	case catalog.ByNaturalKey:
+		return r.one(ctx, k, sqlFindKey, value)
+	case catalog.ByExternalID:
+		return r.one(ctx, k, sqlFindExt, value)
+	case catalog.ByHash:
+		if k != catalog.KindKey {
+			return catalog.Entity{}, fmt.Errorf("sqlitestore: %s by %s: %w", k.Noun(), by, catalog.ErrNotFound)
+		}
+		return r.one(ctx, k, sqlFindTok, value)
+	}
+	return catalog.Entity{}, fmt.Errorf("sqlitestore: unknown index %q", by)
+}
+
+// one returns the one entity that the query, one of the constants above, selects.
+func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any) (catalog.Entity, error) {
+	name, err := table(k)
+	if err != nil {
+		return catalog.Entity{}, fmt.Errorf("sqlitestore: %w", err)
+	}
+	var row entityRow
+	err = r.tx.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return catalog.Entity{}, fmt.Errorf("sqlitestore: %s: %w", k.Noun(), catalog.ErrNotFound)
+	case err != nil:
+		return catalog.Entity{}, r.store.fail(ctx, "read a "+k.Noun(), err)
+	}
+	return row.entity(k)
+}
+
+func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+	name, err := table(k)
+	if err != nil {
+		return nil, fmt.Errorf("sqlitestore: %w", err)
+	}
+	where, args := selection(q)
+	var rows []entityRow
+	if err := r.tx.SelectContext(ctx, &rows, fmt.Sprintf(sqlEntity, name)+where, args...); err != nil {
+		return nil, r.store.fail(ctx, "list "+string(k), err)
+	}
+	entities := make([]catalog.Entity, len(rows))
+	for i := range rows {
+		if entities[i], err = rows[i].entity(k); err != nil {
+			return nil, fmt.Errorf("sqlitestore: list %s: %w", k, err)
+		}
+	}
+	return entities, nil
+}
+
+// selection writes a query's conditions, order and limit, and their arguments.
+func selection(q catalog.Query) (string, []any) {
+	conditions := []string{"id > ?"}
+	args := []any{q.After}
+	add := func(condition string, values ...any) {
+		conditions = append(conditions, condition)
+		args = append(args, values...)
+	}
+	if len(q.IDs) > 0 {
+		add("id in (select value from json_each(?))", list(q.IDs))
+	}
+	if len(q.NaturalKeys) > 0 {
+		add("natural_key in (select value from json_each(?))", list(q.NaturalKeys))
+	}
+	if len(q.Refs) > 0 {
+		add("ref in (select value from json_each(?))", list(q.Refs))
+	}
+	if len(q.Names) > 0 {
+		add("name in (select value from json_each(?))", list(q.Names))
+	}
+	if q.Status != "" {
+		add("status = ?", q.Status)
+	}
+	if q.Namespace != "" {
+		add("? in (select value from json_each(namespaces))", q.Namespace)
+	}
+	if len(q.Groups) > 0 {
+		add("exists (select 1 from json_each(groups) where value in (select value from json_each(?)))", list(q.Groups))
+	}
+	for label, value := range q.Labels {
+		add("exists (select 1 from json_each(labels) as l where l.key = ? and l.value = ?)", label, value)
+	}
+	if !q.DueBefore.IsZero() {
+		add("due_at < ?", q.DueBefore.UnixMicro())
+	}
+	where := strings.Join(conditions, " and ") + " order by id"
+	if q.Limit > 0 {
+		args = append(args, q.Limit)
+		where += " limit ?"
+	}
+	return where, args
+}
