@@ -15,10 +15,16 @@ type txn struct {
 	core   *core
 	reader Reader // nil in a transaction that does not read
 	now    time.Time
-	writes []Write
+	writes []*Write      // in order; nil where a new entity was deleted again
+	places map[place]int // of each entity's write
 
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
+}
+
+type place struct {
+	kind Kind
+	id   int64
 }
 
 // once runs a transaction that changes entities one by one, each guarded by
@@ -65,7 +71,7 @@ func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revis
 			}
 			continue
 		}
-		if len(tx.writes) == 0 {
+		if len(tx.pendingWrites()) == 0 {
 			return base, nil
 		}
 		if !serial {
@@ -83,8 +89,22 @@ func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revis
 
 func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, error) {
 	name, reason := ActorFrom(ctx)
-	return c.store.Commit(ctx, Commit{Base: base, Writes: tx.writes, Time: tx.now, Actor: name, Reason: reason})
+	return c.store.Commit(ctx, Commit{Base: base, Writes: tx.pendingWrites(), Time: tx.now, Actor: name, Reason: reason})
 }
+
+// pendingWrites returns what is to be committed.
+func (tx *txn) pendingWrites() []Write {
+	var writes []Write
+	for _, w := range tx.writes {
+		if w != nil {
+			writes = append(writes, *w)
+		}
+	}
+	return writes
+}
+
+// provisional ids are above all real ones, as new ids are.
+const provisional = 1 << 62
 
 // nextID returns an id for a new entity.
 func (tx *txn) nextID(ctx context.Context) (int64, error) {
@@ -93,19 +113,17 @@ func (tx *txn) nextID(ctx context.Context) (int64, error) {
 	}
 	if len(tx.ids) == 0 {
 		tx.missing++
-		return int64(-tx.missing), nil
+		return provisional + int64(tx.missing), nil
 	}
 	id := tx.ids[0]
 	tx.ids = tx.ids[1:]
 	return id, nil
 }
 
-// pending returns what the transaction has written of an entity.
+// pending returns what the transaction has written of an entity, or nil.
 func (tx *txn) pending(k Kind, id int64) *Write {
-	for i := range tx.writes {
-		if w := &tx.writes[i]; w.Entity.Kind == k && w.Entity.ID == id {
-			return w
-		}
+	if i, ok := tx.places[place{k, id}]; ok {
+		return tx.writes[i]
 	}
 	return nil
 }
@@ -124,7 +142,7 @@ func notFound(k Kind, id int64) error { return fmt.Errorf("%s %d: %w", k.Noun(),
 
 func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity, error) {
 	for _, w := range tx.writes {
-		if w.Entity.Kind == k && !w.Delete && holds(w.Entity, by, value) {
+		if w != nil && w.Entity.Kind == k && !w.Delete && holds(w.Entity, by, value) {
 			return w.Entity, nil
 		}
 	}
@@ -158,7 +176,7 @@ func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
 	}
 	entities := slices.DeleteFunc(stored, func(e Entity) bool { return tx.pending(k, e.ID) != nil })
 	for _, w := range tx.writes {
-		if w.Entity.Kind == k && !w.Delete && q.Match(w.Entity) {
+		if w != nil && w.Entity.Kind == k && !w.Delete && q.Match(w.Entity) {
 			entities = append(entities, w.Entity)
 		}
 	}
@@ -207,12 +225,18 @@ func (tx *txn) remove(before record) error {
 // write takes the place of the first, and a new entity that is deleted again
 // was never there.
 func (tx *txn) record(w Write) {
-	earlier := tx.pending(w.Entity.Kind, w.Entity.ID)
+	at := place{w.Entity.Kind, w.Entity.ID}
+	earlier := tx.pending(at.kind, at.id)
 	switch {
 	case earlier == nil:
-		tx.writes = append(tx.writes, w)
+		if tx.places == nil {
+			tx.places = map[place]int{}
+		}
+		tx.places[at] = len(tx.writes)
+		tx.writes = append(tx.writes, &w)
 	case w.Delete && earlier.If == 0:
-		tx.writes = slices.DeleteFunc(tx.writes, func(o Write) bool { return o.Entity.Kind == w.Entity.Kind && o.Entity.ID == w.Entity.ID })
+		tx.writes[tx.places[at]] = nil
+		delete(tx.places, at)
 	default:
 		w.If = earlier.If
 		w.Change.Before = earlier.Change.Before

@@ -1,0 +1,53 @@
+package catalog_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+func TestParseUSD(t *testing.T) {
+	for text, want := range map[string]catalog.NanoUSD{
+		"0": 0, "2.50": 2_500_000_000, "0.000000001": 1, "1e-9": 1, "1.5E3": 1_500_000_000_000, "-0": 0,
+		"9223372036.854775807": 9223372036854775807, "100": 100_000_000_000,
+	} {
+		got, err := catalog.ParseUSD(text)
+		if err != nil || got != want {
+			t.Errorf("ParseUSD(%q) = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		"", "x", "1.0000000001", "-1", "1e-10", "9223372036.854775808", "1e99999999999", "NaN", "Inf", "1/3", "0x10", "1_000", " 1", "true", "null", "1e41", ".5", "1.",
+	} {
+		if got, err := catalog.ParseUSD(text); !errors.Is(err, catalog.ErrInvalid) {
+			t.Errorf("ParseUSD(%q) = %d, %v; want ErrInvalid", text, got, err)
+		}
+	}
+}
+
+func TestNanoUSDRoundTrips(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := catalog.NanoUSD(rapid.Int64Min(0).Draw(t, "n"))
+		if back, err := catalog.ParseUSD(n.String()); err != nil || back != n {
+			t.Fatalf("%d is %q is %d, %v", n, n, back, err)
+		}
+		text, err := json.Marshal(n)
+		if err != nil || text[0] != '"' {
+			t.Fatalf("%s, %v: not a string", text, err)
+		}
+		var back catalog.NanoUSD
+		if err := json.Unmarshal(text, &back); err != nil || back != n {
+			t.Fatalf("%s is %d, %v", text, back, err)
+		}
+		if err := json.Unmarshal(text[1:len(text)-1], &back); err != nil || back != n {
+			t.Fatalf("as a number %d, %v", back, err)
+		}
+	})
+	if s := catalog.NanoUSD(-1_500_000_000).String(); s != "-1.5" {
+		t.Errorf("negative: %s", s)
+	}
+}
