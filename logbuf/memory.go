@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -32,7 +33,7 @@ type memory struct {
 	// What the worker is at: the batch being written, and what it uses of the
 	// first chunks.
 	batch recordBatch
-	used  []usage
+	used  []part
 }
 
 // A chunk never moves: what was filled when the lock was held can be read
@@ -43,13 +44,11 @@ type chunk struct {
 	count   int // entries after the offset
 }
 
-type usage struct{ bytes, count int }
-
 func newMemory(capacity int, landed func(n int)) *memory {
 	return &memory{landed: landed, capacity: capacity, maxBytes: max(minBytes, capacity*meanRecord)}
 }
 
-func (m *memory) put(ctx context.Context, records []byte, n int) error {
+func (m *memory) put(ctx context.Context, p *packed, _ time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -58,21 +57,33 @@ func (m *memory) put(ctx context.Context, records []byte, n int) error {
 	if m.sealed {
 		return ErrClosed
 	}
-	if m.count+n > m.capacity || m.bytes+len(records) > m.maxBytes {
+	if m.count+p.count > m.capacity || m.bytes+len(p.records) > m.maxBytes {
 		return fmt.Errorf("%w: %d entries are pending in memory, %d is the capacity", ErrFull, m.count, m.capacity)
 	}
-	m.landed(n) // before the worker can see them
+	m.landed(p.count) // before the worker can see them
+	m.count += p.count
+	m.bytes += len(p.records)
+	records := p.records
+	for _, part := range p.parts {
+		m.tail(part.bytes).add(records[:part.bytes], part.count)
+		records = records[part.bytes:]
+	}
+	return nil
+}
+
+// tail returns the last chunk, a new one when the old has no room for n bytes.
+func (m *memory) tail(n int) *chunk {
 	last := len(m.chunks) - 1
-	if last < 0 || cap(m.chunks[last].records)-len(m.chunks[last].records) < len(records) {
-		m.chunks = append(m.chunks, chunk{records: make([]byte, 0, max(chunkSize, len(records)))})
+	if last < 0 || cap(m.chunks[last].records)-len(m.chunks[last].records) < n {
+		m.chunks = append(m.chunks, chunk{records: make([]byte, 0, max(chunkSize, n))})
 		last++
 	}
-	c := &m.chunks[last]
+	return &m.chunks[last]
+}
+
+func (c *chunk) add(records []byte, count int) {
 	c.records = append(c.records, records...)
-	c.count += n
-	m.count += n
-	m.bytes += len(records)
-	return nil
+	c.count += count
 }
 
 func (m *memory) ready() error {
@@ -96,7 +107,7 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 		if err != nil {
 			return Batch{}, err
 		}
-		m.used = append(m.used, usage{bytes, count})
+		m.used = append(m.used, part{bytes, count})
 		if count < c.count {
 			break
 		}
@@ -104,15 +115,15 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 	return Batch{Entries: m.batch.entries}, nil
 }
 
-func (m *memory) settle(b Batch) (damaged int, err error) {
+func (m *memory) settle() (skipped, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.count -= len(b.Entries)
 	empty := 0
 	for i, u := range m.used {
 		c := &m.chunks[i]
 		c.offset += u.bytes
 		c.count -= u.count
+		m.count -= u.count
 		m.bytes -= u.bytes
 		if c.count > 0 {
 			break
@@ -125,10 +136,10 @@ func (m *memory) settle(b Batch) (damaged int, err error) {
 	}
 	m.chunks = slices.Delete(m.chunks, 0, empty)
 	m.used = m.used[:0]
-	return 0, nil
+	return skipped{}, nil
 }
 
-func (m *memory) seal() {
+func (m *memory) seal(context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sealed = true

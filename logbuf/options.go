@@ -8,8 +8,16 @@ import (
 
 // Options are the settings of a [Queue]; nil and zero fields mean the defaults.
 type Options struct {
-	// Capacity is how many entries may be pending in memory mode, and how many
-	// may await fsync in disk mode. Beyond it Append returns ErrFull. In memory
+	// Dir is the directory of the spool, made when it does not exist and locked
+	// while in use. Empty means memory mode. Defaults to empty.
+	Dir string
+
+	// SpoolMax is how many bytes the spool may take; at least 1 MiB. Beyond it
+	// Append returns ErrFull. Defaults to 1 GiB.
+	SpoolMax int64
+
+	// Capacity is how many entries may be pending in memory mode, or may await
+	// fsync in disk mode. Beyond it Append returns ErrFull. In memory
 	// mode pending entries may take 1 KiB each on average, which typical ones
 	// are far below. Defaults to 100,000.
 	Capacity int
@@ -31,6 +39,8 @@ type Options struct {
 
 	// Logger is told about failures and recovery. Defaults to none.
 	Logger *slog.Logger
+
+	fs fileSystem // nil: the operating system's
 }
 
 func (o *Options) withDefaults() (Options, error) {
@@ -42,6 +52,7 @@ func (o *Options) withDefaults() (Options, error) {
 		name  string
 		value int64
 	}{
+		{"SpoolMax", v.SpoolMax},
 		{"Capacity", int64(v.Capacity)},
 		{"BatchSize", int64(v.BatchSize)},
 		{"FlushInterval", int64(v.FlushInterval)},
@@ -52,6 +63,15 @@ func (o *Options) withDefaults() (Options, error) {
 		if n.value < 0 {
 			return v, fmt.Errorf("logbuf: %s must not be negative", n.name)
 		}
+	}
+	if v.SpoolMax == 0 {
+		v.SpoolMax = 1 << 30
+	}
+	if v.SpoolMax < minBytes {
+		return v, fmt.Errorf("logbuf: SpoolMax must be at least %d bytes", minBytes)
+	}
+	if v.fs == nil {
+		v.fs = osFS{}
 	}
 	or := func(n *int, value int) {
 		if *n == 0 {
@@ -69,6 +89,9 @@ func (o *Options) withDefaults() (Options, error) {
 	orTime(&v.WriteTimeout, time.Minute)
 	orTime(&v.MinBackoff, 100*time.Millisecond)
 	orTime(&v.MaxBackoff, 5*time.Second)
+	if v.Dir == "" {
+		v.BatchSize = min(v.BatchSize, v.Capacity) // a full queue must not wait for its batch to fill
+	}
 	v.MaxBackoff = max(v.MaxBackoff, v.MinBackoff)
 	if v.Logger == nil {
 		v.Logger = slog.New(slog.DiscardHandler)

@@ -25,7 +25,7 @@ type Queue struct {
 	sink Sink
 	log  backlog
 
-	scratch sync.Pool // of *[]byte
+	scratch sync.Pool // of *packed
 
 	wake   chan struct{} // of capacity 1: there may be something to do
 	cancel context.CancelFunc
@@ -47,24 +47,33 @@ type Queue struct {
 // A backlog keeps records in order until they are settled. Methods put and
 // ready are safe for concurrent use; the others belong to the worker.
 type backlog interface {
-	// put takes n records, all or none, calls landed and returns once they are durable.
-	put(ctx context.Context, records []byte, n int) error
+	// put takes records, all or none, calls landed and returns once they are
+	// durable. It keeps nothing of p.
+	put(ctx context.Context, p *packed, now time.Time) error
 	// ready returns what put would, as far as it is known.
 	ready() error
-	// read returns the next batch; it is empty when the rest of what landed is damaged.
-	// Reading again before settle returns an equal batch.
+	// read returns the next batch, after settle. It is empty when there was only
+	// something to skip.
 	read(ctx context.Context, limit int) (Batch, error)
-	// settle forgets the batch read last, with how many damaged entries were
-	// skipped to get it.
-	settle(b Batch) (damaged int, err error)
-	// seal makes put return ErrClosed, and returns once nothing more can land.
-	seal()
+	// settle forgets the batch read last and says what was skipped to get it.
+	settle() (skipped, error)
+	// seal makes put return ErrClosed, and returns once nothing more can land, or
+	// ctx ends.
+	seal(ctx context.Context)
 	// fill adds to the counters what only the backlog knows.
 	fill(s *Stats)
 	close() error
 }
 
-// Open starts a queue in front of a sink. The queue does not close the sink.
+// skipped counts entries that landed and are in no batch.
+type skipped struct {
+	damaged int64
+	stored  int64 // already, as the sink's checkpoint says
+}
+
+// Open starts a queue in front of a sink. In disk mode it locks the spool, reads
+// it through and takes up what an earlier queue has left. The sink need not work
+// yet, and the queue never closes it.
 func Open(sink Sink, opts *Options) (*Queue, error) {
 	if sink == nil {
 		return nil, errors.New("logbuf: Open needs a sink")
@@ -83,9 +92,16 @@ func Open(sink Sink, opts *Options) (*Queue, error) {
 		closed:  make(chan struct{}),
 		arrived: timeline{step: max(time.Millisecond, o.FlushInterval/64)},
 	}
-	q.opts.BatchSize = min(o.BatchSize, o.Capacity) // a full queue must not wait for its batch to fill
 	q.stats.Durability, q.stats.Capacity = Memory, int64(o.Capacity)
-	q.log = newMemory(o.Capacity, q.landed)
+	if o.Dir == "" {
+		q.log = newMemory(o.Capacity, q.landed)
+	} else {
+		q.stats.Durability = Disk
+		if q.log, err = openSpool(&o, sink, q.landed, q.recovered); err != nil {
+			cancel()
+			return nil, err
+		}
+	}
 	go q.run(ctx)
 	return q, nil
 }
@@ -101,21 +117,20 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	if q.closing.Load() {
 		return ErrClosed
 	}
-	buf, _ := q.scratch.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
+	p, _ := q.scratch.Get().(*packed)
+	if p == nil {
+		p = new(packed)
 	}
+	p.reset()
 	now := time.Now()
-	records := (*buf)[:0]
 	for i := range entries {
 		e := entries[i] // a copy: the caller's stays as it is
 		q.complete(&e, now)
-		records = appendRecord(records, &e)
+		p.add(&e)
 	}
-	err := q.log.put(ctx, records, len(entries))
-	if cap(records) <= chunkSize { // a rare large one is not worth keeping
-		*buf = records
-		q.scratch.Put(buf)
+	err := q.log.put(ctx, p, now)
+	if cap(p.records) <= chunkSize { // a rare large one is not worth keeping
+		q.scratch.Put(p)
 	}
 	if errors.Is(err, ErrFull) {
 		q.mu.Lock()
@@ -160,13 +175,28 @@ func (q *Queue) Ready() error {
 
 // Stats implements [Buffer].
 func (q *Queue) Stats() Stats {
+	var of Stats
+	q.log.fill(&of) // before the lock: the backlog calls landed under its own
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
+	s.SpoolBytes, s.SpoolMax, s.Segments = of.SpoolBytes, of.SpoolMax, of.Segments
+	s.Syncs, s.SyncTime, s.Broken = of.Syncs, of.SyncTime, of.Broken
 	s.OldestPending = q.arrived.oldest()
 	s.Cut, s.Replaced = q.cut.Load(), q.replaced.Load()
-	q.log.fill(&s)
 	return s
+}
+
+// recovered counts entries that an earlier queue has left.
+func (q *Queue) recovered(n int64, arrived time.Time) {
+	if n == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.Accepted += n
+	q.stats.Pending += n
+	q.arrived.add(q.stats.Accepted, arrived)
 }
 
 // landed counts entries that the backlog has taken and wakes the worker when
@@ -264,7 +294,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		return nil
 	}
 	defer close(q.closed)
-	q.log.seal()
+	q.log.seal(ctx)
 	q.mu.Lock()
 	q.sealed = true
 	q.mu.Unlock()
@@ -283,7 +313,16 @@ func (q *Queue) Close(ctx context.Context) error {
 		}
 	}
 	q.cancel()
-	err := q.log.close()
+	var err error
+	select {
+	case <-q.done:
+		err = q.log.close()
+	default: // the sink hangs, and its batch may be using the backlog
+		go func() {
+			<-q.done
+			_ = q.log.close() // nobody is left to tell
+		}()
+	}
 	s := q.Stats()
 	if s.Pending > 0 {
 		if cause == nil {

@@ -26,6 +26,35 @@ const (
 	recordCost
 )
 
+// maxPart is how many bytes of records stay together: what the spool frames and
+// reads back at once.
+const maxPart = 128 << 10
+
+// packed is the records of one Append in parts, each of at least one record and
+// hardly more than maxPart.
+type packed struct {
+	records []byte
+	parts   []part
+	count   int
+}
+
+type part struct{ bytes, count int }
+
+func (p *packed) reset() { p.records, p.parts, p.count = p.records[:0], p.parts[:0], 0 }
+
+func (p *packed) add(e *Entry) {
+	before := len(p.records)
+	p.records = appendRecord(p.records, e)
+	p.count++
+	last := len(p.parts) - 1
+	if last < 0 || p.parts[last].bytes >= maxPart {
+		p.parts = append(p.parts, part{})
+		last++
+	}
+	p.parts[last].bytes += len(p.records) - before
+	p.parts[last].count++
+}
+
 var errRecord = errors.New("log record does not parse")
 
 // numbers returns the integers of an entry in the order of the record.

@@ -250,5 +250,13 @@ type Stats struct {
 	Retries       int64 // writes to the sink that failed
 	Paused        bool  // the sink's last error wrapped ErrPaused
 	LastError     string
-	OldestPending time.Time // zero when nothing is pending
+	OldestPending time.Time // when the oldest pending entry was appended; zero when nothing is pending
+
+	// Of the spool, zero in memory mode.
+	SpoolBytes int64         // used by segments and by what awaits fsync
+	SpoolMax   int64         // the most it may use
+	Segments   int           // files
+	Syncs      int64         // calls of fsync that worked
+	SyncTime   time.Duration // all of them together
+	Broken     bool          // Append returns ErrBroken
 }

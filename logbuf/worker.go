@@ -50,20 +50,33 @@ func (q *Queue) await(ctx context.Context) bool {
 	}
 }
 
-// writeBatch writes the next batch, as often as it takes. It returns false when
-// ctx ended first.
+// writeBatch reads the next batch and writes it, as often as it takes. It returns
+// false when ctx ended first.
 func (q *Queue) writeBatch(ctx context.Context) bool {
+	var b Batch
+	if !q.persist(ctx, func() (err error) {
+		b, err = q.log.read(ctx, q.opts.BatchSize)
+		return err
+	}) {
+		return false
+	}
+	var r Result
+	if len(b.Entries) > 0 && !q.persist(ctx, func() (err error) {
+		r, err = q.write(ctx, b)
+		return err
+	}) {
+		return false
+	}
+	q.finish(b, r)
+	return true
+}
+
+// persist calls try until it works. It returns false when ctx ended first.
+func (q *Queue) persist(ctx context.Context, try func() error) bool {
 	for pause := q.pauses(); ; {
-		b, err := q.log.read(ctx, q.opts.BatchSize)
+		err := try()
 		if err == nil {
-			var r Result
-			if len(b.Entries) > 0 {
-				r, err = q.write(ctx, b)
-			}
-			if err == nil {
-				q.finish(b, r)
-				return true
-			}
+			return true
 		}
 		if ctx.Err() != nil {
 			return false
@@ -133,22 +146,22 @@ func (q *Queue) failed(err error, pause time.Duration) {
 // finish counts a batch that is stored and wakes who waits for it.
 func (q *Queue) finish(b Batch, r Result) {
 	n := len(b.Entries)
-	damaged, err := q.log.settle(b)
+	skip, err := q.log.settle()
 	q.mu.Lock()
 	if err != nil {
 		q.stats.LastError = err.Error()
 	} else if q.stats.LastError != "" {
-		q.opts.Logger.Info("log sink works again", "pending", q.stats.Pending-int64(n))
+		q.opts.Logger.Info("log sink works again", "pending", q.stats.Pending)
 		q.stats.LastError = ""
 	}
 	if n > 0 {
 		q.stats.Batches++
 	}
 	q.stats.Stored += int64(r.Stored)
-	q.stats.Duplicate += int64(r.Duplicate)
+	q.stats.Duplicate += int64(r.Duplicate) + skip.stored
 	q.stats.Dead += int64(r.Dead)
-	q.stats.Damaged += int64(damaged)
-	q.stats.Pending -= int64(n + damaged)
+	q.stats.Damaged += skip.damaged
+	q.stats.Pending -= int64(n) + skip.damaged + skip.stored
 	q.stats.Paused = false
 	q.arrived.done(q.done64())
 	if q.settled != nil {
@@ -159,7 +172,7 @@ func (q *Queue) finish(b Batch, r Result) {
 	if r.Dead > 0 {
 		q.opts.Logger.Error("log entries went to the dead letters", "entries", r.Dead)
 	}
-	if damaged > 0 {
-		q.opts.Logger.Error("log entries in the spool were damaged and are skipped", "entries", damaged)
+	if skip.damaged > 0 {
+		q.opts.Logger.Error("log entries in the spool were damaged and are skipped", "entries", skip.damaged)
 	}
 }

@@ -1,0 +1,15 @@
+package logbuf
+
+// What tests from outside need to stand in for the disk.
+type (
+	FileSystem = fileSystem
+	File       = file
+)
+
+const FrameHeader = frameHeader
+
+// On returns options that use a file system.
+func (o Options) On(fs FileSystem) *Options {
+	o.fs = fs
+	return &o
+}

@@ -1,0 +1,184 @@
+package logbuf
+
+import (
+	"context"
+	"fmt"
+)
+
+// spoolReader is where the worker is in the spool.
+type spoolReader struct {
+	checkpoints Checkpointer // nil when the sink has none
+
+	segment *segment // nil before the first, and after each
+	window  window
+	offset  int64 // of the next frame
+	at      int64 // position of the next entry
+	from    int64 // To of the batch before
+	rest    []byte
+	left    int // records in rest
+
+	batch recordBatch
+	skip  skipped
+}
+
+// read implements [backlog]. A batch never spans two segments.
+func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
+	r := &s.reader
+	r.batch.reset()
+	r.skip = skipped{}
+	for {
+		if r.segment == nil {
+			if ok, err := s.enter(ctx); !ok || err != nil {
+				return Batch{}, err
+			}
+		}
+		ext := s.extentOf(r.segment)
+		if err := r.readSegment(ext, limit); err != nil {
+			r.segment = nil // begin again behind what is settled
+			return Batch{}, fmt.Errorf("log spool: read: %w", err)
+		}
+		if len(r.batch.entries) > 0 || r.skip != (skipped{}) || !ext.complete {
+			break
+		}
+		if err := s.leave(); err != nil {
+			return Batch{}, err
+		}
+	}
+	return Batch{Segment: r.segment.id, From: r.from, To: r.at, Entries: r.batch.entries}, nil
+}
+
+// enter begins the oldest segment. It is not ok when there is none.
+func (s *spool) enter(ctx context.Context) (ok bool, err error) {
+	r := &s.reader
+	seg := s.oldest()
+	if seg == nil {
+		return false, nil
+	}
+	at, from := seg.done, seg.from
+	if seg.old && !seg.asked && r.checkpoints != nil {
+		stored, err := r.checkpoints.Checkpoint(ctx, seg.id)
+		if err != nil {
+			return false, fmt.Errorf("log sink: checkpoint of segment %s: %w", seg.id, err)
+		}
+		from = max(stored, 0)
+		at = min(from, seg.end)
+	}
+	if seg.file == nil {
+		f, err := s.fs.Open(seg.path)
+		if err != nil {
+			return false, fmt.Errorf("log spool: %w", err)
+		}
+		seg.file = f
+	}
+	r.segment = seg
+	r.window = window{r: seg.file, seed: frameSeed(seg.id), buf: r.window.buf[:0]}
+	r.skip.stored = at - seg.done
+	r.offset, r.at, r.from = 0, at, from
+	r.rest, r.left = nil, 0
+	return true, nil
+}
+
+// leave ends a segment that is stored.
+func (s *spool) leave() error {
+	seg := s.reader.segment
+	s.reader.segment = nil
+	return s.drop(seg)
+}
+
+// readSegment fills the batch from the segment, counting what is damaged.
+func (r *spoolReader) readSegment(ext extent, limit int) error {
+	for len(r.batch.entries) < limit && r.batch.bytes < maxBatchBytes {
+		if r.left > 0 {
+			used, n, err := r.batch.add(r.rest, r.left, limit)
+			r.rest, r.left, r.at = r.rest[used:], r.left-n, r.at+int64(n)
+			if err != nil { // the checksum is right and the record is not: nobody else wrote it
+				r.lose(r.at + int64(r.left))
+				r.left = 0
+			}
+			continue
+		}
+		if r.offset >= ext.size {
+			if r.at < ext.end {
+				r.lose(ext.end)
+			}
+			return nil
+		}
+		f, ok, err := r.window.next(r.offset, ext.size, 0)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			r.offset = ext.size
+			continue
+		}
+		if err := r.enterFrame(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enterFrame makes the records of a frame the ones to read.
+func (r *spoolReader) enterFrame(f frame) error {
+	r.offset = f.end
+	end := f.first + int64(f.count)
+	if end <= r.at {
+		return nil // stored before
+	}
+	if f.first > r.at {
+		r.lose(f.first)
+	}
+	if f.payload == nil {
+		r.lose(end)
+		return nil
+	}
+	r.rest, r.left = f.payload, f.count
+	for skip := r.at - f.first; skip > 0; skip-- {
+		var e Entry
+		rest, err := readRecord(&e, r.rest, &r.batch.names)
+		if err != nil {
+			r.lose(end)
+			r.left = 0
+			return nil
+		}
+		r.rest = rest
+		r.left--
+	}
+	return nil
+}
+
+// lose counts the entries up to a position as damaged.
+func (r *spoolReader) lose(to int64) {
+	r.skip.damaged += to - r.at
+	r.at = to
+}
+
+// finished reports whether all of a segment is stored.
+func (r *spoolReader) finished(seg *segment, ext extent) bool {
+	return r.segment == seg && r.left == 0 && r.offset >= ext.size && seg.done >= ext.end
+}
+
+// settle implements [backlog].
+func (s *spool) settle() (skipped, error) {
+	r := &s.reader
+	skip := r.skip
+	seg := r.segment
+	if seg == nil {
+		return skip, nil
+	}
+	if len(r.batch.entries) > 0 {
+		r.from = r.at
+	}
+	seg.done, seg.from, seg.asked = r.at, r.from, true
+	r.skip = skipped{}
+	s.retire(seg)
+	if ext := s.extentOf(seg); ext.complete && r.finished(seg, ext) {
+		return skip, s.leave()
+	}
+	if r.checkpoints == nil {
+		if err := seg.writePosition(s.fs, seg.done); err != nil {
+			s.logger.Debug("log spool: position not noted", "error", err)
+		}
+	}
+	return skip, nil
+}
