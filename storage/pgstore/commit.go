@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,14 +15,6 @@ import (
 )
 
 const (
-	// lockTimeout is how long a commit waits for those before it. It is longer than
-	// idleTimeout, so that those behind a frozen writer outlive it.
-	lockTimeout = 10 * time.Second
-
-	// idleTimeout is how long the server waits for a writer that went silent
-	// between two parts of its commit, before it rolls the commit back.
-	idleTimeout = 5 * time.Second
-
 	// cancelGrace is how long a commit whose context has ended may take to
 	// say what became of it, before its connection is given up.
 	cancelGrace = 5 * time.Second
@@ -36,23 +29,47 @@ const (
 	sqlEnd      = `commit`
 	sqlRollback = `rollback`
 
-	// The settings end with the transaction. Keepalives are for a network
-	// that went away in the middle of a part: no timeout of the server covers that.
-	sqlSettings = `
-select set_config('lock_timeout', $1, true),
-       set_config('idle_in_transaction_session_timeout', $2, true),
-       set_config('tcp_keepalives_idle', '5', true),
-       set_config('tcp_keepalives_interval', '2', true),
-       set_config('tcp_keepalives_count', '3', true)`
-
-	// sqlBump is the first statement that locks anything. On another base than
-	// $1 the revision becomes null, which the table refuses.
+	// sqlBump takes the next revision. On another base than the first
+	// parameter the revision becomes null, which the table refuses. The last three verbs
+	// are the numbers of the parameters: base, mark, epoch. The first is the
+	// settings, which end with the transaction, and come before the lock.
 	sqlBump = `
-update catalog_head
-set revision = case when $1::bigint in (0, revision) then revision + 1 end,
-    mark     = $2::uuid,
-    epoch    = greatest(epoch, $3::bigint)
-returning revision, pg_notify('ezapi_catalog', store || ' ' || revision)::text`
+settings as materialized (%s),
+head as (
+    update catalog_head as h
+    set revision = case when $%d::bigint in (0, revision) then revision + 1 end,
+        mark     = $%d::uuid,
+        epoch    = greatest(epoch, $%d::bigint)
+    from settings
+    returning h.revision, h.mark, pg_notify('ezapi_catalog', store || ' ' || revision)
+)`
+
+	// sqlBumped is for the statements after the one that bumped.
+	sqlBumped = `
+head as (select revision, mark from catalog_head)`
+
+	// sqlBumpAlone is for commits whose first write cannot carry the bump.
+	sqlBumpAlone = `with %s
+select revision from head`
+
+	// sqlSettings bounds what a process that freezes in the middle of a commit
+	// can do to the others. The server waits less long for it, between two
+	// parts, than they wait in line, so that they outlive it. Keepalives are for a network
+	// that goes away within a part, which no timeout of the server covers.
+	sqlSettings = `
+    select set_config('lock_timeout', '10s', true),
+           set_config('idle_in_transaction_session_timeout', '5s', true),
+           set_config('tcp_keepalives_idle', '5', true),
+           set_config('tcp_keepalives_interval', '2', true),
+           set_config('tcp_keepalives_count', '3', true)`
+
+	// sqlSettingsAlone is for the commit that is one statement outside a
+	// transaction block: the server has all of it before it locks anything. Where
+	// the connection's default is another isolation, it yields no row, and the
+	// statement does nothing.
+	sqlSettingsAlone = `
+    select set_config('lock_timeout', '10s', true)
+    where current_setting('transaction_isolation') = 'read committed'`
 )
 
 // Commit applies c in one transaction, and unless it is large in one round
@@ -66,16 +83,27 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if len(c.Writes) == 0 && !c.Sync {
 		return s.commitNothing(ctx, c.Base)
 	}
-	var rev catalog.Revision
-	statements, err := plan(c, &rev)
-	if err != nil {
-		return 0, fmt.Errorf("pgstore: commit: %w", err)
+	rev, err := s.commit(ctx, c, !s.explicit.Load())
+	if errors.Is(err, pgx.ErrNoRows) { // see sqlSettingsAlone
+		s.explicit.Store(true)
+		rev, err = s.commit(ctx, c, false)
 	}
-	if err := s.run(ctx, statements); err != nil {
+	if err != nil {
 		return 0, fmt.Errorf("pgstore: commit: %w", s.explain(ctx, c, err))
 	}
 	s.head.Raise(rev)
 	return rev, nil
+}
+
+// commit tries once: with alone, which is cheaper, in a statement outside a
+// transaction block, if one suffices.
+func (s *Store) commit(ctx context.Context, c catalog.Commit, alone bool) (catalog.Revision, error) {
+	var rev catalog.Revision
+	statements, err := plan(c, alone, &rev)
+	if err != nil {
+		return 0, &notCommitted{err}
+	}
+	return rev, s.run(ctx, statements)
 }
 
 // commitNothing answers a commit without writes.
@@ -99,26 +127,38 @@ type statement struct {
 }
 
 // plan lists the statements of a commit, which leave its revision in rev.
-func plan(c catalog.Commit, rev *catalog.Revision) ([]statement, error) {
+func plan(c catalog.Commit, alone bool, rev *catalog.Revision) ([]statement, error) {
 	mark := make([]byte, 16)
-	rand.Read(mark)
+	rand.Read(mark) //nolint:errcheck // it never fails
 	var epoch catalog.Epoch
 	if c.Sync {
 		epoch = c.Epoch
 	}
+	b := bump{
+		settings: sqlSettings,
+		args:     []any{int64(c.Base), uuid.UUID(mark).String(), int64(epoch)},
+		read:     func(row pgx.Row) error { return row.Scan(rev) },
+	}
+	// A delete at 0 needs a snapshot from after the lock, see sqlDelete.
+	carried := len(c.Writes) > 0 && (!c.Writes[0].Delete || c.Writes[0].If != 0)
+	if alone && carried && len(c.Writes) == 1 && !c.Sync {
+		b.settings = sqlSettingsAlone
+		st, err := planWrite(c, c.Writes[0], 1, &b)
+		return []statement{st}, err
+	}
 
-	statements := make([]statement, 0, len(c.Writes)+5)
-	statements = append(statements,
-		statement{sql: sqlBegin},
-		statement{sql: sqlSettings, args: []any{milliseconds(lockTimeout), milliseconds(idleTimeout)}},
-		statement{
-			sql:  sqlBump,
-			args: []any{int64(c.Base), uuid.UUID(mark).String(), int64(epoch)},
-			read: func(row pgx.Row) error { return row.Scan(rev, nil) },
-		},
-	)
+	statements := make([]statement, 0, len(c.Writes)+4)
+	statements = append(statements, statement{sql: sqlBegin})
+	if !carried {
+		head, args := b.after(nil)
+		statements = append(statements, statement{sql: fmt.Sprintf(sqlBumpAlone, head), args: args, read: b.read})
+	}
 	for i, w := range c.Writes {
-		st, err := planWrite(c, w, i+1)
+		var carry *bump
+		if i == 0 && carried {
+			carry = &b
+		}
+		st, err := planWrite(c, w, i+1, carry)
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +172,23 @@ func plan(c catalog.Commit, rev *catalog.Revision) ([]statement, error) {
 		statements = append(statements, st)
 	}
 	return append(statements, statement{sql: sqlEnd}), nil
+}
+
+// bump is what the first statement does besides.
+type bump struct {
+	settings string
+	args     []any
+	read     func(pgx.Row) error
+}
+
+// after returns the head's part of a statement, and all its arguments. A nil
+// bump is that of the statements after the first.
+func (b *bump) after(args []any) (head string, all []any) {
+	if b == nil {
+		return sqlBumped, args
+	}
+	n := len(args)
+	return fmt.Sprintf(sqlBump, b.settings, n+1, n+2, n+3), append(args, b.args...)
 }
 
 // run sends the statements, in parts, on one connection of the pool.
@@ -209,8 +266,6 @@ func rollback(ctx context.Context, conn *pgxpool.Conn) {
 	defer cancel()
 	conn.Exec(ctx, sqlRollback) //nolint:errcheck // see above
 }
-
-func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
 // sqlIDs reserves one id. Those who reserve several shut out the others while
 // they move the sequence, so that a block is theirs alone.

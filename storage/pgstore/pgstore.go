@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -57,6 +58,10 @@ type Store struct {
 	db     *sqlx.DB // over pool
 	logger *slog.Logger
 	head   wake.Head
+
+	// explicit is set once the pool's connections turned out to have another
+	// isolation by default than a commit must run with.
+	explicit atomic.Bool
 
 	close      sync.Once
 	closed     chan struct{}

@@ -10,27 +10,31 @@ import (
 )
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
-// what else there is to do for keys. Parameters: $1 … $14 are entityArgs, $15 is
-// Write.If, $16 … $24 are changeArgs. The seq of the change becomes null, which the table
-// refuses, when the entity was not at Write.If.
+// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $14 are
+// entityArgs, $15 is Write.If, $16 … $25 are changeArgs, and what follows is sqlBump's.
+// The seq of the change becomes null, which the table refuses, when the entity
+// was not at Write.If.
+//
+// The statement that bumps has a snapshot from before it got the lock. That is as good as
+// one from after: an update looks again at a row that was changed meanwhile, and
+// unique indexes and foreign keys look at what is there now.
 const (
-	sqlInsert = `
-with head as (select revision, mark from catalog_head),
+	sqlInsert = `with %[2]s,
 entity as (
     insert into %[1]s (id, revision, created_at, updated_at, natural_key, external_id, hashes, ref,
         name, status, namespaces, groups, labels, due_at, spec)
     select $1::bigint, revision, $2::timestamptz, $3::timestamptz, $4::text, $5::text, $6::text[], $7::text,
         $8::text, $9::text, $10::text[], $11::text[], $12::jsonb, $13::timestamptz, $14::jsonb
     from head
-    returning id, revision, hashes
-)%[2]s
+    returning id, hashes
+)%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
 select head.revision, case when $15::bigint = 0 then $16::int end, head.mark,
     $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
-from head`
+from head
+returning revision`
 
-	sqlUpdate = `
-with head as (select revision, mark from catalog_head),
+	sqlUpdate = `with %[2]s,
 old as (select hashes from %[1]s where id = $1::bigint),
 entity as (
     update %[1]s as e
@@ -41,25 +45,28 @@ entity as (
     from head
     where e.id = $1::bigint and e.revision = $15::bigint
     returning e.id, e.hashes
-)%[2]s
+)%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
 select head.revision, case when exists (select from entity) then $16::int end, head.mark,
     $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
-from head`
+from head
+returning revision`
 
-	// An entity that is absent is at 0: deleting it then is no conflict.
-	sqlDelete = `
-with head as (select revision, mark from catalog_head),
+	// $1 is the id, $2 Write.If, and $3 … $12 are changeArgs. An entity that
+	// is absent is at 0: deleting it then is no conflict. To know that, it needs a snapshot
+	// from after the lock.
+	sqlDelete = `with %[2]s,
 entity as (
     delete from %[1]s where id = $1::bigint and revision = $2::bigint
     returning id, hashes
-)%[2]s
+)%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
 select head.revision,
     case when exists (select from entity)
            or $2::bigint = 0 and not exists (select from %[1]s where id = $1::bigint) then $3::int end, head.mark,
     $4::timestamptz, $5::text, $6::text, $7::text, $8::text, $9::bigint, $10::json, $11::json, $12::json
-from head`
+from head
+returning revision`
 )
 
 // What keys need besides: their hashes, in key_hashes.
@@ -67,7 +74,7 @@ const (
 	sqlInsertHashes = `,
 hash as (
     insert into key_hashes (hash, key_id)
-    select distinct h, entity.id from entity, unnest(entity.hashes) as h
+    select unnest(entity.hashes), entity.id from entity
 )`
 
 	sqlUpdateHashes = `,
@@ -78,7 +85,7 @@ gone as (
 ),
 hash as (
     insert into key_hashes (hash, key_id)
-    select distinct h, entity.id from entity, old, unnest(entity.hashes) as h
+    select h, entity.id from entity, old, unnest(entity.hashes) as h
     where h <> all (coalesce(old.hashes, '{}'))
 )`
 
@@ -103,42 +110,44 @@ func table(k catalog.Kind) (string, error) {
 }
 
 // planWrite makes the statement of one write, the seq-th change of its commit.
-func planWrite(c catalog.Commit, w catalog.Write, seq int) (statement, error) {
+// The first of a commit carries the bump, the others have none.
+func planWrite(c catalog.Commit, w catalog.Write, seq int, b *bump) (statement, error) {
 	e := w.Entity
 	name, err := table(e.Kind)
 	if err != nil {
 		return statement{}, err
-	}
-	forKeys := func(sql string) string {
-		if e.Kind == catalog.KindKey {
-			return sql
-		}
-		return ""
 	}
 	change, err := changeArgs(c, w.Change, seq)
 	if err != nil {
 		return statement{}, err
 	}
 
-	if w.Delete {
-		args := append([]any{e.ID, int64(w.If)}, change...)
-		return newStatement(fmt.Sprintf(sqlDelete, name, forKeys(sqlDeleteHashes)), args), nil
+	var template, hashes string
+	var args []any
+	switch {
+	case w.Delete:
+		template, hashes = sqlDelete, sqlDeleteHashes
+		args = []any{e.ID}
+	case w.If == 0:
+		template, hashes = sqlInsert, sqlInsertHashes
+		args, err = entityArgs(e)
+	default:
+		template, hashes = sqlUpdate, sqlUpdateHashes
+		args, err = entityArgs(e)
 	}
-	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
-		return statement{}, fmt.Errorf("a %s has no token", e.Kind.Noun())
-	}
-	if e.Ref != "" && e.Kind.Refers() == "" {
-		return statement{}, fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
-	}
-	args, err := entityArgs(e)
 	if err != nil {
 		return statement{}, err
 	}
-	args = append(append(args, int64(w.If)), change...)
-	if w.If == 0 {
-		return newStatement(fmt.Sprintf(sqlInsert, name, forKeys(sqlInsertHashes)), args), nil
+	if e.Kind != catalog.KindKey {
+		hashes = ""
 	}
-	return newStatement(fmt.Sprintf(sqlUpdate, name, forKeys(sqlUpdateHashes)), args), nil
+	args = append(append(args, int64(w.If)), change...)
+	head, args := b.after(args)
+	st := newStatement(fmt.Sprintf(template, name, head, hashes), args)
+	if b != nil {
+		st.read = b.read
+	}
+	return st, nil
 }
 
 func planSync(c catalog.Commit, seq int) (statement, error) {
@@ -170,6 +179,12 @@ func newStatement(sql string, args []any) statement {
 // takes from the head. JSON goes as text, which every exec mode of pgx
 // understands.
 func entityArgs(e catalog.Entity) ([]any, error) {
+	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
+		return nil, fmt.Errorf("a %s has no token", e.Kind.Noun())
+	}
+	if e.Ref != "" && e.Kind.Refers() == "" {
+		return nil, fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
+	}
 	labels, err := json.Marshal(e.Labels)
 	if err != nil {
 		return nil, err
@@ -182,7 +197,7 @@ func entityArgs(e catalog.Entity) ([]any, error) {
 		due = &e.DueAt
 	}
 	return []any{
-		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), e.Hashes, orNull(e.Ref),
+		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), unique(e.Hashes), orNull(e.Ref),
 		e.Name, e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
 	}, nil
 }
@@ -211,4 +226,15 @@ func notNull(s []string) []string {
 		return []string{}
 	}
 	return s
+}
+
+// unique returns the values in their order, each once. They are few.
+func unique(values []string) []string {
+	var once []string
+	for _, v := range values {
+		if !slices.Contains(once, v) {
+			once = append(once, v)
+		}
+	}
+	return once
 }

@@ -1,0 +1,248 @@
+package pgstore_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// network is the way from a pool to its server. Each connection asks send before it writes.
+type network struct {
+	mu   sync.Mutex
+	send func(conn net.Conn, data []byte) (int, error)
+}
+
+func (n *network) on(send func(conn net.Conn, data []byte) (int, error)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.send = send
+}
+
+func (n *network) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	return &wire{Conn: conn, network: n}, err
+}
+
+type wire struct {
+	net.Conn
+	network *network
+}
+
+func (w *wire) Write(data []byte) (int, error) {
+	w.network.mu.Lock()
+	send := w.network.send
+	w.network.mu.Unlock()
+	if send == nil {
+		return w.Conn.Write(data)
+	}
+	return send(w.Conn, data)
+}
+
+// sentinels are what an error about an unknown outcome must not wrap.
+var sentinels = []error{
+	catalog.ErrConflict, catalog.ErrExists, catalog.ErrReferenced, catalog.ErrNotFound,
+	catalog.ErrInvalid, catalog.ErrClosed, context.Canceled, context.DeadlineExceeded,
+}
+
+func wantUnknown(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("commit succeeded over a broken connection")
+	}
+	for _, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			t.Errorf("error %q wraps %q, though the outcome is not known", err, sentinel)
+		}
+	}
+}
+
+// bulk makes so many keys that their commit takes several parts.
+func bulk(n int) (writes []catalog.Write) {
+	for i := range n {
+		writes = append(writes, write(key(int64(i+1), func(e *catalog.Entity) {
+			e.Spec = json.RawMessage(`{"filler": "` + strings.Repeat("x", 1000) + `"}`)
+		})))
+	}
+	return writes
+}
+
+// A process that freezes in the middle of a commit holds the head's lock. The
+// server takes it away, and those behind it come through.
+func TestFrozenWriter(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	others := open(t, pgtest.Connect(t, cfg), nil)
+
+	var net1 network
+	frozen, thaw := make(chan struct{}), make(chan struct{})
+	slow := cfg.Copy()
+	slow.ConnConfig.DialFunc = net1.dial
+	store := open(t, pgtest.Connect(t, slow), &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	sent := 0
+	net1.on(func(conn net.Conn, data []byte) (int, error) {
+		if sent += len(data); sent > 150<<10 {
+			close(frozen)
+			net1.on(nil)
+			<-thaw
+		}
+		return conn.Write(data)
+	})
+
+	outcome := make(chan error, 1)
+	go func() {
+		_, err := store.Commit(context.Background(), commit(bulk(400)...))
+		outcome <- err
+	}()
+	<-frozen
+	start := time.Now()
+	rev, err := others.Commit(t.Context(), commit(write(key(1000))))
+	if err != nil || rev != 1 {
+		t.Errorf("commit behind a frozen writer: revision %d, %v; want 1", rev, err)
+	}
+	if waited := time.Since(start); waited < time.Second || waited > 9*time.Second {
+		t.Errorf("commit behind a frozen writer took %v; want about 5 s", waited)
+	}
+	close(thaw)
+	wantUnknown(t, <-outcome)
+
+	err = others.Read(t.Context(), func(r catalog.Reader) error {
+		keys, err := r.List(t.Context(), catalog.KindKey, catalog.Query{})
+		if len(keys) != 1 {
+			t.Errorf("%d keys; want only the one of the commit that succeeded", len(keys))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A lock that nobody gives back bounds the wait.
+func TestLockTimeout(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := open(t, pool, nil)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `select from catalog_head for update`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Commit(t.Context(), commit(write(key(1))))
+	wantUnknown(t, err)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rev, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil || rev != 1 {
+		t.Errorf("commit afterwards: revision %d, %v; want 1", rev, err)
+	}
+}
+
+// A commit whose context ends while it waits has not happened, and its
+// connection is not reused.
+func TestCommitCanceled(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := open(t, pool, nil)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `select from catalog_head for update`); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := store.Commit(ctx, commit(write(key(1)))); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("commit: %v; want the context's error", err)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("canceling took %v", took)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // a cancellation that came late would hit one of these
+		if rev, err := store.Commit(t.Context(), commit(write(key(int64(i+1))))); err != nil || rev != catalog.Revision(i+1) {
+			t.Errorf("commit afterwards: revision %d, %v; want %d", rev, err, i+1)
+		}
+	}
+}
+
+// A connection that breaks after the commit was sent leaves everybody in the dark.
+func TestCommitAnswerLost(t *testing.T) {
+	t.Parallel()
+	var net1 network
+	cfg := pgtest.Config(t)
+	cfg.ConnConfig.DialFunc = net1.dial
+	store := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	if _, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil { // prepares the statements
+		t.Fatal(err)
+	}
+
+	net1.on(func(conn net.Conn, data []byte) (int, error) {
+		n, err := conn.Write(data)
+		if strings.Contains(string(data), "key-2") {
+			conn.(*net.TCPConn).CloseRead()
+			net1.on(nil)
+		}
+		return n, err
+	})
+	_, err := store.Commit(t.Context(), commit(write(key(2))))
+	wantUnknown(t, err)
+
+	// It did happen. Its author finds out by reading.
+	deadline := time.Now().Add(5 * time.Second)
+	for head(t, store).Revision != 2 {
+		if time.Now().After(deadline) {
+			t.Fatal("the commit whose answer was lost never appeared")
+		}
+	}
+}
+
+// A commit in several parts is all or nothing, too.
+func TestLargeCommit(t *testing.T) {
+	t.Parallel()
+	store := open(t, pgtest.Pool(t), nil)
+	writes := bulk(500)
+	bad := append(writes[:len(writes):len(writes)], write(key(9999, func(e *catalog.Entity) { e.Hashes = writes[0].Entity.Hashes })))
+	if _, err := store.Commit(t.Context(), commit(bad...)); !errors.Is(err, catalog.ErrExists) {
+		t.Fatalf("commit: %v; want ErrExists for the last of its writes", err)
+	}
+	if h := head(t, store); h.Revision != 0 {
+		t.Fatalf("head at %d after a commit that failed", h.Revision)
+	}
+	if rev, err := store.Commit(t.Context(), commit(writes...)); err != nil || rev != 1 {
+		t.Fatalf("commit: revision %d, %v; want 1", rev, err)
+	}
+	err := store.Read(t.Context(), func(r catalog.Reader) error {
+		changes, err := r.Changes(t.Context(), 0, 1)
+		if len(changes) != len(writes) {
+			t.Errorf("%d changes; want %d, whole revisions", len(changes), len(writes))
+		}
+		for i, c := range changes {
+			if c.Revision != 1 || c.ID != int64(i+1) {
+				return fmt.Errorf("change %d is of revision %d and id %d", i, c.Revision, c.ID)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,77 @@
+package pgstore_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open opens a store that is closed after the test.
+func open(tb testing.TB, pool *pgxpool.Pool, opts *pgstore.Options) *pgstore.Store {
+	tb.Helper()
+	if opts == nil {
+		opts = &pgstore.Options{}
+	}
+	opts.Logger = slog.New(slog.DiscardHandler)
+	store, err := pgstore.Open(tb.Context(), pool, opts)
+	if err != nil {
+		tb.Fatalf("open: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return store
+}
+
+var now = time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)
+
+// key makes a key as package catalog would, changed by edits.
+func key(id int64, edits ...func(*catalog.Entity)) catalog.Entity {
+	e := catalog.Entity{
+		Kind: catalog.KindKey, ID: id, CreatedAt: now, UpdatedAt: now,
+		Hashes: []string{fmt.Sprintf("%064x", id)}, Name: fmt.Sprintf("key-%d", id), Status: "active",
+		Namespaces: []string{"default"}, Groups: []string{"default"}, Spec: json.RawMessage(`{}`),
+	}
+	for _, edit := range edits {
+		edit(&e)
+	}
+	return e
+}
+
+// write makes the write that creates an entity.
+func write(e catalog.Entity) catalog.Write {
+	return catalog.Write{Entity: e, Change: catalog.Change{
+		Action: catalog.ActionCreate, Kind: e.Kind, ID: e.ID, After: json.RawMessage(`{}`),
+		Touches: catalog.Touches{Hashes: e.Hashes, Groups: e.Groups},
+	}}
+}
+
+// commit makes a commit of writes.
+func commit(writes ...catalog.Write) catalog.Commit {
+	return catalog.Commit{Writes: writes, Time: now, Actor: "tester", Reason: "a test"}
+}
+
+// head returns the store's head.
+func head(tb testing.TB, store catalog.Store) (h catalog.Head) {
+	tb.Helper()
+	err := store.Read(tb.Context(), func(r catalog.Reader) error {
+		h = r.Head()
+		return nil
+	})
+	if err != nil {
+		tb.Fatalf("read the head: %v", err)
+	}
+	return h
+}

@@ -1,0 +1,472 @@
+package pgstore_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// The store works with whatever a pool is configured for: the modes that
+// poolers need, and another isolation than a commit must run with.
+func TestPoolConfigurations(t *testing.T) {
+	t.Parallel()
+	mode := func(m pgx.QueryExecMode) func(*pgxpool.Config) {
+		return func(cfg *pgxpool.Config) { cfg.ConnConfig.DefaultQueryExecMode = m }
+	}
+	param := func(name, value string) func(*pgxpool.Config) {
+		return func(cfg *pgxpool.Config) { cfg.ConnConfig.RuntimeParams[name] = value }
+	}
+	for name, configure := range map[string]func(*pgxpool.Config){
+		"cache statement": mode(pgx.QueryExecModeCacheStatement),
+		"cache describe":  mode(pgx.QueryExecModeCacheDescribe),
+		"describe exec":   mode(pgx.QueryExecModeDescribeExec),
+		"exec":            mode(pgx.QueryExecModeExec),
+		"simple protocol": mode(pgx.QueryExecModeSimpleProtocol),
+		"serializable":    param("default_transaction_isolation", "serializable"),
+		"repeatable read": param("default_transaction_isolation", "repeatable read"),
+		"time zone":       param("timezone", "Asia/Kathmandu"),
+		"one connection":  func(cfg *pgxpool.Config) { cfg.MaxConns = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := pgtest.Config(t)
+			configure(cfg)
+			exercise(t, open(t, pgtest.Connect(t, cfg), nil))
+		})
+	}
+}
+
+// exercise takes a key through its life.
+func exercise(t *testing.T, store catalog.Store) {
+	t.Helper()
+	ctx := t.Context()
+	first, err := store.NextIDs(ctx, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := key(first, func(e *catalog.Entity) {
+		e.ExternalID, e.Name = `ext "1"`, `it's \ {odd},"na;me"`
+		e.Hashes = []string{"bb", "aa"}
+		e.Namespaces, e.Groups = []string{"z", "a", `{"x",}`}, []string{"g"}
+		e.Labels = map[string]string{"team": `a"b'c`}
+		e.DueAt = now.Add(time.Hour)
+		e.Spec = json.RawMessage(`{"big": 12345678901234567890}`)
+	})
+	rev, err := store.Commit(ctx, commit(write(want), write(key(first+1))))
+	if err != nil || rev != 1 {
+		t.Fatalf("create: revision %d, %v", rev, err)
+	}
+	want.Revision = 1
+
+	want.Hashes, want.Revision = []string{"aa", "cc"}, 0
+	rev, err = store.Commit(ctx, commit(catalog.Write{Entity: want, If: 1}))
+	if err != nil || rev != 2 {
+		t.Fatalf("update: revision %d, %v", rev, err)
+	}
+	want.Revision = 2
+	rev, err = store.Commit(ctx, commit(catalog.Write{Entity: key(first + 1), If: 1, Delete: true}))
+	if err != nil || rev != 3 {
+		t.Fatalf("delete: revision %d, %v", rev, err)
+	}
+	for name, tt := range map[string]struct {
+		commit catalog.Commit
+		want   error
+	}{
+		"another revision":    {commit(catalog.Write{Entity: want, If: 1}), catalog.ErrConflict},
+		"exists":              {commit(write(want)), catalog.ErrConflict},
+		"token taken":         {commit(write(key(first+2, func(e *catalog.Entity) { e.Hashes = []string{"cc"} }))), catalog.ErrExists},
+		"external id taken":   {commit(write(key(first+2, func(e *catalog.Entity) { e.ExternalID = want.ExternalID }))), catalog.ErrExists},
+		"no model":            {commit(write(catalog.Entity{Kind: catalog.KindBinding, ID: first + 2, Ref: "default.none"})), catalog.ErrReferenced},
+		"another base":        {catalog.Commit{Base: 2, Sync: true}, catalog.ErrConflict},
+		"another base, empty": {catalog.Commit{Base: 2}, catalog.ErrConflict},
+	} {
+		if _, err := store.Commit(ctx, tt.commit); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v; want %v", name, err, tt.want)
+		}
+	}
+
+	err = store.Read(ctx, func(r catalog.Reader) error {
+		if r.Head().Revision != 3 {
+			t.Errorf("head at %d; want 3: no failed commit moves it", r.Head().Revision)
+		}
+		got, err := r.Find(ctx, catalog.KindKey, catalog.ByHash, "cc")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("found by token (-want +got):\n%s", diff)
+		}
+		_, gone := r.Find(ctx, catalog.KindKey, catalog.ByHash, "bb")
+		if !errors.Is(gone, catalog.ErrNotFound) {
+			t.Errorf("find a token that was replaced: %v; want ErrNotFound", gone)
+		}
+		all, listErr := r.List(ctx, catalog.KindKey, catalog.Query{
+			IDs: []int64{first, first + 1}, Names: []string{want.Name}, Status: "active", Namespace: `{"x",}`,
+			Groups: []string{"other", "g"}, Labels: want.Labels, DueBefore: now.Add(2 * time.Hour), Limit: 9,
+		})
+		if diff := cmp.Diff([]catalog.Entity{want}, all); diff != "" {
+			t.Errorf("listed (-want +got):\n%s", diff)
+		}
+		return errors.Join(err, listErr)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// What the store keeps can be asked for in SQL.
+func TestRows(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := open(t, pool, nil)
+	e := key(7, func(e *catalog.Entity) {
+		e.Labels = map[string]string{"team": "blue"}
+		e.Spec = json.RawMessage(`{"n": 9007199254740993}`)
+	})
+	if _, err := store.Commit(t.Context(), commit(write(e))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Commit(t.Context(), catalog.Commit{Sync: true, Epoch: 5, Time: now, Actor: "operator"}); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		`select id || ' ' || revision || ' ' || name from keys where labels @> '{"team": "blue"}'`: `7 1 key-7`,
+		`select spec ->> 'n' from keys`:                                                                                                      `9007199254740993`,
+		`select groups[1] || ' ' || namespaces[1] from keys`:                                                                                 `default default`,
+		`select key_id || ' ' || (hash = keys.hashes[1]) from key_hashes join keys on id = key_id`:                                           `7 true`,
+		`select (natural_key is null and external_id is null and ref is null and due_at is null)::text from keys`:                            `true`,
+		`select string_agg(revision || ' ' || action || ' ' || kind || ' ' || id || ' ' || actor, ', ' order by revision, seq) from changes`: `1 create keys 7 tester, 2 sync  0 operator`,
+		`select touches ->> 'groups' from changes where revision = 1`:                                                                        `["default"]`,
+		`select time::text from changes where revision = 1`:                                                                                  now.Format("2006-01-02 15:04:05.000000+00"),
+		`select revision || ' ' || epoch || ' ' || (mark = (select mark from changes where revision = 2)) from catalog_head`:                 `2 5 true`,
+	} {
+		var got string
+		if err := pool.QueryRow(t.Context(), query).Scan(&got); err != nil {
+			t.Errorf("%s: %v", query, err)
+		} else if got != want {
+			t.Errorf("%s\n got %s\nwant %s", query, got, want)
+		}
+	}
+}
+
+// Fifty writers in two processes: every commit gets the next revision, and
+// nobody sees an order that differs.
+func TestConcurrentWriters(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	stores := []*pgstore.Store{open(t, pgtest.Connect(t, cfg), nil), open(t, pgtest.Connect(t, cfg), nil)}
+	const writers, commits = 50, 8
+
+	var mu sync.Mutex
+	var revisions []catalog.Revision
+	var group sync.WaitGroup
+	for i := range writers {
+		store := stores[i%2]
+		group.Go(func() {
+			for range commits {
+				id, err := store.NextIDs(t.Context(), 1+i%3)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rev, err := store.Commit(t.Context(), commit(write(key(id))))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				revisions = append(revisions, rev)
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+
+	slices.Sort(revisions)
+	for i, rev := range revisions {
+		if rev != catalog.Revision(i+1) {
+			t.Fatalf("commit %d of %d got revision %d", i+1, writers*commits, rev)
+		}
+	}
+	if h := head(t, stores[0]); h.Revision != writers*commits {
+		t.Errorf("head at %d; want %d", h.Revision, writers*commits)
+	}
+}
+
+// Blocks of ids never overlap, whatever their sizes.
+func TestNextIDs(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	stores := []*pgstore.Store{open(t, pgtest.Connect(t, cfg), nil), open(t, pgtest.Connect(t, cfg), nil)}
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() {
+			for n := 1; n <= 10; n++ {
+				first, err := stores[i%2].NextIDs(t.Context(), n)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for id := first; id < first+int64(n); id++ {
+					if seen[id] {
+						t.Errorf("id %d was handed out twice", id)
+					}
+					seen[id] = true
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	if _, err := stores[0].NextIDs(t.Context(), 0); err == nil {
+		t.Error("0 ids were reserved")
+	}
+}
+
+func TestWaitAcrossStores(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		listen string
+		within time.Duration
+	}{
+		"listening": {"", time.Second},
+		"polling":   {pgstore.ListenNone, 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := pgtest.Config(t)
+			a := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: tt.listen})
+			b := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: tt.listen})
+			if tt.listen == "" {
+				listeners(t, pgtest.Connect(t, cfg), 2)
+			}
+			rev := catalog.Revision(0)
+			for from, to := range map[*pgstore.Store]*pgstore.Store{a: b, b: a} {
+				wokeAt := make(chan time.Time, 1)
+				go func() {
+					got, err := to.Wait(t.Context(), rev)
+					if err != nil || got != rev+1 {
+						t.Errorf("waited for %d: %d, %v", rev+1, got, err)
+					}
+					wokeAt <- time.Now()
+				}()
+				time.Sleep(100 * time.Millisecond) // the first look finds nothing
+				start := time.Now()
+				if _, err := from.Commit(t.Context(), catalog.Commit{Sync: true, Time: now}); err != nil {
+					t.Fatal(err)
+				}
+				if took := (<-wokeAt).Sub(start); took > tt.within {
+					t.Errorf("the other store woke after %v; want %v", took, tt.within)
+				}
+				rev++
+			}
+		})
+	}
+}
+
+// listeners waits until n connections listen on the pool's database, and
+// returns their process ids.
+func listeners(t *testing.T, pool *pgxpool.Pool, n int, without ...int32) (pids []int32) {
+	t.Helper()
+	const query = `
+select pid from pg_stat_activity
+where datname = current_database() and query = 'listen ezapi_catalog' and state = 'idle' and pid <> all ($1)`
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		rows, err := pool.Query(t.Context(), query, append([]int32{}, without...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pids, err = pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil {
+			t.Fatal(err)
+		}
+		if len(pids) == n {
+			return pids
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections listen; want %d", len(pids), n)
+		}
+	}
+}
+
+// A listening connection that the server ends is made again.
+func TestListenerRemade(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	pool := pgtest.Connect(t, cfg)
+	a, b := open(t, pool, nil), open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	old := listeners(t, pool, 1)
+	if _, err := pool.Exec(t.Context(), `select pg_terminate_backend($1)`, old[0]); err != nil {
+		t.Fatal(err)
+	}
+	listeners(t, pool, 1, old...)
+
+	done := make(chan time.Time, 1)
+	go func() {
+		if _, err := a.Wait(t.Context(), 0); err != nil {
+			t.Error(err)
+		}
+		done <- time.Now()
+	}()
+	time.Sleep(100 * time.Millisecond)
+	start := time.Now()
+	if _, err := b.Commit(t.Context(), catalog.Commit{Sync: true, Time: now}); err != nil {
+		t.Fatal(err)
+	}
+	if took := (<-done).Sub(start); took > time.Second {
+		t.Errorf("woke after %v: not by the new connection", took)
+	}
+}
+
+// Several processes that start on an empty database at once agree on who migrates.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	ids := make([]string, 4)
+	var group sync.WaitGroup
+	for i := range ids {
+		pool := pgtest.Connect(t, cfg)
+		group.Go(func() {
+			store, err := pgstore.Open(t.Context(), pool, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer store.Close()
+			ids[i] = head(t, store).Store
+		})
+	}
+	group.Wait()
+	if slices.Sort(ids); ids[0] == "" || ids[0] != ids[3] {
+		t.Errorf("stores called %q; want one name", ids)
+	}
+}
+
+func TestSkipMigrations(t *testing.T) {
+	t.Parallel()
+	_, err := pgstore.Open(t.Context(), pgtest.Pool(t), &pgstore.Options{SkipMigrations: true})
+	if err == nil || !strings.Contains(err.Error(), "SkipMigrations") {
+		t.Errorf("open on an empty database: %v; want an error that names the option", err)
+	}
+}
+
+// The caller's connections are left as they were, and the pool open.
+func TestPoolIsTheCallers(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = "1234ms"
+	cfg.MaxConns = 1
+	pool := pgtest.Connect(t, cfg)
+	store := open(t, pool, nil)
+	settings := func() (s string) {
+		err := pool.QueryRow(t.Context(), `
+select string_agg(name || '=' || setting, ' ' order by name) from pg_settings
+where name ~ '^(lock_timeout|statement_timeout|idle_in_.*|tcp_.*|.*transaction_.*|search_path)$'`).Scan(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before := settings()
+	for i := range 3 { // one write, several, and one that fails
+		writes := []catalog.Write{write(key(int64(2*i + 1))), write(key(int64(2*i + 2)))}
+		if _, err := store.Commit(t.Context(), commit(writes[:1+i%2]...)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Commit(t.Context(), commit(writes...)); !errors.Is(err, catalog.ErrConflict) {
+			t.Fatalf("commit the same again: %v", err)
+		}
+	}
+	if diff := cmp.Diff(before, settings()); diff != "" {
+		t.Errorf("settings changed (-before +after):\n%s", diff)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Errorf("ping after Close: %v", err)
+	}
+}
+
+// A restored backup takes the head back; nobody is woken for what is gone.
+func TestHistoryGoesBack(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	for i := range 3 {
+		if _, err := store.Commit(t.Context(), commit(write(key(int64(i+1))))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), `update catalog_head set revision = 1`); err != nil {
+		t.Fatal(err)
+	}
+	if h := head(t, store); h.Revision != 1 {
+		t.Fatalf("head at %d; want 1", h.Revision)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if rev, err := store.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait for what is gone: %d, %v", rev, err)
+	}
+}
+
+func TestPruneChanges(t *testing.T) {
+	t.Parallel()
+	store := open(t, pgtest.Pool(t), nil)
+	for i := range 6 {
+		c := commit(write(key(int64(2*i+1))), write(key(int64(2*i+2))))
+		c.Time = now.Add(time.Duration(i) * time.Hour)
+		if _, err := store.Commit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		before time.Duration
+		gone   int64
+		oldest catalog.Revision // whose changes are left
+	}{
+		{before: 0, gone: 0, oldest: 1},
+		{before: 2 * time.Hour, gone: 4, oldest: 3},
+		{before: 2 * time.Hour, gone: 0, oldest: 3},
+		{before: 100 * time.Hour, gone: 6, oldest: 6}, // the newest stays
+	} {
+		t.Run(fmt.Sprint(tt.before), func(t *testing.T) {
+			gone, err := store.PruneChanges(t.Context(), now.Add(tt.before))
+			if err != nil || gone != tt.gone {
+				t.Errorf("pruned %d changes, %v; want %d", gone, err, tt.gone)
+			}
+			err = store.Read(t.Context(), func(r catalog.Reader) error {
+				changes, err := r.Changes(t.Context(), tt.oldest-1, 1)
+				if len(changes) != 2 || changes[0].Revision != tt.oldest {
+					t.Errorf("changes after %d: %v", tt.oldest-1, changes)
+				}
+				if tt.oldest > 1 {
+					if _, err := r.Changes(t.Context(), tt.oldest-2, 1); !errors.Is(err, catalog.ErrCompacted) {
+						t.Errorf("changes after %d: %v; want ErrCompacted", tt.oldest-2, err)
+					}
+					if _, err := r.MarkAt(t.Context(), tt.oldest-1); !errors.Is(err, catalog.ErrCompacted) {
+						t.Errorf("mark at %d: %v; want ErrCompacted", tt.oldest-1, err)
+					}
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
