@@ -1,4 +1,4 @@
-// Package pgstore keeps a catalog in PostgreSQL, 12 or later.
+// Package pgstore keeps a catalog in PostgreSQL, 13 or later.
 //
 //	pool, err := pgxpool.New(ctx, dsn)
 //	…
