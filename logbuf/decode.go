@@ -73,6 +73,7 @@ const (
 	Twice     Reason = "twice"     // a field given more than once
 	TooDeep   Reason = "depth"     // nested deeper than MaxDepth
 	Refused   Reason = "refused"   // turned away by the receiver of an [HTTPSink]
+	TooLarge  Reason = "size"      // larger than the receiver of an [HTTPSink] takes
 )
 
 // DecoderStats are the totals of a [Decoder].

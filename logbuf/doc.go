@@ -1,0 +1,51 @@
+// Package logbuf takes access-log entries at once and stores them later, in
+// large batches, without losing or repeating one.
+//
+// A [Queue] stands between those who have entries and the [Sink] that stores
+// them:
+//
+//	q, err := logbuf.Open(sink, &logbuf.Options{Dir: "/var/lib/ez/spool"})
+//	…
+//	err = q.Append(ctx, logbuf.Entry{Model: "gpt-4o", Status: 200, InputTokens: 12})
+//	…
+//	err = q.Close(ctx) // drains
+//
+// What nil from Append means depends on the mode, and [Stats] says which it is:
+//
+//   - Memory mode (no Dir): the entries are queued in this process. Close drains
+//     them; a crash loses them.
+//   - Disk mode: the entries are flushed to the spool. They survive a kill and a
+//     power loss, and wait there while the database is down, up to SpoolMax.
+//
+// Append never waits for the sink. When there is no room it returns [ErrFull],
+// and takes none of the entries of the call: slow down and try again. Nothing is
+// dropped silently, in either mode. At every quiet moment
+//
+//	Accepted = Stored + Duplicate + Dead + Damaged + Pending
+//
+// # Sinks
+//
+// One goroutine writes to the sink, one batch at a time, and tries the same batch
+// again until it is stored: sinks answer with an error as soon as they are in
+// doubt, and recognise what they have stored already by the identity of an entry
+// (its time and its id) and by the checkpoint of the spool's segment. See [Sink]
+// for what exactly one has to do; storage/pgstore and storage/sqlitestore have
+// sinks for their databases, and storage/storagetest checks yours.
+//
+// # Shipping
+//
+// A balancer queues what it served and sends it to the control plane:
+//
+//	sink := logbuf.NewHTTPSink("https://control-plane.example", token, nil)
+//	q, err := logbuf.Open(sink, &logbuf.Options{Dir: spool})
+//
+// Entries get their id when they are appended, so that one which is sent twice is
+// stored once.
+//
+// # Receiving
+//
+// A [Decoder] reads the bodies that arrive there, and keeps a bad entry from
+// costing the good ones. [Prices] says what a request cost at that moment. Ask
+// [Queue.Ready] before reading a body: under overload, to refuse is all there is
+// time for.
+package logbuf
