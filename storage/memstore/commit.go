@@ -1,0 +1,124 @@
+package memstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// Commit implements [catalog.Store].
+func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	if err := s.alive(ctx); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.Base != 0 && c.Base != s.head.Revision {
+		return 0, fmt.Errorf("memstore: the catalog is at revision %d: %w", s.head.Revision, catalog.ErrConflict)
+	}
+	if len(c.Writes) == 0 && !c.Sync {
+		return s.head.Revision, nil
+	}
+	revision := s.head.Revision + 1
+	if err := s.apply(c, revision); err != nil {
+		return 0, fmt.Errorf("memstore: %w", err)
+	}
+	s.head.Revision, s.head.Mark = revision, newMark()
+	if c.Sync {
+		s.head.Epoch = max(s.head.Epoch, c.Epoch)
+	}
+	s.commits = append(s.commits, commitMark{revision, s.head.Mark, c.Time})
+	s.record(c, revision)
+	s.collect()
+	s.moved.Raise(revision)
+	return revision, nil
+}
+
+// apply writes the versions of the revision, or none.
+func (s *Store) apply(c catalog.Commit, revision catalog.Revision) (err error) {
+	done := 0
+	defer func() {
+		if err != nil {
+			for _, w := range c.Writes[:done] {
+				s.tables[w.Entity.Kind].undo(w.Entity.ID, revision)
+			}
+		}
+	}()
+	for _, w := range c.Writes {
+		t := s.tables[w.Entity.Kind]
+		if t == nil {
+			return fmt.Errorf("kind %q: %w", w.Entity.Kind, catalog.ErrInvalid)
+		}
+		if err := t.check(w, revision); err != nil {
+			return err
+		}
+		var e *catalog.Entity
+		if !w.Delete {
+			clone := w.Entity.Clone()
+			clone.Revision = revision
+			e = &clone
+		}
+		t.put(w.Entity.ID, version{revision, e})
+		done++
+	}
+	return s.checkReferences(c)
+}
+
+// checkReferences looks at what a commit may have broken, after its last write.
+func (s *Store) checkReferences(c catalog.Commit) error {
+	for _, w := range c.Writes {
+		kind, id := w.Entity.Kind, w.Entity.ID
+		now, before := s.tables[kind].newest(id), s.tables[kind].second(id)
+		if target := s.tables[kind.Refers()]; target != nil && now != nil && now.Ref != "" {
+			if _, ok := target.holder(catalog.ByNaturalKey, now.Ref); !ok {
+				return catalog.Dangling(kind)
+			}
+		}
+		if before == nil || before.NaturalKey == "" {
+			continue
+		}
+		if _, ok := s.tables[kind].holder(catalog.ByNaturalKey, before.NaturalKey); ok {
+			continue // it is still there, or another took its place
+		}
+		for _, k := range catalog.Kinds() {
+			if k.Refers() == kind && s.tables[k].refersTo(before.NaturalKey) {
+				return catalog.Referenced(kind)
+			}
+		}
+	}
+	return nil
+}
+
+// record adds the commit's changes to the feed, and notes what became garbage.
+func (s *Store) record(c catalog.Commit, revision catalog.Revision) {
+	add := func(change catalog.Change) {
+		change.Revision, change.Time, change.Actor, change.Reason = revision, c.Time, c.Actor, c.Reason
+		s.changes = append(s.changes, change)
+	}
+	for _, w := range c.Writes {
+		add(w.Change.Clone())
+		s.garbage = append(s.garbage, garbage{revision, w.Entity.Kind, w.Entity.ID})
+		s.lastID = max(s.lastID, w.Entity.ID)
+	}
+	if c.Sync {
+		add(catalog.Change{Action: catalog.ActionSync})
+	}
+}
+
+// collect drops the versions that no read can see any more.
+func (s *Store) collect() {
+	oldest := s.head.Revision
+	for revision := range s.readers {
+		oldest = min(oldest, revision)
+	}
+	n := 0
+	for n < len(s.garbage) && s.garbage[n].revision <= oldest {
+		g := s.garbage[n]
+		s.tables[g.kind].forget(g.id, g.revision)
+		n++
+	}
+	if n > 0 {
+		s.garbage = append(s.garbage[:0], s.garbage[n:]...)
+	}
+}
