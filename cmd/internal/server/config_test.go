@@ -1,0 +1,240 @@
+package server
+
+import (
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+var (
+	goodToken = strings.Repeat("t", 32)
+	goodKey   = "k1:" + base64.StdEncoding.EncodeToString(make([]byte, 32))
+	goodDSN   = "postgres://ez:hunter2@db.example:5432/ez"
+)
+
+// withPostgres is the least that a server with PostgreSQL and Redis needs.
+func withPostgres(more ...string) []string {
+	return append([]string{
+		"EZ_PG_DSN=" + goodDSN, "EZ_REDIS_ADDR=redis.example:6379", "EZ_ADMIN_TOKEN=" + goodToken,
+		"EZ_DB_KEYS=" + goodKey, "EZ_SYNC_KEYS=" + goodKey,
+	}, more...)
+}
+
+func mustLoad(t *testing.T, environ ...string) *Config {
+	t.Helper()
+	c, _, err := Load(environ)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	return c
+}
+
+func TestEmptyEnvironmentIsEmbedded(t *testing.T) {
+	c := mustLoad(t, "HOME=/root", "EZ_PG_DSN=") // empty is unset
+	if !c.Embedded() || !c.EmbeddedRedis() || c.AllowPrivateUpstreams != on {
+		t.Errorf("not embedded: %+v", c)
+	}
+	if got := c.address(); got != "127.0.0.1:8080" {
+		t.Errorf("address %s", got)
+	}
+	if c.RedisPrefix != "ezapi" || c.DataDir != "./ezapi-data" || c.LogQueue != 100000 || c.LogBatchSize != 5000 ||
+		time.Duration(c.LogFlushInterval) != time.Second || logbuf.Durability(c.LogDurability) != logbuf.Disk ||
+		c.LogSpoolMax != 1<<30 || c.LogRetention.days() != 90 || c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
+		t.Errorf("defaults are not those of the contract: %+v", c)
+	}
+}
+
+func TestPostgresDefaults(t *testing.T) {
+	c := mustLoad(t, withPostgres()...)
+	if c.Embedded() || c.EmbeddedRedis() || c.AllowPrivateUpstreams != off {
+		t.Errorf("embedded: %+v", c)
+	}
+	if got := c.address(); got != "0.0.0.0:8080" {
+		t.Errorf("address %s", got)
+	}
+	c = mustLoad(t, "EZ_PG_DSN=host=localhost dbname=ez", "EZ_REDIS_ADDR=embedded", "EZ_ADMIN_TOKEN="+goodToken, "EZ_DB_KEYS="+goodKey)
+	if !c.EmbeddedRedis() {
+		t.Error("EZ_REDIS_ADDR=embedded is not embedded")
+	}
+}
+
+func TestSettings(t *testing.T) {
+	c := mustLoad(t, withPostgres(
+		"EZ_API_PORT=0", "EZ_API_ADDR=::1", "EZ_PG_LISTEN_DSN=none", "EZ_REDIS_PREFIX=a.b", "EZ_LOG_QUEUE=7", "EZ_LOG_FLUSH_INTERVAL=20ms",
+		"EZ_LOG_DURABILITY=memory", "EZ_LOG_SPOOL_MAX=512 MiB", "EZ_LOG_RETENTION=72h", "EZ_CHANGES_RETENTION=0",
+		"EZ_VIEWER_TOKEN="+strings.Repeat("v", 32)+", "+strings.Repeat("w", 40), "EZ_LOG_LEVEL=WARN", "EZ_LOG_FORMAT=json",
+		"EZ_ALLOW_PRIVATE_UPSTREAMS=1", "EZ_SYNC_KEYS=none",
+	)...)
+	for name, got := range map[string]bool{
+		"address": c.address() == "[::1]:0", "listen": c.PostgresListen == "none", "prefix": c.RedisPrefix == "a.b", "queue": c.LogQueue == 7,
+		"flush": time.Duration(c.LogFlushInterval) == 20*time.Millisecond, "durability": c.LogDurability == "memory",
+		"spool": c.LogSpoolMax == 512<<20, "log retention": c.LogRetention.days() == 3, "changes retention": c.ChangesRetention.forever() < 0,
+		"viewers": len(c.ViewerTokens) == 2, "level": slog.Level(c.LogLevel) == slog.LevelWarn, "format": c.LogFormat == "json",
+		"private": c.AllowPrivateUpstreams == on, "sync keys": c.SyncKeys.none && c.SyncKeys.set(),
+	} {
+		if !got {
+			t.Errorf("%s is wrong: %+v", name, c)
+		}
+	}
+}
+
+func TestRedisAddr(t *testing.T) {
+	type want struct {
+		Addrs            []string
+		User, Pass       string
+		DB               int
+		TLS, ClusterMode bool
+	}
+	for text, w := range map[string]want{
+		"redis:6379":                         {Addrs: []string{"redis:6379"}},
+		"[::1]:6379":                         {Addrs: []string{"[::1]:6379"}},
+		"redis://u:p@h:1/2":                  {Addrs: []string{"h:1"}, User: "u", Pass: "p", DB: 2},
+		"rediss://h":                         {Addrs: []string{"h:6379"}, TLS: true},
+		"a:1,b:2":                            {Addrs: []string{"a:1", "b:2"}, ClusterMode: true},
+		"a:1,":                               {Addrs: []string{"a:1"}, ClusterMode: true},
+		"rediss://u:p@a:1, rediss://u:p@b:2": {Addrs: []string{"a:1", "b:2"}, User: "u", Pass: "p", TLS: true, ClusterMode: true},
+	} {
+		var a redisAddr
+		if err := a.UnmarshalText([]byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		o := a.options
+		if diff := cmp.Diff(w, want{o.Addrs, o.Username, o.Password, o.DB, o.TLSConfig != nil, o.IsClusterMode}); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+func TestWrongValueNamesItsVariable(t *testing.T) {
+	const leak = "hunter2hunter2" // is in every value, and must be in no error
+	for name, values := range map[string][]string{
+		"EZ_API_PORT":                {leak, "65536", "-1", "80.5"},
+		"EZ_API_ADDR":                {leak + ":80", "a b", "-" + leak},
+		"EZ_PG_DSN":                  {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
+		"EZ_PG_LISTEN_DSN":           {"postgres://u:" + leak + "@h:port/db"},
+		"EZ_REDIS_ADDR":              {leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379"},
+		"EZ_REDIS_PREFIX":            {"{" + leak + "}", strings.Repeat("a", 65)},
+		"EZ_LOG_QUEUE":               {leak, "0", "-5"},
+		"EZ_LOG_BATCH_SIZE":          {leak, "0", "1e3"},
+		"EZ_LOG_FLUSH_INTERVAL":      {leak, "1", "0s", "-1s", "2h"},
+		"EZ_LOG_DURABILITY":          {leak, "DISK"},
+		"EZ_LOG_SPOOL_MAX":           {leak, "0", "1GB", "-1MiB", "9999999TiB"},
+		"EZ_LOG_RETENTION":           {leak, "1d", "47h", "-3d"},
+		"EZ_CHANGES_RETENTION":       {leak, "-1h", "1.5d"},
+		"EZ_ADMIN_TOKEN":             {leak, strings.Repeat("t", 31), goodToken + ",", leak + " " + goodToken},
+		"EZ_VIEWER_TOKEN":            {leak},
+		"EZ_BALANCER_TOKEN":          {leak, goodToken}, // the admin's
+		"EZ_DB_KEYS":                 {leak, "k1:" + leak, goodKey + "," + goodKey, "k1:" + base64.StdEncoding.EncodeToString([]byte(leak))},
+		"EZ_SYNC_KEYS":               {leak, "k1:" + leak},
+		"EZ_ALLOW_PRIVATE_UPSTREAMS": {leak, "yes"},
+		"EZ_LOG_LEVEL":               {leak, "loud"},
+		"EZ_LOG_FORMAT":              {leak, "xml"},
+	} {
+		for _, value := range values {
+			environ := append(withPostgres(), name+"="+value) // the last of a name counts
+			_, _, err := Load(environ)
+			wrong, ok := errors.AsType[*SettingError](err)
+			if !ok {
+				t.Errorf("%s=%s: %v, want a SettingError", name, value, err)
+				continue
+			}
+			if wrong.Name != name {
+				t.Errorf("%s=%s: names %s", name, value, wrong.Name)
+			}
+			if text := err.Error(); strings.Contains(text, leak) || strings.Contains(text, "\n") || len(text) < len(name)+10 {
+				t.Errorf("%s=%s: the message is %q", name, value, text)
+			}
+		}
+	}
+}
+
+func TestRequiredVariables(t *testing.T) {
+	for _, name := range []string{"EZ_REDIS_ADDR", "EZ_ADMIN_TOKEN", "EZ_DB_KEYS", "EZ_SYNC_KEYS"} {
+		_, _, err := Load(withPostgres(name + "="))
+		wrong, ok := errors.AsType[*SettingError](err)
+		if !ok || wrong.Name != name || !strings.Contains(wrong.Want, "is required with") {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+	if _, _, err := Load([]string{"EZ_REDIS_ADDR=h:1"}); err == nil || !strings.HasPrefix(err.Error(), "EZ_SYNC_KEYS ") {
+		t.Errorf("an external Redis beside SQLite: %v", err)
+	}
+	if _, _, err := Load([]string{"EZ_PG_LISTEN_DSN=none"}); err == nil || !strings.HasPrefix(err.Error(), "EZ_PG_LISTEN_DSN ") {
+		t.Errorf("a listener without PostgreSQL: %v", err)
+	}
+}
+
+func TestSecretsFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	secrets := map[string]string{
+		"EZ_PG_DSN": goodDSN, "EZ_PG_LISTEN_DSN": goodDSN, "EZ_REDIS_ADDR": "redis://:p@h:6379", "EZ_ADMIN_TOKEN": goodToken,
+		"EZ_VIEWER_TOKEN": strings.Repeat("v", 32), "EZ_BALANCER_TOKEN": strings.Repeat("b", 32), "EZ_DB_KEYS": goodKey, "EZ_SYNC_KEYS": goodKey,
+	}
+	var environ []string
+	for name, value := range secrets {
+		environ = append(environ, name+"_FILE="+file(name, value+"\n"))
+	}
+	c, unknown, err := Load(environ)
+	if err != nil || len(unknown) > 0 {
+		t.Fatalf("Load: %v, unknown %v", err, unknown)
+	}
+	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || c.Redis.options.Password != "p" || len(c.SyncKeys.list) != 1 {
+		t.Errorf("the files were not read: %+v", c)
+	}
+
+	for name, environ := range map[string][]string{
+		"EZ_ADMIN_TOKEN_FILE": {"EZ_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "none")},
+		"EZ_DB_KEYS_FILE":     {"EZ_DB_KEYS_FILE=" + file("empty", "\n")},
+		"EZ_SYNC_KEYS":        {"EZ_SYNC_KEYS=" + goodKey, "EZ_SYNC_KEYS_FILE=" + file("both", goodKey)},
+		"EZ_VIEWER_TOKEN":     {"EZ_VIEWER_TOKEN_FILE=" + file("short", "secret-but-short")},
+	} {
+		_, _, err := Load(environ)
+		wrong, ok := errors.AsType[*SettingError](err)
+		if !ok || wrong.Name != name || strings.Contains(err.Error(), "secret-but-short") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUnknownVariablesAreTold(t *testing.T) {
+	_, unknown, err := Load([]string{"EZ_REDIS_ADRR=h:1", "EZ_API_PORT_FILE=x", "EZ_TEST_PG_DSN=y", "OTHER=z"})
+	if diff := cmp.Diff([]string{"EZ_API_PORT_FILE", "EZ_REDIS_ADRR"}, unknown); err != nil || diff != "" {
+		t.Errorf("unknown (-want +got, %v):\n%s", err, diff)
+	}
+}
+
+func TestUsageNamesEverySetting(t *testing.T) {
+	text, err := Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags, err := settings(&Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(flags) != 22 {
+		t.Errorf("%d settings", len(flags))
+	}
+	for _, f := range flags {
+		if !strings.Contains(text, f.Envs[0]) || f.Help == "" {
+			t.Errorf("%s is not described", f.Envs[0])
+		}
+	}
+}
