@@ -103,7 +103,8 @@ func (s *Store) commit(ctx context.Context, c catalog.Commit, alone bool) (catal
 	if err != nil {
 		return 0, &notCommitted{err}
 	}
-	return rev, s.run(ctx, statements)
+	err = s.run(ctx, statements)
+	return rev, err
 }
 
 // commitNothing answers a commit without writes.
@@ -265,38 +266,4 @@ func rollback(ctx context.Context, conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, cancelGrace)
 	defer cancel()
 	conn.Exec(ctx, sqlRollback) //nolint:errcheck // see above
-}
-
-// sqlIDs reserves one id. Those who reserve several shut out the others while
-// they move the sequence, so that a block is theirs alone.
-const (
-	sqlID = `
-with turn as materialized (select pg_advisory_xact_lock_shared($1))
-select nextval('catalog_ids') from turn`
-
-	sqlIDs = `
-with turn as materialized (select pg_advisory_xact_lock($1)),
-     block as materialized (select nextval('catalog_ids') as first from turn)
-select first from block where setval('catalog_ids', first + $2::bigint - 1) > 0`
-
-	idLock = 0x65_7a_61_70_69_02 // "ezapi", 2: key of the advisory lock
-)
-
-// NextIDs reserves n ids; see [catalog.Store].
-func (s *Store) NextIDs(ctx context.Context, n int) (first int64, err error) {
-	if err := s.alive(); err != nil {
-		return 0, err
-	}
-	switch {
-	case n < 1:
-		return 0, fmt.Errorf("pgstore: reserve %d ids: must be at least 1", n)
-	case n == 1:
-		err = s.db.GetContext(ctx, &first, sqlID, int64(idLock))
-	default:
-		err = s.db.GetContext(ctx, &first, sqlIDs, int64(idLock), int64(n))
-	}
-	if err != nil {
-		return 0, s.fail(ctx, "reserve ids", err)
-	}
-	return first, nil
 }

@@ -41,7 +41,7 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 		return err
 	}
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Severity != "ERROR" {
+	if !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR" {
 		return fmt.Errorf("connection lost, outcome not known: %v", err) //nolint:errorlint // the cause may be a context's end
 	}
 	switch pg.Code {

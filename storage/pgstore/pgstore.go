@@ -44,7 +44,8 @@ type Options struct {
 	// ListenDSN is where the one connection goes that listens for the commits
 	// of other processes, and that migrates: both need a session, which a pooler in
 	// transaction mode does not give. [ListenNone] looks for other processes'
-	// commits every 2 s instead. Defaults to the pool's own configuration.
+	// commits every 2 s instead, and migrates through the pool. Defaults to the
+	// pool's own configuration.
 	ListenDSN string
 
 	// SkipMigrations leaves the schema as it is. It must be as Open without
