@@ -400,7 +400,7 @@ func (t Table[T]) write(ctx context.Context, reads bool, fn func(*txn) (T, error
 	var wrote bool
 	revision, err := t.do(ctx, reads, func(tx *txn) (err error) {
 		v, err = fn(tx)
-		wrote = len(tx.pendingWrites()) > 0
+		wrote = len(tx.places) > 0
 		return err
 	})
 	if err != nil {

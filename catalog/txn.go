@@ -71,7 +71,7 @@ func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revis
 			}
 			continue
 		}
-		if len(tx.pendingWrites()) == 0 {
+		if len(tx.places) == 0 {
 			return base, nil
 		}
 		if !serial {
