@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// sqlOldest is the oldest revision whose changes are still there: all
-	// before it were pruned.
-	sqlOldest = `select coalesce(min(revision), 0) from changes`
-
 	// sqlChanges takes whole revisions: up to the one in which the limit falls.
 	sqlChanges = `
 select revision, time, actor, reason, action, kind, id, before, after, touches
@@ -68,22 +64,20 @@ func (r *reader) Changes(ctx context.Context, after catalog.Revision, limit int)
 	if after >= r.head.Revision {
 		return nil, nil
 	}
-	oldest, err := r.oldest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if after+1 < oldest {
-		return nil, fmt.Errorf("pgstore: changes after revision %d: %w", after, catalog.ErrCompacted)
-	}
 	if limit <= 0 {
 		limit = math.MaxInt32
 	}
 	var rows []changeRow
-	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after, limit); err != nil {
+	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after, limit); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
+	}
+	// Revisions have no gaps: what is missing was pruned.
+	if len(rows) == 0 || rows[0].Revision != after+1 {
+		return nil, fmt.Errorf("pgstore: changes after revision %d: %w", after, catalog.ErrCompacted)
 	}
 	changes := make([]catalog.Change, len(rows))
 	for i := range rows {
+		var err error
 		if changes[i], err = rows[i].change(); err != nil {
 			return nil, fmt.Errorf("pgstore: read changes: %w", err)
 		}
@@ -101,7 +95,7 @@ func (r *reader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark
 		return "", fmt.Errorf("pgstore: revision %d is ahead of the head: %w", rev, catalog.ErrNotFound)
 	}
 	var mark catalog.Mark
-	err := r.tx.GetContext(ctx, &mark, sqlMark, rev)
+	err := r.conn.GetContext(ctx, &mark, sqlMark, rev)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return "", fmt.Errorf("pgstore: mark of revision %d: %w", rev, catalog.ErrCompacted)
@@ -109,14 +103,6 @@ func (r *reader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark
 		return "", r.store.fail(ctx, "read a mark", err)
 	}
 	return mark, nil
-}
-
-func (r *reader) oldest(ctx context.Context) (catalog.Revision, error) {
-	var oldest catalog.Revision
-	if err := r.tx.GetContext(ctx, &oldest, sqlOldest); err != nil {
-		return 0, r.store.fail(ctx, "read changes", err)
-	}
-	return oldest, nil
 }
 
 // PruneChanges forgets old changes, in batches; see [catalog.Pruner]. When it

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	sqlListen = `listen ezapi_catalog`
+	sqlListen   = `listen ezapi_catalog`
+	sqlIdentity = `select store::text as store, revision from catalog_head`
 
 	// A listening connection that was silent this long is pinged; without an
 	// answer in time it is dead, and made again.
@@ -104,8 +105,11 @@ func (s *Store) follow(ctx context.Context, session *session, connected func()) 
 		return err
 	}
 	// Read after subscribing: what was committed before is not announced.
-	var head headRow
-	if err := s.db.GetContext(setup, &head, sqlHead); err != nil {
+	var head struct {
+		Store    string
+		Revision catalog.Revision
+	}
+	if err := s.db.GetContext(setup, &head, sqlIdentity); err != nil {
 		return err
 	}
 	s.head.Raise(head.Revision)

@@ -9,12 +9,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/ez-api/ez-api/catalog"
 )
 
 const (
+	sqlBeginRead = `begin isolation level repeatable read read only`
+
 	sqlRevision = `select revision from catalog_head`
 
 	sqlHead = `
@@ -33,14 +37,6 @@ from %s where `
 	sqlFindExt = sqlEntity + `external_id = $1`
 	sqlFindTok = sqlEntity + `id = (select key_id from key_hashes where hash = $1)`
 )
-
-// headRow is the row of catalog_head.
-type headRow struct {
-	Store    string
-	Epoch    catalog.Epoch
-	Revision catalog.Revision
-	Mark     catalog.Mark
-}
 
 // entityRow is a row of an entity's table, as the constants above select it.
 type entityRow struct {
@@ -92,19 +88,38 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 	if err := s.alive(); err != nil {
 		return err
 	}
-	known := s.head.Revision()
-	tx, err := s.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	conn, err := s.db.Connx(ctx)
 	if err != nil {
 		return s.fail(ctx, "read", err)
 	}
-	defer tx.Rollback() //nolint:errcheck // nothing was written
-
-	var head headRow
-	if err := tx.GetContext(ctx, &head, sqlHead); err != nil {
+	defer conn.Close()
+	known := s.head.Revision()
+	head, err := begin(ctx, conn)
+	if err != nil {
 		return s.fail(ctx, "read", err)
 	}
+	defer func() {
+		// The pool does not reuse a connection that is still in a transaction.
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		conn.ExecContext(ending, sqlRollback) //nolint:errcheck // see above
+	}()
 	s.head.Seen(head.Revision, known)
-	return fn(&reader{store: s, tx: tx, head: catalog.Head(head)})
+	return fn(&reader{store: s, conn: conn, head: head})
+}
+
+// begin begins a transaction and reads the head in one round trip, which
+// database/sql alone does not do.
+func begin(ctx context.Context, conn *sqlx.Conn) (head catalog.Head, err error) {
+	err = conn.Raw(func(driverConn any) error {
+		var batch pgx.Batch
+		batch.Queue(sqlBeginRead)
+		batch.Queue(sqlHead).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&head.Store, &head.Epoch, &head.Revision, &head.Mark)
+		})
+		return driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close()
+	})
+	return head, err
 }
 
 // readRevision returns the head's revision.
@@ -118,7 +133,7 @@ func (s *Store) readRevision(ctx context.Context) (catalog.Revision, error) {
 
 type reader struct {
 	store *Store
-	tx    *sqlx.Tx
+	conn  *sqlx.Conn
 	head  catalog.Head
 }
 
@@ -152,7 +167,7 @@ func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any)
 		return catalog.Entity{}, fmt.Errorf("pgstore: %w", err)
 	}
 	var row entityRow
-	err = r.tx.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
+	err = r.conn.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return catalog.Entity{}, fmt.Errorf("pgstore: %s: %w", k.Noun(), catalog.ErrNotFound)
@@ -172,7 +187,7 @@ func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]c
 		return nil, fmt.Errorf("pgstore: list %s: %w", k, err)
 	}
 	var rows []entityRow
-	if err := r.tx.SelectContext(ctx, &rows, fmt.Sprintf(sqlEntity, name)+where, args...); err != nil {
+	if err := r.conn.SelectContext(ctx, &rows, fmt.Sprintf(sqlEntity, name)+where, args...); err != nil {
 		return nil, r.store.fail(ctx, "list "+string(k), err)
 	}
 	entities := make([]catalog.Entity, len(rows))
