@@ -4,6 +4,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -52,6 +53,18 @@ func Connect(tb testing.TB, cfg *pgxpool.Config) *pgxpool.Pool {
 	}
 	tb.Cleanup(pool.Close)
 	return pool
+}
+
+// DSN returns the connection string of a database made by [Config].
+func DSN(cfg *pgxpool.Config) string {
+	c := cfg.ConnConfig
+	mode := "disable"
+	if c.TLSConfig != nil {
+		mode = "require"
+	}
+	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace
+	return fmt.Sprintf("host='%s' port=%d user='%s' password='%s' dbname='%s' sslmode=%s",
+		quote(c.Host), c.Port, quote(c.User), quote(c.Password), quote(c.Database), mode)
 }
 
 // exec runs one statement outside every pool: databases are made and dropped
