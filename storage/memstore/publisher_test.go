@@ -1,0 +1,15 @@
+package memstore_test
+
+import (
+	"testing"
+
+	"github.com/ez-api/ez-api/storage/memstore"
+	"github.com/ez-api/ez-api/storage/storagetest"
+)
+
+func TestPublisher(t *testing.T) {
+	storagetest.RunPublisher(t, func(testing.TB) storagetest.PublisherHarness {
+		p := memstore.NewPublisher()
+		return storagetest.PublisherHarness{Publisher: p, History: memstore.MaxDeltas, Age: p.Age}
+	})
+}
