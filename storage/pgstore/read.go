@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,21 +220,31 @@ func selection(q catalog.Query) (string, []any, error) {
 	if len(q.Names) > 0 {
 		add("name = any ($%d::text[])", q.Names)
 	}
+	// Where a second condition follows from the first, it is there to let a
+	// partial index be used.
 	if q.Status != "" {
 		add("status = $%d", q.Status)
+		if q.Status != "active" {
+			conditions = append(conditions, "status <> 'active'")
+		}
 	}
 	if q.Namespace != "" {
 		add("namespaces @> array[$%d::text]", q.Namespace)
+		if q.Namespace != "default" {
+			conditions = append(conditions, "namespaces <> '{default}'")
+		}
 	}
 	if len(q.Groups) > 0 {
 		add("groups && $%d::text[]", q.Groups)
+		if !slices.Contains(q.Groups, "default") {
+			conditions = append(conditions, "groups <> '{default}'")
+		}
 	}
 	if len(q.Labels) > 0 {
 		labels, err := json.Marshal(q.Labels)
 		if err != nil {
 			return "", nil, err
 		}
-		// The second condition lets the partial index be used.
 		add("labels @> $%d::jsonb and labels <> '{}'", string(labels))
 	}
 	if !q.DueBefore.IsZero() {

@@ -78,6 +78,12 @@ create index models_by_label    on models    using gin (labels jsonb_path_ops) w
 create index bindings_by_label  on bindings  using gin (labels jsonb_path_ops) where labels <> '{}';
 create index keys_by_label      on keys      using gin (labels jsonb_path_ops) where labels <> '{}';
 
+-- Groups, Namespace and Status of keys, of which there may be a million. Those
+-- with the usual value cost nothing, and are found soon without an index.
+create index keys_by_group     on keys using gin (groups)     where groups <> '{default}';
+create index keys_by_namespace on keys using gin (namespaces) where namespaces <> '{default}';
+create index keys_by_status    on keys (status, id)           where status <> 'active';
+
 -- DueBefore: hashes of rotated keys whose grace has ended. Only keys fall due.
 create index keys_by_due on keys (due_at) where due_at is not null;
 
