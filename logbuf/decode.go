@@ -107,10 +107,15 @@ func (d *Decoder) Stats() DecoderStats {
 //
 // What Decode returns shares no memory with body.
 func (d *Decoder) Decode(body []byte, contentType string) (Decoded, error) {
+	return d.decode(body, contentType, false)
+}
+
+func (d *Decoder) decode(body []byte, contentType string, slow bool) (Decoded, error) {
 	s, _ := d.pool.Get().(*state)
 	if s == nil {
 		s = &state{dec: new(jsontext.Decoder)}
 	}
+	s.slow = slow
 	s.start(d.now(), d.oldest(), body)
 
 	var err error
@@ -181,7 +186,9 @@ type state struct {
 
 	now    time.Time
 	age    time.Duration
-	index  int // of the entry being read
+	slow   bool   // tests compare the two paths
+	index  int    // of the entry being read
+	seen   uint32 // a bit for each of its fields
 	out    Decoded
 	failed Rejection // why the entry being read is rejected; Message empty: it is not
 }
@@ -206,6 +213,9 @@ func (s *state) reset(text []byte) {
 
 // values reads an array, or objects one after another.
 func (s *state) values(body []byte) error {
+	if !s.slow && s.fast(body) {
+		return nil
+	}
 	s.reset(body)
 	var err error
 	switch s.dec.PeekKind() {
@@ -261,6 +271,9 @@ func (s *state) lines(body []byte) error {
 	for line := range bytes.Lines(body) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
+			continue
+		}
+		if !s.slow && s.fastLine(line) {
 			continue
 		}
 		s.reset(line)

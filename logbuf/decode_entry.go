@@ -146,9 +146,7 @@ func (s *state) entry() error {
 	if _, err := s.dec.ReadToken(); err != nil {
 		return err
 	}
-	s.out.Entries = append(s.out.Entries, Entry{})
-	e := &s.out.Entries[len(s.out.Entries)-1]
-	var seen uint32 // a bit per field
+	e := s.begin()
 	for s.dec.PeekKind() != '}' {
 		raw, err := s.dec.ReadValue()
 		if err != nil {
@@ -162,10 +160,7 @@ func (s *state) entry() error {
 			}
 			continue
 		}
-		if seen&(1<<f) != 0 {
-			s.fail(Twice, f.name(), "is given twice")
-		}
-		seen |= 1 << f
+		s.once(f)
 		if k := s.dec.PeekKind(); k == '{' || k == '[' {
 			s.fail(BadType, f.name(), wanted(f))
 			if err := s.skip(base); err != nil {
@@ -187,6 +182,21 @@ func (s *state) entry() error {
 	s.complete(e)
 	s.settle(e)
 	return nil
+}
+
+// begin starts an entry that settle ends.
+func (s *state) begin() *Entry {
+	s.seen = 0
+	s.out.Entries = append(s.out.Entries, Entry{})
+	return &s.out.Entries[len(s.out.Entries)-1]
+}
+
+// once rejects the entry when it had the field already.
+func (s *state) once(f field) {
+	if s.seen&(1<<f) != 0 {
+		s.fail(Twice, f.name(), "is given twice")
+	}
+	s.seen |= 1 << f
 }
 
 // fieldNamed returns the field of a quoted name.

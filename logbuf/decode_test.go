@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -346,6 +347,40 @@ func TestDecoderStats(t *testing.T) {
 	}
 }
 
+// The fast path and the slow one are the same, whatever comes in.
+func FuzzDecodeFast(f *testing.F) {
+	for _, fields := range []string{
+		``, `"status":200`, `"status":007`, `"status":1.0`, `"status":-1`, `"status":1e2`, `"key_id":99999999999999999999`,
+		`"model":"a\u00e9\n\u0000"`, `"model":"\ud83d\ude00"`, `"model":"\ud83d"`, `"model":"\x"`, `"model":"` + "\xff\x01" + `"`, `"model":"\u12g4"`,
+		`"stream":true`, `"stream":tru`, `"x":null,"stream":false`, `"x":{},"y":[1]`, `"model":1,"model":"a"`, `"mod\u0065l":"a"`,
+		`"id":"` + v7(now) + `"`, `"ts":"2026-03-01T11:59:59.5Z"`, `"model":"aaaaaaaa\\bbbbbbbb\"cccccccc",`, `"error":"` + strings.Repeat("é", 5000) + `"`,
+	} {
+		object := "{" + fields + "}"
+		f.Add([]byte(object), false)
+		f.Add([]byte(" [ "+object+" , "+object+" ] "), false)
+		f.Add([]byte(object+"\n"+object+"\n{"), true)
+	}
+	f.Add([]byte("[{},]"), false)
+	f.Add([]byte("[{}] 1"), false)
+	d := decoder()
+	f.Fuzz(func(t *testing.T, body []byte, lines bool) {
+		contentType := jsonType
+		if lines {
+			contentType = ndjson
+		}
+		fast, fastErr := d.Decode(body, contentType)
+		slow, slowErr := d.DecodeSlowly(body, contentType)
+		if fmt.Sprint(fastErr) != fmt.Sprint(slowErr) {
+			t.Fatalf("fast: %v; slow: %v", fastErr, slowErr)
+		}
+		// Ids that were not sent are made at random.
+		opts := cmp.FilterValues(func(a, b uuid.UUID) bool { return a != uuid.Nil && a.Version() == 7 && b.Version() == 7 }, cmp.Ignore())
+		if diff := cmp.Diff(slow, fast, opts, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("(-slow +fast):\n%s", diff)
+		}
+	})
+}
+
 // Whatever comes in, what is taken can be stored.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`[{"id":"`+v7(now)+`","status":200,"cost_nano_usd":5},{"x":[{}]}]`), false)
@@ -392,10 +427,15 @@ func BenchmarkDecode(b *testing.B) {
 		`"provider_id":7,"namespace":"default","model":"gpt-4o","upstream_model":"gpt-4o-2024-08-06","group":"default",` +
 		`"endpoint":"/v1/chat/completions","status":200,"attempts":1,"stream":true,"latency_ms":1234,"ttft_ms":321,"input_tokens":1200,` +
 		`"cache_read_tokens":800,"output_tokens":345,"client_ip":"192.0.2.7","user_agent":"openai-python/1.40","revision":"1767225600-123"}`
-	for _, tt := range []struct{ name, contentType, body string }{
-		{"single", jsonType, entry},
-		{"array100", jsonType, "[" + strings.TrimSuffix(strings.Repeat(entry+",", 100), ",") + "]"},
-		{"lines100", ndjson, strings.Repeat(entry+"\n", 100)},
+	array := "[" + strings.TrimSuffix(strings.Repeat(entry+",", 100), ",") + "]"
+	for _, tt := range []struct {
+		name, contentType, body string
+		decode                  func(*logbuf.Decoder, []byte, string) (logbuf.Decoded, error)
+	}{
+		{"single", jsonType, entry, (*logbuf.Decoder).Decode},
+		{"array100", jsonType, array, (*logbuf.Decoder).Decode},
+		{"slow100", jsonType, array, (*logbuf.Decoder).DecodeSlowly},
+		{"lines100", ndjson, strings.Repeat(entry+"\n", 100), (*logbuf.Decoder).Decode},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			d := decoder()
@@ -404,7 +444,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			n := 0
 			for b.Loop() {
-				got, err := d.Decode(body, tt.contentType)
+				got, err := tt.decode(d, body, tt.contentType)
 				if err != nil || len(got.Rejected) > 0 {
 					b.Fatal(got.Rejected, err)
 				}

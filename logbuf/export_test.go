@@ -13,3 +13,8 @@ func (o Options) On(fs FileSystem) *Options {
 	o.fs = fs
 	return &o
 }
+
+// DecodeSlowly decodes without the fast path.
+func (d *Decoder) DecodeSlowly(body []byte, contentType string) (Decoded, error) {
+	return d.decode(body, contentType, true)
+}

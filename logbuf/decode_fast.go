@@ -1,0 +1,238 @@
+package logbuf
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// The fast path reads the JSON that programs write: flat objects, whole numbers,
+// no surrogates. It only finds out where names and values begin and end; what they
+// mean is decided by the same code as in the slow path. Whatever it does not know
+// it leaves to the slow path, from the start of the body, and so it never has to
+// explain what is wrong.
+
+// fast reads a whole body. When it returns false, nothing has happened.
+func (s *state) fast(body []byte) bool {
+	saved, index := s.out, s.index
+	if s.fastValues(&scanner{text: body}) {
+		return true
+	}
+	s.out, s.index, s.failed = saved, index, Rejection{}
+	return false
+}
+
+// fastLine reads one object and nothing else, likewise.
+func (s *state) fastLine(line []byte) bool {
+	saved, index := s.out, s.index
+	if c := (scanner{text: line}); s.fastEntry(&c) && c.end() {
+		return true
+	}
+	s.out, s.index, s.failed = saved, index, Rejection{}
+	return false
+}
+
+func (s *state) fastValues(c *scanner) bool {
+	c.space()
+	if !c.take('[') {
+		for !c.end() {
+			if !s.fastEntry(c) {
+				return false
+			}
+			c.space()
+		}
+		return s.index > 0 // an empty body is an error
+	}
+	c.space()
+	for !c.take(']') {
+		if !s.fastEntry(c) {
+			return false
+		}
+		c.space()
+		if c.take(',') {
+			c.space()
+			if c.peek() == ']' {
+				return false
+			}
+		} else if c.peek() != ']' {
+			return false
+		}
+	}
+	c.space()
+	return c.end()
+}
+
+func (s *state) fastEntry(c *scanner) bool {
+	if s.index >= MaxEntries || !c.take('{') {
+		return false
+	}
+	e := s.begin()
+	c.space()
+	for more := !c.take('}'); more; {
+		name, ok := c.quoted()
+		if !ok {
+			return false
+		}
+		c.space()
+		if !c.take(':') {
+			return false
+		}
+		c.space()
+		value, ok := c.scalar()
+		if !ok {
+			return false
+		}
+		if f := s.fieldNamed(name); f == fieldUnknown {
+			s.out.Unknown++
+		} else if s.once(f); value[0] != 'n' { // null is the same as absent
+			s.set(e, f, value)
+		}
+		c.space()
+		if more = c.take(','); more {
+			c.space()
+		} else if !c.take('}') {
+			return false
+		}
+	}
+	s.complete(e)
+	s.settle(e)
+	return true
+}
+
+// scanner finds tokens.
+type scanner struct {
+	text []byte
+	at   int
+}
+
+func (c *scanner) end() bool { return c.at >= len(c.text) }
+
+// peek returns the next byte, 0 at the end.
+func (c *scanner) peek() byte {
+	if c.end() {
+		return 0
+	}
+	return c.text[c.at]
+}
+
+func (c *scanner) take(b byte) bool {
+	if c.peek() != b {
+		return false
+	}
+	c.at++
+	return true
+}
+
+func (c *scanner) space() {
+	for c.at < len(c.text) {
+		switch c.text[c.at] {
+		case ' ', '\t', '\n', '\r':
+			c.at++
+		default:
+			return
+		}
+	}
+}
+
+// scalar returns the next value, unless it is an object, an array, a number that
+// is not plainly whole, or nothing.
+func (c *scanner) scalar() (value []byte, ok bool) {
+	switch b := c.peek(); {
+	case b == '"':
+		return c.quoted()
+	case b >= '0' && b <= '9':
+		start := c.at
+		for c.peek() >= '0' && c.peek() <= '9' {
+			c.at++
+		}
+		// What follows is checked by the caller, so 1.5 and 1e3 end here.
+		return c.text[start:c.at], b != '0' || c.at == start+1
+	case b == 't':
+		return c.literal("true")
+	case b == 'f':
+		return c.literal("false")
+	case b == 'n':
+		return c.literal("null")
+	}
+	return nil, false
+}
+
+func (c *scanner) literal(word string) (value []byte, ok bool) {
+	start := c.at
+	if len(c.text)-start < len(word) || string(c.text[start:start+len(word)]) != word {
+		return nil, false
+	}
+	c.at += len(word)
+	return c.text[start:c.at], true
+}
+
+// quoted returns the next string with its quotes.
+func (c *scanner) quoted() (value []byte, ok bool) {
+	start := c.at
+	if !c.take('"') {
+		return nil, false
+	}
+	for {
+		c.plain()
+		switch c.peek() {
+		case '"':
+			c.at++
+			return c.text[start:c.at], true
+		case '\\':
+			if !c.escape() {
+				return nil, false
+			}
+		default: // a control character, or the end
+			return nil, false
+		}
+	}
+}
+
+// plain passes over bytes that mean themselves, eight at a time: a byte is found
+// by the borrow when it is subtracted from (Mycroft's test for a zero byte). It
+// may stop at the end only, or at a quote, a backslash or a control character.
+func (c *scanner) plain() {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	for len(c.text)-c.at >= 8 {
+		x := binary.LittleEndian.Uint64(c.text[c.at:])
+		quote, slash := x^(ones*'"'), x^(ones*'\\')
+		found := ((quote-ones)&^quote | (slash-ones)&^slash | (x-ones*' ')&^x) & highs
+		if found != 0 {
+			c.at += bits.TrailingZeros64(found) / 8 // the lowest one is exact
+			return
+		}
+		c.at += 8
+	}
+	for c.at < len(c.text) && c.text[c.at] >= ' ' && c.text[c.at] != '"' && c.text[c.at] != '\\' {
+		c.at++
+	}
+}
+
+// escape passes over an escape sequence that is not one of a surrogate.
+func (c *scanner) escape() bool {
+	rest := c.text[c.at+1:]
+	if len(rest) == 0 {
+		return false
+	}
+	switch rest[0] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		c.at += 2
+		return true
+	case 'u':
+	default:
+		return false
+	}
+	if len(rest) < 5 {
+		return false
+	}
+	for _, b := range rest[1:5] {
+		if (b < '0' || b > '9') && (b|0x20 < 'a' || b|0x20 > 'f') {
+			return false
+		}
+	}
+	c.at += 6
+	surrogate := rest[1]|0x20 == 'd' && rest[2] >= '8'
+	return !surrogate
+}
