@@ -273,15 +273,15 @@ func (s *state) lines(body []byte) error {
 		if len(line) == 0 {
 			continue
 		}
+		if s.index >= MaxEntries {
+			return tooMany()
+		}
 		if !s.slow && s.fastLine(line) {
 			continue
 		}
 		s.reset(line)
 		taken := s.out
 		err := s.entry()
-		if errors.Is(err, ErrTooMany) {
-			return err
-		}
 		if err == nil {
 			_, err = s.dec.ReadToken()
 			if errors.Is(err, io.EOF) {
@@ -302,6 +302,8 @@ func (s *state) lines(body []byte) error {
 	}
 	return nil
 }
+
+func tooMany() error { return fmt.Errorf("%w: at most %d in a body", ErrTooMany, MaxEntries) }
 
 // malformed turns an error of the JSON library, which may quote the body, into
 // one of ours, which does not.

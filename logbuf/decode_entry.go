@@ -132,7 +132,7 @@ func (s *state) entry() error {
 		return err
 	}
 	if s.index >= MaxEntries {
-		return fmt.Errorf("%w: at most %d in a body", ErrTooMany, MaxEntries)
+		return tooMany()
 	}
 	base := s.dec.StackDepth()
 	if kind != '{' {

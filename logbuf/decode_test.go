@@ -309,6 +309,11 @@ func TestDecodeTooMany(t *testing.T) {
 			if got, err := decoder().Decode(body(logbuf.MaxEntries), tt.contentType); err != nil || len(got.Entries) != logbuf.MaxEntries {
 				t.Errorf("at the limit: %d entries, %v", len(got.Entries), err)
 			}
+			if tt.contentType == ndjson {
+				if _, err := decoder().Decode(bytes.Repeat([]byte("x\n"), logbuf.MaxEntries+1), ndjson); !errors.Is(err, logbuf.ErrTooMany) {
+					t.Errorf("broken lines above the limit: %v, want ErrTooMany", err)
+				}
+			}
 			got, err := decoder().Decode(body(logbuf.MaxEntries+1), tt.contentType)
 			if !errors.Is(err, logbuf.ErrTooMany) || errors.Is(err, logbuf.ErrMalformed) || len(got.Entries) != 0 {
 				t.Errorf("above the limit: %d entries, %v; want ErrTooMany", len(got.Entries), err)

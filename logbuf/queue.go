@@ -231,7 +231,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 	q.poke()
 	for {
 		q.mu.Lock()
-		left := target - q.done64()
+		left := target - q.settledCount()
 		if q.settled == nil {
 			q.settled = make(chan struct{})
 		}
@@ -244,7 +244,7 @@ func (q *Queue) Flush(ctx context.Context) error {
 		case <-settled:
 		case <-q.done:
 			q.mu.Lock()
-			left = target - q.done64()
+			left = target - q.settledCount()
 			q.mu.Unlock()
 			if left <= 0 {
 				return nil
@@ -262,8 +262,8 @@ func (q *Queue) Flush(ctx context.Context) error {
 	}
 }
 
-// done64 returns how many entries are settled. It needs the lock.
-func (q *Queue) done64() int64 { return q.stats.Accepted - q.stats.Pending }
+// settledCount returns how many entries are settled. It needs the lock.
+func (q *Queue) settledCount() int64 { return q.stats.Accepted - q.stats.Pending }
 
 // An UnstoredError is what Close returns when entries are left.
 type UnstoredError struct {

@@ -247,10 +247,10 @@ type Stats struct {
 
 	Capacity      int64 // entries: pending in memory mode, awaiting fsync in disk mode
 	Batches       int64 // written to the sink
-	Retries       int64 // writes to the sink that failed
+	Retries       int64 // failures of the sink, or of reading the spool, each followed by another try
 	Paused        bool  // the sink's last error wrapped ErrPaused
 	LastError     string
-	OldestPending time.Time // when the oldest pending entry was appended; zero when nothing is pending
+	OldestPending time.Time // when the oldest pending entry was appended, which its own time may be days before; zero when nothing is pending
 
 	// Of the spool, zero in memory mode.
 	SpoolBytes int64         // used by segments and by what awaits fsync

@@ -24,7 +24,11 @@ type mark struct {
 // add notes that the entries up to number upTo have arrived.
 func (t *timeline) add(upTo int64, at time.Time) {
 	if n := len(t.marks); n > 0 && at.Sub(t.marks[n-1].at) < t.step {
-		t.marks[n-1].upTo = upTo
+		last := &t.marks[n-1]
+		last.upTo = upTo
+		if at.Before(last.at) { // a clock was set back
+			last.at = at
+		}
 		return
 	}
 	if len(t.marks) >= timelineMax {

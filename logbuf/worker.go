@@ -29,7 +29,7 @@ func (q *Queue) await(ctx context.Context) bool {
 		q.mu.Lock()
 		closing := q.sealed
 		pending := q.stats.Pending
-		flush := q.flushTo > q.done64()
+		flush := q.flushTo > q.settledCount()
 		wait := time.Until(q.arrived.oldest().Add(q.opts.FlushInterval))
 		q.mu.Unlock()
 		if pending == 0 && closing {
@@ -163,12 +163,15 @@ func (q *Queue) finish(b Batch, r Result) {
 	q.stats.Damaged += skip.damaged
 	q.stats.Pending -= int64(n) + skip.damaged + skip.stored
 	q.stats.Paused = false
-	q.arrived.done(q.done64())
+	q.arrived.done(q.settledCount())
 	if q.settled != nil {
 		close(q.settled)
 		q.settled = nil
 	}
 	q.mu.Unlock()
+	if err != nil {
+		q.opts.Logger.Warn("log queue could not tidy up behind a batch that is stored", "error", err)
+	}
 	if r.Dead > 0 {
 		q.opts.Logger.Error("log entries went to the dead letters", "entries", r.Dead)
 	}
