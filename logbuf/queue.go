@@ -110,6 +110,10 @@ func Open(sink Sink, opts *Options) (*Queue, error) {
 // an id a UUIDv7, so that sending them again, to wherever the sink sends them,
 // stores them once; an id that is a UUIDv7 brings its time. Strings are cut and
 // cleaned as [Decoder] does.
+//
+// In disk mode Append waits for the flush. When ctx ends meanwhile, the entries
+// may be stored all the same. After a flush that failed the error wraps
+// [ErrBroken], until the queue is opened again.
 func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	if len(entries) == 0 {
 		return ctx.Err()
