@@ -1,0 +1,395 @@
+package snapshot_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// tb is what *testing.T and *rapid.T have in common.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Errorf(format string, args ...any)
+}
+
+// world is a catalog, a publisher and a relay between them.
+type world struct {
+	tables *catalog.Tables
+	pub    *memstore.Publisher
+	relay  *snapshot.Relay
+	keys   *snapshot.Keys
+}
+
+const syncKey = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+func newWorld(t tb, keyList string) *world {
+	t.Helper()
+	keys, err := snapshot.ParseKeys(keyList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{
+		tables: catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), nil),
+		pub:    memstore.NewPublisher(), keys: keys,
+	}
+	w.relay = w.newRelay()
+	return w
+}
+
+func (w *world) newRelay() *snapshot.Relay {
+	return snapshot.NewRelay(w.tables, w.pub, &snapshot.RelayOptions{Keys: w.keys, Logger: slog.New(slog.DiscardHandler)})
+}
+
+func ok[T any](t tb) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// published returns the documents by kind and key, after checking the head against them.
+func published(t tb, pub snapshot.Source, keys *snapshot.Keys) map[string]string {
+	t.Helper()
+	s, err := pub.Load(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Verify(s.Head); err != nil {
+		t.Fatal(err)
+	}
+	docs, counts := map[string]string{}, snapshot.Counts{}
+	var digest snapshot.Digest
+	for _, d := range s.Docs {
+		docs[string(d.Kind)+" "+d.Key] = string(d.Doc)
+		counts[d.Kind]++
+		digest = digest.Add(keys.Hash(d.Kind, d.Key, d.Doc))
+	}
+	if digest != s.Head.Digest {
+		t.Errorf("the digest is not that of the documents")
+	}
+	if diff := cmp.Diff(counts, s.Head.Counts); diff != "" {
+		t.Errorf("counts (-are +head): %s", diff)
+	}
+	return docs
+}
+
+func TestRelayPublishesEachChange(t *testing.T) {
+	w, ctx := newWorld(t, syncKey), t.Context()
+	ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{
+		Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789abcdef"), Models: []string{"gpt-4o"},
+	}))
+	ok[catalog.Model](t)(w.tables.Models.Create(ctx, catalog.Model{Name: "gpt-4o"}))
+	k := ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+	head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	docs := published(t, w.pub, w.keys)
+
+	providerKey := fmt.Sprintf("providers %d", p.ID)
+	hash := "keys " + catalog.HashToken(k.Token.Reveal())
+	want := map[string]string{
+		"models default.gpt-4o":   `{"namespace":"default","name":"gpt-4o","kind":"chat","supports_vision":false,"supports_functions":false,"supports_tool_choice":false,"supports_fim":false,"supports_stream":false,"status":"active"}`,
+		"bindings default.gpt-4o": fmt.Sprintf(`{"namespace":"default","public_model":"gpt-4o","status":"active","updated_at":%d,"candidates":[{"route_group":"default","provider_group":"default","weight":1,"priority":0,"selector_type":"exact","selector_value":"gpt-4o","status":"active","upstreams":{"%d":"gpt-4o"}}]}`, docsTime(t, w), p.ID),
+		hash:                      fmt.Sprintf(`{"id":%d,"name":"k","status":"active","group":"default","namespaces":["default"],"default_namespace":"default"}`, k.ID),
+		providerKey: fmt.Sprintf(`{"id":%d,"name":"p","type":"openai","api_key":%q,"group":"default","models":["gpt-4o"],"weight":1,"priority":0,"status":"active","auto_ban":false}`,
+			p.ID, w.keys.Seal("sk-0123456789abcdef", fmt.Sprintf("provider/%d/api_key", p.ID))),
+	}
+	if diff := cmp.Diff(want, docs); diff != "" {
+		t.Errorf("documents (-want +got):\n%s", diff)
+	}
+
+	if _, err := w.tables.Keys.Delete(ctx, k.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	after := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	if _, there := published(t, w.pub, w.keys)[hash]; there {
+		t.Error("a deleted key is still published")
+	}
+	if !after.Position.After(head.Position) || after.Position.Epoch != head.Position.Epoch {
+		t.Errorf("from %s to %s", head.Position, after.Position)
+	}
+	if s := w.relay.Status(); s.Replaces != 1 || s.Publishes != 2 || s.LastError != "" {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+func docsTime(t *testing.T, w *world) int64 {
+	t.Helper()
+	return ok[catalog.Model](t)(w.tables.Models.Find(t.Context(), catalog.ByNaturalKey, "default.gpt-4o")).UpdatedAt.Unix()
+}
+
+// What is published change by change is what a fresh rendering would publish.
+func TestIncrementalEqualsWhole(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, ctx := newWorld(t, syncKey), context.Background()
+		for range rapid.IntRange(1, 25).Draw(t, "steps") {
+			mutate(t, ctx, w.tables)
+			if rapid.Bool().Draw(t, "sync") {
+				if _, err := w.relay.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := w.relay.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		fresh := memstore.NewPublisher()
+		relay := snapshot.NewRelay(w.tables, fresh, &snapshot.RelayOptions{Keys: w.keys, Logger: slog.New(slog.DiscardHandler)})
+		if _, err := relay.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(published(t, fresh, w.keys), published(t, w.pub, w.keys)); diff != "" {
+			t.Fatalf("incremental is not whole (-whole +incremental):\n%s", diff)
+		}
+		if n := w.relay.Status().Replaces; n != 1 {
+			t.Fatalf("%d Replaces, want the first alone", n)
+		}
+	})
+}
+
+// mutate makes one random change; what the rules refuse is refused.
+func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
+	word := rapid.SampledFrom([]string{"a", "b", "c"})
+	group := word.Draw(t, "group")
+	var err error
+	switch rapid.IntRange(0, 9).Draw(t, "change") {
+	case 0, 1:
+		_, err = tables.Providers.Put(ctx, catalog.Provider{
+			Name: "p-" + word.Draw(t, "provider"), Type: "openai", Group: group, APIKey: catalog.NewSecret("sk-0123456789abcdef"),
+			Models:   rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "x/a", "B"}), 0, 4, rapid.ID[string]).Draw(t, "models"),
+			Priority: rapid.IntRange(0, 2).Draw(t, "priority"), Meta: catalog.Meta{Status: status(t)},
+		})
+	case 2:
+		_, err = tables.Models.Put(ctx, catalog.Model{Name: word.Draw(t, "model"), Namespace: "n" + word.Draw(t, "namespace"), Meta: catalog.Meta{Status: status(t)}})
+	case 3, 4:
+		_, err = tables.Bindings.Put(ctx, catalog.Binding{
+			Namespace: "n" + word.Draw(t, "namespace"), Model: word.Draw(t, "model"), RouteGroup: group, ProviderGroup: word.Draw(t, "served by"),
+			SelectorType: rapid.SampledFrom(catalog.SelectorTypes()).Draw(t, "selector"), Meta: catalog.Meta{Status: status(t)},
+		})
+	case 5:
+		_, err = tables.Keys.Put(ctx, catalog.Key{Meta: catalog.Meta{ExternalID: word.Draw(t, "key"), Status: status(t)}, Name: "k", Group: group})
+	case 6:
+		if k, e := tables.Keys.Find(ctx, catalog.ByExternalID, word.Draw(t, "key")); e == nil {
+			_, err = tables.Keys.Rotate(ctx, k.ID, rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "grace"), 0)
+		}
+	case 7:
+		err = remove(t, ctx, tables.Providers)
+	case 8:
+		err = remove(t, ctx, tables.Bindings)
+	case 9:
+		err = errors.Join(remove(t, ctx, tables.Models), remove(t, ctx, tables.Keys.Table))
+	}
+	if err != nil && !errors.Is(err, catalog.ErrReferenced) {
+		t.Fatal(err)
+	}
+}
+
+func status(t *rapid.T) catalog.Status {
+	return rapid.SampledFrom([]catalog.Status{catalog.Active, catalog.Active, catalog.Disabled}).Draw(t, "status")
+}
+
+func remove[T catalog.Noun](t *rapid.T, ctx context.Context, table catalog.Table[T]) error {
+	all, err := table.List(ctx, catalog.Query{})
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	v := all[rapid.IntRange(0, len(all)-1).Draw(t, "which")]
+	var id int64
+	switch v := any(v).(type) {
+	case catalog.Provider:
+		id = v.ID
+	case catalog.Model:
+		id = v.ID
+	case catalog.Binding:
+		id = v.ID
+	case catalog.Key:
+		id = v.ID
+	}
+	_, err = table.Delete(ctx, id, 0)
+	return err
+}
+
+func TestRacingRelaysDoNoHarm(t *testing.T) {
+	w, ctx := newWorld(t, ""), t.Context()
+	ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	relays := []*snapshot.Relay{w.relay, w.newRelay(), w.newRelay()}
+	var wg sync.WaitGroup
+	for i, relay := range relays {
+		wg.Go(func() {
+			for n := range 50 {
+				if _, err := w.tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i, n)}); err != nil {
+					t.Error(err)
+				}
+				if _, err := relay.Sync(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	if n := len(published(t, w.pub, nil)); n != 150 {
+		t.Errorf("%d documents, want 150", n)
+	}
+	replaces := int64(0)
+	for _, relay := range relays {
+		replaces += relay.Status().Replaces
+	}
+	if replaces != 1 {
+		t.Errorf("%d Replaces, want the first alone", replaces)
+	}
+}
+
+func TestRelayRunsUntilTheEnd(t *testing.T) {
+	w := newWorld(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.relay.Run(ctx) }()
+	k := ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		docs, err := w.pub.Lookup(ctx, catalog.KindKey, k.Tokens[0].Hash)
+		if err != nil && !errors.Is(err, snapshot.ErrNone) {
+			t.Fatal(err)
+		}
+		if len(docs) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a running relay does not publish")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestRelayRepairs(t *testing.T) {
+	t.Run("another history", func(t *testing.T) {
+		w, ctx := newWorld(t, ""), t.Context()
+		head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		// The published mark is not the catalog's: a delta from nowhere.
+		lie := head
+		lie.Position.Revision++
+		lie.Mark = "00000000000000000000000000000000"
+		if err := w.pub.Apply(ctx, snapshot.Delta{From: head.Position, Head: lie}); err != nil {
+			t.Fatal(err)
+		}
+		ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+		after := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		if after.Position.Epoch <= head.Position.Epoch || len(published(t, w.pub, nil)) != 1 {
+			t.Errorf("at %s after %s", after.Position, head.Position)
+		}
+	})
+	t.Run("history pruned", func(t *testing.T) {
+		w, ctx := newWorld(t, ""), t.Context()
+		head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		for i := range 5 {
+			ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i)}))
+		}
+		ok[int64](t)(w.tables.Store().(catalog.Pruner).PruneChanges(ctx, time.Now().Add(time.Hour)))
+		after := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		if after.Position.Epoch != head.Position.Epoch || !after.Position.After(head.Position) || len(published(t, w.pub, nil)) != 5 {
+			t.Errorf("at %s after %s", after.Position, head.Position)
+		}
+	})
+	t.Run("a large change", func(t *testing.T) {
+		w, ctx := newWorld(t, ""), t.Context()
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		ok[catalog.Revision](t)(w.tables.Update(ctx, func(tx *catalog.Tx) error {
+			for i := range 1500 {
+				if _, err := tx.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		if n := len(published(t, w.pub, nil)); n != 1500 || w.relay.Status().Replaces != 2 {
+			t.Errorf("%d documents, %+v", n, w.relay.Status())
+		}
+	})
+}
+
+func TestRelayRefuses(t *testing.T) {
+	foreign := func(t *testing.T) (*world, *world) {
+		a, b := newWorld(t, ""), newWorld(t, "")
+		ok[snapshot.Head](t)(a.relay.Sync(t.Context()))
+		b.pub = a.pub
+		b.relay = b.newRelay()
+		return a, b
+	}
+	t.Run("another catalog's snapshot", func(t *testing.T) {
+		_, b := foreign(t)
+		if _, err := b.relay.Sync(t.Context()); !errors.Is(err, snapshot.ErrForeign) {
+			t.Errorf("Sync: %v, want ErrForeign", err)
+		}
+		if _, err := b.relay.Resync(t.Context(), snapshot.ResyncOptions{}); !errors.Is(err, snapshot.ErrForeign) {
+			t.Errorf("Resync: %v, want ErrForeign", err)
+		}
+		head, err := b.relay.Resync(t.Context(), snapshot.ResyncOptions{Force: true})
+		if err != nil || !head.Forced {
+			t.Errorf("forced: %+v, %v", head, err)
+		}
+		ok[snapshot.Head](t)(b.relay.Sync(t.Context()))
+	})
+	t.Run("to lose most of it", func(t *testing.T) {
+		w, ctx := newWorld(t, ""), t.Context()
+		var ids []int64
+		for i := range 20 {
+			ids = append(ids, ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i)})).ID)
+		}
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		for _, id := range ids[:15] {
+			ok[catalog.Revision](t)(w.tables.Keys.Delete(ctx, id, 0))
+		}
+		if _, err := w.relay.Resync(ctx, snapshot.ResyncOptions{}); !errors.Is(err, snapshot.ErrShrinks) {
+			t.Errorf("Resync: %v, want ErrShrinks", err)
+		}
+		ok[snapshot.Head](t)(w.relay.Sync(ctx)) // an ordinary delta may
+		if n := len(published(t, w.pub, nil)); n != 5 {
+			t.Errorf("%d documents, want 5", n)
+		}
+	})
+	t.Run("keys that are not held", func(t *testing.T) {
+		w, ctx := newWorld(t, syncKey), t.Context()
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		w.keys = nil
+		clear := w.newRelay()
+		if _, err := clear.Sync(ctx); !errors.Is(err, snapshot.ErrOutranked) {
+			t.Errorf("Sync: %v, want ErrOutranked", err)
+		}
+		if head := ok[snapshot.Head](t)(clear.Resync(ctx, snapshot.ResyncOptions{})); head.Seal != "" {
+			t.Errorf("re-sealed under %q", head.Seal)
+		}
+	})
+}
+
+func TestResyncIsAlwaysNewer(t *testing.T) {
+	w, ctx := newWorld(t, ""), t.Context()
+	first := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	second := ok[snapshot.Head](t)(w.relay.Resync(ctx, snapshot.ResyncOptions{}))
+	third := ok[snapshot.Head](t)(w.relay.Resync(ctx, snapshot.ResyncOptions{NewEpoch: true}))
+	if !second.Position.After(first.Position) || second.Position.Epoch != first.Position.Epoch {
+		t.Errorf("%s after %s", second.Position, first.Position)
+	}
+	if third.Position.Epoch <= second.Position.Epoch {
+		t.Errorf("%s after %s: not a new epoch", third.Position, second.Position)
+	}
+}
