@@ -1,0 +1,115 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	bannerToken = regexp.MustCompile(`admin token\s+(\S+)`)
+	bannerRedis = regexp.MustCompile(`Redis\s+(127\.0\.0\.1:\d+)`)
+)
+
+// embedded starts a server with nothing but a data directory, and returns it
+// with what its banner says.
+func embedded(t *testing.T, dir string) (p *process, plane api, rdb *redis.Client) {
+	t.Helper()
+	p = start(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
+	token, addr := bannerToken.FindStringSubmatch(p.out.String()), bannerRedis.FindStringSubmatch(p.out.String())
+	if token == nil || addr == nil {
+		t.Fatalf("the banner lacks the admin token or the address of Redis:\n%s", p.out)
+	}
+	rdb = redis.NewClient(&redis.Options{Addr: addr[1]})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return p, api{p.url, token[1]}, rdb
+}
+
+// TestEmbeddedKeepsEverything restarts a server without any configuration.
+func TestEmbeddedKeepsEverything(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	server, plane, rdb := embedded(t, dir)
+
+	var provider, key struct {
+		ID    int64
+		Token string
+	}
+	plane.call(t, "POST", "/providers", object{
+		"name": "local", "type": "compatible", "base_url": "http://127.0.0.1:9090", "api_key": upstreamKey, "models": []string{"m"},
+	}, http.StatusCreated, &provider)
+	plane.call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
+	plane.call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
+	plane.call(t, "POST", "/logs", object{"model": "m", "key_id": key.ID, "status": 200, "request_id": "before"}, http.StatusAccepted, nil)
+	eventually(t, 2*time.Second, "the key in the in-process Redis", func() bool { return field(t, rdb, "ezapi", "keys", hash(key.Token)) != "" })
+	before := (&fleet{prefix: "ezapi", rdb: rdb}).documents(t)
+
+	t.Run("a second server on the directory says so", func(t *testing.T) {
+		p := launch(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
+		if code := p.wait(t); code == 0 {
+			t.Error("exit code 0")
+		}
+		if text := strings.TrimSpace(p.out.String()); !strings.Contains(text, "EZ_DATA_DIR") || strings.Contains(text, "\n") {
+			t.Errorf("it says %q, want one line that names EZ_DATA_DIR", text)
+		}
+	})
+
+	server.stop(t)
+	server, again, rdb := embedded(t, dir)
+	if again.token != plane.token {
+		t.Error("another admin token after the restart")
+	}
+	eventually(t, 5*time.Second, "all documents in the new in-process Redis", func() bool {
+		after := (&fleet{prefix: "ezapi", rdb: rdb}).documents(t)
+		if len(after) != len(before) {
+			return false
+		}
+		for name, doc := range before {
+			if after[name] != doc {
+				return false
+			}
+		}
+		return true
+	})
+	var got struct {
+		Name       string
+		APIKeyHint string `json:"api_key_hint"`
+	}
+	again.call(t, "GET", fmt.Sprintf("/providers/%d", provider.ID), nil, http.StatusOK, &got)
+	if got.Name != "local" || got.APIKeyHint != upstreamKey[len(upstreamKey)-4:] {
+		t.Errorf("the provider is now %+v", got)
+	}
+	var logs struct {
+		Data []struct {
+			RequestID string `json:"request_id"`
+		}
+	}
+	again.call(t, "GET", "/logs", nil, http.StatusOK, &logs)
+	if len(logs.Data) != 1 || logs.Data[0].RequestID != "before" {
+		t.Errorf("the logs are now %+v", logs)
+	}
+	server.stop(t)
+
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.IsDir() && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s can be read by others: %v", f.Name(), info.Mode())
+		}
+	}
+	if strings.Contains(server.out.String(), upstreamKey) || strings.Contains(server.out.String(), key.Token) {
+		t.Error("the server writes out a secret")
+	}
+}

@@ -1,0 +1,181 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+)
+
+// env returns a variable without which nothing here can run.
+func env(t *testing.T, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		t.Fatalf("%s is not set: run test/integration.sh, which sets it", name)
+	}
+	return value
+}
+
+// postgres makes a database that is dropped after the test, and returns its
+// connection string and a connection to it.
+func postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
+	t.Helper()
+	admin := env(t, "EZ_TEST_PG_DSN")
+	name := "ez_e2e_" + strings.ToLower(rand.Text())
+	exec := func(sql string) {
+		t.Helper()
+		c, err := pgx.Connect(context.Background(), admin)
+		if err != nil {
+			t.Fatalf("connect to PostgreSQL: %v", err)
+		}
+		defer c.Close(context.Background())
+		if _, err := c.Exec(context.Background(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec("create database " + name)
+	t.Cleanup(func() { exec("drop database if exists " + name + " with (force)") })
+
+	dsn = withDatabase(t, admin, name)
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatalf("connect to PostgreSQL: %v", err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return dsn, conn
+}
+
+// withDatabase names another database in a connection string of either form.
+func withDatabase(t *testing.T, dsn, name string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal("EZ_TEST_PG_DSN cannot be read")
+	}
+	if strings.Contains(dsn, "://") {
+		path, query, _ := strings.Cut(dsn, "?")
+		scheme, rest, _ := strings.Cut(path, "://")
+		server, _, _ := strings.Cut(rest, "/")
+		return scheme + "://" + server + "/" + name + "?" + query
+	}
+	if config.Database != "" {
+		dsn = strings.ReplaceAll(dsn, "dbname="+config.Database, "")
+	}
+	return dsn + " dbname=" + name
+}
+
+// redisServer returns the address of Redis, a prefix that only this test uses,
+// and a client.
+func redisServer(t *testing.T) (addr, prefix string, client *redis.Client) {
+	t.Helper()
+	addr = env(t, "EZ_TEST_REDIS_ADDR")
+	prefix = "e2e-" + strings.ToLower(rand.Text())
+	options := &redis.Options{Addr: addr}
+	if strings.Contains(addr, "://") {
+		var err error
+		if options, err = redis.ParseURL(addr); err != nil {
+			t.Fatal("EZ_TEST_REDIS_ADDR cannot be read")
+		}
+	}
+	client = redis.NewClient(options)
+	t.Cleanup(func() {
+		keys, err := client.Keys(context.Background(), "{"+prefix+"}:*").Result()
+		if err == nil && len(keys) > 0 {
+			err = client.Unlink(context.Background(), keys...).Err()
+		}
+		if err != nil {
+			t.Errorf("clean up Redis: %v", err)
+		}
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return addr, prefix, client
+}
+
+// newKey makes a key of the form that EZ_DB_KEYS and EZ_SYNC_KEYS take.
+func newKey(id string) string {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	return id + ":" + base64.StdEncoding.EncodeToString(key)
+}
+
+// newToken makes a token of the form that EZ_ADMIN_TOKEN takes.
+func newToken() string { return rand.Text() + rand.Text() }
+
+// An api is the HTTP surface as one caller sees it.
+type api struct{ url, token string }
+
+// call sends a request, checks the status, and reads the answer into out
+// unless that is nil.
+func (a api) call(t *testing.T, method, path string, body any, status int, out any) http.Header {
+	t.Helper()
+	resp := a.send(t, method, path, body)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if resp.StatusCode != status {
+		t.Fatalf("%s %s: status %d, want %d\n%s", method, path, resp.StatusCode, status, answer)
+	}
+	if out != nil {
+		if err := json.Unmarshal(answer, out); err != nil {
+			t.Fatalf("%s %s: %v\n%s", method, path, err, answer)
+		}
+	}
+	return resp.Header
+}
+
+// send sends a request; the caller closes the answer's body.
+func (a api) send(t *testing.T, method, path string, body any) *http.Response {
+	t.Helper()
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return resp
+}
+
+// eventually waits until a condition holds, and returns how long that took.
+func eventually(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for !condition() {
+		if time.Since(begin) > limit {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	return time.Since(begin)
+}
+
+// object is a JSON object.
+type object = map[string]any
