@@ -1,0 +1,265 @@
+package ezapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// The three seams, which somebody else may implement.
+type (
+	// Catalog is where providers, keys, models and bindings are kept.
+	Catalog = catalog.Store
+	// SnapshotPublisher is where snapshots are written for data planes to read.
+	SnapshotPublisher = snapshot.Publisher
+	// LogBuffer takes access logs at once and stores them later.
+	LogBuffer = logbuf.Buffer
+)
+
+// The nouns.
+type (
+	// Provider is an upstream AI vendor and its credential.
+	Provider = catalog.Provider
+	// Model is a supported model under its public name.
+	Model = catalog.Model
+	// Binding says which providers serve a model to which keys.
+	Binding = catalog.Binding
+	// Key is a client's permission to use the gateway.
+	Key = catalog.Key
+	// LogEntry is one request that a data plane served, or refused.
+	LogEntry = logbuf.Entry
+)
+
+// Config says what a [Plane] is made of. The zero Config is a complete control
+// plane in memory.
+type Config struct {
+	// Catalog keeps the truth. Defaults to memory.
+	Catalog Catalog
+	// Keeper seals provider secrets before the catalog gets them. Required
+	// with a Catalog; without one it defaults to a key that ends with the process.
+	Keeper catalog.Keeper
+	// AllowPrivateUpstreams accepts providers whose base_url is plain http or
+	// leads to a private or special address. Defaults to false.
+	AllowPrivateUpstreams bool
+
+	// Publisher is what data planes read from. Defaults to memory.
+	Publisher SnapshotPublisher
+	// SyncKeys seal secrets in snapshots and sign them; data planes need the
+	// same. Defaults to none: clear text and no signature.
+	SyncKeys *snapshot.Keys
+
+	// LogSink stores access logs. Where it is a logbuf.Archive or a
+	// logbuf.Maintainer too, it is used as that. Defaults to memory.
+	LogSink logbuf.Sink
+	// Logs are the settings of the buffer in front of LogSink. Defaults to
+	// those of logbuf.Open.
+	Logs logbuf.Options
+
+	// ChangesRetention is how long the change feed reaches back. Defaults to
+	// 90 days; negative keeps all.
+	ChangesRetention time.Duration
+	// LogRetention is how long access logs are kept, at least 48 hours.
+	// Defaults to 90 days; negative keeps all.
+	LogRetention time.Duration
+
+	// Logger gets what an operator should know; never a secret. Defaults to
+	// slog.Default().
+	Logger *slog.Logger
+	// Clock tells the time. Defaults to time.Now.
+	Clock func() time.Time
+}
+
+const (
+	defaultRetention    = 90 * 24 * time.Hour
+	maintenanceInterval = 10 * time.Second // ended tokens are gone this soon
+	pruneInterval       = 10 * time.Minute
+)
+
+// Plane is a control plane: the catalog's tables, the relay that publishes
+// them, and the log buffer, assembled. It is safe for concurrent use.
+type Plane struct {
+	*catalog.Tables
+
+	config  Config
+	relay   *snapshot.Relay
+	prices  *catalog.PriceList
+	logs    *logbuf.Queue
+	archive logbuf.Archive
+
+	closing sync.Once
+	closed  error
+}
+
+// New assembles a Plane. It opens nothing and reaches for no server; engines
+// come open, and are closed by whoever opened them.
+func New(config Config) (*Plane, error) {
+	if config.Catalog != nil && config.Keeper == nil {
+		return nil, fmt.Errorf("ezapi: Config.Keeper is required with Config.Catalog, or provider secrets could never be read again: %w", catalog.ErrInvalid)
+	}
+	if r := config.LogRetention; r > 0 && r < 48*time.Hour {
+		return nil, fmt.Errorf("ezapi: Config.LogRetention must be at least 48h, or negative to keep all: %w", catalog.ErrInvalid)
+	}
+	config = config.withDefaults()
+	p := &Plane{
+		Tables: catalog.NewTables(config.Catalog, config.Keeper, &catalog.Options{
+			AllowPrivateUpstreams: config.AllowPrivateUpstreams, Clock: config.Clock,
+		}),
+		config: config,
+	}
+	p.prices = catalog.NewPriceList(p.Tables)
+	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
+		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
+	})
+	p.archive, _ = config.LogSink.(logbuf.Archive)
+	var err error
+	if p.logs, err = logbuf.Open(config.LogSink, &config.Logs); err != nil {
+		return nil, fmt.Errorf("ezapi: %w", err)
+	}
+	return p, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Catalog == nil {
+		c.Catalog = memstore.New(nil)
+		if c.Keeper == nil {
+			c.Keeper = catalog.NewRandomKeyRing()
+		}
+	}
+	if c.Publisher == nil {
+		c.Publisher = memstore.NewPublisher()
+	}
+	if c.LogSink == nil {
+		c.LogSink = memstore.NewSink()
+	}
+	if c.ChangesRetention == 0 {
+		c.ChangesRetention = defaultRetention
+	}
+	if c.LogRetention == 0 {
+		c.LogRetention = defaultRetention
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Logs.Logger == nil {
+		c.Logs.Logger = c.Logger
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	return c
+}
+
+// Run publishes what changes, follows prices and does maintenance until ctx
+// ends; then it returns nil. It goes on through failures of its engines, which
+// it logs. The log buffer works from New to Close, whether Run does or not.
+func (p *Plane) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	errs := make(chan error, 3)
+	go func() { errs <- p.relay.Run(ctx) }()
+	go func() { errs <- p.prices.Run(ctx, p.config.Logger) }()
+	go func() { errs <- p.maintain(ctx) }()
+	var failed error
+	for range cap(errs) {
+		if err := <-errs; err != nil && ctx.Err() == nil {
+			failed = err
+			stop() // one that cannot go on ends all, rather than leave half a plane
+		}
+	}
+	return failed
+}
+
+// Sync publishes now what the catalog holds, and returns the published head.
+func (p *Plane) Sync(ctx context.Context) (snapshot.Head, error) { return p.relay.Sync(ctx) }
+
+// Relay returns what publishes the catalog.
+func (p *Plane) Relay() *snapshot.Relay { return p.relay }
+
+// Publisher returns where snapshots are published.
+func (p *Plane) Publisher() SnapshotPublisher { return p.config.Publisher }
+
+// SyncKeys returns the keys that seal and sign snapshots; nil is none.
+func (p *Plane) SyncKeys() *snapshot.Keys { return p.config.SyncKeys }
+
+// Logs returns the buffer of access logs. AppendLogs puts prices on entries first.
+func (p *Plane) Logs() *logbuf.Queue { return p.logs }
+
+// Archive returns what answers questions about stored logs; nil when
+// Config.LogSink does not.
+func (p *Plane) Archive() logbuf.Archive { return p.archive }
+
+// LogRetention returns how long access logs are kept; negative is for ever.
+func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
+
+// AppendLogs computes the cost of the entries that have none, from the prices
+// that are valid now, and appends all or none of them to the log buffer. See
+// logbuf.Buffer for what a nil error promises.
+func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
+	logbuf.Prices(p.price).Fill(entries)
+	return p.logs.Append(ctx, entries...)
+}
+
+func (p *Plane) price(namespace, model string) (logbuf.Price, bool) {
+	prices, revision, ok := p.prices.Get(namespace, model)
+	return logbuf.Price{
+		Input: (*int64)(prices.Input), Output: (*int64)(prices.Output),
+		CacheRead: (*int64)(prices.CacheRead), CacheWrite: (*int64)(prices.CacheWrite), Revision: int64(revision),
+	}, ok
+}
+
+// Stats are the readings of everything that a Plane runs.
+type Stats struct {
+	Logs  logbuf.Stats
+	Relay snapshot.RelayStatus
+}
+
+// Stats returns the current readings.
+func (p *Plane) Stats() Stats { return Stats{Logs: p.logs.Stats(), Relay: p.relay.Status()} }
+
+// Close stops taking logs and stores those that are pending, until ctx ends;
+// its error says how many it could not. It closes nothing that it was given. End Run
+// before. A second Close returns what the first did.
+func (p *Plane) Close(ctx context.Context) error {
+	p.closing.Do(func() { p.closed = p.logs.Close(ctx) })
+	return p.closed
+}
+
+// maintain does at intervals what time brings.
+func (p *Plane) maintain(ctx context.Context) error {
+	tick := time.NewTicker(maintenanceInterval)
+	defer tick.Stop()
+	var pruned time.Time
+	for {
+		err := p.Maintain(ctx)
+		if now := p.config.Clock(); err == nil && now.Sub(pruned) >= pruneInterval {
+			pruned = now
+			err = p.prune(ctx, now)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.config.Logger.WarnContext(ctx, "maintenance failed, will try again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// prune forgets what is older than its retention.
+func (p *Plane) prune(ctx context.Context, now time.Time) error {
+	var errs []error
+	if pruner, ok := p.config.Catalog.(catalog.Pruner); ok && p.config.ChangesRetention > 0 {
+		_, err := pruner.PruneChanges(ctx, now.Add(-p.config.ChangesRetention))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
