@@ -1,0 +1,167 @@
+// Command balancer is a small but working data plane: it follows the published
+// snapshot in Redis, answers OpenAI-style chat requests with the providers that
+// the snapshot names, and ships its access logs to the control plane.
+//
+//	EZ_REDIS_ADDR=127.0.0.1:6379 EZ_LOGS_URL=http://127.0.0.1:8080 \
+//	EZ_BALANCER_TOKEN=… go run ./examples/balancer
+//
+// It authenticates keys and routes; limits and budgets, which the snapshot holds
+// too, are left to whoever copies it. It is meant to be copied: gateway.go is the
+// way of a request, request.go and answer.go are OpenAI's protocol.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/redisstore"
+)
+
+// settings are the environment.
+type settings struct {
+	redisAddr   string // EZ_REDIS_ADDR: host:port or a redis:// URL
+	redisPrefix string // EZ_REDIS_PREFIX, default ezapi
+	syncKeys    string // EZ_SYNC_KEYS, as the control plane's; none or empty: clear text
+	logsURL     string // EZ_LOGS_URL: the control plane, to whose /logs the logs go
+	token       string // EZ_BALANCER_TOKEN: the control plane's token of the role balancer
+	spool       string // EZ_SPOOL_DIR: keeps logs through a crash; empty: memory
+	listen      string // LISTEN, default 127.0.0.1:9000
+	name        string // the machine's, in logs
+}
+
+func environment() settings {
+	or := func(name, otherwise string) string {
+		if v := os.Getenv(name); v != "" {
+			return v
+		}
+		return otherwise
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "balancer"
+	}
+	return settings{
+		redisAddr:   or("EZ_REDIS_ADDR", "127.0.0.1:6379"),
+		redisPrefix: or("EZ_REDIS_PREFIX", "ezapi"),
+		syncKeys:    or("EZ_SYNC_KEYS", "none"),
+		logsURL:     or("EZ_LOGS_URL", "http://127.0.0.1:8080"),
+		token:       os.Getenv("EZ_BALANCER_TOKEN"),
+		spool:       os.Getenv("EZ_SPOOL_DIR"),
+		listen:      or("LISTEN", "127.0.0.1:9000"),
+		name:        name,
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, environment(), slog.Default()); err != nil {
+		fmt.Fprintln(os.Stderr, "balancer:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends; then it finishes the requests at work and ships
+// the logs that are left.
+func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
+	options, err := redisOptions(s.redisAddr)
+	if err != nil {
+		return err
+	}
+	if err := redisstore.CheckPrefix(s.redisPrefix); err != nil {
+		return fmt.Errorf("EZ_REDIS_PREFIX: %w", err)
+	}
+	var keys *snapshot.Keys
+	if s.syncKeys != "none" {
+		if keys, err = snapshot.ParseKeys(s.syncKeys); err != nil {
+			return fmt.Errorf("EZ_SYNC_KEYS: %w", err)
+		}
+	}
+	client := redis.NewClient(options)
+	defer client.Close() //nolint:errcheck // only read from
+	watcher := snapshot.NewWatcher(
+		redisstore.New(client, &redisstore.Options{Prefix: s.redisPrefix, Logger: logger}),
+		&snapshot.WatcherOptions{Keys: keys, Name: s.name, Logger: logger},
+	)
+	logs, err := logbuf.Open(logbuf.NewHTTPSink(s.logsURL, s.token, nil), &logbuf.Options{Dir: s.spool, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, logs.Close(ctx)) // ships what is left
+	}()
+
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	watched := make(chan error, 1)
+	go func() { watched <- watcher.Run(watching) }()
+	defer func() { stopWatching(); err = errors.Join(err, <-watched) }()
+
+	g := &gateway{name: s.name, view: watcher.View, client: upstreamClient(), logs: logs, logger: logger}
+	return serve(ctx, s.listen, g.handler())
+}
+
+// serve answers requests until ctx ends and those at work are done.
+func serve(ctx context.Context, addr string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
+	fmt.Printf("listening on http://%s\n", listener.Addr())
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.Background(), 30*time.Second) // streams take their time
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
+	}
+	return nil
+}
+
+// upstreamClient waits long for an answer, but not for a connection.
+func upstreamClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ResponseHeaderTimeout: 2 * time.Minute,
+			MaxIdleConnsPerHost:   100,
+			IdleConnTimeout:       90 * time.Second,
+			ForceAttemptHTTP2:     true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func redisOptions(addr string) (*redis.Options, error) {
+	if !strings.Contains(addr, "://") {
+		return &redis.Options{Addr: addr}, nil
+	}
+	options, err := redis.ParseURL(addr)
+	if err != nil {
+		return nil, errors.New("EZ_REDIS_ADDR must be host:port or a redis:// URL") // the cause may hold the password
+	}
+	return options, nil
+}
