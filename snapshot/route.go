@@ -1,0 +1,209 @@
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// Target is one provider that may serve a request.
+type Target struct {
+	Provider      *Provider
+	UpstreamModel string // what the provider calls the model
+	Namespace     string // of the model
+	Model         string // its public name
+	RouteGroup    string // the key's group
+	ProviderGroup string
+}
+
+// binding is a BindingDoc as it is walked for each request.
+type binding struct {
+	BindingDoc
+	upstreams [][]upstream // of each candidate, in order of provider id
+}
+
+type upstream struct {
+	provider int64
+	model    string
+}
+
+func newBinding(d *BindingDoc) binding {
+	b := binding{BindingDoc: *d, upstreams: make([][]upstream, len(d.Candidates))}
+	for i, c := range d.Candidates {
+		for id, model := range c.Upstreams {
+			b.upstreams[i] = append(b.upstreams[i], upstream{mustID(id), model})
+		}
+		slices.SortFunc(b.upstreams[i], func(a, b upstream) int { return cmp.Compare(a.provider, b.provider) })
+	}
+	return b
+}
+
+// Route returns the providers that may serve a model to a key, in the order in
+// which to try them, each at most once. The model is a name as a client
+// writes it: a public name in the key's default namespace, or "namespace.name". It
+// does not ask whether the key may be used at all, see [View.Authenticate].
+//
+// The candidates for the key's group come in order of priority, the highest
+// first; those of one priority in a random order that follows their weights: the
+// first is each with a chance proportional to its weight, and so on for the rest. The
+// providers of a candidate are ordered the same way.
+//
+// The error is a [Refusal].
+func (v *View) Route(key *Key, model string) ([]Target, error) {
+	return v.AppendTargets(nil, key, model)
+}
+
+// AppendTargets is Route, but appends to dst, so that a caller that uses its
+// slice again allocates nothing.
+func (v *View) AppendTargets(dst []Target, key *Key, model string) ([]Target, error) {
+	if v.refusal != "" {
+		return dst, v.refusal
+	}
+	return v.walk(dst, key, model, nil)
+}
+
+// trace is told each step of a walk: what was asked, whether it passed, and what was found.
+type trace func(check string, ok bool, detail string)
+
+// walk is the one routing walk, of requests and of explanations. A nil trace costs nothing.
+func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target, error) {
+	b, err := v.resolve(key, model, tell)
+	if err != nil {
+		return dst, err
+	}
+	allowed := len(key.Models) == 0 || slices.Contains(key.Models, b.PublicModel)
+	if tell != nil {
+		tell("allow-list", allowed, fmt.Sprintf("the key's list has %d models; an empty one allows all", len(key.Models)))
+	}
+	if !allowed {
+		return dst, ErrNotAllowed
+	}
+	if tell != nil {
+		tell("model status", b.Status == catalog.Active, string(b.Status))
+	}
+	if b.Status != catalog.Active {
+		return dst, ErrModelDisabled
+	}
+
+	var space [8]ranked
+	order := space[:0]
+	for i := range b.Candidates {
+		c := &b.Candidates[i]
+		fits := c.RouteGroup == key.Group && c.Status == catalog.Active
+		if tell != nil {
+			tell("candidate", fits, fmt.Sprintf("route group %q to provider group %q, %s, priority %d, weight %d; the key's group is %q",
+				c.RouteGroup, c.ProviderGroup, c.Status, c.Priority, c.Weight, key.Group))
+		}
+		if fits {
+			order = append(order, v.rank(i, c.Priority, c.Weight))
+		}
+	}
+	if len(order) == 0 {
+		return dst, ErrNoCandidate
+	}
+	sortRanked(order)
+	start := len(dst)
+	for _, r := range order {
+		dst = v.appendCandidate(dst, start, b, r.index, tell)
+	}
+	if len(dst) == start {
+		return dst, ErrNoUpstream
+	}
+	return dst, nil
+}
+
+// resolve finds the model that a name means: <default_namespace>.<name>, then
+// <name> as namespace.model; the first that exists.
+func (v *View) resolve(key *Key, model string, tell trace) (*binding, error) {
+	b := v.binding(modelName{key.DefaultNamespace, model})
+	if tell != nil {
+		tell("model name", b != nil, fmt.Sprintf("%q in the default namespace %q", model, key.DefaultNamespace))
+	}
+	if namespace, name, ok := strings.Cut(model, "."); b == nil && ok {
+		b = v.binding(modelName{namespace, name})
+		if tell != nil {
+			tell("model name", b != nil, fmt.Sprintf("%q in namespace %q", name, namespace))
+		}
+	}
+	if b == nil {
+		return nil, ErrUnknownModel
+	}
+	member := slices.Contains(key.Namespaces, b.Namespace)
+	if tell != nil {
+		tell("namespace", member, fmt.Sprintf("%q among the key's namespaces %q", b.Namespace, key.Namespaces))
+	}
+	if !member {
+		return nil, ErrNamespace
+	}
+	return b, nil
+}
+
+// appendCandidate appends the active providers of one candidate that are not
+// in dst[start:] yet.
+func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, tell trace) []Target {
+	c := &b.Candidates[index]
+	var space [16]ranked
+	order := space[:0]
+	for i, u := range b.upstreams[index] {
+		p := v.providers.get(mix(u.provider), u.provider)
+		fits := p != nil && p.doc.Status == catalog.Active
+		if tell != nil {
+			tell("provider", fits, v.describe(u, c))
+		}
+		if fits {
+			order = append(order, v.rank(i, p.doc.Priority, p.doc.Weight))
+		}
+	}
+	if tell != nil {
+		for id, why := range c.Errors {
+			tell("provider", false, fmt.Sprintf("provider %s of group %q: %s", id, c.ProviderGroup, why))
+		}
+	}
+	sortRanked(order)
+	for _, r := range order {
+		u := b.upstreams[index][r.index]
+		if slices.ContainsFunc(dst[start:], func(t Target) bool { return t.Provider.ID == u.provider }) {
+			continue
+		}
+		p := v.providers.get(mix(u.provider), u.provider)
+		dst = append(dst, Target{
+			Provider: &p.doc, UpstreamModel: u.model, Namespace: b.Namespace, Model: b.PublicModel,
+			RouteGroup: c.RouteGroup, ProviderGroup: c.ProviderGroup,
+		})
+	}
+	return dst
+}
+
+func (v *View) describe(u upstream, c *Candidate) string {
+	p, ok := v.Provider(u.provider)
+	if !ok {
+		return fmt.Sprintf("provider %d of group %q has no document", u.provider, c.ProviderGroup)
+	}
+	return fmt.Sprintf("provider %d %q of group %q, %s, priority %d, weight %d, serves it as %q",
+		p.ID, p.Name, c.ProviderGroup, p.Status, p.Priority, p.Weight, u.model)
+}
+
+// ranked is a place in an order that is being made.
+type ranked struct {
+	index    int
+	priority int
+	draw     float64
+}
+
+// rank draws a place. Among draws of an exponential distribution with the
+// weight as its rate, each is the smallest with a chance proportional to its
+// weight, and so on for the rest (Efraimidis and Spirakis: Weighted random
+// sampling with a reservoir, 2006).
+func (v *View) rank(index, priority, weight int) ranked {
+	return ranked{index, priority, -math.Log1p(-v.rand()) / float64(weight)}
+}
+
+func sortRanked(order []ranked) {
+	slices.SortFunc(order, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.draw, b.draw))
+	})
+}
