@@ -30,12 +30,12 @@ func newResolver(providers []catalog.Provider) *resolver {
 // in which a provider lists it, to the route group of the same name.
 func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingDoc {
 	doc := BindingDoc{Namespace: m.Namespace, PublicModel: m.Name, Status: m.Status, UpdatedAt: m.UpdatedAt.Unix(), Candidates: []Candidate{}}
-	if len(records) == 0 {
-		records = r.implied(m)
-	}
 	for i := range records {
 		doc.UpdatedAt = max(doc.UpdatedAt, records[i].UpdatedAt.Unix())
-		doc.Candidates = append(doc.Candidates, r.candidate(&records[i]))
+		doc.Candidates = append(doc.Candidates, candidate(&records[i], r.byGroup[records[i].ProviderGroup]))
+	}
+	if len(records) == 0 {
+		doc.Candidates = append(doc.Candidates, r.implied(m)...)
 	}
 	slices.SortFunc(doc.Candidates, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.RouteGroup, b.RouteGroup), cmp.Compare(a.ProviderGroup, b.ProviderGroup))
@@ -43,29 +43,36 @@ func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingD
 	return doc
 }
 
-func (r *resolver) implied(m *catalog.Model) (records []catalog.Binding) {
+// implied returns a candidate for each group in which a provider lists the
+// model. The others of the group have no part in it: nobody said that they should serve it.
+func (r *resolver) implied(m *catalog.Model) (candidates []Candidate) {
 	for group, providers := range r.byGroup {
-		if slices.ContainsFunc(providers, func(p *catalog.Provider) bool { return slices.Contains(p.Models, m.Name) }) {
-			records = append(records, catalog.Binding{
-				Meta:      catalog.Meta{Status: catalog.Active, UpdatedAt: m.UpdatedAt},
-				Namespace: m.Namespace, Model: m.Name, RouteGroup: group, ProviderGroup: group, Weight: 1,
+		var listing []*catalog.Provider
+		for _, p := range providers {
+			if slices.Contains(p.Models, m.Name) {
+				listing = append(listing, p)
+			}
+		}
+		if len(listing) > 0 {
+			candidates = append(candidates, candidate(&catalog.Binding{
+				Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: 1,
 				SelectorType: catalog.SelectExact, SelectorValue: m.Name,
-			})
+			}, listing))
 		}
 	}
-	return records
+	return candidates
 }
 
-// candidate resolves one binding record. A provider that its selector does not fit exactly
-// once is shown with the reason.
-func (r *resolver) candidate(b *catalog.Binding) Candidate {
+// candidate resolves one binding with the providers of its group. A provider
+// that its selector does not fit exactly once is shown with the reason.
+func candidate(b *catalog.Binding, providers []*catalog.Provider) Candidate {
 	c := Candidate{
 		RouteGroup: b.RouteGroup, ProviderGroup: b.ProviderGroup, Weight: b.Weight, Priority: b.Priority,
 		SelectorType: b.SelectorType, SelectorValue: b.SelectorValue, Status: b.Status,
 		Upstreams: map[string]string{}, Errors: map[string]string{},
 	}
 	matches, err := selector(b)
-	for _, p := range r.byGroup[b.ProviderGroup] {
+	for _, p := range providers {
 		id := providerKey(p.ID)
 		var hits []string
 		if err == nil {
