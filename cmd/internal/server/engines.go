@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/pgstore"
+	"github.com/ez-api/ez-api/storage/redisstore"
+	"github.com/ez-api/ez-api/storage/sqlitestore"
+)
+
+// engines are what the plane is built on.
+type engines struct {
+	catalog   catalog.Store
+	sink      logbuf.Sink
+	publisher *redisstore.Publisher
+	redisAddr string // as the banner shows it: without credentials
+
+	pool    *pgxpool.Pool // nil when embedded
+	closers []func() error
+}
+
+// close closes what was opened, the last first.
+func (e *engines) close() error {
+	var errs []error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		errs = append(errs, e.closers[i]())
+	}
+	e.closers = nil
+	return errors.Join(errs...)
+}
+
+func (e *engines) closing(fn func() error) { e.closers = append(e.closers, fn) }
+
+// openEngines opens what the configuration names. dir is nil where nothing is
+// kept on this machine.
+func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logger) (e *engines, err error) {
+	e = &engines{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+			e = nil
+		}
+	}()
+	if c.Embedded() {
+		err = e.openSQLite(dir, logger)
+	} else {
+		err = e.openPostgres(ctx, c, logger)
+	}
+	if err != nil {
+		return e, err
+	}
+	return e, e.openRedis(c, logger)
+}
+
+func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
+	store, err := sqlitestore.Open(dir.file(sqliteFile), &sqlitestore.Options{Logger: logger})
+	if err != nil {
+		return err
+	}
+	e.closing(store.Close)
+	e.catalog = store
+	return nil
+}
+
+// poolSize is how many connections there are where EZ_PG_DSN does not say: a
+// sink, a relay and a few requests at work.
+const poolSize = 16
+
+func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logger) error {
+	config, err := pgxpool.ParseConfig(string(c.Postgres))
+	if err != nil { // Load has parsed it before
+		return &SettingError{"EZ_PG_DSN", "cannot be read"}
+	}
+	if !strings.Contains(string(c.Postgres), "pool_max_conns") {
+		config.MaxConns = poolSize
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "ezapi"
+	}
+	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	e.closing(func() error { e.pool.Close(); return nil })
+	store, err := pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
+	if err != nil {
+		return err
+	}
+	e.closing(store.Close)
+	e.catalog = store
+	return nil
+}
+
+func (e *engines) openRedis(c *Config, logger *slog.Logger) error {
+	options := c.Redis.options
+	if c.EmbeddedRedis() {
+		server, err := startRedis()
+		if err != nil {
+			return err
+		}
+		e.closing(func() error { server.Close(); return nil })
+		options = &redis.UniversalOptions{Addrs: []string{server.Addr()}}
+	}
+	e.redisAddr = strings.Join(options.Addrs, ",")
+	client := redis.NewUniversalClient(options)
+	e.closing(client.Close)
+	e.publisher = redisstore.New(client, &redisstore.Options{Prefix: string(c.RedisPrefix), Logger: logger})
+	return nil
+}
