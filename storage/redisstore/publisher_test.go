@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -17,28 +16,22 @@ import (
 	"github.com/ez-api/ez-api/storage/storagetest"
 )
 
-func TestPublisherOnMiniredis(t *testing.T) {
-	server := miniredis.RunT(t)
-	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness {
-		return harness(t, server.Addr())
-	})
+func TestOnMiniredis(t *testing.T) {
+	addr := miniredis.RunT(t).Addr()
+	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness { return harness(t, addr) })
 }
 
-func TestPublisherOnRedis(t *testing.T) {
-	addr := realRedis(t)
-	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness {
-		return harness(t, addr)
-	})
-}
-
-// realRedis returns the address of a real server, or skips the test.
-func realRedis(t *testing.T) string {
-	t.Helper()
-	addr := os.Getenv("EZ_TEST_REDIS_ADDR")
-	if addr == "" {
-		t.Skip("EZ_TEST_REDIS_ADDR is not set: not tested on a real Redis")
+func TestOnRedis(t *testing.T) {
+	if realRedis == "" {
+		t.Skip("EZ_TEST_REDIS_ADDR is not set: nothing here was tested on a real Redis")
 	}
-	return addr
+	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness { return harness(t, realRedis) })
+	t.Run("ready", func(t *testing.T) {
+		if policy, err := newFixture(t, realRedis, redisstore.Options{}).Ready(t.Context()); err != nil || policy != "noeviction" {
+			t.Errorf("Ready: %q, %v", policy, err)
+		}
+	})
+	t.Run("longest command", func(t *testing.T) { testLongestCommand(t, realRedis) })
 }
 
 // harness is two publishers with clients of their own and a new prefix.

@@ -1,0 +1,145 @@
+package redisstore_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/redisstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// realRedis is the address of a real server, if there is one. Where there is
+// none, TestOnRedis says so.
+var realRedis = os.Getenv("EZ_TEST_REDIS_ADDR")
+
+// onBoth runs a test on miniredis, and on a real Redis where there is one.
+func onBoth(t *testing.T, test func(t *testing.T, addr string)) {
+	t.Run("miniredis", func(t *testing.T) { test(t, miniredis.RunT(t).Addr()) })
+	if realRedis != "" {
+		t.Run("redis", func(t *testing.T) { test(t, realRedis) })
+	}
+}
+
+// fixture is a publisher and what a test may do behind its back.
+type fixture struct {
+	*redisstore.Publisher
+	client *redis.Client // of the publisher
+	raw    *redis.Client
+	tag    string // "{prefix}:"
+	opts   redisstore.Options
+}
+
+func newFixture(t testing.TB, addr string, opts redisstore.Options) *fixture {
+	opts.Prefix, opts.Logger = newPrefix(), quietly()
+	f := &fixture{client: newClient(t, addr), raw: newClient(t, addr), tag: "{" + opts.Prefix + "}:", opts: opts}
+	f.Publisher = redisstore.New(f.client, &opts)
+	t.Cleanup(func() { removeAll(t, f.raw, opts.Prefix) })
+	return f
+}
+
+// other returns a publisher whose commands no hook sees.
+func (f *fixture) other() *redisstore.Publisher { return redisstore.New(f.raw, &f.opts) }
+
+// whole makes a snapshot of key documents.
+func whole(position snapshot.Position, keys ...string) *snapshot.Snapshot {
+	s := &snapshot.Snapshot{Head: snapshot.Head{
+		Format: 1, Store: "store", Position: position, Mark: "0123456789abcdef0123456789abcdef",
+		Counts: snapshot.Counts{}, UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
+	}}
+	if len(keys) > 0 {
+		s.Head.Counts[catalog.KindKey] = len(keys)
+	}
+	for _, k := range keys {
+		s.Docs = append(s.Docs, snapshot.Document{Kind: catalog.KindKey, Key: k, Doc: document(k)})
+	}
+	s.Head.Digest = digest(s.Docs)
+	return s
+}
+
+func document(key string) []byte { return fmt.Appendf(nil, `{"name":%q}`, key) }
+
+func digest(docs []snapshot.Document) (sum snapshot.Digest) {
+	for _, d := range docs {
+		sum = sum.Add(sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", d.Kind, d.Key, d.Doc)))
+	}
+	return sum
+}
+
+// plus makes the delta that adds a key document to s, and adds it.
+func plus(s *snapshot.Snapshot, key string) snapshot.Delta {
+	keys := []string{key}
+	for _, d := range s.Docs {
+		keys = append(keys, d.Key)
+	}
+	from := s.Head.Position
+	*s = *whole(snapshot.Position{Epoch: from.Epoch, Revision: from.Revision + 1}, keys...)
+	return snapshot.Delta{From: from, Head: s.Head, Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: key, Doc: document(key)}}}
+}
+
+func position(epoch catalog.Epoch, revision catalog.Revision) snapshot.Position {
+	return snapshot.Position{Epoch: epoch, Revision: revision}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// before is a hook that is called ahead of each command, also those in
+// pipelines.
+type before func(ctx context.Context, cmd redis.Cmder)
+
+func (before) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h(ctx, cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (h before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			h(ctx, cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// countedClient counts the bytes that it sends.
+func countedClient(t testing.TB, addr string) (*redis.Client, *atomic.Int64) {
+	var sent atomic.Int64
+	client := redis.NewClient(&redis.Options{Addr: addr, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return countedConn{conn, &sent}, err
+	}})
+	t.Cleanup(func() { must(t, client.Close()) })
+	return client, &sent
+}
+
+type countedConn struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c countedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
+}
