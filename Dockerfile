@@ -7,13 +7,12 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/ ./cmd/server ./examples/balancer \
- && mkdir -p /out/data
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /root-fs/usr/local/bin/ ./cmd/server ./examples/balancer \
+ && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ca-certificates.crt \
+ && install -d -m 700 /root-fs/data
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /out/server /out/balancer /usr/local/bin/
-COPY --from=build --chown=65532:65532 --chmod=0700 /out/data /data
+COPY --from=build --chown=65532:65532 /root-fs/ /
 USER 65532:65532
 ENV EZ_API_ADDR=0.0.0.0 EZ_DATA_DIR=/data PATH=/usr/local/bin
 VOLUME /data

@@ -107,7 +107,7 @@ start_postgres() {
       start </dev/null >/dev/null 2>&1; then
       pg_data=$dir/data
       export EZ_TEST_PG_DSN="postgres://postgres:$password@127.0.0.1:$port/postgres?sslmode=disable"
-      say "PostgreSQL: $("$pg_bin/postgres" --version | tr -dc '0-9.') on port $port, private and temporary"
+      say "PostgreSQL: $("$pg_bin/postgres" --version | awk '{ print $3 }') on port $port, private and temporary"
       return
     fi
   done
