@@ -119,6 +119,20 @@ type Checkpointer interface {
 	Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error)
 }
 
+// A Maintainer is a [Sink] that has something to do now and then: it tidies
+// up behind writes, makes room ahead of them, and forgets what is too old.
+type Maintainer interface {
+	// Maintain does what is due, and nothing when another process is at it. It
+	// MUST be harmless while others write and read, and MUST NOT change what
+	// Usage answers. Call it about once a minute.
+	//
+	// It forgets entries, but not their usage, from before a time; the zero
+	// time forgets none. Days in UTC go as a whole, once they ended before that
+	// time. Never pass a time after that of an entry which may still be
+	// written, because a duplicate of what is forgotten is not recognised.
+	Maintain(ctx context.Context, before time.Time) error
+}
+
 // A Batch is what a [Sink] stores in one transaction.
 type Batch struct {
 	// Segment names the spool segment that the entries come from, the zero
@@ -140,12 +154,18 @@ type Result struct {
 	Dead      int // refused by the database, kept in the dead letters
 }
 
-// Archive answers questions about stored entries.
+// Archive answers questions about stored entries. Both methods MUST return a
+// [FieldError] when the query is not acceptable; the Resolve methods of the
+// queries find that out.
 type Archive interface {
-	// Logs returns a page of entries, newest first (by time, then id).
+	// Logs returns a page of entries, newest first (by time, then id). Pages
+	// that follow each other's cursors MUST hold every entry that was stored
+	// before the first of them was read, once.
 	Logs(ctx context.Context, q LogQuery) (LogPage, error)
 
-	// Usage returns aggregates in order of time, then of the grouping.
+	// Usage returns aggregates in order of time, then of the grouping, in the
+	// order of [Dimensions]. It counts every entry whose Write has returned,
+	// also those that are forgotten since; see [Maintainer].
 	Usage(ctx context.Context, q UsageQuery) ([]Usage, error)
 }
 
@@ -157,8 +177,8 @@ type LogQuery struct {
 	Model      string
 	Status     int
 	RequestID  string
-	Since      time.Time // inclusive; zero: 24 hours before Until
-	Until      time.Time // exclusive; zero: now
+	Since      time.Time // inclusive; zero: 24 hours before Until, or before now
+	Until      time.Time // exclusive; zero: no end, clocks may run ahead
 	Cursor     string    // LogPage.Next of the page before
 	Limit      int       // 0: 100; at most 1000
 }
@@ -194,8 +214,8 @@ const (
 type UsageQuery struct {
 	GroupBy  []Dimension
 	Interval Interval  // zero: Day
-	Since    time.Time // inclusive, cut to the interval; zero: 24 hours before Until
-	Until    time.Time // exclusive; zero: now
+	Since    time.Time // inclusive, cut to the interval; zero: 24 hours before Until, or before now
+	Until    time.Time // exclusive, raised to the interval; zero: no end
 
 	KeyIDs []int64 // restricts to these keys; empty: all
 }

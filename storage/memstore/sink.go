@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,12 +12,15 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
-// Sink keeps access logs in memory, all of them. It is safe for concurrent use.
+// Sink keeps access logs in memory, all of them until Maintain forgets some.
+// It is safe for concurrent use.
 type Sink struct {
 	mu          sync.RWMutex
 	entries     []logbuf.Entry // in order of time and id
+	usage       rollup.Table
 	checkpoints map[uuid.UUID]int64
 }
 
@@ -27,12 +28,13 @@ var (
 	_ logbuf.Sink         = (*Sink)(nil)
 	_ logbuf.Archive      = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
+	_ logbuf.Maintainer   = (*Sink)(nil)
 )
 
 // NewSink returns an empty sink.
-func NewSink() *Sink { return &Sink{checkpoints: map[uuid.UUID]int64{}} }
+func NewSink() *Sink { return &Sink{checkpoints: make(map[uuid.UUID]int64)} }
 
-// Write implements [logbuf.Sink].
+// Write stores a batch; see [logbuf.Sink]. Memory refuses no entry.
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return logbuf.Result{}, err
@@ -54,24 +56,130 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 			continue
 		}
 		s.entries = slices.Insert(s.entries, at, e)
+		s.usage.Add(&e)
 		result.Stored++
 	}
 	return result, nil
 }
 
-// Checkpoint implements [logbuf.Checkpointer].
+// Checkpoint says how far a segment is stored; see [logbuf.Checkpointer].
 func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.checkpoints[segment], ctx.Err()
 }
 
+// Maintain forgets entries of days that ended before a time; see [logbuf.Maintainer].
+func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
+	if before.IsZero() || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: before.Truncate(24 * time.Hour)}, byTime)
+	s.entries = slices.Delete(s.entries, 0, n)
+	return nil
+}
+
+// Logs returns a page of entries; see [logbuf.Archive].
+func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
+	if err := ctx.Err(); err != nil {
+		return logbuf.LogPage{}, err
+	}
+	r, err := q.Resolve(time.Now())
+	if err != nil {
+		return logbuf.LogPage{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	first, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: r.Since}, byTime)
+	end, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: r.Before, ID: r.BeforeID}, byTime)
+	var entries []logbuf.Entry
+	for i := end - 1; i >= first && len(entries) <= r.Limit; i-- {
+		if e := s.entries[i]; selects(q, e) {
+			entries = append(entries, stored(e))
+		}
+	}
+	return r.Page(entries), nil
+}
+
+// selects reports whether an entry passes the filters of a query.
+func selects(q logbuf.LogQuery, e logbuf.Entry) bool {
+	return (q.KeyID == 0 || q.KeyID == e.KeyID) &&
+		(q.ProviderID == 0 || q.ProviderID == e.ProviderID) &&
+		(q.Namespace == "" || q.Namespace == e.Namespace) &&
+		(q.Model == "" || q.Model == e.Model) &&
+		(q.Status == 0 || q.Status == e.Status) &&
+		(q.RequestID == "" || q.RequestID == e.RequestID)
+}
+
+// Usage returns aggregates; see [logbuf.Archive].
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	q, err := q.Resolve(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	groups := make(map[logbuf.Usage]logbuf.Usage)
+	for _, row := range s.usage.Rows {
+		hour := time.UnixMicro(row.Hour).UTC()
+		if hour.Before(q.Since) || !hour.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, row.KeyID) {
+			continue
+		}
+		group := groupOf(row.Key, q.GroupBy)
+		group.Start = hour.Truncate(q.Interval.Length())
+		sum, ok := groups[group]
+		if !ok {
+			sum = group
+		}
+		row.AddTo(&sum)
+		groups[group] = sum
+	}
+	usage := make([]logbuf.Usage, 0, len(groups))
+	for _, sum := range groups {
+		usage = append(usage, sum)
+	}
+	slices.SortFunc(usage, func(a, b logbuf.Usage) int {
+		return cmp.Or(
+			a.Start.Compare(b.Start),
+			cmp.Compare(a.KeyID, b.KeyID),
+			cmp.Compare(a.ProviderID, b.ProviderID),
+			strings.Compare(a.Namespace, b.Namespace),
+			strings.Compare(a.Model, b.Model),
+			strings.Compare(a.Group, b.Group),
+		)
+	})
+	return usage, nil
+}
+
+// groupOf returns the dimensions of a row that a query groups by.
+func groupOf(k rollup.Key, by []logbuf.Dimension) (u logbuf.Usage) {
+	for _, d := range by {
+		switch d {
+		case logbuf.ByKey:
+			u.KeyID = k.KeyID
+		case logbuf.ByProvider:
+			u.ProviderID = k.ProviderID
+		case logbuf.ByNamespace:
+			u.Namespace = k.Namespace
+		case logbuf.ByModel:
+			u.Model = k.Model
+		case logbuf.ByGroup:
+			u.Group = k.Group
+		}
+	}
+	return u
+}
+
 // stored returns the entry as it is kept: a copy, its time in microseconds.
 func stored(e logbuf.Entry) logbuf.Entry {
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
 	if e.CostNanoUSD != nil {
-		cost := *e.CostNanoUSD
-		e.CostNanoUSD = &cost
+		e.CostNanoUSD = new(*e.CostNanoUSD)
 	}
 	return e
 }
@@ -79,154 +187,4 @@ func stored(e logbuf.Entry) logbuf.Entry {
 // byTime orders entries by what identifies them.
 func byTime(a, b logbuf.Entry) int {
 	return cmp.Or(a.Time.Compare(b.Time), bytes.Compare(a.ID[:], b.ID[:]))
-}
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-	window      = 24 * time.Hour // that queries look back, unless told
-)
-
-// Logs implements [logbuf.Archive].
-func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
-	if err := ctx.Err(); err != nil {
-		return logbuf.LogPage{}, err
-	}
-	since, until := span(q.Since, q.Until)
-	limit := min(cmp.Or(q.Limit, defaultPage), maxPage)
-	var before *logbuf.Entry
-	if q.Cursor != "" {
-		c, err := parseCursor(q.Cursor)
-		if err != nil {
-			return logbuf.LogPage{}, err
-		}
-		before = &c
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var page logbuf.LogPage
-	for _, e := range slices.Backward(s.entries) {
-		if e.Time.Before(since) || !e.Time.Before(until) || before != nil && byTime(e, *before) >= 0 || !selects(q, e) {
-			continue
-		}
-		if len(page.Entries) == limit {
-			page.Next = cursor(page.Entries[limit-1])
-			break
-		}
-		page.Entries = append(page.Entries, stored(e))
-	}
-	return page, nil
-}
-
-func selects(q logbuf.LogQuery, e logbuf.Entry) bool {
-	return (q.KeyID == 0 || q.KeyID == e.KeyID) && (q.ProviderID == 0 || q.ProviderID == e.ProviderID) &&
-		(q.Namespace == "" || q.Namespace == e.Namespace) && (q.Model == "" || q.Model == e.Model) &&
-		(q.Status == 0 || q.Status == e.Status) && (q.RequestID == "" || q.RequestID == e.RequestID)
-}
-
-// span returns the time that a query covers.
-func span(since, until time.Time) (time.Time, time.Time) {
-	if until.IsZero() {
-		until = time.Now().Add(time.Hour) // clocks may differ that much
-		if since.IsZero() {
-			return until.Add(-window - time.Hour), until
-		}
-	}
-	if since.IsZero() {
-		since = until.Add(-window)
-	}
-	return since, until
-}
-
-func cursor(e logbuf.Entry) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", e.Time.UnixMicro(), e.ID))
-}
-
-func parseCursor(s string) (e logbuf.Entry, err error) {
-	text, err := base64.RawURLEncoding.DecodeString(s)
-	if err == nil {
-		var micros int64
-		var id string
-		if _, err = fmt.Sscanf(string(text), "%d %s", &micros, &id); err == nil {
-			e.Time = time.UnixMicro(micros).UTC()
-			e.ID, err = uuid.Parse(id)
-		}
-	}
-	if err != nil {
-		return e, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the page before"}
-	}
-	return e, nil
-}
-
-// Usage implements [logbuf.Archive].
-func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	step := 24 * time.Hour
-	if q.Interval == logbuf.Hour {
-		step = time.Hour
-	}
-	since, until := span(q.Since, q.Until)
-	since = since.UTC().Truncate(step)
-	groups := map[logbuf.Usage]*logbuf.Usage{}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, e := range s.entries {
-		if e.Time.Before(since) || !e.Time.Before(until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, e.KeyID) {
-			continue
-		}
-		group := groupOf(e, q.GroupBy)
-		group.Start = e.Time.Truncate(step)
-		sum, ok := groups[group]
-		if !ok {
-			sum = &group
-			groups[group] = sum
-		}
-		count(sum, e)
-	}
-	usage := make([]logbuf.Usage, 0, len(groups))
-	for _, sum := range groups {
-		usage = append(usage, *sum)
-	}
-	slices.SortFunc(usage, func(a, b logbuf.Usage) int {
-		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.ProviderID, b.ProviderID),
-			strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Model, b.Model), strings.Compare(a.Group, b.Group))
-	})
-	return usage, nil
-}
-
-// groupOf returns the dimensions of an entry that a query groups by.
-func groupOf(e logbuf.Entry, by []logbuf.Dimension) (u logbuf.Usage) {
-	for _, d := range by {
-		switch d {
-		case logbuf.ByKey:
-			u.KeyID = e.KeyID
-		case logbuf.ByProvider:
-			u.ProviderID = e.ProviderID
-		case logbuf.ByNamespace:
-			u.Namespace = e.Namespace
-		case logbuf.ByModel:
-			u.Model = e.Model
-		case logbuf.ByGroup:
-			u.Group = e.Group
-		}
-	}
-	return u
-}
-
-func count(u *logbuf.Usage, e logbuf.Entry) {
-	u.Requests++
-	if e.Status >= 400 || e.Error != "" {
-		u.Errors++
-	}
-	u.InputTokens += e.InputTokens
-	u.CacheReadTokens += e.CacheReadTokens
-	u.CacheWriteTokens += e.CacheWriteTokens
-	u.OutputTokens += e.OutputTokens
-	if e.CostNanoUSD == nil {
-		u.Unpriced++
-		return
-	}
-	u.CostNanoUSD += *e.CostNanoUSD
 }
