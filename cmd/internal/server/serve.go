@@ -119,12 +119,8 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	if s.plane, err = s.newPlane(); err != nil {
 		return nil, err
 	}
-	handler, err := s.handler()
-	if err != nil {
-		return nil, err
-	}
 	s.http = &http.Server{
-		Handler:           handler,
+		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      2 * time.Minute, // a write may wait a minute until it is applied
@@ -203,12 +199,11 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 	return plane, nil
 }
 
-func (s *Server) handler() (http.Handler, error) {
-	auth, err := httpapi.Tokens(s.config.AdminTokens, s.config.ViewerTokens, s.config.BalancerTokens)
-	if err != nil {
-		return nil, err
-	}
-	return httpapi.New(s.plane, auth, &httpapi.Options{Logger: s.logger}), nil
+func (s *Server) handler() http.Handler {
+	auth := httpapi.Tokens(httpapi.TokenList{
+		Admin: s.config.AdminTokens, Viewer: s.config.ViewerTokens, Balancer: s.config.BalancerTokens,
+	})
+	return httpapi.New(s.plane, auth, &httpapi.Options{Logger: s.logger})
 }
 
 // URL returns where the server is reached from this machine.
