@@ -109,10 +109,14 @@ func (v *View) Head() Head {
 // position before anything was loaded.
 func (v *View) Position() Position { return v.head.Position }
 
+// maxToken is the longest token that catalog accepts; longer ones cost an allocation.
+const maxToken = 256
+
 // Key returns the key that a token belongs to, whatever its state. See
 // [View.Authenticate] for whether it may be used.
 func (v *View) Key(token string) (*Key, bool) {
-	sum := sha256.Sum256([]byte(token))
+	var space [maxToken]byte // on the stack, which a conversion is not
+	sum := sha256.Sum256(append(space[:0], token...))
 	k := v.keys.get(hashOf(sum), sum)
 	if k == nil || v.refusal != "" {
 		return nil, false

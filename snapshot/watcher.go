@@ -290,7 +290,7 @@ func (w *Watcher) next(ctx context.Context) error {
 	d, err := w.src.Next(waiting, now.head.Position)
 	switch {
 	case err != nil && waiting.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("the source is ahead and sends nothing: %w", ErrGap)
+		return fmt.Errorf("the source is elsewhere and sends nothing: %w", ErrGap)
 	case err != nil:
 		return err
 	case now.refusal != "":
@@ -360,11 +360,11 @@ func (w *Watcher) fail(ctx context.Context, err error) {
 }
 
 // beat reports what was applied, at once and then regularly, and checks that
-// the source has nothing newer that does not come.
+// the source has nothing else that does not come.
 func (w *Watcher) beat(ctx context.Context) {
 	tick := time.NewTicker(w.period)
 	defer tick.Stop()
-	var missed Position // where the view was when the source was found ahead
+	var missed Position // where the view was when the source was found elsewhere
 	for {
 		select {
 		case <-ctx.Done():
@@ -377,28 +377,29 @@ func (w *Watcher) beat(ctx context.Context) {
 	}
 }
 
-// compare asks for the head. A view that is behind twice without having moved
-// is not being sent what is there.
+// compare asks for the head. When the view is elsewhere twice without having
+// moved, the Next under way is not told what happened: it is ended.
 func (w *Watcher) compare(ctx context.Context, missed Position) Position {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	before := w.view.Load()
+	now := w.view.Load()
 	head, err := w.src.Head(ctx)
-	if err != nil || before.refusal != "" {
+	gone := errors.Is(err, ErrNone) || errors.Is(err, ErrCorrupt)
+	if err != nil && !gone || now.refusal != "" {
 		return Position{}
 	}
-	at := before.head.Position
-	switch {
-	case head.Position == at && head.Digest == before.head.Digest:
+	at := now.head.Position
+	if !gone && head.Position == at && head.Digest == now.head.Digest {
 		w.current()
-	case head.Position.After(at) && missed == at:
-		w.mu.Lock()
-		if w.interrupt != nil {
-			w.interrupt()
-		}
-		w.mu.Unlock()
-	case head.Position.After(at):
+		return Position{}
+	}
+	if missed != at {
 		return at
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.interrupt != nil {
+		w.interrupt()
 	}
 	return Position{}
 }
