@@ -71,7 +71,7 @@ func (b *batch) flush(ctx context.Context) error {
 			}
 		}
 		for key := range b.last {
-			pipe.PExpire(ctx, key, stagingTTL)
+			pipe.PExpire(ctx, key, b.st.p.stagingTTL)
 		}
 		return nil
 	})

@@ -202,6 +202,30 @@ func TestStagingExpires(t *testing.T) {
 	})
 }
 
+// TestStagingIsKeptAlive: a catch-up may take longer than the time to live.
+func TestStagingIsKeptAlive(t *testing.T) {
+	test := func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		f.SetStagingTTL(400 * time.Millisecond)
+		s := whole(position(1, 1), "a")
+		err := f.Replace(t.Context(), s, func(_ context.Context, from snapshot.Position) (snapshot.Delta, error) {
+			time.Sleep(1200 * time.Millisecond)
+			return snapshot.Delta{From: from, Head: s.Head}, nil
+		})
+		must(t, err)
+		time.Sleep(500 * time.Millisecond) // and what is live never expires
+		if _, err := f.Head(t.Context()); err != nil {
+			t.Errorf("Head: %v", err)
+		}
+	}
+	onBoth(t, test)
+	t.Run("miniredis with a clock", func(t *testing.T) {
+		server := miniredis.RunT(t)
+		server.ClockTTL(true)
+		test(t, server.Addr())
+	})
+}
+
 // TestLoadWhileOthersPublish lets an Apply or a Replace happen at each command
 // of a Load.
 func TestLoadWhileOthersPublish(t *testing.T) {

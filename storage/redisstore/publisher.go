@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
@@ -41,6 +42,8 @@ type Publisher struct {
 	entries int
 	bytes   int64
 
+	stagingTTL time.Duration
+
 	kinds []catalog.Kind // in the order in which scripts number them
 	index map[catalog.Kind]int
 	waits singleflight.Group // by position: any number of Next share one connection
@@ -59,8 +62,11 @@ func New(client redis.UniversalClient, opts *Options) *Publisher {
 		prefix:  o.Prefix,
 		entries: o.StreamMaxEntries,
 		bytes:   o.StreamMaxBytes,
-		kinds:   catalog.Kinds(),
-		index:   make(map[catalog.Kind]int),
+
+		stagingTTL: stagingTTL,
+
+		kinds: catalog.Kinds(),
+		index: make(map[catalog.Kind]int),
 	}
 	if p.prefix == "" {
 		p.prefix = "ezapi"

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -17,8 +18,28 @@ import (
 )
 
 func TestOnMiniredis(t *testing.T) {
+	t.Parallel()
 	addr := miniredis.RunT(t).Addr()
 	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness { return harness(t, addr) })
+}
+
+// TestOnCluster sees to it that every command names keys of one slot, on a
+// real cluster where EZ_TEST_REDIS_CLUSTER_ADDR names one.
+func TestOnCluster(t *testing.T) {
+	t.Parallel()
+	addr := miniredis.RunT(t).Addr()
+	if cluster := os.Getenv("EZ_TEST_REDIS_CLUSTER_ADDR"); cluster != "" {
+		addr = cluster
+	}
+	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}})
+		t.Cleanup(func() { must(t, client.Close()) })
+		p := redisstore.New(client, &redisstore.Options{Prefix: newPrefix(), Logger: quietly()})
+		if _, err := p.Ready(t.Context()); err != nil {
+			t.Errorf("Ready: %v", err)
+		}
+		return storagetest.PublisherHarness{Publisher: p}
+	})
 }
 
 func TestOnRedis(t *testing.T) {

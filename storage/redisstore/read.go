@@ -20,7 +20,7 @@ const (
 	maxCorrupt = 2
 
 	// scanCount is how many documents Redis collects at a time.
-	scanCount = 1000
+	scanCount = 500
 
 	// replayCount is how many entries of the stream are read at a time.
 	replayCount = 32

@@ -16,11 +16,11 @@ import (
 const (
 	// A batch is what one round trip of staging carries at most. Redis does
 	// nothing else meanwhile, so it is small.
-	batchDocs  = 1000
-	batchBytes = 256 << 10
+	batchDocs  = 500
+	batchBytes = 128 << 10
 
-	// stagingTTL is when the staging hashes of a dead process are gone; a
-	// living one keeps renewing it.
+	// stagingTTL is when the staging hashes of a dead process are gone. A
+	// living one renews it four times as often.
 	stagingTTL = 2 * time.Minute
 
 	// maxCatchUps bounds how often a Replace starts its catch-up anew because
@@ -94,7 +94,7 @@ func (p *Publisher) stage(ctx context.Context, head snapshot.Head) *staging {
 // keepAlive renews the TTL until ctx ends. That it fails once does no harm,
 // and the swap counts what is there.
 func (st *staging) keepAlive(ctx context.Context) {
-	ticker := time.NewTicker(stagingTTL / 4)
+	ticker := time.NewTicker(st.p.stagingTTL / 4)
 	defer ticker.Stop()
 	for {
 		select {
@@ -104,7 +104,7 @@ func (st *staging) keepAlive(ctx context.Context) {
 		}
 		_, err := st.p.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for _, key := range st.keys {
-				pipe.PExpire(ctx, key, stagingTTL)
+				pipe.PExpire(ctx, key, st.p.stagingTTL)
 			}
 			return nil
 		})
@@ -120,7 +120,7 @@ func (st *staging) discard() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := st.p.client.Unlink(ctx, st.keys...).Err(); err != nil {
-		st.p.log.WarnContext(ctx, "staged documents stay until they expire", "error", err, "after", stagingTTL)
+		st.p.log.WarnContext(ctx, "staged documents stay until they expire", "error", err, "after", st.p.stagingTTL)
 	}
 }
 

@@ -26,7 +26,8 @@ var reportSource string
 //go:embed scripts/forget.lua
 var forgetSource string
 
-// Scripts are sent once and then called by their hash.
+// Scripts are sent once and then called by their hash. They are constants in
+// all but the language's eyes.
 var (
 	applyScript   = redis.NewScript(libSource + applySource)
 	replaceScript = redis.NewScript(libSource + replaceSource)
