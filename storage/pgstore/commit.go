@@ -232,6 +232,10 @@ func (s *Store) run(ctx context.Context, statements []statement) error {
 
 // send stops between two parts when stopped returns an error.
 func send(ctx context.Context, stopped func() error, conn *pgxpool.Conn, statements []statement) error {
+	if len(statements) == 1 { // a batch of one does the same, but costs more
+		st := statements[0]
+		return st.read(conn.QueryRow(ctx, st.sql, st.args...))
+	}
 	for len(statements) > 0 {
 		if err := stopped(); err != nil {
 			rollback(ctx, conn)
