@@ -29,10 +29,12 @@ var (
 const (
 	maxDeltaDocs  = 1000    // a delta with more documents becomes a Replace
 	maxDeltaBytes = 1 << 20 // or with more bytes
+	maxTouched    = 5000    // documents that a delta is sought among, most of which may turn out as they were
 	minLost       = 10      // documents of a kind that a Replace may always lose
 
-	relayInterval  = 2 * time.Second  // longest without a look, jitter aside
-	aheadTolerance = 30 * time.Second // how long a head may be ahead of the store, which may be a lagging replica
+	relayInterval = 2 * time.Second  // longest without a look, jitter aside
+	tolerance     = 30 * time.Second // how long head and store may disagree: a replica lags, a Replace is at work
+	maxTries      = 100              // passes that find that somebody else was faster
 )
 
 // RelayOptions are the settings of [NewRelay].
@@ -53,10 +55,12 @@ type Relay struct {
 	log    *slog.Logger
 	clock  func() time.Time
 
-	turn       chan struct{} // holds a token while no pass is under way
-	aheadSince time.Time     // guarded by turn
+	turn    chan struct{} // holds a token while no pass is under way
+	oddHead Position      // guarded by turn: a head that does not fit the store,
+	oddFrom time.Time     // and since when
 
 	mu     sync.Mutex
+	store  string // UUID of the catalog, once it was read
 	status RelayStatus
 }
 
@@ -100,8 +104,14 @@ func (r *Relay) Status() RelayStatus {
 
 // Run publishes every change until ctx ends, and returns nil then. A commit in
 // this process wakes it at once; a jittered timer of 2 s makes certain that
-// nothing is missed. Failures are logged and tried again.
+// nothing is missed. What is published is reread now and then, and published
+// anew where it is damaged. Failures are logged and tried again.
 func (r *Relay) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var scrubs sync.WaitGroup
+	scrubs.Go(func() { r.scrubAlways(ctx) })
+	defer scrubs.Wait()
+	defer stop()
 	for ctx.Err() == nil {
 		head, err := r.Sync(ctx)
 		if errors.Is(err, catalog.ErrClosed) && ctx.Err() == nil {
@@ -146,6 +156,9 @@ func (r *Relay) Resync(ctx context.Context, opts ResyncOptions) (Head, error) {
 			return Head{}, err
 		}
 		job := replacement{cause: "re-synchronisation", keys: r.keys, force: opts.Force, newEpoch: opts.NewEpoch || err != nil}
+		if err == nil && head.Renderer > Renderer && !opts.Force {
+			return Head{}, outranked(head)
+		}
 		if err == nil && !job.newEpoch {
 			whole, lineageErr := r.lineage(ctx, head)
 			job.newEpoch = !whole
@@ -186,7 +199,7 @@ func (r *Relay) exclusively(ctx context.Context, pass func(context.Context) (Hea
 	case <-r.turn:
 	}
 	defer func() { r.turn <- struct{}{} }()
-	for {
+	for range maxTries {
 		head, err = pass(ctx)
 		if !errors.Is(err, ErrStale) || ctx.Err() != nil {
 			break
@@ -239,7 +252,7 @@ func (r *Relay) pass(ctx context.Context) (Head, error) {
 		return Head{}, fmt.Errorf("%w; set the right keys, or re-synchronise: %w", err, ErrOutranked)
 	}
 	if head.Renderer > Renderer {
-		return Head{}, fmt.Errorf("the published snapshot is of renderer %d, this is %d: upgrade: %w", head.Renderer, Renderer, ErrOutranked)
+		return Head{}, outranked(head)
 	}
 	delta, job, err := r.plan(ctx, head, keys)
 	if err != nil {
@@ -261,134 +274,6 @@ func (r *Relay) pass(ctx context.Context) (Head, error) {
 	return delta.Head, nil
 }
 
-// plan makes the delta from the head to where the catalog is, or says why the
-// whole has to be published.
-func (r *Relay) plan(ctx context.Context, head Head, keys *Keys) (delta Delta, job *replacement, err error) {
-	var docs map[docName][]byte
-	because := func(newEpoch bool, cause string) error {
-		job = &replacement{cause: cause, keys: keys, newEpoch: newEpoch}
-		return nil
-	}
-	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
-		at := reader.Head()
-		r.saw(at)
-		if head.Store != at.Store {
-			return fmt.Errorf("the published snapshot comes from catalog %s, this is %s: %w", head.Store, at.Store, ErrForeign)
-		}
-		ahead := head.Position.Revision > at.Revision
-		if !ahead {
-			r.aheadSince = time.Time{}
-		} else if wait := r.ahead(); wait {
-			return fmt.Errorf("the published snapshot is at revision %d, ahead of the catalog at %d", head.Position.Revision, at.Revision)
-		} else {
-			return because(true, "the published snapshot was ahead of the catalog")
-		}
-		mark, err := reader.MarkAt(ctx, head.Position.Revision)
-		switch {
-		case errors.Is(err, catalog.ErrCompacted):
-			return because(false, "the history since was pruned")
-		case err != nil:
-			return err
-		case mark != head.Mark:
-			return because(true, "the catalog has another history")
-		case head.Renderer < Renderer:
-			return because(false, "an older version had rendered it")
-		}
-		changes, err := readChanges(ctx, reader, head.Position.Revision)
-		if errors.Is(err, catalog.ErrCompacted) {
-			return because(false, "the history since was pruned")
-		}
-		if err != nil {
-			return err
-		}
-		delta = Delta{From: head.Position, Head: r.headAt(at, head.Position.Epoch, keys)}
-		docs, err = (&renderer{r.tables, reader, keys}).touched(ctx, changes)
-		return err
-	})
-	if err != nil || job != nil {
-		return Delta{}, job, err
-	}
-	if err := r.complete(ctx, &delta, head, docs, keys); err != nil {
-		return Delta{}, nil, err
-	}
-	size := 0
-	for _, c := range delta.Changes {
-		size += len(c.Doc)
-	}
-	if len(delta.Changes) > maxDeltaDocs || size > maxDeltaBytes {
-		return Delta{}, &replacement{cause: "the change is large", keys: keys, moved: true}, nil
-	}
-	return delta, nil, nil
-}
-
-// ahead notes that the head is ahead of the store and reports whether to wait
-// and see.
-func (r *Relay) ahead() bool {
-	now := r.clock()
-	if r.aheadSince.IsZero() {
-		r.aheadSince = now
-	}
-	return now.Sub(r.aheadSince) < aheadTolerance
-}
-
-func (r *Relay) saw(at catalog.Head) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.status.Revision = at.Revision
-}
-
-// readChanges reads the whole feed after a revision.
-func readChanges(ctx context.Context, reader catalog.Reader, after catalog.Revision) (all []catalog.Change, err error) {
-	for after < reader.Head().Revision {
-		page, err := reader.Changes(ctx, after, queryChunk)
-		if err != nil {
-			return nil, err
-		}
-		if len(page) == 0 {
-			return nil, fmt.Errorf("the feed ends at revision %d, the catalog is at %d", after, reader.Head().Revision)
-		}
-		all = append(all, page...)
-		after = page[len(page)-1].Revision
-	}
-	return all, nil
-}
-
-// headAt returns a head without digest, counts and signature.
-func (r *Relay) headAt(at catalog.Head, epoch catalog.Epoch, keys *Keys) Head {
-	return Head{
-		Format: 1, Store: at.Store, Position: Position{epoch, at.Revision}, Mark: at.Mark, Seal: keys.Active(),
-		Renderer: Renderer, UpdatedAt: r.clock().UTC().Truncate(time.Microsecond),
-	}
-}
-
-// complete fills in the changes of a delta, leaving out documents that are
-// published already as they are, and the digest, counts and signature of its head.
-func (r *Relay) complete(ctx context.Context, d *Delta, from Head, docs map[docName][]byte, keys *Keys) error {
-	published, err := r.lookup(ctx, docs)
-	if err != nil {
-		return err
-	}
-	d.Head.Digest, d.Head.Counts = from.Digest, from.Counts.clone()
-	d.Changes = difference(&d.Head, keys, published, docs)
-	keys.Sign(&d.Head)
-	return nil
-}
-
-// lookup reads the published documents of the same names.
-func (r *Relay) lookup(ctx context.Context, docs map[docName][]byte) (map[docName][]byte, error) {
-	names := map[catalog.Kind][]string{}
-	for n := range docs {
-		names[n.kind] = append(names[n.kind], n.key)
-	}
-	published := make(map[docName][]byte, len(docs))
-	for kind, keys := range names {
-		found, err := r.pub.Lookup(ctx, kind, keys...)
-		if err != nil {
-			return nil, fmt.Errorf("read published documents: %w", err)
-		}
-		for _, doc := range found {
-			published[docName{doc.Kind, doc.Key}] = doc.Doc
-		}
-	}
-	return published, nil
+func outranked(head Head) error {
+	return fmt.Errorf("the published snapshot is of renderer %d, this is %d: upgrade: %w", head.Renderer, Renderer, ErrOutranked)
 }

@@ -2,6 +2,8 @@ package snapshot
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,8 +32,8 @@ type docName struct {
 }
 
 // touched renders every document that the changes may have touched; nil is one
-// that is not there (any more).
-func (r *renderer) touched(ctx context.Context, changes []catalog.Change) (map[docName][]byte, error) {
+// that is not there (any more). Too many documents are errManyTouched.
+func (r *renderer) touched(ctx context.Context, changes []catalog.Change, most int) (map[docName][]byte, error) {
 	var (
 		providers, keys        []int64
 		models, groups, listed set
@@ -42,8 +44,10 @@ func (r *renderer) touched(ctx context.Context, changes []catalog.Change) (map[d
 		case catalog.KindProvider:
 			providers = append(providers, c.ID)
 			docs[docName{c.Kind, providerKey(c.ID)}] = nil
-			groups.add(c.Touches.Groups...)
-			listed.add(c.Touches.Models...)
+			if regroups(c) {
+				groups.add(c.Touches.Groups...)
+				listed.add(c.Touches.Models...)
+			}
 		case catalog.KindModel:
 			models.add(c.Touches.NaturalKeys...)
 		case catalog.KindBinding:
@@ -55,13 +59,16 @@ func (r *renderer) touched(ctx context.Context, changes []catalog.Change) (map[d
 			}
 		}
 	}
+	if err := r.boundTo(ctx, &models, groups.list(), listed.list()); err != nil {
+		return nil, err
+	}
+	if len(docs)+2*len(models.m) > most {
+		return nil, errManyTouched
+	}
 	if err := r.providers(ctx, docs, providers); err != nil {
 		return nil, err
 	}
 	if err := r.keyDocs(ctx, docs, keys); err != nil {
-		return nil, err
-	}
-	if err := r.boundTo(ctx, &models, groups.list(), listed.list()); err != nil {
 		return nil, err
 	}
 	for _, name := range models.list() {
@@ -69,6 +76,22 @@ func (r *renderer) touched(ctx context.Context, changes []catalog.Change) (map[d
 		docs[docName{catalog.KindBinding, name}] = nil
 	}
 	return docs, r.modelDocs(ctx, docs, models.list())
+}
+
+// errManyTouched says that rendering the whole is no dearer.
+var errManyTouched = errors.New("too many documents are touched")
+
+// regroups reports whether a provider's change may touch binding documents,
+// which know of a provider no more than its group and models.
+func regroups(c catalog.Change) bool {
+	var before, after struct {
+		Group  string   `json:"group"`
+		Models []string `json:"models"`
+	}
+	if json.Unmarshal(c.Before, &before) != nil || json.Unmarshal(c.After, &after) != nil {
+		return true // created or deleted
+	}
+	return before.Group != after.Group || !slices.Equal(before.Models, after.Models)
 }
 
 // boundTo adds the models whose binding documents depend on providers of the

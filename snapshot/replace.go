@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -18,7 +19,10 @@ type replacement struct {
 	keys     *Keys
 	newEpoch bool // the lineage is broken, or not known
 	force    bool
-	moved    bool // the catalog is ahead of the head anyway: no sync change is needed
+
+	// The feed leads from the head to where the catalog is. So the catalog's
+	// revision is later anyway, no sync change is needed, and whatever is lost was deleted.
+	explained bool
 }
 
 // replace publishes the whole catalog in place of what the head describes; the
@@ -36,16 +40,18 @@ func (r *Relay) replace(ctx context.Context, head Head, job replacement) (Head, 
 	}); err != nil {
 		return Head{}, fmt.Errorf("render the catalog: %w", err)
 	}
-	w.head.Forced, w.head.Counts = job.force, Counts{}
+	w.head.Counts = Counts{}
 	snap := &Snapshot{Docs: make([]Document, 0, len(w.docs))}
 	for _, c := range difference(&w.head, job.keys, nil, w.docs) {
 		snap.Docs = append(snap.Docs, Document(c))
 	}
 	job.keys.Sign(&w.head)
-	snap.Head = w.head
-	if err := guard(head.Counts, w.head.Counts, job.force); err != nil {
+	err = guard(head.Counts, w.head.Counts)
+	if err != nil && !job.force && !job.explained {
 		return Head{}, err
 	}
+	w.head.Forced = job.force || err != nil // also tells watchers that it is meant
+	snap.Head = w.head
 	if err := r.pub.Replace(ctx, snap, w.catchUp); err != nil {
 		return Head{}, fmt.Errorf("publish the whole at %s: %w", w.head.Position, err)
 	}
@@ -68,10 +74,10 @@ func (r *Relay) open(ctx context.Context, head Head, job replacement) (catalog.E
 	if head.Store != "" && head.Store != at.Store && !job.force {
 		return 0, fmt.Errorf("the published snapshot comes from catalog %s, this is %s: %w", head.Store, at.Store, ErrForeign)
 	}
-	if job.moved {
+	if job.explained {
 		return head.Position.Epoch, nil
 	}
-	epoch := head.Position.Epoch
+	epoch := max(head.Position.Epoch, at.Epoch)
 	if job.newEpoch {
 		epoch = max(catalog.Epoch(r.clock().Unix()), head.Position.Epoch+1, at.Epoch+1)
 	}
@@ -92,9 +98,9 @@ func (r *Relay) open(ctx context.Context, head Head, job replacement) (catalog.E
 }
 
 // guard refuses to lose most of a kind by accident.
-func guard(before, after Counts, force bool) error {
+func guard(before, after Counts) error {
 	for _, kind := range catalog.Kinds() {
-		if lost := before[kind] - after[kind]; !force && lost > minLost && lost > before[kind]/2 {
+		if lost := before[kind] - after[kind]; lost > minLost && lost > before[kind]/2 {
 			return fmt.Errorf("%d of %d %s would go: force the re-synchronisation if that is right: %w", lost, before[kind], kind, ErrShrinks)
 		}
 	}
@@ -119,14 +125,14 @@ func (w *whole) catchUp(ctx context.Context, from Position) (Delta, error) {
 	d := Delta{From: from, Head: w.head}
 	var docs map[docName][]byte
 	err := w.relay.tables.Store().Read(ctx, func(reader catalog.Reader) error {
-		changes, err := readChanges(ctx, reader, from.Revision)
+		changes, err := readChanges(ctx, reader, from.Revision, math.MaxInt)
 		if err != nil || len(changes) == 0 {
 			return err
 		}
 		next := w.relay.headAt(reader.Head(), w.epoch, w.keys)
 		next.Digest, next.Counts, next.Forced = w.head.Digest, w.head.Counts.clone(), w.head.Forced
 		d.Head = next
-		docs, err = (&renderer{w.relay.tables, reader, w.keys}).touched(ctx, changes)
+		docs, err = (&renderer{w.relay.tables, reader, w.keys}).touched(ctx, changes, math.MaxInt)
 		return err
 	})
 	if errors.Is(err, catalog.ErrCompacted) {
@@ -177,6 +183,13 @@ func (c Counts) add(kind catalog.Kind, n int) {
 	if c[kind] += n; c[kind] == 0 {
 		delete(c, kind)
 	}
+}
+
+func (c Counts) total() (n int) {
+	for _, m := range c {
+		n += m
+	}
+	return n
 }
 
 func (c Counts) clone() Counts {

@@ -261,18 +261,12 @@ func (w *Watcher) admit(now *View, head Head) error {
 	if now.refusal != "" {
 		return nil
 	}
-	total := func(c Counts) (n int) {
-		for _, m := range c {
-			n += m
-		}
-		return n
-	}
 	switch at := now.head.Position; {
 	case head.Position == at:
 		return fmt.Errorf("what is published at %s is not what was published there before: %w", at, ErrCorrupt)
 	case !head.Position.After(at):
 		return fmt.Errorf("what is published is at %s, before what is served, %s: %w", head.Position, at, errRefused)
-	case total(head.Counts) == 0 && total(now.head.Counts) > 0 && !head.Forced:
+	case head.Counts.total() == 0 && now.head.Counts.total() > 0 && !head.Forced:
 		return fmt.Errorf("what is published at %s is empty, and nobody forced that: %w", head.Position, errRefused)
 	}
 	return nil
@@ -339,6 +333,9 @@ func (w *Watcher) current() {
 // it may have been caught half-way.
 func (w *Watcher) fail(ctx context.Context, err error) {
 	text := err.Error()
+	if errors.Is(err, ErrCorrupt) {
+		text = damagedPrefix + text
+	}
 	w.mu.Lock()
 	before := w.status.Error
 	w.status.Error = text
