@@ -1,0 +1,157 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// Check asks whether something works. An error is logged and never shown,
+// because everybody may ask; note is shown, whether it works or not, and may be empty.
+type Check func(ctx context.Context) (note string, err error)
+
+// checkTimeout is how long a check may take.
+const checkTimeout = 2 * time.Second
+
+// The names of the checks of the plane's own engines.
+const (
+	checkCatalog   = "catalog"
+	checkPublisher = "publisher"
+	checkLogs      = "logs"
+)
+
+// health knows what to ask, and what failed when it was asked last.
+type health struct {
+	log    *slog.Logger
+	checks map[string]Check
+
+	mu     *sync.Mutex
+	failed map[string]bool
+}
+
+func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) health {
+	checks := map[string]Check{
+		checkCatalog: func(ctx context.Context) (string, error) {
+			return "", plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
+		},
+		checkPublisher: func(ctx context.Context) (string, error) {
+			_, err := plane.Publisher().Head(ctx)
+			if errors.Is(err, snapshot.ErrNone) {
+				return "nothing was published yet", nil
+			}
+			return "", err
+		},
+		checkLogs: func(context.Context) (string, error) {
+			err := plane.Logs().Ready()
+			if errors.Is(err, logbuf.ErrFull) {
+				return "full: refuses entries until there is room", nil
+			}
+			return "", err
+		},
+	}
+	for name, check := range more {
+		checks[name] = check
+	}
+	return health{log: log, checks: checks, mu: new(sync.Mutex), failed: map[string]bool{}}
+}
+
+// condition is what a check came to.
+type condition struct {
+	Status string `json:"status" enum:"ok,failed"`
+	Note   string `json:"note,omitempty"`
+}
+
+// ask runs all checks at once.
+func (h *health) ask(ctx context.Context) map[string]condition {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	found := make(map[string]condition, len(h.checks))
+	for name, check := range h.checks {
+		all.Go(func() {
+			note, err := check(ctx)
+			c := condition{Status: "ok", Note: note}
+			if err != nil {
+				c.Status = "failed"
+			}
+			h.noted(ctx, name, err)
+			mu.Lock()
+			defer mu.Unlock()
+			found[name] = c
+		})
+	}
+	all.Wait()
+	return found
+}
+
+// noted logs when something stops or starts to work.
+func (h *health) noted(ctx context.Context, name string, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	h.mu.Lock()
+	before := h.failed[name]
+	h.failed[name] = err != nil
+	h.mu.Unlock()
+	switch {
+	case err != nil && !before:
+		h.log.WarnContext(ctx, "a readiness check fails", "check", name, "error", err)
+	case err == nil && before:
+		h.log.InfoContext(ctx, "a readiness check passes again", "check", name)
+	}
+}
+
+type alive struct {
+	Body struct {
+		Status string `json:"status" enum:"ok"`
+	}
+}
+
+func (h *Handler) alive(context.Context, *struct{}) (*alive, error) {
+	out := &alive{}
+	out.Body.Status = "ok"
+	return out, nil
+}
+
+type readiness struct {
+	Status int
+	Body   readinessBody
+}
+
+type readinessBody struct {
+	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"unavailable: neither reads nor logs work."`
+	Checks map[string]condition `json:"checks"`
+}
+
+func (readiness) answers(documented map[string]*huma.Response) {
+	documented[strconv.Itoa(http.StatusServiceUnavailable)] = &huma.Response{
+		Description: "Neither reads nor logs work.",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: refTo("ReadinessBody")}},
+	}
+}
+
+// ready is 503 only when there is nothing left that the server can do.
+func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
+	out := &readiness{Status: http.StatusOK, Body: readinessBody{Status: "ok", Checks: h.health.ask(ctx)}}
+	for _, c := range out.Body.Checks {
+		if c.Status != "ok" {
+			out.Body.Status = "degraded"
+		}
+	}
+	if out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok" {
+		out.Status, out.Body.Status = http.StatusServiceUnavailable, "unavailable"
+	}
+	return out, nil
+}

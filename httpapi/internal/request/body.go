@@ -1,0 +1,124 @@
+package request
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// MaxBody is the most bytes that a Body may have.
+const MaxBody = 1 << 20
+
+var (
+	// ErrTooLarge says that a body is larger than it may be.
+	ErrTooLarge = errors.New("body too large")
+
+	// ErrMediaType says that a body is not of a type that can be read here.
+	ErrMediaType = errors.New("unsupported media type")
+)
+
+// The media types of bodies.
+const (
+	JSON       = "application/json"
+	MergePatch = "application/merge-patch+json"
+)
+
+// Body is the raw body of a request. It is a resolver, for huma reads a body
+// only to validate it, and repeats its values in what it has to say about them.
+type Body struct {
+	media    string
+	encoding string
+	data     []byte
+	err      error
+}
+
+var _ huma.Resolver = (*Body)(nil)
+
+// Resolve reads the body. What is wrong with it Bytes says.
+func (b *Body) Resolve(ctx huma.Context) []error {
+	b.media, b.encoding = ctx.Header("Content-Type"), ctx.Header("Content-Encoding")
+	b.data, b.err = Read(ctx.BodyReader(), MaxBody)
+	return nil
+}
+
+// Read reads all, up to a limit. The error wraps ErrTooLarge or ErrMalformed.
+func Read(r io.Reader, limit int64) ([]byte, error) {
+	var buf bytes.Buffer
+	_, err := buf.ReadFrom(io.LimitReader(r, limit+1))
+	if int64(buf.Len()) > limit {
+		return nil, TooLarge(limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the body ends too early: %w", ErrMalformed)
+	}
+	return buf.Bytes(), nil
+}
+
+// TooLarge returns the ErrTooLarge of a limit in bytes.
+func TooLarge(limit int64) error {
+	return fmt.Errorf("the body may have at most %d bytes: %w", limit, ErrTooLarge)
+}
+
+// Bytes returns the body, which must be of one of the media types or of none.
+func (b *Body) Bytes(types ...string) ([]byte, error) {
+	if b.encoding != "" && !strings.EqualFold(b.encoding, "identity") {
+		return nil, fmt.Errorf("the body must not be compressed here: %w", ErrMediaType)
+	}
+	if media, _, err := mime.ParseMediaType(b.media); b.media != "" && (err != nil || !slices.Contains(types, media)) {
+		return nil, fmt.Errorf("the body must be %s: %w", strings.Join(types, " or "), ErrMediaType)
+	}
+	return b.data, b.err
+}
+
+// Empty reports whether there is no body.
+func (b *Body) Empty() bool { return b.err == nil && len(bytes.TrimSpace(b.data)) == 0 }
+
+// Decode reads a small JSON object into v. The error is a *catalog.FieldError,
+// or wraps ErrMalformed; it holds no values.
+func (b *Body) Decode(v any) error {
+	data, err := b.Bytes(JSON)
+	if err != nil {
+		return err
+	}
+	err = json.Unmarshal(data, v, json.RejectUnknownMembers(true))
+	var semantic *json.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &semantic):
+		return fmt.Errorf("the body must be one JSON object: %w", ErrMalformed)
+	case semantic.JSONPointer == "":
+		return fmt.Errorf("the body must be a JSON object: %w", ErrMalformed)
+	case errors.Is(err, json.ErrUnknownName):
+		return &catalog.FieldError{Field: FieldName(name(semantic.JSONPointer)), Message: "is not a field of this resource"}
+	default:
+		return &catalog.FieldError{Field: FieldName(name(semantic.JSONPointer)), Message: "is not of the right type"}
+	}
+}
+
+// name returns the first name of a pointer: the field that it leads into.
+func name(p jsontext.Pointer) string {
+	for token := range p.Tokens() {
+		return token
+	}
+	return ""
+}
+
+// FieldName makes the caller's name for a field or a parameter fit to be shown:
+// a secret put in the place of a name is not repeated.
+func FieldName(s string) string {
+	if s == "" || len(s) > 40 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
+		return "(unknown)"
+	}
+	return s
+}

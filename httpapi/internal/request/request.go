@@ -1,0 +1,158 @@
+// Package request reads the parts that the API's requests have in common. Its
+// structs are embedded in the inputs of operations, which is why their names
+// are exported: huma finds no others.
+package request
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// ErrMalformed says that a part of a request cannot be read at all. The text of
+// an error that wraps it holds no values.
+var ErrMalformed = errors.New("malformed request")
+
+// ID is the id in a path.
+type ID struct {
+	ID string `path:"id"`
+}
+
+// Number returns the id. What is no id names nothing: the error wraps
+// catalog.ErrNotFound.
+func (in ID) Number() (int64, error) {
+	n, err := strconv.ParseInt(in.ID, 10, 64)
+	if err != nil || n <= 0 || strconv.FormatInt(n, 10) != in.ID {
+		return 0, fmt.Errorf("what stands in the path is no id: %w", catalog.ErrNotFound)
+	}
+	return n, nil
+}
+
+// Page is a part of a list, in order of id.
+type Page struct {
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"At most so many."`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before."`
+}
+
+// After returns the id that the page starts after.
+func (in Page) After() (int64, error) {
+	if in.Cursor == "" {
+		return 0, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+	id, ok := strings.CutPrefix(string(text), "id:")
+	n, parseErr := strconv.ParseInt(id, 10, 64)
+	if err != nil || !ok || parseErr != nil || n < 0 {
+		return 0, &catalog.FieldError{Field: "cursor", Message: "must be the next_cursor of the page before"}
+	}
+	return n, nil
+}
+
+// Cursor returns the cursor of the page after an id.
+func Cursor(id int64) string {
+	return base64.RawURLEncoding.EncodeToString([]byte("id:" + strconv.FormatInt(id, 10)))
+}
+
+// List selects entities, page by page.
+type List struct {
+	Page
+	Name   string   `query:"name" maxLength:"256" doc:"Has this name."`
+	Status string   `query:"status" enum:"active,disabled" doc:"Has this status."`
+	Labels []string `query:"label,explode" maxItems:"64" doc:"Has this label, written name=value; may be repeated, and then all must fit."`
+}
+
+// Group selects entities of a group.
+type Group struct {
+	Group string `query:"group" maxLength:"64" doc:"Is of this group."`
+}
+
+// Namespace selects entities of a namespace.
+type Namespace struct {
+	Namespace string `query:"namespace" maxLength:"63" doc:"Is of this namespace."`
+}
+
+// Query returns what is selected; an empty group or namespace does not restrict.
+func (in List) Query(group, namespace string) (q catalog.Query, err error) {
+	if q.After, err = in.After(); err != nil {
+		return q, err
+	}
+	q.Limit, q.Status, q.Namespace = in.Limit, in.Status, namespace
+	if in.Name != "" {
+		q.Names = []string{in.Name}
+	}
+	if group != "" {
+		q.Groups = []string{group}
+	}
+	for _, label := range in.Labels {
+		name, value, ok := strings.Cut(label, "=")
+		if !ok || name == "" {
+			return q, &catalog.FieldError{Field: "label", Message: "must be written name=value"}
+		}
+		if q.Labels == nil {
+			q.Labels = map[string]string{}
+		}
+		if other, twice := q.Labels[name]; twice && other != value {
+			return q, &catalog.FieldError{Field: "label", Message: "must not have two values: nothing has both"}
+		}
+		q.Labels[name] = value
+	}
+	return q, nil
+}
+
+// Match is the precondition of a write.
+type Match struct {
+	IfMatch string `header:"If-Match" doc:"The ETag that the resource must still have; * for any."`
+}
+
+// Given reports whether there is a precondition.
+func (in Match) Given() bool { return in.IfMatch != "" }
+
+// Revision returns the revision that the resource must be at, 0 for any. A
+// tag that is not one of ours names a revision that nothing is at.
+func (in Match) Revision() (catalog.Revision, error) {
+	tag := strings.TrimSpace(in.IfMatch)
+	if tag == "" || tag == "*" {
+		return 0, nil
+	}
+	inner, opened := strings.CutPrefix(tag, `"`)
+	inner, closed := strings.CutSuffix(inner, `"`)
+	if !opened || !closed || strings.Contains(inner, `"`) {
+		return 0, fmt.Errorf(`If-Match must be one strong ETag, in its quotes, or *: %w`, ErrMalformed)
+	}
+	n, err := strconv.ParseInt(inner, 10, 64)
+	if err != nil || n <= 0 {
+		return -1, nil
+	}
+	return catalog.Revision(n), nil
+}
+
+// ETag returns the entity tag of a revision.
+func ETag(r catalog.Revision) string { return `"` + strconv.FormatInt(int64(r), 10) + `"` }
+
+// Wait says how long a write is to be followed on its way to the balancers.
+type Wait struct {
+	Wait    string `query:"wait" enum:"published,applied" doc:"Answer only when the write is published, or applied by every live balancer. Header EZ-Sync says how far it came."`
+	Timeout string `query:"timeout" default:"10s" maxLength:"32" doc:"How long to wait at most, such as 500ms or 10s; up to 60s."`
+}
+
+// Limit returns how long to wait.
+func (in Wait) Limit() (time.Duration, error) {
+	return Duration("timeout", in.Timeout, time.Minute)
+}
+
+// Duration reads a length of time: Go's notation, or a number of seconds.
+func Duration(field, text string, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		d, err = time.ParseDuration(text + "s")
+	}
+	if err != nil || d < 0 || d > most {
+		return 0, &catalog.FieldError{Field: field, Message: fmt.Sprintf("must be a length of time from 0s to %.0fs", most.Seconds())}
+	}
+	return d, nil
+}
