@@ -148,6 +148,7 @@ start_containers() {
     have docker && docker version >/dev/null 2>&1 || [ -S /var/run/docker.sock ] || return 1
   fi
   (cd test && go build -o "$tmp/containers" ./containers) || die "test/containers does not build"
+  : >"$tmp/containers.env"
   "$tmp/containers" </dev/null >"$tmp/containers.env" 2>"$tmp/containers.log" &
   local pid=$!
   while ! grep -q '^ready$' "$tmp/containers.env"; do

@@ -96,6 +96,7 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	}
 	e.closing(store.Close)
 	e.catalog = store
+	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger})
 	return nil
 }
 

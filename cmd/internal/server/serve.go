@@ -203,7 +203,10 @@ func (s *Server) handler() http.Handler {
 	auth := httpapi.Tokens(httpapi.TokenList{
 		Admin: s.config.AdminTokens, Viewer: s.config.ViewerTokens, Balancer: s.config.BalancerTokens,
 	})
-	return httpapi.New(s.plane, auth, &httpapi.Options{Logger: s.logger})
+	return httpapi.New(s.plane, auth, &httpapi.Options{
+		Logger: s.logger,
+		Checks: map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too
+	})
 }
 
 // URL returns where the server is reached from this machine.
