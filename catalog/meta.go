@@ -40,7 +40,7 @@ type Meta struct {
 	Status     Status            `json:"status"` // defaults to active
 	CreatedAt  time.Time         `json:"created_at" readOnly:"true"`
 	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true"`
-	Revision   Revision          `json:"revision" readOnly:"true"` // of the last write
+	Revision   Revision          `json:"revision,omitzero" readOnly:"true"` // of the last write; 0 where that is not known yet
 }
 
 func (m *Meta) meta() *Meta { return m }

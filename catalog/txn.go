@@ -194,6 +194,7 @@ func (tx *txn) put(before, after record) (Entity, error) {
 		return Entity{}, err
 	}
 	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
+	after.meta().Revision = 0 // it will be the change's
 	if change.After, err = json.Marshal(after); err != nil {
 		return Entity{}, err
 	}
