@@ -242,17 +242,16 @@ func (r *Relay) pass(ctx context.Context) (Head, error) {
 	switch {
 	case errors.Is(err, ErrNone):
 		return r.replace(ctx, Head{}, replacement{cause: "nothing was published", keys: r.keys, newEpoch: true})
+	case errors.Is(err, ErrCorrupt) && head.Store == "":
+		return r.replace(ctx, Head{}, replacement{cause: "the published head cannot be read", keys: r.keys, newEpoch: true})
 	case errors.Is(err, ErrCorrupt):
-		return r.replace(ctx, head, replacement{cause: "the published counts are wrong", keys: r.keys, newEpoch: true})
+		return r.repair(ctx, head, "the published counts are wrong")
 	case err != nil:
 		return Head{}, fmt.Errorf("read the published head: %w", err)
 	}
-	keys, err := r.keys.Activate(head.Seal)
+	keys, err := r.mayFollow(head)
 	if err != nil {
-		return Head{}, fmt.Errorf("%w; set the right keys, or re-synchronise: %w", err, ErrOutranked)
-	}
-	if head.Renderer > Renderer {
-		return Head{}, outranked(head)
+		return Head{}, err
 	}
 	delta, job, err := r.plan(ctx, head, keys)
 	if err != nil {
@@ -272,6 +271,19 @@ func (r *Relay) pass(ctx context.Context) (Head, error) {
 	r.status.Documents += int64(len(delta.Changes))
 	r.mu.Unlock()
 	return delta.Head, nil
+}
+
+// mayFollow returns the keys to go on with after a head, unless only a
+// re-synchronisation may publish over it.
+func (r *Relay) mayFollow(head Head) (*Keys, error) {
+	if head.Renderer > Renderer {
+		return nil, outranked(head)
+	}
+	keys, err := r.keys.Activate(head.Seal)
+	if err != nil {
+		return nil, fmt.Errorf("%w; set the right keys, or re-synchronise: %w", err, ErrOutranked)
+	}
+	return keys, nil
 }
 
 func outranked(head Head) error {

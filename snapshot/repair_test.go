@@ -21,6 +21,7 @@ type meddler struct {
 
 	mu       sync.Mutex
 	lookedUp int
+	corrupt  bool                           // Head says that counts are wrong, until a Replace
 	replace  func(*snapshot.Snapshot) error // instead of publishing, while it is set
 	load     func(*snapshot.Snapshot)       // spoils what is loaded, while it is set
 }
@@ -32,6 +33,14 @@ func (m *meddler) Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([
 	return m.Publisher.Lookup(ctx, k, keys...)
 }
 
+func (m *meddler) Head(ctx context.Context) (snapshot.Head, error) {
+	h, err := m.Publisher.Head(ctx)
+	if err == nil && m.corrupt {
+		err = snapshot.ErrCorrupt
+	}
+	return h, err
+}
+
 func (m *meddler) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp snapshot.CatchUp) error {
 	m.mu.Lock()
 	replace := m.replace
@@ -39,6 +48,7 @@ func (m *meddler) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp sna
 	if replace != nil {
 		return replace(s)
 	}
+	m.corrupt = false
 	m.spoilLoads(nil) // what was damaged is not there any more
 	return m.Publisher.Replace(ctx, s, catchUp)
 }
@@ -200,6 +210,25 @@ func TestRelayWaitsBeforeItRepairs(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRelayRepairsWrongCounts(t *testing.T) {
+	w, m, _ := meddled(t)
+	createKeys(t, w, 3)
+	before := ok[snapshot.Head](t)(w.relay.Sync(t.Context()))
+	m.corrupt = true
+	after := ok[snapshot.Head](t)(w.relay.Sync(t.Context()))
+	if m.corrupt || !after.Position.After(before.Position) || after.Position.Epoch != before.Position.Epoch {
+		t.Errorf("published %s after %s", after.Position, before.Position)
+	}
+
+	t.Run("but not another catalog's", func(t *testing.T) {
+		putHead(t, w, func(h *snapshot.Head) { h.Store = "another" })
+		m.Publisher, m.corrupt = w.pub, true
+		if _, err := w.relay.Sync(t.Context()); !errors.Is(err, snapshot.ErrForeign) || !m.corrupt {
+			t.Errorf("Sync: %v", err)
+		}
+	})
 }
 
 func TestLowerRendererGivesWay(t *testing.T) {

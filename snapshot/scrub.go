@@ -106,26 +106,27 @@ func (r *Relay) scrub(ctx context.Context) (repaired bool, err error) {
 		}
 	}
 	r.log.WarnContext(ctx, "what is published is damaged and will be published anew", "error", err)
-	if _, err := r.exclusively(ctx, r.repair); err != nil {
-		return false, err
-	}
-	return true, nil
+	_, err = r.exclusively(ctx, func(ctx context.Context) (Head, error) {
+		head, err := r.pub.Head(ctx)
+		if err != nil {
+			return r.pass(ctx)
+		}
+		return r.repair(ctx, head, "the published digest was wrong")
+	})
+	return err == nil, err
 }
 
-// repair publishes the catalog anew under the sync key that was in use.
-func (r *Relay) repair(ctx context.Context) (Head, error) {
-	head, err := r.pub.Head(ctx)
+// repair publishes the catalog anew over a head that does not fit its documents.
+func (r *Relay) repair(ctx context.Context, head Head, cause string) (Head, error) {
+	keys, err := r.mayFollow(head)
 	if err != nil {
-		return r.pass(ctx)
+		return Head{}, err
 	}
-	keys, err := r.keys.Activate(head.Seal)
+	whole, err := r.lineage(ctx, head)
 	if err != nil {
-		return Head{}, fmt.Errorf("%w: %w", err, ErrOutranked)
+		return Head{}, err
 	}
-	if head.Renderer > Renderer {
-		return Head{}, outranked(head)
-	}
-	return r.replace(ctx, head, replacement{cause: "the published digest was wrong", keys: keys})
+	return r.replace(ctx, head, replacement{cause: cause, keys: keys, newEpoch: !whole})
 }
 
 // verify checks counts, digest and signature, as far as the keys are held. A

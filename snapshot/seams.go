@@ -104,7 +104,8 @@ type Node struct {
 type Source interface {
 	// Head returns the published head. It MUST return an error that wraps
 	// ErrNone before the first publish, and one that wraps ErrCorrupt when
-	// the number of documents is not what the head says.
+	// the number of documents is not what the head says; the head comes along
+	// then, so that nobody repairs what is another catalog's.
 	Head(ctx context.Context) (Head, error)
 
 	// Load returns everything published at one position, and never a mix of

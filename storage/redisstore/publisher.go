@@ -124,7 +124,7 @@ func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
 	}
 	for i, k := range p.kinds {
 		if n := int(lengths[i].Val()); n != head.Counts[k] {
-			return snapshot.Head{}, wrap("head", fmt.Errorf("%d %s, the head says %d: %w", n, k, head.Counts[k], snapshot.ErrCorrupt))
+			return head, wrap("head", fmt.Errorf("%d %s, the head says %d: %w", n, k, head.Counts[k], snapshot.ErrCorrupt))
 		}
 	}
 	return head, nil
