@@ -1,0 +1,179 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+const (
+	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
+
+	// sqlUsage adds up what is folded and what is not yet, as of one moment.
+	sqlUsage = `
+select %[1]s, sum(requests)::bigint, sum(errors)::bigint,
+    least(sum(input_tokens), 9223372036854775807)::bigint,
+    least(sum(cache_read_tokens), 9223372036854775807)::bigint,
+    least(sum(cache_write_tokens), 9223372036854775807)::bigint,
+    least(sum(output_tokens), 9223372036854775807)::bigint,
+    least(sum(cost_nano_usd), 9223372036854775807)::bigint,
+    sum(unpriced)::bigint
+from (
+    select ` + usageColumns + ` from usage_hourly where %[2]s
+    union all
+    select ` + usageColumns + ` from usage_pending where %[2]s
+) as used
+group by %[3]s order by %[3]s`
+)
+
+// where collects conditions and their arguments. Queries are planned each time
+// with these: what is best for one key is not for another, and the statement
+// needs no session.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+// add adds a condition; each %s in it stands for one of the values.
+func (w *where) add(condition string, values ...any) {
+	marks := make([]any, len(values))
+	for i, v := range values {
+		marks[i] = w.arg(v)
+	}
+	w.conditions = append(w.conditions, fmt.Sprintf(condition, marks...))
+}
+
+// arg adds an argument and returns its mark.
+func (w *where) arg(v any) string {
+	w.args = append(w.args, v)
+	return fmt.Sprint("$", len(w.args))
+}
+
+func (w *where) String() string { return strings.Join(w.conditions, " and ") }
+
+// all returns the arguments as pgx takes them.
+func (w *where) all() []any { return append([]any{pgx.QueryExecModeExec}, w.args...) }
+
+// Logs returns a page of entries; see [logbuf.Archive].
+func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
+	r, err := q.Resolve(s.clock())
+	if err != nil {
+		return logbuf.LogPage{}, fmt.Errorf("pgstore: read logs: %w", err)
+	}
+	var w where
+	w.add("ts >= %s and ts <= %s", r.Since, r.Before) // for the choice of partitions
+	w.add("(ts, id) < (%s, %s::uuid)", r.Before, r.BeforeID.String())
+	if q.KeyID != 0 {
+		w.add("key_id = %s", q.KeyID)
+	}
+	if q.ProviderID != 0 {
+		w.add("provider_id = %s", q.ProviderID)
+	}
+	if q.Namespace != "" {
+		w.add("namespace = %s", q.Namespace)
+	}
+	if q.Model != "" {
+		w.add("model = %s", q.Model)
+	}
+	if q.Status != 0 {
+		w.add("status = %s", int64(q.Status))
+	}
+	if q.RequestID != "" {
+		w.add("request_id = %s", q.RequestID)
+	}
+	limit := w.arg(int64(r.Limit) + 1)
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlLogs, &w, limit), w.all()...)
+	if err == nil {
+		var entries []logbuf.Entry
+		if entries, err = pgx.CollectRows(rows, scanLog); err == nil {
+			return r.Page(entries), nil
+		}
+	}
+	return logbuf.LogPage{}, explainSink(ctx, "read logs", err)
+}
+
+// scanLog reads a row of logColumns.
+func scanLog(row pgx.CollectableRow) (e logbuf.Entry, err error) {
+	err = row.Scan(&e.Time, &e.ID, &e.KeyID, &e.ProviderID, &e.LatencyMS, &e.TTFTMS,
+		&e.InputTokens, &e.CacheReadTokens, &e.CacheWriteTokens, &e.OutputTokens, &e.CostNanoUSD, &e.PricedRevision,
+		&e.Status, &e.Attempts, &e.Stream, &e.RequestID, &e.Balancer, &e.Namespace, &e.Model, &e.UpstreamModel,
+		&e.Group, &e.Endpoint, &e.Error, &e.ClientIP, &e.UserAgent, &e.Revision)
+	e.Time = e.Time.UTC()
+	return e, err
+}
+
+// Usage returns aggregates; see [logbuf.Archive].
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	q, err := q.Resolve(s.clock())
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: read usage: %w", err)
+	}
+	var w where
+	w.add("hour >= %s and hour < %s", q.Since, q.Until)
+	if len(q.KeyIDs) > 0 {
+		w.add("key_id = any (%s::bigint[])", q.KeyIDs)
+	}
+	start := "hour"
+	if q.Interval == logbuf.Day {
+		start = "date_trunc('day', hour, 'UTC')"
+	}
+	columns, positions := start, "1"
+	for i, d := range q.GroupBy {
+		columns += ", " + usageColumn(d)
+		positions += fmt.Sprint(", ", i+2)
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlUsage, columns, &w, positions), w.all()...)
+	if err == nil {
+		var usage []logbuf.Usage
+		usage, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (logbuf.Usage, error) { return scanUsage(row, q.GroupBy) })
+		if err == nil {
+			return usage, nil
+		}
+	}
+	return nil, explainSink(ctx, "read usage", err)
+}
+
+// usageColumn returns the column of a dimension.
+func usageColumn(d logbuf.Dimension) string {
+	switch d {
+	case logbuf.ByKey:
+		return "key_id"
+	case logbuf.ByProvider:
+		return "provider_id"
+	case logbuf.ByNamespace:
+		return "namespace"
+	case logbuf.ByModel:
+		return "model"
+	default:
+		return "route_group"
+	}
+}
+
+// scanUsage reads a row that is grouped by dimensions.
+func scanUsage(row pgx.CollectableRow, by []logbuf.Dimension) (u logbuf.Usage, err error) {
+	into := []any{&u.Start}
+	for _, d := range by {
+		switch d {
+		case logbuf.ByKey:
+			into = append(into, &u.KeyID)
+		case logbuf.ByProvider:
+			into = append(into, &u.ProviderID)
+		case logbuf.ByNamespace:
+			into = append(into, &u.Namespace)
+		case logbuf.ByModel:
+			into = append(into, &u.Model)
+		case logbuf.ByGroup:
+			into = append(into, &u.Group)
+		}
+	}
+	into = append(into, &u.Requests, &u.Errors,
+		&u.InputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.OutputTokens, &u.CostNanoUSD, &u.Unpriced)
+	err = row.Scan(into...)
+	u.Start = u.Start.UTC().Truncate(time.Microsecond)
+	return u, err
+}

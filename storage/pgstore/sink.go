@@ -1,0 +1,206 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
+)
+
+const (
+	// sqlSinkSettings bound what a frozen process can do to others, as for the
+	// catalog, and make sure that a commit which is answered is on disk, however the
+	// connection is set up: the spool forgets what is stored.
+	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `;
+select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off';`
+
+	// The row is made first, so that there is one to lock: a write whose
+	// answer was lost may still be at work.
+	sqlSinkCheckpoint = `
+insert into log_checkpoints (segment, position) values ('%[1]s', 0) on conflict do nothing;
+select position from log_checkpoints where segment = '%[1]s' for update`
+
+	sqlSinkAdvance = `
+update log_checkpoints set position = %[2]d, updated_at = now() where segment = '%[1]s';`
+
+	sqlPosition = `select position from log_checkpoints where segment = $1`
+
+	sqlCopyLogs  = `copy access_logs (` + logColumns + `) from stdin (format binary)`
+	sqlCopyUsage = `copy usage_pending (` + usageColumns + `) from stdin (format binary)`
+)
+
+// SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.
+type SinkOptions struct {
+	// Logger is told of partitions that come and go. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	// Clock tells what is today. Defaults to time.Now.
+	Clock func() time.Time
+}
+
+// Sink stores access logs in PostgreSQL, and answers questions about them. It
+// is safe for concurrent use, beside any number of others on the same database.
+//
+// A batch is one transaction: a binary COPY into the daily partitions of
+// access_logs, the usage it adds, and the checkpoint. Entries that the database
+// refuses go to log_dead_letter. Errors about tables that are missing or not as
+// they should be, and about permissions, wrap [logbuf.ErrPaused].
+type Sink struct {
+	pool   *pgxpool.Pool
+	logger *slog.Logger
+	clock  func() time.Time
+
+	// replaying is set while batches hold duplicates: the next will, too.
+	replaying atomic.Bool
+}
+
+var (
+	_ logbuf.Sink         = (*Sink)(nil)
+	_ logbuf.Archive      = (*Sink)(nil)
+	_ logbuf.Checkpointer = (*Sink)(nil)
+	_ logbuf.Maintainer   = (*Sink)(nil)
+)
+
+// NewSink returns a sink in the database that the pool leads to. It does not
+// reach for it: a server may take logs into its spool while the database is
+// down. [Open] makes the tables. The pool stays the caller's.
+func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
+	s := &Sink{pool: pool, logger: slog.Default(), clock: time.Now}
+	if opts != nil && opts.Logger != nil {
+		s.logger = opts.Logger
+	}
+	if opts != nil && opts.Clock != nil {
+		s.clock = opts.Clock
+	}
+	return s
+}
+
+// Write stores a batch; see [logbuf.Sink].
+func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
+		return logbuf.Result{}, ctx.Err()
+	}
+	careful := s.replaying.Load()
+	// At most: no partition, then duplicates or bad data, then a partition
+	// that was dropped meanwhile.
+	for attempt := 0; ; attempt++ {
+		r, err := s.write(ctx, b, careful)
+		if err == nil {
+			return r, nil
+		}
+		switch f := faultOf(err); {
+		case attempt == 3 || ctx.Err() != nil:
+		case f == faultPartition:
+			if err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
+				continue
+			}
+		case !careful && (f == faultDuplicate || f == faultData):
+			careful = true
+			continue
+		}
+		return logbuf.Result{}, explainSink(ctx, "write logs", err)
+	}
+}
+
+// write tries once, in one transaction.
+func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.Result, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return logbuf.Result{}, err
+	}
+	defer conn.Release()
+	defer rollback(ctx, conn)
+
+	position, err := beginBatch(ctx, conn, b)
+	switch {
+	case err != nil:
+		return logbuf.Result{}, err
+	case b.Segment != uuid.Nil && position >= b.To:
+		return logbuf.Result{Duplicate: len(b.Entries)}, nil
+	}
+	careful = careful || position != b.From
+
+	var usage rollup.Table
+	r := logbuf.Result{Stored: len(b.Entries)}
+	if careful {
+		r, err = s.storeCarefully(ctx, conn, b, &usage)
+	} else if len(b.Entries) > 0 {
+		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, &usage))
+	}
+	if err != nil {
+		return logbuf.Result{}, err
+	}
+	if len(usage.Rows) > 0 {
+		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(usage.Rows)); err != nil {
+			return logbuf.Result{}, err
+		}
+	}
+	if err := endBatch(ctx, conn, b); err != nil {
+		return logbuf.Result{}, err
+	}
+	s.replaying.Store(r.Duplicate > 0)
+	return r, nil
+}
+
+// beginBatch starts the transaction, and locks and returns the checkpoint; the
+// batch's own start when it has none.
+func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (position int64, err error) {
+	if b.Segment == uuid.Nil {
+		return b.From, run(ctx, conn, sqlSinkSettings)
+	}
+	results, err := conn.Conn().PgConn().Exec(ctx, sqlSinkSettings+fmt.Sprintf(sqlSinkCheckpoint, b.Segment)).ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	rows := results[len(results)-1].Rows
+	if len(rows) != 1 {
+		return 0, errors.New("the checkpoint vanished")
+	}
+	return strconv.ParseInt(string(rows[0][0]), 10, 64)
+}
+
+// endBatch moves the checkpoint and commits.
+func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) error {
+	if b.Segment == uuid.Nil {
+		return run(ctx, conn, sqlEnd)
+	}
+	return run(ctx, conn, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.To)+sqlEnd)
+}
+
+// run executes statements without parameters, in one round trip.
+func run(ctx context.Context, conn *pgxpool.Conn, sql string) error {
+	_, err := conn.Conn().PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// copyFrom streams rows into a table.
+func copyFrom(ctx context.Context, conn *pgxpool.Conn, sql string, rows *copyReader) error {
+	_, err := conn.Conn().PgConn().CopyFrom(ctx, rows, sql)
+	if refused := rows.stop(); refused != nil {
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == stateCanceled { // as the protocol has it when we give up
+			return refused
+		}
+	}
+	return err
+}
+
+// Checkpoint says how far a segment is stored; see [logbuf.Checkpointer].
+func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (position int64, err error) {
+	err = s.pool.QueryRow(ctx, sqlPosition, pgx.QueryExecModeExec, segment).Scan(&position)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, explainSink(ctx, "read a checkpoint", err)
+	}
+	return position, nil
+}

@@ -1,0 +1,98 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// SQLSTATEs of which the sink makes something special, besides those of the catalog.
+const (
+	stateNumberRange   = "22003"
+	stateTimeRange     = "22008"
+	stateBinaryValue   = "22P03" // a column has another type than ours
+	stateCopyFormat    = "22P04" // a table has other columns than ours
+	stateCheck         = "23514" // a constraint; without a name: no partition
+	stateProgramLimit  = "54000" // a value too long for an index
+	stateRaise         = "P0001" // a trigger says no
+	stateNoTable       = "42P01"
+	stateLockTimeout   = "55P03"
+	classData          = "22"
+	classConstraint    = "23"
+	classAuthorization = "28"
+	classDatabase      = "3D"
+	classSchema        = "3F"
+	classSyntax        = "42" // missing tables and columns, permissions
+	classFeature       = "0A"
+)
+
+// A refusal is an entry that would not even reach the database.
+type refusal struct{ state, reason string }
+
+func (r *refusal) Error() string { return r.reason }
+
+// fault says what kind of error a write met.
+type fault int
+
+const (
+	faultOther     fault = iota // of the connection, of resources: try again
+	faultDuplicate              // some entry is stored already
+	faultData                   // some entry is refused
+	faultPartition              // some entry's day has no partition
+	faultSchema                 // the tables are not as they should be
+)
+
+func faultOf(err error) fault {
+	var r *refusal
+	if errors.As(err, &r) {
+		return faultData
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return faultOther
+	}
+	switch pg.Code {
+	case stateUnique:
+		return faultDuplicate
+	case stateCheck:
+		if pg.ConstraintName == "" {
+			return faultPartition
+		}
+	case stateRaise, stateProgramLimit:
+		return faultData
+	case stateBinaryValue, stateCopyFormat, stateNotNull: // no entry brings a null: the column is not ours
+		return faultSchema
+	}
+	switch pg.Code[:2] {
+	case classData, classConstraint:
+		return faultData
+	case classSyntax, classSchema, classDatabase, classAuthorization, classFeature:
+		return faultSchema
+	}
+	return faultOther
+}
+
+// explainSink wraps what a method of the sink failed with.
+func explainSink(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("pgstore: %s: %w", doing, ctx.Err())
+	}
+	if faultOf(err) == faultSchema {
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == stateNoTable {
+			return fmt.Errorf("pgstore: %s: %w: %w (is the schema migrated?)", doing, logbuf.ErrPaused, err)
+		}
+		return fmt.Errorf("pgstore: %s: %w: %w", doing, logbuf.ErrPaused, err)
+	}
+	return fmt.Errorf("pgstore: %s: %w", doing, err)
+}
+
+// isLockTimeout reports whether somebody else held a lock for too long.
+func isLockTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateLockTimeout
+}

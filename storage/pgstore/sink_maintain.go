@@ -1,0 +1,156 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	sqlTryLock = `select pg_try_advisory_xact_lock($1)`
+
+	// sqlFold moves some of usage_pending into usage_hourly.
+	sqlFold = `
+with taken as (
+    delete from usage_pending where ctid = any (array(select ctid from usage_pending limit $1)) returning *
+), folded as (
+    insert into usage_hourly as h (` + usageColumns + `)
+    select hour, key_id, provider_id, sum(requests), sum(errors),
+        least(sum(input_tokens), 9223372036854775807), least(sum(cache_read_tokens), 9223372036854775807),
+        least(sum(cache_write_tokens), 9223372036854775807), least(sum(output_tokens), 9223372036854775807),
+        least(sum(cost_nano_usd), 9223372036854775807), sum(unpriced), namespace, model, route_group
+    from taken group by hour, key_id, provider_id, namespace, model, route_group
+    on conflict (key_id, hour, provider_id, namespace, model, route_group) do update set
+        requests           = h.requests + excluded.requests,
+        errors             = h.errors + excluded.errors,
+        input_tokens       = least(h.input_tokens::numeric + excluded.input_tokens, 9223372036854775807),
+        cache_read_tokens  = least(h.cache_read_tokens::numeric + excluded.cache_read_tokens, 9223372036854775807),
+        cache_write_tokens = least(h.cache_write_tokens::numeric + excluded.cache_write_tokens, 9223372036854775807),
+        output_tokens      = least(h.output_tokens::numeric + excluded.output_tokens, 9223372036854775807),
+        cost_nano_usd      = least(h.cost_nano_usd::numeric + excluded.cost_nano_usd, 9223372036854775807),
+        unpriced           = h.unpriced + excluded.unpriced
+)
+select count(*) from taken`
+
+	// sqlSummarize brings the index of a partition up to date with what was written.
+	sqlSummarize = `
+select brin_summarize_new_values(i.indexrelid)
+from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+where a.amname = 'brin' and i.indrelid in (
+    select oid from pg_class join pg_inherits on oid = inhrelid
+    where inhparent = 'access_logs'::regclass and relname = any ($1::text[]))`
+
+	// A segment is gone long before its checkpoint, which is needed only while
+	// somebody may still send the segment.
+	sqlForgetCheckpoints = `delete from log_checkpoints where updated_at < now() - interval '1 year'`
+
+	foldSize  = 50_000 // rows of usage_pending in one transaction
+	daysAhead = 2      // partitions that are there before their day begins
+	daysBack  = 2      // partitions to which late entries may still be added in numbers
+)
+
+// Maintain folds pending usage, makes partitions ahead and drops old ones; see
+// [logbuf.Maintainer]. Usage is never dropped.
+func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
+	if err := s.fold(ctx); err != nil {
+		if errors.Is(err, errBusy) {
+			return nil
+		}
+		return explainSink(ctx, "fold usage", err)
+	}
+	today := s.clock().UTC().Truncate(24 * time.Hour)
+	var ahead []time.Time
+	for i := range daysAhead + 1 {
+		ahead = append(ahead, today.AddDate(0, 0, i))
+	}
+	if err := s.ensurePartitions(ctx, ahead); err != nil {
+		return explainSink(ctx, "make partitions", err)
+	}
+	if !before.IsZero() {
+		if err := s.dropPartitions(ctx, before); err != nil {
+			return explainSink(ctx, "drop partitions", err)
+		}
+	}
+	if err := s.tidy(ctx, today); err != nil {
+		return explainSink(ctx, "maintain", err)
+	}
+	return nil
+}
+
+// errBusy says that another process does maintenance.
+var errBusy = errors.New("another process does maintenance")
+
+// alone runs fn in a transaction of maintenance, or returns errBusy.
+func (s *Sink) alone(ctx context.Context, fn func(pgx.Tx) error) error {
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		var locked bool
+		if err := tx.QueryRow(ctx, sqlTryLock, int64(maintainLock)).Scan(&locked); err != nil {
+			return err
+		}
+		if !locked {
+			return errBusy
+		}
+		return fn(tx)
+	})
+}
+
+// fold moves what is in usage_pending now into usage_hourly.
+func (s *Sink) fold(ctx context.Context) error {
+	for {
+		var folded int
+		err := s.alone(ctx, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, sqlFold, int64(foldSize)).Scan(&folded)
+		})
+		if err != nil || folded < foldSize {
+			return err
+		}
+	}
+}
+
+// tidy does what only costs time and room when it is left undone.
+func (s *Sink) tidy(ctx context.Context, today time.Time) error {
+	var names []string
+	for i := range daysBack {
+		names = append(names, partitionPrefix+today.AddDate(0, 0, -i).Format(partitionDay))
+	}
+	err := s.alone(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlForgetCheckpoints); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlShortWait); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sqlSummarize, names)
+		return err
+	})
+	if errors.Is(err, errBusy) || isLockTimeout(err) { // a vacuum is at work, which does it too
+		return nil
+	}
+	return err
+}
+
+// ensurePartitions is addPartitions without a lock when there is nothing to do.
+func (s *Sink) ensurePartitions(ctx context.Context, days []time.Time) error {
+	existing, err := partitions(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	have := make(map[time.Time]bool, len(existing))
+	for _, name := range existing {
+		if day, ok := dayOf(name); ok {
+			have[day] = true
+		}
+	}
+	var missing []time.Time
+	for _, day := range days {
+		if !have[day] {
+			missing = append(missing, day)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return s.addPartitions(ctx, missing)
+}
