@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -59,6 +60,37 @@ func secure(op *huma.Operation, role Role) {
 
 func problemResponse(description string) *huma.Response {
 	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{problemType: {Schema: refTo("Problem")}}}
+}
+
+// documentProblems says which problems an operation may answer with, beside
+// those that any may.
+func documentProblems(op *huma.Operation, role Role) {
+	add := func(statuses ...int) {
+		for _, status := range statuses {
+			if code := strconv.Itoa(status); op.Responses[code] == nil {
+				op.Responses[code] = problemResponse(http.StatusText(status))
+			}
+		}
+	}
+	if role != open {
+		add(http.StatusUnauthorized, http.StatusForbidden)
+	}
+	for _, p := range op.Parameters {
+		switch {
+		case p.In == "path":
+			add(http.StatusNotFound)
+		case p.In == "query":
+			add(http.StatusBadRequest, http.StatusUnprocessableEntity)
+		case p.Name == "If-Match":
+			add(http.StatusPreconditionFailed)
+		}
+	}
+	if op.RequestBody != nil {
+		add(http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity)
+	}
+	if op.Method == http.MethodDelete {
+		add(http.StatusConflict)
+	}
 }
 
 func bodyOf(schema string, types ...string) *huma.RequestBody {
@@ -168,11 +200,12 @@ func (h *Handler) describe() {
 		types = append(types, k.urn())
 	}
 	schemas["Problem"].Properties["type"].Enum = types
+	for _, s := range schemas {
+		loosen(s)
+	}
 	describeNouns(schemas)
 	describeLogs(schemas)
-	for _, s := range schemas {
-		firm(s)
-	}
+	describeChanges(schemas)
 	for _, item := range doc.Paths {
 		for _, op := range []*huma.Operation{item.Get, item.Post, item.Patch, item.Delete} {
 			if op != nil {
@@ -187,13 +220,16 @@ func (h *Handler) describe() {
 	h.spec = append(text, '\n')
 }
 
-// firm says of answers that lists in them are never null.
-func firm(s *huma.Schema) {
+// loosen says of answers that fields may be added, and that lists are never null.
+func loosen(s *huma.Schema) {
 	if s.Type == huma.TypeArray {
 		s.Nullable = false
 	}
+	if s.AdditionalProperties == false {
+		s.AdditionalProperties = nil
+	}
 	for _, p := range s.Properties {
-		firm(p)
+		loosen(p)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 )
 
@@ -187,4 +188,32 @@ func shows(t testing.TB, got, want object) {
 func number(v any) string {
 	f, _ := v.(float64)
 	return strconv.FormatInt(int64(f), 10)
+}
+
+// keeper seals with a key of its own.
+func keeper() catalog.Keeper { return catalog.NewRandomKeyRing() }
+
+// A brokenStore fails whatever is asked of it, or panics.
+type brokenStore struct {
+	err    error
+	panics any
+}
+
+func (s *brokenStore) fail() error {
+	if s.panics != nil {
+		panic(s.panics)
+	}
+	return s.err
+}
+
+func (s *brokenStore) Read(context.Context, func(catalog.Reader) error) error { return s.fail() }
+
+func (s *brokenStore) Commit(context.Context, catalog.Commit) (catalog.Revision, error) {
+	return 0, s.fail()
+}
+func (s *brokenStore) NextIDs(context.Context, int) (int64, error) { return 0, s.fail() }
+
+func (s *brokenStore) Wait(ctx context.Context, _ catalog.Revision) (catalog.Revision, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
 }

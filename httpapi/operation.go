@@ -61,7 +61,7 @@ type (
 func on[I, O any](h *Handler, role Role, route, id, summary string, do func(context.Context, *I) (*O, error)) {
 	method, path, _ := strings.Cut(route, " ")
 	h.routes = append(h.routes, route)
-	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{strings.Split(path, "/")[1]}}
+	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag(path, role)}}
 	var in I
 	var out O
 	if o, ok := any(out).(answered); ok {
@@ -90,6 +90,15 @@ func on[I, O any](h *Handler, role Role, route, id, summary string, do func(cont
 	if i, ok := any(in).(bodied); ok { // only now: huma would validate by it
 		documented.RequestBody = i.body()
 	}
+	documentProblems(documented, role)
+}
+
+// tag groups operations: by what they are about, or as being about the server.
+func tag(path string, role Role) string {
+	if role == open {
+		return "server"
+	}
+	return strings.Split(path, "/")[1]
 }
 
 // entry is what every request to an operation passes: its role, and whether it
@@ -140,6 +149,7 @@ func (h *Handler) plain(role Role, route string, op *huma.Operation, do func(htt
 	h.routes = append(h.routes, route)
 	op.Method, op.Path, _ = strings.Cut(route, " ")
 	secure(op, role)
+	documentProblems(op, role)
 	h.api.OpenAPI().AddOperation(op)
 	h.router.Handle(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 		exchangeOf(r.Context()).route = route

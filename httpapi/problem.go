@@ -212,7 +212,7 @@ func transform(ctx huma.Context, _ string, v any) (any, error) {
 	p := newProblem(ctx.Context(), k, "see errors")
 	for _, e := range theirs.Errors {
 		_, name, _ := strings.Cut(e.Location, ".")
-		p.Errors = append(p.Errors, fieldProblem{request.FieldName(name), e.Message})
+		p.Errors = append(p.Errors, fieldProblem{name, e.Message})
 	}
 	return p, nil
 }

@@ -101,6 +101,18 @@ func describeLogs(schemas map[string]*huma.Schema) {
 	schemas["LogEntry"] = in
 }
 
+func describeChanges(schemas map[string]*huma.Schema) {
+	p := schemas["Change"].Properties
+	for field, s := range p {
+		s.Description = docs["Change."+field]
+	}
+	p["action"].Enum = []any{catalog.ActionCreate, catalog.ActionUpdate, catalog.ActionDelete, catalog.ActionSync}
+	for _, k := range catalog.Kinds() {
+		p["kind"].Enum = append(p["kind"].Enum, k)
+	}
+	p["before"].Type, p["after"].Type = huma.TypeObject, huma.TypeObject
+}
+
 const usdPattern = `^[0-9]+(\.[0-9]{1,9})?$`
 
 func enums() map[string][]string {
@@ -179,6 +191,16 @@ var (
 		"Key.budget_limit":      "USD per budget_window; null is no limit.",
 		"Key.budget_window":     "With a limit defaults to total.",
 		"Key.rotated_at":        "When it got its present token by rotation.",
+
+		"Change.revision": "Of the catalog, with this change.",
+		"Change.time":     "When it was committed.",
+		"Change.actor":    "Who did it.",
+		"Change.reason":   "Why, where that was said.",
+		"Change.action":   "What was done; sync is a full re-synchronisation, which touches nothing.",
+		"Change.kind":     "What it was done to; absent for sync.",
+		"Change.id":       "Of what it was done to.",
+		"Change.before":   "How it was, without secrets; absent for create.",
+		"Change.after":    "How it is, without secrets; absent for delete.",
 
 		"Entry.id":                 "With ts the identity of an entry: sent again, it is stored once. A UUID; one is made by default.",
 		"Entry.ts":                 "When it happened; defaults to the time in a UUIDv7 id, or to now.",

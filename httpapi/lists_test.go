@@ -1,0 +1,117 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api"
+)
+
+// names reads a whole list, page by page.
+func (s *service) names(path, query string, limit int) (names []string) {
+	s.t.Helper()
+	for cursor := ""; ; {
+		got := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("%s?limit=%d&cursor=%s%s", path, limit, url.QueryEscape(cursor), query), nil).object(s.t)
+		data := got["data"].([]any)
+		if len(data) > limit {
+			s.t.Fatalf("a page of %d, want at most %d", len(data), limit)
+		}
+		for _, v := range data {
+			name, _ := v.(object)["name"].(string)
+			if name == "" {
+				name, _ = v.(object)["route_group"].(string)
+			}
+			names = append(names, name)
+		}
+		next, more := got["next_cursor"].(string)
+		if !more {
+			return names
+		}
+		if len(data) < limit {
+			s.t.Fatalf("a page of %d has a next one, want %d", len(data), limit)
+		}
+		cursor = next
+	}
+}
+
+func TestPages(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	if got := s.must(http.StatusOK, viewer, "GET", "/keys", nil).body; got != "{\"data\":[]}\n" {
+		t.Errorf("an empty list is %s", got)
+	}
+	var want []string
+	for i := range 10 {
+		want = append(want, fmt.Sprint("k", i))
+		s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": want[i]})
+	}
+	for _, limit := range []int{1, 3, 5, 10, 11, 1000} {
+		if diff := cmp.Diff(want, s.names("/keys", "", limit)); diff != "" {
+			t.Errorf("in pages of %d (-want +got):\n%s", limit, diff)
+		}
+	}
+}
+
+func TestFilters(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	post := func(path string, body object) {
+		t.Helper()
+		s.must(http.StatusCreated, admin, "POST", path, body)
+	}
+	post("/providers", object{"name": "a", "type": "openai", "labels": object{"team": "x", "env": "p=1"}})
+	post("/providers", object{"name": "b", "type": "openai", "group": "eu", "status": "disabled", "labels": object{"team": "x"}})
+	post("/models", object{"name": "a"})
+	post("/models", object{"name": "a/b", "namespace": "n"})
+	post("/keys", object{"name": "a", "namespaces": []string{"default", "n"}})
+	post("/keys", object{"name": "b", "group": "eu"})
+	post("/bindings", object{"model": "a", "route_group": "us", "provider_group": "eu"})
+	post("/bindings", object{"model": "a/b", "namespace": "n", "route_group": "eu"})
+	for _, tc := range []struct {
+		path, query string
+		want        []string
+	}{
+		{"/providers", "&name=a", []string{"a"}},
+		{"/providers", "&status=disabled", []string{"b"}},
+		{"/providers", "&group=eu", []string{"b"}},
+		{"/providers", "&label=team=x", []string{"a", "b"}},
+		{"/providers", "&label=team=x&label=env=p%3D1", []string{"a"}},
+		{"/providers", "&label=team=y", nil},
+		{"/models", "&namespace=n", []string{"a/b"}},
+		{"/models", "&name=a%2Fb", []string{"a/b"}},
+		{"/keys", "&namespace=n", []string{"a"}},
+		{"/keys", "&group=eu&status=active", []string{"b"}},
+		{"/bindings", "&group=eu", []string{"us", "eu"}},
+		{"/bindings", "&name=a", []string{"us"}},
+		{"/bindings", "&namespace=n", []string{"eu"}},
+	} {
+		if got := s.names(tc.path, tc.query, 100); !slices.Equal(got, tc.want) {
+			t.Errorf("%s %s: %q, want %q", tc.path, tc.query, got, tc.want)
+		}
+	}
+}
+
+// Under a prefix in another server everything works, links too.
+func TestMounted(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	mux := http.NewServeMux()
+	mux.Handle("/gateway/", http.StripPrefix("/gateway", s.api))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	s.api = mux
+	created := s.must(http.StatusCreated, admin, "POST", "/gateway/models", object{"name": "m"})
+	base, err := url.Parse(server.URL + "/gateway/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := base.Parse(created.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(http.StatusOK, viewer, "GET", at.Path, nil)
+	s.must(http.StatusOK, nobody, "GET", "/gateway/openapi.json", nil)
+}

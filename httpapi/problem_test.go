@@ -1,0 +1,197 @@
+package httpapi_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/httpapi"
+)
+
+// Whatever is wrong with a request is said in a problem document of a known
+// kind, which names the fields.
+func TestProblems(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m"})
+	s.must(http.StatusCreated, admin, "POST", "/bindings", object{"model": "m"})
+	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k", "external_id": "x"})
+	large := `{"name":"` + strings.Repeat("a", 1<<20) + `"}`
+	for _, tc := range []struct {
+		name    string
+		method  string
+		path    string
+		body    any
+		headers []string
+		status  int
+		slug    string
+		fields  []string
+	}{
+		{name: "no such path", method: "GET", path: "/nothing", status: 404, slug: "not-found"},
+		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
+		{name: "another case", method: "GET", path: "/Keys", status: 404, slug: "not-found"},
+		{name: "no such method", method: "PUT", path: "/keys", status: 405, slug: "method-not-allowed"},
+		{name: "no such id", method: "GET", path: "/keys/999", status: 404, slug: "not-found"},
+		{name: "no id at all", method: "GET", path: "/keys/abc", status: 404, slug: "not-found"},
+		{name: "no id to patch", method: "PATCH", path: "/keys/0", body: object{}, status: 404, slug: "not-found"},
+		{name: "no id to delete", method: "DELETE", path: "/keys/+1", status: 404, slug: "not-found"},
+		{name: "an id that is too large", method: "GET", path: "/keys/99999999999999999999", status: 404, slug: "not-found"},
+		{name: "the id of another noun", method: "GET", path: "/providers/1", status: 404, slug: "not-found"},
+
+		{name: "no body", method: "POST", path: "/keys", status: 400, slug: "malformed"},
+		{name: "no JSON", method: "POST", path: "/keys", body: "{", status: 400, slug: "malformed"},
+		{name: "no object", method: "POST", path: "/keys", body: "[]", status: 400, slug: "malformed"},
+		{name: "two objects", method: "POST", path: "/keys", body: "{} {}", status: 400, slug: "malformed"},
+		{name: "no UTF-8", method: "POST", path: "/keys", body: "{\"name\":\"\xff\"}", status: 400, slug: "malformed"},
+		{name: "too large a body", method: "POST", path: "/keys", body: large, status: 413, slug: "too-large"},
+		{name: "a form", method: "POST", path: "/keys", body: "name=k", headers: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a merge patch to create", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Type", "application/merge-patch+json"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a JSON patch", method: "PATCH", path: "/models/1", body: "[]", headers: []string{"Content-Type", "application/json-patch+json"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a compressed body", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Encoding", "gzip"}, status: 415, slug: "unsupported-media-type"},
+
+		{name: "an unknown field", method: "POST", path: "/keys", body: object{"name": "k", "nmae": "k"}, status: 422, slug: "invalid", fields: []string{"nmae"}},
+		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": -1, "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
+		{name: "what is missing", method: "POST", path: "/providers", body: object{}, status: 422, slug: "invalid", fields: []string{"name", "type"}},
+		{name: "a private upstream", method: "POST", path: "/providers", body: object{"name": "p", "type": "custom", "base_url": "http://127.0.0.1"}, status: 422, slug: "invalid", fields: []string{"base_url"}},
+		{name: "a wrong patch", method: "PATCH", path: "/models/1", body: object{"kind": "x"}, status: 422, slug: "invalid", fields: []string{"kind"}},
+		{name: "a binding without a model", method: "POST", path: "/bindings", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
+		{name: "a binding moved away from its model", method: "PATCH", path: "/bindings/2", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
+
+		{name: "a name that is taken", method: "POST", path: "/models", body: object{"name": "m"}, status: 409, slug: "exists"},
+		{name: "an external_id that is taken", method: "POST", path: "/keys", body: object{"name": "l", "external_id": "x"}, status: 409, slug: "exists"},
+		{name: "a model with bindings", method: "DELETE", path: "/models/1", status: 409, slug: "referenced"},
+		{name: "a model with bindings, renamed", method: "PATCH", path: "/models/1", body: object{"name": "n"}, status: 409, slug: "referenced"},
+
+		{name: "another revision", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
+		{name: "somebody else's ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"abc"`}, status: 412, slug: "precondition-failed"},
+		{name: "a weak ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `W/"2"`}, status: 400, slug: "malformed"},
+		{name: "an ETag without quotes", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `1`}, status: 400, slug: "malformed"},
+		{name: "two ETags", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"1", "2"`}, status: 400, slug: "malformed"},
+
+		{name: "a limit of none", method: "GET", path: "/keys?limit=0", status: 422, slug: "invalid", fields: []string{"limit"}},
+		{name: "a limit of too many", method: "GET", path: "/keys?limit=1001", status: 422, slug: "invalid", fields: []string{"limit"}},
+		{name: "a limit that is no number", method: "GET", path: "/keys?limit=ten", status: 422, slug: "invalid", fields: []string{"limit"}},
+		{name: "a cursor of nobody's", method: "GET", path: "/keys?cursor=xyz", status: 422, slug: "invalid", fields: []string{"cursor"}},
+		{name: "no such status", method: "GET", path: "/keys?status=on", status: 422, slug: "invalid", fields: []string{"status"}},
+		{name: "half a label", method: "GET", path: "/keys?label=team", status: 422, slug: "invalid", fields: []string{"label"}},
+		{name: "a label of two values", method: "GET", path: "/keys?label=a=1&label=a=2", status: 422, slug: "invalid", fields: []string{"label"}},
+		{name: "a filter that does not apply", method: "GET", path: "/providers?namespace=x", status: 422, slug: "invalid", fields: []string{"namespace"}},
+		{name: "a parameter that is misspelt", method: "POST", path: "/sync/snapshot?forse=true", status: 422, slug: "invalid", fields: []string{"forse"}},
+		{name: "a parameter given twice", method: "GET", path: "/keys?limit=1&limit=2", status: 422, slug: "invalid", fields: []string{"limit"}},
+		{name: "no query at all", method: "GET", path: "/keys?%zz", status: 400, slug: "malformed"},
+		{name: "a parameter without a value", method: "POST", path: "/sync/snapshot?force&new_epoch=true", status: 400, slug: "malformed"},
+		{name: "no such wait", method: "POST", path: "/keys?wait=long", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"wait"}},
+		{name: "too long a wait", method: "POST", path: "/keys?wait=published&timeout=61s", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"timeout"}},
+
+		{name: "too long a grace", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": 2592001}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "grace of the wrong type", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": "1"}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "an unknown field of a rotation", method: "POST", path: "/keys/3/rotate", body: object{"grace": 1}, status: 422, slug: "invalid", fields: []string{"grace"}},
+		{name: "a rotation that is no object", method: "POST", path: "/keys/3/rotate", body: "[1]", status: 400, slug: "malformed"},
+		{name: "a rotation that is no JSON", method: "POST", path: "/keys/3/rotate", body: "{", status: 400, slug: "malformed"},
+		{name: "a rotation of another revision", method: "POST", path: "/keys/3/rotate", headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
+		{name: "a rotation of nothing", method: "POST", path: "/keys/99/rotate", status: 404, slug: "not-found"},
+
+		{name: "changes before the first", method: "GET", path: "/changes?after=-1", status: 422, slug: "invalid", fields: []string{"after"}},
+		{name: "logs that end before they begin", method: "GET", path: "/logs?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", status: 422, slug: "invalid", fields: []string{"since"}},
+		{name: "logs since no time", method: "GET", path: "/logs?since=yesterday", status: 422, slug: "invalid", fields: []string{"since"}},
+		{name: "logs with a cursor of nobody's", method: "GET", path: "/logs?cursor=xyz", status: 422, slug: "invalid", fields: []string{"cursor"}},
+		{name: "logs with no status", method: "GET", path: "/logs?status=99", status: 422, slug: "invalid", fields: []string{"status"}},
+		{name: "usage by nothing known", method: "GET", path: "/usage?group_by=key,colour", status: 422, slug: "invalid", fields: []string{"group_by[1]"}},
+		{name: "usage a year", method: "GET", path: "/usage?interval=year", status: 422, slug: "invalid", fields: []string{"interval"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.t = t
+			p := s.do(admin, tc.method, tc.path, tc.body, tc.headers...).problem(t, tc.status, tc.slug)
+			if diff := cmp.Diff(tc.fields, p.fields()); diff != "" {
+				t.Errorf("fields (-want +got):\n%s\n%+v", diff, p)
+			}
+			if p.Detail == "" {
+				t.Error("no detail")
+			}
+		})
+	}
+	s.must(http.StatusNoContent, admin, "DELETE", "/bindings/2", nil, "If-Match", "*")
+}
+
+func TestAllow(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for _, tc := range []struct{ method, path, allow string }{
+		{"PUT", "/keys", "GET, HEAD, OPTIONS, POST"},
+		{"POST", "/keys/1", "DELETE, GET, HEAD, OPTIONS, PATCH"},
+		{"HEAD", "/keys/1/rotate", "OPTIONS, POST"},
+	} {
+		a := s.do(admin, tc.method, tc.path, nil)
+		if got := a.Header.Get("Allow"); got != tc.allow || a.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s %s: %d, Allow %q, want %q", tc.method, tc.path, a.StatusCode, got, tc.allow)
+		}
+	}
+	a := s.must(http.StatusNoContent, nobody, "OPTIONS", "/keys", nil)
+	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST" {
+		t.Errorf("OPTIONS: Allow %q", got)
+	}
+}
+
+// A failure of ours tells the log what it is, and the client nothing.
+func TestFailures(t *testing.T) {
+	const secret = "sk-in-an-error-0123456789"
+	store := &brokenStore{err: errors.New("dial tcp: " + secret)}
+	s := newService(t, ezapi.Config{Catalog: store, Keeper: keeper()}, nil)
+	p := s.do(admin, "GET", "/keys", nil, "X-Request-ID", "req-1").problem(t, http.StatusInternalServerError, "internal")
+	if p.Detail != "" || p.RequestID != "req-1" {
+		t.Errorf("problem %+v", p)
+	}
+	if log := s.log.String(); !strings.Contains(log, "dial tcp") || !strings.Contains(log, "req-1") || !strings.Contains(log, "GET /keys") {
+		t.Errorf("the log does not say what happened: %s", log)
+	}
+}
+
+// After a panic the client hears of it, the log hears where, and nobody what was in hand.
+func TestPanic(t *testing.T) {
+	const secret = "sk-in-a-panic-0123456789"
+	s := newService(t, ezapi.Config{Catalog: &brokenStore{panics: secret}, Keeper: keeper()}, nil)
+	s.do(admin, "GET", "/keys/1", nil).problem(t, http.StatusInternalServerError, "internal")
+	if log := s.log.String(); !strings.Contains(log, "panic=string") || !strings.Contains(log, "brokenStore") || strings.Contains(log, secret) {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// When the answer has begun, all that is left is to cut it off.
+func TestPanicInTheAnswer(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("half"))
+		panic(errors.New("a secret"))
+	})})
+	defer func() {
+		if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+			t.Errorf("recovered %v, want http.ErrAbortHandler", got)
+		}
+	}()
+	r := httptest.NewRequest("GET", "/metrics", nil)
+	r.Header.Set("Authorization", "Bearer "+viewer)
+	s.api.ServeHTTP(httptest.NewRecorder(), r)
+	t.Error("no panic")
+}
+
+func TestRequestID(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for _, tc := range []struct {
+		sent string
+		own  bool
+	}{
+		{"abc-123", true},
+		{strings.Repeat("x", 128), true},
+		{strings.Repeat("x", 129), false},
+		{"two words", false},
+		{"naïve", false},
+		{"", false},
+	} {
+		got := s.do(nobody, "GET", "/healthz", nil, "X-Request-ID", tc.sent).Header.Get("X-Request-ID")
+		if (got == tc.sent) != tc.own {
+			t.Errorf("sent %q, got %q", tc.sent, got)
+		}
+	}
+}
