@@ -52,7 +52,8 @@ func (q LogQuery) Resolve(now time.Time) (LogRange, error) {
 		return LogRange{}, &FieldError{"since", "must be before until"}
 	}
 	since, until := timeSpan(q.Since, q.Until, now)
-	r := LogRange{Since: since, Before: until, Limit: cmp.Or(q.Limit, defaultLimit)}
+	// Entries have whole microseconds: the next one after a bound decides.
+	r := LogRange{Since: raise(since, time.Microsecond), Before: raise(until, time.Microsecond), Limit: cmp.Or(q.Limit, defaultLimit)}
 	if q.Cursor != "" {
 		c, ok := parseCursor(q.Cursor)
 		if !ok {
@@ -105,7 +106,7 @@ func parseCursor(s string) (r LogRange, ok bool) {
 	return r, r.Before.Before(endOfTime) && r.Since.Before(endOfTime)
 }
 
-// timeSpan returns the time that a query covers, in UTC and microseconds.
+// timeSpan returns the time that a query covers, in UTC.
 func timeSpan(since, until, now time.Time) (time.Time, time.Time) {
 	end := until
 	if until.IsZero() {
@@ -114,7 +115,16 @@ func timeSpan(since, until, now time.Time) (time.Time, time.Time) {
 	if since.IsZero() {
 		since = end.Add(-defaultWindow)
 	}
-	return since.UTC().Truncate(time.Microsecond), until.UTC().Truncate(time.Microsecond)
+	return since.UTC(), until.UTC()
+}
+
+// raise returns the first time at or after t that is a multiple of step.
+func raise(t time.Time, step time.Duration) time.Time {
+	cut := t.Truncate(step)
+	if cut.Before(t) {
+		return cut.Add(step)
+	}
+	return cut
 }
 
 // Dimensions lists all that usage can be grouped by, in the order in which
@@ -157,11 +167,7 @@ func (q UsageQuery) Resolve(now time.Time) (UsageQuery, error) {
 	q.GroupBy = groups
 	since, until := timeSpan(q.Since, q.Until, now)
 	step := q.Interval.Length()
-	q.Since = since.Truncate(step)
-	q.Until = until.Truncate(step)
-	if q.Until.Before(until) {
-		q.Until = q.Until.Add(step)
-	}
+	q.Since, q.Until = since.Truncate(step), raise(until, step)
 	q.KeyIDs = slices.Clone(q.KeyIDs)
 	return q, nil
 }

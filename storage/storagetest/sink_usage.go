@@ -1,0 +1,359 @@
+package storagetest
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// addUp is a naive Usage over a list of entries.
+func addUp(q logbuf.UsageQuery, entries ...logbuf.Entry) []logbuf.Usage {
+	start := func(t time.Time) time.Time {
+		t = t.UTC()
+		if q.Interval == logbuf.Hour {
+			return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), 0, 0, 0, time.UTC)
+		}
+		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+	}
+	var usage []logbuf.Usage
+	for _, e := range entries {
+		at := start(e.Time)
+		if at.Before(start(q.Since)) || !at.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, e.KeyID) {
+			continue
+		}
+		u := logbuf.Usage{Start: at}
+		for _, d := range q.GroupBy {
+			switch d {
+			case logbuf.ByKey:
+				u.KeyID = e.KeyID
+			case logbuf.ByProvider:
+				u.ProviderID = e.ProviderID
+			case logbuf.ByNamespace:
+				u.Namespace = e.Namespace
+			case logbuf.ByModel:
+				u.Model = e.Model
+			case logbuf.ByGroup:
+				u.Group = e.Group
+			}
+		}
+		same := func(o logbuf.Usage) bool { return orderUsage(o, u) == 0 }
+		i := slices.IndexFunc(usage, same)
+		if i < 0 {
+			i = len(usage)
+			usage = append(usage, u)
+		}
+		sum := &usage[i]
+		sum.Requests++
+		if e.Status >= 400 || e.Error != "" {
+			sum.Errors++
+		}
+		sum.InputTokens += e.InputTokens
+		sum.CacheReadTokens += e.CacheReadTokens
+		sum.CacheWriteTokens += e.CacheWriteTokens
+		sum.OutputTokens += e.OutputTokens
+		if e.CostNanoUSD == nil {
+			sum.Unpriced++
+		} else {
+			sum.CostNanoUSD += *e.CostNanoUSD
+		}
+	}
+	slices.SortFunc(usage, orderUsage)
+	return usage
+}
+
+func orderUsage(a, b logbuf.Usage) int {
+	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.ProviderID, b.ProviderID),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Model, b.Model), strings.Compare(a.Group, b.Group))
+}
+
+// used are entries of every combination of two values a dimension, over two days.
+func used() []logbuf.Entry {
+	entries := logEntries(0, 96)
+	for n := range entries {
+		e := &entries[n]
+		e.Time = logDay.Add(time.Duration(n) * 30 * time.Minute)
+		e.KeyID, e.ProviderID = int64(20-n&1*18), int64(1+n>>1&1) // 2 comes before 20, as a number
+		e.Namespace = [...]string{"default", "Team"}[n>>2&1]      // upper case first, by its bytes
+		e.Model = [...]string{"m", "m-2"}[n>>3&1]
+		e.Group = [...]string{"a", "é"}[n>>4&1]
+		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens = int64(n), int64(10*n), int64(100*n), int64(1000*n)
+	}
+	return entries
+}
+
+func testUsageGroups(t testing.TB, h SinkHarness) {
+	entries := used()
+	mustStore(t, h.Sink, entries[:50]...)
+	mustStore(t, h.Sink, entries[50:]...)
+	all := logbuf.Dimensions()
+	for set := range 1 << len(all) {
+		var by []logbuf.Dimension
+		for i, d := range all {
+			if set>>i&1 == 1 {
+				by = append(by, d)
+			}
+		}
+		for _, interval := range []logbuf.Interval{logbuf.Hour, logbuf.Day} {
+			q := allUsage(interval, by...)
+			wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+		}
+		if bits.OnesCount(uint(set)) > 1 { // the order of dimensions in the query means nothing, nor a repetition
+			q := allUsage(logbuf.Day, by...)
+			slices.Reverse(q.GroupBy)
+			q.GroupBy = append(q.GroupBy, q.GroupBy[0])
+			wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+		}
+	}
+}
+
+// testUsageIntervals: days and hours are those of UTC, and count as a whole.
+func testUsageIntervals(t testing.TB, h SinkHarness) {
+	at := func(n int, d time.Duration) logbuf.Entry {
+		return logEntry(n, func(e *logbuf.Entry) { e.Time = logDay.Add(d) })
+	}
+	entries := []logbuf.Entry{
+		at(1, -time.Microsecond), at(2, 0), at(3, time.Hour-time.Microsecond), at(4, time.Hour),
+		at(5, 24*time.Hour-time.Microsecond), at(6, 24*time.Hour), at(7, 48*time.Hour),
+	}
+	mustStore(t, h.Sink, entries...)
+	zone := time.FixedZone("", 5*3600+1800)
+	for _, c := range []struct {
+		interval     logbuf.Interval
+		since, until time.Duration
+		want         map[time.Duration]int64 // requests by the start of the interval
+	}{
+		{logbuf.Hour, -time.Hour, 2 * time.Hour, map[time.Duration]int64{-time.Hour: 1, 0: 2, time.Hour: 1}},
+		{logbuf.Hour, 30 * time.Minute, time.Hour, map[time.Duration]int64{0: 2}},
+		{logbuf.Hour, 0, time.Hour + 1, map[time.Duration]int64{0: 2, time.Hour: 1}},
+		{logbuf.Hour, 23 * time.Hour, 24 * time.Hour, map[time.Duration]int64{23 * time.Hour: 1}},
+		{logbuf.Hour, 2 * time.Hour, 20 * time.Hour, nil},
+		{logbuf.Day, 0, 24 * time.Hour, map[time.Duration]int64{0: 4}},
+		{logbuf.Day, 5 * time.Hour, 6 * time.Hour, map[time.Duration]int64{0: 4}},
+		{logbuf.Day, -time.Hour, 24*time.Hour + 1, map[time.Duration]int64{-24 * time.Hour: 1, 0: 4, 24 * time.Hour: 1}},
+		{"", 0, 72 * time.Hour, map[time.Duration]int64{0: 4, 24 * time.Hour: 1, 48 * time.Hour: 1}},
+	} {
+		q := logbuf.UsageQuery{Interval: c.interval, Since: logDay.Add(c.since).In(zone), Until: logDay.Add(c.until).In(zone)}
+		usage, err := h.Archive.Usage(t.Context(), q)
+		if err != nil {
+			t.Fatalf("Usage: %v", err)
+		}
+		name := fmt.Sprintf("Usage by %q from %s to %s", c.interval, c.since, c.until)
+		if len(usage) != len(c.want) {
+			t.Errorf("%s: %d rows; want %d", name, len(usage), len(c.want))
+		}
+		for _, u := range usage {
+			if want := c.want[u.Start.Sub(logDay)]; u.Requests != want || u.Start.Location() != time.UTC {
+				t.Errorf("%s: %d requests from %s; want %d", name, u.Requests, u.Start, want)
+			}
+		}
+	}
+
+	// Without bounds: the last 24 hours, and what clocks that run ahead have sent.
+	now := time.Now().UTC()
+	recent, ahead := logEntry(8), logEntry(9)
+	recent.Time, ahead.Time = now.Add(-time.Hour), now.Add(50*time.Minute)
+	mustStore(t, h.Sink, recent, ahead)
+	usage, err := h.Archive.Usage(t.Context(), logbuf.UsageQuery{Interval: logbuf.Hour})
+	if err != nil || len(usage) != 2 {
+		t.Errorf("Usage without bounds: %+v, %v; want two hours", usage, err)
+	}
+}
+
+func testUsageCounts(t testing.TB, h SinkHarness) {
+	entries := []logbuf.Entry{
+		logEntry(1, func(e *logbuf.Entry) { e.Status = 399 }),
+		logEntry(2, func(e *logbuf.Entry) { e.Status = 400 }),
+		logEntry(3, func(e *logbuf.Entry) { e.Status = 200; e.Error = "cut off" }),
+		logEntry(4, func(e *logbuf.Entry) { e.Status = 502; e.Error = "no answer" }),
+		logEntry(5, func(e *logbuf.Entry) { e.CostNanoUSD = nil }),
+		logEntry(6, func(e *logbuf.Entry) { e.CostNanoUSD = new(int64(0)) }), // free is not unknown
+	}
+	for i := range entries {
+		entries[i].InputTokens, entries[i].CacheReadTokens, entries[i].CacheWriteTokens, entries[i].OutputTokens = 1, 20, 300, 4000
+	}
+	mustStore(t, h.Sink, entries...)
+	wantUsage(t, h.Archive, allUsage(logbuf.Day), logbuf.Usage{
+		Start: logDay, Requests: 6, Errors: 3, InputTokens: 6, CacheReadTokens: 120, CacheWriteTokens: 1800, OutputTokens: 24000,
+		CostNanoUSD: 1 + 2 + 3 + 4, Unpriced: 1,
+	})
+	wantUsage(t, h.Archive, logbuf.UsageQuery{Since: logDay.AddDate(0, 0, 1), Until: logDay.AddDate(0, 0, 2)})
+}
+
+// testUsageExact: sums are integers beyond what a float64 can hold.
+func testUsageExact(t testing.TB, h SinkHarness) {
+	const big = 1<<53 + 1
+	var entries []logbuf.Entry
+	for n := range 7 {
+		entries = append(entries, logEntry(n, func(e *logbuf.Entry) {
+			e.CostNanoUSD, e.InputTokens, e.OutputTokens = new(int64(big)), big, 1
+		}))
+	}
+	for _, e := range entries {
+		mustStore(t, h.Sink, e)
+	}
+	usage, err := h.Archive.Usage(t.Context(), allUsage(logbuf.Day))
+	if err != nil || len(usage) != 1 {
+		t.Fatalf("Usage: %d rows, %v", len(usage), err)
+	}
+	if u := usage[0]; u.CostNanoUSD != 7*big || u.InputTokens != 7*big || u.OutputTokens != 7 {
+		t.Errorf("cost %d and tokens %d; want %d", u.CostNanoUSD, u.InputTokens, 7*big)
+	}
+
+	// What no int64 can hold neither fails nor wraps around.
+	mustStore(t, h.Sink, logEntry(8, func(e *logbuf.Entry) { e.CostNanoUSD = new(int64(math.MaxInt64 - 5)) }))
+	usage, err = h.Archive.Usage(t.Context(), allUsage(logbuf.Day))
+	if err != nil || len(usage) != 1 || usage[0].CostNanoUSD != math.MaxInt64 || usage[0].Requests != 8 {
+		t.Errorf("Usage beyond an int64: %+v, %v; want the largest", usage, err)
+	}
+}
+
+func testUsageKeys(t testing.TB, h SinkHarness) {
+	entries := used()
+	for i := range entries {
+		entries[i].KeyID = int64(i % 5)
+	}
+	mustStore(t, h.Sink, entries...)
+	for _, keys := range [][]int64{{1}, {0}, {4, 2}, {3, 3}, {77}, {77, 1}} {
+		q := allUsage(logbuf.Day, logbuf.ByKey, logbuf.ByModel)
+		q.KeyIDs = keys
+		wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+		q.GroupBy = nil
+		wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+	}
+}
+
+// testUsageOnce: what is stored once counts once, however often it is sent.
+func testUsageOnce(t testing.TB, h SinkHarness) {
+	entries := used()
+	segment := uuid.New()
+	b := logbuf.Batch{Segment: segment, To: 60, Entries: entries[:60]}
+	wantWrite(t, h.Sink, b, logbuf.Result{Stored: 60})
+	wantWrite(t, h.Sink, b, logbuf.Result{Duplicate: 60})
+	b = logbuf.Batch{Segment: segment, From: 50, To: 80, Entries: entries[50:80]}
+	wantWrite(t, h.Sink, b, logbuf.Result{Stored: 20, Duplicate: 10})
+	twice := slices.Concat(entries[70:], entries[70:])
+	wantWrite(t, h.Second, memory(twice...), logbuf.Result{Stored: 16, Duplicate: 36})
+	q := allUsage(logbuf.Hour, logbuf.Dimensions()...)
+	wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+}
+
+func testUsageInvalid(t testing.TB, h SinkHarness) {
+	for _, c := range []struct {
+		field string
+		query logbuf.UsageQuery
+	}{
+		{"interval", logbuf.UsageQuery{Interval: "week"}},
+		{"group_by", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{logbuf.ByKey, "status"}}},
+		{"group_by", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{""}}},
+		{"since", logbuf.UsageQuery{Since: logDay, Until: logDay}},
+		{"since", logbuf.UsageQuery{Since: logDay.Add(1), Until: logDay}},
+	} {
+		_, err := h.Archive.Usage(t.Context(), c.query)
+		wantInvalid(t, err, c.field)
+	}
+}
+
+// testMaintainUsage: nothing that can be asked changes.
+func testMaintainUsage(t testing.TB, h SinkHarness) {
+	entries := used()
+	maintainer := h.Sink.(logbuf.Maintainer)
+	q := allUsage(logbuf.Hour, logbuf.Dimensions()...)
+	for from := 0; from < len(entries); from += 32 {
+		mustStore(t, h.Sink, entries[from:from+32]...)
+		for range 2 {
+			if err := maintainer.Maintain(t.Context(), time.Time{}); err != nil {
+				t.Fatalf("Maintain: %v", err)
+			}
+			wantUsage(t, h.Archive, q, addUp(q, entries[:from+32]...)...)
+			wantLogs(t, h.Archive, everything(), newest(entries[:from+32]...)...)
+		}
+	}
+	wantWrite(t, h.Sink, memory(entries...), logbuf.Result{Duplicate: len(entries)})
+	wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+}
+
+func testMaintainForgets(t testing.TB, h SinkHarness) {
+	maintainer := h.Sink.(logbuf.Maintainer)
+	at := func(n int, d time.Duration) logbuf.Entry {
+		return logEntry(n, func(e *logbuf.Entry) { e.Time = logDay.Add(d) })
+	}
+	entries := []logbuf.Entry{
+		at(1, -25*time.Hour), at(2, -24*time.Hour), at(3, -time.Microsecond), at(4, 0),
+		at(5, 12*time.Hour), at(6, 24*time.Hour-time.Microsecond), at(7, 24*time.Hour), at(8, 72*time.Hour),
+	}
+	mustStore(t, h.Sink, entries...)
+	usage := allUsage(logbuf.Day)
+	for _, c := range []struct {
+		before time.Duration
+		left   []logbuf.Entry
+	}{
+		{-25 * time.Hour, entries},                     // its day has not ended by then
+		{-24 * time.Hour, entries[1:]},                 //
+		{23 * time.Hour, entries[3:]},                  //
+		{24*time.Hour - time.Microsecond, entries[3:]}, //
+		{24 * time.Hour, entries[6:]},                  // exactly
+		{-100 * time.Hour, entries[6:]},                // what is forgotten stays so
+	} {
+		before := logDay.Add(c.before).In(time.FixedZone("", 3*3600))
+		if err := maintainer.Maintain(t.Context(), before); err != nil {
+			t.Fatalf("Maintain: %v", err)
+		}
+		wantLogs(t, h.Archive, everything(), newest(c.left...)...)
+		wantUsage(t, h.Archive, usage, addUp(usage, entries...)...) // usage outlives entries
+	}
+
+	// There is room again for what comes late.
+	late := at(9, time.Hour)
+	mustStore(t, h.Sink, late)
+	wantLogs(t, h.Archive, everything(), newest(append(entries[6:], late)...)...)
+	canceled, cancel := withCanceled(t)
+	defer cancel()
+	if err := maintainer.Maintain(canceled, time.Time{}); err == nil {
+		t.Error("Maintain with an ended context: no error")
+	}
+}
+
+func testMaintainWhileWriting(t testing.TB, h SinkHarness) {
+	maintainers := []logbuf.Maintainer{h.Sink.(logbuf.Maintainer)}
+	if second, ok := h.Second.(logbuf.Maintainer); ok {
+		maintainers = append(maintainers, second)
+	}
+	stop := make(chan struct{})
+	var background sync.WaitGroup
+	for _, m := range maintainers {
+		background.Go(func() {
+			for {
+				if err := m.Maintain(t.Context(), logDay); err != nil {
+					t.Errorf("Maintain: %v", err)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := range 40 {
+		if _, err := writeAgain(t, h.Sink, memory(logEntries(n*20, n*20+20)...)); err != nil {
+			t.Errorf("Write: %v", err)
+		}
+		if got := requests(t, t.Context(), h.Archive); got != int64(n*20+20) {
+			t.Errorf("usage counts %d requests; want %d", got, n*20+20)
+			break
+		}
+	}
+	close(stop)
+	background.Wait()
+}
