@@ -1,0 +1,32 @@
+package pgstore_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/storagetest"
+)
+
+func TestSink(t *testing.T) {
+	storagetest.RunSink(t, func(t testing.TB) storagetest.SinkHarness {
+		cfg := pgtest.Config(t)
+		pool, other := pgtest.Connect(t, cfg), pgtest.Connect(t, cfg)
+		open(t, pool, nil) // makes the tables
+		return storagetest.SinkHarness{
+			Sink:   newSink(pool),
+			Second: newSink(other),
+			Poison: func(_ testing.TB, e *logbuf.Entry) { e.Model = "not UTF-8: \xff" },
+			Dead: func(t testing.TB, id uuid.UUID) (n int) {
+				err := pool.QueryRow(t.Context(), `select count(*) from log_dead_letter where id = $1 and sqlstate = '22021'`, id).Scan(&n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			},
+			Close: func(testing.TB) { pool.Close() },
+		}
+	})
+}
