@@ -76,10 +76,9 @@ func TestMainFlow(t *testing.T) {
 		}
 	})
 
-	balancer := start(t, "balancer", []string{
-		"EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix, "EZ_SYNC_KEYS=" + syncKey,
-		"EZ_LOGS_URL=" + server.url, "EZ_BALANCER_TOKEN=" + balancerToken, "LISTEN=127.0.0.1:0",
-	})
+	balancer := startBalancer(t,
+		"EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
+		"EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+balancerToken)
 	client := api{balancer.url, key.Token}
 	chat := object{"model": "large", "messages": []object{{"role": "user", "content": "Is all well?"}}}
 

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +66,22 @@ func start(t *testing.T, name string, env []string, args ...string) *process {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	return p
+}
+
+// startBalancer runs the balancer until the test ends, and waits until it has
+// a snapshot.
+func startBalancer(t *testing.T, env ...string) *process {
+	t.Helper()
+	p := start(t, "balancer", append(env, "LISTEN=127.0.0.1:0"))
+	eventually(t, 30*time.Second, "the balancer has a snapshot", func() bool {
+		resp, err := http.Get(p.url + "/healthz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
 	return p
 }
 

@@ -32,9 +32,8 @@ func TestEmbeddedTour(t *testing.T) {
 	dir := t.TempDir()
 	server, plane, rdb := embedded(t, filepath.Join(dir, "ezapi-data"))
 	upstream := start(t, "upstream", nil, "-key", "sk-upstream-secret")
-	balancer := start(t, "balancer", []string{
-		"EZ_REDIS_ADDR=" + rdb.Options().Addr, "EZ_LOGS_URL=" + server.url, "EZ_BALANCER_TOKEN=" + plane.token, "LISTEN=127.0.0.1:0",
-	})
+	balancer := startBalancer(t,
+		"EZ_REDIS_ADDR="+rdb.Options().Addr, "EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+plane.token)
 	_, redisPort, err := net.SplitHostPort(rdb.Options().Addr)
 	if err != nil {
 		t.Fatal(err)
