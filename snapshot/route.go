@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -159,14 +160,20 @@ func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, t
 		}
 	}
 	if tell != nil {
-		for id, why := range c.Errors {
-			tell("provider", false, fmt.Sprintf("provider %s of group %q: %s", id, c.ProviderGroup, why))
+		for _, id := range slices.Sorted(maps.Keys(c.Errors)) {
+			tell("provider", false, fmt.Sprintf("provider %s of group %q: %s", id, c.ProviderGroup, c.Errors[id]))
+		}
+		if c.Error == NoProvider {
+			tell("provider", false, fmt.Sprintf("group %q has no provider", c.ProviderGroup))
 		}
 	}
 	sortRanked(order)
 	for _, r := range order {
 		u := b.upstreams[index][r.index]
 		if slices.ContainsFunc(dst[start:], func(t Target) bool { return t.Provider.ID == u.provider }) {
+			if tell != nil {
+				tell("provider", false, fmt.Sprintf("provider %d is a target already", u.provider))
+			}
 			continue
 		}
 		p := v.providers.get(mix(u.provider), u.provider)

@@ -152,13 +152,30 @@ func (v *View) Authenticate(token string, addr netip.Addr, now time.Time) (*Key,
 
 // usable returns why the key may not be used.
 func (k *Key) usable(addr netip.Addr, now time.Time) error {
-	switch {
-	case k.Status != catalog.Active:
-		return ErrKeyDisabled
-	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
-		return ErrKeyExpired
-	case !k.allows(addr):
+	if err := k.live(now, nil); err != nil {
+		return err
+	}
+	if !k.allows(addr) {
 		return ErrAddress
+	}
+	return nil
+}
+
+// live returns why the key may not be used from anywhere.
+func (k *Key) live(now time.Time, tell trace) error {
+	active := k.Status == catalog.Active
+	if tell != nil {
+		tell("key status", active, string(k.Status))
+	}
+	if !active {
+		return ErrKeyDisabled
+	}
+	expired := !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt)
+	if tell != nil && !k.ExpiresAt.IsZero() {
+		tell("key expiry", !expired, k.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	if expired {
+		return ErrKeyExpired
 	}
 	return nil
 }

@@ -1,0 +1,153 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// Explanation is why a key can or cannot reach a model.
+type Explanation struct {
+	Position Position // of what it was made of
+	Steps    []Step   // in the order in which a request takes them
+	Refusal  Refusal  // empty when the key can
+
+	// Targets are as [View.Route] returns them, without the providers'
+	// secrets. Where requests draw by weight, the heavier comes first.
+	Targets []Target
+}
+
+// Step is one thing that is asked on the way to a model.
+type Step struct {
+	Check  string // what was asked, in a word or two
+	OK     bool   // whether the way goes on there
+	Detail string // what was found; holds no secrets
+}
+
+// Explain says why the key whose tokens have these hashes can or cannot reach
+// a model, and by which providers. It takes the steps that a data plane takes,
+// in the same code, on the documents that are published; of the hashes that are, the
+// last counts. From where a request comes is not known: allowed networks are told, not checked.
+//
+// Signatures and digests are not verified, and no secret is opened. The error
+// wraps [ErrNone] before the first publish, [ErrCorrupt] when a document cannot be
+// read, and [ErrStale] when publishes came too fast to see one position.
+func Explain(ctx context.Context, src Source, hashes []string, model string, now time.Time) (*Explanation, error) {
+	const tries = 5
+	before, err := src.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for range tries {
+		e := &Explanation{Position: before.Position}
+		if err := e.explain(ctx, src, hashes, model, now); err != nil {
+			return nil, err
+		}
+		after, err := src.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if after.Position == before.Position {
+			return e, nil
+		}
+		before = after
+	}
+	return nil, fmt.Errorf("explain: %w", ErrStale)
+}
+
+func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, model string, now time.Time) error {
+	v := emptyView(func() float64 { return 0.5 }) // every draw equal: weights alone order
+	v.refusal = ""
+	docs, err := src.Lookup(ctx, catalog.KindKey, hashes...)
+	if err != nil {
+		return err
+	}
+	e.tell("key document", len(docs) > 0, fmt.Sprintf("%d of the key's %d tokens are published", len(docs), len(hashes)))
+	if len(docs) == 0 {
+		e.Refusal = ErrUnknownToken
+		return nil
+	}
+	key, err := readKey(docs[len(docs)-1])
+	if err != nil {
+		return err
+	}
+	if err := v.lookup(ctx, src, &key, model); err != nil {
+		return err
+	}
+	if err := key.live(now, e.tell); err != nil {
+		return e.refuse(err)
+	}
+	if len(key.nets) > 0 {
+		e.tell("address", true, fmt.Sprintf("requests must come from %s", strings.Join(key.AllowIPs, ", ")))
+	}
+	e.Targets, err = v.walk(nil, &key, model, e.tell)
+	return e.refuse(err)
+}
+
+func (e *Explanation) tell(check string, ok bool, detail string) {
+	e.Steps = append(e.Steps, Step{check, ok, detail})
+}
+
+// refuse notes a refusal, which is an answer and no error.
+func (e *Explanation) refuse(err error) error {
+	if r, ok := err.(Refusal); ok { //nolint:errorlint // refusals are never wrapped
+		e.Refusal = r
+		return nil
+	}
+	return err
+}
+
+// lookup fills v, which is empty, with what routing a model for a key may need.
+func (v *View) lookup(ctx context.Context, src Source, key *Key, model string) error {
+	names := []string{catalog.ModelKey(key.DefaultNamespace, model)}
+	if strings.Contains(model, ".") {
+		names = append(names, model)
+	}
+	docs, err := src.Lookup(ctx, catalog.KindBinding, names...)
+	if err != nil {
+		return err
+	}
+	bindings, providers := v.bindings.edit(), v.providers.edit()
+	var ids []string
+	for _, d := range docs {
+		doc, err := Decode[BindingDoc](d)
+		if err != nil {
+			return err
+		}
+		n := splitName(d.Key)
+		bindings.put(v.hashName(n), n, held[binding]{doc: newBinding(doc)})
+		for _, c := range doc.Candidates {
+			for id := range c.Upstreams {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	if ids = slices.Compact(ids); len(ids) > 0 {
+		if docs, err = src.Lookup(ctx, catalog.KindProvider, ids...); err != nil {
+			return err
+		}
+		for _, d := range docs {
+			doc, err := Decode[ProviderDoc](d)
+			if err != nil {
+				return err
+			}
+			doc.SealedAPIKey = ""
+			providers.put(mix(doc.ID), doc.ID, held[Provider]{doc: Provider{ProviderDoc: *doc}})
+		}
+	}
+	v.bindings, v.providers = bindings.table(), providers.table()
+	return nil
+}
+
+func readKey(d Document) (Key, error) {
+	doc, err := Decode[KeyDoc](d)
+	if err != nil {
+		return Key{}, err
+	}
+	return newKey(doc, newInterner())
+}
