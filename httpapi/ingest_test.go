@@ -102,7 +102,7 @@ func TestIngestRefuses(t *testing.T) {
 		detail  string
 	}{
 		{"no body", nil, nil, 400, "malformed", "empty"},
-		{"no JSON", "{", nil, 400, "malformed", "early"},
+		{"no JSON", "{", nil, 400, "malformed", "byte 1"},
 		{"half an array", `[{"model":"m"},`, nil, 400, "malformed", ""},
 		{"a string", `"x"`, nil, 400, "malformed", "object"},
 		{"an empty array", `[]`, nil, 422, "invalid", ""},
@@ -238,7 +238,11 @@ func TestLogs(t *testing.T) {
 		for _, limit := range []int{1, 3, 1000} {
 			var got []string
 			for cursor := ""; ; {
-				page := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("/logs?limit=%d&cursor=%s&%s", limit, cursor, strings.TrimPrefix(tc.query+"&status=", "&status=")), nil).object(t)
+				path := fmt.Sprintf("/logs?limit=%d&cursor=%s", limit, cursor)
+				if tc.query != "" {
+					path += "&" + tc.query
+				}
+				page := s.must(http.StatusOK, viewer, "GET", path, nil).object(t)
 				for _, e := range page["data"].([]any) {
 					got = append(got, e.(object)["request_id"].(string))
 				}
@@ -299,6 +303,7 @@ func FuzzIngest(f *testing.F) {
 	f.Add(zstdded(f, `[{"status":1}]`), "", "zstd")
 	s := newService(f, ezapi.Config{}, nil)
 	f.Fuzz(func(t *testing.T, body []byte, media, encoding string) {
+		s.t = t
 		before := s.plane.Logs().Stats().Accepted
 		a := s.do(balancer, "POST", "/logs", body, "Content-Type", media, "Content-Encoding", encoding)
 		took := s.plane.Logs().Stats().Accepted - before
