@@ -90,6 +90,7 @@ func kinds() []kind {
 var (
 	errForbidden    = errors.New("not the role")
 	errPrecondition = errors.New("precondition failed")
+	errPublished    = errors.New("what is published cannot be read")
 )
 
 // rules say which error is which problem; the first that fits counts. Without
@@ -103,6 +104,7 @@ var rules = []struct {
 	{errForbidden, forbidden, "this takes a token of another role"},
 	{errPrecondition, preconditionFailed, "the resource is not at the revision in If-Match: read it again"},
 
+	{errPublished, unavailable, "what is published cannot be read"},
 	{errNoArchive, notFound, "this server's log sink answers no questions"},
 
 	{request.ErrMalformed, malformed, ""},

@@ -34,6 +34,7 @@ func (h *Handler) register(opts *Options) {
 	on(h, Admin, "POST /sync/snapshot", "resync", "Publish the whole catalog anew", h.resync)
 	on(h, Viewer, "GET /sync/status", "syncStatus", "Show how far publishing and each balancer have come", h.syncStatus)
 	on(h, Viewer, "GET /changes", "listChanges", "List changes of the catalog, oldest first", h.changes)
+	on(h, Viewer, "GET /explain", "explain", "Explain why a key can or cannot reach a model", h.explain)
 
 	h.plain(Balancer, "POST /logs", ingestOperation(), h.ingest)
 	on(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs)

@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+type explaining struct {
+	KeyID int64  `query:"key_id" minimum:"1" required:"true" doc:"Whose requests."`
+	Model string `query:"model" minLength:"1" maxLength:"1024" required:"true" doc:"As a client writes it: a public name, or namespace.name."`
+}
+
+// explanation answers with why a key can or cannot reach a model.
+type explanation struct {
+	Body struct {
+		Position  snapshot.Position `json:"position" doc:"Of the published documents that this comes from, <epoch>-<revision>."`
+		Reachable bool              `json:"reachable" doc:"Whether the key can reach the model."`
+		Reason    string            `json:"reason,omitempty" doc:"Why it cannot, in the words that a client is told."`
+		Steps     []step            `json:"steps" doc:"What is asked on the way, in order."`
+		Targets   []target          `json:"targets" doc:"Who is tried, in order. Of equal priority the heavier comes first here; requests draw by weight."`
+	}
+}
+
+// step is one thing that is asked on the way to a model.
+type step struct {
+	Check  string `json:"check" doc:"What is asked."`
+	OK     bool   `json:"ok" doc:"Whether the way goes on there."`
+	Detail string `json:"detail" doc:"What was found."`
+}
+
+// target is a provider that may serve a request.
+type target struct {
+	ProviderID    int64  `json:"provider_id"`
+	Provider      string `json:"provider" doc:"Its name."`
+	UpstreamModel string `json:"upstream_model" doc:"What the provider calls the model."`
+	Namespace     string `json:"namespace" doc:"Of the model."`
+	Model         string `json:"model" doc:"Its public name."`
+	RouteGroup    string `json:"route_group" doc:"The key's group."`
+	ProviderGroup string `json:"provider_group"`
+	Priority      int    `json:"priority" doc:"Of the provider; higher is tried first."`
+	Weight        int    `json:"weight" doc:"Of the provider, among those of its priority."`
+}
+
+// explain asks the catalog for the key's token hashes alone: all else is what
+// balancers see.
+func (h *Handler) explain(ctx context.Context, in *explaining) (*explanation, error) {
+	key, err := h.plane.Keys.Get(ctx, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([]string, len(key.Tokens))
+	for i, t := range key.Tokens {
+		hashes[i] = t.Hash
+	}
+	e, err := snapshot.Explain(ctx, h.plane.Publisher(), hashes, in.Model, time.Now())
+	switch {
+	case errors.Is(err, snapshot.ErrNone) || errors.Is(err, snapshot.ErrStale):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errPublished, err)
+	}
+	out := &explanation{}
+	b := &out.Body
+	b.Position, b.Reachable, b.Reason = e.Position, e.Refusal == "", string(e.Refusal)
+	b.Steps, b.Targets = make([]step, len(e.Steps)), make([]target, len(e.Targets))
+	for i, s := range e.Steps {
+		b.Steps[i] = step(s)
+	}
+	for i, t := range e.Targets {
+		b.Targets[i] = target{
+			ProviderID: t.Provider.ID, Provider: t.Provider.Name, UpstreamModel: t.UpstreamModel, Namespace: t.Namespace, Model: t.Model,
+			RouteGroup: t.RouteGroup, ProviderGroup: t.ProviderGroup, Priority: t.Provider.Priority, Weight: t.Provider.Weight,
+		}
+	}
+	return out, nil
+}
