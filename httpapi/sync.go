@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -39,18 +40,29 @@ func newHead(h snapshot.Head) head {
 }
 
 type resyncing struct {
+	request.Wait
 	NewEpoch bool `query:"new_epoch" doc:"Begin a new epoch, which every balancer takes for newer than all before."`
 	Force    bool `query:"force" doc:"Overwrite what another catalog has published, or lose more than half of a kind."`
 }
 
-type resynced struct{ Body head }
+type resynced struct {
+	Sync  string `header:"EZ-Sync"`
+	Nodes string `header:"EZ-Sync-Nodes"`
+	Body  head
+}
 
 func (h *Handler) resync(ctx context.Context, in *resyncing) (*resynced, error) {
+	wait, err := in.Wait.Limit()
+	if err != nil {
+		return nil, err
+	}
 	at, err := h.plane.Relay().Resync(ctx, snapshot.ResyncOptions{NewEpoch: in.NewEpoch, Force: in.Force})
 	if err != nil {
 		return nil, err
 	}
-	return &resynced{newHead(at)}, nil
+	out := &resynced{Body: newHead(at)}
+	out.Sync, out.Nodes = h.follow(ctx, in.Wait.Wait, wait, at.Position.Revision)
+	return out, nil
 }
 
 // syncStatus answers with how far everybody has come.
