@@ -67,13 +67,11 @@ func (v *View) next(head Head, changes func(func(Change) bool), keys *Keys) (*Vi
 			return nil, err
 		}
 	}
-	maps.DeleteFunc(a.counts, func(_ catalog.Kind, n int) bool { return n == 0 })
 	head.Counts = maps.Clone(head.Counts)
-	maps.DeleteFunc(head.Counts, func(_ catalog.Kind, n int) bool { return n == 0 })
 	switch {
 	case a.digest != head.Digest:
 		return nil, fmt.Errorf("the documents at %s do not have the digest that the head says: %w", head.Position, ErrCorrupt)
-	case !maps.Equal(a.counts, head.Counts):
+	case !a.counts.equal(head.Counts):
 		return nil, fmt.Errorf("the documents at %s are not as many as the head says: %w", head.Position, ErrCorrupt)
 	}
 	return &View{

@@ -140,6 +140,7 @@ func (r *Relay) complete(ctx context.Context, d *Delta, from Head, docs map[docN
 	}
 	d.Head.Digest, d.Head.Counts = from.Digest, from.Counts.clone()
 	d.Changes = difference(&d.Head, keys, published, docs)
+	d.Head.Forced = d.Head.Counts.total() == 0 // the feed tells that it is meant, also to who loads it
 	keys.Sign(&d.Head)
 	return nil
 }

@@ -148,14 +148,18 @@ type ResyncOptions struct {
 
 // Resync publishes the whole catalog anew, under the active sync key, and
 // returns the published head. It records a sync change first, so that its
-// position is after every other.
+// position is after every other. The relays of other processes hear of that change
+// and may move the head there before the whole is published; when they were
+// faster, it begins a new epoch, whose positions are after all that they can reach.
 func (r *Relay) Resync(ctx context.Context, opts ResyncOptions) (Head, error) {
+	tries := 0
 	return r.exclusively(ctx, func(ctx context.Context) (Head, error) {
+		tries++
 		head, err := r.pub.Head(ctx)
 		if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt) {
 			return Head{}, err
 		}
-		job := replacement{cause: "re-synchronisation", keys: r.keys, force: opts.Force, newEpoch: opts.NewEpoch || err != nil}
+		job := replacement{cause: "re-synchronisation", keys: r.keys, force: opts.Force, newEpoch: opts.NewEpoch || err != nil || tries > 1}
 		if err == nil && head.Renderer > Renderer && !opts.Force {
 			return Head{}, outranked(head)
 		}

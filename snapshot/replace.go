@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -17,7 +18,8 @@ import (
 type replacement struct {
 	cause    string
 	keys     *Keys
-	newEpoch bool // the lineage is broken, or not known
+	newEpoch bool          // the lineage is broken, or not known
+	above    catalog.Epoch // what the new epoch has to be after, besides the head's and the catalog's
 	force    bool
 
 	// The feed leads from the head to where the catalog is. So the catalog's
@@ -28,29 +30,24 @@ type replacement struct {
 // replace publishes the whole catalog in place of what the head describes; the
 // zero head is nothing, or nothing known.
 func (r *Relay) replace(ctx context.Context, head Head, job replacement) (Head, error) {
-	epoch, err := r.open(ctx, head, job)
-	if err != nil {
+	w := &whole{relay: r, keys: job.keys}
+	if err := w.render(ctx, head, job); err != nil {
 		return Head{}, err
 	}
-	w := &whole{relay: r, keys: job.keys, epoch: epoch}
-	if err := r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
-		w.head = r.headAt(reader.Head(), epoch, job.keys)
-		w.docs, err = (&renderer{r.tables, reader, job.keys}).all(ctx)
-		return err
-	}); err != nil {
-		return Head{}, fmt.Errorf("render the catalog: %w", err)
-	}
-	w.head.Counts = Counts{}
-	snap := &Snapshot{Docs: make([]Document, 0, len(w.docs))}
-	for _, c := range difference(&w.head, job.keys, nil, w.docs) {
-		snap.Docs = append(snap.Docs, Document(c))
-	}
-	job.keys.Sign(&w.head)
-	err = guard(head.Counts, w.head.Counts)
+	// Refused before anything is recorded: this is tried again and again, until an operator looks.
+	err := guard(head.Counts, w.head.Counts)
 	if err != nil && !job.force && !job.explained {
 		return Head{}, err
 	}
+	if err := r.open(ctx, w, head, job); err != nil {
+		return Head{}, err
+	}
+	snap := &Snapshot{Docs: make([]Document, 0, len(w.docs))}
+	for name, doc := range w.docs {
+		snap.Docs = append(snap.Docs, Document{name.kind, name.key, doc})
+	}
 	w.head.Forced = job.force || err != nil // also tells watchers that it is meant
+	job.keys.Sign(&w.head)
 	snap.Head = w.head
 	if err := r.pub.Replace(ctx, snap, w.catchUp); err != nil {
 		return Head{}, fmt.Errorf("publish the whole at %s: %w", w.head.Position, err)
@@ -64,22 +61,15 @@ func (r *Relay) replace(ctx context.Context, head Head, job replacement) (Head, 
 }
 
 // open makes certain that the catalog's position is after the head's, and
-// returns the epoch to publish in. A new epoch is in the store before anything is published in it.
-func (r *Relay) open(ctx context.Context, head Head, job replacement) (catalog.Epoch, error) {
-	var at catalog.Head
-	if err := r.tables.Store().Read(ctx, func(reader catalog.Reader) error { at = reader.Head(); return nil }); err != nil {
-		return 0, err
-	}
-	r.saw(at)
-	if head.Store != "" && head.Store != at.Store && !job.force {
-		return 0, fmt.Errorf("the published snapshot comes from catalog %s, this is %s: %w", head.Store, at.Store, ErrForeign)
-	}
+// brings w there. A new epoch is in the store before anything is published in it.
+func (r *Relay) open(ctx context.Context, w *whole, head Head, job replacement) error {
 	if job.explained {
-		return head.Position.Epoch, nil
+		w.head.Position.Epoch = head.Position.Epoch
+		return nil
 	}
-	epoch := max(head.Position.Epoch, at.Epoch)
+	epoch := max(head.Position.Epoch, w.at.Epoch)
 	if job.newEpoch {
-		epoch = max(catalog.Epoch(r.clock().Unix()), head.Position.Epoch+1, at.Epoch+1)
+		epoch = max(catalog.Epoch(r.clock().Unix()), head.Position.Epoch+1, w.at.Epoch+1, job.above+1)
 	}
 	actor, reason := catalog.ActorFrom(ctx)
 	if reason == "" {
@@ -89,12 +79,16 @@ func (r *Relay) open(ctx context.Context, head Head, job replacement) (catalog.E
 		actor = "relay"
 	}
 	_, err := r.tables.Store().Commit(ctx, catalog.Commit{
-		Sync: true, Epoch: epoch, Time: r.clock().UTC().Truncate(1000), Actor: actor, Reason: reason,
+		Sync: true, Epoch: epoch, Time: r.clock().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("record the re-synchronisation: %w", err)
+		return fmt.Errorf("record the re-synchronisation: %w", err)
 	}
-	return epoch, nil
+	w.head.Position.Epoch = epoch
+	if _, err := w.catchUp(ctx, w.head.Position); err != nil {
+		return fmt.Errorf("render what was changed meanwhile: %w", err)
+	}
+	return nil
 }
 
 // guard refuses to lose most of a kind by accident.
@@ -112,9 +106,32 @@ func guard(before, after Counts) error {
 type whole struct {
 	relay *Relay
 	keys  *Keys
-	epoch catalog.Epoch
+	at    catalog.Head // of the catalog when it was rendered
 	head  Head
 	docs  map[docName][]byte
+}
+
+// render renders what the catalog holds, for the head that it is to replace.
+func (w *whole) render(ctx context.Context, over Head, job replacement) error {
+	err := w.relay.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
+		w.at = reader.Head()
+		if over.Store != "" && over.Store != w.at.Store && !job.force {
+			return fmt.Errorf("the published snapshot comes from catalog %s, this is %s: %w", over.Store, w.at.Store, ErrForeign)
+		}
+		w.head = w.relay.headAt(w.at, over.Position.Epoch, w.keys)
+		w.docs, err = (&renderer{w.relay.tables, reader, w.keys}).all(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("render the catalog: %w", err)
+	}
+	w.relay.saw(w.at)
+	w.head.Counts = Counts{}
+	for name, doc := range w.docs {
+		w.head.Digest = w.head.Digest.Add(w.keys.Hash(name.kind, name.key, doc))
+		w.head.Counts.add(name.kind, 1)
+	}
+	return nil
 }
 
 // catchUp implements [CatchUp].
@@ -129,7 +146,7 @@ func (w *whole) catchUp(ctx context.Context, from Position) (Delta, error) {
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		next := w.relay.headAt(reader.Head(), w.epoch, w.keys)
+		next := w.relay.headAt(reader.Head(), from.Epoch, w.keys)
 		next.Digest, next.Counts, next.Forced = w.head.Digest, w.head.Counts.clone(), w.head.Forced
 		d.Head = next
 		docs, err = (&renderer{w.relay.tables, reader, w.keys}).touched(ctx, changes, math.MaxInt)
@@ -183,6 +200,21 @@ func (c Counts) add(kind catalog.Kind, n int) {
 	if c[kind] += n; c[kind] == 0 {
 		delete(c, kind)
 	}
+}
+
+// equal compares; a kind without documents may be absent or 0.
+func (c Counts) equal(other Counts) bool {
+	for kind, n := range c {
+		if other[kind] != n {
+			return false
+		}
+	}
+	for kind, n := range other {
+		if c[kind] != n {
+			return false
+		}
+	}
+	return true
 }
 
 func (c Counts) total() (n int) {

@@ -3,9 +3,8 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +12,8 @@ import (
 )
 
 const (
-	scrubOften  = 4 * time.Second // between two passes over few documents
-	scrubRarely = time.Minute     // or over many
+	scrubOften  = 2500 * time.Millisecond // between two passes over few documents
+	scrubRarely = time.Minute             // or over many
 	scrubFew    = 100_000
 
 	// maxScrubPause bounds how the pause grows while every pass finds damage.
@@ -29,21 +28,28 @@ const (
 const damagedPrefix = "damaged: "
 
 // scrubAlways scrubs until ctx ends: often while there are few documents, and out
-// of turn when a data plane reports damage.
+// of turn when a data plane reports damage. It leads data planes on that are ahead.
 func (r *Relay) scrubAlways(ctx context.Context) {
 	var next time.Time
 	var heeded Position // complaints are heeded once at each position
 	repairs := 0        // in a row
+	wereAhead := false  // when it last looked
 	for {
 		sleep(ctx, scrubOften+rand.N(scrubOften/8))
 		if ctx.Err() != nil {
 			return
 		}
+		nodes := r.liveNodes(ctx) // before the head, which they cannot be after then
 		head, err := r.pub.Head(ctx)
 		if err != nil {
 			continue // a pass tells it
 		}
-		complaint := repairs == 0 && heeded != head.Position && r.complaint(ctx)
+		ahead := slices.ContainsFunc(nodes, func(n Node) bool { return n.Position.After(head.Position) })
+		if ahead && wereAhead {
+			r.overtake(ctx, nodes)
+		}
+		wereAhead = ahead
+		complaint := repairs == 0 && heeded != head.Position && slices.ContainsFunc(nodes, complains)
 		if complaint {
 			heeded = head.Position
 		}
@@ -69,25 +75,43 @@ func (r *Relay) scrubAlways(ctx context.Context) {
 	}
 }
 
-// complaint reports whether a data plane that is alive says that what it read
-// is damaged.
-func (r *Relay) complaint(ctx context.Context) bool {
+// liveNodes returns the data planes that are alive, on the clock of their reports.
+func (r *Relay) liveNodes(ctx context.Context) []Node {
 	nodes, err := r.pub.Nodes(ctx)
 	if err != nil {
-		return false
+		return nil // a pass tells what is wrong
 	}
-	newest := time.Time{} // on the clock of the nodes' reports
+	newest := time.Time{}
 	for _, n := range nodes {
 		if n.SeenAt.After(newest) {
 			newest = n.SeenAt
 		}
 	}
-	for _, n := range nodes {
-		if strings.HasPrefix(n.Error, damagedPrefix) && newest.Sub(n.SeenAt) < liveNode {
-			return true
+	return slices.DeleteFunc(nodes, func(n Node) bool { return newest.Sub(n.SeenAt) >= liveNode })
+}
+
+// complains reports whether a data plane says that what it read is damaged.
+func complains(n Node) bool { return strings.HasPrefix(n.Error, damagedPrefix) }
+
+// overtake publishes the catalog in an epoch that is after all that data
+// planes have applied. They never go back, so it is needed when catalog and publisher have
+// both been restored to an earlier state, and agree with each other.
+func (r *Relay) overtake(ctx context.Context, nodes []Node) {
+	furthest := slices.MaxFunc(nodes, func(a, b Node) int { return a.Position.Compare(b.Position) }).Position
+	_, err := r.exclusively(ctx, func(ctx context.Context) (Head, error) {
+		head, err := r.pub.Head(ctx)
+		if err != nil || head.Position.After(furthest) {
+			return head, err
 		}
+		keys, err := r.mayFollow(head)
+		if err != nil {
+			return Head{}, err
+		}
+		return r.replace(ctx, head, replacement{cause: "data planes are ahead of what is published", keys: keys, newEpoch: true, above: furthest.Epoch})
+	})
+	if err != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "data planes are ahead of what is published, and could not be overtaken", "position", furthest.String(), "error", err)
 	}
-	return false
 }
 
 // scrub rereads what is published. When that is damaged, twice, it publishes
@@ -129,25 +153,14 @@ func (r *Relay) repair(ctx context.Context, head Head, cause string) (Head, erro
 	return r.replace(ctx, head, replacement{cause: cause, keys: keys, newEpoch: !whole})
 }
 
-// verify checks counts, digest and signature, as far as the keys are held. A
-// snapshot of another catalog is not ours to judge.
+// verify checks a snapshot, as far as the keys are held. One of another
+// catalog is not ours to judge.
 func (r *Relay) verify(s *Snapshot) error {
-	keys, err := r.keys.Activate(s.Head.Seal)
-	if err != nil || r.foreign(s.Head) {
+	err := r.keys.verify(s)
+	if errors.Is(err, catalog.ErrSealed) || r.foreign(s.Head) {
 		return nil
 	}
-	var digest Digest
-	counts := Counts{}
-	for _, d := range s.Docs {
-		digest = digest.Add(keys.Hash(d.Kind, d.Key, d.Doc))
-		counts.add(d.Kind, 1)
-	}
-	known := s.Head.Counts.clone()
-	maps.DeleteFunc(known, func(_ catalog.Kind, n int) bool { return n == 0 })
-	if digest != s.Head.Digest || !maps.Equal(counts, known) {
-		return fmt.Errorf("the documents at %s are not those of the head: %w", s.Head.Position, ErrCorrupt)
-	}
-	return keys.Verify(s.Head)
+	return err
 }
 
 // foreign reports whether a head is known to be of another catalog.

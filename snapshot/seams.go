@@ -54,7 +54,7 @@ type Head struct {
 	Renderer  int          // version of the code that rendered the documents
 	Counts    Counts       // documents per kind
 	UpdatedAt time.Time    // whole microseconds, UTC
-	Forced    bool         // published by a Replace that was allowed to lose documents
+	Forced    bool         // lost documents, or is empty, because somebody wanted that
 }
 
 // Counts holds the number of documents of each kind; kinds without documents are absent.

@@ -35,6 +35,11 @@ type WatcherOptions struct {
 	// 0: what was loaded is served for ever.
 	MaxStale time.Duration
 
+	// File is where the last good snapshot is kept, so that a data plane
+	// starts while the source is down. Secrets in it stay sealed. It belongs to one process at a time.
+	// Defaults to none.
+	File string
+
 	// OnApply is called with each View as soon as it is served, in order, by
 	// the goroutine that follows the source. Defaults to nothing.
 	OnApply func(*View)
@@ -49,10 +54,8 @@ type WatcherOptions struct {
 }
 
 const (
-	heartbeat   = 5 * time.Second // between two reports
-	callTimeout = 5 * time.Second // of a heartbeat's calls
-	minBackoff  = 50 * time.Millisecond
-	maxBackoff  = 5 * time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 5 * time.Second
 )
 
 // Watcher follows a [Source] and keeps the latest good View of it. It goes on
@@ -72,6 +75,7 @@ type Watcher struct {
 	ready    chan struct{} // closed when there is a view
 	applied  chan struct{} // asks for a report soon
 	running  atomic.Bool
+	keeper   *keeper // nil without a file
 
 	mu        sync.Mutex
 	status    WatcherStatus
@@ -114,6 +118,9 @@ func NewWatcher(src Source, opts *WatcherOptions) *Watcher {
 	w.outdated.refusal = ErrOutdated
 	w.heard.Store(never)
 	w.view.Store(emptyView(opts.Rand))
+	if opts.File != "" {
+		w.keeper = newKeeper(opts.File, src, opts.Keys, w.log)
+	}
 	return w
 }
 
@@ -166,13 +173,29 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return fmt.Errorf("this watcher is running already: %w", catalog.ErrInvalid)
 	}
 	defer w.running.Store(false)
-	var beats sync.WaitGroup
-	defer beats.Wait()
 	ctx, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	defer others.Wait()
 	defer stop()
-	beats.Go(func() { w.beat(ctx) })
+	if w.keeper != nil {
+		w.restore(ctx)
+		others.Go(func() { w.keeper.run(ctx) })
+	}
+	others.Go(func() { w.beat(ctx) })
 	w.follow(ctx)
 	return nil
+}
+
+// restore serves what is in the file, until the source has something newer.
+func (w *Watcher) restore(ctx context.Context) {
+	now := w.view.Load()
+	v, confirmed := w.keeper.restore(ctx, now)
+	if v == nil || now.refusal == "" && !v.head.Position.After(now.head.Position) {
+		return
+	}
+	w.heard.Store(max(w.heard.Load(), int64(confirmed.Sub(w.start))))
+	w.log.InfoContext(ctx, "serving the last known good snapshot", "position", v.head.Position.String(), "confirmed", confirmed)
+	w.serve(v, func(*WatcherStatus) {})
 }
 
 // follow loads, and then applies delta by delta.
@@ -249,7 +272,11 @@ func (w *Watcher) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.current()
 	w.serve(v, func(s *WatcherStatus) { s.Loads++ })
+	if w.keeper != nil {
+		w.keeper.applied(s, nil)
+	}
 	return nil
 }
 
@@ -294,7 +321,11 @@ func (w *Watcher) next(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.current()
 	w.serve(v, func(s *WatcherStatus) { s.Deltas++ })
+	if w.keeper != nil {
+		w.keeper.applied(nil, &d)
+	}
 	return nil
 }
 
@@ -304,7 +335,6 @@ func (w *Watcher) serve(v *View, count func(*WatcherStatus)) {
 	w.mu.Lock()
 	count(&w.status)
 	w.mu.Unlock()
-	w.current()
 	if first {
 		close(w.ready)
 	}
@@ -353,67 +383,6 @@ func (w *Watcher) fail(ctx context.Context, err error) {
 		case w.applied <- struct{}{}:
 		default:
 		}
-	}
-}
-
-// beat reports what was applied, at once and then regularly, and checks that
-// the source has nothing else that does not come.
-func (w *Watcher) beat(ctx context.Context) {
-	tick := time.NewTicker(w.period)
-	defer tick.Stop()
-	var missed Position // where the view was when the source was found elsewhere
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.applied:
-		case <-tick.C:
-			missed = w.compare(ctx, missed)
-		}
-		w.report(ctx)
-	}
-}
-
-// compare asks for the head. When the view is elsewhere twice without having
-// moved, the Next under way is not told what happened: it is ended.
-func (w *Watcher) compare(ctx context.Context, missed Position) Position {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	now := w.view.Load()
-	head, err := w.src.Head(ctx)
-	gone := errors.Is(err, ErrNone) || errors.Is(err, ErrCorrupt)
-	if err != nil && !gone || now.refusal != "" {
-		return Position{}
-	}
-	at := now.head.Position
-	if !gone && head.Position == at && head.Digest == now.head.Digest {
-		w.current()
-		return Position{}
-	}
-	if missed != at {
-		return at
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.interrupt != nil {
-		w.interrupt()
-	}
-	return Position{}
-}
-
-func (w *Watcher) report(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	v := w.view.Load()
-	w.mu.Lock()
-	text := w.status.Error
-	if w.strikes == 1 {
-		text = ""
-	}
-	w.mu.Unlock()
-	n := Node{ID: w.id, Position: v.head.Position, Digest: v.head.Digest, Version: w.opts.Version, Error: text}
-	if err := w.src.Report(ctx, n); err != nil && ctx.Err() == nil {
-		w.log.DebugContext(ctx, "report to the source failed", "error", err)
 	}
 }
 

@@ -1,0 +1,323 @@
+package snapshot
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// lastGood is the file in which a watcher keeps what it last applied, so that
+// it can start while the source is down. It is a JSON value a line: the head,
+// as many documents as that counts, and then deltas. There are no checksums,
+// because reading verifies digest and signature at the base and after each delta; what
+// follows the last good line is cut off. Secrets stay sealed as they were published.
+//
+// A lastGood is not safe for concurrent use, and a file is one process's.
+type lastGood struct {
+	path string
+	file *os.File
+	base int64    // bytes of head and documents
+	size int64    // bytes in all
+	at   Position // after the last line; zero when there is no good file
+}
+
+// minCompact is the size of deltas below which a file is not rewritten.
+const minCompact = 1 << 20
+
+// headLine is a head in the file.
+type headLine struct {
+	Format    int          `json:"format"`
+	Store     string       `json:"store"`
+	Position  Position     `json:"position"`
+	Mark      catalog.Mark `json:"mark"`
+	Digest    Digest       `json:"digest"`
+	Sig       string       `json:"sig,omitempty"`
+	Seal      string       `json:"seal,omitempty"`
+	Renderer  int          `json:"renderer"`
+	Counts    Counts       `json:"counts"`
+	UpdatedAt time.Time    `json:"updated_at"`
+	Forced    bool         `json:"forced,omitempty"`
+}
+
+// docLine is a document or a change in the file. Doc is a string of the exact
+// bytes; without it, the document goes.
+type docLine struct {
+	Kind catalog.Kind `json:"kind"`
+	Key  string       `json:"key"`
+	Doc  *string      `json:"doc,omitempty"`
+}
+
+// deltaLine is a delta in the file.
+type deltaLine struct {
+	From    Position  `json:"from"`
+	Head    headLine  `json:"head"`
+	Changes []docLine `json:"changes"`
+}
+
+func lineOf(c Change) docLine {
+	line := docLine{Kind: c.Kind, Key: c.Key}
+	if c.Doc != nil {
+		text := string(c.Doc)
+		line.Doc = &text
+	}
+	return line
+}
+
+func (l docLine) change() Change {
+	c := Change{Kind: l.Kind, Key: l.Key}
+	if l.Doc != nil {
+		c.Doc = []byte(*l.Doc)
+	}
+	return c
+}
+
+// lines reads the file line by line, and knows where each ends.
+type lines struct {
+	in  *bufio.Reader
+	end int64
+}
+
+func (l *lines) next(v any) error {
+	text, err := l.in.ReadBytes('\n')
+	if err != nil {
+		return err // io.EOF also where the last line is torn
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("line at byte %d: %w", l.end, ErrCorrupt)
+	}
+	l.end += int64(len(text))
+	return nil
+}
+
+// read returns the View in the file, made with the settings of blank, and when
+// the source had last confirmed it. The error wraps os.ErrNotExist when there is no
+// file.
+func (l *lastGood) read(blank *View, keys *Keys) (v *View, confirmed time.Time, err error) {
+	f, err := os.OpenFile(l.path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	in := &lines{in: bufio.NewReaderSize(f, 1<<20)}
+	s, err := readBase(in)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", l.path, err)
+	}
+	if v, err = blank.load(s, keys); err != nil {
+		return nil, time.Time{}, fmt.Errorf("%s: %w", l.path, err)
+	}
+	base, good := in.end, in.end
+	for {
+		var line deltaLine
+		if in.next(&line) != nil {
+			break
+		}
+		d := Delta{From: line.From, Head: Head(line.Head)}
+		for _, c := range line.Changes {
+			d.Changes = append(d.Changes, c.change())
+		}
+		next, err := v.apply(d, keys)
+		if err != nil {
+			break
+		}
+		v, good = next, in.end
+	}
+	if err := f.Truncate(good); err != nil {
+		return nil, time.Time{}, err
+	}
+	l.file, l.base, l.size, l.at = f, base, good, v.head.Position
+	return v, info.ModTime(), nil
+}
+
+func readBase(in *lines) (*Snapshot, error) {
+	var head headLine
+	if err := in.next(&head); err != nil {
+		return nil, torn(err)
+	}
+	s := &Snapshot{Head: Head(head)}
+	for range s.Head.Counts.total() {
+		var line docLine
+		if err := in.next(&line); err != nil {
+			return nil, torn(err)
+		}
+		s.Docs = append(s.Docs, Document(line.change()))
+	}
+	return s, nil
+}
+
+func torn(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("it ends too early: %w", ErrCorrupt)
+	}
+	return err
+}
+
+// replace writes a whole snapshot beside the file and puts it in its place.
+func (l *lastGood) replace(s *Snapshot) error {
+	return l.rewrite(s.Head, func(write func(Document) error) error {
+		for _, d := range s.Docs {
+			if err := write(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rewrite makes a new file of a head and documents. The old one stays until
+// the new one is on disk.
+func (l *lastGood) rewrite(head Head, docs func(write func(Document) error) error) (err error) {
+	beside := l.path + ".new"
+	f, err := os.OpenFile(beside, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(beside))
+		}
+	}()
+	out := bufio.NewWriterSize(f, 1<<20)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(headLine(head)); err != nil {
+		return err
+	}
+	if err := docs(func(d Document) error { return enc.Encode(lineOf(Change(d))) }); err != nil {
+		return err
+	}
+	if err := errors.Join(out.Flush(), f.Chmod(0o600), f.Sync()); err != nil {
+		return err
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(beside, l.path); err != nil {
+		return err
+	}
+	if l.file != nil {
+		_ = l.file.Close() // it has no name any more
+	}
+	l.file, l.base, l.size, l.at = f, size, size, head.Position
+	return syncDir(filepath.Dir(l.path))
+}
+
+// syncDir makes a rename survive a power loss, where the system can.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	_ = d.Sync() // not every file system knows it
+	return d.Close()
+}
+
+// append adds deltas that follow on what is in the file; one fsync for all.
+func (l *lastGood) append(deltas []Delta) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	at := l.at
+	for _, d := range deltas {
+		if d.From != at {
+			return fmt.Errorf("the delta from %s does not continue %s: %w", d.From, at, ErrGap)
+		}
+		line := deltaLine{From: d.From, Head: headLine(d.Head)}
+		for _, c := range d.Changes {
+			line.Changes = append(line.Changes, lineOf(c))
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+		at = d.Head.Position
+	}
+	if _, err := l.file.WriteAt(buf.Bytes(), l.size); err != nil {
+		return err
+	}
+	if err := l.file.Sync(); err != nil {
+		return err
+	}
+	l.size, l.at = l.size+int64(buf.Len()), at
+	if grown := l.size - l.base; grown > max(l.base, minCompact) {
+		return l.compact()
+	}
+	return nil
+}
+
+// compact rewrites the file without deltas. It needs memory for the deltas, not for the base.
+func (l *lastGood) compact() error {
+	in := &lines{in: bufio.NewReaderSize(io.NewSectionReader(l.file, l.base, l.size-l.base), 1<<20)}
+	latest, order, head := map[docName]*string{}, []docName{}, Head{}
+	for {
+		var line deltaLine
+		if err := in.next(&line); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		head = Head(line.Head)
+		for _, c := range line.Changes {
+			n := docName{c.Kind, c.Key}
+			if _, seen := latest[n]; !seen {
+				order = append(order, n)
+			}
+			latest[n] = c.Doc
+		}
+	}
+	return l.rewrite(head, func(write func(Document) error) error {
+		in := &lines{in: bufio.NewReaderSize(io.NewSectionReader(l.file, 0, l.base), 1<<20)}
+		var base headLine
+		if err := in.next(&base); err != nil {
+			return err
+		}
+		for range base.Counts.total() {
+			var line docLine
+			if err := in.next(&line); err != nil {
+				return torn(err)
+			}
+			if _, changed := latest[docName{line.Kind, line.Key}]; changed {
+				continue
+			}
+			if err := write(Document(line.change())); err != nil {
+				return err
+			}
+		}
+		for _, n := range order {
+			if doc := latest[n]; doc != nil {
+				if err := write(Document{Kind: n.kind, Key: n.key, Doc: []byte(*doc)}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// confirm notes on the file that the source has confirmed what is in it.
+func (l *lastGood) confirm(now time.Time) error { return os.Chtimes(l.path, now, now) }
+
+func (l *lastGood) close() error {
+	if l.file == nil {
+		return nil
+	}
+	f := l.file
+	*l = lastGood{path: l.path}
+	return f.Close()
+}

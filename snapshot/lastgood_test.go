@@ -1,0 +1,271 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// runFor runs a watcher with a file, in a bubble, until test returns.
+func runFor(t *testing.T, s *stage, file string, test func(w *snapshot.Watcher)) {
+	t.Helper()
+	w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	synctest.Wait()
+	test(w)
+	synctest.Wait()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestWatcherStartsFromItsFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		runFor(t, s, file, func(*snapshot.Watcher) {
+			s.delta("second", nil)
+			s.delta("third", nil)
+		})
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("file: %v, %v", info, err)
+		}
+
+		s.fail(errors.New("down"))
+		runFor(t, s, file, func(w *snapshot.Watcher) {
+			serves(t, w, "first", "second", "third")
+			if got := w.Status(); got.Position != s.head.Position || got.HeardAt.IsZero() {
+				t.Errorf("status %+v", got)
+			}
+			s.fail(nil)
+			s.delta("fourth", nil)
+			time.Sleep(6 * time.Second)
+			serves(t, w, "first", "second", "third", "fourth")
+			if got := w.Status(); got.Loads != 0 || got.Deltas != 1 {
+				t.Errorf("it did not go on from its file: %+v", got)
+			}
+		})
+		runFor(t, s, file, func(w *snapshot.Watcher) { // and what it went on with is in the file again
+			serves(t, w, "first", "second", "third", "fourth")
+		})
+		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+			t.Errorf("file: %v", err)
+		}
+	})
+}
+
+func TestAFileFromLongAgoIsOutdated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		runFor(t, s, file, func(*snapshot.Watcher) {})
+		then := time.Date(1999, 12, 31, 23, 0, 0, 0, time.UTC) // an hour before time begins in a bubble
+		if err := os.Chtimes(file, then, then); err != nil {
+			t.Fatal(err)
+		}
+		s.fail(errors.New("down"))
+		w := watch(t, s, snapshot.WatcherOptions{File: file, MaxStale: time.Minute})
+		synctest.Wait()
+		if _, ok := w.View().Key("first"); ok || !w.Status().Outdated {
+			t.Errorf("it is served: %+v", w.Status())
+		}
+	})
+}
+
+// keptFile makes a file of a base and deltas, and returns what it says at each position.
+func keptFile(t *testing.T) (text []byte, keys *snapshot.Keys, counts map[snapshot.Position]int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		keys, counts = s.keys, map[snapshot.Position]int{s.head.Position: 1}
+		runFor(t, s, file, func(*snapshot.Watcher) {
+			for i := range 3 {
+				s.delta(fmt.Sprint(i), nil)
+				counts[s.head.Position] = i + 2
+			}
+		})
+		var err error
+		if text, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n := bytes.Count(text, []byte("\n")); n != 5 {
+		t.Fatalf("%d lines in the file, want a head, a document and three deltas", n)
+	}
+	return text, keys, counts
+}
+
+// Wherever a crash cuts the file, or a bit flips: what is read was published, at
+// some position, or nothing is read.
+func TestDamagedFilesLoseWhatFollows(t *testing.T) {
+	text, keys, counts := keptFile(t)
+	file := filepath.Join(t.TempDir(), "good")
+	read := func(name string, damaged []byte) (snapshot.Position, bool) {
+		if err := os.WriteFile(file, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v, err := snapshot.ReadLastGood(file, keys)
+		if err != nil {
+			return snapshot.Position{}, false
+		}
+		if n, known := counts[v.Position()]; !known || v.Head().Counts[catalog.KindKey] != n {
+			t.Fatalf("%s: read at %s with %v", name, v.Position(), v.Head().Counts)
+		}
+		return v.Position(), true
+	}
+	seen := map[snapshot.Position]bool{}
+	for cut := range text {
+		if at, ok := read(fmt.Sprint("cut at ", cut), text[:cut]); ok {
+			seen[at] = true
+		}
+	}
+	if len(seen) != 4-1 { // all but the last, which is whole only uncut
+		t.Errorf("cuts gave positions %v", seen)
+	}
+	for i := 0; i < len(text); i += 3 {
+		flipped := bytes.Clone(text)
+		flipped[i] ^= 1 << (i % 8)
+		read(fmt.Sprint("flip at ", i), flipped)
+	}
+}
+
+func TestDamagedFilesAreReplaced(t *testing.T) {
+	for name, content := range map[string]string{"empty": "", "no JSON": "?\n", "a head alone": `{"format":1,"counts":{"keys":1}}` + "\n"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first") })
+				if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+					t.Errorf("the file is not good now: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestATornFileGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		runFor(t, s, file, func(*snapshot.Watcher) { s.delta("second", nil) })
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, text[:len(text)-5], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first", "second") })
+		after, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(text), string(after)); diff != "" {
+			t.Errorf("the torn line was not written again (-before +after):\n%s", diff)
+		}
+	})
+}
+
+func TestTheFileIsCompacted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		big := strings.Repeat("x", 200_000)
+		runFor(t, s, file, func(w *snapshot.Watcher) {
+			for i := range 12 {
+				d := keyDoc(t, "first", func(k *snapshot.KeyDoc) { k.Name = fmt.Sprint(i, big) })
+				next := s.head
+				next.Position.Revision++
+				old, err := s.pub.Lookup(t.Context(), d.Kind, d.Key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				next.Digest = next.Digest.Sub(s.keys.Hash(d.Kind, d.Key, old[0].Doc)).Add(s.keys.Hash(d.Kind, d.Key, d.Doc))
+				s.keys.Sign(&next)
+				if err := s.pub.Apply(t.Context(), snapshot.Delta{From: s.head.Position, Head: next, Changes: []snapshot.Change{snapshot.Change(d)}}); err != nil {
+					t.Fatal(err)
+				}
+				s.head = next
+				synctest.Wait()
+			}
+			serves(t, w, "first")
+		})
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > 3<<19 {
+			t.Errorf("%d bytes for one document of 200,000", info.Size())
+		}
+		v, err := snapshot.ReadLastGood(file, s.keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k, ok := v.Key("first"); !ok || v.Position() != s.head.Position || !strings.HasPrefix(k.Name, "11x") {
+			t.Errorf("the file is at %s", v.Position())
+		}
+	})
+}
+
+func TestADiskThatFailsDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "missing")
+		s, file := newStage(t), filepath.Join(dir, "good")
+		runFor(t, s, file, func(w *snapshot.Watcher) {
+			serves(t, w, "first")
+			s.delta("second", nil)
+			synctest.Wait()
+			serves(t, w, "first", "second")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Minute)
+			s.delta("third", nil)
+		})
+		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+			t.Errorf("the file was not made when the disk was well again: %v", err)
+		}
+	})
+}
+
+func TestSecretsInTheFileStaySealed(t *testing.T) {
+	w, file := newWorld(t, syncKey), filepath.Join(t.TempDir(), "good")
+	ok[catalog.Provider](t)(w.tables.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-very-secret-indeed")}))
+	ok[snapshot.Head](t)(w.relay.Sync(t.Context()))
+	t.Run("", func(t *testing.T) {
+		watcher := watch(t, w.pub, snapshot.WatcherOptions{Keys: w.keys, File: file})
+		<-watcher.Ready()
+		if p, found := first(watcher.View()); !found || p.APIKey.Reveal() != "sk-very-secret-indeed" {
+			t.Error("the secret is not opened in the view")
+		}
+	})
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, []byte("enc:v1:k1:")) || bytes.Contains(text, []byte("very-secret")) {
+		t.Errorf("file: %s", text)
+	}
+}
+
+func first(v *snapshot.View) (*snapshot.Provider, bool) {
+	for p := range v.Providers() {
+		return p, true
+	}
+	return nil, false
+}
