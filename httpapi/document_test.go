@@ -47,6 +47,33 @@ func TestDocumentListsEveryRoute(t *testing.T) {
 	}
 }
 
+// What was promised is there, and stays.
+func TestRoutes(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
+	routes := s.api.(*httpapi.Handler).Routes()
+	for _, noun := range []string{"/providers", "/models", "/bindings", "/keys"} {
+		for _, route := range []string{"POST " + noun, "GET " + noun, "GET " + noun + "/{id}", "PATCH " + noun + "/{id}", "DELETE " + noun + "/{id}"} {
+			if !slices.Contains(routes, route) {
+				t.Errorf("%s is not there", route)
+			}
+		}
+	}
+	for _, route := range []string{
+		"POST /keys/{id}/rotate", "POST /sync/snapshot", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs", "GET /logs", "GET /usage",
+		"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /metrics",
+	} {
+		if !slices.Contains(routes, route) {
+			t.Errorf("%s is not there", route)
+		}
+	}
+	// Without metrics there is no such route, in the document neither.
+	s = newService(t, ezapi.Config{}, nil)
+	s.do(admin, "GET", "/metrics", nil).problem(t, http.StatusNotFound, "not-found")
+	if paths := s.must(http.StatusOK, nobody, "GET", "/openapi.json", nil).object(t)["paths"].(object); paths["/metrics"] != nil {
+		t.Error("GET /metrics is documented and is not there")
+	}
+}
+
 // Every schema that is referred to is there, and every one that is there is
 // referred to.
 func TestDocumentIsWhole(t *testing.T) {

@@ -32,6 +32,8 @@ func TestProblems(t *testing.T) {
 		fields  []string
 	}{
 		{name: "no such path", method: "GET", path: "/nothing", status: 404, slug: "not-found"},
+		{name: "nothing to apply", method: "POST", path: "/apply", body: object{"keys": []object{}}, status: 404, slug: "not-found"},
+		{name: "nothing to export", method: "GET", path: "/export", status: 404, slug: "not-found"},
 		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
 		{name: "another case", method: "GET", path: "/Keys", status: 404, slug: "not-found"},
 		{name: "no such method", method: "PUT", path: "/keys", status: 405, slug: "method-not-allowed"},
