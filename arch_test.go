@@ -65,6 +65,7 @@ var homes = map[string][]string{
 var notInRoot = []string{
 	"github.com/jmoiron/sqlx", "github.com/jackc/pgx", "modernc.org", "github.com/pressly/goose",
 	"github.com/redis/go-redis", "github.com/alicebob/miniredis", "github.com/julienschmidt/httprouter", "github.com/danielgtaylor/huma",
+	"github.com/prometheus",
 }
 
 // A goPackage is what `go list -json` says of a package. Imports are those of

@@ -50,15 +50,15 @@ func (h *Handler) applied(ctx context.Context, at snapshot.Position) (sync, node
 	for {
 		list, err := h.plane.Publisher().Nodes(ctx)
 		if err == nil {
-			count := map[nodeState]int{}
+			count := map[snapshot.NodeState]int{}
 			for _, n := range list {
-				count[stateOf(n, at, time.Now())]++
+				count[n.State(at, time.Now())]++
 			}
-			nodes = fmt.Sprintf("applied=%d lagging=%d lost=%d", count[applied], count[lagging], count[lost])
+			nodes = fmt.Sprintf("applied=%d lagging=%d lost=%d", count[snapshot.NodeApplied], count[snapshot.NodeLagging], count[snapshot.NodeLost])
 			switch {
-			case count[lagging] > 0:
+			case count[snapshot.NodeLagging] > 0:
 				sync = "pending"
-			case count[applied] > 0:
+			case count[snapshot.NodeApplied] > 0:
 				return "applied", nodes
 			default:
 				return "published", nodes

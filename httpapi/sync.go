@@ -79,34 +79,13 @@ type syncStatus struct {
 
 // nodeStatus is how far a balancer has come.
 type nodeStatus struct {
-	ID       string            `json:"id" doc:"Its name and a random part, new in each process."`
-	State    nodeState         `json:"state" enum:"applied,lagging,lost" doc:"applied: has what is published; lagging: has not; lost: was not heard of for 15 s."`
-	Position snapshot.Position `json:"position" doc:"What it has applied, <epoch>-<revision>."`
-	Lag      int64             `json:"lag" doc:"Published revisions that it has not applied."`
-	Version  string            `json:"version,omitempty"`
-	Error    string            `json:"error,omitempty" doc:"Its last problem."`
-	SeenAt   time.Time         `json:"seen_at"`
-}
-
-type nodeState string
-
-const (
-	applied nodeState = "applied"
-	lagging nodeState = "lagging"
-	lost    nodeState = "lost"
-
-	liveness = 15 * time.Second // a balancer not seen for so long is lost
-)
-
-// stateOf says how a balancer stands to a position.
-func stateOf(n snapshot.Node, at snapshot.Position, now time.Time) nodeState {
-	switch {
-	case now.Sub(n.SeenAt) > liveness:
-		return lost
-	case at.After(n.Position):
-		return lagging
-	}
-	return applied
+	ID       string             `json:"id" doc:"Its name and a random part, new in each process."`
+	State    snapshot.NodeState `json:"state" enum:"applied,lagging,lost" doc:"applied: has what is published; lagging: has not; lost: was not heard of for 15 s."`
+	Position snapshot.Position  `json:"position" doc:"What it has applied, <epoch>-<revision>."`
+	Lag      int64              `json:"lag" doc:"Published revisions that it has not applied."`
+	Version  string             `json:"version,omitempty"`
+	Error    string             `json:"error,omitempty" doc:"Its last problem."`
+	SeenAt   time.Time          `json:"seen_at"`
 }
 
 func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, error) {
@@ -140,7 +119,7 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 	}
 	for _, n := range nodes {
 		b.Nodes = append(b.Nodes, nodeStatus{
-			ID: n.ID, State: stateOf(n, at.Position, time.Now()), Position: n.Position,
+			ID: n.ID, State: n.State(at.Position, time.Now()), Position: n.Position,
 			Lag: max(0, int64(at.Position.Revision-n.Position.Revision)), Version: n.Version, Error: n.Error, SeenAt: n.SeenAt,
 		})
 	}

@@ -16,9 +16,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
+	"github.com/ez-api/ez-api/httpapi/metrics"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -203,9 +208,16 @@ func (s *Server) handler() http.Handler {
 	auth := httpapi.Tokens(httpapi.TokenList{
 		Admin: s.config.AdminTokens, Viewer: s.config.ViewerTokens, Balancer: s.config.BalancerTokens,
 	})
+	observed := metrics.New(s.plane)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(observed, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return httpapi.New(s.plane, auth, &httpapi.Options{
-		Logger: s.logger,
-		Checks: map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too
+		Logger:   s.logger,
+		Checks:   map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too
+		Observer: observed,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+			ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
+		}),
 	})
 }
 

@@ -191,6 +191,41 @@ func TestEmbeddedServes(t *testing.T) {
 	s.end(t)
 }
 
+func TestMetrics(t *testing.T) {
+	viewer := strings.Repeat("v", 32)
+	s := run(t, embeddedEnv(t, "EZ_VIEWER_TOKEN="+viewer, "EZ_LOG_DURABILITY=disk")...)
+	if got := s.call(t, "GET", "/metrics", "", nil, nil); got != http.StatusUnauthorized {
+		t.Errorf("GET /metrics without a token: %d", got)
+	}
+	s.call(t, "POST", "/logs", s.token, map[string]any{"status": 200}, nil)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+viewer)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"ezapi_logs_accepted_total 1", "ezapi_publisher_up 1", `ezapi_nodes{state="lagging"} 0`, "ezapi_logs_spool_broken 0", "go_goroutines ",
+		`ezapi_http_request_duration_seconds_count{route="GET /metrics",status="401"} 1`,
+	} {
+		if !strings.Contains(string(text), "\n"+line) {
+			t.Errorf("%s is not shown", line)
+		}
+	}
+	if resp.StatusCode != http.StatusOK || t.Failed() {
+		t.Errorf("status %d:\n%s", resp.StatusCode, text)
+	}
+	s.end(t)
+}
+
 func TestRestartKeepsEverything(t *testing.T) {
 	environ := embeddedEnv(t)
 	first := spawn(t, environ...)

@@ -1,0 +1,176 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// reading is everything that one scrape reads, so that its numbers belong together.
+type reading struct {
+	ezapi.Stats
+	now           time.Time
+	cut, replaced int64
+
+	up    bool // the publisher answers
+	head  snapshot.Head
+	nodes []snapshot.Node
+}
+
+// patience is how long the publisher may take to answer a scrape.
+const patience = 2 * time.Second
+
+func (c *Collector) read() reading {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := reading{cut: c.cut.Load(), replaced: c.replaced.Load()}
+	var err error
+	r.head, err = c.plane.Publisher().Head(ctx)
+	if r.up = err == nil || errors.Is(err, snapshot.ErrNone); r.up {
+		r.nodes, err = c.plane.Publisher().Nodes(ctx)
+		r.up = err == nil
+	}
+	r.Stats, r.now = c.plane.Stats(), time.Now()
+	return r
+}
+
+// A metric is what is read off a reading: any number of values, each with as
+// many label values as desc has names.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(*reading, func(value float64, labels ...string))
+}
+
+type number interface{ ~int | ~int64 }
+
+func gauge[N number](name, help string, read func(*reading) N) metric {
+	return simple(prometheus.GaugeValue, name, help, func(r *reading) float64 { return float64(read(r)) })
+}
+
+func counter[N number](name, help string, read func(*reading) N) metric {
+	return simple(prometheus.CounterValue, name, help, func(r *reading) float64 { return float64(read(r)) })
+}
+
+func flag(name, help string, read func(*reading) bool) metric {
+	return simple(prometheus.GaugeValue, name, help, func(r *reading) float64 {
+		if read(r) {
+			return 1
+		}
+		return 0
+	})
+}
+
+func simple(kind prometheus.ValueType, name, help string, read func(*reading) float64) metric {
+	return metric{prometheus.NewDesc(name, help, nil, nil), kind, func(r *reading, emit func(float64, ...string)) { emit(read(r)) }}
+}
+
+// published is a metric of what the publisher says: there is none while it does not answer.
+func published(name, help, label string, read func(*reading, func(float64, ...string))) metric {
+	var labels []string
+	if label != "" {
+		labels = []string{label}
+	}
+	return metric{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue, func(r *reading, emit func(float64, ...string)) {
+		if r.up {
+			read(r, emit)
+		}
+	}}
+}
+
+// seconds returns how many have passed; none since the zero time.
+func seconds(since, now time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(since).Seconds())
+}
+
+// metrics lists what a scrape shows beside what was observed.
+func metrics() []metric {
+	return []metric{
+		gauge("ezapi_catalog_revision", "Revision of the catalog, as the relay last read it.", func(r *reading) catalog.Revision { return r.Relay.Revision }),
+
+		counter("ezapi_relay_deltas_total", "Deltas published.", func(r *reading) int64 { return r.Relay.Publishes }),
+		counter("ezapi_relay_replaces_total", "Whole snapshots published.", func(r *reading) int64 { return r.Relay.Replaces }),
+		counter("ezapi_relay_documents_total", "Documents published, by deltas and whole snapshots.", func(r *reading) int64 { return r.Relay.Documents }),
+		flag("ezapi_relay_failing", "Whether the relay's last pass failed.", func(r *reading) bool { return r.Relay.LastError != "" }),
+		simple(prometheus.GaugeValue, "ezapi_relay_idle_seconds", "Since the relay's last pass ended; 0 before the first.", func(r *reading) float64 {
+			return seconds(r.Relay.UpdatedAt, r.now)
+		}),
+
+		flag("ezapi_publisher_up", "Whether the publisher answers. While it does not, what it says is not shown.", func(r *reading) bool { return r.up }),
+		published("ezapi_published_epoch", "Epoch of what is published; 0 for nothing.", "", func(r *reading, emit func(float64, ...string)) {
+			emit(float64(r.head.Position.Epoch))
+		}),
+		published("ezapi_published_revision", "Revision of what is published; 0 for nothing.", "", func(r *reading, emit func(float64, ...string)) {
+			emit(float64(r.head.Position.Revision))
+		}),
+		published("ezapi_published_documents", "Documents that are published, by kind.", "kind", func(r *reading, emit func(float64, ...string)) {
+			for _, kind := range catalog.Kinds() {
+				emit(float64(r.head.Counts[kind]), string(kind))
+			}
+		}),
+		published("ezapi_nodes", "Balancers heard of within a day, by state: applied, lagging, or lost.", "state", func(r *reading, emit func(float64, ...string)) {
+			count := map[snapshot.NodeState]int{}
+			for _, n := range r.nodes {
+				count[n.State(r.head.Position, r.now)]++
+			}
+			for _, state := range []snapshot.NodeState{snapshot.NodeApplied, snapshot.NodeLagging, snapshot.NodeLost} {
+				emit(float64(count[state]), string(state))
+			}
+		}),
+		published("ezapi_nodes_lag_revisions", "Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading, emit func(float64, ...string)) {
+			most := catalog.Revision(0)
+			for _, n := range r.nodes {
+				if n.State(r.head.Position, r.now) == snapshot.NodeLagging {
+					most = max(most, r.head.Position.Revision-n.Position.Revision)
+				}
+			}
+			emit(float64(most))
+		}),
+		published("ezapi_nodes_failing", "Live balancers that report a problem.", "", func(r *reading, emit func(float64, ...string)) {
+			failing := 0
+			for _, n := range r.nodes {
+				if n.Error != "" && n.State(r.head.Position, r.now) != snapshot.NodeLost {
+					failing++
+				}
+			}
+			emit(float64(failing))
+		}),
+
+		// accepted = stored + duplicate + dead + damaged + pending, always.
+		counter("ezapi_logs_accepted_total", "Log entries taken.", func(r *reading) int64 { return r.Logs.Accepted }),
+		counter("ezapi_logs_stored_total", "Log entries stored.", func(r *reading) int64 { return r.Logs.Stored }),
+		counter("ezapi_logs_duplicate_total", "Log entries that were stored already.", func(r *reading) int64 { return r.Logs.Duplicate }),
+		counter("ezapi_logs_dead_total", "Log entries that the sink refused for good.", func(r *reading) int64 { return r.Logs.Dead }),
+		counter("ezapi_logs_damaged_total", "Log entries read back damaged from the spool.", func(r *reading) int64 { return r.Logs.Damaged }),
+		gauge("ezapi_logs_pending", "Log entries taken and not stored yet.", func(r *reading) int64 { return r.Logs.Pending }),
+		simple(prometheus.GaugeValue, "ezapi_logs_oldest_pending_seconds", "Since the oldest pending log entry was taken; 0 when none is pending.", func(r *reading) float64 {
+			return seconds(r.Logs.OldestPending, r.now)
+		}),
+
+		counter("ezapi_logs_refused_total", "Log entries turned away because there was no room.", func(r *reading) int64 { return r.Logs.Refused }),
+		counter("ezapi_logs_strings_cut_total", "Strings of log entries that were too long and were cut.", func(r *reading) int64 { return r.Logs.Cut + r.cut }),
+		counter("ezapi_logs_strings_replaced_total", "Strings of log entries in which invalid UTF-8 or NUL was replaced.", func(r *reading) int64 { return r.Logs.Replaced + r.replaced }),
+		gauge("ezapi_logs_capacity", "Log entries that may be pending in memory mode, or awaiting fsync in disk mode.", func(r *reading) int64 { return r.Logs.Capacity }),
+		counter("ezapi_logs_batches_total", "Batches of log entries written to the sink.", func(r *reading) int64 { return r.Logs.Batches }),
+		counter("ezapi_logs_retries_total", "Failures of the log sink, or of reading the spool, each followed by another try.", func(r *reading) int64 { return r.Logs.Retries }),
+		flag("ezapi_logs_paused", "Whether the log sink asks to wait.", func(r *reading) bool { return r.Logs.Paused }),
+		flag("ezapi_logs_failing", "Whether the log sink's last write failed.", func(r *reading) bool { return r.Logs.LastError != "" }),
+
+		// Of the spool: zero in memory mode.
+		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.", func(r *reading) int64 { return r.Logs.SpoolBytes }),
+		gauge("ezapi_logs_spool_max_bytes", "Bytes that the log spool may use.", func(r *reading) int64 { return r.Logs.SpoolMax }),
+		gauge("ezapi_logs_spool_segments", "Files of the log spool.", func(r *reading) int { return r.Logs.Segments }),
+		counter("ezapi_logs_spool_syncs_total", "Calls of fsync that worked.", func(r *reading) int64 { return r.Logs.Syncs }),
+		simple(prometheus.CounterValue, "ezapi_logs_spool_sync_seconds_total", "Time spent in fsync.", func(r *reading) float64 { return r.Logs.SyncTime.Seconds() }),
+		flag("ezapi_logs_spool_broken", "Whether the log spool's disk has failed, so that no entry is taken until a restart.", func(r *reading) bool { return r.Logs.Broken }),
+	}
+}
