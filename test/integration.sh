@@ -70,7 +70,8 @@ export CGO_ENABLED=1 # go test -race links C
 compiles || install "a C compiler, which go test -race needs" gcc libc6-dev
 compiles || die "the C compiler $(go env CC) does not work, and go test -race needs it"
 
-have curl || install curl curl                            # for the tour of the README
+have curl || install curl curl               # for the tour of the README
+have python3 || install python3 python3      # for the reader in Python
 have redis-cli || install redis-cli redis-tools
 
 # ---- PostgreSQL and Redis --------------------------------------------------

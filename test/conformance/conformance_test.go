@@ -1,0 +1,242 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/redisstore"
+)
+
+// The runs wait much and work little.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+const python = "../../examples/reader/reader.py"
+
+func connect(t *testing.T) (rdb *redis.Client, addr string) {
+	t.Helper()
+	addr = os.Getenv("EZ_TEST_REDIS_ADDR")
+	if addr == "" {
+		t.Fatal("EZ_TEST_REDIS_ADDR is not set: run test/integration.sh, which sets it")
+	}
+	options := &redis.Options{Addr: addr}
+	if strings.Contains(addr, "://") {
+		var err error
+		if options, err = redis.ParseURL(addr); err != nil {
+			t.Fatal("EZ_TEST_REDIS_ADDR cannot be read")
+		}
+	}
+	rdb = redis.NewClient(options)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb, options.Addr
+}
+
+func tellNobody(string, error) {}
+
+func runs() map[string]string {
+	return map[string]string{"in clear text": "none", "sealed": SyncKeys}
+}
+
+func TestThePythonReaderConforms(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Fatal("python3 is missing: run test/integration.sh, which installs it")
+	}
+	for name, keys := range runs() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb, addr := connect(t)
+			if err := Run(t.Context(), rdb, addr, keys, Program(t.Output(), "python3", python), tellNobody); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Each of these is wrong in one way, which some step must notice.
+func TestWrongReadersFail(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []struct{ name, right, wrong, step string }{
+		{
+			"a missing head is an empty catalog", "return old  # a missing head",
+			`return View({"seal": "", "sig": "", "digest": "0" * 64, "counts": "{}", "forced": "1"}, (0, 1), {}, 0)  # a missing head`, "nothing is published",
+		},
+		{"the digest does not matter", "if (self.digest, sig, counts) !=", "if False and (self.digest, sig, counts) !=", "a wrong digest"},
+		{"documents are serialised anew", `docs[name] = change["doc"]`, `docs[name] = json.dumps(json.loads(change["doc"]))`, "each change"},
+		{"what is older is as good", "if old and new.at < old.at:", "if False:", "it never goes back"},
+		{"nothing is as good as something", "if old and old.docs and not new.docs and", "if False and", "an empty catalog"},
+		{"a problem is for ever", `self.error, strikes = "", 0`, "strikes = 0", "what is damaged"},
+		{"problems are nobody's business", `"error": self.error,`, `"error": "",`, "what is damaged"},
+		{"it says nothing", `redis("HSET", PREFIX + "nodes"`, `redis("ECHO", "nodes") or (lambda *_: 0)("nodes"`, "what is damaged"},
+	} {
+		t.Run(wrong.name, func(t *testing.T) {
+			t.Parallel()
+			program := strings.ReplaceAll(string(text), wrong.right, wrong.wrong)
+			if program == string(text) {
+				t.Fatalf("%q is not in the reader", wrong.right)
+			}
+			file := filepath.Join(t.TempDir(), "reader.py")
+			if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			rdb, addr := connect(t)
+			err := Run(t.Context(), rdb, addr, "none", Program(io.Discard, "python3", file), tellNobody)
+			if err == nil || !strings.HasPrefix(err.Error(), wrong.step) {
+				t.Errorf("the script says %v, want a failure at the step %q", err, wrong.step)
+			}
+		})
+	}
+}
+
+func TestTheWatcherConforms(t *testing.T) {
+	t.Parallel()
+	for name, keys := range runs() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb, addr := connect(t)
+			if err := Run(t.Context(), rdb, addr, keys, watch(rdb), tellNobody); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// watcher is the data-plane SDK as a reader.
+type watcher struct {
+	*snapshot.Watcher
+	stop func()
+	gate *gate
+	keys *snapshot.Keys
+}
+
+// gate holds up what a source returns while it is closed.
+type gate struct {
+	snapshot.Source
+	mu sync.RWMutex
+}
+
+func (g *gate) Head(ctx context.Context) (snapshot.Head, error) {
+	h, err := g.Source.Head(ctx)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return h, err
+}
+
+func (g *gate) Load(ctx context.Context) (*snapshot.Snapshot, error) {
+	s, err := g.Source.Load(ctx)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return s, err
+}
+
+func (g *gate) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
+	d, err := g.Source.Next(ctx, after)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return d, err
+}
+
+func watch(rdb *redis.Client) Start {
+	return func(ctx context.Context, _, prefix, syncKeys string) (Reader, error) {
+		quiet := slog.New(slog.DiscardHandler)
+		var keys *snapshot.Keys
+		if syncKeys != "none" {
+			var err error
+			if keys, err = snapshot.ParseKeys(syncKeys); err != nil {
+				return nil, err
+			}
+		}
+		g := &gate{Source: redisstore.New(rdb, &redisstore.Options{Prefix: prefix, Logger: quiet})}
+		w := &watcher{gate: g, keys: keys, Watcher: snapshot.NewWatcher(g, &snapshot.WatcherOptions{Keys: keys, Name: "go", Logger: quiet})}
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = w.Run(ctx) }()
+		w.stop = func() { cancel(); <-done }
+		return w, nil
+	}
+}
+
+func (w *watcher) Position() (snapshot.Position, string, error) {
+	h := w.View().Head()
+	return h.Position, h.Digest.String(), nil
+}
+
+// Get serialises the view's document anew, which gives the same bytes.
+func (w *watcher) Get(kind catalog.Kind, key string) ([]byte, error) {
+	v := w.View()
+	switch kind {
+	case catalog.KindKey:
+		if k, ok := v.KeyByHash(key); ok {
+			return encoded(key, k.KeyDoc)
+		}
+	case catalog.KindModel, catalog.KindBinding:
+		namespace, name, _ := strings.Cut(key, ".")
+		if kind == catalog.KindModel {
+			if m, ok := v.Model(namespace, name); ok {
+				return encoded(key, *m)
+			}
+		} else if b, ok := v.Binding(namespace, name); ok {
+			return encoded(key, *b)
+		}
+	case catalog.KindProvider:
+		return w.provider(v, key)
+	}
+	return nil, nil
+}
+
+// provider seals the secret anew, which gives the same bytes too.
+func (w *watcher) provider(v *snapshot.View, key string) ([]byte, error) {
+	id, err := strconv.ParseInt(key, 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := v.Provider(id)
+	if !ok {
+		return nil, nil
+	}
+	keys, err := w.keys.Activate(v.Head().Seal)
+	if err != nil {
+		return nil, err
+	}
+	doc := p.ProviderDoc
+	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), "provider/"+key+"/api_key")
+	return encoded(key, doc)
+}
+
+func encoded[T snapshot.Doc](key string, doc T) ([]byte, error) {
+	d, err := snapshot.Encode(key, doc)
+	return d.Doc, err
+}
+
+func (w *watcher) Pause() error  { w.gate.mu.Lock(); return nil }
+func (w *watcher) Resume() error { w.gate.mu.Unlock(); return nil }
+
+func (w *watcher) Stop() error {
+	w.stop()
+	if w.View().Position() == (snapshot.Position{}) {
+		return errors.New("nothing was ever served")
+	}
+	return nil
+}
