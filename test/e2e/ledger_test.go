@@ -1,0 +1,225 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+var long = flag.Bool("long", false, "take the time for the full figures")
+
+// scaled returns full with -long, otherwise short.
+func scaled[T any](short, full T) T {
+	if *long {
+		return full
+	}
+	return short
+}
+
+// A ledger knows every log entry that a server has acknowledged.
+type ledger struct {
+	url    atomic.Pointer[string] // of the server, which changes when it restarts
+	token  string
+	mu     sync.Mutex
+	acked  map[uuid.UUID]bool
+	unsure int // batches that were sent again because no answer came
+}
+
+// write posts batches of entries until ctx ends, each again until it is acknowledged,
+// with a pause after each.
+func (l *ledger) write(ctx context.Context, pause time.Duration) error {
+	client := &http.Client{Timeout: 5 * time.Second}
+	for ctx.Err() == nil {
+		var batch bytes.Buffer
+		ids := make([]uuid.UUID, 100)
+		for i := range ids {
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			ids[i] = id
+			fmt.Fprintf(&batch, `{"id":"%s","ts":"%s","key_id":%d,"model":"m%d","status":200,"input_tokens":3,"output_tokens":2,"cost_nano_usd":7}`+"\n",
+				id, time.Now().UTC().Format(time.RFC3339Nano), 1+rand.IntN(50), rand.IntN(20))
+		}
+		for tries := 0; ; tries++ {
+			if err := l.post(client, batch.Bytes()); err == nil {
+				break
+			}
+			if tries > 1000 {
+				return fmt.Errorf("a batch was never acknowledged")
+			}
+			time.Sleep(20 * time.Millisecond) // even when ctx has ended: it may have been stored
+		}
+		l.mu.Lock()
+		for _, id := range ids {
+			l.acked[id] = true
+		}
+		l.mu.Unlock()
+		time.Sleep(pause)
+	}
+	return nil
+}
+
+func (l *ledger) post(client *http.Client, batch []byte) error {
+	req, err := http.NewRequest(http.MethodPost, *l.url.Load()+"/logs", bytes.NewReader(batch))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+l.token)
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	resp, err := client.Do(req)
+	if err != nil {
+		l.mu.Lock()
+		l.unsure++
+		l.mu.Unlock()
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Accepted   int
+		Durability string
+	}
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Accepted != 100 || answer.Durability != "disk" {
+		return fmt.Errorf("answer %s", text)
+	}
+	return nil
+}
+
+func (l *ledger) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acked)
+}
+
+// TestAcknowledgedLogsAreKept: the server is killed again and again, the
+// database goes away, and every entry that was ever acknowledged is stored, once.
+func TestAcknowledgedLogsAreKept(t *testing.T) {
+	dsn, db := postgres(t)
+	redisAddr, prefix, _ := redisServer(t)
+	database := newOutage(t, dsn)
+	env := []string{
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + database.dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+	}
+	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
+	server := start(t, "server", env)
+	l.url.Store(&server.url)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	write := func(n int, pause time.Duration) {
+		for range n {
+			writers.Go(func() {
+				if err := l.write(ctx, pause); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	write(4, time.Millisecond)
+
+	kills := scaled(4, 50)
+	for range kills {
+		time.Sleep(500*time.Millisecond + rand.N(time.Second))
+		eventually(t, 30*time.Second, "1,000 entries in flight", func() bool { return l.size()-stored(t, db) >= 1000 })
+		if err := server.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-server.done
+		server = start(t, "server", env)
+		l.url.Store(&server.url)
+	}
+	t.Logf("%d kills: %d entries acknowledged, %d batches sent again", kills, l.size(), l.unsure)
+
+	before := l.size()
+	database.begin()
+	time.Sleep(scaled(4*time.Second, 30*time.Second))
+	if server.cmd.ProcessState != nil {
+		t.Fatal("the server did not survive the outage of its database")
+	}
+	if l.size() == before {
+		t.Error("nothing was taken while the database was away")
+	}
+	t.Logf("%d entries acknowledged during the outage", l.size()-before)
+	database.end()
+	stop()
+	writers.Wait()
+	took := eventually(t, time.Minute, "the backlog is stored", func() bool { return stored(t, db) >= l.size() })
+	t.Logf("backlog stored %s after the database's return", took)
+
+	begin := time.Now()
+	server.stop(t)
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("the server took %s to stop", took)
+	}
+	l.audit(t, db)
+}
+
+func stored(t *testing.T, db *pgx.Conn) (n int) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), `select count(*) from access_logs`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// audit compares the ledger with the rows, and the usage with both.
+func (l *ledger) audit(t *testing.T, db *pgx.Conn) {
+	t.Helper()
+	rows, err := db.Query(t.Context(), `select id from access_logs`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		if seen[id] {
+			t.Errorf("%s is stored twice", id)
+		}
+		seen[id] = true
+	}
+	lost := 0
+	for id := range l.acked {
+		if !seen[id] {
+			lost++
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d of %d acknowledged entries are lost", lost, len(l.acked))
+	}
+	var dead, requests, cost int64
+	if err := db.QueryRow(t.Context(), `select count(*) from log_dead_letter`).Scan(&dead); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.QueryRow(t.Context(), `select coalesce(sum(requests), 0), coalesce(sum(cost_nano_usd), 0) from
+		(select requests, cost_nano_usd from usage_pending union all select requests, cost_nano_usd from usage_hourly) u`).Scan(&requests, &cost); err != nil {
+		t.Fatal(err)
+	}
+	if dead != 0 || requests != int64(len(ids)) || cost != 7*int64(len(ids)) {
+		t.Errorf("%d rows, %d dead, usage of %d requests and %d nano USD", len(ids), dead, requests, cost)
+	}
+}
