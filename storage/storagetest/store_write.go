@@ -1,0 +1,345 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+func testStoreEmpty(t testing.TB, h StoreHarness) {
+	head := mustContents(t, h.Store).Head
+	if err := uuid.Validate(head.Store); err != nil {
+		t.Errorf("the store is called %q: %v", head.Store, err)
+	}
+	want := contents{Head: catalog.Head{Store: head.Store}, Marks: []catalog.Mark{""}}
+	want.Entities = map[catalog.Kind][]catalog.Entity{
+		catalog.KindProvider: nil, catalog.KindModel: nil, catalog.KindBinding: nil, catalog.KindKey: nil,
+	}
+	for name, s := range map[string]catalog.Store{"Store": h.Store, "Second": h.Second} {
+		if diff := cmp.Diff(want, mustContents(t, s), byValue()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	mustRead(t, h.Store, func(r catalog.Reader) {
+		for _, k := range catalog.Kinds() {
+			_, err := r.Get(t.Context(), k, 1)
+			mustFail(t, "Get", err, catalog.ErrNotFound)
+		}
+		_, err := r.MarkAt(t.Context(), 1)
+		mustFail(t, "MarkAt(1)", err, catalog.ErrNotFound)
+	})
+}
+
+// testStoreFields takes an entity of each kind, with every field, through its
+// life, and looks at it in every way.
+func testStoreFields(t testing.TB, h StoreHarness) {
+	for _, k := range catalog.Kinds() {
+		id := mustIDs(t, h.Store, 3)
+		others := []catalog.Entity{entity(k, id), entity(k, id+2)}
+		rev := mustCommit(t, h.Store, create(others[0]), create(others[1]))
+		others[0].Revision, others[1].Revision = rev, rev
+
+		e := full(k, id+1)
+		if k.Refers() != "" {
+			target := entity(k.Refers(), mustIDs(t, h.Store, 1), natural("the target of "+e.NaturalKey))
+			mustCommit(t, h.Store, create(target))
+			e.Ref = target.NaturalKey
+		}
+		lean := entity(k, e.ID) // has few fields: the others go
+		e.Revision = 12345      // is the store's to set
+		rev = mustCommit(t, h.Store, create(e))
+		mustLook(t, h.Second, others[0], written(e, rev), others[1])
+		rev = mustCommit(t, h.Second, update(lean, rev))
+		mustLook(t, h.Store, others[0], written(lean, rev), others[1])
+		rev = mustCommit(t, h.Store, update(e, rev))
+		mustLook(t, h.Second, others[0], written(e, rev), others[1])
+		mustCommit(t, h.Store, remove(e, rev))
+		mustLook(t, h.Second, others...)
+		mustRead(t, h.Store, func(r catalog.Reader) {
+			_, err := r.Get(t.Context(), k, e.ID)
+			mustFail(t, "Get what was deleted", err, catalog.ErrNotFound)
+			for by, values := range uniques(e) {
+				for _, value := range values {
+					_, err := r.Find(t.Context(), k, by, value)
+					mustFail(t, "Find what was deleted", err, catalog.ErrNotFound)
+				}
+			}
+		})
+	}
+}
+
+// uniques lists what Find finds an entity by.
+func uniques(e catalog.Entity) map[catalog.Index][]string {
+	all := map[catalog.Index][]string{catalog.ByHash: e.Hashes}
+	if e.NaturalKey != "" {
+		all[catalog.ByNaturalKey] = []string{e.NaturalKey}
+	}
+	if e.ExternalID != "" {
+		all[catalog.ByExternalID] = []string{e.ExternalID}
+	}
+	return all
+}
+
+// mustLook checks that exactly these, of one kind, are in the store, whichever way
+// one looks.
+func mustLook(t testing.TB, s catalog.Store, want ...catalog.Entity) {
+	t.Helper()
+	mustEntities(t, s, want[0].Kind, want...)
+	same := func(how string, want, got catalog.Entity, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if diff := cmp.Diff(want, got, byValue()); diff != "" {
+			t.Fatalf("%s (-want +got):\n%s", how, diff)
+		}
+	}
+	mustRead(t, s, func(r catalog.Reader) {
+		for _, e := range want {
+			got, err := r.Get(t.Context(), e.Kind, e.ID)
+			same("Get", e, got, err)
+			for by, values := range uniques(e) {
+				for _, value := range values {
+					got, err := r.Find(t.Context(), e.Kind, by, value)
+					same("Find by "+string(by), e, got, err)
+				}
+			}
+		}
+	})
+}
+
+// testStoreUnaltered: Commit writes nothing into what it was given, and
+// nothing but the entities that it names changes.
+func testStoreUnaltered(t testing.TB, h StoreHarness) {
+	id := mustIDs(t, h.Store, 3)
+	c := commitOf(create(full(catalog.KindKey, id)), create(full(catalog.KindModel, id+1)),
+		create(entity(catalog.KindBinding, id+2, refer(full(catalog.KindModel, id+1).NaturalKey))))
+	c.Sync, c.Epoch = true, 3
+	given := cloned(c)
+	if _, err := h.Store.Commit(t.Context(), given); err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+	if diff := cmp.Diff(c, given); diff != "" {
+		t.Errorf("Commit changed what it was given (-before +after):\n%s", diff)
+	}
+
+	before := mustContents(t, h.Store)
+	other := entity(catalog.KindKey, mustIDs(t, h.Store, 1))
+	other.Revision = mustCommit(t, h.Store, create(other))
+	after := mustContents(t, h.Second)
+	before.Entities[catalog.KindKey] = append(before.Entities[catalog.KindKey], other)
+	if diff := cmp.Diff(before.Entities, after.Entities, byValue()); diff != "" {
+		t.Errorf("creating a key changed others (-before +after):\n%s", diff)
+	}
+	old := len(before.Changes)
+	if diff := cmp.Diff(before.Changes, after.Changes[:old], byValue()); diff != "" {
+		t.Errorf("history changed (-before +after):\n%s", diff)
+	}
+	if diff := cmp.Diff(before.Marks, after.Marks[:len(before.Marks)]); diff != "" {
+		t.Errorf("marks changed (-before +after):\n%s", diff)
+	}
+	want := recorded(commitOf(create(other)), other.Revision)
+	if diff := cmp.Diff(want, after.Changes[old:], byValue()); diff != "" {
+		t.Errorf("the feed (-want +got):\n%s", diff)
+	}
+}
+
+// attempt is a commit that must fail.
+type attempt struct {
+	name   string
+	commit catalog.Commit
+	want   error
+}
+
+// mustRefuse tries commits that must fail, each with its error, and without a trace.
+func mustRefuse(t testing.TB, h StoreHarness, attempts ...attempt) {
+	t.Helper()
+	before := mustContents(t, h.Store)
+	for _, a := range attempts {
+		_, err := h.Store.Commit(t.Context(), a.commit)
+		mustFail(t, a.name, err, a.want)
+		for _, other := range []error{catalog.ErrConflict, catalog.ErrExists, catalog.ErrReferenced} {
+			if other != a.want && errors.Is(err, other) {
+				t.Errorf("%s: the error %q wraps %q too", a.name, err, other)
+			}
+		}
+		if rev := revisionOf(t, h.Store); rev != before.Head.Revision {
+			t.Fatalf("%s: was refused, and moved the head from %d to %d", a.name, before.Head.Revision, rev)
+		}
+	}
+	if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+		t.Fatalf("commits that were refused left (-before +after):\n%s", diff)
+	}
+}
+
+func testStoreIf(t testing.TB, h StoreHarness) {
+	for _, k := range catalog.Kinds() {
+		id := mustIDs(t, h.Store, 3)
+		e, absent, gone := entity(k, id), entity(k, id+1), entity(k, id+2)
+		first := mustCommit(t, h.Store, create(e))
+		second := mustCommit(t, h.Store, update(e, first), create(gone))
+		third := mustCommit(t, h.Store, remove(gone, second))
+		var attempts []attempt
+		for name, commit := range map[string]catalog.Commit{
+			"create what exists":                  commitOf(create(e)),
+			"update an older revision":            commitOf(update(e, first)),
+			"update a revision of others":         commitOf(update(e, third)),
+			"update a revision to come":           commitOf(update(e, third+1)),
+			"update what never was":               commitOf(update(absent, first)),
+			"update what is gone":                 commitOf(update(gone, second)),
+			"delete an older revision":            commitOf(remove(e, first)),
+			"delete a revision to come":           commitOf(remove(e, third+1)),
+			"delete what must not exist":          commitOf(remove(e, 0)),
+			"delete what never was":               commitOf(remove(absent, first)),
+			"delete what is gone":                 commitOf(remove(gone, second)),
+			"fail after a write":                  commitOf(create(absent), update(e, first)),
+			"fail before a write":                 commitOf(update(e, first), create(absent)),
+			"create the same twice":               commitOf(create(absent), create(absent)),
+			"update the same twice":               commitOf(update(e, second), update(e, second)),
+			"update what was deleted just before": commitOf(remove(e, second), update(e, second)),
+		} {
+			attempts = append(attempts, attempt{string(k) + ": " + name, commit, catalog.ErrConflict})
+		}
+		mustRefuse(t, h, attempts...)
+
+		// An id may be used again, and absence be demanded.
+		rev := mustCommit(t, h.Second, create(gone), remove(absent, 0))
+		mustEntities(t, h.Store, k, written(e, second), written(gone, rev))
+		rev = mustCommit(t, h.Store, remove(e, second), create(e))
+		mustEntities(t, h.Second, k, written(e, rev), written(gone, rev-1))
+	}
+}
+
+func testStoreBase(t testing.TB, h StoreHarness) {
+	id := mustIDs(t, h.Store, 4)
+	key := func(n int64) catalog.Entity { return entity(catalog.KindKey, id+n) }
+	based := func(base catalog.Revision, c catalog.Commit) catalog.Commit {
+		c.Base = base
+		return c
+	}
+	mustRefuse(t, h, attempt{"ahead of an empty store", based(1, commitOf(create(key(0)))), catalog.ErrConflict})
+	mustCommit(t, h.Store, create(key(0)))
+	rev := mustCommit(t, h.Store, create(key(1)))
+	for _, base := range []catalog.Revision{1, rev + 1, 1 << 40} {
+		mustRefuse(t, h,
+			attempt{fmt.Sprint("a write at ", base), based(base, commitOf(create(key(2)))), catalog.ErrConflict},
+			attempt{fmt.Sprint("two writes at ", base), based(base, commitOf(create(key(2)), create(key(3)))), catalog.ErrConflict},
+			attempt{fmt.Sprint("no write at ", base), based(base, commitOf()), catalog.ErrConflict},
+			attempt{fmt.Sprint("a sync at ", base), based(base, catalog.Commit{Sync: true, Epoch: 9, Time: storeTime}), catalog.ErrConflict},
+		)
+	}
+	for name, c := range map[string]catalog.Commit{
+		"a write":    commitOf(create(key(2))),
+		"two writes": commitOf(create(key(3)), remove(key(0), 1)),
+		"a sync":     {Sync: true, Time: storeTime},
+	} {
+		got, err := h.Store.Commit(t.Context(), based(rev, c))
+		if rev++; err != nil || got != rev {
+			t.Fatalf("%s at the head: revision %d, %v; want %d", name, got, err, rev)
+		}
+	}
+	if got, err := h.Store.Commit(t.Context(), based(rev, commitOf())); err != nil || got != rev {
+		t.Fatalf("no write at the head: revision %d, %v; want %d", got, err, rev)
+	}
+}
+
+// testStoreNothing: a commit that changes nothing leaves no trace, whatever it says besides.
+func testStoreNothing(t testing.TB, h StoreHarness) {
+	for rev := range catalog.Revision(3) {
+		before := mustContents(t, h.Store)
+		for _, s := range []catalog.Store{h.Store, h.Second} {
+			c := commitOf()
+			c.Epoch = 100
+			got, err := s.Commit(t.Context(), c)
+			if err != nil || got != rev {
+				t.Fatalf("a commit without writes: revision %d, %v; want %d", got, err, rev)
+			}
+		}
+		if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+			t.Fatalf("a commit without writes left (-before +after):\n%s", diff)
+		}
+		mustCommit(t, h.Store, create(entity(catalog.KindKey, mustIDs(t, h.Store, 1))))
+	}
+}
+
+func testStoreSync(t testing.TB, h StoreHarness) {
+	e := entity(catalog.KindKey, mustIDs(t, h.Store, 1))
+	var feed []catalog.Change
+	for i, step := range []struct {
+		commit catalog.Commit
+		epoch  catalog.Epoch // that the head then has
+	}{
+		{catalog.Commit{Sync: true}, 0},
+		{catalog.Commit{Sync: true, Epoch: 5}, 5},
+		{catalog.Commit{Sync: true, Epoch: 4}, 5},
+		{catalog.Commit{Sync: true}, 5},
+		{commitOf(create(e)), 5},
+		{catalog.Commit{Epoch: 9, Writes: []catalog.Write{update(e, 5)}}, 5}, // is no sync
+		{catalog.Commit{Epoch: 9, Writes: []catalog.Write{update(e, 6)}, Sync: true}, 9},
+		{catalog.Commit{Epoch: 1 << 50, Sync: true}, 1 << 50},
+	} {
+		c := step.commit
+		c.Time, c.Actor, c.Reason = storeTime.AddDate(0, 0, i), fmt.Sprint("actor ", i), fmt.Sprint("reason ", i)
+		rev, err := h.Store.Commit(t.Context(), c)
+		if want := catalog.Revision(i + 1); err != nil || rev != want {
+			t.Fatalf("step %d: revision %d, %v; want %d", i, rev, err, want)
+		}
+		feed = append(feed, recorded(c, rev)...)
+		got := mustContents(t, h.Second)
+		if got.Head.Epoch != step.epoch || got.Head.Revision != rev {
+			t.Fatalf("step %d: the head is %+v; want epoch %d, revision %d", i, got.Head, step.epoch, rev)
+		}
+		if diff := cmp.Diff(feed, got.Changes, byValue()); diff != "" {
+			t.Fatalf("step %d: the feed (-want +got):\n%s", i, diff)
+		}
+	}
+	mustRefuse(t, h, attempt{"a sync with a write that fails",
+		catalog.Commit{Sync: true, Epoch: 1 << 51, Time: storeTime, Writes: []catalog.Write{create(e)}}, catalog.ErrConflict})
+}
+
+// testStoreLarge: a commit of any size is one.
+func testStoreLarge(t testing.TB, h StoreHarness) {
+	const n = 150
+	id := mustIDs(t, h.Store, n+1)
+	var writes []catalog.Write
+	var want []catalog.Entity
+	for i := range int64(n) {
+		e := full(catalog.KindKey, id+i)
+		writes = append(writes, create(e))
+		want = append(want, written(e, 1))
+	}
+	refused := append(slices.Clone(writes), create(entity(catalog.KindKey, id+n, hashes(want[0].Hashes[1]))))
+	mustRefuse(t, h, attempt{"a large commit whose last write fails", commitOf(refused...), catalog.ErrExists})
+
+	mustCommit(t, h.Store, writes...)
+	mustEntities(t, h.Second, catalog.KindKey, want...)
+	if diff := cmp.Diff(recorded(commitOf(writes...), 1), since(t, h.Second, 0), byValue()); diff != "" {
+		t.Errorf("the feed (-want +got):\n%s", diff)
+	}
+}
+
+func testStoreCanceled(t testing.TB, h StoreHarness) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e := entity(catalog.KindKey, mustIDs(t, h.Store, 1))
+	before := mustContents(t, h.Store)
+	_, err := h.Store.Commit(ctx, commitOf(create(e)))
+	mustFail(t, "Commit", err, context.Canceled)
+	_, err = h.Store.Commit(ctx, catalog.Commit{Sync: true, Time: storeTime})
+	mustFail(t, "Commit of a sync", err, context.Canceled)
+	_, err = h.Store.NextIDs(ctx, 1)
+	mustFail(t, "NextIDs", err, context.Canceled)
+	err = h.Store.Read(ctx, func(catalog.Reader) error { return nil })
+	mustFail(t, "Read", err, context.Canceled)
+	if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+		t.Fatalf("canceled commits left (-before +after):\n%s", diff)
+	}
+	mustCommit(t, h.Store, create(e))
+}
