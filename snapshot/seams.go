@@ -94,7 +94,7 @@ type Node struct {
 	Digest   Digest
 	Version  string
 	Error    string    // last problem, cleared when it is over
-	SeenAt   time.Time // set by the Source, on its own clock
+	SeenAt   time.Time // when the Source heard of it, on the clock of who asks
 }
 
 // Source is where a data plane reads.

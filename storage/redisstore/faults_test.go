@@ -371,3 +371,21 @@ func (a answerInfo) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (answerInfo) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
+
+// A Redis whose clock is an hour off says when nodes were seen, all the same.
+func TestNodesAreSeenOnOurClock(t *testing.T) {
+	server := miniredis.RunT(t)
+	p := newFixture(t, server.Addr(), redisstore.Options{})
+	server.SetTime(time.Now().Add(-time.Hour))
+	if err := p.Report(t.Context(), snapshot.Node{ID: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	server.SetTime(time.Now().Add(-time.Hour).Add(10 * time.Second))
+	nodes, err := p.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 {
+		t.Fatalf("nodes %v, %v", nodes, err)
+	}
+	if age := time.Since(nodes[0].SeenAt); age < 9*time.Second || age > 15*time.Second {
+		t.Errorf("seen %s ago, want about 10s", age)
+	}
+}

@@ -29,7 +29,8 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) error {
 	return nil
 }
 
-// Nodes implements [snapshot.Publisher].
+// Nodes implements [snapshot.Publisher]. When a node was seen is converted
+// from Redis' clock to this machine's.
 func (p *Publisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 	var all *redis.MapStringStringCmd
 	var clock *redis.TimeCmd
@@ -41,6 +42,8 @@ func (p *Publisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 	if err != nil {
 		return nil, wrap("nodes", err)
 	}
+	// How far Redis' clock is ahead of ours. Less than a second is how long the answer took.
+	fast := clock.Val().Sub(time.Now()).Round(time.Second)
 	var nodes []snapshot.Node
 	var gone []any
 	for id, text := range all.Val() {
@@ -51,6 +54,7 @@ func (p *Publisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 		case clock.Val().Sub(n.SeenAt) > nodeTTL:
 			gone = append(gone, id, text)
 		default:
+			n.SeenAt = n.SeenAt.Add(-fast)
 			nodes = append(nodes, n)
 		}
 	}
