@@ -73,7 +73,7 @@ func testLogsPagesWhileWriting(t testing.TB, h SinkHarness) {
 	ctx, stop := context.WithCancel(t.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
+		for n := 0; n < 1000 && ctx.Err() == nil; n++ { // not more, lest it outrun the reader for ever
 			b := memory(
 				logEntry(100_000+n, func(e *logbuf.Entry) { e.Time = logDay.Add(2 * time.Hour) }),
 				logEntry(200_000+n, func(e *logbuf.Entry) { e.Time = logDay.Add(time.Minute) }),

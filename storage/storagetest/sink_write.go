@@ -96,6 +96,7 @@ func testSinkEmpty(t testing.TB, h SinkHarness) {
 	wantWrite(t, h.Sink, logbuf.Batch{}, logbuf.Result{})
 	segment := uuid.New()
 	wantWrite(t, h.Sink, logbuf.Batch{Segment: segment, From: 0, To: 3}, logbuf.Result{}) // all damaged
+	wantWrite(t, h.Sink, spooled(segment, 0, 3), logbuf.Result{Duplicate: 3})             // it moved the checkpoint
 	wantWrite(t, h.Sink, spooled(segment, 3, 5), logbuf.Result{Stored: 2})
 	wantLogs(t, h.Archive, everything(), newest(logEntries(3, 5)...)...)
 }

@@ -1,0 +1,284 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// brokenSinks are all ways in which the suite's own tests break a sink.
+var brokenSinks = []struct {
+	name   string // what is wrong
+	caught string // by which test
+	spoil  func(*fakeSink)
+}{
+	{"Write forgets a field", "every field", storeEdited(func(e *logbuf.Entry) { e.TTFTMS = 0 })},
+	{"Write takes an unknown cost for nothing", "every field", storeEdited(func(e *logbuf.Entry) {
+		if e.CostNanoUSD == nil {
+			e.CostNanoUSD = new(int64(0))
+		}
+	})},
+	{"Write trims texts", "every field", storeEdited(func(e *logbuf.Entry) { e.Error = strings.TrimSpace(e.Error) })},
+	{"Write takes the first thousand", "results", storeShort},
+	{"Write counts duplicates as stored", "duplicates", resultEdited(func(r *logbuf.Result) { r.Stored, r.Duplicate = r.Stored+r.Duplicate, 0 })},
+	{"Write knows entries by their id alone", "identity", storeByID},
+	{"Write tells nanoseconds apart", "identity", storeEdited(func(e *logbuf.Entry) { e.ID[1] ^= byte(e.Time.Nanosecond() % 1000) })},
+	{"Write drops empty batches", "empty batches", storeNotEmpty},
+	{"Write knows no checkpoints", "checkpoints", storeAnywhere},
+	{"Checkpoint goes back", "checkpoints are told", checkpointLast},
+	{"Checkpoint mixes segments", "checkpoints are told", checkpointShared},
+	{"Write wants the batch at the checkpoint", "replays that overlap", storeInOrder},
+	{"Write takes what is ahead of the checkpoint for stored", "replays that overlap", storeBehind},
+	{"Logs share memory with Write", "aliasing", logsShared},
+	{"Write looks first and stores later", "writers at once", storeRacy},
+	{"Write looks at the checkpoint first and stores later", "the same batch at once", storeRacy},
+	{"Write outlives its context", "context", storeOutlives},
+	{"closing does nothing", "closed", func(s *fakeSink) { s.close = func() {} }},
+	{"one refused entry fails its batch", "poison", deadFails},
+	{"one refused entry takes its batch along", "poison", deadAll},
+	{"dead letters are only counted", "poison", deadForgotten},
+	{"dead letters come once for each try", "poison among duplicates", deadTwice},
+
+	{"Logs order equal times by their age", "newest first", logsTies},
+	{"Logs filter pages, not entries", "pages", logsFilteredLate},
+	{"Logs promise a page that is empty", "pages", logsAnother},
+	{"Logs count offsets", "pages while others write", logsOffset},
+	{"Logs ignore the status", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Status = 0 })},
+	{"Logs compare without case", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Model = strings.ToLower(q.Model) })},
+	{"Logs include until", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Until = q.Until.Add(time.Microsecond) })},
+	{"Logs exclude since", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Since = q.Since.Add(time.Microsecond) })},
+	{"Logs look back without end", "the last 24 hours", logsEdited(func(q *logbuf.LogQuery) {
+		if q.Since.IsZero() {
+			q.Since = time.Unix(0, 0)
+		}
+	})},
+	{"Logs end now", "the last 24 hours", logsEdited(func(q *logbuf.LogQuery) {
+		if q.Until.IsZero() {
+			q.Until = time.Now()
+		}
+	})},
+	{"Logs cut the limit", "bad queries", logsEdited(func(q *logbuf.LogQuery) { q.Limit = min(q.Limit, 1000) })},
+
+	{"Usage sorts without case", "usage by every grouping", usageEdited(func(u []logbuf.Usage) {
+		slices.SortStableFunc(u, func(a, b logbuf.Usage) int {
+			if c := a.Start.Compare(b.Start); c != 0 {
+				return c
+			}
+			return strings.Compare(strings.ToLower(a.Namespace), strings.ToLower(b.Namespace))
+		})
+	})},
+	{"Usage has local days", "usage by hour and day", usageLocal},
+	{"Usage is in a local time", "usage by hour and day", usageEdited(func(u []logbuf.Usage) {
+		for i := range u {
+			u[i].Start = u[i].Start.In(time.FixedZone("", 3600))
+		}
+	})},
+	{"Usage counts free requests as unpriced", "usage counts", storeEdited(func(e *logbuf.Entry) {
+		if e.CostNanoUSD != nil && *e.CostNanoUSD == 0 {
+			e.CostNanoUSD = nil
+		}
+	})},
+	{"Usage adds up floats", "usage is exact", usageEdited(func(u []logbuf.Usage) {
+		for i := range u {
+			u[i].CostNanoUSD = int64(math.Nextafter(float64(u[i].CostNanoUSD), 0))
+		}
+	})},
+	{"Usage is of all keys", "usage of keys", usageOfAll},
+	{"Usage counts what was sent", "usage counts once", usageOfSent},
+	{"Usage takes any interval", "bad usage queries", usageLenient},
+
+	{"Maintain counts usage again", "maintenance changes no answer", maintainTwice},
+	{"Maintain without a time forgets all", "maintenance changes no answer", maintainZero},
+	{"Maintain keeps all", "maintenance forgets whole days", func(s *fakeSink) { s.maintain = maintainNothing }},
+	{"Maintain forgets a day that goes on", "maintenance forgets whole days", maintainEarly},
+	{"usage is what entries are left", "maintenance forgets whole days", usageOfLeft},
+	{"Maintain takes usage out before it puts it back", "maintenance while others write", maintainGap},
+
+	{"Write trusts whoever comes in order", "model of a sink", storeTrusting},
+}
+
+// TestSinkSuiteCatches runs single tests of the suite against sinks that are
+// broken in one way each: the test must fail. Every test of the suite has a sink
+// that it catches.
+func TestSinkSuiteCatches(t *testing.T) {
+	quickRapid(t)
+	caught := make(map[string]bool)
+	for _, c := range brokenSinks {
+		caught[c.caught] = true
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newFakeSink()
+			c.spoil(s)
+			if !failsSinkTest(t, c.caught, s.harness()) {
+				t.Errorf("the test %q does not notice", c.caught)
+			}
+		})
+	}
+	for _, c := range sinkCases {
+		if !caught[c.name] {
+			t.Errorf("no broken sink shows that the test %q can fail", c.name)
+		}
+	}
+}
+
+// TestSinkSuitePasses: what the broken sinks are made of is sound.
+func TestSinkSuitePasses(t *testing.T) {
+	RunSink(t, func(testing.TB) SinkHarness { return newFakeSink().harness() })
+}
+
+// failsSinkTest runs one test of the suite, and reports whether it fails.
+func failsSinkTest(t *testing.T, name string, h SinkHarness) bool {
+	t.Helper()
+	i := slices.IndexFunc(sinkCases, func(c sinkCase) bool { return c.name == name })
+	if i < 0 {
+		t.Fatalf("the suite has no test %q", name)
+	}
+	h = h.withDefaults(t)
+	if missing := sinkCases[i].needs(h); missing != "" {
+		t.Fatalf("the test %q does not run: the engine %s", name, missing)
+	}
+	r := &failureRecorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer r.cleanUp()
+		sinkCases[i].test(r, h)
+	}()
+	<-done
+	return r.Failed()
+}
+
+// quickRapid keeps rapid from searching for the smallest example of a failure
+// that is wanted, and from writing it down.
+func quickRapid(t *testing.T) {
+	t.Helper()
+	for name, value := range map[string]string{"rapid.shrinktime": "0s", "rapid.nofailfile": "true"} {
+		before := flag.Lookup(name).Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := flag.Set(name, before); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// poison is the model of entries that a fakeSink refuses.
+const poison = "poison"
+
+var errFakeClosed = errors.New("the sink is closed")
+
+// fakeSink is a sink in memory that has everything the suite can test: it
+// refuses some entries, and can be closed. Its functions are there to be broken.
+type fakeSink struct {
+	write      func(context.Context, logbuf.Batch) (logbuf.Result, error)
+	checkpoint func(context.Context, uuid.UUID) (int64, error)
+	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
+	usage      func(context.Context, logbuf.UsageQuery) ([]logbuf.Usage, error)
+	maintain   func(context.Context, time.Time) error
+	close      func()
+
+	mu     sync.Mutex
+	dead   map[uuid.UUID]int
+	closed bool
+}
+
+func newFakeSink() *fakeSink {
+	memory := memstore.NewSink()
+	s := &fakeSink{
+		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, maintain: memory.Maintain,
+		dead: make(map[uuid.UUID]int),
+	}
+	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
+	s.close = func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closed = true
+	}
+	return s
+}
+
+// bury writes a batch without what is poisoned.
+func (s *fakeSink) bury(ctx context.Context, memory *memstore.Sink, b logbuf.Batch) (logbuf.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, err := memory.Checkpoint(ctx, b.Segment); err != nil || b.Segment != uuid.Nil && at >= b.To {
+		return logbuf.Result{Duplicate: len(b.Entries)}, err
+	}
+	sound := b
+	sound.Entries = nil
+	for _, e := range b.Entries {
+		if e.Model == poison {
+			s.dead[e.ID] = 1
+		} else {
+			sound.Entries = append(sound.Entries, e)
+		}
+	}
+	r, err := memory.Write(ctx, sound)
+	r.Dead = len(b.Entries) - len(sound.Entries)
+	return r, err
+}
+
+func (s *fakeSink) harness() SinkHarness {
+	return SinkHarness{
+		Sink:   s,
+		Poison: func(_ testing.TB, e *logbuf.Entry) { e.Model = poison },
+		Dead: func(_ testing.TB, id uuid.UUID) int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.dead[id]
+		},
+		Close: func(testing.TB) { s.close() },
+	}
+}
+
+func (s *fakeSink) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errFakeClosed
+	}
+	return nil
+}
+
+func (s *fakeSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+	if err := s.open(); err != nil {
+		return logbuf.Result{}, err
+	}
+	return s.write(ctx, b)
+}
+
+func (s *fakeSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
+	if err := s.open(); err != nil {
+		return logbuf.LogPage{}, err
+	}
+	return s.logs(ctx, q)
+}
+
+func (s *fakeSink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s.usage(ctx, q)
+}
+
+func (s *fakeSink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error) {
+	return s.checkpoint(ctx, segment)
+}
+
+func (s *fakeSink) Maintain(ctx context.Context, before time.Time) error {
+	return s.maintain(ctx, before)
+}
