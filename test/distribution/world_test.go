@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +42,19 @@ type world struct {
 	prefix string
 	keys   *snapshot.Keys
 	log    *slog.Logger
+	sent   atomic.Int64 // bytes to Redis
+}
+
+// counted is a connection that counts what is sent.
+type counted struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
 }
 
 func newWorld(t *testing.T) *world {
@@ -57,9 +72,14 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{
 		tables: catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), nil),
-		rdb:    redis.NewClient(options), prefix: "dist-" + strings.ToLower(rand.Text()),
-		log: slog.New(slog.DiscardHandler),
+		prefix: "dist-" + strings.ToLower(rand.Text()),
+		log:    slog.New(slog.DiscardHandler),
 	}
+	options.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return counted{conn, &w.sent}, err
+	}
+	w.rdb = redis.NewClient(options)
 	if w.keys, err = snapshot.ParseKeys(syncKey); err != nil {
 		t.Fatal(err)
 	}
