@@ -2,7 +2,6 @@ package ezapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -66,8 +65,9 @@ type Config struct {
 	// ChangesRetention is how long the change feed reaches back. Defaults to
 	// 90 days; negative keeps all.
 	ChangesRetention time.Duration
-	// LogRetention is how long access logs are kept, at least 48 hours.
-	// Defaults to 90 days; negative keeps all.
+	// LogRetention is how long access logs are kept, at least 48 hours, where
+	// LogSink is a logbuf.Maintainer. What they used is kept for ever. Defaults
+	// to 90 days; negative keeps all.
 	LogRetention time.Duration
 
 	// Logger gets what an operator should know; never a secret. Defaults to
@@ -77,11 +77,7 @@ type Config struct {
 	Clock func() time.Time
 }
 
-const (
-	defaultRetention    = 90 * 24 * time.Hour
-	maintenanceInterval = 10 * time.Second // ended tokens are gone this soon
-	pruneInterval       = 10 * time.Minute
-)
+const defaultRetention = 90 * 24 * time.Hour
 
 // Plane is a control plane: the catalog's tables, the relay that publishes
 // them, and the log buffer, assembled. It is safe for concurrent use.
@@ -163,10 +159,11 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 3)
+	errs := make(chan error, 4)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.prices.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
+	go func() { errs <- p.maintainLogs(ctx) }()
 	var failed error
 	for range cap(errs) {
 		if err := <-errs; err != nil && ctx.Err() == nil {
@@ -230,36 +227,4 @@ func (p *Plane) Stats() Stats { return Stats{Logs: p.logs.Stats(), Relay: p.rela
 func (p *Plane) Close(ctx context.Context) error {
 	p.closing.Do(func() { p.closed = p.logs.Close(ctx) })
 	return p.closed
-}
-
-// maintain does at intervals what time brings.
-func (p *Plane) maintain(ctx context.Context) error {
-	tick := time.NewTicker(maintenanceInterval)
-	defer tick.Stop()
-	var pruned time.Time
-	for {
-		err := p.Maintain(ctx)
-		if now := p.config.Clock(); err == nil && now.Sub(pruned) >= pruneInterval {
-			pruned = now
-			err = p.prune(ctx, now)
-		}
-		if err != nil && ctx.Err() == nil {
-			p.config.Logger.WarnContext(ctx, "maintenance failed, will try again", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// prune forgets what is older than its retention.
-func (p *Plane) prune(ctx context.Context, now time.Time) error {
-	var errs []error
-	if pruner, ok := p.config.Catalog.(catalog.Pruner); ok && p.config.ChangesRetention > 0 {
-		_, err := pruner.PruneChanges(ctx, now.Add(-p.config.ChangesRetention))
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }
