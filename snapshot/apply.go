@@ -16,14 +16,7 @@ const format = 1
 // load returns a View of a whole snapshot; v lends its settings alone.
 func (v *View) load(s *Snapshot, keys *Keys) (*View, error) {
 	blank := &View{seed: v.seed, rand: v.rand, head: Head{Seal: s.Head.Seal}}
-	changes := func(yield func(Change) bool) {
-		for _, d := range s.Docs {
-			if !yield(Change(d)) {
-				return
-			}
-		}
-	}
-	return blank.next(s.Head, changes, keys)
+	return blank.next(s.Head, len(s.Docs), func(i int) Change { return Change(s.Docs[i]) }, keys)
 }
 
 // apply returns the View after a delta.
@@ -31,19 +24,12 @@ func (v *View) apply(d Delta, keys *Keys) (*View, error) {
 	if d.From != v.head.Position || d.Reset || d.Head.Seal != v.head.Seal || d.Head.Store != v.head.Store {
 		return nil, fmt.Errorf("the delta from %s does not continue %s: %w", d.From, v.head.Position, ErrGap)
 	}
-	changes := func(yield func(Change) bool) {
-		for _, c := range d.Changes {
-			if !yield(c) {
-				return
-			}
-		}
-	}
-	return v.next(d.Head, changes, keys)
+	return v.next(d.Head, len(d.Changes), func(i int) Change { return d.Changes[i] }, keys)
 }
 
-// next returns a View with the changes, which must lead to exactly what the
+// next returns a View with n changes, which must lead to exactly what the
 // head says. v stays as it is.
-func (v *View) next(head Head, changes func(func(Change) bool), keys *Keys) (*View, error) {
+func (v *View) next(head Head, n int, change func(i int) Change, keys *Keys) (*View, error) {
 	if head.Format != format {
 		return nil, fmt.Errorf("the snapshot has format %d, this reads %d: upgrade", head.Format, format)
 	}
@@ -55,17 +41,18 @@ func (v *View) next(head Head, changes func(func(Change) bool), keys *Keys) (*Vi
 		return nil, err
 	}
 	a := applier{
-		view: v, keys: keys, digest: v.head.Digest, intern: newInterner(),
+		view: v, digest: v.head.Digest,
 		clients: v.keys.edit(), providers: v.providers.edit(), models: v.models.edit(), bindings: v.bindings.edit(), others: v.others.edit(),
 		counts: maps.Clone(v.head.Counts),
 	}
 	if a.counts == nil {
 		a.counts = Counts{}
 	}
-	for c := range changes {
-		if err := a.change(c); err != nil {
-			return nil, err
+	for r := range readAll(n, change, keys) {
+		if r.err != nil {
+			return nil, r.err
 		}
+		a.apply(r)
 	}
 	head.Counts = maps.Clone(head.Counts)
 	switch {
@@ -83,8 +70,6 @@ func (v *View) next(head Head, changes func(func(Change) bool), keys *Keys) (*Vi
 // applier makes one View of another.
 type applier struct {
 	view   *View
-	keys   *Keys
-	intern interner
 	digest Digest
 	counts Counts
 
@@ -95,89 +80,40 @@ type applier struct {
 	others    *editor[string, held[struct{}]]
 }
 
-func (a *applier) change(c Change) error {
-	d := Document(c)
-	switch c.Kind {
+// apply takes in a change that was read.
+func (a *applier) apply(r read) {
+	switch r.Kind {
 	case catalog.KindKey:
-		sum, ok := tokenHash(c.Key)
-		if !ok {
-			return fmt.Errorf("%s: %w: %w", name(c.Kind, c.Key), errKey, ErrCorrupt)
-		}
-		return put(a, a.clients, hashOf(sum), sum, d, a.key)
+		sum, _ := tokenHash(r.Key)
+		put(a, a.clients, hashOf(sum), sum, r)
 	case catalog.KindProvider:
-		id, ok := providerID(c.Key)
-		if !ok {
-			return fmt.Errorf("%s: %w: %w", name(c.Kind, c.Key), errKey, ErrCorrupt)
-		}
-		return put(a, a.providers, mix(id), id, d, a.provider)
+		id, _ := providerID(r.Key)
+		put(a, a.providers, mix(id), id, r)
 	case catalog.KindModel:
-		n := splitName(c.Key)
-		return put(a, a.models, a.view.hashName(n), n, d, a.model)
+		n := splitName(r.Key)
+		put(a, a.models, a.view.hashName(n), n, r)
 	case catalog.KindBinding:
-		n := splitName(c.Key)
-		return put(a, a.bindings, a.view.hashName(n), n, d, a.binding)
+		n := splitName(r.Key)
+		put(a, a.bindings, a.view.hashName(n), n, r)
 	default:
-		n := string(c.Kind) + "\x00" + c.Key
-		return put(a, a.others, maphash.String(a.view.seed, n), n, d, func(Document) (struct{}, error) { return struct{}{}, nil })
+		n := string(r.Kind) + "\x00" + r.Key
+		put(a, a.others, maphash.String(a.view.seed, n), n, r)
 	}
 }
 
 // put sets or removes a document; digest and counts follow.
-func put[K comparable, V any](a *applier, e *editor[K, held[V]], hash uint64, key K, d Document, read func(Document) (V, error)) error {
+func put[K comparable, V any](a *applier, e *editor[K, held[V]], hash uint64, key K, r read) {
 	if old := e.get(hash, key); old != nil {
 		a.digest = a.digest.Sub(old.hash)
-		a.counts[d.Kind]--
+		a.counts[r.Kind]--
 	}
-	if d.Doc == nil {
+	if r.Doc == nil {
 		e.remove(hash, key)
-		return nil
+		return
 	}
-	v, err := read(d)
-	if err != nil {
-		return err
-	}
-	sum := a.keys.Hash(d.Kind, d.Key, d.Doc)
-	a.digest = a.digest.Add(sum)
-	a.counts[d.Kind]++
-	e.put(hash, key, held[V]{v, sum})
-	return nil
-}
-
-func (a *applier) key(d Document) (Key, error) {
-	doc, err := Decode[KeyDoc](d)
-	if err != nil {
-		return Key{}, err
-	}
-	return newKey(doc, a.intern)
-}
-
-func (a *applier) provider(d Document) (Provider, error) {
-	doc, err := Decode[ProviderDoc](d)
-	if err != nil {
-		return Provider{}, err
-	}
-	secret, err := a.keys.Open(doc.SealedAPIKey, sealedField(d.Key))
-	if err != nil {
-		return Provider{}, err
-	}
-	doc.SealedAPIKey = ""
-	return Provider{*doc, catalog.NewSecret(secret)}, nil
-}
-
-func (a *applier) model(d Document) (ModelDoc, error) {
-	doc, err := Decode[ModelDoc](d)
-	if err != nil {
-		return ModelDoc{}, err
-	}
-	return *doc, nil
-}
-
-func (a *applier) binding(d Document) (binding, error) {
-	doc, err := Decode[BindingDoc](d)
-	if err != nil {
-		return binding{}, err
-	}
-	return newBinding(doc), nil
+	a.digest = a.digest.Add(r.sum)
+	a.counts[r.Kind]++
+	e.put(hash, key, held[V]{*r.value.(*V), r.sum})
 }
 
 // splitName takes catalog.ModelKey apart: namespaces have no dots.

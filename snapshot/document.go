@@ -255,8 +255,11 @@ func tokenHash(s string) (sum [32]byte, ok bool) {
 	if len(s) != hex.EncodedLen(len(sum)) {
 		return sum, false
 	}
-	if _, err := hex.Decode(sum[:], []byte(s)); err != nil {
-		return sum, false
+	for i := range len(s) {
+		if c := s[i]; c >= 'A' && c <= 'F' {
+			return sum, false
+		}
 	}
-	return sum, hex.EncodeToString(sum[:]) == s
+	_, err := hex.Decode(sum[:], []byte(s))
+	return sum, err == nil
 }

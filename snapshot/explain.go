@@ -75,7 +75,7 @@ func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, 
 	if err != nil {
 		return err
 	}
-	if err := v.lookup(ctx, src, &key, model); err != nil {
+	if err := v.lookup(ctx, src, key, model); err != nil {
 		return err
 	}
 	if err := key.live(now, e.tell); err != nil {
@@ -84,7 +84,7 @@ func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, 
 	if len(key.nets) > 0 {
 		e.tell("address", true, fmt.Sprintf("requests must come from %s", strings.Join(key.AllowIPs, ", ")))
 	}
-	e.Targets, err = v.walk(nil, &key, model, e.tell)
+	e.Targets, err = v.walk(nil, key, model, e.tell)
 	return e.refuse(err)
 }
 
@@ -119,7 +119,7 @@ func (v *View) lookup(ctx context.Context, src Source, key *Key, model string) e
 			return err
 		}
 		n := splitName(d.Key)
-		bindings.put(v.hashName(n), n, held[binding]{doc: newBinding(doc)})
+		bindings.put(v.hashName(n), n, held[binding]{doc: *newBinding(doc)})
 		for _, c := range doc.Candidates {
 			for id := range c.Upstreams {
 				ids = append(ids, id)
@@ -144,10 +144,10 @@ func (v *View) lookup(ctx context.Context, src Source, key *Key, model string) e
 	return nil
 }
 
-func readKey(d Document) (Key, error) {
+func readKey(d Document) (*Key, error) {
 	doc, err := Decode[KeyDoc](d)
 	if err != nil {
-		return Key{}, err
+		return nil, err
 	}
 	return newKey(doc, newInterner())
 }

@@ -32,8 +32,8 @@ type upstream struct {
 	model    string
 }
 
-func newBinding(d *BindingDoc) binding {
-	b := binding{BindingDoc: *d, upstreams: make([][]upstream, len(d.Candidates))}
+func newBinding(d *BindingDoc) *binding {
+	b := &binding{BindingDoc: *d, upstreams: make([][]upstream, len(d.Candidates))}
 	for i, c := range d.Candidates {
 		for id, model := range c.Upstreams {
 			b.upstreams[i] = append(b.upstreams[i], upstream{mustID(id), model})

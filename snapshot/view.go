@@ -269,15 +269,15 @@ func mix(id int64) uint64 {
 }
 
 // newKey makes a document ready for use.
-func newKey(d *KeyDoc, in interner) (Key, error) {
-	k := Key{KeyDoc: *d}
+func newKey(d *KeyDoc, in interner) (*Key, error) {
+	k := &Key{KeyDoc: *d}
 	k.Status, k.Group = catalog.Status(in.text(string(d.Status))), in.text(d.Group)
 	k.DefaultNamespace, k.BudgetWindow = in.text(d.DefaultNamespace), in.text(d.BudgetWindow)
 	k.Namespaces, k.Scopes = in.list(d.Namespaces), in.list(d.Scopes)
 	for _, text := range d.AllowIPs {
 		net, err := catalog.ParsePrefix(text)
 		if err != nil {
-			return k, fmt.Errorf("%w: %w", errAllowIP, ErrCorrupt)
+			return nil, fmt.Errorf("%w: %w", errAllowIP, ErrCorrupt)
 		}
 		k.nets = append(k.nets, net)
 	}
