@@ -69,7 +69,7 @@ func (s *Store) apply(c catalog.Commit, revision catalog.Revision) (err error) {
 func (s *Store) checkReferences(c catalog.Commit) error {
 	for _, w := range c.Writes {
 		kind, id := w.Entity.Kind, w.Entity.ID
-		now, before := s.tables[kind].newest(id), s.tables[kind].second(id)
+		now, before := s.tables[kind].newest(id), s.tables[kind].at(id, s.head.Revision)
 		if target := s.tables[kind.Refers()]; target != nil && now != nil && now.Ref != "" {
 			if _, ok := target.holder(catalog.ByNaturalKey, now.Ref); !ok {
 				return catalog.Dangling(kind)

@@ -136,7 +136,7 @@ func (r *reader) MarkAt(ctx context.Context, at catalog.Revision) (mark catalog.
 			return nil
 		case at > r.head.Revision || at < 0:
 			return fmt.Errorf("memstore: revision %d: %w", at, catalog.ErrNotFound)
-		case at < first:
+		case at <= first:
 			return fmt.Errorf("memstore: revision %d: %w", at, catalog.ErrCompacted)
 		}
 		mark = commits[at-first].mark // there are no gaps

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -124,55 +123,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	groups := make(map[logbuf.Usage]logbuf.Usage)
-	for _, row := range s.usage.Rows {
-		hour := time.UnixMicro(row.Hour).UTC()
-		if hour.Before(q.Since) || !hour.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, row.KeyID) {
-			continue
-		}
-		group := groupOf(row.Key, q.GroupBy)
-		group.Start = hour.Truncate(q.Interval.Length())
-		sum, ok := groups[group]
-		if !ok {
-			sum = group
-		}
-		row.AddTo(&sum)
-		groups[group] = sum
-	}
-	usage := make([]logbuf.Usage, 0, len(groups))
-	for _, sum := range groups {
-		usage = append(usage, sum)
-	}
-	slices.SortFunc(usage, func(a, b logbuf.Usage) int {
-		return cmp.Or(
-			a.Start.Compare(b.Start),
-			cmp.Compare(a.KeyID, b.KeyID),
-			cmp.Compare(a.ProviderID, b.ProviderID),
-			strings.Compare(a.Namespace, b.Namespace),
-			strings.Compare(a.Model, b.Model),
-			strings.Compare(a.Group, b.Group),
-		)
-	})
-	return usage, nil
-}
-
-// groupOf returns the dimensions of a row that a query groups by.
-func groupOf(k rollup.Key, by []logbuf.Dimension) (u logbuf.Usage) {
-	for _, d := range by {
-		switch d {
-		case logbuf.ByKey:
-			u.KeyID = k.KeyID
-		case logbuf.ByProvider:
-			u.ProviderID = k.ProviderID
-		case logbuf.ByNamespace:
-			u.Namespace = k.Namespace
-		case logbuf.ByModel:
-			u.Model = k.Model
-		case logbuf.ByGroup:
-			u.Group = k.Group
-		}
-	}
-	return u
+	return rollup.Answer(q, s.usage.Rows), nil
 }
 
 // stored returns the entry as it is kept: a copy, its time in microseconds.

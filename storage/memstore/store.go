@@ -138,6 +138,9 @@ const poll = time.Hour
 
 // Wait implements [catalog.Store].
 func (s *Store) Wait(ctx context.Context, after catalog.Revision) (catalog.Revision, error) {
+	if err := s.alive(ctx); err != nil {
+		return 0, err
+	}
 	revision, err := s.moved.Wait(ctx, s.closed, after, poll, func(ctx context.Context) (catalog.Revision, error) {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
@@ -156,7 +159,7 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	keep := 0 // the last commit to be forgotten; its mark stays, as where the history begins
+	keep := 0 // the last commit to be forgotten; it stays as where the history begins
 	for i := 1; i < len(s.commits)-1 && s.commits[i].time.Before(before); i++ {
 		keep = i
 	}

@@ -50,15 +50,6 @@ func (t *table) newest(id int64) *catalog.Entity {
 	return chain[len(chain)-1].entity
 }
 
-// second returns what an entity was before its newest version.
-func (t *table) second(id int64) *catalog.Entity {
-	chain := t.chains[id]
-	if len(chain) < 2 {
-		return nil
-	}
-	return chain[len(chain)-2].entity
-}
-
 // values lists what is unique about an entity.
 func values(e *catalog.Entity) []held {
 	var all []held

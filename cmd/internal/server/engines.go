@@ -68,6 +68,7 @@ func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
 	}
 	e.closing(store.Close)
 	e.catalog = store
+	e.sink = sqlitestore.NewSink(store)
 	return nil
 }
 

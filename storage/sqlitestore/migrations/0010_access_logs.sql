@@ -1,0 +1,88 @@
+-- +goose Up
+
+-- Access logs. Times are microseconds since 1970, in UTC.
+create table access_logs (
+    ts                 integer not null,
+    id                 blob    not null,
+    key_id             integer not null,
+    provider_id        integer not null,
+    latency_ms         integer not null,
+    ttft_ms            integer not null,
+    input_tokens       integer not null check (input_tokens >= 0),
+    cache_read_tokens  integer not null check (cache_read_tokens >= 0),
+    cache_write_tokens integer not null check (cache_write_tokens >= 0),
+    output_tokens      integer not null check (output_tokens >= 0),
+    cost_nano_usd      integer check (cost_nano_usd >= 0), -- null: not known
+    priced_revision    integer not null,
+    status             integer not null,
+    attempts           integer not null,
+    stream             integer not null,
+    request_id         text    not null,
+    balancer           text    not null,
+    namespace          text    not null,
+    model              text    not null,
+    upstream_model     text    not null,
+    route_group        text    not null,
+    endpoint           text    not null,
+    error              text    not null,
+    client_ip          text    not null,
+    user_agent         text    not null,
+    revision           text    not null,
+    -- The identity of an entry, by which one that comes again is recognised; and
+    -- the order of time: pages, newest first, whatever they filter by.
+    primary key (ts, id)
+) strict, without rowid;
+
+-- Pages of one key, which may be a small part of all.
+create index access_logs_key on access_logs (key_id, ts, id);
+
+-- One request, wherever it is.
+create index access_logs_request on access_logs (request_id) where request_id <> '';
+
+-- How far each segment of a spool is stored.
+create table log_checkpoints (
+    segment    blob    primary key,
+    position   integer not null,
+    updated_at integer not null
+) strict, without rowid;
+
+-- Entries that the tables refused, each with the reason.
+create table log_dead_letter (
+    id      blob    not null,
+    micros  integer not null, -- the entry's time
+    at      integer not null,
+    segment blob,             -- of the spool; null: from memory
+    code    integer not null, -- SQLite's extended result code
+    reason  text    not null,
+    entry   text    not null, -- JSON
+    primary key (id, micros)
+) strict, without rowid;
+
+-- Usage by the hour and every dimension. There is one writer at a time, so it
+-- is added up as it is written.
+create table usage_hourly (
+    hour               integer not null,
+    key_id             integer not null,
+    provider_id        integer not null,
+    namespace          text    not null,
+    model              text    not null,
+    route_group        text    not null,
+    requests           integer not null,
+    errors             integer not null,
+    input_tokens       integer not null,
+    cache_read_tokens  integer not null,
+    cache_write_tokens integer not null,
+    output_tokens      integer not null,
+    cost_nano_usd      integer not null,
+    unpriced           integer not null,
+    primary key (hour, key_id, provider_id, namespace, model, route_group)
+) strict, without rowid;
+
+-- What one key has spent.
+create index usage_hourly_key on usage_hourly (key_id, hour);
+
+-- +goose Down
+drop table usage_hourly;
+drop table log_dead_letter;
+drop table log_checkpoints;
+drop table access_logs;

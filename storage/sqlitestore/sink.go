@@ -1,0 +1,277 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
+)
+
+const (
+	logColumns = `ts, id, key_id, provider_id, latency_ms, ttft_ms,
+    input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, priced_revision,
+    status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
+    route_group, endpoint, error, client_ip, user_agent, revision`
+
+	usageColumns = `hour, key_id, provider_id, namespace, model, route_group, requests, errors,
+    input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, unpriced`
+
+	sqlInsertLog = `
+insert into access_logs (` + logColumns + `)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (ts, id) do nothing`
+
+	// sqlAddUsage stops sums at the largest integer.
+	sqlAddUsage = `
+insert into usage_hourly (` + usageColumns + `)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (hour, key_id, provider_id, namespace, model, route_group) do update set
+    requests           = requests + excluded.requests,
+    errors             = errors + excluded.errors,
+    input_tokens       = input_tokens + min(excluded.input_tokens, 9223372036854775807 - input_tokens),
+    cache_read_tokens  = cache_read_tokens + min(excluded.cache_read_tokens, 9223372036854775807 - cache_read_tokens),
+    cache_write_tokens = cache_write_tokens + min(excluded.cache_write_tokens, 9223372036854775807 - cache_write_tokens),
+    output_tokens      = output_tokens + min(excluded.output_tokens, 9223372036854775807 - output_tokens),
+    cost_nano_usd      = cost_nano_usd + min(excluded.cost_nano_usd, 9223372036854775807 - cost_nano_usd),
+    unpriced           = unpriced + excluded.unpriced`
+
+	sqlPosition = `select position from log_checkpoints where segment = ?`
+
+	sqlAdvance = `
+insert into log_checkpoints (segment, position, updated_at) values (?, ?, ?)
+on conflict (segment) do update set position = excluded.position, updated_at = excluded.updated_at`
+
+	sqlDead = `
+insert into log_dead_letter (id, micros, at, segment, code, reason, entry) values (?, ?, ?, ?, ?, ?, ?)
+on conflict do nothing`
+
+	sqlForgetLogs = `
+delete from access_logs
+where ts < ? and (ts, id) in (select ts, id from access_logs where ts < ? order by ts, id limit ?)`
+
+	// A segment is gone long before its checkpoint, which is needed only while
+	// somebody may still send the segment.
+	sqlForgetCheckpoints = `delete from log_checkpoints where updated_at < ?`
+
+	forgetSize      = 5_000 // entries in one transaction: the catalog waits for it
+	checkpointsKept = 365 * 24 * time.Hour
+)
+
+// Sink stores access logs in the file of a [Store], and answers questions
+// about them. It is safe for concurrent use.
+//
+// A batch is one transaction, during which commits of the catalog wait: about 20 µs an entry.
+type Sink struct{ store *Store }
+
+var (
+	_ logbuf.Sink         = (*Sink)(nil)
+	_ logbuf.Archive      = (*Sink)(nil)
+	_ logbuf.Checkpointer = (*Sink)(nil)
+	_ logbuf.Maintainer   = (*Sink)(nil)
+)
+
+// NewSink returns a sink in the file of a store. It ends with the store.
+func NewSink(store *Store) *Sink { return &Sink{store} }
+
+// Write stores a batch; see [logbuf.Sink].
+func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result, err error) {
+	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
+		return result, ctx.Err()
+	}
+	err = s.inTx(ctx, "write logs", func(tx *sqlx.Tx) error {
+		w := writer{tx: tx, segment: b.Segment}
+		if b.Segment != uuid.Nil {
+			at, err := position(ctx, tx, b.Segment)
+			if err != nil {
+				return err
+			}
+			if at >= b.To {
+				result = logbuf.Result{Duplicate: len(b.Entries)}
+				return nil
+			}
+			if _, err := tx.ExecContext(ctx, sqlAdvance, b.Segment[:], b.To, time.Now().UnixMicro()); err != nil {
+				return err
+			}
+		}
+		if err := w.write(ctx, b.Entries); err != nil {
+			return err
+		}
+		result = w.result
+		return nil
+	})
+	if err != nil {
+		return logbuf.Result{}, err
+	}
+	return result, nil
+}
+
+// inTx runs fn in a transaction that has the write lock.
+func (s *Sink) inTx(ctx context.Context, doing string, fn func(*sqlx.Tx) error) error {
+	if err := s.store.alive(); err != nil {
+		return err
+	}
+	tx, err := s.store.write.BeginTxx(ctx, nil)
+	if err == nil {
+		defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+		if err = fn(tx); err == nil {
+			err = tx.Commit()
+		}
+	}
+	return s.fail(ctx, doing, err)
+}
+
+// fail wraps what a method failed with, if anything.
+func (s *Sink) fail(ctx context.Context, doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		err = fmt.Errorf("%w: %w", logbuf.ErrPaused, err)
+	}
+	return s.store.fail(ctx, doing, err)
+}
+
+// writer stores the entries of one batch.
+type writer struct {
+	tx      *sqlx.Tx
+	segment uuid.UUID
+	result  logbuf.Result
+	usage   rollup.Table
+}
+
+func (w *writer) write(ctx context.Context, entries []logbuf.Entry) error {
+	insert, err := w.tx.PrepareContext(ctx, sqlInsertLog)
+	if err != nil {
+		return err
+	}
+	defer insert.Close() //nolint:errcheck // with the transaction at the latest
+	for i := range entries {
+		e := &entries[i]
+		done, err := insert.ExecContext(ctx, logRow(e)...)
+		switch {
+		case refused(err):
+			if err := w.bury(ctx, e, err); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		switch n, err := done.RowsAffected(); {
+		case err != nil:
+			return err
+		case n == 0:
+			w.result.Duplicate++
+		default:
+			w.result.Stored++
+			w.usage.Add(e)
+		}
+	}
+	for _, r := range w.usage.Rows {
+		if _, err := w.tx.ExecContext(ctx, sqlAddUsage, r.Hour, r.KeyID, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
+			r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD, r.Unpriced); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logRow returns the values of logColumns.
+func logRow(e *logbuf.Entry) []any {
+	return []any{
+		e.Time.UnixMicro(), e.ID[:], e.KeyID, e.ProviderID, e.LatencyMS, e.TTFTMS,
+		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens, e.CostNanoUSD, e.PricedRevision,
+		e.Status, e.Attempts, e.Stream, e.RequestID, e.Balancer, e.Namespace, e.Model, e.UpstreamModel,
+		e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision,
+	}
+}
+
+// refused reports whether an error is about the entry at hand, and leaves the transaction whole.
+func refused(err error) bool {
+	c := code(err)
+	return c&0xff == sqlite3.SQLITE_CONSTRAINT || c&0xff == sqlite3.SQLITE_MISMATCH || c&0xff == sqlite3.SQLITE_TOOBIG
+}
+
+// bury puts an entry into the dead letters, once.
+func (w *writer) bury(ctx context.Context, e *logbuf.Entry, cause error) error {
+	entry, err := json.Marshal(e)
+	if err != nil { // JSON has no time beyond the year 9999; the table has it in micros
+		withoutTime := *e
+		withoutTime.Time = time.Time{}
+		if entry, err = json.Marshal(withoutTime); err != nil {
+			return fmt.Errorf("bury an entry: %w", err)
+		}
+	}
+	var segment []byte
+	if w.segment != uuid.Nil {
+		segment = w.segment[:]
+	}
+	w.result.Dead++
+	_, err = w.tx.ExecContext(ctx, sqlDead, e.ID[:], e.Time.UnixMicro(), time.Now().UnixMicro(), segment, code(cause), cause.Error(), string(entry))
+	return err
+}
+
+// Checkpoint says how far a segment is stored; see [logbuf.Checkpointer].
+func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error) {
+	if err := s.store.alive(); err != nil {
+		return 0, err
+	}
+	at, err := position(ctx, s.store.read, segment)
+	return at, s.fail(ctx, "read a checkpoint", err)
+}
+
+func position(ctx context.Context, db sqlx.QueryerContext, segment uuid.UUID) (at int64, err error) {
+	err = sqlx.GetContext(ctx, db, &at, sqlPosition, segment[:])
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return at, err
+}
+
+// Maintain forgets entries of days that ended before a time; see [logbuf.Maintainer].
+func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
+	old := time.Now().Add(-checkpointsKept).UnixMicro()
+	if err := s.inTx(ctx, "forget checkpoints", func(tx *sqlx.Tx) error {
+		_, err := tx.ExecContext(ctx, sqlForgetCheckpoints, old)
+		return err
+	}); err != nil || before.IsZero() {
+		return err
+	}
+	day := before.UTC().Truncate(24 * time.Hour).UnixMicro()
+	for n := int64(forgetSize); n == forgetSize; {
+		if err := s.inTx(ctx, "forget logs", func(tx *sqlx.Tx) error {
+			done, err := tx.ExecContext(ctx, sqlForgetLogs, day, day, forgetSize)
+			if err != nil {
+				return err
+			}
+			n, err = done.RowsAffected()
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// where collects conditions and their arguments.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+func (w *where) add(condition string, args ...any) {
+	w.conditions = append(w.conditions, condition)
+	w.args = append(w.args, args...)
+}
+
+func (w *where) String() string { return strings.Join(w.conditions, " and ") }
