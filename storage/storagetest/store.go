@@ -72,6 +72,28 @@ var storeCases = []storeCase{
 	{"no update is lost", aStore, testStoreLostUpdates},
 	{"races for a value", aStore, testStoreRaceForValue},
 	{"races for a reference", aStore, testStoreRaceForReference},
+	{"ids", aStore, testIDs},
+
+	{"the error of a read", aStore, testReadError},
+	{"find", aStore, testReadFind},
+	{"filters", aStore, testReadFilters},
+	{"random queries", aStore, testReadQueries},
+	{"pages", aStore, testReadPages},
+	{"a view stays as it is", aStore, testReadView},
+	{"reads while others write", aStore, testReadWhileWriting},
+	{"aliasing", aStore, testStoreAliasing},
+
+	{"the feed", aStore, testFeed},
+	{"marks", aStore, testMarks},
+	{"pruning", aPruner, testPrune},
+
+	{"wait", aStore, testWait},
+	{"wait for other processes", aStore, testWaitSecond},
+	{"wait for nothing", aStore, testWaitQuiet},
+	{"wait ends with its context", aStore, testWaitContext},
+	{"closed stores", aStoreClose, testStoreClosed},
+
+	{"model of a store", aStore, testStoreModel},
 }
 
 func aStore(StoreHarness) string { return "" }

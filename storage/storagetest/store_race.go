@@ -39,7 +39,7 @@ func race(t testing.TB, h StoreHarness, n int, fn func(i int, s catalog.Store) e
 // testStoreRevisions: fifty writers get revisions without gaps, and the feed
 // has them in order. Whoever has committed sees it.
 func testStoreRevisions(t testing.TB, h StoreHarness) {
-	const writers, commits = 50, 4
+	const writers, commits = 50, 2
 	var mu sync.Mutex
 	var revisions []catalog.Revision
 	race(t, h, writers, func(i int, s catalog.Store) error {
@@ -108,7 +108,7 @@ func testStoreLostUpdates(t testing.TB, h StoreHarness) {
 		"If":   func(*catalog.Commit, catalog.Head) {},
 		"Base": func(c *catalog.Commit, head catalog.Head) { c.Base = head.Revision },
 	} {
-		const writers, each = 6, 6
+		const writers, each = 6, 5
 		id := mustIDs(t, h.Store, 1)
 		start := revisionOf(t, h.Store)
 		mustCommit(t, h.Store, create(entity(catalog.KindKey, id, spec(`{"n":0}`))))

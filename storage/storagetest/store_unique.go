@@ -139,6 +139,7 @@ func testStoreReferences(t testing.TB, h StoreHarness) {
 	refuse(false, "delete a model with a binding", remove(model(4, "m"), rev))
 	refuse(false, "rename a model with a binding", update(model(4, "renamed"), rev))
 	refuse(false, "a model loses its name", update(model(4, ""), rev))
+	refuse(false, "a model goes, and comes back with another name", remove(model(4, "m"), rev), create(model(4, "renamed")))
 	refuse(false, "delete a model, and the binding of another", remove(model(4, "m"), rev), remove(binding(6, "n"), rev6))
 
 	// Bindings may go elsewhere, and refer to nothing.

@@ -1,0 +1,246 @@
+package storagetest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// testFeed carries every field of a change, and reads the feed from
+// everywhere, with every limit.
+func testFeed(t testing.TB, h StoreHarness) {
+	const widest = 5 // changes of a revision
+	var want []catalog.Change
+	for i, n := range []int{1, 3, 1, widest, 2, 4, 1} {
+		id := mustIDs(t, h.Store, n)
+		c := catalog.Commit{Actor: fmt.Sprintf("actor '%d' é", i), Time: storeTime.Add(time.Duration(i%3) * time.Microsecond)}
+		if i%2 == 0 {
+			c.Reason = `because "of" \ it`
+		}
+		for j := range n { // ids descend: the order is that of the writes
+			k := catalog.Kinds()[(i+j)%4]
+			w := create(entity(k, id+int64(n-1-j)))
+			w.Change.Before = []byte(`{"was":{"n":12345678901234567890,"s":"é \" 😀"}}`)
+			w.Change.Touches = catalog.Touches{
+				NaturalKeys: []string{"default.a", `"`}, Refs: []string{"é"}, Hashes: []string{"h"}, Groups: []string{"g", ""}, Models: []string{"m/1"},
+			}
+			// Who and when is the commit's to say.
+			w.Change.Actor, w.Change.Reason, w.Change.Revision, w.Change.Time = "nobody", "none", 77, storeTime.AddDate(1, 0, 0)
+			switch {
+			case j%2 == 1:
+				w.Change.Before, w.Change.After, w.Change.Touches = nil, nil, catalog.Touches{}
+			case j == 2: // is recorded as it is said, whatever was written
+				w.Change.Action, w.Change.Kind, w.Change.ID = catalog.ActionDelete, catalog.KindKey, 1<<60
+			}
+			c.Writes = append(c.Writes, w)
+		}
+		if n == 4 {
+			c.Sync = true
+			n++
+		}
+		rev, err := h.Store.Commit(t.Context(), c)
+		if err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		want = append(want, recorded(c, rev)...)
+	}
+
+	head := revisionOf(t, h.Second)
+	mustRead(t, h.Second, func(r catalog.Reader) {
+		for after := range head + 1 {
+			rest := want[slices.IndexFunc(append(slices.Clone(want), catalog.Change{Revision: head + 1}),
+				func(c catalog.Change) bool { return c.Revision > after }):]
+			for _, limit := range []int{1, 2, 4, 7, len(want), 1 << 20} {
+				got, err := r.Changes(t.Context(), after, limit)
+				if err != nil || len(got) > len(rest) {
+					t.Fatalf("Changes after %d, about %d: %d of %d, %v", after, limit, len(got), len(rest), err)
+				}
+				if diff := cmp.Diff(rest[:len(got)], got, byValue()); diff != "" {
+					t.Fatalf("Changes after %d, about %d (-want +got):\n%s", after, limit, diff)
+				}
+				if len(got) == len(rest) && len(got) < limit+widest {
+					continue // to the end
+				}
+				if len(got) == 0 || got[len(got)-1].Revision == rest[len(got)].Revision {
+					t.Errorf("Changes after %d, about %d: %d, which is no whole revision", after, limit, len(got))
+				}
+				if len(got) <= limit-widest || len(got) >= limit+widest {
+					t.Errorf("Changes after %d, about %d: %d", after, limit, len(got))
+				}
+			}
+		}
+	})
+}
+
+// testMarks: every revision has one of its own, which stays.
+func testMarks(t testing.TB, h StoreHarness) {
+	form := regexp.MustCompile(`^[0-9a-f]{32}$`)
+	known := []catalog.Mark{""}
+	for i := range 5 {
+		s := []catalog.Store{h.Store, h.Second}[i%2]
+		if i%2 == 0 {
+			mustCommit(t, s, create(entity(catalog.KindKey, mustIDs(t, s, 1))))
+		} else if _, err := s.Commit(t.Context(), catalog.Commit{Sync: true, Time: storeTime}); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		c := mustContents(t, h.Store)
+		mark := c.Head.Mark
+		if !form.MatchString(string(mark)) || slices.Contains(known, mark) {
+			t.Errorf("the mark of revision %d is %q, after %q", c.Head.Revision, mark, known)
+		}
+		known = append(known, mark)
+		if diff := cmp.Diff(known, c.Marks); diff != "" {
+			t.Fatalf("marks (-want +got):\n%s", diff)
+		}
+		mustRead(t, h.Second, func(r catalog.Reader) {
+			_, err := r.MarkAt(t.Context(), c.Head.Revision+1)
+			mustFail(t, "MarkAt of what is to come", err, catalog.ErrNotFound)
+		})
+	}
+}
+
+func aPruner(h StoreHarness) string {
+	if _, ok := h.Store.(catalog.Pruner); !ok {
+		return "forgets no changes"
+	}
+	return ""
+}
+
+// testPrune forgets whole revisions, from the oldest on, and never the newest.
+func testPrune(t testing.TB, h StoreHarness) {
+	prune := func(before time.Time, want int64) {
+		t.Helper()
+		gone, err := h.Store.(catalog.Pruner).PruneChanges(t.Context(), before)
+		if err != nil || gone != want {
+			t.Fatalf("PruneChanges before %v: %d, %v; want %d", before, gone, err, want)
+		}
+	}
+	day := func(n int) time.Time { return storeTime.AddDate(0, 0, n) }
+	prune(day(1000), 0)
+
+	sizes := []int64{0}                                     // of each revision
+	for _, when := range []int{1, 2, 3, 6, 4, 5, 7, 8, 9} { // a clock may go back
+		id := mustIDs(t, h.Store, 2)
+		c := commitOf(create(entity(catalog.KindKey, id)), create(entity(catalog.KindKey, id+1)))
+		c.Time, c.Writes = day(when), c.Writes[:1+when%2]
+		if when == 2 {
+			c.Writes, c.Sync = nil, true
+		}
+		if _, err := h.Store.Commit(t.Context(), c); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+		sizes = append(sizes, max(1, int64(len(c.Writes))))
+	}
+	all := mustContents(t, h.Store)
+	last := all.Head.Revision
+	for _, tt := range []struct {
+		before time.Time
+		oldest catalog.Revision // whose changes are left
+	}{
+		{day(1), 1}, // not earlier
+		{day(1).Add(time.Microsecond), 2},
+		{day(1).Add(time.Microsecond), 2},
+		{day(3), 3},
+		{day(5), 4}, // the next is of day 6, and stays; so do those after it
+		{day(7), 7},
+		{day(1000), last},
+		{day(1000), last},
+	} {
+		pruned := int64(0)
+		for rev := range tt.oldest {
+			pruned += sizes[rev]
+			sizes[rev] = 0
+		}
+		prune(tt.before, pruned)
+		mustRead(t, h.Second, func(r catalog.Reader) {
+			for after := range last + 1 {
+				got, err := r.Changes(t.Context(), after, 1)
+				switch {
+				case after < tt.oldest-1:
+					mustFail(t, fmt.Sprintf("Changes after %d, of which all before %d are pruned", after, tt.oldest), err, catalog.ErrCompacted)
+				case err != nil:
+					t.Fatalf("Changes after %d, with all before %d pruned: %v", after, tt.oldest, err)
+				case after < last && (len(got) != int(sizes[after+1]) || got[0].Revision != after+1), after == last && len(got) != 0:
+					t.Fatalf("Changes after %d: %+v", after, got)
+				}
+			}
+			for rev := range last + 2 {
+				mark, err := r.MarkAt(t.Context(), rev)
+				what := fmt.Sprintf("MarkAt(%d), with all before %d pruned", rev, tt.oldest)
+				switch {
+				case rev > last:
+					mustFail(t, what, err, catalog.ErrNotFound)
+				case rev > 0 && rev < tt.oldest:
+					mustFail(t, what, err, catalog.ErrCompacted)
+				case err != nil || mark != all.Marks[rev]:
+					t.Fatalf("%s: %q, %v; want %q", what, mark, err, all.Marks[rev])
+				}
+			}
+			if diff := cmp.Diff(all.Head, r.Head()); diff != "" {
+				t.Fatalf("pruning changed the head (-before +after):\n%s", diff)
+			}
+		})
+		mustEntities(t, h.Second, catalog.KindKey, all.Entities[catalog.KindKey]...)
+	}
+
+	// History goes on from there.
+	rev := mustCommit(t, h.Store, create(entity(catalog.KindProvider, mustIDs(t, h.Store, 1))))
+	if changes := since(t, h.Second, last); rev != last+1 || len(changes) != 1 || changes[0].Revision != rev {
+		t.Errorf("the commit after pruning has revision %d; the feed after %d is %+v", rev, last, changes)
+	}
+}
+
+// testIDs: no id is handed out twice, to whomever, and they rise.
+func testIDs(t testing.TB, h StoreHarness) {
+	last := int64(0)
+	for i := range 6 {
+		n := 1 + i%3
+		first := mustIDs(t, []catalog.Store{h.Store, h.Second}[i%2], n)
+		if first <= last {
+			t.Fatalf("NextIDs(%d): %d, and %d was handed out before", n, first, last)
+		}
+		last = first + int64(n) - 1
+	}
+	for _, n := range []int{0, -1} {
+		if first, err := h.Store.NextIDs(t.Context(), n); err == nil {
+			t.Errorf("NextIDs(%d): %d; want an error", n, first)
+		}
+	}
+
+	var mu sync.Mutex
+	seen := make(map[int64]bool)
+	race(t, h, 10, func(_ int, s catalog.Store) error {
+		mine := last
+		for n := 1; n <= 8; n++ {
+			first, err := s.NextIDs(t.Context(), n)
+			if err != nil {
+				return err
+			}
+			if first <= mine {
+				return fmt.Errorf("id %d came after %d", first, mine)
+			}
+			mine = first + int64(n) - 1
+			mu.Lock()
+			for id := first; id <= mine; id++ {
+				if seen[id] {
+					t.Errorf("id %d was handed out twice", id)
+				}
+				seen[id] = true
+			}
+			mu.Unlock()
+			if n%4 == 0 { // ids and commits do not get into each other's way
+				if _, err := s.Commit(t.Context(), commitOf(create(entity(catalog.KindKey, first)))); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

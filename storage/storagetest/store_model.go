@@ -1,0 +1,226 @@
+package storagetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// storeModel is a store that is a list of entities, and no more than what
+// catalog.Store says.
+type storeModel struct {
+	epoch    catalog.Epoch
+	revision catalog.Revision
+	entities []catalog.Entity // in order of id
+	feed     []catalog.Change
+}
+
+// commit applies c, or returns one of the errors that catalog.Store names.
+func (m *storeModel) commit(c catalog.Commit) (err error) {
+	if c.Base != 0 && c.Base != m.revision {
+		return catalog.ErrConflict
+	}
+	if len(c.Writes) == 0 && !c.Sync {
+		return nil
+	}
+	after := slices.Clone(m.entities)
+	for _, w := range c.Writes {
+		if after, err = m.write(after, w); err != nil {
+			return err
+		}
+	}
+	for _, e := range after {
+		if e.Ref != "" && !slices.ContainsFunc(after, func(o catalog.Entity) bool {
+			return o.Kind == e.Kind.Refers() && o.NaturalKey == e.Ref
+		}) {
+			return catalog.ErrReferenced
+		}
+	}
+	m.revision++
+	m.entities = after
+	m.feed = append(m.feed, recorded(c, m.revision)...)
+	if c.Sync {
+		m.epoch = max(m.epoch, c.Epoch)
+	}
+	return nil
+}
+
+// write returns the entities as they are after one more write.
+func (m *storeModel) write(all []catalog.Entity, w catalog.Write) ([]catalog.Entity, error) {
+	is := catalog.Revision(0)
+	i, found := slices.BinarySearchFunc(all, w.Entity.ID, func(e catalog.Entity, id int64) int { return int(e.ID - id) })
+	if found {
+		is = all[i].Revision
+		all = slices.Delete(slices.Clone(all), i, i+1)
+	}
+	if is != w.If {
+		return nil, catalog.ErrConflict
+	}
+	if w.Delete {
+		return all, nil
+	}
+	for _, o := range all {
+		for by, values := range uniques(o) {
+			for _, value := range uniques(w.Entity)[by] {
+				if o.Kind == w.Entity.Kind && slices.Contains(values, value) {
+					return nil, catalog.ErrExists
+				}
+			}
+		}
+	}
+	return slices.Insert(slices.Clone(all), i, written(w.Entity, m.revision+1)), nil
+}
+
+// testStoreModel commits at random, and compares every answer, and all that
+// there then is to read, with a model.
+func testStoreModel(t testing.TB, h StoreHarness) {
+	first := mustIDs(t, h.Store, 4*each)
+	handle := rapid.SampledFrom([]string{"Store", "Second"})
+	handles := map[string]catalog.Store{"Store": h.Store, "Second": h.Second}
+	rapid.Check(t, func(r *rapid.T) {
+		t := inRapid{t, r}
+		m := afresh(t, h.Store, first)
+		start := m.revision
+		for range rapid.IntRange(1, 5).Draw(r, "commits") {
+			c := randomCommit(r, m, first)
+			want := m.commit(c)
+			rev, err := handles[handle.Draw(r, "handle")].Commit(t.Context(), c)
+			if (err == nil) != (want == nil) || !errors.Is(err, want) || err == nil && rev != m.revision {
+				t.Fatalf("Commit %+v: %d, %v; want %d, %v", c, rev, err, m.revision, want)
+			}
+		}
+		mustModel(t, handles[handle.Draw(r, "handle")], m, start)
+	})
+}
+
+// afresh deletes all that is in a store, and writes a little of each kind. It
+// returns the model of what there then is.
+func afresh(t testing.TB, s catalog.Store, first int64) *storeModel {
+	t.Helper()
+	m := &storeModel{}
+	c := commitOf()
+	mustRead(t, s, func(r catalog.Reader) {
+		m.epoch, m.revision = r.Head().Epoch, r.Head().Revision
+		for _, k := range catalog.Kinds() {
+			all, err := r.List(t.Context(), k, catalog.Query{})
+			if err != nil {
+				t.Fatalf("List %s: %v", k, err)
+			}
+			m.entities = append(m.entities, all...)
+			for _, e := range all {
+				c.Writes = append(c.Writes, remove(e, e.Revision))
+			}
+		}
+	})
+	slices.SortFunc(m.entities, func(a, b catalog.Entity) int { return int(a.ID - b.ID) })
+	for i, k := range catalog.Kinds() {
+		e := entity(k, first+int64(each*i), natural("a"), external("b"))
+		switch k {
+		case catalog.KindKey:
+			e.Hashes = []string{"a", "b"}
+		case catalog.KindBinding:
+			e.Ref = "a"
+		}
+		c.Writes = append(c.Writes, create(e))
+	}
+	err := m.commit(c)
+	if rev, got := s.Commit(t.Context(), c); err != nil || got != nil || rev != m.revision {
+		t.Fatalf("Commit that begins afresh: %d, %v; want %d, %v", rev, got, m.revision, err)
+	}
+	m.feed = nil
+	return m
+}
+
+// each is how many entities there are at most of a kind: few, so that they meet.
+const each = 2
+
+func randomCommit(r *rapid.T, m *storeModel, first int64) catalog.Commit {
+	often := func(what string, one int) bool { return rapid.IntRange(1, one).Draw(r, what) == one }
+	c := catalog.Commit{Sync: often("sync", 6), Time: storeTime.Add(time.Duration(m.revision) * time.Second), Actor: fmt.Sprint("actor ", m.revision)}
+	if often("epoch", 6) {
+		c.Epoch = max(0, m.epoch+catalog.Epoch(rapid.IntRange(-1, 2).Draw(r, "raise")))
+	}
+	if often("base", 6) {
+		c.Base = max(0, m.revision+catalog.Revision(rapid.IntRange(-1, 1).Draw(r, "off")))
+	}
+
+	is := make(map[int64]catalog.Revision)
+	for _, e := range m.entities {
+		is[e.ID] = e.Revision
+	}
+	for range rapid.IntRange(0, 5).Draw(r, "writes") {
+		e := randomEntity(r, first)
+		at := is[e.ID]
+		if often("another revision", 20) {
+			at = max(0, rapid.SampledFrom([]catalog.Revision{0, at - 1, m.revision}).Draw(r, "if"))
+		}
+		switch {
+		case often("delete", 4):
+			c.Writes = append(c.Writes, remove(e, at))
+			is[e.ID] = 0 // and may be created again
+		case at == 0:
+			c.Writes = append(c.Writes, create(e))
+		default:
+			c.Writes = append(c.Writes, update(e, at))
+		}
+	}
+	return c
+}
+
+func randomEntity(r *rapid.T, first int64) catalog.Entity {
+	value := rapid.SampledFrom([]string{"", "a", "b"})
+	n := rapid.IntRange(0, 4*each-1).Draw(r, "entity")
+	e := entity(catalog.Kinds()[n/each], first+int64(n), natural(value.Draw(r, "natural key")))
+	e.Name = value.Draw(r, "name")
+	if rapid.Bool().Draw(r, "has an external id") {
+		e.ExternalID = value.Draw(r, "external id")
+	}
+	switch e.Kind {
+	case catalog.KindKey:
+		e.Hashes = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 2, rapid.ID).Draw(r, "hashes")
+	case catalog.KindBinding:
+		e.Ref = value.Draw(r, "ref")
+	}
+	return e
+}
+
+// mustModel compares all that can be read, the feed after a revision.
+func mustModel(t testing.TB, s catalog.Store, m *storeModel, after catalog.Revision) {
+	t.Helper()
+	mustRead(t, s, func(r catalog.Reader) {
+		head := r.Head()
+		want := contents{Head: catalog.Head{Store: head.Store, Mark: head.Mark, Epoch: m.epoch, Revision: m.revision}, Changes: m.feed}
+		got := contents{Head: head}
+		want.Entities, got.Entities = make(map[catalog.Kind][]catalog.Entity), make(map[catalog.Kind][]catalog.Entity)
+		var err error
+		for _, k := range catalog.Kinds() {
+			want.Entities[k] = nil
+			if got.Entities[k], err = r.List(t.Context(), k, catalog.Query{}); err != nil {
+				t.Fatalf("List %s: %v", k, err)
+			}
+		}
+		for _, e := range m.entities {
+			want.Entities[e.Kind] = append(want.Entities[e.Kind], e)
+			for by, values := range uniques(e) {
+				for _, value := range values {
+					if found, err := r.Find(t.Context(), e.Kind, by, value); err != nil || found.ID != e.ID {
+						t.Fatalf("Find %s by %s %q: %d, %v; want %d", e.Kind, by, value, found.ID, err, e.ID)
+					}
+				}
+			}
+		}
+		if got.Changes, err = r.Changes(t.Context(), after, 1<<20); err != nil {
+			t.Fatalf("Changes after %d: %v", after, err)
+		}
+		if diff := cmp.Diff(want, got, byValue()); diff != "" {
+			t.Fatalf("the store is not like its model (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,272 @@
+package storagetest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+func testReadError(t testing.TB, h StoreHarness) {
+	mine := errors.New("mine")
+	if err := h.Store.Read(t.Context(), func(catalog.Reader) error { return mine }); err != mine { //nolint:errorlint // as it is
+		t.Errorf("Read: %#v; want what fn returned", err)
+	}
+	mustRead(t, h.Store, func(catalog.Reader) {}) // nothing is left locked
+	mustCommit(t, h.Store, create(entity(catalog.KindKey, mustIDs(t, h.Store, 1))))
+}
+
+// testReadFind: values are looked for in one kind and one index.
+func testReadFind(t testing.TB, h StoreHarness) {
+	id := mustIDs(t, h.Store, 2)
+	e := entity(catalog.KindKey, id, natural("n"), external("x"), hashes("a", "b"))
+	bare := entity(catalog.KindKey, id+1, hashes())
+	rev := mustCommit(t, h.Store, create(e), create(bare))
+	mustLook(t, h.Second, written(e, rev), written(bare, rev))
+	mustRead(t, h.Store, func(r catalog.Reader) {
+		for _, k := range catalog.Kinds() {
+			if _, err := r.Get(t.Context(), k, id); k != catalog.KindKey {
+				mustFail(t, "Get of another kind", err, catalog.ErrNotFound)
+			}
+			for _, by := range []catalog.Index{catalog.ByNaturalKey, catalog.ByExternalID, catalog.ByHash} {
+				for _, value := range []string{"n", "x", "a", "b", "N", "X", "A", "%", "*", "", " n", "n "} {
+					_, err := r.Find(t.Context(), k, by, value)
+					if k == catalog.KindKey && slices.Contains(uniques(e)[by], value) {
+						if err != nil {
+							t.Errorf("Find %s by %s %q: %v", k, by, value, err)
+						}
+						continue
+					}
+					mustFail(t, fmt.Sprintf("Find %s by %s %q", k, by, value), err, catalog.ErrNotFound)
+				}
+			}
+		}
+	})
+}
+
+// ids lists the entities' ids, from the first on.
+func ids(entities []catalog.Entity, first int64) []int64 {
+	list := make([]int64, len(entities))
+	for i, e := range entities {
+		list[i] = e.ID - first
+	}
+	return list
+}
+
+func testReadFilters(t testing.TB, h StoreHarness) {
+	id := mustIDs(t, h.Store, 7)
+	due := storeTime.Add(time.Hour)
+	mustCommit(t, h.Store,
+		create(entity(catalog.KindModel, id+5, natural("m"))), create(entity(catalog.KindModel, id+6, natural("n"))),
+		create(entity(catalog.KindBinding, id, natural("zero"), refer("m"), func(e *catalog.Entity) {
+			e.Name, e.Status, e.Namespaces, e.Groups = "a", "active", []string{"x", "y"}, []string{"g", "h"}
+			e.Labels, e.DueAt = map[string]string{"team": "blue", "tier": "1"}, due
+		})),
+		create(entity(catalog.KindBinding, id+1, natural("one"), refer("n"), func(e *catalog.Entity) {
+			e.Name, e.Status, e.Namespaces, e.Groups = "a", "disabled", []string{"y"}, []string{"h"}
+			e.Labels, e.DueAt = map[string]string{"team": "blue", "empty": ""}, due.Add(-time.Microsecond)
+		})),
+		create(entity(catalog.KindBinding, id+2, natural("two"), refer("m"), func(e *catalog.Entity) {
+			e.Name, e.Namespaces, e.Groups = "b", []string{"xy", "X"}, []string{"gh"}
+			e.Labels = map[string]string{"team": "red", "blue": "team"}
+		})),
+		create(entity(catalog.KindBinding, id+3, natural("three"), func(e *catalog.Entity) {
+			e.Name, e.Status, e.Namespaces, e.Groups, e.DueAt = "", "", nil, nil, due.AddDate(1, 0, 0)
+		})),
+	)
+	for _, tt := range []struct {
+		name  string
+		query catalog.Query
+		want  []int64
+	}{
+		{"nothing", catalog.Query{}, []int64{0, 1, 2, 3}},
+		{"empty sets", catalog.Query{IDs: []int64{}, Names: []string{}, Labels: map[string]string{}}, []int64{0, 1, 2, 3}},
+		{"after", catalog.Query{After: id + 1}, []int64{2, 3}},
+		{"after none", catalog.Query{After: id + 4}, nil},
+		{"limit", catalog.Query{Limit: 3}, []int64{0, 1, 2}},
+		{"limit above", catalog.Query{Limit: 9}, []int64{0, 1, 2, 3}},
+		{"after and limit", catalog.Query{After: id, Limit: 2}, []int64{1, 2}},
+		{"ids in any order", catalog.Query{IDs: []int64{id + 3, id + 9, id, id + 3}}, []int64{0, 3}},
+		{"ids, after, limit", catalog.Query{IDs: []int64{id + 3, id + 2, id}, After: id, Limit: 1}, []int64{2}},
+		{"ids of another kind", catalog.Query{IDs: []int64{id + 5}}, nil},
+		{"natural keys", catalog.Query{NaturalKeys: []string{"two", "none", "zero", "two"}}, []int64{0, 2}},
+		{"natural keys of another kind", catalog.Query{NaturalKeys: []string{"m"}}, nil},
+		{"refs", catalog.Query{Refs: []string{"n", "none"}}, []int64{1}},
+		{"refs, twice", catalog.Query{Refs: []string{"n", "m"}}, []int64{0, 1, 2}},
+		{"refs and limit", catalog.Query{Refs: []string{"m"}, Limit: 1}, []int64{0}},
+		{"names", catalog.Query{Names: []string{"a"}}, []int64{0, 1}},
+		{"names, two", catalog.Query{Names: []string{"b", "a", "A", "c"}}, []int64{0, 1, 2}},
+		{"names, limit counts what is selected", catalog.Query{Names: []string{"b"}, Limit: 1}, []int64{2}},
+		{"status", catalog.Query{Status: "active"}, []int64{0, 2}},
+		{"status of none", catalog.Query{Status: "Active"}, nil},
+		{"namespace", catalog.Query{Namespace: "y"}, []int64{0, 1}},
+		{"namespace is not part of one", catalog.Query{Namespace: "x"}, []int64{0}},
+		{"namespace with a case", catalog.Query{Namespace: "X"}, []int64{2}},
+		{"groups", catalog.Query{Groups: []string{"g"}}, []int64{0}},
+		{"groups share one", catalog.Query{Groups: []string{"gh", "h"}}, []int64{0, 1, 2}},
+		{"labels", catalog.Query{Labels: map[string]string{"team": "blue"}}, []int64{0, 1}},
+		{"labels, all of them", catalog.Query{Labels: map[string]string{"team": "blue", "tier": "1"}}, []int64{0}},
+		{"labels, one is wrong", catalog.Query{Labels: map[string]string{"team": "blue", "tier": "2"}}, nil},
+		{"a label that is empty", catalog.Query{Labels: map[string]string{"empty": ""}}, []int64{1}},
+		{"due", catalog.Query{DueBefore: due}, []int64{1}},
+		{"due a microsecond later", catalog.Query{DueBefore: due.Add(time.Microsecond)}, []int64{0, 1}},
+		{"due at all", catalog.Query{DueBefore: due.AddDate(10, 0, 0)}, []int64{0, 1, 3}},
+		{"everything holds", catalog.Query{
+			IDs: []int64{id, id + 1}, NaturalKeys: []string{"zero", "two"}, Refs: []string{"m"}, Names: []string{"a"}, Status: "active",
+			Namespace: "x", Groups: []string{"h"}, Labels: map[string]string{"tier": "1"}, DueBefore: due.Add(time.Hour), After: id - 1, Limit: 1,
+		}, []int64{0}},
+		{"two sets that do not meet", catalog.Query{IDs: []int64{id + 1}, NaturalKeys: []string{"zero"}}, nil},
+	} {
+		mustRead(t, h.Second, func(r catalog.Reader) {
+			got, err := r.List(t.Context(), catalog.KindBinding, tt.query)
+			if err != nil || !slices.Equal(ids(got, id), tt.want) {
+				t.Errorf("%s: List %+v: %v, %v; want %v", tt.name, tt.query, ids(got, id), err, tt.want)
+			}
+		})
+	}
+}
+
+// words are few, so that they meet, and trip over careless matching.
+var words = []string{"a", "A", "b", "ab", "a b", `"a"`, "{a,b}", "a%", "é", "'", `\`}
+
+// populate writes random bindings, and returns them.
+func populate(t testing.TB, s catalog.Store, n int) []catalog.Entity {
+	first := mustIDs(t, s, n+len(words))
+	var writes []catalog.Write
+	for i, word := range words {
+		writes = append(writes, create(entity(catalog.KindModel, first+int64(n+i), natural(word))))
+	}
+	some := rapid.SliceOfNDistinct(rapid.SampledFrom(words), 0, 3, rapid.ID)
+	word := rapid.OneOf(rapid.Just(""), rapid.SampledFrom(words))
+	generate := rapid.Custom(func(r *rapid.T) catalog.Entity {
+		e := catalog.Entity{
+			Kind: catalog.KindBinding, CreatedAt: storeTime, UpdatedAt: storeTime,
+			Ref: word.Draw(r, "ref"), Name: word.Draw(r, "name"), Status: word.Draw(r, "status"),
+			Namespaces: some.Draw(r, "namespaces"), Groups: some.Draw(r, "groups"),
+			Labels: rapid.MapOfN(rapid.SampledFrom(words), word, 0, 3).Draw(r, "labels"), Spec: []byte(`{}`),
+		}
+		if rapid.Bool().Draw(r, "due") {
+			e.DueAt = storeTime.Add(time.Duration(rapid.IntRange(0, 9).Draw(r, "at")) * time.Microsecond)
+		}
+		return e
+	})
+	entities := make([]catalog.Entity, n)
+	for i := range entities {
+		e := generate.Example(i)
+		e.ID = first + int64(i)
+		if i%3 > 0 {
+			e.NaturalKey = strings.Repeat(words[i%len(words)], 1+i/len(words))
+		}
+		entities[i] = e
+		writes = append(writes, create(e))
+	}
+	rev := mustCommit(t, s, writes...)
+	for i := range entities {
+		entities[i].Revision = rev
+	}
+	return entities
+}
+
+// testReadQueries asks at random, and compares with what Query.Match selects.
+func testReadQueries(t testing.TB, h StoreHarness) {
+	all := populate(t, h.Store, 60)
+	first := all[0].ID
+	some := rapid.OneOf(rapid.Just([]string(nil)), rapid.SliceOfN(rapid.SampledFrom(words), 1, 6))
+	word := rapid.OneOf(rapid.Just(""), rapid.Just(""), rapid.SampledFrom(words))
+	rapid.Check(t, func(r *rapid.T) {
+		q := catalog.Query{
+			Limit: rapid.IntRange(0, 5).Draw(r, "limit"),
+			Refs:  some.Draw(r, "refs"), Names: some.Draw(r, "names"), NaturalKeys: some.Draw(r, "natural keys"),
+			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"),
+		}
+		if rapid.Bool().Draw(r, "after") {
+			q.After = first + rapid.Int64Range(-1, 60).Draw(r, "id")
+		}
+		if rapid.Bool().Draw(r, "ids") {
+			q.IDs = rapid.SliceOfN(rapid.Int64Range(first-1, first+61), 1, 60).Draw(r, "of")
+		}
+		if rapid.Bool().Draw(r, "labels") {
+			q.Labels = rapid.MapOfN(rapid.SampledFrom(words), word, 0, 2).Draw(r, "all of")
+		}
+		if rapid.Bool().Draw(r, "due") {
+			q.DueBefore = storeTime.Add(time.Duration(rapid.IntRange(-1, 10).Draw(r, "before")) * time.Microsecond)
+		}
+		q = keepSome(r, q)
+
+		var want []catalog.Entity
+		for _, e := range all {
+			if q.Match(e) && (q.Limit == 0 || len(want) < q.Limit) {
+				want = append(want, e)
+			}
+		}
+		var got []catalog.Entity
+		err := h.Second.Read(t.Context(), func(reader catalog.Reader) (err error) {
+			got, err = reader.List(t.Context(), catalog.KindBinding, q)
+			return err
+		})
+		if diff := cmp.Diff(want, got, byValue()); err != nil || diff != "" {
+			r.Fatalf("List %+v: %v (-want +got):\n%s", q, err, diff)
+		}
+	})
+}
+
+// keepSome drops most conditions: all together select nothing.
+func keepSome(r *rapid.T, q catalog.Query) catalog.Query {
+	drop := map[string]func(){
+		"natural keys": func() { q.NaturalKeys = nil }, "refs": func() { q.Refs = nil }, "names": func() { q.Names = nil },
+		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" }, "groups": func() { q.Groups = nil },
+		"labels": func() { q.Labels = nil }, "due": func() { q.DueBefore = time.Time{} }, "ids": func() { q.IDs = nil },
+	}
+	kept := rapid.SliceOfN(rapid.SampledFrom(slices.Sorted(maps.Keys(drop))), 0, 3).Draw(r, "keep")
+	for name, fn := range drop {
+		if !slices.Contains(kept, name) {
+			fn()
+		}
+	}
+	return q
+}
+
+// testReadPages walks through all, a page at a time, whatever the size.
+func testReadPages(t testing.TB, h StoreHarness) {
+	all := populate(t, h.Store, 30)
+	mustRead(t, h.Second, func(r catalog.Reader) {
+		for _, base := range []catalog.Query{{}, {Groups: []string{"a", "b", "ab"}}, {Refs: words}} {
+			var want []catalog.Entity
+			for _, e := range all {
+				if base.Match(e) {
+					want = append(want, e)
+				}
+			}
+			if len(want) < 5 {
+				t.Fatalf("%d entities are no test", len(want))
+			}
+			for _, limit := range []int{1, 2, 3, len(want) - 1, len(want), len(want) + 1} {
+				q := base
+				q.Limit = limit
+				var got []catalog.Entity
+				for {
+					page, err := r.List(t.Context(), catalog.KindBinding, q)
+					if err != nil {
+						t.Fatalf("List %+v: %v", q, err)
+					}
+					got = append(got, page...)
+					if len(page) < limit {
+						break
+					}
+					q.After = page[limit-1].ID
+				}
+				if diff := cmp.Diff(want, got, byValue()); diff != "" {
+					t.Fatalf("all in pages of %d (-want +got):\n%s", limit, diff)
+				}
+			}
+		}
+	})
+}
