@@ -21,18 +21,19 @@ type fleet struct {
 	planes  []api // by server, as the admin
 	prefix  string
 	rdb     *redis.Client
+	reading []string // what a balancer's environment needs to read its snapshot
 }
 
-func startFleet(t *testing.T, n int, redisVia func(addr string) string) *fleet {
+func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...string) *fleet {
 	t.Helper()
 	dsn, _ := postgres(t)
 	addr, prefix, rdb := redisServer(t)
-	f := &fleet{prefix: prefix, rdb: rdb}
-	admin := newToken()
-	env := []string{
+	admin, syncKey := newToken(), newKey("s1")
+	f := &fleet{prefix: prefix, rdb: rdb, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix, "EZ_SYNC_KEYS=" + syncKey}}
+	env := append([]string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr), "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
-	}
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
+	}, more...)
 	for range n {
 		p := start(t, "server", env)
 		f.servers = append(f.servers, p)
