@@ -1,0 +1,216 @@
+package pgstore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// sinkAt returns a sink on whose clock it is a time, in a database of its own.
+func sinkAt(tb testing.TB, at *time.Time) (*pgstore.Sink, *pgxpool.Pool) {
+	tb.Helper()
+	pool := pgtest.Pool(tb)
+	open(tb, pool, nil)
+	return pgstore.NewSink(pool, &pgstore.SinkOptions{
+		Logger: slog.New(slog.DiscardHandler), Clock: func() time.Time { return *at },
+	}), pool
+}
+
+// Nothing that usage answers changes when what is pending is folded, nor when
+// the entries themselves are gone.
+func TestUsageOutlivesFoldAndDrop(t *testing.T) {
+	t.Parallel()
+	now := logDay.AddDate(0, 0, 4).Add(time.Hour)
+	sink, pool := sinkAt(t, &now)
+	const n = 4 * 24 * 60 // one a minute, for four days
+	for from := 0; from < n; from += 480 {
+		store(t, sink, logEntries(from, from+480)...)
+	}
+	before := usageOf(t, sink)
+	if len(before) < 1000 {
+		t.Fatalf("usage has %d rows; want many", len(before))
+	}
+	same := func(when string) {
+		t.Helper()
+		if diff := cmp.Diff(before, usageOf(t, sink)); diff != "" {
+			t.Errorf("usage %s (-want +got):\n%s", when, diff)
+		}
+	}
+	tables := func(when string, pending, hourly bool) {
+		t.Helper()
+		p, h := count(t, pool, `select count(*) from usage_pending`), count(t, pool, `select count(*) from usage_hourly`)
+		if p > 0 != pending || h > 0 != hourly {
+			t.Errorf("%s usage_pending has %d rows and usage_hourly %d", when, p, h)
+		}
+	}
+
+	tables("before folding", true, false)
+	maintain(t, sink, time.Time{})
+	tables("after folding", false, true)
+	same("after folding")
+	if rows := count(t, pool, `select count(*) from access_logs`); rows != n {
+		t.Errorf("folding left %d entries of %d", rows, n)
+	}
+	wantPartitions(t, pool, logDay, 4+1+2) // today's and two more
+
+	maintain(t, sink, logDay.AddDate(0, 0, 2).Add(23*time.Hour))
+	wantPartitions(t, pool, logDay.AddDate(0, 0, 2), 5)
+	same("after two partitions were dropped")
+	if rows := count(t, pool, `select count(*) from access_logs`); rows != n/2 {
+		t.Errorf("%d entries are left; want %d", rows, n/2)
+	}
+
+	// What is left is known, and adds to usage when folded again.
+	want(t, sink, logbuf.Batch{Entries: logEntries(n/2, n/2+100)}, logbuf.Result{Duplicate: 100})
+	same("after duplicates")
+	more := logEntries(n-50, n+50)
+	want(t, sink, logbuf.Batch{Entries: more}, logbuf.Result{Stored: 50, Duplicate: 50})
+	tables("with more", true, true)
+	before = usageOf(t, sink)
+	maintain(t, sink, logDay.AddDate(0, 0, 4))
+	tables("after folding more", false, true)
+	same("after folding more")
+	wantPartitions(t, pool, logDay.AddDate(0, 0, 4), 3)
+}
+
+// More than one transaction's worth is folded at once.
+func TestFoldMany(t *testing.T) {
+	t.Parallel()
+	now := logDay
+	sink, pool := sinkAt(t, &now)
+	n := scaled(60_000, 1_000_000)
+	if _, err := pool.Exec(t.Context(), `
+insert into usage_pending select '2026-03-14Z'::timestamptz + i % 24 * interval '1 hour', i % 100, 1, 1, 0, i, 0, 0, 1, i, 0, 'default', 'm', ''
+from generate_series(1, $1::int) as i`, n); err != nil {
+		t.Fatal(err)
+	}
+	before := usageOf(t, sink)
+	start := time.Now()
+	maintain(t, sink, time.Time{})
+	t.Logf("folded %d rows in %v", n, time.Since(start).Round(time.Millisecond))
+	if pending := count(t, pool, `select count(*) from usage_pending`); pending != 0 {
+		t.Errorf("%d rows are pending; want none", pending)
+	}
+	if diff := cmp.Diff(before, usageOf(t, sink)); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+}
+
+// Partitions are there before their day begins, so that no write makes one.
+func TestPartitionsAhead(t *testing.T) {
+	t.Parallel()
+	now := logDay.Add(24*time.Hour - time.Second)
+	sink, pool := sinkAt(t, &now)
+	for day := range 4 {
+		maintain(t, sink, time.Time{})
+		wantPartitions(t, pool, logDay, day+3)
+		now = now.AddDate(0, 0, 1)
+	}
+	store(t, sink, logEntries(0, 5*24*60)...)
+	wantPartitions(t, pool, logDay, 6)
+}
+
+// Only one does maintenance at a time, and the others go on without waiting.
+func TestMaintainAlone(t *testing.T) {
+	t.Parallel()
+	now := logDay.AddDate(0, 0, 2)
+	sink, pool := sinkAt(t, &now)
+	store(t, sink, logEntries(0, 10)...)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	const maintainLock = 0x65_7a_61_70_69_11 // "ezapi", 17
+	if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock($1)`, int64(maintainLock)); err != nil {
+		t.Fatal(err)
+	}
+	maintain(t, sink, now)
+	wantPartitions(t, pool, logDay, 1)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	maintain(t, sink, now)
+	wantPartitions(t, pool, now, 3)
+}
+
+// A partition that somebody reads is dropped another time; who writes or reads
+// meanwhile is not held up for long.
+func TestDropPartitionInUse(t *testing.T) {
+	t.Parallel()
+	now := logDay.AddDate(0, 0, 3)
+	sink, pool := sinkAt(t, &now)
+	store(t, sink, logEntries(0, 2*24*60)...)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `select count(*) from access_logs_20260314`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- sink.Maintain(t.Context(), now) }()
+	for n := 10_000; ; n++ {
+		start := time.Now()
+		store(t, sink, logEntry(n))
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("a write took %v beside maintenance", took)
+		}
+		select {
+		case err = <-done:
+		default:
+			continue
+		}
+		break
+	}
+	if err != nil {
+		t.Errorf("maintain: %v; want it to leave what is in use", err)
+	}
+	if days := partitions(t, pool); days[0] != "20260314" || days[1] == "20260315" {
+		t.Errorf("partitions %v; want the first to stay and the second to go", days)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	maintain(t, sink, now)
+	if days := partitions(t, pool); days[0] == "20260314" {
+		t.Errorf("partitions %v; want the first to go", days)
+	}
+}
+
+// Tables that an operator has attached under another name are not ours to drop.
+func TestForeignPartitionsStay(t *testing.T) {
+	t.Parallel()
+	now := logDay
+	sink, pool := sinkAt(t, &now)
+	execute(t, pool, `
+create table access_logs_of_2025 partition of access_logs for values from ('2025-01-01Z') to ('2026-01-01Z');
+create table access_logs_20260101 (like access_logs)`)
+	maintain(t, sink, now)
+	want := []string{"20260314", "20260315", "20260316", "of_2025"}
+	if diff := cmp.Diff(want, partitions(t, pool)); diff != "" {
+		t.Errorf("partitions (-want +got):\n%s", diff)
+	}
+	if n := count(t, pool, `select count(*) from pg_class where relname = 'access_logs_20260101'`); n != 1 {
+		t.Error("a table that is no partition was dropped")
+	}
+}
+
+// Without its tables the sink is paused, and says so.
+func TestMaintainPaused(t *testing.T) {
+	t.Parallel()
+	sink := newSink(pgtest.Pool(t))
+	if err := sink.Maintain(t.Context(), logDay); !errors.Is(err, logbuf.ErrPaused) {
+		t.Errorf("maintain without tables: %v; want ErrPaused", err)
+	}
+}
