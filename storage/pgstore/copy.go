@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
@@ -36,6 +37,14 @@ const (
     namespace, model, route_group`
 	usageFields = 14
 )
+
+// logTypes are the types of logColumns.
+var logTypes = [logFields]uint32{
+	pgtype.TimestamptzOID, pgtype.UUIDOID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
+	pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
+	pgtype.Int4OID, pgtype.Int4OID, pgtype.BoolOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID,
+	pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID,
+}
 
 // copyReader is what COPY reads: rows, encoded as they are asked for. After
 // stop it touches nothing any more, although pgconn, when the server breaks off, may

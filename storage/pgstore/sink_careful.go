@@ -29,6 +29,8 @@ const (
 	sqlPartEnd    = `truncate pg_temp.log_part; release savepoint part`
 	sqlPartUndo   = `rollback to savepoint part; release savepoint part`
 
+	sqlTypes = `select ` + logColumns + ` from access_logs`
+
 	sqlDead = `
 insert into log_dead_letter (id, micros, segment, sqlstate, reason, entry)
 values ($1, $2, $3, $4, $5, $6) on conflict do nothing`
@@ -49,6 +51,7 @@ type carefully struct {
 	segment uuid.UUID
 	result  logbuf.Result
 	usage   *rollup.Table
+	checked bool // the columns have the types that are written
 }
 
 func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, usage *rollup.Table) (logbuf.Result, error) {
@@ -136,8 +139,30 @@ func (c *carefully) count(entries []logbuf.Entry, stored []identity) error {
 	return nil
 }
 
+// checkTypes makes sure that it is the data which is at fault: a column of
+// another type makes every entry look wrong.
+func (c *carefully) checkTypes(ctx context.Context) error {
+	if c.checked {
+		return nil
+	}
+	table, err := c.conn.Conn().PgConn().Prepare(ctx, "", sqlTypes, nil)
+	if err != nil {
+		return err
+	}
+	for i, f := range table.Fields {
+		if f.DataTypeOID != logTypes[i] || f.TypeModifier != -1 {
+			return &mismatch{f.Name}
+		}
+	}
+	c.checked = true
+	return nil
+}
+
 // bury puts an entry into the dead letters, once.
 func (c *carefully) bury(ctx context.Context, e *logbuf.Entry, cause error) error {
+	if err := c.checkTypes(ctx); err != nil {
+		return err
+	}
 	state, reason := causeOf(cause)
 	var segment any
 	if c.segment != uuid.Nil {

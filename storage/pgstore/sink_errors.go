@@ -16,6 +16,7 @@ const (
 	stateTimeRange     = "22008"
 	stateBinaryValue   = "22P03" // a column has another type than ours
 	stateCopyFormat    = "22P04" // a table has other columns than ours
+	stateProtocol      = "08P01" // with a context: a column is wider than ours
 	stateCheck         = "23514" // a constraint; without a name: no partition
 	stateProgramLimit  = "54000" // a value too long for an index
 	stateRaise         = "P0001" // a trigger says no
@@ -35,6 +36,13 @@ type refusal struct{ state, reason string }
 
 func (r *refusal) Error() string { return r.reason }
 
+// A mismatch is a column that is not as the migrations made it.
+type mismatch struct{ column string }
+
+func (m *mismatch) Error() string {
+	return "column " + m.column + " of access_logs has another type than the migrations gave it"
+}
+
 // fault says what kind of error a write met.
 type fault int
 
@@ -51,6 +59,10 @@ func faultOf(err error) fault {
 	if errors.As(err, &r) {
 		return faultData
 	}
+	var m *mismatch
+	if errors.As(err, &m) {
+		return faultSchema
+	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return faultOther
@@ -61,6 +73,10 @@ func faultOf(err error) fault {
 	case stateCheck:
 		if pg.ConstraintName == "" {
 			return faultPartition
+		}
+	case stateProtocol:
+		if pg.Where != "" {
+			return faultSchema
 		}
 	case stateRaise, stateProgramLimit:
 		return faultData
