@@ -125,6 +125,11 @@ func TestSinkPauses(t *testing.T) {
 			`alter table usage_pending drop column unpriced`,
 			`alter table usage_pending add column unpriced bigint not null default 0`,
 		},
+		{
+			"a narrower column of usage",
+			`alter table usage_pending alter column unpriced type integer`,
+			`alter table usage_pending alter column unpriced type bigint`,
+		},
 		{"no checkpoints", `alter table log_checkpoints rename to away`, `alter table away rename to log_checkpoints`},
 		{"no table", `alter table access_logs rename to away`, `alter table away rename to access_logs`},
 		{"no permission", `revoke insert on access_logs from %s`, `grant insert on access_logs to %s`},
