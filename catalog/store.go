@@ -185,7 +185,7 @@ type Commit struct {
 	Base   Revision
 	Writes []Write
 
-	// Sync records a change with [ActionSync] that touches no entity, so that there is a
+	// Sync records, after the changes of the writes, one with [ActionSync] that touches no entity, so that there is a
 	// new revision, and raises the head's epoch to Epoch where that is higher.
 	Sync  bool
 	Epoch Epoch

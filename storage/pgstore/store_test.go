@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +17,21 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
+	"github.com/ez-api/ez-api/storage/storagetest"
 )
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storagetest.RunStore(t, func(t testing.TB) storagetest.StoreHarness {
+		cfg := pgtest.Config(t)
+		store := open(t, pgtest.Connect(t, cfg), nil)
+		return storagetest.StoreHarness{Store: store, Second: open(t, pgtest.Connect(t, cfg), nil), Close: func(t testing.TB) {
+			if err := store.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		}}
+	})
+}
 
 // The store works with whatever a pool is configured for: the modes that
 // poolers need, and another isolation than a commit must run with.
@@ -160,83 +173,6 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Fifty writers in two processes: every commit gets the next revision, and
-// nobody sees an order that differs.
-func TestConcurrentWriters(t *testing.T) {
-	t.Parallel()
-	cfg := pgtest.Config(t)
-	stores := []*pgstore.Store{open(t, pgtest.Connect(t, cfg), nil), open(t, pgtest.Connect(t, cfg), nil)}
-	const writers, commits = 50, 8
-
-	var mu sync.Mutex
-	var revisions []catalog.Revision
-	var group sync.WaitGroup
-	for i := range writers {
-		store := stores[i%2]
-		group.Go(func() {
-			for range commits {
-				id, err := store.NextIDs(t.Context(), 1+i%3)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				rev, err := store.Commit(t.Context(), commit(write(key(id))))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				revisions = append(revisions, rev)
-				mu.Unlock()
-			}
-		})
-	}
-	group.Wait()
-
-	slices.Sort(revisions)
-	for i, rev := range revisions {
-		if rev != catalog.Revision(i+1) {
-			t.Fatalf("commit %d of %d got revision %d", i+1, writers*commits, rev)
-		}
-	}
-	if h := head(t, stores[0]); h.Revision != writers*commits {
-		t.Errorf("head at %d; want %d", h.Revision, writers*commits)
-	}
-}
-
-// Blocks of ids never overlap, whatever their sizes.
-func TestNextIDs(t *testing.T) {
-	t.Parallel()
-	cfg := pgtest.Config(t)
-	stores := []*pgstore.Store{open(t, pgtest.Connect(t, cfg), nil), open(t, pgtest.Connect(t, cfg), nil)}
-	var mu sync.Mutex
-	seen := map[int64]bool{}
-	var group sync.WaitGroup
-	for i := range 20 {
-		group.Go(func() {
-			for n := 1; n <= 10; n++ {
-				first, err := stores[i%2].NextIDs(t.Context(), n)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				for id := first; id < first+int64(n); id++ {
-					if seen[id] {
-						t.Errorf("id %d was handed out twice", id)
-					}
-					seen[id] = true
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	group.Wait()
-	if _, err := stores[0].NextIDs(t.Context(), 0); err == nil {
-		t.Error("0 ids were reserved")
-	}
-}
-
 // Several processes that start on an empty database at once agree on who migrates.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
@@ -327,52 +263,5 @@ func TestHistoryGoesBack(t *testing.T) {
 	defer cancel()
 	if rev, err := store.Wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("wait for what is gone: %d, %v", rev, err)
-	}
-}
-
-func TestPruneChanges(t *testing.T) {
-	t.Parallel()
-	store := open(t, pgtest.Pool(t), nil)
-	for i := range 6 {
-		c := commit(write(key(int64(2*i+1))), write(key(int64(2*i+2))))
-		c.Time = now.Add(time.Duration(i) * time.Hour)
-		if _, err := store.Commit(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tt := range []struct {
-		before time.Duration
-		gone   int64
-		oldest catalog.Revision // whose changes are left
-	}{
-		{before: 0, gone: 0, oldest: 1},
-		{before: 2 * time.Hour, gone: 4, oldest: 3},
-		{before: 2 * time.Hour, gone: 0, oldest: 3},
-		{before: 100 * time.Hour, gone: 6, oldest: 6}, // the newest stays
-	} {
-		t.Run(fmt.Sprint(tt.before), func(t *testing.T) {
-			gone, err := store.PruneChanges(t.Context(), now.Add(tt.before))
-			if err != nil || gone != tt.gone {
-				t.Errorf("pruned %d changes, %v; want %d", gone, err, tt.gone)
-			}
-			err = store.Read(t.Context(), func(r catalog.Reader) error {
-				changes, err := r.Changes(t.Context(), tt.oldest-1, 1)
-				if len(changes) != 2 || changes[0].Revision != tt.oldest {
-					t.Errorf("changes after %d: %v", tt.oldest-1, changes)
-				}
-				if tt.oldest > 1 {
-					if _, err := r.Changes(t.Context(), tt.oldest-2, 1); !errors.Is(err, catalog.ErrCompacted) {
-						t.Errorf("changes after %d: %v; want ErrCompacted", tt.oldest-2, err)
-					}
-					if _, err := r.MarkAt(t.Context(), tt.oldest-1); !errors.Is(err, catalog.ErrCompacted) {
-						t.Errorf("mark at %d: %v; want ErrCompacted", tt.oldest-1, err)
-					}
-				}
-				return err
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
 	}
 }

@@ -247,7 +247,7 @@ func full(k catalog.Kind, id int64) catalog.Entity {
 		`{"big":12345678901234567890,"float":0.1,"deep":{"a":[1,null,true,{"b":"\u00e9\\\""}]},"odd":`+quoted(odd)+`,"empty":""}`))
 	e.CreatedAt, e.UpdatedAt, e.DueAt = storeTime.Add(-time.Hour), storeTime.Add(time.Microsecond), storeTime.AddDate(100, 0, 0)
 	e.Name, e.Status = "name "+odd, "status "+odd
-	e.Namespaces, e.Groups = []string{"z", "a", odd, ""}, []string{"10", "9", odd}
+	e.Namespaces, e.Groups = []string{"z", "a", odd, ""}, []string{"9", "10", odd}
 	e.Labels = map[string]string{"team": odd, odd: "x", "empty": ""}
 	if k == catalog.KindKey {
 		e.Hashes = []string{fmt.Sprintf("f%063x", id), fmt.Sprintf("0%063x", id), fmt.Sprintf("7%063x", id)}

@@ -88,7 +88,7 @@ func testStoreModel(t testing.TB, h StoreHarness) {
 		t := inRapid{t, r}
 		m := afresh(t, h.Store, first)
 		start := m.revision
-		for range rapid.IntRange(1, 5).Draw(r, "commits") {
+		for range rapid.IntRange(1, 3).Draw(r, "commits") {
 			c := randomCommit(r, m, first)
 			want := m.commit(c)
 			rev, err := handles[handle.Draw(r, "handle")].Commit(t.Context(), c)
@@ -155,7 +155,7 @@ func randomCommit(r *rapid.T, m *storeModel, first int64) catalog.Commit {
 	for _, e := range m.entities {
 		is[e.ID] = e.Revision
 	}
-	for range rapid.IntRange(0, 5).Draw(r, "writes") {
+	for range rapid.IntRange(0, 4).Draw(r, "writes") {
 		e := randomEntity(r, first)
 		at := is[e.ID]
 		if often("another revision", 20) {

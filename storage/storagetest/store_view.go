@@ -116,7 +116,7 @@ func testReadView(t testing.TB, h StoreHarness) {
 // testReadWhileWriting: every Read sees all of a commit or nothing, and
 // those who follow the feed get every revision, once, in order.
 func testReadWhileWriting(t testing.TB, h StoreHarness) {
-	const writers, commits = 4, 20
+	const writers, commits = 4, 10
 	id := mustIDs(t, h.Store, 2*writers)
 	both := func(i, n int) []catalog.Entity { // each writer's pair adds up to 0
 		return []catalog.Entity{

@@ -58,8 +58,7 @@ func mustSync(t testing.TB, s catalog.Store) catalog.Revision {
 }
 
 // soon is how quickly Wait must notice commits of its own process: at once,
-// on a machine that may be busy. Were it to ask for them, now and then, four
-// in a row would take longer.
+// on a machine that may be busy.
 const soon = 500 * time.Millisecond
 
 // testWait: whoever waits is woken by the commit that comes, or goes on at
@@ -74,9 +73,9 @@ func testWait(t testing.TB, h StoreHarness) {
 		}
 	}
 	now(-1, 0)
-	for i := range catalog.Revision(4) {
+	for i := range catalog.Revision(3) {
 		var waits []<-chan woken
-		for range 3 {
+		for range 2 {
 			waits = append(waits, waiting(t, t.Context(), h.Store, i))
 		}
 		start := time.Now()
@@ -96,15 +95,15 @@ func testWait(t testing.TB, h StoreHarness) {
 	}
 
 	// One that waits for more is not woken by less.
-	far := waiting(t, t.Context(), h.Store, 5)
+	far := waiting(t, t.Context(), h.Store, 4)
 	mustSync(t, h.Store)
 	select {
 	case w := <-far:
-		t.Fatalf("Wait(5) at revision 5: %d, %v", w.revision, w.err)
+		t.Fatalf("Wait(4) at revision 4: %d, %v", w.revision, w.err)
 	case <-time.After(quiet):
 	}
 	mustSync(t, h.Store)
-	mustWake(t, far, soon, 6)
+	mustWake(t, far, soon, 5)
 }
 
 // testWaitSecond: commits of another process are noticed in time, either way.

@@ -306,7 +306,7 @@ func testStoreSync(t testing.TB, h StoreHarness) {
 
 // testStoreLarge: a commit of any size is one.
 func testStoreLarge(t testing.TB, h StoreHarness) {
-	const n = 150
+	const n = 100
 	id := mustIDs(t, h.Store, n+1)
 	var writes []catalog.Write
 	var want []catalog.Entity

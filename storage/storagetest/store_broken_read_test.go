@@ -1,0 +1,278 @@
+package storagetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// The stores whose readers are broken.
+
+// readerEdited breaks every reader of a store.
+func readerEdited(edit func(*fakeReader)) func(*fakeStore) {
+	return func(s *fakeStore) { s.spoilReader(edit) }
+}
+
+// headEdited changes what Head says.
+func headEdited(edit func(*catalog.Head)) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		head := r.head
+		r.head = func() catalog.Head {
+			h := head()
+			edit(&h)
+			return h
+		}
+	})
+}
+
+// listEdited changes what is asked of List.
+func listEdited(edit func(*catalog.Query)) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		list := r.list
+		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+			edit(&q)
+			return list(ctx, k, q)
+		}
+	})
+}
+
+// changesEdited changes what Changes returns.
+func changesEdited(edit func(changes []catalog.Change, limit int) []catalog.Change) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+			all, err := changes(ctx, after, limit)
+			return edit(all, limit), err
+		}
+	})
+}
+
+// findEdited changes what Find is asked for.
+func findEdited(edit func(k catalog.Kind, by catalog.Index, value string) string) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		find := r.find
+		r.find = func(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+			return find(ctx, k, by, edit(k, by, value))
+		}
+	})
+}
+
+func changesByID(changes []catalog.Change, _ int) []catalog.Change {
+	slices.SortStableFunc(changes, func(a, b catalog.Change) int {
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.ID, b.ID))
+	})
+	return changes
+}
+
+var (
+	markAtAnywhere = readerEdited(func(r *fakeReader) {
+		markAt := r.markAt
+		r.markAt = func(ctx context.Context, rev catalog.Revision) (catalog.Mark, error) {
+			mark, err := markAt(ctx, rev)
+			if errors.Is(err, catalog.ErrNotFound) {
+				err = nil
+			}
+			return mark, err
+		}
+	})
+
+	markAtHead = readerEdited(func(r *fakeReader) {
+		r.markAt = func(_ context.Context, rev catalog.Revision) (catalog.Mark, error) {
+			head := r.Head()
+			switch {
+			case rev > head.Revision:
+				return "", catalog.ErrNotFound
+			case rev == 0:
+				return "", nil
+			}
+			return head.Mark, nil
+		}
+	})
+
+	findEverywhere = readerEdited(func(r *fakeReader) {
+		find := r.find
+		r.find = func(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+			e, err := find(ctx, k, by, value)
+			if err != nil {
+				e, err = find(ctx, k, catalog.ByExternalID, value)
+			}
+			return e, err
+		}
+	})
+
+	findEmpty = readerEdited(func(r *fakeReader) {
+		find, list := r.find, r.list
+		r.find = func(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+			if all, err := list(ctx, k, catalog.Query{}); value == "" && err == nil && len(all) > 0 {
+				return all[len(all)-1], nil
+			}
+			return find(ctx, k, by, value)
+		}
+	})
+
+	findTrims = findEdited(func(_ catalog.Kind, _ catalog.Index, value string) string { return strings.TrimSpace(value) })
+
+	listLimitsFirst = readerEdited(func(r *fakeReader) {
+		list := r.list
+		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+			all, err := list(ctx, k, catalog.Query{After: q.After, Limit: q.Limit})
+			return slices.DeleteFunc(all, func(e catalog.Entity) bool { return !q.Match(e) }), err
+		}
+	})
+
+	listAsAsked = readerEdited(func(r *fakeReader) {
+		list := r.list
+		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+			all, err := list(ctx, k, q)
+			if len(q.IDs) > 0 {
+				slices.SortFunc(all, func(a, b catalog.Entity) int {
+					return cmp.Compare(slices.Index(q.IDs, a.ID), slices.Index(q.IDs, b.ID))
+				})
+			}
+			return all, err
+		}
+	})
+
+	changesOne = readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Revision, _ int) ([]catalog.Change, error) {
+			return changes(ctx, after, 1)
+		}
+	})
+
+	changesLenient = readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+			all, err := changes(ctx, after, limit)
+			if errors.Is(err, catalog.ErrCompacted) {
+				err = nil
+			}
+			return all, err
+		}
+	})
+)
+
+// changesTrusted has changes say themselves who made them.
+func changesTrusted(s *fakeStore) {
+	var mu sync.Mutex
+	said := make(map[catalog.Revision]string)
+	around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+		rev, err := commit(ctx, c)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, w := range c.Writes {
+			said[rev] = w.Change.Actor
+		}
+		return rev, err
+	})(s)
+	changesEdited(func(changes []catalog.Change, _ int) []catalog.Change {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range changes {
+			if actor := said[changes[i].Revision]; actor != "" {
+				changes[i].Actor = actor
+			}
+		}
+		return changes
+	})(s)
+}
+
+func readWraps(s *fakeStore) {
+	read := s.read
+	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
+		if err := read(ctx, fn); err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		return nil
+	}
+}
+
+// readNewest has each method of a reader see what then is the newest.
+func readNewest(s *fakeStore) {
+	s.spoilReader(func(r *fakeReader) {
+		list, changes := r.list, r.changes
+		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) (all []catalog.Entity, err error) {
+			if _, err := list(ctx, k, q); err != nil {
+				return nil, err
+			}
+			time.Sleep(100 * time.Microsecond)
+			err = s.memory.Read(ctx, func(r catalog.Reader) error {
+				all, err = r.List(ctx, k, q)
+				return err
+			})
+			return all, err
+		}
+		r.changes = func(ctx context.Context, after catalog.Revision, limit int) (all []catalog.Change, err error) {
+			if _, err := changes(ctx, after, limit); err != nil {
+				return nil, err
+			}
+			err = s.memory.Read(ctx, func(r catalog.Reader) error {
+				all, err = r.Changes(ctx, after, limit)
+				return err
+			})
+			return all, err
+		}
+	})
+}
+
+func readLocks(s *fakeStore) {
+	var mu sync.RWMutex
+	read := s.read
+	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
+		mu.RLock()
+		defer mu.RUnlock()
+		return read(ctx, fn)
+	}
+	around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return commit(ctx, c)
+	})(s)
+}
+
+// getShared returns the same memory every time.
+func getShared(s *fakeStore) {
+	var mu sync.Mutex
+	kept := make(map[catalog.Kind]map[int64]catalog.Entity)
+	s.spoilReader(func(r *fakeReader) {
+		get := r.get
+		r.get = func(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e, ok := kept[k][id]; ok {
+				return e, nil
+			}
+			e, err := get(ctx, k, id)
+			if err == nil {
+				if kept[k] == nil {
+					kept[k] = make(map[int64]catalog.Entity)
+				}
+				kept[k][id] = e
+			}
+			return e, err
+		}
+	})
+}
+
+func changesShared(s *fakeStore) {
+	var mu sync.Mutex
+	var kept []catalog.Change
+	s.spoilReader(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Revision, limit int) (_ []catalog.Change, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if kept == nil {
+				kept, err = changes(ctx, after, limit)
+			}
+			return kept, err
+		}
+	})
+}

@@ -1,0 +1,243 @@
+package storagetest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// brokenStores are all ways in which the suite's own tests break a store.
+var brokenStores = []struct {
+	name   string // what is wrong
+	caught string // by which test
+	spoil  func(*fakeStore)
+}{
+	{"the store has no name", "an empty store", headEdited(func(h *catalog.Head) { h.Store = "" })},
+	{"MarkAt makes up marks", "an empty store", markAtAnywhere},
+	{"Commit forgets a field", "every field", entityEdited(func(e *catalog.Entity) { e.DueAt = time.Time{} })},
+	{"Commit trims texts", "every field", entityEdited(func(e *catalog.Entity) { e.Name = strings.TrimSpace(e.Name) })},
+	{"Commit sorts lists", "every field", entityEdited(func(e *catalog.Entity) { slices.Sort(e.Groups) })},
+	{"Commit takes numbers for floats", "every field", entityEdited(specFloats)},
+	{"Commit keeps milliseconds", "every field", entityEdited(func(e *catalog.Entity) { e.UpdatedAt = e.UpdatedAt.Truncate(time.Millisecond) })},
+	{"Commit keeps times in a local zone", "every field", entityEdited(func(e *catalog.Entity) { e.CreatedAt = e.CreatedAt.In(time.FixedZone("", 3600)) })},
+	{"an update merges", "every field", commitMerges},
+	{"Commit sets revisions in what it is given", "what a commit leaves alone", commitScribbles},
+	{"Commit touches all of the kind", "what a commit leaves alone", commitTouches},
+
+	{"Commit updates whatever is there", "entities at their revision", commitAnywhere},
+	{"Commit misses what it updates", "entities at their revision", errorEdited(catalog.ErrConflict, catalog.ErrNotFound)},
+	{"Commit deletes what is gone", "entities at their revision", commitDeletesNothing},
+	{"Commit ignores its base", "the catalog at its revision", commitEdited(func(c *catalog.Commit) { c.Base = 0 })},
+	{"Commit ignores its base without writes", "the catalog at its revision", commitEdited(func(c *catalog.Commit) {
+		if len(c.Writes) == 0 && !c.Sync {
+			c.Base = 0
+		}
+	})},
+	{"values are unique without case", "unique values", entityEdited(func(e *catalog.Entity) { e.NaturalKey = strings.ToLower(e.NaturalKey) })},
+	{"values are unique across kinds", "unique values", commitUniqueAcross},
+	{"Commit says nothing of what is taken", "unique values", errorEdited(catalog.ErrExists, nil)},
+	{"values are looked at before the first write", "unique values change hands", commitUniqueBefore},
+	{"values that were refused stay taken", "unique values change hands", commitRemembers},
+	{"references are looked at after each write", "references", commitReferencesFirst},
+	{"any name will do for a reference", "references", commitRefersToAll},
+	{"the two ends of a reference are mixed up", "references", commitMixesEnds},
+	{"Commit leaves what came before the failure", "refused commits leave no trace", commitHalf},
+	{"Commit takes a revision for nothing", "commits without writes", commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync || len(c.Writes) == 0 })},
+	{"the epoch is set, not raised", "sync commits", headEpochLast},
+	{"every commit raises the epoch", "sync commits", commitRaises},
+	{"Commit forgets the sync beside writes", "sync commits", commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync && len(c.Writes) == 0 })},
+	{"Commit goes in pieces", "large commits", commitPieces},
+	{"Commit outlives its context", "commits that are canceled", commitOutlives},
+
+	{"revisions have gaps", "revisions have no gaps", commitGaps},
+	{"Commit returns the head as it then is", "revisions have no gaps", commitReadsBack},
+	{"Commit looks first and writes later", "no update is lost", commitRacy},
+	{"Commit tells losers that they won", "races for a value", errorEdited(catalog.ErrExists, nil)},
+	{"Commit lets bindings and models pass each other", "races for a reference", errorEdited(catalog.ErrReferenced, nil)},
+	{"NextIDs reserves one", "ids", nextIDsOne},
+	{"NextIDs reserves none", "ids", nextIDsLenient},
+
+	{"Read wraps the error", "the error of a read", readWraps},
+	{"Find looks everywhere", "find", findEverywhere},
+	{"Find takes nothing for a value", "find", findEmpty},
+	{"Find ignores blanks", "find", findTrims},
+	{"List ignores the status", "filters", listEdited(func(q *catalog.Query) { q.Status = "" })},
+	{"List ignores labels that are empty", "filters", listEdited(listLabels)},
+	{"List includes what is due right then", "filters", listEdited(func(q *catalog.Query) {
+		if !q.DueBefore.IsZero() {
+			q.DueBefore = q.DueBefore.Add(time.Microsecond)
+		}
+	})},
+	{"List takes the first of the groups", "random queries", listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
+	{"List counts what it does not select", "pages", listLimitsFirst},
+	{"List is in order of what was asked for", "filters", listAsAsked},
+	{"a view moves on", "a view stays as it is", readNewest},
+	{"Read is in the way of Commit", "a view stays as it is", readLocks},
+	{"a view is made of two", "reads while others write", readNewest},
+	{"what is read is kept", "aliasing", getShared},
+	{"changes that are read are kept", "aliasing", changesShared},
+	{"what is written is kept", "aliasing", commitShared},
+
+	{"Changes cut the limit", "the feed", changesEdited(func(c []catalog.Change, limit int) []catalog.Change { return c[:min(limit, len(c))] })},
+	{"Changes are one revision", "the feed", changesOne},
+	{"Changes come sorted by id", "the feed", changesEdited(changesByID)},
+	{"Changes say themselves who did it", "the feed", changesTrusted},
+	{"MarkAt knows the head", "marks", markAtHead},
+	{"pruned changes are not missed", "pruning", changesLenient},
+	{"pruning counts revisions", "pruning", pruneCounts},
+	{"pruning includes the time", "pruning", pruneIncludes},
+
+	{"Wait asks now and then", "wait", waitPolls},
+	{"Wait returns the next revision", "wait", waitNextOnly},
+	{"Wait wakes all of them by any revision", "wait", waitSpurious},
+	{"Wait hears of nothing", "wait for other processes", waitDeaf},
+	{"Wait gives up", "wait for nothing", waitGivesUp},
+	{"Wait outlives its context", "wait ends with its context", waitOutlives},
+	{"closing does nothing", "closed stores", func(s *fakeStore) { s.close = func() error { return nil } }},
+	{"a closed store still answers what it knows", "closed stores", waitAfterClose},
+
+	{"Commit misses what it is to delete", "model of a store", commitMissesAbsent},
+}
+
+// TestStoreSuiteCatches runs single tests of the suite against stores that are
+// broken in one way each: the test must fail. Every test of the suite has a store
+// that it catches.
+func TestStoreSuiteCatches(t *testing.T) {
+	quickRapid(t)
+	caught := make(map[string]bool)
+	for _, c := range brokenStores {
+		caught[c.caught] = true
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newFakeStore(memstore.New(nil))
+			c.spoil(s)
+			if !failsStoreTest(t, c.caught, s.harness()) {
+				t.Errorf("the test %q does not notice", c.caught)
+			}
+		})
+	}
+	for _, c := range storeCases {
+		if !caught[c.name] {
+			t.Errorf("no broken store shows that the test %q can fail", c.name)
+		}
+	}
+}
+
+// TestStoreSuitePasses: what the broken stores are made of is sound.
+func TestStoreSuitePasses(t *testing.T) {
+	RunStore(t, func(testing.TB) StoreHarness { return newFakeStore(memstore.New(nil)).harness() })
+}
+
+// failsStoreTest runs one test of the suite, and reports whether it fails.
+func failsStoreTest(t *testing.T, name string, h StoreHarness) bool {
+	t.Helper()
+	i := slices.IndexFunc(storeCases, func(c storeCase) bool { return c.name == name })
+	if i < 0 {
+		t.Fatalf("the suite has no test %q", name)
+	}
+	if missing := storeCases[i].needs(h); missing != "" {
+		t.Fatalf("the test %q does not run: the engine %s", name, missing)
+	}
+	r := &failureRecorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer r.cleanUp()
+		storeCases[i].test(r, h)
+	}()
+	<-done
+	return r.Failed()
+}
+
+// fakeStore is a store in memory whose functions are there to be broken.
+type fakeStore struct {
+	memory  *memstore.Store
+	commit  func(context.Context, catalog.Commit) (catalog.Revision, error)
+	read    func(context.Context, func(catalog.Reader) error) error
+	nextIDs func(context.Context, int) (int64, error)
+	wait    func(context.Context, catalog.Revision) (catalog.Revision, error)
+	prune   func(context.Context, time.Time) (int64, error)
+	close   func() error
+}
+
+func newFakeStore(memory *memstore.Store) *fakeStore {
+	return &fakeStore{
+		memory: memory, commit: memory.Commit, read: memory.Read, nextIDs: memory.NextIDs,
+		wait: memory.Wait, prune: memory.PruneChanges, close: memory.Close,
+	}
+}
+
+func (s *fakeStore) harness() StoreHarness {
+	return StoreHarness{Store: s, Second: s, Close: func(t testing.TB) {
+		if err := s.close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}}
+}
+
+func (s *fakeStore) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	return s.commit(ctx, c)
+}
+
+func (s *fakeStore) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	return s.read(ctx, fn)
+}
+
+func (s *fakeStore) NextIDs(ctx context.Context, n int) (int64, error) { return s.nextIDs(ctx, n) }
+
+func (s *fakeStore) Wait(ctx context.Context, after catalog.Revision) (catalog.Revision, error) {
+	return s.wait(ctx, after)
+}
+
+func (s *fakeStore) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
+	return s.prune(ctx, before)
+}
+
+// fakeReader is a reader whose functions are there to be broken.
+type fakeReader struct {
+	head    func() catalog.Head
+	get     func(context.Context, catalog.Kind, int64) (catalog.Entity, error)
+	find    func(context.Context, catalog.Kind, catalog.Index, string) (catalog.Entity, error)
+	list    func(context.Context, catalog.Kind, catalog.Query) ([]catalog.Entity, error)
+	changes func(context.Context, catalog.Revision, int) ([]catalog.Change, error)
+	markAt  func(context.Context, catalog.Revision) (catalog.Mark, error)
+}
+
+// spoilReader breaks every reader of a store.
+func (s *fakeStore) spoilReader(spoil func(*fakeReader)) {
+	read := s.read
+	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
+		return read(ctx, func(r catalog.Reader) error {
+			f := &fakeReader{head: r.Head, get: r.Get, find: r.Find, list: r.List, changes: r.Changes, markAt: r.MarkAt}
+			spoil(f)
+			return fn(f)
+		})
+	}
+}
+
+func (r *fakeReader) Head() catalog.Head { return r.head() }
+
+func (r *fakeReader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
+	return r.get(ctx, k, id)
+}
+
+func (r *fakeReader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+	return r.find(ctx, k, by, value)
+}
+
+func (r *fakeReader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+	return r.list(ctx, k, q)
+}
+
+func (r *fakeReader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+	return r.changes(ctx, after, limit)
+}
+
+func (r *fakeReader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark, error) {
+	return r.markAt(ctx, rev)
+}
