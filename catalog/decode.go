@@ -32,6 +32,7 @@ func Decode[T Noun](data []byte) (T, error) {
 	var errs FieldErrors
 	if key, ok := any(&v).(*Key); ok {
 		takeTokens(&errs, key, object)
+		dropUsage(object)
 	}
 	decodeFields(&errs, &v, object)
 	if err := errs.err(); err != nil {
@@ -51,6 +52,9 @@ func merge[T Noun](current T, patch []byte) (patched T, kept bool, err error) {
 	if d, ok := any(&current).(interface{ forgetDerived() }); ok {
 		d.forgetDerived()
 	}
+	if _, ok := any(current).(Key); ok {
+		dropUsage(object)
+	}
 	text, err := json.Marshal(current)
 	if err != nil {
 		return patched, false, err
@@ -68,6 +72,12 @@ func merge[T Noun](current T, patch []byte) (patched T, kept bool, err error) {
 	decodeFields(&errs, &patched, base)
 	_, sent := object["api_key"]
 	return patched, !sent, errs.err()
+}
+
+// dropUsage takes out what the API shows of a key besides its fields.
+func dropUsage(object map[string]json.RawMessage) {
+	delete(object, "last_used_at")
+	delete(object, "spend")
 }
 
 // maxDepth bounds what merging and checking descend into.

@@ -45,6 +45,23 @@ type TokenHash struct {
 // BudgetWindows lists the values of Key.BudgetWindow.
 func BudgetWindows() []string { return []string{"day", "week", "month", "total"} }
 
+// WindowStart returns when the current budget window of a kind began: days,
+// weeks (which begin on Monday) and months are those of UTC; total, and what is
+// not known, began at the zero time.
+func WindowStart(window string, now time.Time) time.Time {
+	year, month, day := now.UTC().Date()
+	switch window {
+	case "day":
+	case "week":
+		day -= (int(now.UTC().Weekday()) + 6) % 7
+	case "month":
+		day = 1
+	default:
+		return time.Time{}
+	}
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}
+
 const (
 	maxTokenHashes = 4
 	minToken       = 16 // characters of an imported token

@@ -124,8 +124,9 @@ func create[T catalog.Noun, B any](h *Handler, t catalog.Table[T], show func(T) 
 	}
 }
 
-func list[T catalog.Noun, I lister](t catalog.Table[T]) func(context.Context, *I) (*page[T], error) {
-	return func(ctx context.Context, in *I) (*page[T], error) {
+// list answers with a page. show makes what is shown of the entities on it.
+func list[T catalog.Noun, I lister, B any](t catalog.Table[T], show func(context.Context, []T) []B) func(context.Context, *I) (*page[B], error) {
+	return func(ctx context.Context, in *I) (*page[B], error) {
 		q, err := (*in).query()
 		if err != nil {
 			return nil, err
@@ -136,18 +137,18 @@ func list[T catalog.Noun, I lister](t catalog.Table[T]) func(context.Context, *I
 		if err != nil {
 			return nil, err
 		}
-		out := &page[T]{}
+		out := &page[B]{}
 		if len(all) > limit {
 			all = all[:limit]
 			out.Body.NextCursor = request.Cursor(metaOf(&all[limit-1]).ID)
 		}
-		out.Body.Data = append([]T{}, all...)
+		out.Body.Data = append([]B{}, show(ctx, all)...)
 		return out, nil
 	}
 }
 
-func get[T catalog.Noun](t catalog.Table[T]) func(context.Context, *getting) (*shown[T], error) {
-	return func(ctx context.Context, in *getting) (*shown[T], error) {
+func get[T catalog.Noun, B any](t catalog.Table[T], show func(context.Context, []T) []B) func(context.Context, *getting) (*shown[B], error) {
+	return func(ctx context.Context, in *getting) (*shown[B], error) {
 		id, err := in.Number()
 		if err != nil {
 			return nil, err
@@ -156,7 +157,7 @@ func get[T catalog.Noun](t catalog.Table[T]) func(context.Context, *getting) (*s
 		if err != nil {
 			return nil, err
 		}
-		return &shown[T]{ETag: request.ETag(metaOf(&v).Revision), Body: v}, nil
+		return &shown[B]{ETag: request.ETag(metaOf(&v).Revision), Body: show(ctx, []T{v})[0]}, nil
 	}
 }
 
@@ -272,6 +273,8 @@ func grace(seconds int64) time.Duration {
 }
 
 func same[T any](v T) T { return v }
+
+func asTheyAre[T any](_ context.Context, vs []T) []T { return vs }
 
 // metaOf returns what all nouns have.
 func metaOf[T catalog.Noun](v *T) catalog.Meta {

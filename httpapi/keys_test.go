@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -59,4 +60,46 @@ func TestImportTokens(t *testing.T) {
 	s.do(admin, "POST", "/keys", object{"name": "c", "token": token}).problem(t, http.StatusConflict, "exists")
 	s.do(admin, "POST", "/keys", object{"name": "c", "token": "short"}).problem(t, http.StatusUnprocessableEntity, "invalid")
 	s.do(admin, "PATCH", "/keys/1", object{"token": token}).problem(t, http.StatusUnprocessableEntity, "invalid")
+}
+
+// A key shows what it has used, which is nobody's to write and no reason for
+// another ETag.
+func TestKeysShowTheirUsage(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	created := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "budget_limit": 5, "budget_window": "day"}).object(t)
+	path := "/keys/" + number(created["id"])
+	before := s.must(http.StatusOK, viewer, "GET", path, nil)
+	if got := before.object(t); got["spend"] != "0" || got["last_used_at"] != nil {
+		t.Errorf("an unused key shows %v and %v", got["spend"], got["last_used_at"])
+	}
+
+	now := time.Now().UTC()
+	for _, e := range []object{
+		{"key_id": created["id"], "ts": now, "cost_nano_usd": 1_500_000_000},
+		{"key_id": created["id"], "ts": now.AddDate(0, 0, -1), "cost_nano_usd": 40_000_000_000},
+		{"key_id": 999, "ts": now, "cost_nano_usd": 7},
+	} {
+		s.must(http.StatusAccepted, balancer, "POST", "/logs", e)
+	}
+	if err := s.plane.Logs().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := s.must(http.StatusOK, viewer, "GET", path, nil)
+	hour := now.Truncate(time.Hour).Format(time.RFC3339)
+	if got := after.object(t); got["spend"] != "1.5" || got["last_used_at"] != hour {
+		t.Errorf("the key shows %v and %v, want 1.5 and %s", got["spend"], got["last_used_at"], hour)
+	}
+	if a, b := before.Header.Get("ETag"), after.Header.Get("ETag"); a != b {
+		t.Errorf("using a key changes its ETag from %s to %s", a, b)
+	}
+	all := s.must(http.StatusOK, viewer, "GET", "/keys", nil).object(t)["data"].([]any)
+	if got := all[0].(object); got["spend"] != "1.5" {
+		t.Errorf("the list shows %v", got["spend"])
+	}
+
+	// What was read can be sent again.
+	patched := s.must(http.StatusOK, admin, "PATCH", path, after.body, "If-Match", after.Header.Get("ETag"))
+	if a, b := after.Header.Get("ETag"), patched.Header.Get("ETag"); a != b {
+		t.Errorf("sending a key as it is changes its ETag from %s to %s", a, b)
+	}
 }

@@ -6,27 +6,27 @@ import "github.com/ez-api/ez-api/catalog"
 // OpenAPI document, what it does, and how.
 func (h *Handler) register(opts *Options) {
 	t := h.plane
-	on(h, Viewer, "GET /providers", "listProviders", "List upstream providers", list[catalog.Provider, listProviders](t.Providers))
+	on(h, Viewer, "GET /providers", "listProviders", "List upstream providers", list[catalog.Provider, listProviders](t.Providers, asTheyAre))
 	on(h, Admin, "POST /providers", "createProvider", "Add an upstream provider", create(h, t.Providers, same))
-	on(h, Viewer, "GET /providers/{id}", "getProvider", "Show an upstream provider", get(t.Providers))
+	on(h, Viewer, "GET /providers/{id}", "getProvider", "Show an upstream provider", get(t.Providers, asTheyAre))
 	on(h, Admin, "PATCH /providers/{id}", "patchProvider", "Change an upstream provider", patch(h, t.Providers))
 	on(h, Admin, "DELETE /providers/{id}", "deleteProvider", "Delete an upstream provider", remove(h, t.Providers))
 
-	on(h, Viewer, "GET /models", "listModels", "List models", list[catalog.Model, listModels](t.Models))
+	on(h, Viewer, "GET /models", "listModels", "List models", list[catalog.Model, listModels](t.Models, asTheyAre))
 	on(h, Admin, "POST /models", "createModel", "Add a model", create(h, t.Models, same))
-	on(h, Viewer, "GET /models/{id}", "getModel", "Show a model", get(t.Models))
+	on(h, Viewer, "GET /models/{id}", "getModel", "Show a model", get(t.Models, asTheyAre))
 	on(h, Admin, "PATCH /models/{id}", "patchModel", "Change a model", patch(h, t.Models))
 	on(h, Admin, "DELETE /models/{id}", "deleteModel", "Delete a model", remove(h, t.Models))
 
-	on(h, Viewer, "GET /bindings", "listBindings", "List bindings of models to groups", list[catalog.Binding, listScoped](t.Bindings))
+	on(h, Viewer, "GET /bindings", "listBindings", "List bindings of models to groups", list[catalog.Binding, listScoped](t.Bindings, asTheyAre))
 	on(h, Admin, "POST /bindings", "createBinding", "Bind a model to groups", create(h, t.Bindings, same))
-	on(h, Viewer, "GET /bindings/{id}", "getBinding", "Show a binding", get(t.Bindings))
+	on(h, Viewer, "GET /bindings/{id}", "getBinding", "Show a binding", get(t.Bindings, asTheyAre))
 	on(h, Admin, "PATCH /bindings/{id}", "patchBinding", "Change a binding", patch(h, t.Bindings))
 	on(h, Admin, "DELETE /bindings/{id}", "deleteBinding", "Delete a binding", remove(h, t.Bindings))
 
-	on(h, Viewer, "GET /keys", "listKeys", "List client keys", list[catalog.Key, listScoped](t.Keys.Table))
+	on(h, Viewer, "GET /keys", "listKeys", "List client keys", list[catalog.Key, listScoped](t.Keys.Table, h.withUsage))
 	on(h, Admin, "POST /keys", "createKey", "Add a client key; the answer alone holds its token", create(h, t.Keys.Table, withToken))
-	on(h, Viewer, "GET /keys/{id}", "getKey", "Show a client key", get(t.Keys.Table))
+	on(h, Viewer, "GET /keys/{id}", "getKey", "Show a client key", get(t.Keys.Table, h.withUsage))
 	on(h, Admin, "PATCH /keys/{id}", "patchKey", "Change a client key", patch(h, t.Keys.Table))
 	on(h, Admin, "DELETE /keys/{id}", "deleteKey", "Delete a client key with all its tokens", remove(h, t.Keys.Table))
 	on(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token; the answer alone holds it", h.rotate)

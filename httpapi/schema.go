@@ -3,6 +3,7 @@ package httpapi
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -13,14 +14,23 @@ import (
 // not say, and derives from it those of the bodies that create and change it.
 func describeNouns(schemas map[string]*huma.Schema) {
 	for name, required := range map[string][]string{
-		"Provider": {"name", "type"}, "Model": {"name"}, "Binding": {"model"}, "Key": {"name"}, "KeyWithToken": nil,
+		"Provider": {"name", "type"}, "Model": {"name"}, "Binding": {"model"}, "Key": {"name"}, "KeyWithToken": nil, "KeyWithUsage": nil,
 	} {
 		shown := schemas[name]
 		for field, s := range shown.Properties {
 			describeField(name, field, s)
 		}
-		if name == "KeyWithToken" {
+		switch name {
+		case "KeyWithToken":
 			shown.Properties["token"].Description = "The secret by which the client is known. It is shown only here."
+			continue
+		case "KeyWithUsage":
+			*shown.Properties["spend"] = huma.Schema{
+				Type: huma.TypeString, ReadOnly: true, Pattern: usdPattern, Examples: []any{"12.5"},
+				Description: "What it has cost in the current budget window, in USD; without a window, ever. Absent where usage cannot be asked for.",
+			}
+			shown.Properties["last_used_at"].ReadOnly = true
+			shown.Properties["last_used_at"].Description = "Start of the last hour in which it was used; absent when it never was."
 			continue
 		}
 		schemas[name+"Create"] = bodySchema(name, shown, required)
@@ -44,7 +54,7 @@ func describeField(noun, field string, s *huma.Schema) {
 	if s.Description == "" {
 		s.Description = docs[field]
 	}
-	if noun == "KeyWithToken" && s.Description == "" {
+	if strings.HasPrefix(noun, "KeyWith") && s.Description == "" {
 		s.Description = docs["Key."+field]
 	}
 	if values, ok := enums()[field]; ok && (field != "type" || noun == "Provider") {

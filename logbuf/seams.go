@@ -154,7 +154,7 @@ type Result struct {
 	Dead      int // refused by the database, kept in the dead letters
 }
 
-// Archive answers questions about stored entries. Both methods MUST return a
+// Archive answers questions about stored entries. Logs and Usage MUST return a
 // [FieldError] when the query is not acceptable; the Resolve methods of the
 // queries find that out.
 type Archive interface {
@@ -167,6 +167,10 @@ type Archive interface {
 	// order of [Dimensions]. It counts every entry whose Write has returned,
 	// also those that are forgotten since; see [Maintainer].
 	Usage(ctx context.Context, q UsageQuery) ([]Usage, error)
+
+	// KeyUsage returns what each of some keys has used since a time, which is
+	// cut to the hour; the zero time is ever. Keys that were never used are absent. It counts as Usage does.
+	KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]KeyUsage, error)
 }
 
 // A LogQuery selects stored entries. Zero fields do not restrict.
@@ -238,6 +242,12 @@ type Usage struct {
 	OutputTokens     int64
 	CostNanoUSD      int64 // of the priced requests
 	Unpriced         int64 // requests whose cost is not known
+}
+
+// KeyUsage is what one key has used.
+type KeyUsage struct {
+	LastUsed    time.Time // start of the last hour of which there is a request, whenever that was
+	CostNanoUSD int64     // of the priced requests since the time asked for
 }
 
 // Durability says what an acknowledged entry survives.

@@ -126,6 +126,16 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 	return rollup.Answer(q, s.usage.Rows), nil
 }
 
+// KeyUsage returns what keys have used; see [logbuf.Archive].
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return rollup.AnswerKeys(since, s.usage.Rows), nil
+}
+
 // stored returns the entry as it is kept: a copy, its time in microseconds.
 func stored(e logbuf.Entry) logbuf.Entry {
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)

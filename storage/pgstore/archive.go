@@ -29,6 +29,15 @@ from (
     select ` + usageColumns + ` from usage_pending where %[2]s
 ) as used
 group by %[3]s order by %[3]s`
+
+	sqlKeyUsage = `
+select key_id, max(hour), least(coalesce(sum(cost_nano_usd) filter (where hour >= since), 0), 9223372036854775807)::bigint
+from unnest($1::bigint[], $2::timestamptz[]) as asked (key_id, since) join (
+    select key_id, hour, cost_nano_usd from usage_hourly where key_id = any ($1::bigint[])
+    union all
+    select key_id, hour, cost_nano_usd from usage_pending where key_id = any ($1::bigint[])
+) as used using (key_id)
+group by key_id`
 )
 
 // where collects conditions and their arguments. Queries are planned each time
@@ -136,6 +145,29 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 		}
 	}
 	return nil, explainSink(ctx, "read usage", err)
+}
+
+// KeyUsage returns what keys have used; see [logbuf.Archive].
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	ids, times := make([]int64, 0, len(since)), make([]time.Time, 0, len(since))
+	for id, t := range since {
+		ids, times = append(ids, id), append(times, t.UTC().Truncate(time.Hour))
+	}
+	used := make(map[int64]logbuf.KeyUsage)
+	rows, err := s.pool.Query(ctx, sqlKeyUsage, pgx.QueryExecModeExec, ids, times)
+	if err == nil {
+		var id int64
+		var u logbuf.KeyUsage
+		_, err = pgx.ForEachRow(rows, []any{&id, &u.LastUsed, &u.CostNanoUSD}, func() error {
+			u.LastUsed = u.LastUsed.UTC()
+			used[id] = u
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, explainSink(ctx, "read the usage of keys", err)
+	}
+	return used, nil
 }
 
 // usageColumn returns the column of a dimension.

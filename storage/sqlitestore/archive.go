@@ -3,6 +3,8 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -78,18 +80,33 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 	if len(q.KeyIDs) > 0 {
 		w.add("key_id in (select value from json_each(?))", list(q.KeyIDs))
 	}
-	var found []rollup.Row
-	err = s.query(ctx, "read usage", fmt.Sprintf(sqlUsage, &w), w.args, func(rows *sqlx.Rows) error {
+	found, err := s.usage(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	return rollup.Answer(q, found), nil
+}
+
+// KeyUsage returns what keys have used; see [logbuf.Archive].
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	var w where
+	w.add("key_id in (select value from json_each(?))", list(slices.Collect(maps.Keys(since))))
+	found, err := s.usage(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	return rollup.AnswerKeys(since, found), nil
+}
+
+func (s *Sink) usage(ctx context.Context, w *where) (found []rollup.Row, err error) {
+	err = s.query(ctx, "read usage", fmt.Sprintf(sqlUsage, w), w.args, func(rows *sqlx.Rows) error {
 		var r rollup.Row
 		err := rows.Scan(&r.Hour, &r.KeyID, &r.ProviderID, &r.Namespace, &r.Model, &r.Group, &r.Requests, &r.Errors,
 			&r.InputTokens, &r.CacheReadTokens, &r.CacheWriteTokens, &r.OutputTokens, &r.CostNanoUSD, &r.Unpriced)
 		found = append(found, r)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return rollup.Answer(q, found), nil
+	return found, err
 }
 
 // query calls scan for each row.

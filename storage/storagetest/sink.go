@@ -113,6 +113,7 @@ var sinkCases = []sinkCase{
 	{"usage counts", nothing, testUsageCounts},
 	{"usage is exact", nothing, testUsageExact},
 	{"usage of keys", nothing, testUsageKeys},
+	{"what keys have used", nothing, testKeyUsage},
 	{"usage counts once", nothing, testUsageOnce},
 	{"bad usage queries", nothing, testUsageInvalid},
 

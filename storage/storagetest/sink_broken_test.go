@@ -3,6 +3,7 @@ package storagetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -220,5 +221,16 @@ func deadTwice(s *fakeSink) {
 			}
 		}
 		return r, err
+	}
+}
+
+func keyUsageSinceFirst(s *fakeSink) {
+	keyUsage := s.keyUsage
+	s.keyUsage = func(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+		same := maps.Clone(since)
+		for id := range same {
+			same[id] = time.Time{}
+		}
+		return keyUsage(ctx, same)
 	}
 }

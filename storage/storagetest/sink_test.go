@@ -96,6 +96,7 @@ var brokenSinks = []struct {
 	})},
 	{"Usage is of all keys", "usage of keys", usageOfAll},
 	{"Usage counts what was sent", "usage counts once", usageOfSent},
+	{"KeyUsage knows one time for all", "what keys have used", keyUsageSinceFirst},
 	{"Usage takes any interval", "bad usage queries", usageLenient},
 
 	{"Maintain counts usage again", "maintenance changes no answer", maintainTwice},
@@ -188,6 +189,7 @@ type fakeSink struct {
 	checkpoint func(context.Context, uuid.UUID) (int64, error)
 	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
 	usage      func(context.Context, logbuf.UsageQuery) ([]logbuf.Usage, error)
+	keyUsage   func(context.Context, map[int64]time.Time) (map[int64]logbuf.KeyUsage, error)
 	maintain   func(context.Context, time.Time) error
 	close      func()
 
@@ -199,7 +201,7 @@ type fakeSink struct {
 func newFakeSink() *fakeSink {
 	memory := memstore.NewSink()
 	s := &fakeSink{
-		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, maintain: memory.Maintain,
+		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, keyUsage: memory.KeyUsage, maintain: memory.Maintain,
 		dead: make(map[uuid.UUID]int),
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
@@ -273,6 +275,13 @@ func (s *fakeSink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usa
 		return nil, err
 	}
 	return s.usage(ctx, q)
+}
+
+func (s *fakeSink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s.keyUsage(ctx, since)
 }
 
 func (s *fakeSink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error) {

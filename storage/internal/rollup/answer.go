@@ -62,3 +62,24 @@ func groupOf(k Key, by []logbuf.Dimension) (u logbuf.Usage) {
 	}
 	return u
 }
+
+// AnswerKeys adds up the rows of keys, each since its time.
+func AnswerKeys(since map[int64]time.Time, rows []Row) map[int64]logbuf.KeyUsage {
+	used := make(map[int64]logbuf.KeyUsage)
+	for _, row := range rows {
+		from, asked := since[row.KeyID]
+		if !asked {
+			continue
+		}
+		u := used[row.KeyID]
+		hour := time.UnixMicro(row.Hour).UTC()
+		if hour.After(u.LastUsed) {
+			u.LastUsed = hour
+		}
+		if !hour.Before(from.Truncate(time.Hour)) {
+			u.CostNanoUSD = sum(u.CostNanoUSD, row.CostNanoUSD)
+		}
+		used[row.KeyID] = u
+	}
+	return used
+}

@@ -1,0 +1,60 @@
+package storagetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// testKeyUsage: each key has a time of its own since which its cost counts,
+// the last use counts always, and maintenance changes neither.
+func testKeyUsage(t testing.TB, h SinkHarness) {
+	at := func(key int64, hours int, cost int64) func(*logbuf.Entry) {
+		return func(e *logbuf.Entry) {
+			e.KeyID, e.Time, e.CostNanoUSD = key, logDay.Add(time.Duration(hours)*time.Hour+17*time.Minute), &cost
+		}
+	}
+	unpriced := func(e *logbuf.Entry) { e.CostNanoUSD = nil }
+	mustStore(t, h.Sink,
+		logEntry(1, at(1, 0, 5)), logEntry(2, at(1, 3, 70)), logEntry(3, at(1, 3, 1)), logEntry(4, at(1, 30, 900)),
+		logEntry(5, at(2, 1, 11), unpriced), logEntry(6, at(3, 2, 4)), logEntry(7, at(4, 2, 1<<62)), logEntry(8, at(4, 3, 1<<62)),
+	)
+	mustStore(t, h.Sink, logEntry(9, at(1, 3, 2000)))
+	ask := map[int64]time.Time{
+		1: logDay.Add(3*time.Hour + 59*time.Minute), // cut to the hour
+		2: {}, 4: {},
+		3: logDay.Add(5 * time.Hour), // after its last use
+		5: {},                        // never used
+	}
+	want := map[int64]logbuf.KeyUsage{
+		1: {LastUsed: logDay.Add(30 * time.Hour), CostNanoUSD: 70 + 1 + 900 + 2000},
+		2: {LastUsed: logDay.Add(1 * time.Hour)},
+		3: {LastUsed: logDay.Add(2 * time.Hour)},
+		4: {LastUsed: logDay.Add(3 * time.Hour), CostNanoUSD: 1<<63 - 1}, // as far as it can be told
+	}
+	check := func(when string) {
+		t.Helper()
+		got, err := h.Archive.KeyUsage(t.Context(), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("KeyUsage %s (-want +got):\n%s", when, diff)
+		}
+	}
+	check("at first")
+	if m, ok := h.Sink.(logbuf.Maintainer); ok {
+		if err := m.Maintain(t.Context(), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		check("after maintenance")
+	}
+	got, err := h.Archive.KeyUsage(t.Context(), nil)
+	if diff := cmp.Diff(map[int64]logbuf.KeyUsage{}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		t.Errorf("KeyUsage of no keys: %v, %s", err, diff)
+	}
+}
