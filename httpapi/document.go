@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 const (
@@ -188,7 +189,7 @@ func (h *Handler) describe() {
 	doc := h.api.OpenAPI()
 	registry := doc.Components.Schemas
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](),
+		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[snapshot.Report](),
 	} {
 		registry.Schema(t, true, "")
 	}

@@ -59,7 +59,7 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	for _, route := range []string{
-		"POST /keys/{id}/rotate", "POST /sync/snapshot", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs", "GET /logs", "GET /usage",
+		"POST /keys/{id}/rotate", "POST /sync/snapshot", "GET /sync/snapshot", "GET /sync/deltas", "POST /sync/nodes", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs", "GET /logs", "GET /usage",
 		"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /metrics",
 	} {
 		if !slices.Contains(routes, route) {

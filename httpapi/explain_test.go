@@ -28,7 +28,7 @@ func TestExplain(t *testing.T) {
 	s.do(viewer, "GET", "/explain?key_id=1&model=m", nil).problem(t, http.StatusNotFound, "not-found")
 	key := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice"}).object(t)
 	path := "/explain?key_id=" + number(key["id"]) + "&model="
-	s.do(viewer, "GET", path+"m", nil).problem(t, http.StatusServiceUnavailable, "unavailable")
+	s.do(viewer, "GET", path+"m", nil).problem(t, http.StatusServiceUnavailable, "nothing-published")
 	s.sync()
 
 	s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m"})

@@ -19,7 +19,7 @@ func (h *Handler) follow(ctx context.Context, until string, limit time.Duration,
 	if until == "" {
 		return "", ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := h.waiting(ctx, limit)
 	defer cancel()
 	at, ok := h.published(ctx, revision)
 	if !ok {

@@ -63,6 +63,9 @@ type Handler struct {
 	observer Observer
 	health   health
 
+	draining context.Context // ends when what waits should
+	drain    context.CancelFunc
+
 	router  *httprouter.Router
 	api     huma.API
 	routes  []string
@@ -86,6 +89,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
+	h.draining, h.drain = context.WithCancel(context.Background())
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())
 	h.router = h.newRouter()
@@ -114,6 +118,18 @@ func (h *Handler) newRouter() *httprouter.Router {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	return r
+}
+
+// Drain ends at once what only waits: deltas that balancers follow, and writes
+// that wait until they are published or applied, which then are answered as far as they came. Call it when
+// a server shuts down; see [http.Server.RegisterOnShutdown].
+func (h *Handler) Drain() { h.drain() }
+
+// waiting returns a context for what only waits, and for no longer than limit.
+func (h *Handler) waiting(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	stop := context.AfterFunc(h.draining, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // ServeHTTP implements [http.Handler].

@@ -76,6 +76,7 @@ var (
 	overloaded         = kind{"overloaded", http.StatusTooManyRequests, "There is no room at the moment"}
 	internal           = kind{"internal", http.StatusInternalServerError, "Something went wrong here"}
 	sealed             = kind{"sealed", http.StatusInternalServerError, "A stored secret cannot be opened"}
+	unpublished        = kind{strings.TrimPrefix(snapshot.TypeUnpublished, "urn:ezapi:"), http.StatusServiceUnavailable, "Nothing was published yet"}
 	unavailable        = kind{"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"}
 )
 
@@ -83,7 +84,7 @@ var (
 func kinds() []kind {
 	return []kind{
 		malformed, unauthenticated, forbidden, notFound, methodNotAllowed, exists, referenced, conflict, refused, outranked, compacted,
-		gap, preconditionFailed, tooLarge, mediaType, invalid, overloaded, internal, sealed, unavailable,
+		gap, preconditionFailed, tooLarge, mediaType, invalid, overloaded, internal, sealed, unpublished, unavailable,
 	}
 }
 
@@ -120,7 +121,7 @@ var rules = []struct {
 	{catalog.ErrSealed, sealed, "the key that sealed it is not among those of this server"},
 	{catalog.ErrClosed, unavailable, "the server is shutting down"},
 
-	{snapshot.ErrNone, unavailable, "nothing was published yet"},
+	{snapshot.ErrNone, unpublished, "try again in a moment"},
 	{snapshot.ErrForeign, refused, "what is published comes from another catalog; force=true overwrites it"},
 	{snapshot.ErrShrinks, refused, "more than half of the documents of a kind would be lost; force=true accepts that"},
 	{snapshot.ErrOutranked, outranked, "it was rendered by a newer version, or under a sync key that is not held here"},

@@ -32,6 +32,9 @@ func (h *Handler) register(opts *Options) {
 	on(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token; the answer alone holds it", h.rotate)
 
 	on(h, Admin, "POST /sync/snapshot", "resync", "Publish the whole catalog anew", h.resync)
+	h.plain(Balancer, "GET /sync/snapshot", snapshotOperation(), h.snapshot)
+	h.plain(Balancer, "GET /sync/deltas", deltasOperation(), h.deltas)
+	on(h, Balancer, "POST /sync/nodes", "report", "Report what a balancer has applied", h.report)
 	on(h, Viewer, "GET /sync/status", "syncStatus", "Show how far publishing and each balancer have come", h.syncStatus)
 	on(h, Viewer, "GET /changes", "listChanges", "List changes of the catalog, oldest first", h.changes)
 	on(h, Viewer, "GET /explain", "explain", "Explain why a key can or cannot reach a model", h.explain)

@@ -3,15 +3,12 @@ package snapshot
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/ez-api/ez-api/catalog"
 )
 
 // lastGood is the file in which a watcher keeps what it last applied, so that
@@ -32,71 +29,6 @@ type lastGood struct {
 // minCompact is the size of deltas below which a file is not rewritten.
 const minCompact = 1 << 20
 
-// headLine is a head in the file.
-type headLine struct {
-	Format    int          `json:"format"`
-	Store     string       `json:"store"`
-	Position  Position     `json:"position"`
-	Mark      catalog.Mark `json:"mark"`
-	Digest    Digest       `json:"digest"`
-	Sig       string       `json:"sig,omitempty"`
-	Seal      string       `json:"seal,omitempty"`
-	Renderer  int          `json:"renderer"`
-	Counts    Counts       `json:"counts"`
-	UpdatedAt time.Time    `json:"updated_at"`
-	Forced    bool         `json:"forced,omitempty"`
-}
-
-// docLine is a document or a change in the file. Doc is a string of the exact
-// bytes; without it, the document goes.
-type docLine struct {
-	Kind catalog.Kind `json:"kind"`
-	Key  string       `json:"key"`
-	Doc  *string      `json:"doc,omitempty"`
-}
-
-// deltaLine is a delta in the file.
-type deltaLine struct {
-	From    Position  `json:"from"`
-	Head    headLine  `json:"head"`
-	Changes []docLine `json:"changes"`
-}
-
-func lineOf(c Change) docLine {
-	line := docLine{Kind: c.Kind, Key: c.Key}
-	if c.Doc != nil {
-		text := string(c.Doc)
-		line.Doc = &text
-	}
-	return line
-}
-
-func (l docLine) change() Change {
-	c := Change{Kind: l.Kind, Key: l.Key}
-	if l.Doc != nil {
-		c.Doc = []byte(*l.Doc)
-	}
-	return c
-}
-
-// lines reads the file line by line, and knows where each ends.
-type lines struct {
-	in  *bufio.Reader
-	end int64
-}
-
-func (l *lines) next(v any) error {
-	text, err := l.in.ReadBytes('\n')
-	if err != nil {
-		return err // io.EOF also where the last line is torn
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("line at byte %d: %w", l.end, ErrCorrupt)
-	}
-	l.end += int64(len(text))
-	return nil
-}
-
 // read returns the View in the file, made with the settings of blank, and when
 // the source had last confirmed it. The error wraps os.ErrNotExist when there is no
 // file.
@@ -114,7 +46,7 @@ func (l *lastGood) read(blank *View, keys *Keys) (v *View, confirmed time.Time, 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	in := &lines{in: bufio.NewReaderSize(f, 1<<20)}
+	in := newLines(f)
 	s, err := readBase(in)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", l.path, err)
@@ -128,11 +60,7 @@ func (l *lastGood) read(blank *View, keys *Keys) (v *View, confirmed time.Time, 
 		if in.next(&line) != nil {
 			break
 		}
-		d := Delta{From: line.From, Head: Head(line.Head)}
-		for _, c := range line.Changes {
-			d.Changes = append(d.Changes, c.change())
-		}
-		next, err := v.apply(d, keys)
+		next, err := v.apply(line.delta(), keys)
 		if err != nil {
 			break
 		}
@@ -143,29 +71,6 @@ func (l *lastGood) read(blank *View, keys *Keys) (v *View, confirmed time.Time, 
 	}
 	l.file, l.base, l.size, l.at = f, base, good, v.head.Position
 	return v, info.ModTime(), nil
-}
-
-func readBase(in *lines) (*Snapshot, error) {
-	var head headLine
-	if err := in.next(&head); err != nil {
-		return nil, torn(err)
-	}
-	s := &Snapshot{Head: Head(head)}
-	for range s.Head.Counts.total() {
-		var line docLine
-		if err := in.next(&line); err != nil {
-			return nil, torn(err)
-		}
-		s.Docs = append(s.Docs, Document(line.change()))
-	}
-	return s, nil
-}
-
-func torn(err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("it ends too early: %w", ErrCorrupt)
-	}
-	return err
 }
 
 // replace writes a whole snapshot beside the file and puts it in its place.
@@ -194,8 +99,7 @@ func (l *lastGood) rewrite(head Head, docs func(write func(Document) error) erro
 		}
 	}()
 	out := bufio.NewWriterSize(f, 1<<20)
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
+	enc := newLineEncoder(out)
 	if err := enc.Encode(headLine(head)); err != nil {
 		return err
 	}
@@ -232,18 +136,13 @@ func syncDir(dir string) error {
 // append adds deltas that follow on what is in the file; one fsync for all.
 func (l *lastGood) append(deltas []Delta) error {
 	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
+	enc := newLineEncoder(&buf)
 	at := l.at
 	for _, d := range deltas {
 		if d.From != at {
 			return fmt.Errorf("the delta from %s does not continue %s: %w", d.From, at, ErrGap)
 		}
-		line := deltaLine{From: d.From, Head: headLine(d.Head)}
-		for _, c := range d.Changes {
-			line.Changes = append(line.Changes, lineOf(c))
-		}
-		if err := enc.Encode(line); err != nil {
+		if err := enc.Encode(deltaLineOf(d)); err != nil {
 			return err
 		}
 		at = d.Head.Position
@@ -263,7 +162,7 @@ func (l *lastGood) append(deltas []Delta) error {
 
 // compact rewrites the file without deltas. It needs memory for the deltas, not for the base.
 func (l *lastGood) compact() error {
-	in := &lines{in: bufio.NewReaderSize(io.NewSectionReader(l.file, l.base, l.size-l.base), 1<<20)}
+	in := newLines(io.NewSectionReader(l.file, l.base, l.size-l.base))
 	latest, order, head := map[docName]*string{}, []docName{}, Head{}
 	for {
 		var line deltaLine
@@ -282,7 +181,7 @@ func (l *lastGood) compact() error {
 		}
 	}
 	return l.rewrite(head, func(write func(Document) error) error {
-		in := &lines{in: bufio.NewReaderSize(io.NewSectionReader(l.file, 0, l.base), 1<<20)}
+		in := newLines(io.NewSectionReader(l.file, 0, l.base))
 		var base headLine
 		if err := in.next(&base); err != nil {
 			return err

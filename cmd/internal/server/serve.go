@@ -31,7 +31,7 @@ import (
 // How long a shutdown takes at most: for requests at work, then for the logs.
 const (
 	requestGrace = 5 * time.Second
-	drainGrace   = 20 * time.Second
+	drainGrace   = 8 * time.Second
 )
 
 // Main runs the server as a program, until SIGINT or SIGTERM, and returns its
@@ -124,8 +124,9 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	if s.plane, err = s.newPlane(); err != nil {
 		return nil, err
 	}
+	api := s.handler()
 	s.http = &http.Server{
-		Handler:           s.handler(),
+		Handler:           api,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      2 * time.Minute, // a write may wait a minute until it is applied
@@ -133,6 +134,7 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(api.Drain)
 	return s, nil
 }
 
@@ -204,7 +206,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 	return plane, nil
 }
 
-func (s *Server) handler() http.Handler {
+func (s *Server) handler() *httpapi.Handler {
 	auth := httpapi.Tokens(httpapi.TokenList{
 		Admin: s.config.AdminTokens, Viewer: s.config.ViewerTokens, Balancer: s.config.BalancerTokens,
 	})

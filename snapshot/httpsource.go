@@ -1,0 +1,280 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// TypeUnpublished is the type of the problem with which a control plane
+// answers over HTTP that nothing was published yet.
+const TypeUnpublished = "urn:ezapi:nothing-published"
+
+// HTTPOptions are the settings of an [HTTPSource]; nil and zero fields mean the defaults.
+type HTTPOptions struct {
+	// Client makes the requests. Its Timeout must be zero, because deltas are
+	// waited for. Defaults to a client with the default transport.
+	Client *http.Client
+
+	// Wait is how long one request waits for deltas. Defaults to 30 s; a control plane
+	// may end it earlier.
+	Wait time.Duration
+}
+
+// An HTTPSource is a [Source] over the HTTP surface of a control plane: GET
+// /sync/snapshot, GET /sync/deltas and POST /sync/nodes. A data plane without Redis
+// follows it all the same. It is safe for concurrent use.
+type HTTPSource struct {
+	base   string
+	token  string
+	client *http.Client
+	wait   time.Duration
+
+	mu     sync.Mutex
+	head   Head         // the last that was seen; its zero value is none
+	stream *deltaStream // nil while none is open
+}
+
+var _ Source = (*HTTPSource)(nil)
+
+// NewHTTPSource returns a source that reads from a control plane at baseURL with
+// a bearer token of the role balancer.
+func NewHTTPSource(baseURL, token string, opts *HTTPOptions) *HTTPSource {
+	s := &HTTPSource{base: strings.TrimRight(baseURL, "/"), token: token, client: &http.Client{}, wait: 30 * time.Second}
+	if opts != nil && opts.Client != nil {
+		s.client = opts.Client
+	}
+	if opts != nil && opts.Wait > 0 {
+		s.wait = opts.Wait
+	}
+	return s
+}
+
+// Head implements [Source]. While nothing has changed since the last time, it
+// costs a request without a body.
+func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
+	s.mu.Lock()
+	known := s.head
+	s.mu.Unlock()
+	var header http.Header
+	if known.Position != (Position{}) {
+		header = http.Header{"If-None-Match": {ETag(known)}}
+	}
+	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot", header, nil)
+	if err != nil {
+		return Head{}, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	if resp.StatusCode == http.StatusNotModified {
+		return known, nil
+	}
+	head, err := ReadHead(resp.Body)
+	if err != nil {
+		return Head{}, fmt.Errorf("read the head: %w", err)
+	}
+	s.saw(head)
+	return head, nil
+}
+
+// ETag returns the entity tag of a snapshot: "<epoch>-<revision>".
+func ETag(h Head) string { return `"` + h.Position.String() + `"` }
+
+func (s *HTTPSource) saw(head Head) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.head = head
+}
+
+// Load implements [Source].
+func (s *HTTPSource) Load(ctx context.Context) (*Snapshot, error) {
+	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	snap, err := ReadSnapshot(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot: %w", err)
+	}
+	s.saw(snap.Head)
+	return snap, nil
+}
+
+// deltaStream is one request for deltas, whose answer goes on for a while.
+type deltaStream struct {
+	at     Position // after what was read
+	body   io.ReadCloser
+	deltas *DeltaReader
+	cancel context.CancelFunc
+}
+
+func (d *deltaStream) close() {
+	d.cancel()
+	_ = d.body.Close()
+}
+
+// Next implements [Source]. One request brings many deltas; it belongs to one
+// caller at a time, and others make their own.
+func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
+	for {
+		stream, err := s.streamAt(ctx, after)
+		if err != nil {
+			return Delta{}, err
+		}
+		stop := context.AfterFunc(ctx, stream.cancel)
+		d, err := stream.deltas.Next()
+		if !stop() || err != nil {
+			stream.close()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return Delta{}, ctx.Err()
+		case errors.Is(err, io.EOF):
+			continue // the time is up
+		case err != nil:
+			return Delta{}, fmt.Errorf("read deltas: %w", err)
+		}
+		stream.at = d.Head.Position
+		s.mu.Lock()
+		idle := s.stream
+		s.stream, s.head = stream, d.Head
+		s.mu.Unlock()
+		if idle != nil {
+			idle.close()
+		}
+		return d, nil
+	}
+}
+
+// streamAt takes the open stream when it is where the caller wants to go on,
+// and opens one otherwise.
+func (s *HTTPSource) streamAt(ctx context.Context, after Position) (*deltaStream, error) {
+	s.mu.Lock()
+	stream := s.stream
+	s.stream = nil
+	s.mu.Unlock()
+	if stream != nil {
+		if stream.at == after {
+			return stream, nil
+		}
+		stream.close()
+	}
+	query := url.Values{"after": {after.String()}, "wait": {s.wait.String()}}
+	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	resp, err := s.send(open, http.MethodGet, "/sync/deltas?"+query.Encode(), nil, nil)
+	stop()
+	if err != nil {
+		cancel()
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	return &deltaStream{at: after, body: resp.Body, deltas: NewDeltaReader(resp.Body), cancel: cancel}, nil
+}
+
+// Close ends what the source holds open. It can go on being used.
+func (s *HTTPSource) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream != nil {
+		s.stream.close()
+		s.stream = nil
+	}
+}
+
+// Lookup implements [Source] by loading the whole: there is no route for single
+// documents. A [Watcher] has no use for it.
+func (s *HTTPSource) Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]Document, error) {
+	snap, err := s.Load(ctx)
+	if errors.Is(err, ErrNone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var docs []Document
+	for _, key := range keys {
+		if i := slices.IndexFunc(snap.Docs, func(d Document) bool { return d.Kind == k && d.Key == key }); i >= 0 {
+			docs = append(docs, snap.Docs[i])
+		}
+	}
+	return docs, nil
+}
+
+// A Report is what POST /sync/nodes takes: a [Node] without when it was seen.
+type Report struct {
+	ID       string   `json:"id" minLength:"1" maxLength:"256" doc:"The balancer's name and a random part, new in each process."`
+	Position Position `json:"position" doc:"What it has applied, <epoch>-<revision>."`
+	Digest   Digest   `json:"digest" doc:"Of what it has applied, in hex."`
+	Version  string   `json:"version,omitempty" maxLength:"256"`
+	Error    string   `json:"error,omitempty" maxLength:"1024" doc:"Its last problem."`
+}
+
+// Report implements [Source].
+func (s *HTTPSource) Report(ctx context.Context, n Node) error {
+	body, err := json.Marshal(Report{ID: n.ID, Position: n.Position, Digest: n.Digest, Version: n.Version, Error: n.Error})
+	if err != nil {
+		return err
+	}
+	resp, err := s.send(ctx, http.MethodPost, "/sync/nodes", http.Header{"Content-Type": {"application/json"}}, body)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// send sends a request. Anything but success and 304 is an error.
+func (s *HTTPSource) send(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
+		req.Header = header
+	}
+	if s.token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
+		return resp, nil
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	return nil, fmt.Errorf("%s %s: %w", method, strings.SplitN(path, "?", 2)[0], answerError(resp))
+}
+
+// answerError makes an error of a control plane's answer.
+func answerError(resp *http.Response) error {
+	var problem struct {
+		Type   string `json:"type"`
+		Detail string `json:"detail"`
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	_ = json.Unmarshal(text, &problem) // an answer of something in between is no problem document
+	switch {
+	case problem.Type == TypeUnpublished:
+		return ErrNone
+	case resp.StatusCode == http.StatusGone:
+		return ErrGap
+	}
+	return fmt.Errorf("status %d: %.200q", resp.StatusCode, problem.Detail)
+}
