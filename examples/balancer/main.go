@@ -5,6 +5,9 @@
 //	EZ_REDIS_ADDR=127.0.0.1:6379 EZ_LOGS_URL=http://127.0.0.1:8080 \
 //	EZ_BALANCER_TOKEN=… go run ./examples/balancer
 //
+// With EZ_SNAPSHOT_URL it reads from the control plane instead of Redis; with
+// EZ_SNAPSHOT_FILE it starts from the last good snapshot while neither is up.
+//
 // It authenticates keys and routes; limits and budgets, which the snapshot holds
 // too, are left to whoever copies it. It is meant to be copied: gateway.go is the
 // way of a request, request.go and answer.go are OpenAI's protocol.
@@ -32,6 +35,8 @@ import (
 
 // settings are the environment.
 type settings struct {
+	snapshotURL string // EZ_SNAPSHOT_URL: the control plane, to read from it instead of Redis
+	lastGood    string // EZ_SNAPSHOT_FILE: keeps the last good snapshot, to start while nothing else is up
 	redisAddr   string // EZ_REDIS_ADDR: host:port or a redis:// URL
 	redisPrefix string // EZ_REDIS_PREFIX, default ezapi
 	syncKeys    string // EZ_SYNC_KEYS, as the control plane's; none or empty: clear text
@@ -54,6 +59,8 @@ func environment() settings {
 		name = "balancer"
 	}
 	return settings{
+		snapshotURL: os.Getenv("EZ_SNAPSHOT_URL"),
+		lastGood:    os.Getenv("EZ_SNAPSHOT_FILE"),
 		redisAddr:   or("EZ_REDIS_ADDR", "127.0.0.1:6379"),
 		redisPrefix: or("EZ_REDIS_PREFIX", "ezapi"),
 		syncKeys:    or("EZ_SYNC_KEYS", "none"),
@@ -78,25 +85,18 @@ func main() {
 // run serves until ctx ends; then it finishes the requests at work and ships
 // the logs that are left.
 func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
-	options, err := redisOptions(s.redisAddr)
-	if err != nil {
-		return err
-	}
-	if err := redisstore.CheckPrefix(s.redisPrefix); err != nil {
-		return fmt.Errorf("EZ_REDIS_PREFIX: %w", err)
-	}
 	var keys *snapshot.Keys
 	if s.syncKeys != "none" {
 		if keys, err = snapshot.ParseKeys(s.syncKeys); err != nil {
 			return fmt.Errorf("EZ_SYNC_KEYS: %w", err)
 		}
 	}
-	client := redis.NewClient(options)
-	defer client.Close() //nolint:errcheck // only read from
-	watcher := snapshot.NewWatcher(
-		redisstore.New(client, &redisstore.Options{Prefix: s.redisPrefix, Logger: logger}),
-		&snapshot.WatcherOptions{Keys: keys, Name: s.name, Logger: logger},
-	)
+	source, closeSource, err := openSource(s, logger)
+	if err != nil {
+		return err
+	}
+	defer closeSource()
+	watcher := snapshot.NewWatcher(source, &snapshot.WatcherOptions{Keys: keys, Name: s.name, File: s.lastGood, Logger: logger})
 	logs, err := logbuf.Open(logbuf.NewHTTPSink(s.logsURL, s.token, nil), &logbuf.Options{Dir: s.spool, Logger: logger})
 	if err != nil {
 		return err
@@ -114,6 +114,25 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 
 	g := &gateway{name: s.name, view: watcher.View, client: upstreamClient(), logs: logs, logger: logger}
 	return serve(ctx, s.listen, g.handler())
+}
+
+// openSource returns where the snapshot is read from: Redis, or the control
+// plane itself.
+func openSource(s settings, logger *slog.Logger) (snapshot.Source, func(), error) {
+	if s.snapshotURL != "" {
+		source := snapshot.NewHTTPSource(s.snapshotURL, s.token, nil)
+		return source, source.Close, nil
+	}
+	options, err := redisOptions(s.redisAddr)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := redisstore.CheckPrefix(s.redisPrefix); err != nil {
+		return nil, nil, fmt.Errorf("EZ_REDIS_PREFIX: %w", err)
+	}
+	client := redis.NewClient(options)
+	source := redisstore.New(client, &redisstore.Options{Prefix: s.redisPrefix, Logger: logger})
+	return source, func() { _ = client.Close() }, nil
 }
 
 // serve answers requests until ctx ends and those at work are done.
