@@ -93,7 +93,8 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	}
 	careful := s.replaying.Load()
 	// At most: no partition, then duplicates or bad data, then a partition
-	// that was dropped meanwhile.
+	// that was dropped meanwhile. Who stores the same at the same time may meet
+	// more deadlocks than one.
 	for attempt := 0; ; attempt++ {
 		r, err := s.write(ctx, b, careful)
 		if err == nil {
@@ -105,7 +106,7 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 			if err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
 				continue
 			}
-		case !careful && (f == faultDuplicate || f == faultData):
+		case f == faultDuplicate, f == faultData && !careful:
 			careful = true
 			continue
 		}

@@ -1,11 +1,14 @@
 package pgstore
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +70,11 @@ func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.
 		seen[id] = struct{}{}
 		entries = append(entries, b.Entries[i])
 	}
+	// Two that store the same entries wait for each other; in the same order,
+	// one after the other.
+	slices.SortFunc(entries, func(a, b logbuf.Entry) int {
+		return cmp.Or(a.Time.Compare(b.Time), bytes.Compare(a.ID[:], b.ID[:]))
+	})
 	if err := run(ctx, conn, sqlPart); err != nil {
 		return logbuf.Result{}, err
 	}

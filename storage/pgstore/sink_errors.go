@@ -22,6 +22,7 @@ const (
 	stateRaise         = "P0001" // a trigger says no
 	stateNoTable       = "42P01"
 	stateLockTimeout   = "55P03"
+	stateDeadlock      = "40P01" // who writes logs waits only for the same entries
 	classData          = "22"
 	classConstraint    = "23"
 	classAuthorization = "28"
@@ -48,7 +49,7 @@ type fault int
 
 const (
 	faultOther     fault = iota // of the connection, of resources: try again
-	faultDuplicate              // some entry is stored already
+	faultDuplicate              // some entry is stored already, or at the same time
 	faultData                   // some entry is refused
 	faultPartition              // some entry's day has no partition
 	faultSchema                 // the tables are not as they should be
@@ -68,7 +69,7 @@ func faultOf(err error) fault {
 		return faultOther
 	}
 	switch pg.Code {
-	case stateUnique:
+	case stateUnique, stateDeadlock:
 		return faultDuplicate
 	case stateCheck:
 		if pg.ConstraintName == "" {

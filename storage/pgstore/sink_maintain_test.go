@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
@@ -203,6 +205,44 @@ create table access_logs_20260101 (like access_logs)`)
 	}
 	if n := count(t, pool, `select count(*) from pg_class where relname = 'access_logs_20260101'`); n != 1 {
 		t.Error("a table that is no partition was dropped")
+	}
+}
+
+// A plane maintains the sink that it is given.
+func TestPlaneMaintains(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	open(t, pool, nil)
+	sink := newSink(pool)
+	now := time.Now().UTC()
+	entries := logEntries(0, 300)
+	for i := range entries {
+		entries[i].Time = now.AddDate(0, 0, -5*(i%3)) // today, and 5 and 10 days ago
+	}
+	store(t, sink, entries...)
+	plane, err := ezapi.New(ezapi.Config{LogSink: sink, LogRetention: 7 * 24 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- plane.Run(ctx) }()
+	old := now.AddDate(0, 0, -10).Format("20060102")
+	eventually(t, "usage is folded, and the old partition dropped", func() bool {
+		return count(t, pool, `select count(*) from usage_pending`) == 0 && !slices.Contains(partitions(t, pool), old)
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if err := plane.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if rows := count(t, pool, `select count(*) from access_logs`); rows != 200 {
+		t.Errorf("%d entries are left; want 200", rows)
+	}
+	if used := count(t, pool, `select sum(requests)::bigint from usage_hourly`); used != 300 {
+		t.Errorf("usage counts %d requests; want 300", used)
 	}
 }
 
