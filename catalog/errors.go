@@ -31,6 +31,10 @@ var (
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 
+	// ErrUnavailable says that the store cannot reach its database, so that
+	// nothing was done. Time may help.
+	ErrUnavailable = errors.New("database cannot be reached")
+
 	// ErrSealed says that a secret cannot be opened: its key is not among
 	// those held, or the sealed text is not what was stored for this record.
 	ErrSealed = errors.New("secret cannot be opened")

@@ -120,6 +120,7 @@ var rules = []struct {
 	{catalog.ErrCompacted, compacted, "changes this old were pruned: start from what is there now"},
 	{catalog.ErrSealed, sealed, "the key that sealed it is not among those of this server"},
 	{catalog.ErrClosed, unavailable, "the server is shutting down"},
+	{catalog.ErrUnavailable, unavailable, "the catalog's database cannot be reached"},
 
 	{snapshot.ErrNone, unpublished, "try again in a moment"},
 	{snapshot.ErrForeign, refused, "what is published comes from another catalog; force=true overwrites it"},

@@ -91,5 +91,9 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return fmt.Errorf("pgstore: %s: %w: %w", doing, catalog.ErrUnavailable, err)
+	}
 	return fmt.Errorf("pgstore: %s: %w", doing, err)
 }

@@ -176,6 +176,58 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 	l.audit(t, db)
 }
 
+// TestWithoutADatabase: a server starts while its database is away, takes logs,
+// ends soon and well when it is told to, and what it has not stored is stored by the next. The
+// catalog works as soon as the database is there.
+func TestWithoutADatabase(t *testing.T) {
+	dsn, db := postgres(t)
+	redisAddr, prefix, _ := redisServer(t)
+	database := newOutage(t, dsn)
+	env := []string{
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + database.dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+	}
+	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
+	start(t, "server", env).stop(t) // once, so that there is a schema
+	database.begin()
+	server := start(t, "server", env)
+	l.url.Store(&server.url)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			if err := l.write(ctx, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, time.Minute, "100,000 entries are pending", func() bool { return l.size() >= 100_000 })
+	stop()
+	writers.Wait()
+	begin := time.Now()
+	server.stop(t)
+	took := time.Since(begin)
+	if took > 15*time.Second {
+		t.Errorf("the server took %s to stop without its database", took)
+	}
+	t.Logf("stopped after %s with %d entries pending", took, l.size())
+
+	server = start(t, "server", env)
+	plane := api{server.url, l.token}
+	plane.call(t, "GET", "/keys", nil, http.StatusServiceUnavailable, nil)
+	database.end()
+	eventually(t, time.Minute, "the catalog works", func() bool {
+		resp := plane.send(t, "GET", "/keys", nil)
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	plane.call(t, "POST", "/keys?wait=published", object{"name": "alice"}, http.StatusCreated, nil)
+	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
+	server.stop(t)
+	l.audit(t, db)
+}
+
 func stored(t *testing.T, db *pgx.Conn) (n int) {
 	t.Helper()
 	if err := db.QueryRow(t.Context(), `select count(*) from access_logs`).Scan(&n); err != nil {

@@ -91,12 +91,22 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	e.closing(func() error { e.pool.Close(); return nil })
-	store, err := pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
-	if err != nil {
+	open := func(ctx context.Context) (*pgstore.Store, error) {
+		return pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
+	}
+	store, err := open(ctx)
+	switch {
+	case err == nil:
+		e.closing(store.Close)
+		e.catalog = store
+	case away(err) && c.LogDurability == durability(logbuf.Disk):
+		logger.Warn("the database is not reached: access logs are taken, the catalog has to wait", "error", err)
+		late := openLate(open, logger)
+		e.closing(late.Close)
+		e.catalog = late
+	default:
 		return err
 	}
-	e.closing(store.Close)
-	e.catalog = store
 	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger})
 	return nil
 }

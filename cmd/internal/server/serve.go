@@ -305,8 +305,13 @@ func (s *Server) close() error {
 	if s.plane != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainGrace)
 		defer cancel()
-		errs = append(errs, s.plane.Close(ctx))
+		err := s.plane.Close(ctx)
 		stats := s.plane.Stats().Logs
+		if unstored, ok := errors.AsType[*logbuf.UnstoredError](err); ok && unstored.Kept {
+			s.logger.Warn("logs are left in the spool; the next start stores them", "pending", unstored.Entries)
+			err = nil
+		}
+		errs = append(errs, err)
 		s.logger.Info("logs drained", "stored", stats.Stored, "pending", stats.Pending)
 	}
 	if s.engines != nil {
