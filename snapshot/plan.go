@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -17,8 +18,9 @@ func (r *Relay) plan(ctx context.Context, head Head, keys *Keys) (delta Delta, j
 		job = &replacement{cause: cause, keys: keys, newEpoch: newEpoch}
 		return nil
 	}
+	var changes []catalog.Change // empty when they are too many to be read
 	becauseLarge := func() error {
-		job = &replacement{cause: "the change is large", keys: keys, explained: true}
+		job = &replacement{cause: "the change is large", keys: keys, explained: true, kinds: kindsTouched(changes)}
 		return nil
 	}
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
@@ -49,7 +51,7 @@ func (r *Relay) plan(ctx context.Context, head Head, keys *Keys) (delta Delta, j
 		case head.Renderer < Renderer:
 			return because(false, "an older version had rendered it")
 		}
-		changes, err := readChanges(ctx, reader, head.Position.Revision, maxTouched)
+		changes, err = readChanges(ctx, reader, head.Position.Revision, maxTouched)
 		switch {
 		case errors.Is(err, catalog.ErrCompacted):
 			return because(false, "the history since was pruned")
@@ -80,6 +82,18 @@ func (r *Relay) plan(ctx context.Context, head Head, keys *Keys) (delta Delta, j
 		return Delta{}, job, nil
 	}
 	return delta, nil, nil
+}
+
+// kindsTouched returns the kinds of the documents that changes can touch.
+func kindsTouched(changes []catalog.Change) (kinds []catalog.Kind) {
+	for _, c := range changes {
+		kinds = append(kinds, c.Kind)
+		if c.Kind == catalog.KindProvider || c.Kind == catalog.KindModel {
+			kinds = append(kinds, catalog.KindBinding) // which are resolved
+		}
+	}
+	slices.Sort(kinds)
+	return slices.DeleteFunc(slices.Compact(kinds), func(k catalog.Kind) bool { return k == "" }) // a sync change has none
 }
 
 // odd notes whether a head fits the store, and returns for how long it has not.

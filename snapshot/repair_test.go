@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -121,6 +122,55 @@ func TestLargeDeletionsAreFollowed(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the watcher does not follow: %+v", watcher.Status())
 		}
+	}
+}
+
+// What is too large for a delta sends the kinds concerned again, and no other.
+func TestLargeChangesReplaceTheirKindsAlone(t *testing.T) {
+	w, m, _ := meddled(t)
+	ctx := t.Context()
+	createKeys(t, w, 100)
+	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}}))
+	for from := 0; from < 1200; from += 400 { // in parts, each small enough for a delta
+		ok[catalog.Revision](t)(w.tables.Update(ctx, func(tx *catalog.Tx) error {
+			for i := from; i < from+400; i++ {
+				name := fmt.Sprint("m", i)
+				if _, err := tx.Models.Create(ctx, catalog.Model{Name: name}); err != nil {
+					return err
+				}
+				if _, err := tx.Bindings.Create(ctx, catalog.Binding{Model: name, SelectorValue: "m"}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	}
+	watcher := watch(t, w.pub, snapshot.WatcherOptions{Keys: w.keys})
+	<-watcher.Ready()
+
+	var sent *snapshot.Snapshot
+	m.mu.Lock()
+	m.replace = func(s *snapshot.Snapshot) error {
+		sent = s
+		return w.pub.Replace(ctx, s, nil)
+	}
+	m.mu.Unlock()
+	ok[catalog.Provider](t)(w.tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Group = "eu"; return nil }))
+	head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+	if sent == nil || !slices.Equal(sent.Kinds, []catalog.Kind{catalog.KindBinding, catalog.KindProvider}) || len(sent.Docs) != 1201 {
+		t.Fatalf("sent %+v", sent)
+	}
+	if docs := published(t, w.pub, w.keys); len(docs) != 100+1+1200+1200 {
+		t.Errorf("%d documents are published", len(docs))
+	}
+	for deadline := time.Now().Add(10 * time.Second); watcher.View().Position() != head.Position; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the watcher does not follow: %+v", watcher.Status())
+		}
+	}
+	if b, found := watcher.View().Binding("default", "m7"); !found || len(b.Candidates[0].Upstreams) != 0 {
+		t.Errorf("binding %+v", b)
 	}
 }
 

@@ -25,6 +25,9 @@ type replacement struct {
 	// The feed leads from the head to where the catalog is. So the catalog's
 	// revision is later anyway, no sync change is needed, and whatever is lost was deleted.
 	explained bool
+
+	// kinds are what an explained change can have touched; empty is all.
+	kinds []catalog.Kind
 }
 
 // replace publishes the whole catalog in place of what the head describes; the
@@ -42,9 +45,11 @@ func (r *Relay) replace(ctx context.Context, head Head, job replacement) (Head, 
 	if err := r.open(ctx, w, head, job); err != nil {
 		return Head{}, err
 	}
-	snap := &Snapshot{Docs: make([]Document, 0, len(w.docs))}
+	snap := &Snapshot{Kinds: job.kinds, From: head.Position}
 	for name, doc := range w.docs {
-		snap.Docs = append(snap.Docs, Document{name.kind, name.key, doc})
+		if len(job.kinds) == 0 || slices.Contains(job.kinds, name.kind) {
+			snap.Docs = append(snap.Docs, Document{name.kind, name.key, doc})
+		}
 	}
 	w.head.Forced = job.force || err != nil // also tells watchers that it is meant
 	job.keys.Sign(&w.head)
@@ -54,9 +59,13 @@ func (r *Relay) replace(ctx context.Context, head Head, job replacement) (Head, 
 	}
 	r.mu.Lock()
 	r.status.Replaces++
-	r.status.Documents += int64(len(w.docs))
+	r.status.Documents += int64(len(snap.Docs))
 	r.mu.Unlock()
-	r.log.InfoContext(ctx, "published the whole catalog", "cause", job.cause, "position", w.head.Position.String(), "documents", len(w.docs))
+	what := "published the whole catalog"
+	if len(job.kinds) > 0 {
+		what = "published some kinds anew"
+	}
+	r.log.InfoContext(ctx, what, "cause", job.cause, "position", w.head.Position.String(), "documents", len(snap.Docs))
 	return w.head, nil
 }
 

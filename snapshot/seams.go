@@ -65,6 +65,12 @@ type Snapshot struct {
 	Head Head
 	// Docs are in no particular order; no two share kind and key.
 	Docs []Document
+
+	// Kinds, unless empty, makes it the snapshot of these kinds alone, for
+	// [Publisher.Replace]: Docs are all of theirs, Head counts all that there are, and
+	// the other kinds stay as they are published at From.
+	Kinds []catalog.Kind
+	From  Position
 }
 
 // Change is one document's part in a delta. A nil Doc is a deletion.
@@ -150,6 +156,10 @@ type Publisher interface {
 	// It MUST return an error that wraps ErrStale, and change nothing readers
 	// see, when the published head's position is not before s.Head.Position,
 	// or when the published head moves while Replace is at work and catchUp is nil.
+	//
+	// With s.Kinds it replaces the documents of these kinds alone, does not call catchUp, and
+	// MUST return an error that wraps ErrStale unless the published head's
+	// position is s.From, and its store s.Head.Store, all the time.
 	Replace(ctx context.Context, s *Snapshot, catchUp CatchUp) error
 
 	// Nodes returns what data planes have reported, in order of id. Nodes

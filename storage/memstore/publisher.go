@@ -168,6 +168,9 @@ func (p *Publisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp s
 		return fmt.Errorf("memstore: replace by %s, head is %s: %w", s.Head.Position, at, snapshot.ErrStale)
 	}
 	staged := stage(s)
+	if len(s.Kinds) > 0 {
+		return p.replaceKinds(staged, s)
+	}
 	seen := p.position()
 	if !s.Head.Position.After(seen) {
 		return stale(seen)
@@ -187,6 +190,27 @@ func (p *Publisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp s
 		}
 		seen = at
 	}
+}
+
+// replaceKinds makes staged, which is of some kinds alone, part of the published whole.
+func (p *Publisher) replaceKinds(staged *published, s *snapshot.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.live.head
+	if !p.live.exists() || at.Position != s.From || at.Store != s.Head.Store || !s.Head.Position.After(at.Position) {
+		return fmt.Errorf("memstore: replace %v after %s, head is %s: %w", s.Kinds, s.From, at.Position, snapshot.ErrStale)
+	}
+	for kind, docs := range p.live.docs {
+		if !slices.Contains(s.Kinds, kind) {
+			staged.docs[kind] = docs
+		}
+	}
+	if err := staged.check(snapshot.Delta{Head: staged.head}); err != nil {
+		return fmt.Errorf("memstore: replace: %w", err)
+	}
+	p.live, p.past = staged, nil
+	p.wake()
+	return nil
 }
 
 // swap makes staged the published whole if it is later than the head and the

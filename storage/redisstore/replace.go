@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,10 +36,16 @@ func (p *Publisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp s
 	if err != nil {
 		return wrap("replace", err)
 	}
+	if len(s.Kinds) > 0 {
+		catchUp = nil
+		if seen != s.From {
+			return wrap("replace", fmt.Errorf("%v after %s, the head is %s: %w", s.Kinds, s.From, seen, snapshot.ErrStale))
+		}
+	}
 	if !s.Head.Position.After(seen) || s.Head.Position.Revision < 0 {
 		return wrap("replace", fmt.Errorf("by %s, the head is %s: %w", s.Head.Position, seen, snapshot.ErrStale))
 	}
-	staged := p.stage(ctx, s.Head)
+	staged := p.stage(ctx, s)
 	defer staged.discard()
 	if err := staged.fill(ctx, s.Docs); err != nil {
 		return wrap("replace", err)
@@ -68,15 +75,19 @@ func (p *Publisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp s
 type staging struct {
 	p    *Publisher
 	head snapshot.Head
+	kept []string // per kind, 1 says that what is live stays
 	id   string
 	keys []string // of each kind's staging hash
 	stop func()
 }
 
 // stage starts a staging. It is discarded in the end, also after a swap.
-func (p *Publisher) stage(ctx context.Context, head snapshot.Head) *staging {
+func (p *Publisher) stage(ctx context.Context, s *snapshot.Snapshot) *staging {
 	st := &staging{p: p, id: rand.Text()}
-	st.setHead(head)
+	st.setHead(s.Head)
+	for _, k := range p.kinds {
+		st.kept = append(st.kept, flag(len(s.Kinds) > 0 && !slices.Contains(s.Kinds, k)))
+	}
 	st.keys = st.names("staging")
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -183,5 +194,9 @@ func (st *staging) catchUp(ctx context.Context, fn snapshot.CatchUp) error {
 func (st *staging) swap(ctx context.Context, expected string) (string, error) {
 	keys := append(st.p.scriptKeys(), st.keys...)
 	keys = append(keys, st.names("old")...)
-	return st.p.run(ctx, replaceScript, keys, st.p.scriptArgs(expected, st.head, true, []byte("[]")))
+	args := st.p.scriptArgs(expected, st.head, true, []byte("[]"))
+	for _, kept := range st.kept {
+		args = append(args, kept)
+	}
+	return st.p.run(ctx, replaceScript, keys, args)
 }

@@ -77,6 +77,8 @@ var publisherCases = []publisherCase{
 
 	{"replace", testReplace},
 	{"replace refuses", testReplaceRefuses},
+	{"replace of some kinds", testReplaceKinds},
+	{"replace of some kinds refuses", testReplaceKindsRefuses},
 	{"replace catches up", testReplaceCatchUp},
 	{"replace and a failing catch-up", testReplaceCatchUpFails},
 	{"replace hides its work", testReplaceHidden},

@@ -54,6 +54,8 @@ func TestPublisherSuiteCatches(t *testing.T) {
 		{"Replace catches up once", "replace catches up", func(p snapshot.Publisher) snapshot.Publisher { return replaceOnce{p} }},
 		{"Replace goes on after a failed catch-up", "replace and a failing catch-up", func(p snapshot.Publisher) snapshot.Publisher { return replaceEarly{p} }},
 		{"Replace shows itself before it is done", "replace hides its work", func(p snapshot.Publisher) snapshot.Publisher { return replaceEarly{p} }},
+		{"Replace of some kinds is of all", "replace of some kinds", func(p snapshot.Publisher) snapshot.Publisher { return replaceAllKinds{p} }},
+		{"Replace of some kinds goes in anywhere", "replace of some kinds refuses", func(p snapshot.Publisher) snapshot.Publisher { return replaceKindsAnywhere{p} }},
 		{"Replace undoes publishes", "replace loses no publish", func(p snapshot.Publisher) snapshot.Publisher { return replaceBlind{p} }},
 		{"racing Replaces all win", "replace races", func(p snapshot.Publisher) snapshot.Publisher { return swallow{p, snapshot.ErrStale} }},
 		{"big Replaces are cut short", "replace is big", func(p snapshot.Publisher) snapshot.Publisher { return replaceShort{p} }},
@@ -430,6 +432,24 @@ func (p replaceBlind) Replace(ctx context.Context, s *snapshot.Snapshot, fn snap
 		s = merge(s, d)
 	}
 	return p.Publisher.Replace(ctx, s, nil)
+}
+
+type replaceAllKinds struct{ snapshot.Publisher }
+
+func (p replaceAllKinds) Replace(ctx context.Context, s *snapshot.Snapshot, fn snapshot.CatchUp) error {
+	whole := *s
+	whole.Kinds = nil
+	return p.Publisher.Replace(ctx, &whole, fn)
+}
+
+type replaceKindsAnywhere struct{ snapshot.Publisher }
+
+func (p replaceKindsAnywhere) Replace(ctx context.Context, s *snapshot.Snapshot, fn snapshot.CatchUp) error {
+	anywhere := *s
+	if h, err := p.Head(ctx); err == nil && len(s.Kinds) > 0 {
+		anywhere.From = h.Position
+	}
+	return p.Publisher.Replace(ctx, &anywhere, fn)
 }
 
 type replaceShort struct{ snapshot.Publisher }

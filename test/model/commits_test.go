@@ -33,7 +33,11 @@ func (w *world) commitMuch(r *rand.Rand) error {
 				}
 			}
 		}
-		for range r.IntN(60) {
+		n := r.IntN(60)
+		if r.IntN(8) == 0 {
+			n = 1100 // too many for a delta
+		}
+		for range n {
 			key, err := tx.Keys.Create(w.ctx, randomKey(r))
 			if err != nil {
 				return err
