@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
@@ -130,18 +129,6 @@ func (s *Sink) inTx(ctx context.Context, doing string, fn func(*sqlx.Tx) error) 
 	return s.fail(ctx, doing, err)
 }
 
-// fail wraps what a method failed with, if anything.
-func (s *Sink) fail(ctx context.Context, doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	switch code(err) & 0xff {
-	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		err = fmt.Errorf("%w: %w", logbuf.ErrPaused, err)
-	}
-	return s.store.fail(ctx, doing, err)
-}
-
 // writer stores the entries of one batch.
 type writer struct {
 	tx      *sqlx.Tx
@@ -161,6 +148,9 @@ func (w *writer) write(ctx context.Context, entries []logbuf.Entry) error {
 		done, err := insert.ExecContext(ctx, logRow(e)...)
 		switch {
 		case refused(err):
+			if err := w.going(ctx); err != nil {
+				return err
+			}
 			if err := w.bury(ctx, e, err); err != nil {
 				return err
 			}
@@ -206,12 +196,6 @@ func logRow(e *logbuf.Entry) []any {
 		e.Status, e.Attempts, e.Stream, e.RequestID, e.Balancer, e.Namespace, e.Model, e.UpstreamModel,
 		e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision,
 	}
-}
-
-// refused reports whether an error is about the entry at hand, and leaves the transaction whole.
-func refused(err error) bool {
-	c := code(err)
-	return c&0xff == sqlite3.SQLITE_CONSTRAINT || c&0xff == sqlite3.SQLITE_MISMATCH || c&0xff == sqlite3.SQLITE_TOOBIG
 }
 
 // bury puts an entry into the dead letters, once.

@@ -2,11 +2,9 @@ package sqlitestore_test
 
 import (
 	"database/sql"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -41,33 +39,6 @@ func TestSink(t *testing.T) {
 			},
 		}
 	})
-}
-
-// A schema that is not as it should be is an operator's to mend: nothing is
-// dead-lettered, and writing goes on when it is mended.
-func TestSinkPausesWithoutItsTables(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "logs.db")
-	sink := sqlitestore.NewSink(open(t, path))
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	exec := func(query string) {
-		t.Helper()
-		if _, err := db.Exec(query); err != nil {
-			t.Fatal(err)
-		}
-	}
-	batch := logbuf.Batch{Segment: uuid.New(), To: 1, Entries: []logbuf.Entry{{ID: uuid.New(), Time: time.Now()}}}
-	exec(`alter table access_logs rename column model to gone`)
-	if _, err := sink.Write(t.Context(), batch); !errors.Is(err, logbuf.ErrPaused) {
-		t.Fatalf("error %v, want one that wraps ErrPaused", err)
-	}
-	exec(`alter table access_logs rename column gone to model`)
-	if r, err := sink.Write(t.Context(), batch); err != nil || r.Stored != 1 {
-		t.Errorf("result %+v, %v", r, err)
-	}
 }
 
 // Pages are read from an index, whichever filter a query has.
