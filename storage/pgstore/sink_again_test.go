@@ -72,6 +72,7 @@ func (s *thrice) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, erro
 // Every batch is sent three times, to two processes: there are as many rows as
 // there are ids, usage counts as many, and the cost is exact.
 func TestBatchesThrice(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []logbuf.Durability{logbuf.Disk, logbuf.Memory} {
 		t.Run(string(durability), func(t *testing.T) {
 			t.Parallel()
@@ -83,7 +84,7 @@ func TestBatchesThrice(t *testing.T) {
 			s := &thrice{sinks: sinks, t: t}
 			q := openQueue(t, s, dir, func(o *logbuf.Options) { o.BatchSize = 500 })
 			stop := keepMaintaining(t, time.Time{}, sinks[:]...)
-			n := scaled(6_000, 100_000)
+			n := scaled(3_000, 100_000)
 			for from := 0; from < n; from += 100 {
 				if err := q.Append(t.Context(), logEntries(from, from+100)...); err != nil {
 					t.Fatal(err)
@@ -105,7 +106,7 @@ func TestEntriesThriceAtOnce(t *testing.T) {
 	t.Parallel()
 	sinks, pool := twoSinks(t)
 	stop := keepMaintaining(t, time.Time{}, sinks[:]...)
-	n := scaled(4_000, 50_000)
+	n := scaled(2_000, 50_000)
 	var senders sync.WaitGroup
 	var stored, duplicate, retries atomic.Int64
 	for i, size := range []int{500, 700, 333} {
@@ -147,6 +148,7 @@ func TestEntriesThriceAtOnce(t *testing.T) {
 // Two processes store the same entries at once, in opposite orders. They do not
 // fail in each other's arms.
 func TestSameEntriesBackwards(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name      string
 		replaying bool // both have seen duplicates before, and expect some
@@ -155,7 +157,7 @@ func TestSameEntriesBackwards(t *testing.T) {
 			t.Parallel()
 			sinks, pool := twoSinks(t)
 			const size = 3000
-			rounds := scaled(3, 20)
+			rounds := scaled(2, 20)
 			store(t, sinks[0], logEntry(0))
 			for round := range rounds {
 				from := 1 + round*size
@@ -238,7 +240,7 @@ func TestPartitionsDroppedMeanwhile(t *testing.T) {
 	var writers sync.WaitGroup
 	var sent, retries atomic.Int64
 	var last sync.Map
-	rounds := scaled(40, 400)
+	rounds := scaled(20, 400)
 	for w := range 4 {
 		writers.Go(func() {
 			for round := range rounds {

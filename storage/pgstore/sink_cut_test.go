@@ -43,6 +43,7 @@ func appendUntil(tb testing.TB, q *logbuf.Queue, done func() bool) (acknowledged
 // Connections are cut at commits, before and after the server has made them:
 // nothing that was acknowledged is lost, and nothing is stored twice.
 func TestSinkCommitsCut(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []logbuf.Durability{logbuf.Disk, logbuf.Memory} {
 		t.Run(string(durability), func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +70,7 @@ func TestSinkCommitsCut(t *testing.T) {
 				maintained <- err
 			}()
 
-			n := scaled(12, 100) * int(cuts) // each way so often
+			n := scaled(8, 100) * int(cuts) // each way so often
 			wire.cutAll(n)
 			deadline := time.Now().Add(90 * time.Second)
 			acknowledged := appendUntil(t, q, func() bool { return wire.done.Load() >= int64(n) || time.Now().After(deadline) })
@@ -97,6 +98,7 @@ func TestSinkCommitsCut(t *testing.T) {
 // A network that goes away at a commit leaves both sides waiting. The write is
 // given up, and tried again until the server has given up the old one.
 func TestSinkCommitsFrozen(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		how  cut

@@ -11,6 +11,7 @@ import (
 )
 
 func TestSink(t *testing.T) {
+	t.Parallel()
 	storagetest.RunSink(t, func(t testing.TB) storagetest.SinkHarness {
 		cfg := pgtest.Config(t)
 		pool, other := pgtest.Connect(t, cfg), pgtest.Connect(t, cfg)
