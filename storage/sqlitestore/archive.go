@@ -2,9 +2,11 @@ package sqlitestore
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -14,9 +16,59 @@ import (
 )
 
 const (
-	sqlLogs  = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit ?`
-	sqlUsage = `select ` + usageColumns + ` from usage_hourly where %s`
+	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit ?`
+
+	// sqlUsage adds up what may be large in two halves: SQLite fails when no
+	// integer holds a sum.
+	sqlUsage = `
+select %s, sum(requests), sum(errors),
+    sum(input_tokens >> 32), sum(input_tokens & 0xffffffff),
+    sum(cache_read_tokens >> 32), sum(cache_read_tokens & 0xffffffff),
+    sum(cache_write_tokens >> 32), sum(cache_write_tokens & 0xffffffff),
+    sum(output_tokens >> 32), sum(output_tokens & 0xffffffff),
+    sum(cost_nano_usd >> 32), sum(cost_nano_usd & 0xffffffff),
+    sum(unpriced)
+from usage_hourly where %s group by %s`
+
+	// sqlStart is the beginning of the interval of %[1]d microseconds that an
+	// hour is in, which may be before 1970.
+	sqlStart = `hour - (hour %% %[1]d + %[1]d) %% %[1]d as start`
+
+	// sqlKeyUsage looks at each key's last hour, and at its hours since the
+	// time asked for.
+	sqlKeyUsage = `
+with asked (id, since) as (select cast(key as integer), value from json_each(?))
+select id, (select max(hour) from usage_hourly where key_id = id) as last,
+    coalesce(sum(cost_nano_usd >> 32), 0), coalesce(sum(cost_nano_usd & 0xffffffff), 0)
+from asked left join usage_hourly on key_id = id and hour >= since
+group by id having last is not null`
 )
+
+// columns are the columns of the dimensions, in order, and what stands for
+// those that a query does not group by.
+var columns = []struct {
+	dimension    logbuf.Dimension
+	column, zero string
+}{
+	{logbuf.ByKey, "key_id", "0"},
+	{logbuf.ByProvider, "provider_id", "0"},
+	{logbuf.ByNamespace, "namespace", "''"},
+	{logbuf.ByModel, "model", "''"},
+	{logbuf.ByGroup, "route_group", "''"},
+}
+
+// where collects conditions and their arguments.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+func (w *where) add(condition string, args ...any) {
+	w.conditions = append(w.conditions, condition)
+	w.args = append(w.args, args...)
+}
+
+func (w *where) String() string { return strings.Join(w.conditions, " and ") }
 
 // Logs returns a page of entries; see [logbuf.Archive].
 func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
@@ -24,6 +76,21 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if err != nil {
 		return logbuf.LogPage{}, fmt.Errorf("sqlitestore: read logs: %w", err)
 	}
+	query, args := selectLogs(q, r)
+	var entries []logbuf.Entry
+	err = s.query(ctx, "read logs", query, args, func(rows *sqlx.Rows) error {
+		e, err := scanLog(rows)
+		entries = append(entries, e)
+		return err
+	})
+	if err != nil {
+		return logbuf.LogPage{}, err
+	}
+	return r.Page(entries), nil
+}
+
+// selectLogs writes a query for one entry more than a page holds.
+func selectLogs(q logbuf.LogQuery, r logbuf.LogRange) (query string, args []any) {
 	var w where
 	w.add("ts >= ? and (ts, id) < (?, ?)", r.Since.UnixMicro(), r.Before.UnixMicro(), r.BeforeID[:])
 	if q.KeyID != 0 {
@@ -44,16 +111,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if q.RequestID != "" {
 		w.add("request_id = ? and request_id <> ''", q.RequestID) // the index is for these
 	}
-	var entries []logbuf.Entry
-	err = s.query(ctx, "read logs", fmt.Sprintf(sqlLogs, &w), append(w.args, r.Limit+1), func(rows *sqlx.Rows) error {
-		e, err := scanLog(rows)
-		entries = append(entries, e)
-		return err
-	})
-	if err != nil {
-		return logbuf.LogPage{}, err
-	}
-	return r.Page(entries), nil
+	return fmt.Sprintf(sqlLogs, &w), append(w.args, r.Limit+1)
 }
 
 // scanLog reads a row of logColumns.
@@ -75,38 +133,79 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 	if err != nil {
 		return nil, fmt.Errorf("sqlitestore: read usage: %w", err)
 	}
+	query, args := selectUsage(q)
+	var sums []rollup.Row
+	err = s.query(ctx, "read usage", query, args, func(rows *sqlx.Rows) error {
+		var r rollup.Row
+		var input, cacheRead, cacheWrite, output, cost wide
+		err := rows.Scan(&r.Hour, &r.KeyID, &r.ProviderID, &r.Namespace, &r.Model, &r.Group, &r.Requests, &r.Errors,
+			&input.high, &input.low, &cacheRead.high, &cacheRead.low, &cacheWrite.high, &cacheWrite.low,
+			&output.high, &output.low, &cost.high, &cost.low, &r.Unpriced)
+		r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens = input.sum(), cacheRead.sum(), cacheWrite.sum()
+		r.OutputTokens, r.CostNanoUSD = output.sum(), cost.sum()
+		sums = append(sums, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.KeyIDs = nil // the sums are of these alone, whether they say so or not
+	return rollup.Answer(q, sums), nil
+}
+
+// selectUsage writes a query for one row a group.
+func selectUsage(q logbuf.UsageQuery) (query string, args []any) {
 	var w where
 	w.add("hour >= ? and hour < ?", q.Since.UnixMicro(), q.Until.UnixMicro())
 	if len(q.KeyIDs) > 0 {
 		w.add("key_id in (select value from json_each(?))", list(q.KeyIDs))
 	}
-	found, err := s.usage(ctx, &w)
-	if err != nil {
-		return nil, err
+	selected := []string{fmt.Sprintf(sqlStart, q.Interval.Length().Microseconds())}
+	groups := []string{"start"}
+	for _, c := range columns {
+		if slices.Contains(q.GroupBy, c.dimension) {
+			selected, groups = append(selected, c.column), append(groups, c.column)
+		} else {
+			selected = append(selected, c.zero)
+		}
 	}
-	return rollup.Answer(q, found), nil
+	return fmt.Sprintf(sqlUsage, strings.Join(selected, ", "), &w, strings.Join(groups, ", ")), w.args
+}
+
+// wide is a sum of integers whose halves of 32 bits were added up separately.
+type wide struct{ high, low int64 }
+
+// sum stops at the largest integer.
+func (w wide) sum() int64 {
+	high := w.high + w.low>>32
+	if high > math.MaxInt32 {
+		return math.MaxInt64
+	}
+	return high<<32 | w.low&math.MaxUint32
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
 func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
-	var w where
-	w.add("key_id in (select value from json_each(?))", list(slices.Collect(maps.Keys(since))))
-	found, err := s.usage(ctx, &w)
+	micros := make(map[int64]int64, len(since))
+	for id, t := range since {
+		micros[id] = t.UTC().Truncate(time.Hour).UnixMicro()
+	}
+	asked, err := json.Marshal(micros)
+	if err != nil {
+		return nil, fmt.Errorf("sqlitestore: read the usage of keys: %w", err)
+	}
+	used := make(map[int64]logbuf.KeyUsage)
+	err = s.query(ctx, "read the usage of keys", sqlKeyUsage, []any{string(asked)}, func(rows *sqlx.Rows) error {
+		var id, last int64
+		var cost wide
+		err := rows.Scan(&id, &last, &cost.high, &cost.low)
+		used[id] = logbuf.KeyUsage{LastUsed: time.UnixMicro(last).UTC(), CostNanoUSD: cost.sum()}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return rollup.AnswerKeys(since, found), nil
-}
-
-func (s *Sink) usage(ctx context.Context, w *where) (found []rollup.Row, err error) {
-	err = s.query(ctx, "read usage", fmt.Sprintf(sqlUsage, w), w.args, func(rows *sqlx.Rows) error {
-		var r rollup.Row
-		err := rows.Scan(&r.Hour, &r.KeyID, &r.ProviderID, &r.Namespace, &r.Model, &r.Group, &r.Requests, &r.Errors,
-			&r.InputTokens, &r.CacheReadTokens, &r.CacheWriteTokens, &r.OutputTokens, &r.CostNanoUSD, &r.Unpriced)
-		found = append(found, r)
-		return err
-	})
-	return found, err
+	return used, nil
 }
 
 // query calls scan for each row.

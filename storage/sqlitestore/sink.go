@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -258,16 +257,3 @@ func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
 	}
 	return nil
 }
-
-// where collects conditions and their arguments.
-type where struct {
-	conditions []string
-	args       []any
-}
-
-func (w *where) add(condition string, args ...any) {
-	w.conditions = append(w.conditions, condition)
-	w.args = append(w.args, args...)
-}
-
-func (w *where) String() string { return strings.Join(w.conditions, " and ") }
