@@ -31,6 +31,8 @@ const (
 	checkLogs      = "logs"
 )
 
+var errNotPublishing = errors.New("publishing fails, and is tried again")
+
 // health knows what to ask, and what failed when it was asked last.
 type health struct {
 	log    *slog.Logger
@@ -49,6 +51,9 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			_, err := plane.Publisher().Head(ctx)
 			if errors.Is(err, snapshot.ErrNone) {
 				return "nothing was published yet", nil
+			}
+			if err == nil && plane.Relay().Status().LastError != "" {
+				err = errNotPublishing
 			}
 			return "", err
 		},

@@ -129,6 +129,7 @@ var rules = []struct {
 	{snapshot.ErrGap, gap, "load the whole snapshot again"},
 	{snapshot.ErrStale, conflict, "somebody else was faster: try again"},
 
+	{logbuf.ErrUnavailable, unavailable, "the logs' database cannot be reached"},
 	{logbuf.ErrTooMany, tooLarge, ""},
 	{logbuf.ErrMalformed, malformed, ""},
 	{logbuf.ErrFull, overloaded, "the log buffer is full: slow down and send it again"},

@@ -27,6 +27,10 @@ var (
 	// and tried again; nothing is dead-lettered, because the data is not at fault.
 	ErrPaused = errors.New("log sink is paused")
 
+	// ErrUnavailable is what an [Archive] wraps when it cannot reach its
+	// database. Time may help.
+	ErrUnavailable = errors.New("log storage cannot be reached")
+
 	// ErrInvalid is wrapped by every error that says an entry or a query is
 	// not acceptable. See [FieldError] for which field, and why.
 	ErrInvalid = errors.New("invalid")

@@ -42,7 +42,7 @@ func (w *Watcher) compare(ctx context.Context, missed Position) Position {
 	}
 	at := now.head.Position
 	if !gone && head.Position == at && head.Digest == now.head.Digest {
-		w.current()
+		w.current(at)
 		if w.keeper != nil {
 			w.keeper.confirm(ctx)
 		}

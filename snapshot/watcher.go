@@ -254,7 +254,7 @@ func (w *Watcher) load(ctx context.Context) error {
 		return err
 	}
 	if head.Position == now.head.Position && head.Digest == now.head.Digest && now.refusal == "" {
-		w.current()
+		w.current(head.Position)
 		return nil
 	}
 	// Before the whole is fetched for nothing:
@@ -272,7 +272,7 @@ func (w *Watcher) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.current()
+	w.current(v.head.Position)
 	w.serve(v, func(s *WatcherStatus) { s.Loads++ })
 	if w.keeper != nil {
 		w.keeper.applied(s, nil)
@@ -321,7 +321,7 @@ func (w *Watcher) next(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.current()
+	w.current(v.head.Position)
 	w.serve(v, func(s *WatcherStatus) { s.Deltas++ })
 	if w.keeper != nil {
 		w.keeper.applied(nil, &d)
@@ -347,15 +347,15 @@ func (w *Watcher) serve(v *View, count func(*WatcherStatus)) {
 	}
 }
 
-// current notes that the source has confirmed the view just now.
-func (w *Watcher) current() {
+// current notes that the source has confirmed a position just now.
+func (w *Watcher) current(at Position) {
 	w.heard.Store(int64(time.Since(w.start)))
 	w.mu.Lock()
 	before := w.status.Error
 	w.status.Error, w.strikes = "", 0
 	w.mu.Unlock()
 	if before != "" {
-		w.log.Info("snapshot is followed again", "position", w.Status().Position.String())
+		w.log.Info("snapshot is followed again", "position", at.String())
 	}
 }
 

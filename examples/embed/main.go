@@ -49,7 +49,9 @@ func run(ctx context.Context, addr, token string) error {
 	ran := make(chan error, 1)
 	go func() { ran <- plane.Run(running) }()
 
-	server := &http.Server{Handler: newHandler(plane, token), ReadHeaderTimeout: 10 * time.Second}
+	handler, drain := newHandler(plane, token)
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server.RegisterOnShutdown(drain) // who only waits does not keep it
 	fmt.Printf("listening on http://%s\n", listener.Addr())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -67,10 +69,10 @@ func run(ctx context.Context, addr, token string) error {
 }
 
 // newHandler is the service's own surface with the control plane's beside it.
-func newHandler(plane *ezapi.Plane, token string) http.Handler {
-	auth := httpapi.Tokens(httpapi.TokenList{Admin: []string{token}})
+func newHandler(plane *ezapi.Plane, token string) (handler http.Handler, drain func()) {
+	api := httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{token}}), nil)
 	mux := http.NewServeMux()
-	mux.Handle("/gateway/", http.StripPrefix("/gateway", httpapi.New(plane, auth, nil)))
+	mux.Handle("/gateway/", http.StripPrefix("/gateway", api))
 
 	// Sign-up is the service's own; the key that comes of it is the plane's.
 	mux.HandleFunc("POST /signup", func(w http.ResponseWriter, r *http.Request) {
@@ -81,5 +83,5 @@ func newHandler(plane *ezapi.Plane, token string) http.Handler {
 		}
 		fmt.Fprintln(w, key.Token.Reveal())
 	})
-	return mux
+	return mux, api.Drain
 }

@@ -23,7 +23,8 @@ func TestSignUpMakesAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = plane.Close(context.Background()) })
-	server := httptest.NewServer(newHandler(plane, token))
+	handler, _ := newHandler(plane, token)
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 
 	resp, err := http.PostForm(server.URL+"/signup", url.Values{"name": {"alice"}})

@@ -91,9 +91,15 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
+	if unreachable(err) {
 		return fmt.Errorf("pgstore: %s: %w: %w", doing, catalog.ErrUnavailable, err)
 	}
 	return fmt.Errorf("pgstore: %s: %w", doing, err)
+}
+
+// unreachable reports whether the database was not there to do anything.
+func unreachable(err error) bool {
+	var connect *pgconn.ConnectError
+	var pg *pgconn.PgError
+	return errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "57P") || pgconn.SafeToRetry(err)
 }

@@ -98,6 +98,9 @@ func explainSink(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("pgstore: %s: %w", doing, ctx.Err())
 	}
+	if unreachable(err) {
+		return fmt.Errorf("pgstore: %s: %w: %w", doing, logbuf.ErrUnavailable, err)
+	}
 	if faultOf(err) == faultSchema {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Code == stateNoTable {

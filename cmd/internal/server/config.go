@@ -23,7 +23,7 @@ type Config struct {
 	RedisPrefix    redisPrefix `env:"EZ_REDIS_PREFIX" default:"ezapi" help:"Hash tag of all keys in Redis."`
 	DataDir        string      `env:"EZ_DATA_DIR" default:"./ezapi-data" help:"Directory of the SQLite file and the generated secrets."`
 
-	LogQueue         count      `env:"EZ_LOG_QUEUE" default:"100000" help:"Log entries that may be pending; beyond it POST /logs answers 429."`
+	LogQueue         count      `env:"EZ_LOG_QUEUE" default:"100000" help:"Log entries that may be pending in memory, or wait for the disk; beyond it POST /logs answers 429."`
 	LogBatchSize     count      `env:"EZ_LOG_BATCH_SIZE" default:"5000" help:"Log entries per database transaction, at most."`
 	LogFlushInterval duration   `env:"EZ_LOG_FLUSH_INTERVAL" default:"1s" help:"Longest that a log entry waits for its batch to fill."`
 	LogDurability    durability `env:"EZ_LOG_DURABILITY" default:"disk" help:"disk or memory: what an accepted log entry survives."`
