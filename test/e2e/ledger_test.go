@@ -116,9 +116,9 @@ func (l *ledger) size() int {
 func TestAcknowledgedLogsAreKept(t *testing.T) {
 	dsn, db := postgres(t)
 	redisAddr, prefix, _ := redisServer(t)
-	database := newOutage(t, dsn)
+	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + database.dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
 		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
@@ -182,9 +182,9 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 func TestWithoutADatabase(t *testing.T) {
 	dsn, db := postgres(t)
 	redisAddr, prefix, _ := redisServer(t)
-	database := newOutage(t, dsn)
+	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + database.dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
 		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}

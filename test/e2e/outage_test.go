@@ -12,35 +12,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// An outage is a database that can go away: a proxy before it.
+// An outage is a service that can go away: a proxy before it.
 type outage struct {
-	dsn string // through the proxy
+	addr string // of the proxy
 
 	mu    sync.Mutex
 	down  bool
 	conns map[net.Conn]bool
 }
 
-func newOutage(t *testing.T, dsn string) *outage {
+// newOutage returns a proxy to an address.
+func newOutage(t *testing.T, network, addr string) *outage {
 	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal("the connection string cannot be read")
-	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	through := url.URL{
-		Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: listener.Addr().String(),
-		Path: "/" + config.Database, RawQuery: "sslmode=disable",
-	}
-	o := &outage{dsn: through.String(), conns: map[net.Conn]bool{}}
-	network, addr := "tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
-	if strings.HasPrefix(config.Host, "/") {
-		network, addr = "unix", config.Host+"/.s.PGSQL."+strconv.Itoa(int(config.Port))
-	}
+	o := &outage{addr: listener.Addr().String(), conns: map[net.Conn]bool{}}
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -51,6 +40,22 @@ func newOutage(t *testing.T, dsn string) *outage {
 		}
 	}()
 	return o
+}
+
+// newDatabaseOutage returns a proxy to a database, and the connection string through it.
+func newDatabaseOutage(t *testing.T, dsn string) (o *outage, through string) {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal("the connection string cannot be read")
+	}
+	network, addr := "tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	if strings.HasPrefix(config.Host, "/") {
+		network, addr = "unix", config.Host+"/.s.PGSQL."+strconv.Itoa(int(config.Port))
+	}
+	o = newOutage(t, network, addr)
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: o.addr, Path: "/" + config.Database, RawQuery: "sslmode=disable"}
+	return o, u.String()
 }
 
 func (o *outage) serve(client net.Conn, network, addr string) {

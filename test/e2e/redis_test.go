@@ -1,0 +1,58 @@
+package e2e_test
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestRedisGoesAway: while Redis is away the server takes changes and balancers
+// serve what they have; when it is back they agree, and nobody was restarted.
+func TestRedisGoesAway(t *testing.T) {
+	var proxy *outage
+	f := startFleet(t, 2, func(addr string) string {
+		proxy = newOutage(t, "tcp", addr)
+		return proxy.addr
+	})
+	upstream := start(t, "upstream", nil, "-key", upstreamKey)
+	plane := f.planes[0]
+	plane.call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"large"},
+	}, http.StatusCreated, nil)
+	plane.call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
+	var before, during struct{ Token string }
+	plane.call(t, "POST", "/keys", object{"name": "before"}, http.StatusCreated, &before)
+
+	reading := slices.Concat(f.reading, []string{"EZ_REDIS_ADDR=" + proxy.addr, "EZ_LOGS_URL=" + plane.url, "EZ_BALANCER_TOKEN=" + plane.token})
+	balancers := []*process{startBalancer(t, reading...), startBalancer(t, reading...)}
+	ask := func(balancer *process, token string) int {
+		t.Helper()
+		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions", object{"model": "large", "messages": []object{}})
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, b := range balancers {
+		eventually(t, 10*time.Second, "the balancer knows the key", func() bool { return ask(b, before.Token) == http.StatusOK })
+	}
+
+	proxy.begin()
+	header := plane.call(t, "POST", "/keys?wait=published&timeout=500ms", object{"name": "during"}, http.StatusCreated, &during)
+	if got := header.Get("EZ-Sync"); got != "pending" {
+		t.Errorf("EZ-Sync %q while Redis is away", got)
+	}
+	for range scaled(3, 60) {
+		time.Sleep(time.Second)
+		for i, b := range balancers {
+			if status := ask(b, before.Token); status != http.StatusOK {
+				t.Errorf("balancer %d answers %d while Redis is away", i, status)
+			}
+		}
+	}
+	proxy.end()
+	for _, b := range balancers {
+		took := eventually(t, 20*time.Second, "the balancer knows what was made meanwhile", func() bool { return ask(b, during.Token) == http.StatusOK })
+		t.Logf("known %s after Redis came back", took)
+	}
+	f.published(t)
+}
