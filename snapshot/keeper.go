@@ -35,7 +35,7 @@ type keeper struct {
 }
 
 func newKeeper(path string, src Source, keys *Keys, log *slog.Logger) *keeper {
-	return &keeper{file: lastGood{path: path}, src: src, keys: keys, log: log, wake: make(chan struct{}, 1)}
+	return &keeper{file: newLastGood(path), src: src, keys: keys, log: log, wake: make(chan struct{}, 1)}
 }
 
 // restore returns the View in the file; nil when there is none that is good.

@@ -3,8 +3,10 @@ package snapshot
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,9 +15,11 @@ import (
 
 // lastGood is the file in which a watcher keeps what it last applied, so that
 // it can start while the source is down. It is a JSON value a line: the head,
-// as many documents as that counts, and then deltas. There are no checksums,
-// because reading verifies digest and signature at the base and after each delta; what
-// follows the last good line is cut off. Secrets stay sealed as they were published.
+// as many documents as that counts, and then deltas; each line begins with its
+// CRC-32C. Digest and signature, which are verified at the base and after each delta, do
+// not cover all of a head, and a wrong position would keep a watcher from its source
+// for ever. What follows the last good line is cut off. Secrets stay sealed as they were
+// published.
 //
 // A lastGood is not safe for concurrent use, and a file is one process's.
 type lastGood struct {
@@ -24,10 +28,11 @@ type lastGood struct {
 	base int64    // bytes of head and documents
 	size int64    // bytes in all
 	at   Position // after the last line; zero when there is no good file
+
+	minCompact int64 // the size of deltas below which the file is not rewritten
 }
 
-// minCompact is the size of deltas below which a file is not rewritten.
-const minCompact = 1 << 20
+func newLastGood(path string) lastGood { return lastGood{path: path, minCompact: 1 << 20} }
 
 // read returns the View in the file, made with the settings of blank, and when
 // the source had last confirmed it. The error wraps os.ErrNotExist when there is no
@@ -46,7 +51,7 @@ func (l *lastGood) read(blank *View, keys *Keys) (v *View, confirmed time.Time, 
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	in := newLines(f)
+	in := newFrames(f)
 	s, err := readBase(in)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", l.path, err)
@@ -98,8 +103,8 @@ func (l *lastGood) rewrite(head Head, docs func(write func(Document) error) erro
 			err = errors.Join(err, f.Close(), os.Remove(beside))
 		}
 	}()
-	out := bufio.NewWriterSize(f, 1<<20)
-	enc := newLineEncoder(out)
+	out := bufio.NewWriterSize(f, 64<<10)
+	enc := newFrameEncoder(out)
 	if err := enc.Encode(headLine(head)); err != nil {
 		return err
 	}
@@ -136,7 +141,7 @@ func syncDir(dir string) error {
 // append adds deltas that follow on what is in the file; one fsync for all.
 func (l *lastGood) append(deltas []Delta) error {
 	var buf bytes.Buffer
-	enc := newLineEncoder(&buf)
+	enc := newFrameEncoder(&buf)
 	at := l.at
 	for _, d := range deltas {
 		if d.From != at {
@@ -154,7 +159,7 @@ func (l *lastGood) append(deltas []Delta) error {
 		return err
 	}
 	l.size, l.at = l.size+int64(buf.Len()), at
-	if grown := l.size - l.base; grown > max(l.base, minCompact) {
+	if grown := l.size - l.base; grown > max(l.base, l.minCompact) {
 		return l.compact()
 	}
 	return nil
@@ -162,7 +167,7 @@ func (l *lastGood) append(deltas []Delta) error {
 
 // compact rewrites the file without deltas. It needs memory for the deltas, not for the base.
 func (l *lastGood) compact() error {
-	in := newLines(io.NewSectionReader(l.file, l.base, l.size-l.base))
+	in := newFrames(io.NewSectionReader(l.file, l.base, l.size-l.base))
 	latest, order, head := map[docName]*string{}, []docName{}, Head{}
 	for {
 		var line deltaLine
@@ -181,7 +186,7 @@ func (l *lastGood) compact() error {
 		}
 	}
 	return l.rewrite(head, func(write func(Document) error) error {
-		in := newLines(io.NewSectionReader(l.file, 0, l.base))
+		in := newFrames(io.NewSectionReader(l.file, 0, l.base))
 		var base headLine
 		if err := in.next(&base); err != nil {
 			return err
@@ -217,6 +222,50 @@ func (l *lastGood) close() error {
 		return nil
 	}
 	f := l.file
-	*l = lastGood{path: l.path}
+	*l = lastGood{path: l.path, minCompact: l.minCompact}
 	return f.Close()
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// frameEncoder writes values as lines of JSON, each with the CRC-32C of its
+// text, the line feed included, before it: eight hexadecimal digits and a space.
+type frameEncoder struct {
+	out  io.Writer
+	text bytes.Buffer
+	json *json.Encoder
+}
+
+func newFrameEncoder(w io.Writer) *frameEncoder {
+	e := &frameEncoder{out: w}
+	e.json = newLineEncoder(&e.text)
+	return e
+}
+
+func (e *frameEncoder) Encode(v any) error {
+	e.text.Reset()
+	if err := e.json.Encode(v); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(e.out, "%08x ", crc32.Checksum(e.text.Bytes(), castagnoli)); err != nil {
+		return err
+	}
+	_, err := e.out.Write(e.text.Bytes())
+	return err
+}
+
+// newFrames reads what a frameEncoder writes.
+func newFrames(r io.Reader) *lines {
+	in := newLines(r)
+	in.unframe = unframe
+	return in
+}
+
+// unframe returns the text of a line whose checksum is right.
+func unframe(line []byte) (text []byte, ok bool) {
+	if len(line) < 9 {
+		return nil, false
+	}
+	want := fmt.Appendf(nil, "%08x ", crc32.Checksum(line[9:], castagnoli))
+	return line[9:], bytes.Equal(line[:9], want)
 }

@@ -23,11 +23,17 @@ import (
 func runFor(t *testing.T, s *stage, file string, test func(w *snapshot.Watcher)) {
 	t.Helper()
 	w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.DiscardHandler)})
+	run(t, w, func() { test(w) })
+}
+
+// run runs a watcher, in a bubble, until test returns and all is still.
+func run(t *testing.T, w *snapshot.Watcher, test func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	synctest.Wait()
-	test(w)
+	test()
 	synctest.Wait()
 	cancel()
 	if err := <-done; err != nil {
@@ -86,72 +92,50 @@ func TestAFileFromLongAgoIsOutdated(t *testing.T) {
 	})
 }
 
-// keptFile makes a file of a base and deltas, and returns what it says at each position.
-func keptFile(t *testing.T) (text []byte, keys *snapshot.Keys, counts map[snapshot.Position]int) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
-		keys, counts = s.keys, map[snapshot.Position]int{s.head.Position: 1}
-		runFor(t, s, file, func(*snapshot.Watcher) {
-			for i := range 3 {
-				s.delta(fmt.Sprint(i), nil)
-				counts[s.head.Position] = i + 2
-			}
-		})
-		var err error
-		if text, err = os.ReadFile(file); err != nil {
+// What cannot be used is not served, the log says why, and the source's is put in its place.
+func TestFilesOfNoUseAreReplaced(t *testing.T) {
+	kept := func(keys *snapshot.Keys, format int) string {
+		file := filepath.Join(t.TempDir(), "good")
+		p := newPast(t, keys)
+		p.head.Format = format
+		l := snapshot.NewLastGood(file, 1<<20)
+		if err := errors.Join(l.Replace(p.whole()), l.Close()); err != nil {
 			t.Fatal(err)
 		}
-	})
-	if n := bytes.Count(text, []byte("\n")); n != 5 {
-		t.Fatalf("%d lines in the file, want a head, a document and three deltas", n)
-	}
-	return text, keys, counts
-}
-
-// Wherever a crash cuts the file, or a bit flips: what is read was published, at
-// some position, or nothing is read.
-func TestDamagedFilesLoseWhatFollows(t *testing.T) {
-	text, keys, counts := keptFile(t)
-	file := filepath.Join(t.TempDir(), "good")
-	read := func(name string, damaged []byte) (snapshot.Position, bool) {
-		if err := os.WriteFile(file, damaged, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		v, err := snapshot.ReadLastGood(file, keys)
+		text, err := os.ReadFile(file)
 		if err != nil {
-			return snapshot.Position{}, false
+			t.Fatal(err)
 		}
-		if n, known := counts[v.Position()]; !known || v.Head().Counts[catalog.KindKey] != n {
-			t.Fatalf("%s: read at %s with %v", name, v.Position(), v.Head().Counts)
-		}
-		return v.Position(), true
+		return string(text)
 	}
-	seen := map[snapshot.Position]bool{}
-	for cut := range text {
-		if at, ok := read(fmt.Sprint("cut at ", cut), text[:cut]); ok {
-			seen[at] = true
-		}
-	}
-	if len(seen) != 4-1 { // all but the last, which is whole only uncut
-		t.Errorf("cuts gave positions %v", seen)
-	}
-	for i := 0; i < len(text); i += 3 {
-		flipped := bytes.Clone(text)
-		flipped[i] ^= 1 << (i % 8)
-		read(fmt.Sprint("flip at ", i), flipped)
-	}
-}
-
-func TestDamagedFilesAreReplaced(t *testing.T) {
-	for name, content := range map[string]string{"empty": "", "no JSON": "?\n", "a head alone": `{"format":1,"counts":{"keys":1}}` + "\n"} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct{ name, content, reason string }{
+		{"empty", "", "ends too early"},
+		{"no line of ours", "?\n", "line at byte 0"},
+		{"a line without a checksum", `{"format":1,"counts":{}}` + "\n", "line at byte 0"},
+		{"a head alone", strings.SplitAfter(kept(mustKeys(t, keyA), 1), "\n")[0], "ends too early"},
+		{"another sync key", kept(mustKeys(t, keyB), 1), `sync key "b", which is not among the keys held`},
+		{"no sync key", kept(nil, 1), "neither sealed nor signed"},
+		{"another format", kept(mustKeys(t, keyA), 2), "format 2, this reads 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
-				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				if err := os.WriteFile(file, []byte(c.content), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first") })
+				var log strings.Builder
+				s.fail(errors.New("down"))
+				w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				run(t, w, func() {
+					synctest.Wait()
+					serves(t, w)
+					s.fail(nil)
+					time.Sleep(6 * time.Second)
+					serves(t, w, "first")
+				})
+				if !strings.Contains(strings.ReplaceAll(log.String(), `\"`, `"`), c.reason) {
+					t.Errorf("the log does not say %q:\n%s", c.reason, log.String())
+				}
 				if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
 					t.Errorf("the file is not good now: %v", err)
 				}

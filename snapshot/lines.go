@@ -8,10 +8,13 @@ import (
 	"io"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/ez-api/ez-api/catalog"
 )
 
-// What is published, as lines of JSON (NDJSON): in a watcher's file, and over HTTP.
+// What is published, as lines of JSON (NDJSON): over HTTP and, with checksums, in a
+// watcher's file.
 // A snapshot is its head and then as many documents as that counts; a delta is a
 // line.
 
@@ -136,21 +139,26 @@ func (l deltaLine) delta() Delta {
 
 // lines reads line by line, and knows where each ends.
 type lines struct {
-	in  *bufio.Reader
-	end int64
+	in      *bufio.Reader
+	end     int64
+	unframe func(line []byte) (text []byte, ok bool) // checks what else is in a line; nil for nothing
 }
 
-func newLines(r io.Reader) *lines { return &lines{in: bufio.NewReaderSize(r, 1<<20)} }
+func newLines(r io.Reader) *lines { return &lines{in: bufio.NewReaderSize(r, 64<<10)} }
 
 func (l *lines) next(v any) error {
-	text, err := l.in.ReadBytes('\n')
+	line, err := l.in.ReadBytes('\n')
 	if err != nil {
 		return err // io.EOF also where the last line is torn
 	}
-	if err := json.Unmarshal(text, v); err != nil {
+	text, ok := line, true
+	if l.unframe != nil {
+		text, ok = l.unframe(line)
+	}
+	if !ok || jsonv2.Unmarshal(text, v) != nil {
 		return fmt.Errorf("line at byte %d: %w", l.end, ErrCorrupt)
 	}
-	l.end += int64(len(text))
+	l.end += int64(len(line))
 	return nil
 }
 
