@@ -210,9 +210,6 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 
 // query calls scan for each row.
 func (s *Sink) query(ctx context.Context, doing, query string, args []any, scan func(*sqlx.Rows) error) error {
-	if err := s.store.alive(); err != nil {
-		return err
-	}
 	rows, err := s.store.read.QueryxContext(ctx, query, args...)
 	if err != nil {
 		return s.fail(ctx, doing, err)

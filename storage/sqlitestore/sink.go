@@ -115,9 +115,6 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result,
 
 // inTx runs fn in a transaction that has the write lock.
 func (s *Sink) inTx(ctx context.Context, doing string, fn func(*sqlx.Tx) error) error {
-	if err := s.store.alive(); err != nil {
-		return err
-	}
 	tx, err := s.store.write.BeginTxx(ctx, nil)
 	if err == nil {
 		defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
@@ -218,9 +215,6 @@ func (w *writer) bury(ctx context.Context, e *logbuf.Entry, cause error) error {
 
 // Checkpoint says how far a segment is stored; see [logbuf.Checkpointer].
 func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error) {
-	if err := s.store.alive(); err != nil {
-		return 0, err
-	}
 	at, err := position(ctx, s.store.read, segment)
 	return at, s.fail(ctx, "read a checkpoint", err)
 }

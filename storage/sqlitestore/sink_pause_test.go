@@ -3,6 +3,7 @@ package sqlitestore_test
 import (
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -163,5 +164,30 @@ func TestSinkPauses(t *testing.T) {
 				t.Errorf("Checkpoint: %d, %v; want %d", at, err, batch.To)
 			}
 		})
+	}
+}
+
+// A damaged file is an operator's, too.
+func TestSinkPausesDamaged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "logs.db")
+	if err := open(t, path).Close(); err != nil { // the log is now in the file
+		t.Fatal(err)
+	}
+	operator := connect(t, path)
+	at := int64(count(t, operator, `select rootpage from sqlite_schema where name = 'access_logs'`) - 1)
+	size := count(t, operator, `pragma page_size`)
+	operator.Close()
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(make([]byte, size), at*int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	sink := sqlitestore.NewSink(open(t, path))
+	if r, err := sink.Write(t.Context(), logbuf.Batch{Entries: logEntries(3)}); !errors.Is(err, logbuf.ErrPaused) {
+		t.Errorf("Write: %+v, %v; want an error that wraps ErrPaused", r, err)
 	}
 }

@@ -2,9 +2,12 @@ package sqlitestore_test
 
 import (
 	"database/sql"
+	"math"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -38,4 +41,51 @@ func TestSink(t *testing.T) {
 			},
 		}
 	})
+}
+
+// Sums stop at the largest integer, as they are stored and as they are read.
+func TestSumsStop(t *testing.T) {
+	t.Parallel()
+	sink := sqlitestore.NewSink(open(t, filepath.Join(t.TempDir(), "logs.db")))
+	const most = math.MaxInt64
+	want := logbuf.Usage{
+		Start:       now.Truncate(24 * time.Hour),
+		InputTokens: most, CacheReadTokens: most, CacheWriteTokens: most, OutputTokens: most, CostNanoUSD: most,
+	}
+	since := map[int64]time.Time{0: {}}
+	for hour := range 3 { // of one hour, then of several
+		for _, e := range logEntries(2) {
+			e.KeyID, e.Time = 0, now.Add(time.Duration(hour)*time.Hour)
+			e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens, e.CostNanoUSD = most, most, most, most, new(int64(most))
+			if r, err := sink.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{e}}); err != nil || r.Stored != 1 {
+				t.Fatalf("Write: %+v, %v", r, err)
+			}
+			want.Requests++
+			got, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: now})
+			if diff := cmp.Diff([]logbuf.Usage{want}, got); err != nil || diff != "" {
+				t.Fatalf("Usage: %v (-want +got):\n%s", err, diff)
+			}
+			used, err := sink.KeyUsage(t.Context(), since)
+			if err != nil || used[0].CostNanoUSD != most {
+				t.Fatalf("KeyUsage: %+v, %v", used, err)
+			}
+		}
+	}
+}
+
+// Intervals begin at midnight and on the hour also where time counts backwards.
+func TestUsageBefore1970(t *testing.T) {
+	t.Parallel()
+	sink := sqlitestore.NewSink(open(t, filepath.Join(t.TempDir(), "logs.db")))
+	at := time.Date(1969, 12, 30, 22, 59, 59, 999_999_000, time.UTC)
+	if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{{Time: at}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, interval := range []logbuf.Interval{logbuf.Hour, logbuf.Day} {
+		got, err := sink.Usage(t.Context(), logbuf.UsageQuery{Interval: interval, Since: at, Until: at.AddDate(0, 0, 1)})
+		want := []logbuf.Usage{{Start: at.Truncate(interval.Length()), Requests: 1, Unpriced: 1}}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("Usage by the %s: %v (-want +got):\n%s", interval, err, diff)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package sqlitestore
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"math/big"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -72,7 +75,7 @@ func TestQueryPlans(t *testing.T) {
 		},
 		{
 			"what to forget", func() (string, []any) { return sqlForgetLogs, []any{1, 1, forgetSize} },
-			[]string{"SEARCH access_logs USING PRIMARY KEY"}, "SCAN access_logs",
+			[]string{"SEARCH access_logs USING PRIMARY KEY"}, "B-TREE",
 		},
 	} {
 		query, args := c.query()
@@ -116,4 +119,43 @@ func TestWide(t *testing.T) {
 			t.Errorf("%+v is %d; want %d", w, got, want)
 		}
 	})
+}
+
+// A file that cannot be written pauses the sink until it can.
+func TestSinkPausesReadOnly(t *testing.T) {
+	t.Parallel()
+	store, err := Open(filepath.Join(t.TempDir(), "logs.db"), &Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	sink := NewSink(store)
+	batch := logbuf.Batch{Entries: []logbuf.Entry{{Time: time.Now()}}}
+	store.write.MustExec(`pragma query_only = 1`)
+	if r, err := sink.Write(t.Context(), batch); !errors.Is(err, logbuf.ErrPaused) {
+		t.Errorf("Write: %+v, %v; want an error that wraps ErrPaused", r, err)
+	}
+	store.write.MustExec(`pragma query_only = 0`)
+	if r, err := sink.Write(t.Context(), batch); err != nil || r.Stored != 1 {
+		t.Errorf("Write, when it can: %+v, %v", r, err)
+	}
+}
+
+// An answer that breaks off is an error, not a short answer.
+func TestQueryBreaksOff(t *testing.T) {
+	t.Parallel()
+	store, err := Open(filepath.Join(t.TempDir(), "logs.db"), &Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	const endless = `with recursive n (i) as (select 1 union all select i + 1 from n) select i from n`
+	err = NewSink(store).query(ctx, "count", endless, nil, func(*sqlx.Rows) error {
+		cancel()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v; want context.Canceled", err)
+	}
 }
