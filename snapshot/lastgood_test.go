@@ -144,26 +144,55 @@ func TestFilesOfNoUseAreReplaced(t *testing.T) {
 	}
 }
 
+// What a crash leaves at the end of the file, or beside it, is written anew.
 func TestATornFileGoesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
-		runFor(t, s, file, func(*snapshot.Watcher) { s.delta("second", nil) })
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, text[:len(text)-5], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first", "second") })
-		after, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(text), string(after)); diff != "" {
-			t.Errorf("the torn line was not written again (-before +after):\n%s", diff)
-		}
-	})
+	for _, c := range []struct {
+		name string
+		torn func(text []byte) []byte
+	}{
+		{"a line cut", func(text []byte) []byte { return text[:len(text)-5] }},
+		{"more than was written", func(text []byte) []byte { return append(bytes.Clone(text), make([]byte, 4096)...) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+				runFor(t, s, file, func(*snapshot.Watcher) { s.delta("second", nil) })
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(os.WriteFile(file, c.torn(text), 0o600), os.WriteFile(file+".new", []byte("half"), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first", "second") })
+				after, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(text), string(after)); diff != "" {
+					t.Errorf("the file is not what it was (-before +after):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestTheFileHasNoGaps(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "good")
+	p, l := newPast(t, nil), snapshot.NewLastGood(file, 0)
+	if err := l.Replace(p.whole()); err != nil {
+		t.Fatal(err)
+	}
+	p.move(1, "lost", "k")
+	if err := l.Append(p.move(1, "second", "k")); !errors.Is(err, snapshot.ErrGap) {
+		t.Errorf("append: %v, want a gap", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := snapshot.ReadLastGood(file, nil); err != nil || v.Head().Counts[catalog.KindKey] != 1 {
+		t.Errorf("read: %v", err)
+	}
 }
 
 func TestTheFileIsCompacted(t *testing.T) {
