@@ -1,8 +1,9 @@
-// Package sqlitestore keeps a catalog in an SQLite file, without cgo.
+// Package sqlitestore keeps a catalog, and access logs, in an SQLite file, without cgo.
 //
 //	store, err := sqlitestore.Open("ezapi.db", nil)
 //	…
 //	defer store.Close()
+//	sink := sqlitestore.NewSink(store)
 //
 // It is made for one process; others may share the file, on the same machine.
 // A commit is on disk when Commit returns: the journal is a write-ahead log,
