@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,16 +22,31 @@ import (
 // answers over HTTP that nothing was published yet.
 const TypeUnpublished = "urn:ezapi:nothing-published"
 
+// errSilent says that the time is long up, and the answer has no end.
+var errSilent = errors.New("the control plane has become silent")
+
 // HTTPOptions are the settings of an [HTTPSource]; nil and zero fields mean the defaults.
 type HTTPOptions struct {
 	// Client makes the requests. Its Timeout must be zero, because deltas are
 	// waited for. Defaults to a client with the default transport.
 	Client *http.Client
 
-	// Wait is how long one request waits for deltas. Defaults to 30 s; a control plane
-	// may end it earlier.
+	// Wait is how long one request waits for deltas, at most a minute. Defaults to 30 s;
+	// a control plane may end it earlier.
 	Wait time.Duration
 }
+
+const (
+	// streamGrace is what an answer with deltas may take beyond the wait: then the
+	// network has lost it.
+	streamGrace = 30 * time.Second
+
+	// streamPause is the least time from one request for deltas to the next,
+	// where something answers at once that there are none.
+	streamPause = time.Second
+
+	contentType = "application/x-ndjson"
+)
 
 // An HTTPSource is a [Source] over the HTTP surface of a control plane: GET
 // /sync/snapshot, GET /sync/deltas and POST /sync/nodes. A data plane without Redis
@@ -71,7 +87,7 @@ func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
 	if known.Position != (Position{}) {
 		header = http.Header{"If-None-Match": {ETag(known)}}
 	}
-	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot", header, nil)
+	resp, err := s.get(ctx, "/sync/snapshot", header)
 	if err != nil {
 		return Head{}, err
 	}
@@ -98,7 +114,7 @@ func (s *HTTPSource) saw(head Head) {
 
 // Load implements [Source].
 func (s *HTTPSource) Load(ctx context.Context) (*Snapshot, error) {
-	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot", nil, nil)
+	resp, err := s.get(ctx, "/sync/snapshot", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +130,7 @@ func (s *HTTPSource) Load(ctx context.Context) (*Snapshot, error) {
 // deltaStream is one request for deltas, whose answer goes on for a while.
 type deltaStream struct {
 	at     Position // after what was read
+	opened time.Time
 	body   io.ReadCloser
 	deltas *DeltaReader
 	cancel context.CancelFunc
@@ -141,19 +158,27 @@ func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
 		case ctx.Err() != nil:
 			return Delta{}, ctx.Err()
 		case errors.Is(err, io.EOF):
-			continue // the time is up
+			sleep(ctx, min(s.wait, streamPause)-time.Since(stream.opened)) // the time is up
+		case errors.Is(err, context.DeadlineExceeded):
+			return Delta{}, errSilent
 		case err != nil:
 			return Delta{}, fmt.Errorf("read deltas: %w", err)
+		default:
+			stream.at = d.Head.Position
+			s.keep(stream, d.Head)
+			return d, nil
 		}
-		stream.at = d.Head.Position
-		s.mu.Lock()
-		idle := s.stream
-		s.stream, s.head = stream, d.Head
-		s.mu.Unlock()
-		if idle != nil {
-			idle.close()
-		}
-		return d, nil
+	}
+}
+
+// keep leaves a stream for the next who goes on from where it is.
+func (s *HTTPSource) keep(stream *deltaStream, head Head) {
+	s.mu.Lock()
+	idle := s.stream
+	s.stream, s.head = stream, head
+	s.mu.Unlock()
+	if idle != nil {
+		idle.close()
 	}
 }
 
@@ -171,18 +196,19 @@ func (s *HTTPSource) streamAt(ctx context.Context, after Position) (*deltaStream
 		stream.close()
 	}
 	query := url.Values{"after": {after.String()}, "wait": {s.wait.String()}}
-	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	opened := time.Now()
+	open, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.wait+streamGrace)
 	stop := context.AfterFunc(ctx, cancel)
-	resp, err := s.send(open, http.MethodGet, "/sync/deltas?"+query.Encode(), nil, nil)
+	resp, err := s.get(open, "/sync/deltas?"+query.Encode(), nil)
 	stop()
 	if err != nil {
-		cancel()
-		if ctx.Err() != nil {
-			err = ctx.Err()
+		if open.Err() != nil {
+			err = cmp.Or(ctx.Err(), errSilent)
 		}
+		cancel()
 		return nil, err
 	}
-	return &deltaStream{at: after, body: resp.Body, deltas: NewDeltaReader(resp.Body), cancel: cancel}, nil
+	return &deltaStream{at: after, opened: opened, body: resp.Body, deltas: NewDeltaReader(resp.Body), cancel: cancel}, nil
 }
 
 // Close ends what the source holds open. It can go on being used.
@@ -234,6 +260,19 @@ func (s *HTTPSource) Report(ctx context.Context, n Node) error {
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// get asks for lines, of which there are none with status 304.
+func (s *HTTPSource) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	resp, err := s.send(ctx, http.MethodGet, path, header, nil)
+	if err != nil || resp.StatusCode == http.StatusNotModified {
+		return resp, err
+	}
+	if got, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); got != contentType {
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("the answer is not that of a control plane: it is of type %q", got)
+	}
+	return resp, nil
 }
 
 // send sends a request. Anything but success and 304 is an error.

@@ -173,6 +173,9 @@ func readBase(in *lines) (*Snapshot, error) {
 		if err := in.next(&line); err != nil {
 			return nil, torn(err)
 		}
+		if line.Doc == nil {
+			return nil, fmt.Errorf("%s is gone, but in the snapshot: %w", name(line.Kind, line.Key), ErrCorrupt)
+		}
 		s.Docs = append(s.Docs, Document(line.change()))
 	}
 	return s, nil
