@@ -178,6 +178,11 @@ func TestHTTPSource(t *testing.T) {
 		t.Errorf("next: %+v, %v", delta, err)
 	}
 
+	bytesSent.Store(0)
+	if got, err := src.Head(t.Context()); err != nil || got.Digest != head.Digest || bytesSent.Load() > 0 {
+		t.Errorf("the head that came with the delta: %v, %v, %d bytes", got, err, bytesSent.Load())
+	}
+
 	if _, err := src.Next(t.Context(), snapshot.Position{Epoch: 1, Revision: 1}); !errors.Is(err, snapshot.ErrGap) {
 		t.Errorf("next after a position that never was: %v, want a gap", err)
 	}

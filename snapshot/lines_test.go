@@ -61,6 +61,7 @@ func FuzzReadSnapshot(f *testing.F) {
 	}
 	f.Add(text.Bytes())
 	f.Add([]byte(`{"format":1,"counts":{"keys":-1}}` + "\n"))
+	f.Add([]byte(`{"format":1,"counts":{"keys":1}}` + "\n" + `{"kind":"keys","key":"k"}` + "\n"))
 	f.Add([]byte(`{"format":1,"counts":{"keys":9223372036854775807,"models":1}}` + "\n" + `{"kind":"keys","key":"k"}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s, err := snapshot.ReadSnapshot(bytes.NewReader(text))
