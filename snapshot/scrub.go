@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	scrubOften  = 2500 * time.Millisecond // between two passes over few documents
+	scrubOften  = 1800 * time.Millisecond // between two passes over few documents
 	scrubRarely = time.Minute             // or over many
 	scrubFew    = 100_000
 
