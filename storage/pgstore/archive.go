@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,13 @@ import (
 
 const (
 	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
+
+	// sqlLogsWithin looks only into spans of time. The limit inside is for
+	// spans that hold much.
+	sqlLogsWithin = `
+select ` + logColumns + ` from unnest(%[3]s::timestamptz[], %[4]s::timestamptz[]) as span (since, until) cross join lateral (
+    select ` + logColumns + ` from access_logs where %[1]s and ts >= span.since and ts <= span.until order by ts desc, id desc limit %[2]s
+) as found order by ts desc, id desc limit %[2]s`
 
 	// sqlUsage adds up what is folded and what is not yet, as of one moment.
 	sqlUsage = `
@@ -74,8 +82,47 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if err != nil {
 		return logbuf.LogPage{}, fmt.Errorf("pgstore: read logs: %w", err)
 	}
+	var entries []logbuf.Entry
+	if q.KeyID == 0 && q.RequestID == "" {
+		entries, err = s.search(ctx, &q, &r, span{r.Since, r.Before}, nil, r.Limit+1)
+	} else {
+		entries, err = s.searchBlocks(ctx, &q, &r)
+	}
+	if err != nil {
+		return logbuf.LogPage{}, explainSink(ctx, "read logs", err)
+	}
+	return r.Page(entries), nil
+}
+
+// searchBlocks looks for the entries of a key or a request, window by window
+// into the past: who has many is found in the first.
+func (s *Sink) searchBlocks(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRange) (entries []logbuf.Entry, err error) {
+	window := span{until: r.Before}
+	begin := earliest(r.Before, s.clock()).UTC().Truncate(time.Microsecond)
+	for width := time.Hour; len(entries) <= r.Limit && !window.until.Before(r.Since); width *= 4 {
+		begin = latest(begin.Add(-width), r.Since)
+		window.since = begin
+		spans, err := s.spans(ctx, q.KeyID, q.RequestID, window)
+		if err != nil {
+			return nil, err
+		}
+		if len(spans) > 0 {
+			found, err := s.search(ctx, q, r, window, spans, r.Limit+1-len(entries))
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, found...)
+		}
+		window.until = begin.Add(-time.Microsecond)
+	}
+	return entries, nil
+}
+
+// search returns entries of a range, newest first: those within a window and,
+// unless spans is nil, within those.
+func (s *Sink) search(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRange, window span, spans []span, limit int) ([]logbuf.Entry, error) {
 	var w where
-	w.add("ts >= %s and ts <= %s", r.Since, r.Before) // for the choice of partitions
+	w.add("ts >= %s and ts <= %s", window.since, window.until) // for the choice of partitions
 	w.add("(ts, id) < (%s, %s::uuid)", r.Before, r.BeforeID.String())
 	if q.KeyID != 0 {
 		w.add("key_id = %s", q.KeyID)
@@ -95,15 +142,19 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if q.RequestID != "" {
 		w.add("request_id = %s", q.RequestID)
 	}
-	limit := w.arg(int64(r.Limit) + 1)
-	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlLogs, &w, limit), w.all()...)
-	if err == nil {
-		var entries []logbuf.Entry
-		if entries, err = pgx.CollectRows(rows, scanLog); err == nil {
-			return r.Page(entries), nil
+	sql := fmt.Sprintf(sqlLogs, &w, w.arg(int64(limit)))
+	if spans != nil {
+		since, until := make([]time.Time, len(spans)), make([]time.Time, len(spans))
+		for i, b := range spans {
+			since[i], until[i] = b.since, b.until
 		}
+		sql = fmt.Sprintf(sqlLogsWithin, &w, "$"+strconv.Itoa(len(w.args)), w.arg(since), w.arg(until))
 	}
-	return logbuf.LogPage{}, explainSink(ctx, "read logs", err)
+	rows, err := s.pool.Query(ctx, sql, w.all()...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanLog)
 }
 
 // scanLog reads a row of logColumns.

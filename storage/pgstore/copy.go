@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -108,7 +109,7 @@ func logRows(entries []logbuf.Entry, usage *rollup.Table) *copyReader {
 }
 
 func appendLog(buf []byte, e *logbuf.Entry) ([]byte, error) {
-	if year := e.Time.Year(); year < 1 || year > 9999 {
+	if !storable(e.Time) {
 		return buf, &refusal{stateTimeRange, "ts is no time that can be stored"}
 	}
 	if e.Status != int(int32(e.Status)) || e.Attempts != int(int32(e.Attempts)) {
@@ -146,6 +147,12 @@ func appendLog(buf []byte, e *logbuf.Entry) ([]byte, error) {
 	buf = appendText(buf, e.UserAgent)
 	buf = appendText(buf, e.Revision)
 	return buf, nil
+}
+
+// storable reports whether both PostgreSQL and JSON know a time.
+func storable(t time.Time) bool {
+	year := t.Year()
+	return year >= 1 && year <= 9999
 }
 
 // usageRows returns the rows of usage.

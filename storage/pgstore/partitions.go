@@ -129,7 +129,10 @@ func (s *Sink) dropPartitions(ctx context.Context, before time.Time) error {
 			if err := tx.QueryRow(ctx, sqlPartitionSchema).Scan(&schema); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, fmt.Sprintf(sqlDropPartition, pgx.Identifier{schema, name}.Sanitize()))
+			if _, err := tx.Exec(ctx, fmt.Sprintf(sqlDropPartition, pgx.Identifier{schema, name}.Sanitize())); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, sqlForgetBlocks, day, day.AddDate(0, 0, 1))
 			return err
 		})
 		if isLockTimeout(err) {
@@ -160,7 +163,11 @@ func partitions(ctx context.Context, db querier) ([]string, error) {
 
 // inTx runs fn in a transaction with the bounds that every one of ours has.
 func (s *Sink) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+	return s.inTxAt(ctx, pgx.ReadCommitted, fn)
+}
+
+func (s *Sink) inTxAt(ctx context.Context, level pgx.TxIsoLevel, fn func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlSettings); err != nil {
 			return err
 		}

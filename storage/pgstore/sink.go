@@ -53,7 +53,7 @@ type SinkOptions struct {
 // is safe for concurrent use, beside any number of others on the same database.
 //
 // A batch is one transaction: a binary COPY into the daily partitions of
-// access_logs, the usage it adds, and the checkpoint. Entries that the database
+// access_logs, the usage it adds, the blocks by which it is found, and the checkpoint. Entries that the database
 // refuses go to log_dead_letter. Errors about tables that are missing or not as
 // they should be, and about permissions, wrap [logbuf.ErrPaused].
 type Sink struct {
@@ -144,6 +144,11 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.
 	}
 	if len(usage.Rows) > 0 {
 		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(usage.Rows)); err != nil {
+			return logbuf.Result{}, err
+		}
+	}
+	if r.Stored > 0 {
+		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(blocksOf(b.Entries))); err != nil {
 			return logbuf.Result{}, err
 		}
 	}

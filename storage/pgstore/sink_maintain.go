@@ -34,21 +34,12 @@ with taken as (
 )
 select count(*) from taken`
 
-	// sqlSummarize brings the index of a partition up to date with what was written.
-	sqlSummarize = `
-select brin_summarize_new_values(i.indexrelid)
-from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
-where a.amname = 'brin' and i.indrelid in (
-    select oid from pg_class join pg_inherits on oid = inhrelid
-    where inhparent = 'access_logs'::regclass and relname = any ($1::text[]))`
-
 	// A segment is gone long before its checkpoint, which is needed only while
 	// somebody may still send the segment.
 	sqlForgetCheckpoints = `delete from log_checkpoints where updated_at < now() - interval '1 year'`
 
 	foldSize  = 50_000 // rows of usage_pending in one transaction
 	daysAhead = 2      // partitions that are there before their day begins
-	daysBack  = 2      // partitions to which late entries may still be added in numbers
 )
 
 // Maintain folds pending usage, makes partitions ahead and drops old ones; see
@@ -73,7 +64,7 @@ func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
 			return explainSink(ctx, "drop partitions", err)
 		}
 	}
-	if err := s.tidy(ctx, today); err != nil {
+	if err := s.tidy(ctx); err != nil {
 		return explainSink(ctx, "maintain", err)
 	}
 	return nil
@@ -85,15 +76,21 @@ var errBusy = errors.New("another process does maintenance")
 // alone runs fn in a transaction of maintenance, or returns errBusy.
 func (s *Sink) alone(ctx context.Context, fn func(pgx.Tx) error) error {
 	return s.inTx(ctx, func(tx pgx.Tx) error {
-		var locked bool
-		if err := tx.QueryRow(ctx, sqlTryLock, int64(maintainLock)).Scan(&locked); err != nil {
+		if err := lockMaintenance(ctx, tx); err != nil {
 			return err
-		}
-		if !locked {
-			return errBusy
 		}
 		return fn(tx)
 	})
+}
+
+// lockMaintenance keeps others from maintenance until the transaction ends, or returns errBusy.
+func lockMaintenance(ctx context.Context, tx pgx.Tx) error {
+	var locked bool
+	err := tx.QueryRow(ctx, sqlTryLock, int64(maintainLock)).Scan(&locked)
+	if err == nil && !locked {
+		return errBusy
+	}
+	return err
 }
 
 // fold moves what is in usage_pending now into usage_hourly.
@@ -110,22 +107,15 @@ func (s *Sink) fold(ctx context.Context) error {
 }
 
 // tidy does what only costs time and room when it is left undone.
-func (s *Sink) tidy(ctx context.Context, today time.Time) error {
-	var names []string
-	for i := range daysBack {
-		names = append(names, partitionPrefix+today.AddDate(0, 0, -i).Format(partitionDay))
-	}
+func (s *Sink) tidy(ctx context.Context) error {
 	err := s.alone(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlForgetCheckpoints); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, sqlShortWait); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, sqlSummarize, names)
+		_, err := tx.Exec(ctx, sqlForgetCheckpoints)
 		return err
 	})
-	if errors.Is(err, errBusy) || isLockTimeout(err) { // a vacuum is at work, which does it too
+	if err == nil {
+		err = s.gatherBlocks(ctx)
+	}
+	if errors.Is(err, errBusy) || isSerialization(err) { // the next time will do
 		return nil
 	}
 	return err

@@ -137,6 +137,7 @@ func TestSinkPauses(t *testing.T) {
 			`alter table usage_pending alter column unpriced type integer`,
 			`alter table usage_pending alter column unpriced type bigint`,
 		},
+		{"no blocks", `alter table log_blocks rename to away`, `alter table away rename to log_blocks`},
 		{"no checkpoints", `alter table log_checkpoints rename to away`, `alter table away rename to log_checkpoints`},
 		{"no table", `alter table access_logs rename to away`, `alter table away rename to access_logs`},
 		{"no permission", `revoke insert on access_logs from ` + role, `grant insert on access_logs to ` + role},
