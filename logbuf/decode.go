@@ -183,6 +183,7 @@ type state struct {
 	dec     *jsontext.Decoder
 	scratch []byte
 	names   internTable
+	follows [fieldCount]field // which field came after each, the last time
 
 	now    time.Time
 	age    time.Duration
@@ -195,8 +196,8 @@ type state struct {
 
 func (s *state) start(now time.Time, age time.Duration, body []byte) {
 	s.now, s.age, s.index = now.UTC().Truncate(time.Microsecond), age, 0
-	// An entry on the wire is rarely shorter than 256 bytes.
-	s.out = Decoded{Entries: make([]Entry, 0, min(MaxEntries, 1+len(body)/256))}
+	// Most entries are one object, flat.
+	s.out = Decoded{Entries: make([]Entry, 0, min(MaxEntries, 1+bytes.Count(body, []byte("{"))))}
 }
 
 // release drops what belongs to the caller, so that the pool does not keep it.

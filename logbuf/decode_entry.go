@@ -52,16 +52,17 @@ const (
 	fieldClientIP
 	fieldUserAgent
 	fieldRevision
+	fieldCount
 )
 
 // name returns the field's name on the wire.
-func (f field) name() string {
-	return [...]string{
-		"", "id", "ts", "request_id", "balancer", "key_id", "provider_id", "namespace", "model",
-		"upstream_model", "group", "endpoint", "status", "error", "attempts", "stream", "latency_ms",
-		"ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-		"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision",
-	}[f]
+func (f field) name() string { return fieldNames[f] }
+
+var fieldNames = [fieldCount]string{
+	"", "id", "ts", "request_id", "balancer", "key_id", "provider_id", "namespace", "model",
+	"upstream_model", "group", "endpoint", "status", "error", "attempts", "stream", "latency_ms",
+	"ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+	"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision",
 }
 
 // fieldOf is the reverse of name.
@@ -332,9 +333,12 @@ func (s *state) text(f field, value jsontext.Value, limit int, share bool) strin
 		return ""
 	}
 	raw := value[1 : len(value)-1]
+	if last := s.names.last[f]; share && last == string(raw) && last != "" {
+		return last // it was looked at then
+	}
 	if len(raw) <= limit && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
 		if share {
-			return s.names.string(raw)
+			return s.names.string(f, raw)
 		}
 		return string(raw)
 	}

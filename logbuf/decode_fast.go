@@ -67,11 +67,18 @@ func (s *state) fastEntry(c *scanner) bool {
 	}
 	e := s.begin()
 	c.space()
+	var before field
 	for more := !c.take('}'); more; {
-		name, ok := c.quoted()
-		if !ok {
-			return false
+		f := s.follows[before] // programs write fields in the same order again and again
+		if !c.name(f) {
+			name, ok := c.quoted()
+			if !ok {
+				return false
+			}
+			f = s.fieldNamed(name)
+			s.follows[before] = f
 		}
+		before = f
 		c.space()
 		if !c.take(':') {
 			return false
@@ -81,7 +88,7 @@ func (s *state) fastEntry(c *scanner) bool {
 		if !ok {
 			return false
 		}
-		if f := s.fieldNamed(name); f == fieldUnknown {
+		if f == fieldUnknown {
 			s.out.Unknown++
 		} else if s.once(f); value[0] != 'n' { // null is the same as absent
 			s.set(e, f, value)
@@ -131,6 +138,20 @@ func (c *scanner) space() {
 			return
 		}
 	}
+}
+
+// name takes the quoted name of a known field, if it is what comes next.
+func (c *scanner) name(f field) bool {
+	n := len(fieldNames[f])
+	if f == fieldUnknown || len(c.text)-c.at < n+2 {
+		return false
+	}
+	next := c.text[c.at : c.at+n+2]
+	if next[0] != '"' || next[n+1] != '"' || string(next[1:n+1]) != fieldNames[f] {
+		return false
+	}
+	c.at += n + 2
+	return true
 }
 
 // scalar returns the next value, unless it is an object, an array, a number that

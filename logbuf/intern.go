@@ -1,12 +1,16 @@
 package logbuf
 
 // internTable shares equal short strings, without ever growing: what does not
-// find its slot free takes it over.
-type internTable [256]string
+// find its slot free takes it over. Most fields are as they were in the entry
+// before, which is looked at first.
+type internTable struct {
+	last  [fieldCount]string
+	slots [256]string
+}
 
-func (t *internTable) string(b []byte) string {
-	if len(b) == 0 {
-		return ""
+func (t *internTable) string(f field, b []byte) string {
+	if last := t.last[f]; last == string(b) {
+		return last
 	}
 	if len(b) > 64 {
 		return string(b)
@@ -15,9 +19,10 @@ func (t *internTable) string(b []byte) string {
 	for _, c := range b {
 		h = (h ^ uint32(c)) * 16777619
 	}
-	slot := &t[(h^h>>16)%uint32(len(t))]
+	slot := &t.slots[(h^h>>16)%uint32(len(t.slots))]
 	if *slot != string(b) {
 		*slot = string(b)
 	}
+	t.last[f] = *slot
 	return *slot
 }

@@ -118,8 +118,8 @@ func readRecord(e *Entry, src []byte, names *internTable) (rest []byte, err erro
 	if flags&recordCost != 0 {
 		e.CostNanoUSD = new(r.number())
 	}
-	for _, s := range e.text() {
-		*s = r.string(s == &e.RequestID || s == &e.Error)
+	for i, s := range e.text() {
+		*s = r.string(textFields[i])
 	}
 	if r.bad {
 		return nil, errRecord
@@ -147,7 +147,7 @@ func (r *recordReader) number() int64 {
 
 // string reads a string; the ones that are hardly ever equal are not worth
 // looking up.
-func (r *recordReader) string(unique bool) string {
+func (r *recordReader) string(f field) string {
 	n, size := binary.Uvarint(r.src)
 	if size <= 0 || n > uint64(len(r.src)-size) {
 		r.bad, r.src = true, nil
@@ -155,8 +155,8 @@ func (r *recordReader) string(unique bool) string {
 	}
 	b := r.src[size : size+int(n)]
 	r.src = r.src[size+int(n):]
-	if unique {
+	if f == fieldRequestID || f == fieldError {
 		return string(b)
 	}
-	return r.names.string(b)
+	return r.names.string(f, b)
 }
