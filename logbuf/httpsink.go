@@ -77,9 +77,11 @@ func (s *HTTPSink) Write(ctx context.Context, b Batch) (Result, error) {
 // send sends entries, at most limit in a request.
 func (s *HTTPSink) send(ctx context.Context, entries []Entry, limit int) (sum Result, err error) {
 	for len(entries) > 0 {
-		n, err := s.encode(entries, limit)
-		if err != nil {
-			return Result{}, err
+		n := s.encode(entries, limit)
+		if n == 0 { // to try again would be no better
+			sum.Dead += s.dead(entries[:1], BadTime, "ts is no time that JSON can hold").Dead
+			entries = entries[1:]
+			continue
 		}
 		r, err := s.post(ctx, entries[:n])
 		if isTooLarge(err) {
@@ -100,22 +102,21 @@ func (s *HTTPSink) send(ctx context.Context, entries []Entry, limit int) (sum Re
 	return sum, nil
 }
 
-// encode makes a body of as many entries as fit a request, at least one.
-func (s *HTTPSink) encode(entries []Entry, limit int) (n int, err error) {
+// encode makes a body of as many entries as fit a request: at least one, or
+// none when the first has a time that JSON does not know.
+func (s *HTTPSink) encode(entries []Entry, limit int) (n int) {
 	s.body.Reset()
 	for n < len(entries) && n < limit {
 		before := s.body.Len()
-		if err := json.MarshalWrite(&s.body, &entries[n]); err != nil {
-			return 0, fmt.Errorf("log shipper: encode: %w", err)
-		}
+		err := json.MarshalWrite(&s.body, &entries[n])
 		s.body.WriteByte('\n')
-		if s.body.Len() > MaxBody && n > 0 {
+		if err != nil || s.body.Len() > MaxBody && n > 0 {
 			s.body.Truncate(before)
 			break
 		}
 		n++
 	}
-	return n, nil
+	return n
 }
 
 // post sends the body, which holds the given entries.

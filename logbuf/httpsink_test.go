@@ -229,6 +229,32 @@ func TestHTTPSinkCountsTheRejectedAsDead(t *testing.T) {
 	}
 }
 
+// JSON knows no year beyond 9999, which is what milliseconds taken for seconds
+// make. Such an entry must not keep the others waiting for ever.
+func TestHTTPSinkBuriesWhatJSONCannotHold(t *testing.T) {
+	r := &receiver{}
+	baseURL, client := serve(t, r)
+	var dead []string
+	sink := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client, Dead: func(e logbuf.Entry, r logbuf.Rejection) {
+		dead = append(dead, fmt.Sprintf("%s %s %s", e.RequestID, r.Field, r.Reason))
+	}})
+	list := entries(0, 6)
+	for i := range list {
+		list[i].ID, list[i].Time = uuid.New(), time.Now()
+	}
+	list[0].Time, list[3].Time = time.Unix(time.Now().UnixMilli(), 0), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)
+	got, err := sink.Write(t.Context(), logbuf.Batch{Entries: list})
+	if err != nil || got.Stored != 4 || got.Dead != 2 {
+		t.Errorf("result %+v, %v; want 4 stored and 2 dead", got, err)
+	}
+	if diff := cmp.Diff([]string{"1", "2", "4", "5"}, r.order); diff != "" {
+		t.Errorf("received (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"0  time", "3  time"}, dead); diff != "" {
+		t.Errorf("dead (-want +got):\n%s", diff)
+	}
+}
+
 func TestHTTPSinkSplitsWhatIsTooLarge(t *testing.T) {
 	t.Run("for the contract", func(t *testing.T) {
 		r := &receiver{}
