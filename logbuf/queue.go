@@ -196,6 +196,9 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 	if n == 0 {
 		return
 	}
+	if now := time.Now(); arrived.After(now) { // the clock was ahead then
+		arrived = now
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Accepted += n

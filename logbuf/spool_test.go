@@ -204,6 +204,28 @@ func (c checkpointer) Checkpoint(_ context.Context, segment uuid.UUID) (int64, e
 
 var _ logbuf.Checkpointer = checkpointer{}
 
+// A clock that was ahead in an earlier run must not keep what that run has left
+// from being stored.
+func TestSpoolOutlivesAClockThatWasAhead(t *testing.T) {
+	fs := newMemFS()
+	o := logbuf.Options{Dir: "spool"}
+	q := mustOpen(t, asleep(), o.On(fs))
+	mustAppend(t, q, entries(0, 3)...)
+	kill(t, q)
+	synctest.Test(t, func(t *testing.T) { // here it is the year 2000
+		sink := newLedger()
+		q := mustOpen(t, sink, o.On(fs))
+		if oldest := q.Stats().OldestPending; oldest.After(time.Now()) {
+			t.Errorf("the oldest pending entry has arrived at %s, which is still to come", oldest)
+		}
+		time.Sleep(2 * time.Second)
+		if diff := cmp.Diff(requestIDs(0, 3), sink.requests()); diff != "" {
+			t.Errorf("stored after two seconds (-want +got):\n%s", diff)
+		}
+		mustClose(t, q)
+	})
+}
+
 func TestSpoolTakesEntriesWhileTheSinkIsDown(t *testing.T) {
 	fs := newMemFS()
 	sink := asleep()
