@@ -1,6 +1,7 @@
 package logbuf
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 )
@@ -29,7 +30,7 @@ func (p Prices) Fill(entries []Entry) (unpriced int) {
 			continue
 		}
 		if p != nil {
-			if price, ok := p(e.Namespace, e.Model); ok {
+			if price, ok := p(cmp.Or(e.Namespace, defaultNamespace), e.Model); ok {
 				if cost, ok := price.Cost(e); ok {
 					e.CostNanoUSD, e.PricedRevision = &cost, price.Revision
 					continue
