@@ -87,6 +87,7 @@ type Plane struct {
 	config  Config
 	relay   *snapshot.Relay
 	prices  *catalog.PriceList
+	priced  sync.Once // the prices were asked for
 	logs    *logbuf.Queue
 	archive logbuf.Archive
 
@@ -198,8 +199,14 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 
 // AppendLogs computes the cost of the entries that have none, from the prices
 // that are valid now, and appends all or none of them to the log buffer. See
-// logbuf.Buffer for what a nil error promises.
+// logbuf.Buffer for what a nil error promises. The first call reads the prices, and
+// waits for a catalog that does not answer for a second.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
+	p.priced.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, _ = p.prices.Refresh(ctx) // Run will say what is wrong
+	})
 	logbuf.Prices(p.price).Fill(entries)
 	return p.logs.Append(ctx, entries...)
 }

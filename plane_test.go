@@ -3,7 +3,9 @@ package ezapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -97,6 +99,69 @@ func TestLogsArePricedAndStored(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// hanging is a catalog that never answers.
+type hanging struct{ catalog.Store }
+
+func (hanging) Read(ctx context.Context, _ func(catalog.Reader) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// What a model costs is known to the first entry, too, whether Run has come that
+// far or not; only a catalog that does not answer leaves it without.
+func TestFirstLogIsPriced(t *testing.T) {
+	store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
+	price := catalog.NanoUSD(2_500_000_000)
+	before := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
+	if _, err := before.Models.Create(t.Context(), ezapi.Model{Name: "m", InputPrice: &price}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, namespace string
+		store           catalog.Store
+		want            string
+	}{
+		{"at once", "default", store, "2500000"},
+		{"in the namespace that none means", "", store, "2500000"},
+		{"of a catalog that hangs", "default", hanging{store}, "unknown"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sink := memstore.NewSink()
+				plane, err := ezapi.New(ezapi.Config{Catalog: c.store, Keeper: keeper, LogSink: sink})
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				for range 2 {
+					if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Namespace: c.namespace, Model: "m", InputTokens: 1000}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Errorf("it took %s; want no longer wait, and only once", took)
+				}
+				if err := plane.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				page, err := sink.Logs(t.Context(), logbuf.LogQuery{})
+				if err != nil || len(page.Entries) != 2 {
+					t.Fatalf("%d entries, %v; want 2", len(page.Entries), err)
+				}
+				for _, e := range page.Entries {
+					got := "unknown"
+					if e.CostNanoUSD != nil {
+						got = fmt.Sprint(*e.CostNanoUSD)
+					}
+					if got != c.want {
+						t.Errorf("cost %s; want %s", got, c.want)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestNewRefuses(t *testing.T) {

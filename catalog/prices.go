@@ -67,7 +67,9 @@ func (l *PriceList) Refresh(ctx context.Context) (Revision, error) {
 	if err != nil {
 		return old.head.Revision, err
 	}
-	l.state.Store(fresh)
+	if !l.state.CompareAndSwap(old, fresh) { // another was faster, and may know what is newer
+		return l.Refresh(ctx)
+	}
 	return fresh.head.Revision, nil
 }
 
