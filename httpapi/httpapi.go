@@ -51,7 +51,8 @@ type Observer interface {
 	// [Handler.Routes], or "other" where none fits.
 	Request(route string, status int, took time.Duration)
 
-	// Ingest is called for each body of POST /logs that could be read.
+	// Ingest is called for each body of POST /logs that could be read. What it
+	// holds must not be kept.
 	Ingest(logbuf.Decoded)
 }
 

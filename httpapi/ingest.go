@@ -46,6 +46,7 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	defer h.decoder.Recycle(decoded)
 	if h.observer != nil {
 		h.observer.Ingest(decoded)
 	}

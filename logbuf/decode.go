@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,9 +40,13 @@ type Decoder struct {
 	Now func() time.Time
 
 	pool  sync.Pool // of *state
+	spare sync.Pool // of *[]Entry, empty
 	mu    sync.Mutex
 	stats DecoderStats
 }
+
+// maxSpareEntries is how many entries' memory is worth keeping.
+const maxSpareEntries = 1000
 
 // Decoded is what a body holds.
 type Decoded struct {
@@ -116,7 +121,11 @@ func (d *Decoder) decode(body []byte, contentType string, slow bool) (Decoded, e
 		s = &state{dec: new(jsontext.Decoder)}
 	}
 	s.slow = slow
-	s.start(d.now(), d.oldest(), body)
+	var spare []Entry
+	if p, ok := d.spare.Get().(*[]Entry); ok {
+		spare = *p
+	}
+	s.start(d.now(), d.oldest(), body, spare)
 
 	var err error
 	if isLines(contentType) {
@@ -132,6 +141,18 @@ func (d *Decoder) decode(body []byte, contentType string, slow bool) (Decoded, e
 	}
 	d.count(&out, err)
 	return out, err
+}
+
+// Recycle gives the entries of a body back, so that the next ones need no memory of
+// their own. They must not be used any more; what was copied from them may be.
+// To call it is not necessary.
+func (d *Decoder) Recycle(decoded Decoded) {
+	if cap(decoded.Entries) > maxSpareEntries {
+		return
+	}
+	clear(decoded.Entries)
+	empty := decoded.Entries[:0]
+	d.spare.Put(&empty)
 }
 
 func (d *Decoder) now() time.Time {
@@ -194,10 +215,10 @@ type state struct {
 	failed Rejection // why the entry being read is rejected; Message empty: it is not
 }
 
-func (s *state) start(now time.Time, age time.Duration, body []byte) {
+func (s *state) start(now time.Time, age time.Duration, body []byte, spare []Entry) {
 	s.now, s.age, s.index = now.UTC().Truncate(time.Microsecond), age, 0
-	// Most entries are one object, flat.
-	s.out = Decoded{Entries: make([]Entry, 0, min(MaxEntries, 1+bytes.Count(body, []byte("{"))))}
+	n := min(MaxEntries, 1+bytes.Count(body, []byte("{"))) // most entries are one object, flat
+	s.out = Decoded{Entries: slices.Grow(spare, n)}
 }
 
 // release drops what belongs to the caller, so that the pool does not keep it.

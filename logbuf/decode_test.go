@@ -338,6 +338,39 @@ func TestDecodeSharesNoMemory(t *testing.T) {
 	}
 }
 
+// A decoder that has seen much, and got its entries back, decodes as a new one does:
+// in whatever order fields and values come.
+func TestDecodeAfterOthers(t *testing.T) {
+	used := decoder()
+	for i := range 200 {
+		body := "["
+		for j := range 1 + i%7 {
+			if j > 0 {
+				body += ","
+			}
+			fields := []string{
+				`"id":"` + id1.String() + `"`, ts, `"model":"m` + fmt.Sprint(i%3) + `"`, `"key_id":` + fmt.Sprint(j),
+				`"cost_nano_usd":` + fmt.Sprint(i), `"group":"g"`, `"client_ip":"` + strings.Repeat("x", i) + `"`, `"unknown":1`,
+			}
+			n := (i*j + j) % len(fields)
+			body += "{" + strings.Join(append(fields[n:len(fields):len(fields)], fields[:max(n-j%2, 0)]...), ",") + "}"
+		}
+		body += "]"
+		want, err := decoder().Decode([]byte(body), jsonType)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := used.Decode([]byte(body), jsonType)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(logbuf.Entry{}, "ID")); diff != "" {
+			t.Fatalf("%s (-new +used):\n%s", body, diff)
+		}
+		used.Recycle(got)
+	}
+}
+
 func TestDecoderStats(t *testing.T) {
 	d := decoder()
 	for _, body := range []string{`[{"x":1},{"status":"a"},{"status":-1},{"model":"a\u0000"}]`, `[`, `{"status":"a"}`} {

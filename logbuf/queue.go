@@ -127,9 +127,10 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	}
 	p.reset()
 	now := time.Now()
+	var before [11]string // of the last entry; often the same, and then clean
 	for i := range entries {
 		e := entries[i] // a copy: the caller's stays as it is
-		q.complete(&e, now)
+		q.complete(&e, now, &before)
 		p.add(&e)
 	}
 	err := q.log.put(ctx, p, now)
@@ -145,7 +146,7 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 }
 
 // complete makes an entry fit to be stored.
-func (q *Queue) complete(e *Entry, now time.Time) {
+func (q *Queue) complete(e *Entry, now time.Time, before *[11]string) {
 	if e.Time.IsZero() {
 		e.Time = now
 		if e.ID.Version() == 7 {
@@ -159,6 +160,9 @@ func (q *Queue) complete(e *Entry, now time.Time) {
 		e.Namespace = defaultNamespace
 	}
 	for i, s := range e.text() {
+		if *s == before[i] {
+			continue
+		}
 		var cut, replaced bool
 		if *s, cut, replaced = clean(*s, limitOf(i)); cut {
 			q.cut.Add(1)
@@ -166,6 +170,7 @@ func (q *Queue) complete(e *Entry, now time.Time) {
 		if replaced {
 			q.replaced.Add(1)
 		}
+		before[i] = *s
 	}
 }
 

@@ -35,7 +35,7 @@ func (w *world) memory(ctx context.Context) (err error) {
 			name = "in memory"
 		}
 		t.row(name, float64(now)/mb, float64(peak)/mb, float64(idle)/mb)
-		if err := awaitStored(ctx, p); err != nil {
+		if _, err := awaitPending(ctx, p, 0); err != nil {
 			return err
 		}
 		if err := w.expect(ctx, w.Rows); err != nil {
@@ -59,7 +59,7 @@ func (w *world) pend(ctx context.Context, p *process) error {
 	if _, err := tx.Exec(ctx, `lock table access_logs in access exclusive mode`); err != nil {
 		return err
 	}
-	if err := newLoad(p, token, callers).all(ctx, w.set.bodies, callers); err != nil {
+	if err := newLoad(p, token, callers).all(ctx, w.set.bodies); err != nil {
 		return err
 	}
 	if pending, err := metric(ctx, p, "ezapi_logs_pending"); err != nil || int(pending) != w.Rows {
