@@ -228,6 +228,64 @@ func TestWithoutADatabase(t *testing.T) {
 	l.audit(t, db)
 }
 
+// TestDatabaseFreezes: a server whose database answers nothing any more, and
+// does not even hang up, ends as soon, and what it could not store is stored by the next.
+func TestDatabaseFreezes(t *testing.T) {
+	dsn, db := postgres(t)
+	redisAddr, prefix, _ := redisServer(t)
+	database, through := newDatabaseOutage(t, dsn)
+	env := []string{
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+	}
+	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
+	server := start(t, "server", env)
+	l.url.Store(&server.url)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			if err := l.write(ctx, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, time.Minute, "entries are stored", func() bool { return stored(t, db) > 0 })
+	database.freeze()
+	before := l.size()
+	eventually(t, time.Minute, "entries are taken all the same", func() bool { return l.size() >= before+20_000 })
+	stop()
+	writers.Wait()
+	var reader sync.WaitGroup
+	reader.Go(func() { // waits for what does not come
+		req, err := http.NewRequest(http.MethodGet, server.url+"/keys", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+l.token)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	})
+	defer reader.Wait()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	server.stop(t)
+	took := time.Since(begin)
+	if took > 15*time.Second {
+		t.Errorf("the server took %s to stop while its database was frozen", took)
+	}
+	t.Logf("stopped after %s", took)
+	database.thaw()
+
+	server = start(t, "server", env)
+	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
+	server.stop(t)
+	l.audit(t, db)
+}
+
 func stored(t *testing.T, db *pgx.Conn) (n int) {
 	t.Helper()
 	if err := db.QueryRow(t.Context(), `select count(*) from access_logs`).Scan(&n); err != nil {

@@ -16,10 +16,31 @@ import (
 type outage struct {
 	addr string // of the proxy
 
+	ice sync.RWMutex // held while nothing passes
+
 	mu    sync.Mutex
 	down  bool
 	conns map[net.Conn]bool
 }
+
+// cold is a connection through which nothing comes while the service is frozen.
+type cold struct {
+	net.Conn
+	ice *sync.RWMutex
+}
+
+func (c cold) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.ice.RLock()
+	defer c.ice.RUnlock()
+	return n, err
+}
+
+// freeze leaves every connection as it is, and takes new ones, but answers nothing
+// from then on, like a machine that is halted.
+func (o *outage) freeze() { o.ice.Lock() }
+
+func (o *outage) thaw() { o.ice.Unlock() }
 
 // newOutage returns a proxy to an address.
 func newOutage(t *testing.T, network, addr string) *outage {
@@ -75,7 +96,7 @@ func (o *outage) serve(client net.Conn, network, addr string) {
 	done := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
 		go func() {
-			_, _ = io.Copy(pair[0], pair[1])
+			_, _ = io.Copy(pair[0], cold{pair[1], &o.ice})
 			done <- struct{}{}
 		}()
 	}

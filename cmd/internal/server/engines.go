@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
@@ -90,7 +91,7 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	e.closing(func() error { e.pool.Close(); return nil })
+	e.closing(func() error { closePool(e.pool); return nil })
 	open := func(ctx context.Context) (*pgstore.Store, error) {
 		return pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
 	}
@@ -109,6 +110,20 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	}
 	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger})
 	return nil
+}
+
+// closePool closes a pool, and leaves that to the end of the process when the
+// database does not answer: then pgx waits a quarter of a minute for it.
+func closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+	}
 }
 
 func (e *engines) openRedis(c *Config, logger *slog.Logger) error {

@@ -31,7 +31,7 @@ import (
 // How long a shutdown takes at most: for requests at work, then for the logs.
 const (
 	requestGrace = 5 * time.Second
-	drainGrace   = 8 * time.Second
+	drainGrace   = 7 * time.Second
 )
 
 // Main runs the server as a program, until SIGINT or SIGTERM, and returns its
