@@ -92,8 +92,8 @@ func (c *copyReader) stop() error {
 	return err
 }
 
-// logRows returns the rows of entries. Each is added to usage unless that is nil.
-func logRows(entries []logbuf.Entry, usage *rollup.Table) *copyReader {
+// logRows returns the rows of entries. Each is noted on its way, unless note is nil.
+func logRows(entries []logbuf.Entry, note func(*logbuf.Entry)) *copyReader {
 	next := 0
 	return newCopyReader(func(buf []byte) ([]byte, error) {
 		if next == len(entries) {
@@ -101,8 +101,8 @@ func logRows(entries []logbuf.Entry, usage *rollup.Table) *copyReader {
 		}
 		e := &entries[next]
 		next++
-		if usage != nil {
-			usage.Add(e)
+		if note != nil {
+			note(e)
 		}
 		return appendLog(buf, e)
 	})

@@ -133,22 +133,25 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.
 	careful = careful || position != b.From
 
 	var usage rollup.Table
+	var blocks blockBuilder
+	note := func(e *logbuf.Entry) {
+		usage.Add(e)
+		blocks.add(e.Time.UnixMicro(), e.KeyID, e.RequestID)
+	}
 	r := logbuf.Result{Stored: len(b.Entries)}
 	if careful {
-		r, err = s.storeCarefully(ctx, conn, b, &usage)
+		r, err = s.storeCarefully(ctx, conn, b, note)
 	} else if len(b.Entries) > 0 {
-		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, &usage))
+		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, note))
 	}
 	if err != nil {
 		return logbuf.Result{}, err
 	}
-	if len(usage.Rows) > 0 {
+	if r.Stored > 0 {
 		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(usage.Rows)); err != nil {
 			return logbuf.Result{}, err
 		}
-	}
-	if r.Stored > 0 {
-		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(blocksOf(b.Entries))); err != nil {
+		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(blocks.blocks())); err != nil {
 			return logbuf.Result{}, err
 		}
 	}

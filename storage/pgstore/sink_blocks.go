@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/ez-api/ez-api/logbuf"
 )
 
 // Blocks find the entries of a key or a request. With every batch goes, for
@@ -147,17 +145,6 @@ func mix(h uint64) uint64 {
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return h ^ h>>33
-}
-
-// blocksOf returns the blocks of a batch.
-func blocksOf(entries []logbuf.Entry) []block {
-	var b blockBuilder
-	for i := range entries {
-		if e := &entries[i]; storable(e.Time) {
-			b.add(e.Time.UnixMicro(), e.KeyID, e.RequestID)
-		}
-	}
-	return b.blocks()
 }
 
 // blockRows returns the rows of blocks.

@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
-	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
 const (
@@ -53,12 +52,12 @@ type carefully struct {
 	conn    *pgxpool.Conn
 	segment uuid.UUID
 	result  logbuf.Result
-	usage   *rollup.Table
-	checked bool // the columns have the types that are written
+	note    func(*logbuf.Entry) // of each entry that is stored now
+	checked bool                // the columns have the types that are written
 }
 
-func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, usage *rollup.Table) (logbuf.Result, error) {
-	c := &carefully{conn: conn, segment: b.Segment, usage: usage}
+func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, note func(*logbuf.Entry)) (logbuf.Result, error) {
+	c := &carefully{conn: conn, segment: b.Segment, note: note}
 	entries := make([]logbuf.Entry, 0, len(b.Entries))
 	seen := make(map[identity]struct{}, len(b.Entries))
 	for i := range b.Entries {
@@ -129,7 +128,7 @@ func (c *carefully) insert(ctx context.Context, entries []logbuf.Entry) ([]ident
 	return stored, run(ctx, c.conn, sqlPartEnd)
 }
 
-// count adds those of the entries that were stored to the usage. They come
+// count notes those of the entries that were stored. They come
 // back in the order in which they went, as long as nobody has put a trigger in between.
 func (c *carefully) count(entries []logbuf.Entry, stored []identity) error {
 	c.result.Stored += len(stored)
@@ -137,7 +136,7 @@ func (c *carefully) count(entries []logbuf.Entry, stored []identity) error {
 	n := 0
 	for i := range entries {
 		if n < len(stored) && stored[n] == identityOf(&entries[i]) {
-			c.usage.Add(&entries[i])
+			c.note(&entries[i])
 			n++
 		}
 	}
