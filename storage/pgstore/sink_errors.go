@@ -102,7 +102,9 @@ func explainSink(ctx context.Context, doing string, err error) error {
 	if unreachable(err) {
 		return fmt.Errorf("pgstore: %s: %w: %w", doing, logbuf.ErrUnavailable, err)
 	}
-	if faultOf(err) == faultSchema {
+	// Data that is refused even so is not that of one entry: usage, say, in a
+	// column that is not ours any more.
+	if f := faultOf(err); f == faultSchema || f == faultData {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Code == stateNoTable {
 			return fmt.Errorf("pgstore: %s: %w: %w (is the schema migrated?)", doing, logbuf.ErrPaused, err)

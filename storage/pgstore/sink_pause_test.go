@@ -137,6 +137,11 @@ func TestSinkPauses(t *testing.T) {
 			`alter table usage_pending alter column unpriced type integer`,
 			`alter table usage_pending alter column unpriced type bigint`,
 		},
+		{
+			"a shorter text of usage",
+			`alter table usage_pending alter column model type varchar(1)`,
+			`alter table usage_pending alter column model type text`,
+		},
 		{"no blocks", `alter table log_blocks rename to away`, `alter table away rename to log_blocks`},
 		{"no checkpoints", `alter table log_checkpoints rename to away`, `alter table away rename to log_checkpoints`},
 		{"no table", `alter table access_logs rename to away`, `alter table away rename to access_logs`},
