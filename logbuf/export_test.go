@@ -6,6 +6,9 @@ type (
 	File       = file
 )
 
+// OS returns the real file system.
+func OS() FileSystem { return osFS{} }
+
 const FrameHeader = frameHeader
 
 // On returns options that use a file system.

@@ -94,6 +94,21 @@ func (w *window) at(offset int64, n int, limit int64) ([]byte, error) {
 	return w.buf[:n], nil
 }
 
+// zero reports whether there are only zeros from an offset to limit.
+func (w *window) zero(offset, limit int64) (bool, error) {
+	for offset < limit {
+		b, err := w.at(offset, windowSize, limit)
+		if err != nil {
+			return false, err
+		}
+		if len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return false, nil
+		}
+		offset += int64(len(b))
+	}
+	return true, nil
+}
+
 // header reads the header at an offset. A sound one has a matching checksum and
 // does not go back before the position least.
 func (w *window) header(offset, limit, least int64) (f frame, sound bool, err error) {

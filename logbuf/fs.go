@@ -21,6 +21,9 @@ type fileSystem interface {
 	Remove(name string) error
 	// SyncDir makes what was created in a directory survive a power loss.
 	SyncDir(dir string) error
+	// Room is how many bytes of zeros to write ahead of the entries, because
+	// writing over them is cheaper to flush than growing the file; 0 for none.
+	Room() int
 }
 
 // file is what the spool needs of a file.
@@ -91,6 +94,8 @@ func (osFS) SyncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+func (osFS) Room() int { return roomAhead }
 
 type osFile struct{ *os.File }
 

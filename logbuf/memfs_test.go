@@ -20,6 +20,7 @@ type memFS struct {
 	mu     sync.Mutex
 	files  map[string]*memData
 	locked bool
+	room   int
 
 	write func(name string, b []byte) (n int, err error) // how much of a write arrives, and why no more
 	sync  func(name string) error
@@ -37,6 +38,7 @@ func (m *memFS) clone() *memFS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := newMemFS()
+	c.room = m.room
 	for name, d := range m.files {
 		c.files[name] = &memData{bytes.Clone(d.b)}
 	}
@@ -136,6 +138,8 @@ func (m *memFS) SyncDir(dir string) error {
 	}
 	return nil
 }
+
+func (m *memFS) Room() int { return m.room }
 
 type memFile struct {
 	m    *memFS

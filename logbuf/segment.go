@@ -23,6 +23,7 @@ type segment struct {
 
 	old     bool      // left by an earlier queue
 	size    int64     // bytes that may be read
+	room    int64     // offset up to which zeros were written; belongs to the committer
 	end     int64     // position after the last entry
 	done    int64     // position up to which its entries are accounted for
 	from    int64     // position up to which the sink has stored it; less than done behind damage
@@ -127,7 +128,20 @@ func (s *segment) scan(fs fileSystem) (err error) {
 		if s.end == 0 {
 			s.arrived = fr.arrived
 		}
+		if fr.payload == nil {
+			torn, err := w.zero(fr.end-tornZeros, full)
+			if err != nil {
+				return err
+			}
+			if torn {
+				s.size, s.end = fr.offset, fr.first
+				break
+			}
+		}
 		s.size, s.end = fr.end, fr.first+int64(fr.count)
+	}
+	if s.size == full {
+		return nil
 	}
 	torn, err := s.isTorn(&w, full)
 	if err != nil {
@@ -136,36 +150,26 @@ func (s *segment) scan(fs fileSystem) (err error) {
 	if torn {
 		return f.Truncate(s.size)
 	}
-	if s.size < full {
-		// There was more, and its header, which knew how much, is damaged.
-		s.size = full
-		s.end++
-	}
+	// There was more, and its header, which knew how much, is damaged.
+	s.size = full
+	s.end++
 	return nil
 }
 
+// tornZeros is how many zeros at the end of a damaged payload, and nothing but
+// zeros behind it, say that its write was never finished. A sound record ends
+// with ten at most, for it has a namespace, and one flipped bit makes few more.
+const tornZeros = 16
+
 // isTorn reports whether what follows the last frame is the beginning of one,
-// or of nothing: the write was never finished, and so never acknowledged.
+// or room for it: the write was never finished, and so never acknowledged. A
+// frame whose header is damaged has a payload, which is never all zeros.
 func (s *segment) isTorn(w *window, full int64) (bool, error) {
-	if full-s.size < frameHeader {
-		return full > s.size, nil
+	if torn, err := w.zero(s.size+frameHeader, full); torn || err != nil {
+		return torn, err
 	}
-	if _, sound, err := w.header(s.size, full, s.end); sound || err != nil {
-		return sound, err
-	}
-	for offset := s.size; offset < full; {
-		b, err := w.at(offset, windowSize, full)
-		if err != nil {
-			return false, err
-		}
-		for _, c := range b {
-			if c != 0 {
-				return false, nil
-			}
-		}
-		offset += int64(len(b))
-	}
-	return true, nil
+	_, sound, err := w.header(s.size, full, s.end)
+	return sound, err
 }
 
 // remove deletes the segment's files.

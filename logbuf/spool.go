@@ -27,6 +27,7 @@ type spool struct {
 	capacity    int   // entries awaiting a flush
 	maxBytes    int64 // of all segments
 	segmentSize int64
+	zeros       []byte // what is written ahead at once, see makeRoom
 
 	work      chan struct{} // of capacity 1: there is a group, or the end
 	committed chan struct{} // closed when the committer has ended
@@ -78,6 +79,7 @@ func openSpool(o *Options, sink Sink, landed func(n int), recovered func(n int64
 		capacity: o.Capacity, maxBytes: o.SpoolMax, segmentSize: min(64<<20, max(64<<10, o.SpoolMax/16)),
 		work: make(chan struct{}, 1), committed: make(chan struct{}),
 	}
+	s.zeros = make([]byte, min(int64(o.fs.Room()), s.segmentSize))
 	_ = o.fs.SyncDir(filepath.Dir(o.Dir)) // the directory may be new; not everybody may sync its parent
 	s.segments, err = findSegments(o.fs, o.Dir)
 	if err != nil {
@@ -221,6 +223,7 @@ func (s *spool) commit(g *group) error {
 	if _, err := seg.file.WriteAt(g.buf, seg.size); err != nil {
 		return s.undo(seg, err)
 	}
+	s.makeRoom(seg, seg.size+int64(len(g.buf)))
 	start := time.Now()
 	if err := seg.file.Sync(); err != nil {
 		// The kernel may have dropped the pages and forgotten about it: a second
@@ -275,8 +278,35 @@ func (s *spool) undo(seg *segment, cause error) error {
 	if err := seg.file.Truncate(seg.size); err != nil {
 		return s.breakDown(fmt.Errorf("truncate after %w: %w", cause, err))
 	}
+	seg.room = seg.size
 	s.logger.Warn("log spool: the disk is full", "error", cause)
 	return fmt.Errorf("%w: the disk is full", ErrFull)
+}
+
+// roomFor is how many groups like the last one zeros must be enough for. What
+// is written twice costs more than it saves when groups are large.
+const roomFor = 16
+
+// makeRoom writes zeros from an offset, where the segment's frames end, when
+// those from before are used up; the flush of the group takes them along.
+// They never go beyond the segment nor, with all that was put, SpoolMax, so that
+// to fill them later needs no more of the disk. That they cannot be written
+// is no failure: the segment grows as it is filled.
+func (s *spool) makeRoom(seg *segment, from int64) {
+	if from < seg.room {
+		return
+	}
+	s.mu.Lock()
+	n := min(int64(len(s.zeros)), s.segmentSize-from, s.maxBytes-s.bytes)
+	s.mu.Unlock()
+	if n < roomFor*(from-seg.size) {
+		return
+	}
+	seg.room = from + n
+	if _, err := seg.file.WriteAt(s.zeros[:n], from); err != nil {
+		_ = seg.file.Truncate(from)
+		seg.room = s.segmentSize // as if: it is not tried again
+	}
 }
 
 // breakDown makes an error sticky.
@@ -363,6 +393,9 @@ func (s *spool) release() (err error) {
 		err = s.drop(seg)
 	}
 	for _, seg := range s.segments {
+		if seg.room > seg.size {
+			_ = seg.file.Truncate(seg.size) // Open would
+		}
 		if seg.file != nil {
 			err = errors.Join(err, seg.file.Close())
 		}
