@@ -9,7 +9,10 @@ type (
 // OS returns the real file system.
 func OS() FileSystem { return osFS{} }
 
-const FrameHeader = frameHeader
+const (
+	FrameHeader = frameHeader
+	TornZeros   = tornZeros
+)
 
 // On returns options that use a file system.
 func (o Options) On(fs FileSystem) *Options {

@@ -3,6 +3,7 @@ package logbuf_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -20,9 +21,9 @@ type memFS struct {
 	mu     sync.Mutex
 	files  map[string]*memData
 	locked bool
-	room   int
+	room   int // wanted ahead
 
-	write func(name string, b []byte) (n int, err error) // how much of a write arrives, and why no more
+	write func(name string, b []byte, off int64) (n int, err error) // how much of a write arrives, and why no more
 	sync  func(name string) error
 	make  func(name string) error
 }
@@ -32,6 +33,28 @@ type memData struct{ b []byte }
 var _ logbuf.FileSystem = (*memFS)(nil)
 
 func newMemFS() *memFS { return &memFS{files: make(map[string]*memData)} }
+
+// eachRoom runs a test on a disk where segments grow, and on one where zeros are
+// written ahead.
+func eachRoom(t *testing.T, test func(t *testing.T, fs *memFS)) {
+	for _, room := range []int{0, 8 << 10} {
+		t.Run(fmt.Sprintf("%d bytes ahead", room), func(t *testing.T) {
+			fs := newMemFS()
+			fs.room = room
+			test(t, fs)
+		})
+	}
+}
+
+// size returns how many bytes the segments take.
+func (m *memFS) size() (n int64) {
+	for _, name := range m.segments() {
+		m.mu.Lock()
+		n += int64(len(m.files[name].b))
+		m.mu.Unlock()
+	}
+	return n
+}
 
 // clone returns the disk as another machine would find it, unlocked and sound.
 func (m *memFS) clone() *memFS {
@@ -165,7 +188,7 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	defer f.m.mu.Unlock()
 	n, err := len(b), error(nil)
 	if f.m.write != nil {
-		n, err = f.m.write(f.name, b)
+		n, err = f.m.write(f.name, b, off)
 	}
 	if grow := int(off) + n - len(f.d.b); grow > 0 {
 		f.d.b = append(f.d.b, make([]byte, grow)...)

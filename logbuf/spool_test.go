@@ -251,51 +251,109 @@ type downCheckpointer struct{ *ledger }
 
 func (downCheckpointer) Checkpoint(context.Context, uuid.UUID) (int64, error) { return 0, errDown }
 
-// A write that was cut anywhere costs only what was in it.
+// A write that was cut anywhere costs only what was in it, whether the file
+// ends there or zeros follow.
 func TestSpoolCutsATornTail(t *testing.T) {
-	fs := newMemFS()
-	o := disk("spool")
-	q := mustOpen(t, asleep(), o.On(fs))
-	mustAppend(t, q, entries(0, 3)...)
-	whole := 0
-	fs.edit(t, func(b []byte) []byte { whole = len(b); return b })
-	mustAppend(t, q, entries(3, 2)...)
-	kill(t, q)
-	size := 0
-	fs.edit(t, func(b []byte) []byte { size = len(b); return b })
-	for cut := whole; cut < size; cut++ {
-		for _, zeros := range []bool{false, true} { // the file may have its new size already
-			torn, same := fs.clone(), false
-			torn.edit(t, func(b []byte) []byte {
-				if zeros {
-					same = len(bytes.Trim(b[cut:], "\x00")) == 0
+	eachRoom(t, func(t *testing.T, fs *memFS) {
+		o := disk("spool")
+		q := mustOpen(t, asleep(), o.On(fs))
+		var ends []int // of the frames
+		for i := range 3 {
+			mustAppend(t, q, entries(2*i, 2)...)
+			ends = append(ends, int(q.Stats().SpoolBytes))
+		}
+		crashed := fs.clone()
+		kill(t, q)
+		for cut := range ends[2] {
+			sound := slices.IndexFunc(ends, func(end int) bool { return cut < end })
+			for _, zeros := range []bool{false, true} {
+				torn := crashed.clone()
+				torn.edit(t, func(b []byte) []byte {
+					if !zeros {
+						return b[:cut]
+					}
+					if len(bytes.Trim(b[cut:ends[sound]], "\x00")) == 0 {
+						sound++ // the last bytes of the record are zero anyway
+					}
 					clear(b[cut:])
 					return b
+				})
+				got, s := recovered(t, o.On(torn), newLedger())
+				if diff := cmp.Diff(requestIDs(0, 2*sound), append([]string{}, got...)); diff != "" {
+					t.Fatalf("cut at %d of %v, zeros %v (-want +got):\n%s", cut, ends, zeros, diff)
 				}
-				return b[:cut]
-			})
-			if same {
-				continue // the last bytes of the record are zero anyway
-			}
-			got, s := recovered(t, o.On(torn), newLedger())
-			if diff := cmp.Diff(requestIDs(0, 3), got); diff != "" {
-				t.Fatalf("cut at %d of %d, zeros %v (-want +got):\n%s", cut-whole, size-whole, zeros, diff)
-			}
-			if !zeros && s.Damaged != 0 {
-				t.Fatalf("cut at %d of %d: %d counted as damaged", cut-whole, size-whole, s.Damaged)
-			}
-			if left := torn.segments(); len(left) > 0 {
-				t.Fatalf("cut at %d: left %v", cut-whole, left)
+				if few := zeros && sound < 3 && ends[sound]-cut < logbuf.TornZeros; s.Damaged != 0 && !few {
+					t.Fatalf("cut at %d of %v, zeros %v: %d counted as damaged", cut, ends, zeros, s.Damaged)
+				}
+				if left := torn.segments(); len(left) > 0 {
+					t.Fatalf("cut at %d: left %v", cut, left)
+				}
 			}
 		}
+	})
+}
+
+// Nothing that was acknowledged is taken for a torn tail: any bit that flips
+// in the last frame is counted, with room behind it or without.
+func TestSpoolCountsADamagedTail(t *testing.T) {
+	eachRoom(t, func(t *testing.T, fs *memFS) {
+		o := disk("spool")
+		q := mustOpen(t, asleep(), o.On(fs))
+		mustAppend(t, q, entries(0, 2)...)
+		start := int(q.Stats().SpoolBytes)
+		mustAppend(t, q, logbuf.Entry{ID: uuid.UUID{15: 1}, Time: time.UnixMicro(1)}) // hardly anything but zeros
+		end := int(q.Stats().SpoolBytes)
+		crashed := fs.clone()
+		kill(t, q)
+		for bit := 8 * start; bit < 8*end; bit++ {
+			flipped := crashed.clone()
+			flipped.edit(t, func(b []byte) []byte { b[bit/8] ^= 1 << (bit % 8); return b })
+			got, s := recovered(t, o.On(flipped), newLedger())
+			if diff := cmp.Diff(requestIDs(0, 2), got); diff != "" || s.Damaged != 1 {
+				t.Fatalf("bit %d of byte %d: %d counted as damaged, stored (-want +got):\n%s", bit%8, bit/8-start, s.Damaged, diff)
+			}
+		}
+		for bit := 8 * end; bit < 8*int(crashed.size()); bit += 101 { // in the room: nothing is lost
+			flipped := crashed.clone()
+			flipped.edit(t, func(b []byte) []byte { b[bit/8] ^= 1 << (bit % 8); return b })
+			if got, s := recovered(t, o.On(flipped), newLedger()); len(got) != 3 || s.Damaged > 1 {
+				t.Fatalf("bit %d of byte %d behind the last: %d counted as damaged, stored %v", bit%8, bit/8-end, s.Damaged, got)
+			}
+		}
+	})
+}
+
+// The room ahead is there while a queue writes, costs no more than SpoolMax, and
+// goes with the queue.
+func TestSpoolLeavesNoRoomBehind(t *testing.T) {
+	fs := newMemFS()
+	fs.room = 8 << 10
+	o := disk("spool")
+	q := mustOpen(t, asleep(), o.On(fs))
+	for i := range 200 {
+		mustAppend(t, q, entries(i, 1)...)
+		if used, room := q.Stats().SpoolBytes, fs.size(); room < used || room > used+8<<10 {
+			t.Fatalf("after %d entries %d bytes are used and %d taken", i+1, used, room)
+		}
+	}
+	used := q.Stats().SpoolBytes
+	if fs.size() == used {
+		t.Error("there is no room ahead")
+	}
+	kill(t, q)
+	if fs.size() != used {
+		t.Errorf("a stopped queue takes %d bytes for %d", fs.size(), used)
 	}
 }
 
 // Whatever bits flip, what is served is what was appended, the frames that were
 // not hit are served, and the others are counted.
 func TestSpoolServesNothingDamaged(t *testing.T) {
+	eachRoom(t, testServesNothingDamaged)
+}
+
+func testServesNothingDamaged(t *testing.T, fs *memFS) {
 	const frames, each = 6, 4
-	fs := newMemFS()
 	o := disk("spool")
 	q := mustOpen(t, asleep(), o.On(fs))
 	var ends []int // of the frames
@@ -308,13 +366,14 @@ func TestSpoolServesNothingDamaged(t *testing.T) {
 			want[list[j].RequestID] = list[j]
 		}
 		mustAppend(t, q, list...)
-		fs.edit(t, func(b []byte) []byte { ends = append(ends, len(b)); return b })
+		ends = append(ends, int(q.Stats().SpoolBytes))
 	}
+	crashed := fs.clone()
 	kill(t, q)
 	size := ends[frames-1]
 
 	check := func(t *rapid.T, bits []int) {
-		disk := fs.clone()
+		disk := crashed.clone()
 		hit := make(map[int]bool)
 		names := disk.segments()
 		for _, bit := range bits {
@@ -370,14 +429,18 @@ func TestSpoolServesNothingDamaged(t *testing.T) {
 
 // A full disk refuses, forgets nothing and goes on when there is room again.
 func TestSpoolFullDisk(t *testing.T) {
+	eachRoom(t, testFullDisk)
+}
+
+func testFullDisk(t *testing.T, empty *memFS) {
 	for room := range 400 {
-		fs := newMemFS()
+		fs := empty.clone()
 		sink := asleep()
 		o := disk("spool")
 		q := mustOpen(t, sink, o.On(fs))
 		mustAppend(t, q, entries(0, 2)...)
 		fs.mu.Lock()
-		fs.write = func(_ string, b []byte) (int, error) {
+		fs.write = func(_ string, b []byte, _ int64) (int, error) {
 			if len(b) > room {
 				return room, syscall.ENOSPC
 			}
@@ -414,6 +477,54 @@ func TestSpoolFullDisk(t *testing.T) {
 	t.Fatal("two entries did not fit 400 bytes: the test does not reach its end")
 }
 
+// A disk of any size takes what fits it: that there is no room ahead is no failure.
+func TestSpoolFullDiskAhead(t *testing.T) {
+	const arrays = 4
+	for limit := 0; ; limit++ {
+		fs := newMemFS()
+		fs.room = 4 << 10
+		zeros := 0
+		fs.write = func(_ string, b []byte, off int64) (int, error) {
+			if len(bytes.Trim(b, "\x00")) == 0 {
+				zeros++
+			}
+			if n := max(0, limit-int(off)); n < len(b) {
+				return n, syscall.ENOSPC
+			}
+			return len(b), nil
+		}
+		o := disk("spool")
+		q := mustOpen(t, asleep(), o.On(fs))
+		want := []string{}
+		for i := range arrays {
+			used := q.Stats().SpoolBytes
+			switch err := q.Append(t.Context(), entries(2*i, 2)...); {
+			case err == nil:
+				want = append(want, requestIDs(2*i, 2)...)
+			case !errors.Is(err, logbuf.ErrFull) || errors.Is(err, logbuf.ErrBroken):
+				t.Fatalf("a disk of %d bytes: %v, want ErrFull", limit, err)
+			case fs.size() != used:
+				t.Fatalf("a disk of %d bytes: %d are taken and %d used after %v", limit, fs.size(), used, err)
+			}
+		}
+		used, taken := q.Stats().SpoolBytes, fs.size()
+		crashed := fs.clone()
+		kill(t, q)
+		for _, left := range []*memFS{crashed, fs} {
+			got, s := recovered(t, o.On(left.clone()), newLedger())
+			if diff := cmp.Diff(want, append([]string{}, got...)); diff != "" || s.Damaged > 0 {
+				t.Fatalf("a disk of %d bytes: %d damaged, stored (-want +got):\n%s", limit, s.Damaged, diff)
+			}
+		}
+		if len(want) == 2*arrays {
+			if int64(limit) != used || taken != used || zeros != 1 {
+				t.Errorf("a disk of %d bytes: %d are used, %d taken, zeros tried %d times", limit, used, taken, zeros)
+			}
+			return
+		}
+	}
+}
+
 func TestSpoolFullDiskAtANewSegment(t *testing.T) {
 	fs := newMemFS()
 	fs.make = func(string) error { return syscall.ENOSPC }
@@ -435,6 +546,10 @@ func TestSpoolFullDiskAtANewSegment(t *testing.T) {
 
 // After one failed fsync nothing is acknowledged, though the next would work.
 func TestSpoolFailedSyncIsForGood(t *testing.T) {
+	eachRoom(t, testFailedSyncIsForGood)
+}
+
+func testFailedSyncIsForGood(t *testing.T, empty *memFS) {
 	for _, tt := range []struct {
 		name string
 		what func(name string) bool
@@ -443,7 +558,7 @@ func TestSpoolFailedSyncIsForGood(t *testing.T) {
 		{"of the directory", func(name string) bool { return name == "spool" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fs := newMemFS()
+			fs := empty.clone()
 			o := disk("spool")
 			sink := newLedger()
 			q := mustOpen(t, sink, o.On(fs))
@@ -489,9 +604,24 @@ func TestSpoolFailedSyncIsForGood(t *testing.T) {
 }
 
 func TestSpoolCapacity(t *testing.T) {
-	fs := newMemFS()
+	eachRoom(t, testCapacity)
+}
+
+func testCapacity(t *testing.T, fs *memFS) {
 	o := disk("spool")
 	o.SpoolMax = 1 << 20
+	fs.write = func(name string, b []byte, off int64) (int, error) {
+		total := max(0, off+int64(len(b))-int64(len(fs.files[name].b)))
+		for name, d := range fs.files {
+			if strings.HasSuffix(name, ".v1") {
+				total += int64(len(d.b))
+			}
+		}
+		if total > o.SpoolMax {
+			t.Errorf("the segments take %d bytes", total)
+		}
+		return len(b), nil
+	}
 	var mu sync.Mutex
 	down := true
 	sink := newLedger()
@@ -579,6 +709,7 @@ func TestSpoolGroupsCommits(t *testing.T) {
 func TestSpoolLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fs := newMemFS()
+		fs.room = rapid.SampledFrom([]int{0, 500, 8 << 10, 1 << 20}).Draw(t, "room")
 		l := newLedger()
 		var sink logbuf.Sink = l
 		if rapid.Bool().Draw(t, "checkpoints") {
@@ -614,6 +745,7 @@ func TestSpoolLosesNothing(t *testing.T) {
 				}
 				n += size
 			}
+			crashed := fs.clone()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rapid.IntRange(0, 3).Draw(t, "patience"))*time.Millisecond)
 			err = q.Close(ctx)
 			cancel()
@@ -623,6 +755,9 @@ func TestSpoolLosesNothing(t *testing.T) {
 			}
 			if s := q.Stats(); s.Accepted != s.Stored+s.Duplicate+s.Pending || s.Pending > 0 != (unstored != nil) {
 				t.Fatalf("stats %+v with %v", s, err)
+			}
+			if rapid.Bool().Draw(t, "crashes") {
+				fs = crashed // what was stored since is offered again
 			}
 		}
 		l.before, l.after = nil, nil
@@ -656,6 +791,7 @@ func FuzzSpoolRecovery(f *testing.F) {
 	f.Add(fs.files[name].b)
 	f.Add([]byte{})
 	f.Add(make([]byte, 100))
+	f.Add(append(slices.Clone(fs.files[name].b), make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		d := newMemFS()
 		d.files[name] = &memData{slices.Clone(content)}
