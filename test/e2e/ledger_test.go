@@ -229,7 +229,8 @@ func TestWithoutADatabase(t *testing.T) {
 }
 
 // TestDatabaseFreezes: a server whose database answers nothing any more, and
-// does not even hang up, ends as soon, and what it could not store is stored by the next.
+// does not even hang up, ends as soon as another, and the next starts; what the first
+// could not store is stored by that.
 func TestDatabaseFreezes(t *testing.T) {
 	dsn, db := postgres(t)
 	redisAddr, prefix, _ := redisServer(t)
@@ -278,9 +279,18 @@ func TestDatabaseFreezes(t *testing.T) {
 		t.Errorf("the server took %s to stop while its database was frozen", took)
 	}
 	t.Logf("stopped after %s", took)
-	database.thaw()
 
+	begin = time.Now()
 	server = start(t, "server", env)
+	l.url.Store(&server.url)
+	t.Logf("started after %s", time.Since(begin))
+	ctx, stop = context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	before = l.size()
+	if err := l.write(ctx, 0); err != nil || l.size() == before {
+		t.Errorf("%d entries are taken by a server that starts while its database is frozen, %v; want some", l.size()-before, err)
+	}
+	database.thaw()
 	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
 	server.stop(t)
 	l.audit(t, db)

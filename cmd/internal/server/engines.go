@@ -93,6 +93,9 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	}
 	e.closing(func() error { closePool(e.pool); return nil })
 	open := func(ctx context.Context) (*pgstore.Store, error) {
+		if err := answers(ctx, e.pool); err != nil {
+			return nil, err
+		}
 		return pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
 	}
 	store, err := open(ctx)
@@ -110,6 +113,15 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	}
 	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger})
 	return nil
+}
+
+// answers reports whether the database does, and soon: opening it may take as long
+// as a migration, so that a machine that is halted, or a network that swallows
+// everything, would keep a start for ever.
+func answers(ctx context.Context, pool *pgxpool.Pool) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return pool.Ping(ctx)
 }
 
 // closePool closes a pool, and leaves that to the end of the process when the

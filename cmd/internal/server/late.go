@@ -69,7 +69,7 @@ func away(err error) bool {
 		return pg.Code[:2] == "57" || pg.Code[:2] == "53"
 	}
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
+	return errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Close ends the attempts, and closes the store if it is open.
