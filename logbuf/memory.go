@@ -103,7 +103,7 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 	m.batch.reset()
 	m.used = m.used[:0]
 	for _, c := range chunks {
-		bytes, count, err := m.batch.add(c.records[c.offset:], c.count, limit)
+		bytes, count, err := m.batch.add(string(c.records[c.offset:]), c.count, limit)
 		if err != nil {
 			return Batch{}, err
 		}
@@ -157,7 +157,6 @@ const maxBatchBytes = 8 << 20
 type recordBatch struct {
 	entries []Entry
 	bytes   int
-	names   internTable
 }
 
 func (r *recordBatch) reset() {
@@ -167,11 +166,12 @@ func (r *recordBatch) reset() {
 
 // add reads up to count records until the batch holds limit entries, and says
 // how many bytes and records it read.
-func (r *recordBatch) add(src []byte, count, limit int) (bytes, n int, err error) {
+func (r *recordBatch) add(src string, count, limit int) (bytes, n int, err error) {
 	rest := src
+	costs := make([]int64, max(0, min(count, limit-len(r.entries)))) // who keeps an entry keeps its cost
 	for n < count && len(r.entries) < limit && r.bytes+len(src)-len(rest) < maxBatchBytes {
 		r.entries = append(r.entries, Entry{})
-		rest, err = readRecord(&r.entries[len(r.entries)-1], rest, &r.names)
+		rest, err = readRecord(&r.entries[len(r.entries)-1], rest, &costs[n])
 		if err != nil {
 			r.entries = r.entries[:len(r.entries)-1]
 			return 0, n, err

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // The record is the form in which a queue keeps an entry, in memory and on disk:
@@ -91,17 +89,17 @@ func appendRecord(dst []byte, e *Entry) []byte {
 }
 
 // readRecord reads the record at the start of src into e and returns what
-// follows it. The entry shares no memory with src.
-func readRecord(e *Entry, src []byte, names *internTable) (rest []byte, err error) {
+// follows it. The entry's strings are parts of src, and its cost, if it has one, is put
+// where cost points to: so nothing has to be allocated.
+func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
 	const fixed = 16 + 8 + 1
 	if len(src) < fixed {
-		return nil, errRecord
+		return "", errRecord
 	}
-	r := recordReader{src: src[fixed:], names: names}
+	r := recordReader{src: src[fixed:]}
 	flags := src[24]
 	*e = Entry{
-		ID:               uuid.UUID(src[:16]),
-		Time:             time.UnixMicro(int64(binary.LittleEndian.Uint64(src[16:]))).UTC(),
+		Time:             time.UnixMicro(littleEndian64(src[16:])).UTC(),
 		Stream:           flags&recordStream != 0,
 		KeyID:            r.number(),
 		ProviderID:       r.number(),
@@ -115,48 +113,61 @@ func readRecord(e *Entry, src []byte, names *internTable) (rest []byte, err erro
 		OutputTokens:     r.number(),
 		PricedRevision:   r.number(),
 	}
+	copy(e.ID[:], src)
 	if flags&recordCost != 0 {
-		e.CostNanoUSD = new(r.number())
+		*cost = r.number()
+		e.CostNanoUSD = cost
 	}
-	for i, s := range e.text() {
-		*s = r.string(textFields[i])
+	for _, s := range e.text() {
+		*s = r.string()
 	}
 	if r.bad {
-		return nil, errRecord
+		return "", errRecord
 	}
 	return r.src, nil
+}
+
+func littleEndian64(s string) int64 {
+	return int64(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | //nolint:gosec // the same bits
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56)
 }
 
 // recordReader reads numbers and strings until something is wrong, and then
 // only zeros.
 type recordReader struct {
-	src   []byte
-	names *internTable
-	bad   bool
+	src string
+	bad bool
+}
+
+// uvarint is binary.Uvarint for a string.
+func (r *recordReader) uvarint() (n uint64) {
+	for i := 0; i < len(r.src) && i < binary.MaxVarintLen64; i++ {
+		b := r.src[i]
+		if b < 0x80 {
+			if i == binary.MaxVarintLen64-1 && b > 1 {
+				break // more than 64 bits
+			}
+			r.src = r.src[i+1:]
+			return n | uint64(b)<<(7*i)
+		}
+		n |= uint64(b&0x7f) << (7 * i)
+	}
+	r.bad, r.src = true, ""
+	return 0
 }
 
 func (r *recordReader) number() int64 {
-	n, size := binary.Varint(r.src)
-	if size <= 0 {
-		r.bad, r.src = true, nil
-		return 0
-	}
-	r.src = r.src[size:]
-	return n
+	n := r.uvarint()
+	return int64(n>>1) ^ -int64(n&1) //nolint:gosec // as binary.Varint has it
 }
 
-// string reads a string; the ones that are hardly ever equal are not worth
-// looking up.
-func (r *recordReader) string(f field) string {
-	n, size := binary.Uvarint(r.src)
-	if size <= 0 || n > uint64(len(r.src)-size) {
-		r.bad, r.src = true, nil
+func (r *recordReader) string() string {
+	n := r.uvarint()
+	if n > uint64(len(r.src)) {
+		r.bad, r.src = true, ""
 		return ""
 	}
-	b := r.src[size : size+int(n)]
-	r.src = r.src[size+int(n):]
-	if f == fieldRequestID || f == fieldError {
-		return string(b)
-	}
-	return r.names.string(f, b)
+	s := r.src[:n]
+	r.src = r.src[n:]
+	return s
 }

@@ -14,7 +14,7 @@ type spoolReader struct {
 	offset  int64 // of the next frame
 	at      int64 // position of the next entry
 	from    int64 // To of the batch before
-	rest    []byte
+	rest    string
 	left    int // records in rest
 
 	batch recordBatch
@@ -74,7 +74,7 @@ func (s *spool) enter(ctx context.Context) (ok bool, err error) {
 	r.window = window{r: seg.file, seed: frameSeed(seg.id), buf: r.window.buf[:0]}
 	r.skip.stored = at - seg.done
 	r.offset, r.at, r.from = 0, at, from
-	r.rest, r.left = nil, 0
+	r.rest, r.left = "", 0
 	return true, nil
 }
 
@@ -132,10 +132,11 @@ func (r *spoolReader) enterFrame(f frame) error {
 		r.lose(end)
 		return nil
 	}
-	r.rest, r.left = f.payload, f.count
+	r.rest, r.left = string(f.payload), f.count
 	for skip := r.at - f.first; skip > 0; skip-- {
 		var e Entry
-		rest, err := readRecord(&e, r.rest, &r.batch.names)
+		var cost int64
+		rest, err := readRecord(&e, r.rest, &cost)
 		if err != nil {
 			r.lose(end)
 			r.left = 0
