@@ -37,7 +37,7 @@ func newMemFS() *memFS { return &memFS{files: make(map[string]*memData)} }
 // eachRoom runs a test on a disk where segments grow, and on one where zeros are
 // written ahead.
 func eachRoom(t *testing.T, test func(t *testing.T, fs *memFS)) {
-	for _, room := range []int{0, 8 << 10} {
+	for _, room := range []int{0, 64 << 10} {
 		t.Run(fmt.Sprintf("%d bytes ahead", room), func(t *testing.T) {
 			fs := newMemFS()
 			fs.room = room
