@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -103,13 +104,21 @@ func noneValid(rejected []logbuf.Rejection) error {
 const (
 	maxWindow = 8 << 20 // bytes of history that a zstd stream may ask us to keep
 	keepBelow = 1 << 20 // larger buffers are not kept for the next request
+
+	// maxHeld is how many bytes of bodies may be here at once, read and not yet
+	// answered. What they are decoded to takes some times as much.
+	maxHeld = 4 * logbuf.MaxBody
 )
+
+// errHeld refuses a body for the sake of those that are here already.
+var errHeld = fmt.Errorf("%w: too many bodies at once", logbuf.ErrFull)
 
 // inbox reads bodies, with what earlier requests no longer need.
 type inbox struct {
 	buffers sync.Pool // of *bytes.Buffer
 	gzips   sync.Pool // of *gzip.Reader
 	zstds   sync.Pool // of *zstd.Decoder
+	held    atomic.Int64
 }
 
 func (in *inbox) buffer() *bytes.Buffer {
@@ -120,6 +129,7 @@ func (in *inbox) buffer() *bytes.Buffer {
 }
 
 func (in *inbox) put(b *bytes.Buffer) {
+	in.held.Add(-int64(b.Len()))
 	if b.Cap() <= keepBelow {
 		b.Reset()
 		in.buffers.Put(b)
@@ -128,13 +138,16 @@ func (in *inbox) put(b *bytes.Buffer) {
 
 // read reads a whole body into buf, decompressed.
 func (in *inbox) read(buf *bytes.Buffer, r *http.Request) error {
+	if in.held.Load()+max(r.ContentLength, 0) > maxHeld {
+		return errHeld
+	}
 	var err error
 	switch encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); encoding {
 	case "", "identity":
 		if r.ContentLength > logbuf.MaxBody {
 			return request.TooLarge(logbuf.MaxBody)
 		}
-		err = readInto(buf, r.Body)
+		err = in.readInto(buf, r.Body)
 	case "gzip", "x-gzip":
 		err = in.gunzip(buf, r.Body)
 	case "zstd":
@@ -142,7 +155,7 @@ func (in *inbox) read(buf *bytes.Buffer, r *http.Request) error {
 	default:
 		return fmt.Errorf("the body may be compressed with gzip or zstd alone: %w", request.ErrMediaType)
 	}
-	if err != nil && !errors.Is(err, request.ErrTooLarge) {
+	if err != nil && !errors.Is(err, request.ErrTooLarge) && !errors.Is(err, errHeld) {
 		return fmt.Errorf("the body ends too early, or is not what Content-Encoding says: %w", request.ErrMalformed)
 	}
 	return err
@@ -157,7 +170,7 @@ func (in *inbox) gunzip(buf *bytes.Buffer, body io.Reader) error {
 	if err := z.Reset(body); err != nil {
 		return err
 	}
-	return readInto(buf, z)
+	return in.readInto(buf, z)
 }
 
 func (in *inbox) unzstd(buf *bytes.Buffer, body io.Reader) error {
@@ -173,16 +186,30 @@ func (in *inbox) unzstd(buf *bytes.Buffer, body io.Reader) error {
 	if err := z.Reset(body); err != nil {
 		return err
 	}
-	err := readInto(buf, z)
+	err := in.readInto(buf, z)
 	_ = z.Reset(nil) // let go of the body
 	return err
 }
 
 // readInto reads all there is, up to what a body may have.
-func readInto(buf *bytes.Buffer, r io.Reader) error {
-	_, err := buf.ReadFrom(io.LimitReader(r, logbuf.MaxBody+1))
+func (in *inbox) readInto(buf *bytes.Buffer, r io.Reader) error {
+	_, err := buf.ReadFrom(io.LimitReader(holder{in, r}, logbuf.MaxBody+1))
 	if buf.Len() > logbuf.MaxBody {
 		return request.TooLarge(logbuf.MaxBody)
 	}
 	return err
+}
+
+// holder counts what is read as held.
+type holder struct {
+	in *inbox
+	r  io.Reader
+}
+
+func (h holder) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	if h.in.held.Add(int64(n)) > maxHeld {
+		return n, errHeld
+	}
+	return n, err
 }

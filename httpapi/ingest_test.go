@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,6 +194,74 @@ func TestIngestBackPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.do(balancer, "POST", "/logs", "{}").problem(t, http.StatusServiceUnavailable, "unavailable")
+}
+
+// However many large bodies come at once, together they take no more memory than
+// four of the largest; what is beyond is refused, and none of the others suffers.
+func TestIngestBoundsMemory(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	const bodies = 12
+	large := strings.Repeat(" ", 3<<20)
+	for _, tc := range []struct {
+		name string
+		body func() io.Reader
+		gzip bool
+	}{
+		{"as they are", func() io.Reader { return strings.NewReader(large) }, false},
+		{"compressed", func() io.Reader { return bytes.NewReader(gzipped(t, large)) }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.t = t
+			end := make(chan struct{})
+			events := make(chan int, 2*bodies) // 0: all but the end was read; else the status
+			var all sync.WaitGroup
+			for range bodies {
+				all.Go(func() {
+					rest := []io.Reader{tc.body(), gate{end, func() { events <- 0 }}}
+					var headers []string
+					if tc.gzip {
+						rest = append(rest, bytes.NewReader(gzipped(t, "{}"))) // a second member
+						headers = []string{"Content-Encoding", "gzip"}
+					} else {
+						rest = append(rest, strings.NewReader("{}"))
+					}
+					events <- s.do(balancer, "POST", "/logs", io.MultiReader(rest...), headers...).StatusCode
+				})
+			}
+			refused := 0
+			for range bodies {
+				if e := <-events; e != 0 {
+					refused++
+					if e != http.StatusTooManyRequests {
+						t.Errorf("status %d, want 429", e)
+					}
+				}
+			}
+			if refused == 0 || refused > bodies/2 {
+				t.Errorf("%d of %d bodies of 3 MiB are refused while the others are read; want one, or a few that were too close", refused, bodies)
+			}
+			close(end)
+			all.Wait()
+			for range bodies - refused {
+				if e := <-events; e != http.StatusAccepted {
+					t.Errorf("status %d, want 202", e)
+				}
+			}
+			s.must(http.StatusAccepted, balancer, "POST", "/logs", "{}")
+		})
+	}
+}
+
+// A gate is the empty end of a reader, reached when it is open.
+type gate struct {
+	open    <-chan struct{}
+	reached func()
+}
+
+func (g gate) Read([]byte) (int, error) {
+	g.reached()
+	<-g.open
+	return 0, io.EOF
 }
 
 type sinkFunc func(context.Context, logbuf.Batch) (logbuf.Result, error)
