@@ -197,7 +197,7 @@ func (p *Plane) Archive() logbuf.Archive { return p.archive }
 // LogRetention returns how long access logs are kept; negative is for ever.
 func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 
-// AppendLogs computes the cost of the entries that have none, from the prices
+// AppendLogs fills in the cost of the entries that have none, from the prices
 // that are valid now, and appends all or none of them to the log buffer. See
 // logbuf.Buffer for what a nil error promises. The first call reads the prices, and
 // waits for a catalog that does not answer for a second.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -150,7 +151,10 @@ func (s *HTTPSink) post(ctx context.Context, entries []Entry) (Result, error) {
 	case http.StatusOK, http.StatusAccepted:
 		return s.accepted(entries, answer)
 	case http.StatusUnprocessableEntity:
-		return s.dead(entries, Refused, "is not valid, says the receiver"), nil
+		// A proxy's word is not enough to give entries up.
+		if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media == "application/problem+json" {
+			return s.dead(entries, Refused, "is not valid, says the receiver"), nil
+		}
 	}
 	return Result{}, answerError(resp)
 }

@@ -79,6 +79,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r.bodies = append(r.bodies, len(got.Entries)+len(got.Rejected))
 	if len(got.Entries) == 0 {
+		w.Header().Set("Content-Type", "application/problem+json")
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		return
 	}
@@ -109,6 +110,23 @@ func TestHTTPSinkShips(t *testing.T) {
 				t.Errorf("stats %+v", s)
 			}
 		})
+	}
+}
+
+// A proxy that says 422 knows nothing about entries: they are sent again.
+func TestHTTPSinkGivesUpOnlyWhatTheReceiverRefuses(t *testing.T) {
+	r := &receiver{answer: func(n int) (int, http.Header) {
+		if n <= 2 {
+			return http.StatusUnprocessableEntity, http.Header{"Content-Type": {"text/html"}}
+		}
+		return 0, nil
+	}}
+	baseURL, client := serve(t, r)
+	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}), &logbuf.Options{MinBackoff: time.Millisecond})
+	mustAppend(t, q, entries(0, 5)...)
+	mustClose(t, q)
+	if s := q.Stats(); s.Stored != 5 || s.Dead != 0 || s.Retries != 2 {
+		t.Errorf("%d stored, %d dead after %d retries; want all to be stored after 2", s.Stored, s.Dead, s.Retries)
 	}
 }
 

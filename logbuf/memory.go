@@ -57,6 +57,9 @@ func (m *memory) put(ctx context.Context, p *packed, _ time.Time) error {
 	if m.sealed {
 		return ErrClosed
 	}
+	if p.count > m.capacity || len(p.records) > m.maxBytes {
+		return fmt.Errorf("%w: the queue has room for %d, and never for %d at once", ErrTooMany, m.capacity, p.count)
+	}
 	if m.count+p.count > m.capacity || m.bytes+len(p.records) > m.maxBytes {
 		return fmt.Errorf("%w: %d entries are pending in memory, %d is the capacity", ErrFull, m.count, m.capacity)
 	}

@@ -94,6 +94,9 @@ func TestQueueTakesAllOrNone(t *testing.T) {
 		if err := q.Append(t.Context(), entries(9, 2)...); !errors.Is(err, logbuf.ErrFull) {
 			t.Errorf("Append of 2 with room for one: %v, want ErrFull", err)
 		}
+		if err := q.Append(t.Context(), entries(9, 11)...); !errors.Is(err, logbuf.ErrTooMany) || errors.Is(err, logbuf.ErrFull) {
+			t.Errorf("Append of 11 to a queue of 10: %v, want ErrTooMany", err)
+		}
 		mustAppend(t, q, entries(9, 1)...)
 		if err := q.Ready(); !errors.Is(err, logbuf.ErrFull) {
 			t.Errorf("Ready when full: %v, want ErrFull", err)

@@ -39,8 +39,8 @@ var (
 	// or not an object, an array or lines of objects. It wraps ErrInvalid.
 	ErrMalformed = fmt.Errorf("%w: malformed body", ErrInvalid)
 
-	// ErrTooMany says that a body holds more than [MaxEntries] entries.
-	// It wraps ErrInvalid.
+	// ErrTooMany says that a body holds more than [MaxEntries] entries, or that
+	// a buffer never has room for so many at once. It wraps ErrInvalid.
 	ErrTooMany = fmt.Errorf("%w: too many entries", ErrInvalid)
 )
 
@@ -64,7 +64,8 @@ type Buffer interface {
 	// Append takes all entries, or none. It returns nil once the entries are
 	// as durable as the buffer promises, and never waits for the sink.
 	//
-	// It MUST return an error that wraps ErrFull when the entries do not fit,
+	// It MUST return an error that wraps ErrFull when the entries do not fit
+	// now, and may return one that wraps ErrTooMany when they never will,
 	// ErrClosed after Close, and ctx.Err() when the context ends first.
 	Append(ctx context.Context, entries ...Entry) error
 

@@ -143,6 +143,8 @@ func (s *spool) refuse(n int, size int64) error {
 		return ErrClosed
 	case s.broken != nil:
 		return s.broken
+	case size > s.maxBytes:
+		return fmt.Errorf("%w: they take %d bytes, and the spool has room for %d", ErrTooMany, size, s.maxBytes)
 	case s.waiting > 0 && s.waiting+n > s.capacity, s.group != nil && len(s.group.buf) > maxWaiting:
 		return fmt.Errorf("%w: %d entries await the disk", ErrFull, s.waiting)
 	case s.bytes+size > s.maxBytes:

@@ -293,6 +293,9 @@ func testCapacity(t *testing.T, fs *memFS) {
 	if !errors.Is(err, logbuf.ErrFull) || n < 5000 {
 		t.Fatalf("after %d entries: %v, want ErrFull", n, err)
 	}
+	if err := q.Append(t.Context(), entries(0, 50_000)...); !errors.Is(err, logbuf.ErrTooMany) {
+		t.Errorf("more than the spool ever holds: %v, want ErrTooMany", err)
+	}
 	if s := q.Stats(); s.SpoolBytes > o.SpoolMax || s.SpoolBytes < o.SpoolMax*9/10 || s.Segments < 8 || s.Refused != 50 {
 		t.Errorf("stats %+v", s)
 	}
