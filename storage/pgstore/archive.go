@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,14 +12,12 @@ import (
 )
 
 const (
-	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
+	// Who looks for a key or a request looks back so far at first, and at so
+	// many times at once at most.
+	firstWindow = 4 * time.Minute
+	manyTimes   = 4000
 
-	// sqlLogsWithin looks only into spans of time. The limit inside is for
-	// spans that hold much.
-	sqlLogsWithin = `
-select ` + logColumns + ` from unnest(%[3]s::timestamptz[], %[4]s::timestamptz[]) as span (since, until) cross join lateral (
-    select ` + logColumns + ` from access_logs where %[1]s and ts >= span.since and ts <= span.until order by ts desc, id desc limit %[2]s
-) as found order by ts desc, id desc limit %[2]s`
+	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
 
 	// sqlUsage adds up what is folded and what is not yet, as of one moment.
 	sqlUsage = `
@@ -99,15 +96,18 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 func (s *Sink) searchBlocks(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRange) (entries []logbuf.Entry, err error) {
 	window := span{until: r.Before}
 	begin := earliest(r.Before, s.clock()).UTC().Truncate(time.Microsecond)
-	for width := time.Hour; len(entries) <= r.Limit && !window.until.Before(r.Since); width *= 4 {
+	for width := firstWindow; len(entries) <= r.Limit && !window.until.Before(r.Since); width *= 4 {
 		begin = latest(begin.Add(-width), r.Since)
 		window.since = begin
-		spans, err := s.spans(ctx, q.KeyID, q.RequestID, window)
+		times, err := s.times(ctx, q.KeyID, q.RequestID, window)
 		if err != nil {
 			return nil, err
 		}
-		if len(spans) > 0 {
-			found, err := s.search(ctx, q, r, window, spans, r.Limit+1-len(entries))
+		// Other conditions may leave few: then more are looked at at once.
+		for some := r.Limit + 1; len(times) > 0 && len(entries) <= r.Limit; some = min(4*some, manyTimes) {
+			some := times[:min(some, len(times))]
+			times = times[len(some):]
+			found, err := s.search(ctx, q, r, span{some[len(some)-1], some[0]}, some, r.Limit+1-len(entries))
 			if err != nil {
 				return nil, err
 			}
@@ -119,11 +119,14 @@ func (s *Sink) searchBlocks(ctx context.Context, q *logbuf.LogQuery, r *logbuf.L
 }
 
 // search returns entries of a range, newest first: those within a window and,
-// unless spans is nil, within those.
-func (s *Sink) search(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRange, window span, spans []span, limit int) ([]logbuf.Entry, error) {
+// unless times is nil, of those times.
+func (s *Sink) search(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRange, window span, times []time.Time, limit int) ([]logbuf.Entry, error) {
 	var w where
 	w.add("ts >= %s and ts <= %s", window.since, window.until) // for the choice of partitions
 	w.add("(ts, id) < (%s, %s::uuid)", r.Before, r.BeforeID.String())
+	if times != nil {
+		w.add("ts = any (%s::timestamptz[])", times)
+	}
 	if q.KeyID != 0 {
 		w.add("key_id = %s", q.KeyID)
 	}
@@ -142,15 +145,7 @@ func (s *Sink) search(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRang
 	if q.RequestID != "" {
 		w.add("request_id = %s", q.RequestID)
 	}
-	sql := fmt.Sprintf(sqlLogs, &w, w.arg(int64(limit)))
-	if spans != nil {
-		since, until := make([]time.Time, len(spans)), make([]time.Time, len(spans))
-		for i, b := range spans {
-			since[i], until[i] = b.since, b.until
-		}
-		sql = fmt.Sprintf(sqlLogsWithin, &w, "$"+strconv.Itoa(len(w.args)), w.arg(since), w.arg(until))
-	}
-	rows, err := s.pool.Query(ctx, sql, w.all()...)
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlLogs, &w, w.arg(int64(limit))), w.all()...)
 	if err != nil {
 		return nil, err
 	}

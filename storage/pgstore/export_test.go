@@ -2,11 +2,20 @@ package pgstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
-// Spans counts the spans of time in which a query would look.
-func (s *Sink) Spans(ctx context.Context, keyID int64, requestID string, since, until time.Time) (int, error) {
-	spans, err := s.spans(ctx, keyID, requestID, span{since, until})
-	return len(spans), err
+// Times counts the times at which a query would look for entries.
+func (s *Sink) Times(ctx context.Context, keyID int64, requestID string, since, until time.Time) (int, error) {
+	times, err := s.times(ctx, keyID, requestID, span{since, until})
+	return len(times), err
+}
+
+// Probes are conditions on the filter of a block that may hold a request.
+func Probes(requestID string) (conditions []string) {
+	for _, bit := range probes(hashRequest(requestID)) {
+		conditions = append(conditions, fmt.Sprintf(sqlProbe, bit))
+	}
+	return conditions
 }

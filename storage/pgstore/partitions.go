@@ -163,11 +163,7 @@ func partitions(ctx context.Context, db querier) ([]string, error) {
 
 // inTx runs fn in a transaction with the bounds that every one of ours has.
 func (s *Sink) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
-	return s.inTxAt(ctx, pgx.ReadCommitted, fn)
-}
-
-func (s *Sink) inTxAt(ctx context.Context, level pgx.TxIsoLevel, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlSettings); err != nil {
 			return err
 		}

@@ -136,7 +136,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.
 	var blocks blockBuilder
 	note := func(e *logbuf.Entry) {
 		usage.Add(e)
-		blocks.add(e.Time.UnixMicro(), e.KeyID, e.RequestID)
+		blocks.add(blockEntry{e.Time.UnixMicro(), hashKey(e.KeyID), hashRequest(e.RequestID)})
 	}
 	r := logbuf.Result{Stored: len(b.Entries)}
 	if careful {

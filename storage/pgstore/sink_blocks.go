@@ -1,98 +1,111 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"io"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // Blocks find the entries of a key or a request. With every batch goes, for
-// each quarter of an hour and each 2,000 entries in it, a row that tells from when to when
-// they are and holds a Bloom filter of their keys and requests. A query reads the
-// filters, a fiftieth of the logs' size, and then looks only where its entries may be.
+// each quarter of an hour and each 1,000 entries in it, a row that holds a Bloom filter of
+// their keys and requests, and for each entry its time and hashes of both. A query looks
+// into the filters, which have a hundredth of the logs' size; where one says yes it reads the
+// times, and then the entries of exactly those times, however much the times of
+// different blocks overlap.
 //
-// An index on the logs would cost every row: a BRIN index with Bloom filters,
-// which knows as much, takes 40 % of the rate of writes, and a B-tree more. This costs 1 %.
+// An index on the logs would cost every row: a BRIN index with Bloom filters
+// takes 40 % of the rate of writes, and a B-tree more. This costs 2 %.
 const (
 	blockSpan    = 15 * time.Minute
-	blockEntries = 2000
+	blockEntries = 1000
 
 	// Bits of a filter for each thing in it, and how many of them are set. About one in
 	// 500 filters then says yes without reason.
 	filterBits   = 14
 	filterProbes = 6
 
+	// The size of an entry in a block: microseconds since the quarter of an hour
+	// began, and the hashes of its key and its request, big-endian.
+	blockEntrySize = 4 + 4 + 4
+
 	// How long after its end a quarter of an hour is looked after.
 	scatteredFor = 48 * time.Hour
 
-	sqlCopyBlocks = `copy log_blocks (since, until, filter) from stdin (format binary)`
+	sqlCopyBlocks = `copy log_blocks (since, until, filter, entries) from stdin (format binary)`
 
 	// The filter is looked into probe by probe; most say no to the first.
-	sqlBlocks = `select since, until from log_blocks where %s order by since`
+	sqlBlocks = `select since, entries from log_blocks where %s`
 	sqlProbe  = `get_bit(filter, (%d::bigint %% (8 * octet_length(filter)))::int) = 1`
 
 	// Quarters of an hour, lately ended, that have many more blocks than their
-	// filters' size makes necessary.
+	// entries make necessary.
 	sqlScattered = `
 select to_timestamp(quarter * 900) from (
-    select floor(extract(epoch from since) / 900) as quarter, octet_length(filter) as size from log_blocks where until >= $1 and until < $2
-) as blocks group by quarter having count(*) > 4 + sum(size) / 2000 order by quarter limit 100`
+    select floor(extract(epoch from since) / 900) as quarter, octet_length(entries) / $1::int as entries
+    from log_blocks where until >= $2 and until < $3
+) as blocks group by quarter having count(*) > 4 + 2 * sum(entries) / $4::int order by quarter limit 100`
 
-	sqlBlockEntries = `select ts, key_id, request_id from access_logs where ts >= $1 and ts < $2 order by ts`
+	sqlTakeBlocks   = `delete from log_blocks where since >= $1 and since < $2 returning since, entries`
 	sqlForgetBlocks = `delete from log_blocks where since >= $1 and since < $2`
 )
 
-// A block tells where some entries are.
+// A block tells when some entries of one quarter of an hour are.
 type block struct {
 	since, until int64 // the earliest and the latest, in microseconds since 1970
 	filter       []byte
+	entries      []byte
 }
 
-// blockBuilder makes blocks of entries that come roughly in the order of time.
+// A blockEntry is what a block knows of an entry.
+type blockEntry struct {
+	micros       int64
+	key, request uint32 // hashes
+}
+
+// blockBuilder makes blocks.
 type blockBuilder struct {
 	done []block
-	open map[int64]*openBlock // by when its span begins
+	open map[int64]*openBlock // by when their quarter begins
 }
 
 type openBlock struct {
-	since, until int64
-	entries      int
-	things       []uint64        // hashes of keys and requests
-	keys         [1 << 10]uint64 // those of keys, each where its last bits say: most come again soon
+	block
+	things []uint32        // hashes of keys and requests
+	keys   [1 << 10]uint32 // those of keys, each where its last bits say: most come again soon
 }
 
-func (b *blockBuilder) add(micros, keyID int64, requestID string) {
-	const width = int64(blockSpan / time.Microsecond)
-	span := micros - (micros%width+width)%width
-	o := b.open[span]
+func (b *blockBuilder) add(e blockEntry) {
+	quarter := quarterOf(e.micros)
+	o := b.open[quarter]
 	if o == nil {
 		if b.open == nil {
 			b.open = make(map[int64]*openBlock)
 		}
-		o = &openBlock{since: math.MaxInt64, until: math.MinInt64}
-		b.open[span] = o
+		o = &openBlock{block: block{since: e.micros, until: e.micros}}
+		b.open[quarter] = o
 	}
-	o.since, o.until = min(o.since, micros), max(o.until, micros)
-	o.entries++
-	if keyID != 0 {
-		h := hashKey(keyID)
-		if seen := &o.keys[h%uint64(len(o.keys))]; *seen != h {
-			*seen = h
-			o.things = append(o.things, h)
+	o.since, o.until = min(o.since, e.micros), max(o.until, e.micros)
+	o.entries = binary.BigEndian.AppendUint32(o.entries, uint32(e.micros-quarter)) //nolint:gosec // 900,000,000 at most
+	o.entries = binary.BigEndian.AppendUint32(o.entries, e.key)
+	o.entries = binary.BigEndian.AppendUint32(o.entries, e.request)
+	if e.key != 0 {
+		if seen := &o.keys[e.key%uint32(len(o.keys))]; *seen != e.key {
+			*seen = e.key
+			o.things = append(o.things, e.key)
 		}
 	}
-	if requestID != "" {
-		o.things = append(o.things, hashRequest(requestID))
+	if e.request != 0 {
+		o.things = append(o.things, e.request)
 	}
-	if o.entries == blockEntries {
+	if len(o.entries) == blockEntries*blockEntrySize {
 		b.done = append(b.done, o.close())
-		delete(b.open, span)
+		delete(b.open, quarter)
 	}
 }
 
@@ -107,20 +120,39 @@ func (b *blockBuilder) blocks() []block {
 // close makes the filter: Bloom's, with the double hashing of Kirsch and
 // Mitzenmacher ("Less Hashing, Same Performance", 2006).
 func (o *openBlock) close() block {
-	filter := make([]byte, len(o.things)*filterBits/8+1)
-	bits := uint32(8 * len(filter)) //nolint:gosec // small
+	o.filter = make([]byte, len(o.things)*filterBits/8+1)
+	bits := uint32(8 * len(o.filter)) //nolint:gosec // small
 	for _, h := range o.things {
 		for _, n := range probes(h) {
 			n %= bits
-			filter[n/8] |= 1 << (n % 8) // as get_bit counts
+			o.filter[n/8] |= 1 << (n % 8) // as get_bit counts
 		}
 	}
-	return block{o.since, o.until, filter}
+	return o.block
+}
+
+// quarterOf returns when the quarter of an hour of a time begins.
+func quarterOf(micros int64) int64 {
+	const width = int64(blockSpan / time.Microsecond)
+	return micros - (micros%width+width)%width
+}
+
+// eachEntry calls fn with every entry of a block, given the earliest time in it.
+func eachEntry(since int64, entries []byte, fn func(blockEntry)) {
+	quarter := quarterOf(since)
+	for ; len(entries) >= blockEntrySize; entries = entries[blockEntrySize:] {
+		fn(blockEntry{
+			micros:  quarter + int64(binary.BigEndian.Uint32(entries)),
+			key:     binary.BigEndian.Uint32(entries[4:]),
+			request: binary.BigEndian.Uint32(entries[8:]),
+		})
+	}
 }
 
 // probes returns the bits to set or to look at, each to be taken modulo the
 // filter's size.
-func probes(h uint64) (bits [filterProbes]uint32) {
+func probes(hash uint32) (bits [filterProbes]uint32) {
+	h := mix(uint64(hash))
 	next, step := uint32(h), uint32(h>>32)|1 //nolint:gosec // its halves
 	for i := range bits {
 		bits[i] = next
@@ -129,14 +161,24 @@ func probes(h uint64) (bits [filterProbes]uint32) {
 	return bits
 }
 
-// The hashes are stored: they must never change.
+// The hashes are stored: they must never change. Zero stands for none.
 
-func hashKey(id int64) uint64 { return mix(uint64(id) + 0x9e3779b97f4a7c15) } //nolint:gosec // any bits will do
+func hashKey(id int64) uint32 {
+	if id == 0 {
+		return 0
+	}
+	return max(1, uint32(mix(uint64(id)+0x9e3779b97f4a7c15))) //nolint:gosec // any bits will do
+}
 
-func hashRequest(id string) uint64 {
-	h := fnv.New64a()
-	_, _ = io.WriteString(h, id) // cannot fail
-	return mix(h.Sum64())
+func hashRequest(id string) uint32 {
+	if id == "" {
+		return 0
+	}
+	h := uint64(14695981039346656037) // FNV-1a, which maphash is not for ever, and hash/fnv not without an allocation
+	for i := range len(id) {
+		h = (h ^ uint64(id[i])) * 1099511628211
+	}
+	return max(1, uint32(mix(h))) //nolint:gosec // as above
 }
 
 // mix spreads what two numbers differ in over all bits: the finalizer of
@@ -155,48 +197,57 @@ func blockRows(blocks []block) *copyReader {
 		}
 		b := &blocks[0]
 		blocks = blocks[1:]
-		buf = appendRow(buf, 3)
+		buf = appendRow(buf, 4)
 		buf = appendTime(buf, b.since)
 		buf = appendTime(buf, b.until)
-		return append(binary.BigEndian.AppendUint32(buf, uint32(len(b.filter))), b.filter...), nil //nolint:gosec // small
+		for _, field := range [][]byte{b.filter, b.entries} {
+			buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(field))), field...) //nolint:gosec // small
+		}
+		return buf, nil
 	})
 }
 
 // A span is a time from and to, both inclusive.
 type span struct{ since, until time.Time }
 
-// spans returns when there may be entries with a key and a request, as far as
-// those are given: apart from each other, in the order of time.
-func (s *Sink) spans(ctx context.Context, keyID int64, requestID string, within span) ([]span, error) {
+// times returns when there may be entries with a key and a request, as far as
+// those are given: newest first, each once.
+func (s *Sink) times(ctx context.Context, keyID int64, requestID string, within span) ([]time.Time, error) {
+	key, request := hashKey(keyID), hashRequest(requestID)
 	var w where
 	w.add("until >= %s and since <= %s", within.since, within.until)
-	look := func(h uint64) {
-		for _, bit := range probes(h) {
-			w.conditions = append(w.conditions, fmt.Sprintf(sqlProbe, bit))
+	for _, hash := range []uint32{request, key} {
+		for _, bit := range probes(hash) {
+			if hash != 0 {
+				w.conditions = append(w.conditions, fmt.Sprintf(sqlProbe, bit))
+			}
 		}
 	}
-	if requestID != "" {
-		look(hashRequest(requestID))
-	}
-	if keyID != 0 {
-		look(hashKey(keyID))
-	}
-	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlBlocks, &w), w.all()...)
+	var times []time.Time
+	err := s.eachBlock(ctx, s.pool, fmt.Sprintf(sqlBlocks, &w), w.all(), func(e blockEntry) {
+		if (key == 0 || key == e.key) && (request == 0 || request == e.request) {
+			if t := time.UnixMicro(e.micros); !t.Before(within.since) && !t.After(within.until) {
+				times = append(times, t)
+			}
+		}
+	})
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	return slices.Compact(times), err
+}
+
+// eachBlock calls fn with every entry of the blocks that a statement returns.
+func (s *Sink) eachBlock(ctx context.Context, db querier, sql string, args []any, fn func(blockEntry)) error {
+	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var spans []span
-	var b span
-	_, err = pgx.ForEachRow(rows, []any{&b.since, &b.until}, func() error {
-		b.since, b.until = latest(b.since, within.since), earliest(b.until, within.until)
-		if last := len(spans) - 1; last >= 0 && !b.since.After(spans[last].until) {
-			spans[last].until = latest(spans[last].until, b.until)
-		} else {
-			spans = append(spans, b)
-		}
+	var since time.Time
+	var entries []byte
+	_, err = pgx.ForEachRow(rows, []any{&since, &entries}, func() error {
+		eachEntry(since.UnixMicro(), entries, fn)
 		return nil
 	})
-	return spans, err
+	return err
 }
 
 func earliest(a, b time.Time) time.Time {
@@ -216,7 +267,7 @@ func latest(a, b time.Time) time.Time {
 // gatherBlocks makes few blocks of the many that small batches leave behind.
 func (s *Sink) gatherBlocks(ctx context.Context) error {
 	ended := s.clock().Add(-blockSpan)
-	rows, err := s.pool.Query(ctx, sqlScattered, pgx.QueryExecModeExec, ended.Add(-scatteredFor), ended)
+	rows, err := s.pool.Query(ctx, sqlScattered, pgx.QueryExecModeExec, blockEntrySize, ended.Add(-scatteredFor), ended, blockEntries)
 	if err != nil {
 		return err
 	}
@@ -225,40 +276,28 @@ func (s *Sink) gatherBlocks(ctx context.Context) error {
 		return err
 	}
 	for _, quarter := range quarters {
-		if err := s.gatherQuarter(ctx, quarter); err != nil {
+		if err := s.alone(ctx, func(tx pgx.Tx) error { return s.gatherQuarter(ctx, tx, quarter) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// gatherQuarter makes the blocks of a quarter of an hour anew. All is of one
-// moment: what is written meanwhile brings blocks of its own, and those stay.
-func (s *Sink) gatherQuarter(ctx context.Context, since time.Time) error {
-	until := since.Add(blockSpan)
-	return s.inTxAt(ctx, pgx.RepeatableRead, func(tx pgx.Tx) error {
-		if err := lockMaintenance(ctx, tx); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, sqlBlockEntries, pgx.QueryExecModeExec, since, until)
-		if err != nil {
-			return err
-		}
-		var b blockBuilder
-		var ts time.Time
-		var keyID int64
-		var requestID string
-		_, err = pgx.ForEachRow(rows, []any{&ts, &keyID, &requestID}, func() error {
-			b.add(ts.UnixMicro(), keyID, requestID)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, sqlForgetBlocks, pgx.QueryExecModeExec, since, until); err != nil {
-			return err
-		}
-		_, err = tx.Conn().PgConn().CopyFrom(ctx, blockRows(b.blocks()), sqlCopyBlocks)
-		return err
+// gatherQuarter makes new blocks of those there are of a quarter of an hour.
+// What is written meanwhile brings blocks of its own.
+func (s *Sink) gatherQuarter(ctx context.Context, tx pgx.Tx, since time.Time) error {
+	var entries []blockEntry
+	err := s.eachBlock(ctx, tx, sqlTakeBlocks, []any{pgx.QueryExecModeExec, since, since.Add(blockSpan)}, func(e blockEntry) {
+		entries = append(entries, e)
 	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b blockEntry) int { return cmp.Compare(a.micros, b.micros) })
+	var b blockBuilder
+	for _, e := range entries {
+		b.add(e)
+	}
+	_, err = tx.Conn().PgConn().CopyFrom(ctx, blockRows(b.blocks()), sqlCopyBlocks)
+	return err
 }

@@ -23,7 +23,6 @@ const (
 	stateNoTable       = "42P01"
 	stateLockTimeout   = "55P03"
 	stateDeadlock      = "40P01" // who writes logs waits only for the same entries
-	stateSerialization = "40001" // somebody else was faster
 	classData          = "22"
 	classConstraint    = "23"
 	classAuthorization = "28"
@@ -118,11 +117,4 @@ func explainSink(ctx context.Context, doing string, err error) error {
 func isLockTimeout(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == stateLockTimeout
-}
-
-// isSerialization reports whether somebody else changed meanwhile what a
-// transaction at repeatable read wanted to.
-func isSerialization(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == stateSerialization
 }

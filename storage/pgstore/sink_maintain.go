@@ -115,7 +115,7 @@ func (s *Sink) tidy(ctx context.Context) error {
 	if err == nil {
 		err = s.gatherBlocks(ctx)
 	}
-	if errors.Is(err, errBusy) || isSerialization(err) { // the next time will do
+	if errors.Is(err, errBusy) { // the next time will do
 		return nil
 	}
 	return err

@@ -35,16 +35,18 @@ create table access_logs (
     constraint access_logs_pkey primary key (ts, id)
 ) partition by range (ts);
 
--- Where the entries of a key or a request may be: for some entries of one quarter
--- of an hour, from when to when they are, and a Bloom filter of their keys and
--- requests. Unlike an index, which would take 40 % of the rate of writes and more, it costs
--- a row for each 2,000.
+-- When the entries of a key or a request are: for some entries of one quarter of an
+-- hour, the time of each and hashes of its key and its request, and a Bloom filter of those
+-- by which to pass over the rest. Unlike an index, which would take 40 % of the rate of writes
+-- and more, it costs a row for each 1,000.
 create table log_blocks (
-    since  timestamptz not null, -- of the earliest entry
-    until  timestamptz not null, -- of the latest
-    filter bytea       not null
+    since   timestamptz not null, -- of the earliest entry
+    until   timestamptz not null, -- of the latest
+    filter  bytea       not null,
+    entries bytea       not null
 );
-alter table log_blocks alter column filter set storage plain; -- beside the rest of the row, to be looked into at once
+alter table log_blocks alter column filter set storage plain;     -- beside the rest of the row, to be looked into at once
+alter table log_blocks alter column entries set storage external; -- apart, out of the way of who looks into filters; hashes cannot be compressed
 
 -- Those of the time that is asked for.
 create index log_blocks_by_time on log_blocks (until);
