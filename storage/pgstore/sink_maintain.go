@@ -34,12 +34,21 @@ with taken as (
 )
 select count(*) from taken`
 
+	sqlPendingSize = `select pg_relation_size('usage_pending')`
+
+	// The fold leaves room behind that vacuum frees but keeps. Everybody else
+	// waits behind the one who waits for this lock, therefore not for long: it is had soon,
+	// or the next time.
+	sqlLockPending = `set local lock_timeout = '50ms'; lock table usage_pending in access exclusive mode`
+	sqlTrimPending = `truncate usage_pending`
+
 	// A segment is gone long before its checkpoint, which is needed only while
 	// somebody may still send the segment.
 	sqlForgetCheckpoints = `delete from log_checkpoints where updated_at < now() - interval '1 year'`
 
-	foldSize  = 50_000 // rows of usage_pending in one transaction
-	daysAhead = 2      // partitions that are there before their day begins
+	foldSize    = 50_000  // rows of usage_pending in one transaction
+	pendingSize = 8 << 20 // of usage_pending, in bytes, from which on it is trimmed
+	daysAhead   = 2       // partitions that are there before their day begins
 )
 
 // Maintain folds pending usage, makes partitions ahead and drops old ones; see
@@ -97,13 +106,41 @@ func lockMaintenance(ctx context.Context, tx pgx.Tx) error {
 func (s *Sink) fold(ctx context.Context) error {
 	for {
 		var folded int
-		err := s.alone(ctx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, sqlFold, int64(foldSize)).Scan(&folded)
+		err := s.alone(ctx, func(tx pgx.Tx) (err error) {
+			folded, err = foldSome(ctx, tx)
+			return err
 		})
 		if err != nil || folded < foldSize {
 			return err
 		}
 	}
+}
+
+// foldSome is planned each time: a plan that was made while the table was small
+// compares each row with each, which takes minutes when it is not.
+func foldSome(ctx context.Context, tx pgx.Tx) (folded int, err error) {
+	err = tx.QueryRow(ctx, sqlFold, pgx.QueryExecModeExec, int64(foldSize)).Scan(&folded)
+	return folded, err
+}
+
+// trim makes the file of usage_pending small again, in which every query of
+// usage has to look: after a backlog it has hundreds of megabytes.
+func (s *Sink) trim(ctx context.Context) error {
+	return s.alone(ctx, func(tx pgx.Tx) error {
+		var size int64
+		if err := tx.QueryRow(ctx, sqlPendingSize).Scan(&size); err != nil || size < pendingSize {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlLockPending, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		// What came since the fold.
+		if folded, err := foldSome(ctx, tx); err != nil || folded == foldSize {
+			return err
+		}
+		_, err := tx.Exec(ctx, sqlTrimPending)
+		return err
+	})
 }
 
 // tidy does what only costs time and room when it is left undone.
@@ -115,7 +152,10 @@ func (s *Sink) tidy(ctx context.Context) error {
 	if err == nil {
 		err = s.gatherBlocks(ctx)
 	}
-	if errors.Is(err, errBusy) { // the next time will do
+	if err == nil {
+		err = s.trim(ctx)
+	}
+	if errors.Is(err, errBusy) || isLockTimeout(err) { // the next time will do
 		return nil
 	}
 	return err

@@ -3,13 +3,16 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/logbuf"
@@ -252,5 +255,105 @@ func TestMaintainPaused(t *testing.T) {
 	sink := newSink(pgtest.Pool(t))
 	if err := sink.Maintain(t.Context(), logDay); !errors.Is(err, logbuf.ErrPaused) {
 		t.Errorf("maintain without tables: %v; want ErrPaused", err)
+	}
+}
+
+// bloat fills usage_pending with more than it may keep, which adds up to nothing.
+const bloat = `
+insert into usage_pending select hour, key_id, provider_id, 0, 0, 0, 0, 0, 0, 0, 0, namespace, model, route_group
+from (select * from (table usage_pending union all table usage_hourly) as u limit 1) as one, generate_series(1, 80000)`
+
+// The file in which every query of usage has to look becomes small again, once
+// nobody uses it.
+func TestPendingIsTrimmed(t *testing.T) {
+	t.Parallel()
+	now := logDay.Add(time.Hour)
+	sink, pool := sinkAt(t, &now)
+	size := func() int64 { return count(t, pool, `select pg_relation_size('usage_pending')`) }
+	store(t, sink, logEntries(0, 100)...)
+	before := usageOf(t, sink)
+	execute(t, pool, bloat)
+	if size() < 8<<20 {
+		t.Fatalf("usage_pending has only %d bytes", size())
+	}
+
+	reader, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // at the latest
+	if _, err := reader.Exec(t.Context(), `select from usage_pending limit 1`); err != nil {
+		t.Fatal(err)
+	}
+	maintain(t, sink, time.Time{})
+	if size() == 0 {
+		t.Error("usage_pending was trimmed under the eyes of who reads it")
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	maintain(t, sink, time.Time{})
+	if n := size(); n != 0 {
+		t.Errorf("usage_pending has %d bytes after maintenance", n)
+	}
+	if diff := cmp.Diff(before, usageOf(t, sink)); diff != "" {
+		t.Errorf("usage after maintenance (-want +got):\n%s", diff)
+	}
+}
+
+// While it becomes small, nothing that is written or read is missed.
+func TestTrimmingChangesNoUsage(t *testing.T) {
+	t.Parallel()
+	now := logDay.Add(time.Hour)
+	sink, pool := sinkAt(t, &now)
+	var written atomic.Int64
+	store(t, sink, logEntry(0))
+	written.Store(1)
+	ctx, stop := context.WithCancel(t.Context())
+	var workers errgroup.Group
+	workers.Go(func() error {
+		for n := 1; ctx.Err() == nil; n += 10 {
+			if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: logEntries(n, n+10)}); err != nil {
+				return err
+			}
+			written.Add(10)
+		}
+		return nil
+	})
+	workers.Go(func() error {
+		for ctx.Err() == nil {
+			least := written.Load()
+			usage, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay})
+			if err != nil {
+				return err
+			}
+			var requests int64
+			for _, u := range usage {
+				requests += u.Requests
+			}
+			if requests < least {
+				return fmt.Errorf("usage counts %d requests of at least %d", requests, least)
+			}
+		}
+		return nil
+	})
+	trimmed := 0
+	for range scaled(8, 50) {
+		execute(t, pool, bloat)
+		before := count(t, pool, `select pg_relation_filenode('usage_pending')::bigint`)
+		for range 5 {
+			maintain(t, sink, time.Time{})
+		}
+		if count(t, pool, `select pg_relation_filenode('usage_pending')::bigint`) != before {
+			trimmed++
+		}
+	}
+	stop()
+	if err := workers.Wait(); err != nil {
+		t.Error(err)
+	}
+	if trimmed == 0 {
+		t.Error("usage_pending was never trimmed")
 	}
 }

@@ -95,8 +95,8 @@ create table usage_hourly (
 create index usage_hourly_by_hour on usage_hourly using brin (hour) with (pages_per_range = 16, autosummarize = on);
 
 -- Usage as batches bring it, until maintenance adds it to usage_hourly: an
--- append costs half of an upsert. It has no index, because it stays short. Its
--- file never shrinks, because to shrink it would stop writes.
+-- append costs half of an upsert. It has no index, because it stays short: vacuum
+-- would stop writes to shrink its file, and maintenance, which does it, takes the right moment.
 create table usage_pending (like usage_hourly) with (vacuum_truncate = off);
 
 -- +goose Down
