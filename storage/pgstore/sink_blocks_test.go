@@ -180,25 +180,25 @@ func TestBlocksAreSmallAndPrecise(t *testing.T) {
 		t.Errorf("%d of %d filters said yes to what is not in them; want one in 500", yes, asked)
 	}
 	for _, e := range entries[:200] {
-		for _, request := range []string{"", e.RequestID} {
-			times, err := sink.Times(t.Context(), e.KeyID, request, logDay, logDay.Add(time.Hour))
+		for _, q := range []logbuf.LogQuery{{KeyID: e.KeyID}, {RequestID: e.RequestID}, {KeyID: e.KeyID, RequestID: e.RequestID}} {
+			times, err := sink.Times(t.Context(), q.KeyID, q.RequestID, logDay, logDay.Add(time.Hour))
 			if err != nil || times != 1 {
-				t.Fatalf("the entry of key %d and request %q may be at %d times, %v; want 1", e.KeyID, request, times, err)
+				t.Fatalf("the entry of key %d and request %q may be at %d times, %v; want 1", q.KeyID, q.RequestID, times, err)
 			}
 		}
 	}
 }
 
-// Queries look back in windows of 1, 4 and 16 hours and more: nothing falls between them.
+// Queries look back in windows of 4, 16, 64 minutes and more: nothing falls between them.
 func TestNothingBetweenWindows(t *testing.T) {
 	t.Parallel()
 	now := logDay.Add(23 * time.Hour)
 	sink, _ := sinkAt(t, &now)
 	var entries []logbuf.Entry
-	for _, hours := range []time.Duration{1, 1 + 4, 1 + 4 + 16} {
+	for _, minutes := range []time.Duration{4, 4 + 16, 4 + 16 + 64, 4 + 16 + 64 + 256, 4 + 16 + 64 + 256 + 1024} {
 		for _, off := range []time.Duration{-1, 0, 1} {
 			e := logEntry(len(entries))
-			e.KeyID, e.Time = 5, now.Add(-hours*time.Hour+off*time.Microsecond)
+			e.KeyID, e.Time = 5, now.Add(-minutes*time.Minute+off*time.Microsecond)
 			entries = append(entries, e)
 		}
 	}
