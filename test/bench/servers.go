@@ -138,7 +138,7 @@ func awaitPending(ctx context.Context, p *process, most float64) (float64, error
 		if err != nil || pending <= most {
 			return pending, err
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -4,6 +4,7 @@
 // It runs in the directory test, whose parent holds the server:
 //
 //	go run ./cmd/bench -dsn postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable
+//	go run ./cmd/bench -queries 10000000
 package main
 
 import (
@@ -31,6 +32,7 @@ func run() error {
 	dsn := flag.String("dsn", os.Getenv("EZ_TEST_PG_DSN"), "a superuser's connection string to a PostgreSQL on this machine; EZ_TEST_PG_DSN by default")
 	pairs := flag.Int("pairs", 5, "how often each pair is measured")
 	rows := flag.Int("rows", 200_000, "how many entries each measurement writes")
+	queried := flag.Int("queries", 0, "measure queries, among so many entries, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -40,6 +42,9 @@ func run() error {
 	}
 	if *dsn == "" {
 		return errors.New("say with -dsn where PostgreSQL is")
+	}
+	if *queried > 0 {
+		return bench.Queries(ctx, os.Stdout, *dsn, *queried)
 	}
 	self, err := os.Executable()
 	if err != nil {
