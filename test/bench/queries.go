@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	queryRuns = 60   // of each kind
-	queryKeys = 1000 // of which some are much busier than others
+	queryRuns = 60               // of each kind,
+	queryTime = 10 * time.Second // unless they take longer
+	queryKeys = 1000             // of which some are much busier than others
 
 	// Besides those, keys with a handful of entries each.
 	queryRareKeys    = 100
@@ -248,7 +249,7 @@ func (q *queryBench) measure(ctx context.Context, w *world) error {
 		progress("queries: %s", kind.name)
 		took := make([]float64, 0, queryRuns)
 		var found int
-		for run := range queryRuns {
+		for run, first := 0, time.Now(); run < queryRuns && time.Since(first) < queryTime; run++ {
 			ask, err := kind.prepare(ctx, run)
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind.name, err)
@@ -260,9 +261,6 @@ func (q *queryBench) measure(ctx context.Context, w *world) error {
 			}
 			took = append(took, time.Since(start).Seconds()*1e3)
 			found += n
-			if took[run] > 1000 && run >= 4 { // no need to know it better
-				break
-			}
 		}
 		slices.Sort(took)
 		quantile := func(p float64) float64 { return took[int(math.Ceil(p*float64(len(took))))-1] }
