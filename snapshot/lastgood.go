@@ -21,7 +21,7 @@ import (
 // for ever. What follows the last good line is cut off. Secrets stay sealed as they were
 // published.
 //
-// A lastGood is not safe for concurrent use, and a file is one process's.
+// A lastGood is not safe for concurrent use, confirm excepted, and a file is one process's.
 type lastGood struct {
 	path string
 	file *os.File
@@ -222,7 +222,7 @@ func (l *lastGood) close() error {
 		return nil
 	}
 	f := l.file
-	*l = lastGood{path: l.path, minCompact: l.minCompact}
+	l.file, l.base, l.size, l.at = nil, 0, 0, Position{}
 	return f.Close()
 }
 

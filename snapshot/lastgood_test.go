@@ -75,6 +75,22 @@ func TestWatcherStartsFromItsFile(t *testing.T) {
 	})
 }
 
+// A watcher that is stopped in a heartbeat dates its file while it closes it.
+func TestWatcherIsStoppedInAHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+		for range 10 {
+			ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+			w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file})
+			if err := w.Run(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			stop()
+			serves(t, w, "first")
+		}
+	})
+}
+
 func TestAFileFromLongAgoIsOutdated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
