@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -58,6 +59,11 @@ func newEntrySet(n int) *entrySet {
 		return e.Time.Sub(e.Time.Truncate(24*time.Hour)) + time.Duration(e.LatencyMS)*time.Millisecond
 	}
 	slices.SortStableFunc(s.entries, func(a, b logbuf.Entry) int { return cmp.Compare(ended(&a), ended(&b)) })
+	for i := range s.entries { // side by side in memory, as a queue reads them
+		for _, text := range []*string{&s.entries[i].RequestID, &s.entries[i].Model, &s.entries[i].UpstreamModel, &s.entries[i].ClientIP} {
+			*text = strings.Clone(*text)
+		}
+	}
 	for array := range slices.Chunk(s.entries, arraySize) {
 		body, err := json.Marshal(array)
 		if err != nil {
