@@ -26,6 +26,7 @@ type memFS struct {
 	write func(name string, b []byte, off int64) (n int, err error) // how much of a write arrives, and why no more
 	sync  func(name string) error
 	make  func(name string) error
+	read  func() error
 }
 
 type memData struct{ b []byte }
@@ -173,6 +174,11 @@ type memFile struct {
 func (f *memFile) ReadAt(b []byte, off int64) (int, error) {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
+	if f.m.read != nil {
+		if err := f.m.read(); err != nil {
+			return 0, err
+		}
+	}
 	if off >= int64(len(f.d.b)) {
 		return 0, io.EOF
 	}

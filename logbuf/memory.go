@@ -30,17 +30,15 @@ type memory struct {
 	count  int // entries that are not settled
 	bytes  int // of their records
 
-	// What the worker is at: the batch being written, and what it uses of the
-	// first chunks.
-	batch recordBatch
-	used  []part
+	flights flights // belongs to the worker
+	used    []part  // of the batches that are not settled
 }
 
 // A chunk never moves: what was filled when the lock was held can be read
 // without it.
 type chunk struct {
 	records []byte
-	offset  int // bytes that are settled
+	offset  int // bytes that were read
 	count   int // entries after the offset
 }
 
@@ -103,31 +101,34 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 	chunks := slices.Clone(m.chunks)
 	m.mu.Unlock()
 
-	m.batch.reset()
-	m.used = m.used[:0]
+	batch := m.flights.next()
+	var all part
+	var took []part // of the first chunks
 	for _, c := range chunks {
-		bytes, count, err := m.batch.add(string(c.records[c.offset:]), c.count, limit)
+		bytes, count, err := batch.add(string(c.records[c.offset:]), c.count, limit)
 		if err != nil {
 			return Batch{}, err
 		}
-		m.used = append(m.used, part{bytes, count})
+		took = append(took, part{bytes, count})
+		all.bytes, all.count = all.bytes+bytes, all.count+count
 		if count < c.count {
 			break
 		}
 	}
-	return Batch{Entries: m.batch.entries}, nil
+	m.used = append(m.used, all)
+	m.take(took)
+	return Batch{Entries: batch.entries}, nil
 }
 
-func (m *memory) settle() (skipped, error) {
+// take forgets what was read of the first chunks; it still counts.
+func (m *memory) take(read []part) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	empty := 0
-	for i, u := range m.used {
+	for i, p := range read {
 		c := &m.chunks[i]
-		c.offset += u.bytes
-		c.count -= u.count
-		m.count -= u.count
-		m.bytes -= u.bytes
+		c.offset += p.bytes
+		c.count -= p.count
 		if c.count > 0 {
 			break
 		}
@@ -138,7 +139,19 @@ func (m *memory) settle() (skipped, error) {
 		empty++
 	}
 	m.chunks = slices.Delete(m.chunks, 0, empty)
-	m.used = m.used[:0]
+}
+
+func (m *memory) readAhead(limit int) (Batch, bool) {
+	b, err := m.read(context.Background(), limit)
+	return b, err == nil
+}
+
+func (m *memory) settle() (skipped, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count -= m.used[0].count
+	m.bytes -= m.used[0].bytes
+	m.used = slices.Delete(m.used, 0, 1)
 	return skipped{}, nil
 }
 
@@ -155,6 +168,19 @@ func (m *memory) close() error { return nil }
 // maxBatchBytes ends a batch early, so that long entries make it no larger
 // than many short ones.
 const maxBatchBytes = 8 << 20
+
+// flights are the batches that are read and not settled, two at most; a third uses
+// the memory of the first.
+type flights struct {
+	batches [2]recordBatch
+	last    int
+}
+
+func (f *flights) next() *recordBatch {
+	f.last = 1 - f.last
+	f.batches[f.last].reset()
+	return &f.batches[f.last]
+}
 
 // recordBatch reads records into entries that it uses again for the next batch.
 type recordBatch struct {

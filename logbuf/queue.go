@@ -17,9 +17,10 @@ var (
 )
 
 // A Queue is a [Buffer] that writes to a [Sink] in batches, from memory or from
-// a spool on disk. One goroutine owns the sink: it writes a batch when it is
-// full or its first entry is FlushInterval old, and tries again for ever when
-// the sink fails.
+// a spool on disk. It writes a batch when it is full or its first entry is
+// FlushInterval old, and tries again for ever when the sink fails. Batches
+// are stored in order; the next is begun meanwhile if it is full and the sink is an
+// [Overlapper].
 type Queue struct {
 	opts Options
 	sink Sink
@@ -38,6 +39,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	stats   Stats // but for what the fields above and the backlog know
+	flying  int64 // entries that were read and are not settled
 	arrived timeline
 	sealed  bool          // nothing more can land
 	flushTo int64         // settled has to reach this without delay
@@ -52,10 +54,14 @@ type backlog interface {
 	put(ctx context.Context, p *packed, now time.Time) error
 	// ready returns what put would, as far as it is known.
 	ready() error
-	// read returns the next batch, after settle. It is empty when there was only
-	// something to skip.
+	// read returns the next batch, when all read before are settled. It is empty
+	// when there was only something to skip.
 	read(ctx context.Context, limit int) (Batch, error)
-	// settle forgets the batch read last and says what was skipped to get it.
+	// readAhead returns the batch after one that is not settled; call it once for
+	// each. It is not ok when there is none that can be read without doubt.
+	readAhead(limit int) (b Batch, ok bool)
+	// settle forgets the first batch that was read and not settled, and says what was
+	// skipped to get it.
 	settle() (skipped, error)
 	// seal makes put return ErrClosed, and returns once nothing more can land, or
 	// ctx ends.
@@ -215,12 +221,12 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 // there is something new for it to do.
 func (q *Queue) landed(n int) {
 	q.mu.Lock()
-	before := q.stats.Pending
+	before := q.stats.Pending - q.flying
 	q.stats.Accepted += int64(n)
 	q.stats.Pending += int64(n)
 	q.arrived.add(q.stats.Accepted, time.Now())
 	full := int64(q.opts.BatchSize)
-	wake := before == 0 || before < full && q.stats.Pending >= full
+	wake := before == 0 || before < full && before+int64(n) >= full
 	q.mu.Unlock()
 	if wake {
 		q.poke()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -425,21 +426,25 @@ func TestQueueHandsOnEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		arrays := rapid.SliceOfN(rapid.SliceOfN(anyEntry(), 0, 20), 0, 30).Draw(t, "arrays")
 		failing := rapid.SliceOfN(rapid.IntRange(0, 3), 1, 20).Draw(t, "failing")
-		tries := 0
+		var tries atomic.Int64
 		sink := newLedger()
 		fail := func(when int) error {
-			if failing[tries%len(failing)] == when {
+			if failing[int(tries.Load())%len(failing)] == when {
 				return errDown
 			}
 			return nil
 		}
 		sink.before = func(context.Context, logbuf.Batch) error {
-			tries++
+			tries.Add(1)
 			return fail(1)
 		}
 		sink.after = func(logbuf.Batch) error { return fail(2) }
 		failing = append(failing, 0) // or it would never end
-		q, err := logbuf.Open(sink, &logbuf.Options{
+		var to logbuf.Sink = sink
+		if rapid.Bool().Draw(t, "two at once") {
+			to = beside{sink}
+		}
+		q, err := logbuf.Open(to, &logbuf.Options{
 			BatchSize:  rapid.IntRange(1, 30).Draw(t, "batch"),
 			MinBackoff: time.Microsecond, MaxBackoff: time.Microsecond, FlushInterval: time.Microsecond,
 		})

@@ -113,6 +113,18 @@ type Sink interface {
 	Write(ctx context.Context, b Batch) (Result, error)
 }
 
+// An Overlapper is a [Sink] that can work at a batch while the one before is not
+// stored yet. A queue with a backlog keeps two going, so that the database does
+// not rest while one is read, encoded, or committed.
+type Overlapper interface {
+	// WriteAfter does what [Sink.Write] does, beside a write of the batch before. It MUST
+	// NOT let anything of the batch last until turn has returned nil: then the
+	// batch before is stored. It MUST return an error, and store nothing, when turn returns one.
+	// Turn blocks, and may be called more than once. Whoever waits for it MUST
+	// NOT for long hold what the batch before may need.
+	WriteAfter(ctx context.Context, b Batch, turn func(ctx context.Context) error) (Result, error)
+}
+
 // A Checkpointer is a [Sink] that can say how far it has stored a segment. A
 // queue asks once for each segment that an earlier process has left, so that
 // what is stored is not sent again. Sinks without it, or without checkpoints at

@@ -69,6 +69,16 @@ func (l *ledger) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, erro
 	return r, nil
 }
 
+// beside is a ledger that is given two batches at once.
+type beside struct{ *ledger }
+
+func (l beside) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+	if err := turn(ctx); err != nil {
+		return logbuf.Result{}, err
+	}
+	return l.Write(ctx, b)
+}
+
 // sizes returns how many entries each stored batch had.
 func (l *ledger) sizes() []int {
 	l.mu.Lock()

@@ -154,7 +154,7 @@ func testServesNothingDamaged(t *testing.T, fs *memFS) {
 		sink := newLedger()
 		o := o
 		o.BatchSize = rapid.IntRange(1, 30).Draw(t, "batch")
-		q, err := logbuf.Open(sink, o.On(disk))
+		q, err := logbuf.Open(rapid.SampledFrom([]logbuf.Sink{sink, beside{sink}}).Draw(t, "sink"), o.On(disk))
 		if err != nil {
 			t.Fatal(err)
 		}

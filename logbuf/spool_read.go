@@ -3,6 +3,7 @@ package logbuf
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // spoolReader is where the worker is in the spool.
@@ -11,21 +12,33 @@ type spoolReader struct {
 
 	segment *segment // nil before the first, and after each
 	window  window
-	offset  int64 // of the next frame
-	at      int64 // position of the next entry
-	from    int64 // To of the batch before
-	rest    string
-	left    int // records in rest
+	cursor
 
-	batch recordBatch
-	skip  skipped
+	flights flights
+	batch   *recordBatch // the one that is read
+	skip    skipped      // for it
+	taken   []taken      // read and not settled
+}
+
+// A cursor is a place in a segment.
+type cursor struct {
+	offset int64 // of the next frame
+	at     int64 // position of the next entry
+	from   int64 // To of the batch before
+	rest   string
+	left   int // records in rest
+}
+
+// taken is what there is to settle of a batch.
+type taken struct {
+	at, from int64 // of the cursor behind it
+	skip     skipped
 }
 
 // read implements [backlog]. A batch never spans two segments.
 func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 	r := &s.reader
-	r.batch.reset()
-	r.skip = skipped{}
+	r.begin()
 	for {
 		if r.segment == nil {
 			if ok, err := s.enter(ctx); !ok || err != nil {
@@ -37,14 +50,44 @@ func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 			r.segment = nil // begin again behind what is settled
 			return Batch{}, fmt.Errorf("log spool: read: %w", err)
 		}
-		if len(r.batch.entries) > 0 || r.skip != (skipped{}) || !ext.complete {
-			break
+		if !r.nothing() || !ext.complete {
+			return r.take(), nil
 		}
 		if err := s.leave(); err != nil {
 			return Batch{}, err
 		}
 	}
-	return Batch{Segment: r.segment.id, From: r.from, To: r.at, Entries: r.batch.entries}, nil
+}
+
+// readAhead implements [backlog]. It stays in the segment, and leaves what is not
+// as it should be to read.
+func (s *spool) readAhead(limit int) (Batch, bool) {
+	r := &s.reader
+	if r.segment == nil {
+		return Batch{}, false
+	}
+	before := r.cursor
+	r.begin()
+	if err := r.readSegment(s.extentOf(r.segment), limit); err != nil || r.nothing() {
+		r.cursor = before
+		return Batch{}, false
+	}
+	return r.take(), true
+}
+
+func (r *spoolReader) begin() { r.batch, r.skip = r.flights.next(), skipped{} }
+
+// nothing reports whether there was nothing to read, not even damage.
+func (r *spoolReader) nothing() bool { return len(r.batch.entries) == 0 && r.skip == skipped{} }
+
+// take returns what was read as a batch that is to be settled.
+func (r *spoolReader) take() Batch {
+	b := Batch{Segment: r.segment.id, From: r.from, To: r.at, Entries: r.batch.entries}
+	if len(b.Entries) > 0 {
+		r.from = r.at
+	}
+	r.taken = append(r.taken, taken{r.at, r.from, r.skip})
+	return b
 }
 
 // enter begins the oldest segment. It is not ok when there is none.
@@ -73,8 +116,7 @@ func (s *spool) enter(ctx context.Context) (ok bool, err error) {
 	r.segment = seg
 	r.window = window{r: seg.file, seed: frameSeed(seg.id), buf: r.window.buf[:0]}
 	r.skip.stored = at - seg.done
-	r.offset, r.at, r.from = 0, at, from
-	r.rest, r.left = "", 0
+	r.cursor = cursor{at: at, from: from}
 	return true, nil
 }
 
@@ -162,24 +204,21 @@ func (r *spoolReader) finished(seg *segment, ext extent) bool {
 // settle implements [backlog].
 func (s *spool) settle() (skipped, error) {
 	r := &s.reader
-	skip := r.skip
 	seg := r.segment
-	if seg == nil {
-		return skip, nil
+	if seg == nil || len(r.taken) == 0 {
+		return skipped{}, nil
 	}
-	if len(r.batch.entries) > 0 {
-		r.from = r.at
-	}
-	seg.done, seg.from, seg.asked = r.at, r.from, true
-	r.skip = skipped{}
+	t := r.taken[0]
+	r.taken = slices.Delete(r.taken, 0, 1)
+	seg.done, seg.from, seg.asked = t.at, t.from, true
 	s.retire(seg)
 	if ext := s.extentOf(seg); ext.complete && r.finished(seg, ext) {
-		return skip, s.leave()
+		return t.skip, s.leave()
 	}
 	if r.checkpoints == nil {
 		if err := seg.writePosition(s.fs, seg.done); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}
-	return skip, nil
+	return t.skip, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -363,10 +364,10 @@ func TestSpoolLosesNothing(t *testing.T) {
 		fs := newMemFS()
 		fs.room = rapid.SampledFrom([]int{0, 500, 8 << 10, 1 << 20}).Draw(t, "room")
 		l := newLedger()
-		var sink logbuf.Sink = l
-		if rapid.Bool().Draw(t, "checkpoints") {
-			sink = checkpointer{l}
-		}
+		sink := rapid.SampledFrom([]logbuf.Sink{l, beside{l}, checkpointer{l}, struct {
+			checkpointer
+			logbuf.Overlapper
+		}{checkpointer{l}, beside{l}}}).Draw(t, "sink")
 		n := 0
 		for range rapid.IntRange(1, 5).Draw(t, "lives") {
 			o := disk("spool")
@@ -374,15 +375,15 @@ func TestSpoolLosesNothing(t *testing.T) {
 			o.BatchSize = rapid.IntRange(1, 50).Draw(t, "batch")
 			fails := rapid.SliceOfN(rapid.IntRange(0, 3), 1, 10).Draw(t, "fails")
 			fails = append(fails, 0)
-			tries := 0
+			var tries atomic.Int64
 			l.before = func(context.Context, logbuf.Batch) error {
-				if tries++; fails[tries%len(fails)] == 1 {
+				if fails[int(tries.Add(1))%len(fails)] == 1 {
 					return errDown
 				}
 				return nil
 			}
 			l.after = func(logbuf.Batch) error {
-				if fails[tries%len(fails)] == 2 {
+				if fails[int(tries.Load())%len(fails)] == 2 {
 					return errDown
 				}
 				return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -13,10 +14,130 @@ import (
 func (q *Queue) run(ctx context.Context) {
 	defer close(q.done)
 	for q.await(ctx) {
-		if !q.writeBatch(ctx) {
-			return
+		for f := q.launch(ctx); f != nil; {
+			next := q.follow(ctx, f)
+			<-f.ended
+			if !f.stored {
+				if next != nil {
+					<-next.ended
+				}
+				return
+			}
+			q.finish(f.batch, f.result)
+			f = next
 		}
 	}
+}
+
+// A flight is a batch on its way into the sink.
+type flight struct {
+	batch  Batch
+	result Result
+	stored bool          // or ctx ended; not before ended is closed
+	ended  chan struct{} // closed when no more is tried
+	failed chan struct{} // closed when the sink fails at first
+}
+
+// launch reads the next batch and begins to write it. It returns nil when ctx
+// ended first.
+func (q *Queue) launch(ctx context.Context) *flight {
+	var b Batch
+	if !q.persist(ctx, func() (err error) {
+		b, err = q.log.read(ctx, q.opts.BatchSize)
+		return err
+	}) {
+		return nil
+	}
+	return q.fly(ctx, b, nil)
+}
+
+// follow begins to write the next batch beside f as soon as it is full, if the
+// sink can do that. It returns nil when f ends, or fails, first.
+func (q *Queue) follow(ctx context.Context, f *flight) *flight {
+	if _, ok := q.sink.(Overlapper); !ok {
+		return nil
+	}
+	for {
+		q.mu.Lock()
+		full := q.stats.Pending-q.flying >= int64(q.opts.BatchSize)
+		q.mu.Unlock()
+		if full {
+			if b, ok := q.log.readAhead(q.opts.BatchSize); ok {
+				return q.fly(ctx, b, f)
+			}
+			return nil
+		}
+		select {
+		case <-q.wake:
+		case <-f.ended:
+			return nil
+		case <-f.failed:
+			return nil
+		}
+	}
+}
+
+// fly writes a batch in the background, before nil or behind another.
+func (q *Queue) fly(ctx context.Context, b Batch, before *flight) *flight {
+	q.mu.Lock()
+	q.flying += int64(len(b.Entries))
+	q.mu.Unlock()
+	f := &flight{batch: b, ended: make(chan struct{}), failed: make(chan struct{})}
+	go func() {
+		defer close(f.ended)
+		if len(b.Entries) == 0 {
+			f.stored = true
+			return
+		}
+		if before != nil {
+			if f.stored = q.writeBeside(ctx, f, before); f.stored {
+				return
+			}
+			if <-before.ended; !before.stored {
+				return // what comes later must not be stored without it
+			}
+		}
+		fail := sync.OnceFunc(func() { close(f.failed) })
+		f.stored = q.persist(ctx, func() (err error) {
+			if f.result, err = q.write(ctx, b, q.sink.Write); err != nil {
+				fail()
+			}
+			return err
+		})
+	}()
+	return f
+}
+
+// writeBeside tries once to write a batch while the one before is written. That
+// it fails is nothing to talk about: it will be tried again, alone.
+func (q *Queue) writeBeside(ctx context.Context, f, before *flight) (ok bool) {
+	r, err := q.write(ctx, f.batch, func(ctx context.Context, b Batch) (Result, error) {
+		return q.sink.(Overlapper).WriteAfter(ctx, b, before.turn) //nolint:forcetypeassert // follow has asked
+	})
+	if err != nil && !errors.Is(err, errFailedBefore) {
+		q.mu.Lock()
+		q.stats.Retries++
+		q.mu.Unlock()
+	}
+	f.result = r
+	return err == nil
+}
+
+var errFailedBefore = errors.New("the batch before is not stored")
+
+// turn blocks until the batch is stored, and it is the turn of the one behind. It
+// returns an error when the batch cannot be stored at once.
+func (f *flight) turn(ctx context.Context) error {
+	select {
+	case <-f.ended:
+		if f.stored {
+			return nil
+		}
+	case <-f.failed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return errFailedBefore
 }
 
 // await blocks until a batch is due. It returns false when there is none and
@@ -50,27 +171,6 @@ func (q *Queue) await(ctx context.Context) bool {
 	}
 }
 
-// writeBatch reads the next batch and writes it, as often as it takes. It returns
-// false when ctx ended first.
-func (q *Queue) writeBatch(ctx context.Context) bool {
-	var b Batch
-	if !q.persist(ctx, func() (err error) {
-		b, err = q.log.read(ctx, q.opts.BatchSize)
-		return err
-	}) {
-		return false
-	}
-	var r Result
-	if len(b.Entries) > 0 && !q.persist(ctx, func() (err error) {
-		r, err = q.write(ctx, b)
-		return err
-	}) {
-		return false
-	}
-	q.finish(b, r)
-	return true
-}
-
 // persist calls try until it works. It returns false when ctx ended first.
 func (q *Queue) persist(ctx context.Context, try func() error) bool {
 	for pause := q.pauses(); ; {
@@ -92,10 +192,10 @@ func (q *Queue) persist(ctx context.Context, try func() error) bool {
 }
 
 // write gives a batch to the sink once.
-func (q *Queue) write(ctx context.Context, b Batch) (Result, error) {
+func (q *Queue) write(ctx context.Context, b Batch, to func(context.Context, Batch) (Result, error)) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.opts.WriteTimeout)
 	defer cancel()
-	r, err := q.sink.Write(ctx, b)
+	r, err := to(ctx, b)
 	if err != nil {
 		return Result{}, err
 	}
@@ -156,6 +256,7 @@ func (q *Queue) finish(b Batch, r Result) {
 	}
 	if n > 0 {
 		q.stats.Batches++
+		q.flying -= int64(n)
 	}
 	q.stats.Stored += int64(r.Stored)
 	q.stats.Duplicate += int64(r.Duplicate) + skip.stored

@@ -23,16 +23,18 @@ const (
 	// catalog, and make sure that a commit which is answered is on disk, however the
 	// connection is set up: the spool forgets what is stored.
 	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `;
-select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off';`
+select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'`
 
 	// The row is made first, so that there is one to lock: a write whose
 	// answer was lost may still be at work.
-	sqlSinkCheckpoint = `
+	sqlSinkCheckpoint = `;
 insert into log_checkpoints (segment, position) values ('%[1]s', 0) on conflict do nothing;
 select position from log_checkpoints where segment = '%[1]s' for update`
 
+	// It changes nothing when the segment is stored further than that.
 	sqlSinkAdvance = `
-update log_checkpoints set position = %[2]d, updated_at = now() where segment = '%[1]s';`
+insert into log_checkpoints as c (segment, position) values ('%[1]s', %[2]d) on conflict (segment)
+do update set position = excluded.position, updated_at = now() where c.position < excluded.position`
 
 	sqlPosition = `select position from log_checkpoints where segment = $1`
 
@@ -68,6 +70,7 @@ type Sink struct {
 var (
 	_ logbuf.Sink         = (*Sink)(nil)
 	_ logbuf.Archive      = (*Sink)(nil)
+	_ logbuf.Overlapper   = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
 )
@@ -86,8 +89,17 @@ func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
 	return s
 }
 
+// maxTurn is how long a batch waits, with what it has written locked, for
+// the one before to be stored: that may wait for the same entries.
+const maxTurn = 2 * time.Second
+
 // Write stores a batch; see [logbuf.Sink].
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+	return s.WriteAfter(ctx, b, func(context.Context) error { return nil })
+}
+
+// WriteAfter stores a batch while the one before is being stored; see [logbuf.Overlapper].
+func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
 	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
 		return logbuf.Result{}, ctx.Err()
 	}
@@ -96,7 +108,7 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	// that was dropped meanwhile. Who stores the same at the same time may meet
 	// more deadlocks than one.
 	for attempt := 0; ; attempt++ {
-		r, err := s.write(ctx, b, careful)
+		r, err := s.write(ctx, b, careful, turn)
 		if err == nil {
 			return r, nil
 		}
@@ -115,7 +127,12 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 }
 
 // write tries once, in one transaction.
-func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.Result, error) {
+func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn func(context.Context) error) (logbuf.Result, error) {
+	if careful { // what it locks first is what the batch before locks last
+		if err := turn(ctx); err != nil {
+			return logbuf.Result{}, err
+		}
+	}
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return logbuf.Result{}, err
@@ -123,15 +140,9 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.
 	defer conn.Release()
 	defer rollback(ctx, conn)
 
-	position, err := beginBatch(ctx, conn, b)
-	switch {
-	case err != nil:
-		return logbuf.Result{}, err
-	case b.Segment != uuid.Nil && position >= b.To:
-		return logbuf.Result{Duplicate: len(b.Entries)}, nil
+	if again, err := beginBatch(ctx, conn, b, careful); again || err != nil {
+		return logbuf.Result{Duplicate: len(b.Entries)}, err
 	}
-	careful = careful || position != b.From
-
 	var usage rollup.Table
 	var blocks blockBuilder
 	note := func(e *logbuf.Entry) {
@@ -155,36 +166,51 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool) (logbuf.
 			return logbuf.Result{}, err
 		}
 	}
-	if err := endBatch(ctx, conn, b); err != nil {
-		return logbuf.Result{}, err
+	if !careful {
+		wait, cancel := context.WithTimeout(ctx, maxTurn)
+		defer cancel()
+		if err := turn(wait); err != nil {
+			return logbuf.Result{}, err
+		}
+	}
+	if again, err := endBatch(ctx, conn, b); again || err != nil {
+		return logbuf.Result{Duplicate: len(b.Entries)}, err
 	}
 	s.replaying.Store(r.Duplicate > 0)
 	return r, nil
 }
 
-// beginBatch starts the transaction, and locks and returns the checkpoint; the
-// batch's own start when it has none.
-func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (position int64, err error) {
-	if b.Segment == uuid.Nil {
-		return b.From, run(ctx, conn, sqlSinkSettings)
+// beginBatch starts the transaction. When the batch may hold duplicates, it locks
+// the checkpoint, and says whether that is past the batch: then it is stored.
+func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful bool) (again bool, err error) {
+	if b.Segment == uuid.Nil || !careful {
+		return false, run(ctx, conn, sqlSinkSettings)
 	}
 	results, err := conn.Conn().PgConn().Exec(ctx, sqlSinkSettings+fmt.Sprintf(sqlSinkCheckpoint, b.Segment)).ReadAll()
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	rows := results[len(results)-1].Rows
 	if len(rows) != 1 {
-		return 0, errors.New("the checkpoint vanished")
+		return false, errors.New("the checkpoint vanished")
 	}
-	return strconv.ParseInt(string(rows[0][0]), 10, 64)
+	position, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	return position >= b.To, err
 }
 
-// endBatch moves the checkpoint and commits.
-func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) error {
-	if b.Segment == uuid.Nil {
-		return run(ctx, conn, sqlEnd)
+// endBatch moves the checkpoint and commits, unless that is past the batch. Where
+// it is before does not matter: none of the entries was stored yet.
+func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (again bool, err error) {
+	if b.Segment != uuid.Nil {
+		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.To)).ReadAll()
+		if err != nil {
+			return false, err
+		}
+		if results[0].CommandTag.RowsAffected() == 0 {
+			return true, nil
+		}
 	}
-	return run(ctx, conn, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.To)+sqlEnd)
+	return false, run(ctx, conn, sqlEnd)
 }
 
 // run executes statements without parameters, in one round trip.

@@ -17,7 +17,7 @@ import (
 // SinkHarness is what [RunSink] needs of an engine.
 type SinkHarness struct {
 	// Sink is under test, and empty. No other test uses its data. Where it is
-	// a logbuf.Checkpointer or a logbuf.Maintainer too, it is tested as that.
+	// a logbuf.Checkpointer, logbuf.Overlapper or logbuf.Maintainer too, it is tested as that.
 	Sink logbuf.Sink
 
 	// Archive reads what Sink has stored. Defaults to Sink itself, which then
@@ -42,7 +42,7 @@ type SinkHarness struct {
 }
 
 // RunSink tests everything that [logbuf.Sink] and [logbuf.Archive] demand, and
-// [logbuf.Checkpointer] and [logbuf.Maintainer] where they are implemented. It calls
+// [logbuf.Checkpointer], [logbuf.Overlapper] and [logbuf.Maintainer] where they are implemented. It calls
 // open once for each test, and open uses its argument's Cleanup.
 func RunSink(t *testing.T, open func(t testing.TB) SinkHarness) {
 	for _, c := range sinkCases {
@@ -95,6 +95,9 @@ var sinkCases = []sinkCase{
 	{"aliasing", nothing, testSinkAliasing},
 	{"writers at once", nothing, testSinkWriters},
 	{"the same batch at once", nothing, testSinkSameBatch},
+	{"beside the batch before", anOverlapper, testSinkBeside},
+	{"beside a batch that fails", anOverlapper, testSinkBesideFailure},
+	{"beside a batch of the same", anOverlapper, testSinkBesideDuplicates},
 	{"context", nothing, testSinkContext},
 	{"closed", aClose, testSinkClosed},
 	{"poison", aPoison, testSinkPoison},

@@ -234,3 +234,38 @@ func keyUsageSinceFirst(s *fakeSink) {
 		return keyUsage(ctx, same)
 	}
 }
+
+func besideAtOnce(s *fakeSink) {
+	s.beside = func(ctx context.Context, b logbuf.Batch, _ func(context.Context) error) (logbuf.Result, error) {
+		return s.write(ctx, b)
+	}
+}
+
+func besideLate(s *fakeSink) {
+	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+		r, err := s.write(ctx, b)
+		if err := turn(ctx); err != nil {
+			return logbuf.Result{}, err
+		}
+		return r, err
+	}
+}
+
+func besideLocked(s *fakeSink) {
+	var lock sync.Mutex
+	write, beside := s.write, s.beside
+	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+		return beside(ctx, b, func(ctx context.Context) error {
+			lock.Lock()
+			defer lock.Unlock()
+			return turn(ctx)
+		})
+	}
+	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+		if !lock.TryLock() {
+			return logbuf.Result{}, errors.New("another batch is being written")
+		}
+		defer lock.Unlock()
+		return write(ctx, b)
+	}
+}

@@ -43,6 +43,9 @@ var brokenSinks = []struct {
 	{"Logs share memory with Write", "aliasing", logsShared},
 	{"Write looks first and stores later", "writers at once", storeRacy},
 	{"Write looks at the checkpoint first and stores later", "the same batch at once", storeRacy},
+	{"WriteAfter stores at once", "beside the batch before", besideAtOnce},
+	{"WriteAfter asks when it has stored", "beside a batch that fails", besideLate},
+	{"WriteAfter keeps others out until its turn", "beside a batch of the same", besideLocked},
 	{"Write outlives its context", "context", storeOutlives},
 	{"closing does nothing", "closed", func(s *fakeSink) { s.close = func() {} }},
 	{"one refused entry fails its batch", "poison", deadFails},
@@ -186,6 +189,7 @@ var errFakeClosed = errors.New("the sink is closed")
 // refuses some entries, and can be closed. Its functions are there to be broken.
 type fakeSink struct {
 	write      func(context.Context, logbuf.Batch) (logbuf.Result, error)
+	beside     func(context.Context, logbuf.Batch, func(context.Context) error) (logbuf.Result, error)
 	checkpoint func(context.Context, uuid.UUID) (int64, error)
 	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
 	usage      func(context.Context, logbuf.UsageQuery) ([]logbuf.Usage, error)
@@ -205,6 +209,12 @@ func newFakeSink() *fakeSink {
 		dead: make(map[uuid.UUID]int),
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
+	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+		if err := turn(ctx); err != nil {
+			return logbuf.Result{}, err
+		}
+		return s.write(ctx, b)
+	}
 	s.close = func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -261,6 +271,13 @@ func (s *fakeSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, er
 		return logbuf.Result{}, err
 	}
 	return s.write(ctx, b)
+}
+
+func (s *fakeSink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+	if err := s.open(); err != nil {
+		return logbuf.Result{}, err
+	}
+	return s.beside(ctx, b, turn)
 }
 
 func (s *fakeSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
