@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -67,12 +68,13 @@ type Handler struct {
 	draining context.Context // ends when what waits should
 	drain    context.CancelFunc
 
-	router  *httprouter.Router
-	api     huma.API
-	routes  []string
-	spec    []byte
-	decoder logbuf.Decoder
-	inbox   inbox
+	router   *httprouter.Router
+	api      huma.API
+	routes   []string
+	spec     []byte
+	decoder  logbuf.Decoder
+	decoding chan struct{} // a place for each processor
+	inbox    inbox
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -93,6 +95,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())
+	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	h.router = h.newRouter()
 	h.api = newAPI(h.router, opts.Version)
 	h.register(opts)

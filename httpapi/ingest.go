@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type accepted struct {
 }
 
 // ingest takes access logs. It is the one hot path: under overload it refuses
-// before it reads, and it appends nothing before all is read.
+// before it reads, or at least before it decodes, and it appends nothing before all is read.
 func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	if err := h.plane.Logs().Ready(); err != nil {
 		return err
@@ -43,7 +44,7 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	if err := h.inbox.read(buf, r); err != nil {
 		return err
 	}
-	decoded, err := h.decoder.Decode(buf.Bytes(), media)
+	decoded, err := h.decode(r.Context(), buf.Bytes(), media)
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,21 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(http.StatusAccepted)
 	_ = json.NewEncoder(w).Encode(answer) // the entries are taken, whether that is heard or not
 	return nil
+}
+
+// decode decodes no more bodies at once than there are processors: it would not
+// be faster, and those that wait learn meanwhile whether there is still room.
+func (h *Handler) decode(ctx context.Context, body []byte, media string) (logbuf.Decoded, error) {
+	select {
+	case h.decoding <- struct{}{}:
+		defer func() { <-h.decoding }()
+	case <-ctx.Done():
+		return logbuf.Decoded{}, ctx.Err()
+	}
+	if err := h.plane.Logs().Ready(); err != nil {
+		return logbuf.Decoded{}, err
+	}
+	return h.decoder.Decode(body, media)
 }
 
 // logsMedia checks the type of a body of entries. None is JSON.

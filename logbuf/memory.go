@@ -29,10 +29,19 @@ type memory struct {
 	chunks []chunk
 	count  int // entries that are not settled
 	bytes  int // of their records
+	want   demand
 
 	flights flights // belongs to the worker
 	used    []part  // of the batches that are not settled
 }
+
+// A demand is what entries found no room for, the last that did since room was
+// made. What comes next is thought to be alike and not worth reading: as many
+// would not fit, and to find that out would take the time of those that do.
+type demand struct{ count, bytes int }
+
+// most is the part of all room that a demand may keep from smaller ones.
+const most = 16
 
 // A chunk never moves: what was filled when the lock was held can be read
 // without it.
@@ -59,6 +68,7 @@ func (m *memory) put(ctx context.Context, p *packed, _ time.Time) error {
 		return fmt.Errorf("%w: the queue has room for %d, and never for %d at once", ErrTooMany, m.capacity, p.count)
 	}
 	if m.count+p.count > m.capacity || m.bytes+len(p.records) > m.maxBytes {
+		m.want = demand{min(p.count, m.capacity/most), min(len(p.records), m.maxBytes/most)}
 		return fmt.Errorf("%w: %d entries are pending in memory, %d is the capacity", ErrFull, m.count, m.capacity)
 	}
 	m.landed(p.count) // before the worker can see them
@@ -90,7 +100,7 @@ func (c *chunk) add(records []byte, count int) {
 func (m *memory) ready() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.count >= m.capacity || m.bytes >= m.maxBytes {
+	if m.count+max(1, m.want.count) > m.capacity || m.bytes+max(1, m.want.bytes) > m.maxBytes {
 		return fmt.Errorf("%w: %d entries are pending in memory", ErrFull, m.count)
 	}
 	return nil
@@ -124,6 +134,7 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 func (m *memory) take(read []part) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.want = demand{}
 	empty := 0
 	for i, p := range read {
 		c := &m.chunks[i]

@@ -119,6 +119,58 @@ func TestQueueTakesAllOrNone(t *testing.T) {
 	})
 }
 
+// What is refused for want of room is not read the next time, although there is
+// room for something smaller, but neither does one large body keep all others out.
+func TestReadyKnowsWhatFoundNoRoom(t *testing.T) {
+	spooled := disk("spool")
+	spooled.SpoolMax = 1 << 20
+	for name, o := range map[string]*logbuf.Options{
+		"memory": {Capacity: 10_000},
+		"disk":   spooled.On(newMemFS()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			sink := newLedger()
+			var down atomic.Bool
+			down.Store(true)
+			sink.before = func(context.Context, logbuf.Batch) error {
+				if down.Load() {
+					return errDown
+				}
+				return nil
+			}
+			q := mustOpen(t, sink, o)
+			defer mustClose(t, q)
+			refused := func(n int) bool {
+				err := q.Append(t.Context(), entries(0, n)...)
+				if err != nil && !errors.Is(err, logbuf.ErrFull) {
+					t.Fatal(err)
+				}
+				return err != nil
+			}
+			for !refused(3000) {
+			}
+			if err := q.Ready(); err != nil {
+				t.Errorf("Ready when only a large body found no room: %v", err)
+			}
+			for !refused(70) {
+			}
+			if err := q.Ready(); !errors.Is(err, logbuf.ErrFull) {
+				t.Errorf("Ready for as many as found no room: %v, want ErrFull", err)
+			}
+			if refused(1) {
+				t.Error("there was room for one")
+			}
+			down.Store(false)
+			if err := q.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := q.Ready(); err != nil {
+				t.Errorf("Ready with room again: %v", err)
+			}
+		})
+	}
+}
+
 func TestQueueBoundsBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := newLedger()

@@ -86,7 +86,8 @@ type Buffer interface {
 // entry, so that a server under overload refuses before it reads a body.
 type Admitter interface {
 	// Ready returns nil, or the error that Append would return now: one that
-	// wraps ErrFull, ErrClosed or ErrBroken. It costs next to nothing.
+	// wraps ErrFull, ErrClosed or ErrBroken. When room is short it may expect
+	// entries as many as were refused last. It costs next to nothing.
 	Ready() error
 }
 

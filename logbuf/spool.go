@@ -36,9 +36,10 @@ type spool struct {
 	broken   error // sticky
 	sealed   bool
 	group    *group
-	spare    []byte     // of the group before, to be used again
-	waiting  int        // entries put and not flushed
-	bytes    int64      // of the segments and of what is waiting
+	spare    []byte // of the group before, to be used again
+	waiting  int    // entries put and not flushed
+	bytes    int64  // of the segments and of what is waiting
+	want     demand
 	segments []*segment // oldest first
 	current  *segment   // the one being written, nil before the first group
 	next     uint64     // number of the next segment
@@ -108,6 +109,9 @@ func (s *spool) put(ctx context.Context, p *packed, now time.Time) error {
 	size := int64(len(p.records) + frameHeader*len(p.parts))
 	s.mu.Lock()
 	if err := s.refuse(p.count, size); err != nil {
+		if errors.Is(err, ErrFull) {
+			s.want = demand{min(p.count, s.capacity/most), int(min(size, s.maxBytes/most))}
+		}
 		s.mu.Unlock()
 		return err
 	}
@@ -156,7 +160,7 @@ func (s *spool) refuse(n int, size int64) error {
 func (s *spool) ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refuse(1, 1)
+	return s.refuse(max(1, s.want.count), int64(max(1, s.want.bytes)))
 }
 
 func (s *spool) poke() {
@@ -367,6 +371,7 @@ func (s *spool) drop(seg *segment) error {
 	s.mu.Lock()
 	s.segments = s.segments[1:]
 	s.bytes -= seg.size
+	s.want = demand{}
 	s.mu.Unlock()
 	if err := seg.remove(s.fs); err != nil {
 		return fmt.Errorf("log spool: remove a segment that is stored: %w", err)

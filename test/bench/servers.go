@@ -20,7 +20,7 @@ import (
 
 const (
 	token   = "a-token-for-benchmarks-of-32-bytes"
-	callers = 8
+	callers = 16
 )
 
 // server starts the program under test with its default settings but for those given.
