@@ -179,7 +179,16 @@ func TestIngestBackPressure(t *testing.T) {
 	s.must(http.StatusAccepted, balancer, "POST", "/logs", "["+strings.Repeat("{},", 8)+"{}]")
 	a := s.do(balancer, "POST", "/logs", "[{},{}]") // two do not fit, all or none
 	a.problem(t, http.StatusTooManyRequests, "overloaded")
+	reading, filled := make(chan struct{}), make(chan struct{})
+	late := make(chan answer, 1)
+	go func() {
+		body := io.MultiReader(strings.NewReader("no JSON"), gate{filled, func() { close(reading) }})
+		late <- s.do(balancer, "POST", "/logs", body)
+	}()
+	<-reading
 	s.must(http.StatusAccepted, balancer, "POST", "/logs", "{}")
+	close(filled)
+	(<-late).problem(t, http.StatusTooManyRequests, "overloaded") // it was not decoded
 	body := &counted{Reader: strings.NewReader("{}")}
 	a = s.do(balancer, "POST", "/logs", io.Reader(body))
 	a.problem(t, http.StatusTooManyRequests, "overloaded")
