@@ -36,6 +36,10 @@ select position from log_checkpoints where segment = '%[1]s' for update`
 insert into log_checkpoints as c (segment, position) values ('%[1]s', %[2]d) on conflict (segment)
 do update set position = excluded.position, updated_at = now() where c.position < excluded.position`
 
+	// sqlBlocking finds those who wait for this transaction to end.
+	sqlBlocking = `
+select from pg_locks where locktype = 'transactionid' and transactionid = pg_current_xact_id_if_assigned()::xid and not granted`
+
 	sqlPosition = `select position from log_checkpoints where segment = $1`
 
 	sqlCopyLogs  = `copy access_logs (` + logColumns + `) from stdin (format binary)`
@@ -88,10 +92,6 @@ func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
 	}
 	return s
 }
-
-// maxTurn is how long a batch waits, with what it has written locked, for
-// the one before to be stored: that may wait for the same entries.
-const maxTurn = 2 * time.Second
 
 // Write stores a batch; see [logbuf.Sink].
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
@@ -167,9 +167,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn fun
 		}
 	}
 	if !careful {
-		wait, cancel := context.WithTimeout(ctx, maxTurn)
-		defer cancel()
-		if err := turn(wait); err != nil {
+		if err := awaitTurn(ctx, conn, turn); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -196,6 +194,33 @@ func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful
 	}
 	position, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
 	return position >= b.To, err
+}
+
+// lookAfter is how often a batch that waits for its turn looks who waits for it.
+const lookAfter = 100 * time.Millisecond
+
+var errGaveWay = errors.New("another batch has the same entries")
+
+// awaitTurn waits until the batch before is stored, with this one all written. When
+// somebody waits for what that keeps locked, it may be the batch before, for ever:
+// then this one gives way.
+func awaitTurn(ctx context.Context, conn *pgxpool.Conn, turn func(context.Context) error) error {
+	for {
+		wait, cancel := context.WithTimeout(ctx, lookAfter)
+		err := turn(wait)
+		late := wait.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return err
+		}
+		results, err := conn.Conn().PgConn().Exec(ctx, sqlBlocking).ReadAll()
+		if err != nil {
+			return err
+		}
+		if len(results[0].Rows) > 0 {
+			return errGaveWay
+		}
+	}
 }
 
 // endBatch moves the checkpoint and commits, unless that is past the batch. Where
