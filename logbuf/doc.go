@@ -25,8 +25,8 @@
 //
 // # Sinks
 //
-// One goroutine writes to the sink, one batch at a time, and tries the same batch
-// again until it is stored: sinks answer with an error as soon as they are in
+// A queue writes batch after batch to its sink, or two at once to an [Overlapper],
+// and tries the same batch again until it is stored: sinks answer with an error as soon as they are in
 // doubt, and recognise what they have stored already by the identity of an entry
 // (its time and its id) and by the checkpoint of the spool's segment. See [Sink]
 // for what exactly one has to do; storage/pgstore and storage/sqlitestore have

@@ -77,7 +77,7 @@ func (q *Queue) follow(ctx context.Context, f *flight) *flight {
 	}
 }
 
-// fly writes a batch in the background, before nil or behind another.
+// fly writes a batch in the background, behind another unless that is nil.
 func (q *Queue) fly(ctx context.Context, b Batch, before *flight) *flight {
 	q.mu.Lock()
 	q.flying += int64(len(b.Entries))
@@ -85,27 +85,26 @@ func (q *Queue) fly(ctx context.Context, b Batch, before *flight) *flight {
 	f := &flight{batch: b, ended: make(chan struct{}), failed: make(chan struct{})}
 	go func() {
 		defer close(f.ended)
-		if len(b.Entries) == 0 {
-			f.stored = true
-			return
-		}
-		if before != nil {
-			if f.stored = q.writeBeside(ctx, f, before); f.stored {
-				return
-			}
-			if <-before.ended; !before.stored {
-				return // what comes later must not be stored without it
-			}
-		}
-		fail := sync.OnceFunc(func() { close(f.failed) })
-		f.stored = q.persist(ctx, func() (err error) {
-			if f.result, err = q.write(ctx, b, q.sink.Write); err != nil {
-				fail()
-			}
-			return err
-		})
+		f.stored = len(b.Entries) == 0 || before != nil && q.writeBeside(ctx, f, before) || q.writeAlone(ctx, f, before)
 	}()
 	return f
+}
+
+// writeAlone writes a batch once the one before is stored, as often as it takes. It
+// returns false when ctx ended first.
+func (q *Queue) writeAlone(ctx context.Context, f, before *flight) bool {
+	if before != nil {
+		if <-before.ended; !before.stored {
+			return false // what comes later must not be stored without it
+		}
+	}
+	fail := sync.OnceFunc(func() { close(f.failed) })
+	return q.persist(ctx, func() (err error) {
+		if f.result, err = q.write(ctx, f.batch, q.sink.Write); err != nil {
+			fail()
+		}
+		return err
+	})
 }
 
 // writeBeside tries once to write a batch while the one before is written. That
