@@ -128,7 +128,9 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context
 
 // write tries once, in one transaction.
 func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn func(context.Context) error) (logbuf.Result, error) {
-	if careful { // what it locks first is what the batch before locks last
+	// What the careful lock first is what the batch before locks last. And who had the only
+	// connection would keep that from being stored.
+	if careful || s.pool.Stat().MaxConns() < 2 {
 		if err := turn(ctx); err != nil {
 			return logbuf.Result{}, err
 		}
@@ -167,7 +169,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn fun
 		}
 	}
 	if !careful {
-		if err := awaitTurn(ctx, conn, turn); err != nil {
+		if err := s.awaitTurn(ctx, conn, turn); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -199,12 +201,12 @@ func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful
 // lookAfter is how often a batch that waits for its turn looks who waits for it.
 const lookAfter = 100 * time.Millisecond
 
-var errGaveWay = errors.New("another batch has the same entries")
+var errGaveWay = errors.New("others may wait for what this batch holds")
 
 // awaitTurn waits until the batch before is stored, with this one all written. When
-// somebody waits for what that keeps locked, it may be the batch before, for ever:
-// then this one gives way.
-func awaitTurn(ctx context.Context, conn *pgxpool.Conn, turn func(context.Context) error) error {
+// somebody waits for what that keeps locked, or may wait for the last connection, it can be
+// the batch before, for ever: then this one gives way.
+func (s *Sink) awaitTurn(ctx context.Context, conn *pgxpool.Conn, turn func(context.Context) error) error {
 	for {
 		wait, cancel := context.WithTimeout(ctx, lookAfter)
 		err := turn(wait)
@@ -212,6 +214,9 @@ func awaitTurn(ctx context.Context, conn *pgxpool.Conn, turn func(context.Contex
 		cancel()
 		if err == nil || !late || ctx.Err() != nil {
 			return err
+		}
+		if pool := s.pool.Stat(); pool.AcquiredConns() >= pool.MaxConns() {
+			return errGaveWay
 		}
 		results, err := conn.Conn().PgConn().Exec(ctx, sqlBlocking).ReadAll()
 		if err != nil {

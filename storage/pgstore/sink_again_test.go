@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -96,6 +97,36 @@ func TestBatchesThrice(t *testing.T) {
 				t.Errorf("%d stored in %d batches; want %d", stats.Stored, s.batches.Load(), n)
 			}
 			wantLedger(t, pool, sinks[0], logEntries(0, n))
+		})
+	}
+}
+
+// A connection for each queue is enough, although each with a backlog writes two
+// batches at once.
+func TestSinkWithFewConnections(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			cfg := pgtest.Config(t)
+			direct := pgtest.Connect(t, cfg)
+			open(t, direct, nil)
+			cfg.MaxConns = int32(n) //nolint:gosec // small
+			pool := pgtest.Connect(t, cfg)
+			var queues []*logbuf.Queue
+			for i := range n {
+				q := openQueue(t, newSink(pool), "", func(o *logbuf.Options) { o.BatchSize = 100 })
+				for from := 5000 * i; from < 5000*(i+1); from += 1000 {
+					if err := q.Append(t.Context(), logEntries(from, from+1000)...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				queues = append(queues, q)
+			}
+			for _, q := range queues {
+				flush(t, q)
+			}
+			wantLedger(t, direct, newSink(direct), logEntries(0, 5000*n))
 		})
 	}
 }
