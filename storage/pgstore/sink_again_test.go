@@ -2,7 +2,6 @@ package pgstore_test
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -101,34 +100,72 @@ func TestBatchesThrice(t *testing.T) {
 	}
 }
 
-// A connection for each queue is enough, although each with a backlog writes two
-// batches at once.
-func TestSinkWithFewConnections(t *testing.T) {
+// One connection is enough, although a queue with a backlog writes two batches at once.
+func TestSinkWithOneConnection(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{1, 2} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			t.Parallel()
-			cfg := pgtest.Config(t)
-			direct := pgtest.Connect(t, cfg)
-			open(t, direct, nil)
-			cfg.MaxConns = int32(n) //nolint:gosec // small
-			pool := pgtest.Connect(t, cfg)
-			var queues []*logbuf.Queue
-			for i := range n {
-				q := openQueue(t, newSink(pool), "", func(o *logbuf.Options) { o.BatchSize = 100 })
-				for from := 5000 * i; from < 5000*(i+1); from += 1000 {
-					if err := q.Append(t.Context(), logEntries(from, from+1000)...); err != nil {
-						t.Fatal(err)
-					}
+	cfg := pgtest.Config(t)
+	direct := pgtest.Connect(t, cfg)
+	open(t, direct, nil)
+	cfg.MaxConns = 1
+	q := openQueue(t, newSink(pgtest.Connect(t, cfg)), "", func(o *logbuf.Options) { o.BatchSize = 100 })
+	for from := 0; from < 5_000; from += 1000 {
+		if err := q.Append(t.Context(), logEntries(from, from+1000)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := flush(t, q); s.Retries > 0 {
+		t.Errorf("%d writes were tried again", s.Retries)
+	}
+	wantLedger(t, direct, newSink(direct), logEntries(0, 5_000))
+}
+
+// Batches that wait for their turn do not keep all connections from those they wait for.
+func TestSinksThatShareConnections(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	direct := pgtest.Connect(t, cfg)
+	open(t, direct, nil)
+	cfg.MaxConns = 2
+	sink := newSink(pgtest.Connect(t, cfg))
+	batch := func(from int) logbuf.Batch { return logbuf.Batch{Entries: logEntries(from, from+10)} }
+	var first, second sync.WaitGroup
+	var stored [2]chan struct{}
+	for i := range stored {
+		begun := make(chan struct{})
+		begin := sync.OnceFunc(func() { close(begun) })
+		stored[i] = make(chan struct{})
+		second.Go(func() {
+			_, err := sink.WriteAfter(t.Context(), batch(20*i+10), func(ctx context.Context) error {
+				begin()
+				select {
+				case <-stored[i]:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
 				}
-				queues = append(queues, q)
+			})
+			if err != nil { // it gave way
+				_, err = sink.Write(t.Context(), batch(20*i+10))
 			}
-			for _, q := range queues {
-				flush(t, q)
+			if err != nil {
+				t.Error(err)
 			}
-			wantLedger(t, direct, newSink(direct), logEntries(0, 5000*n))
+		})
+		<-begun
+	}
+	for i := range stored {
+		first.Go(func() {
+			defer close(stored[i])
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if _, err := sink.Write(ctx, batch(20*i)); err != nil {
+				t.Errorf("the batch before: %v", err)
+			}
 		})
 	}
+	first.Wait()
+	second.Wait()
+	wantLedger(t, direct, newSink(direct), logEntries(0, 40))
 }
 
 // The same entries come three times at once, each time in other batches and
