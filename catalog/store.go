@@ -23,6 +23,7 @@ type Head struct {
 	Epoch    Epoch  // the highest that a sync commit has recorded
 	Revision Revision
 	Mark     Mark
+	Time     time.Time // of the commit that made the revision, as Commit.Time said; zero at revision 0
 }
 
 // Kind names a noun. Its value is the name of the noun's collection: in URLs,
@@ -98,6 +99,11 @@ type Store interface {
 // Reader is a view of one revision. It is not safe for concurrent use.
 type Reader interface {
 	Head() Head
+
+	// Now returns the time on the engine's clock (the database server's, where
+	// there is one), in UTC. It MUST be taken before the view, so that everything
+	// that was committed before Now is in the view.
+	Now() time.Time
 
 	// Get returns the entity with the id, or an error that wraps ErrNotFound.
 	Get(ctx context.Context, k Kind, id int64) (Entity, error)

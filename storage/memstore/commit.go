@@ -24,7 +24,7 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if err := s.apply(c, revision); err != nil {
 		return 0, fmt.Errorf("memstore: %w", err)
 	}
-	s.head.Revision, s.head.Mark = revision, newMark()
+	s.head.Revision, s.head.Mark, s.head.Time = revision, newMark(), c.Time
 	if c.Sync {
 		s.head.Epoch = max(s.head.Epoch, c.Epoch)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -14,6 +15,7 @@ import (
 type reader struct {
 	store *Store
 	head  catalog.Head
+	now   time.Time
 	over  bool // guarded by store.mu
 }
 
@@ -40,6 +42,9 @@ func (r *reader) look(ctx context.Context, k catalog.Kind, fn func(*table) error
 
 // Head implements [catalog.Reader].
 func (r *reader) Head() catalog.Head { return r.head }
+
+// Now implements [catalog.Reader].
+func (r *reader) Now() time.Time { return r.now }
 
 // Get implements [catalog.Reader].
 func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (e catalog.Entity, err error) {

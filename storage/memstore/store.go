@@ -19,6 +19,9 @@ import (
 type Options struct {
 	// UUID names the store. Defaults to a random one.
 	UUID string
+
+	// Clock is the engine's clock, see [catalog.Reader]. Defaults to time.Now.
+	Clock func() time.Time
 }
 
 // Store is a [catalog.Store] in memory. It is safe for concurrent use.
@@ -28,6 +31,7 @@ type Options struct {
 // that no Read can see any more are dropped by the commits after.
 type Store struct {
 	moved wake.Head
+	clock func() time.Time
 
 	mu      sync.RWMutex
 	head    catalog.Head
@@ -70,9 +74,13 @@ func New(opts *Options) *Store {
 		commits: []commitMark{{}},
 		readers: map[catalog.Revision]int{},
 		closed:  make(chan struct{}),
+		clock:   time.Now,
 	}
 	if opts != nil {
 		s.head.Store = opts.UUID
+		if opts.Clock != nil {
+			s.clock = opts.Clock
+		}
 	}
 	if s.head.Store == "" {
 		s.head.Store = uuid.NewString()
@@ -103,8 +111,9 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 	if err := s.alive(ctx); err != nil {
 		return err
 	}
+	now := s.clock().UTC() // before the view
 	s.mu.Lock()
-	r := &reader{store: s, head: s.head}
+	r := &reader{store: s, head: s.head, now: now}
 	s.readers[r.head.Revision]++
 	s.mu.Unlock()
 	defer func() {

@@ -23,8 +23,9 @@ const (
 	sqlRevision = `select revision from catalog_head`
 
 	sqlHead = `
-select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark
-from catalog_head`
+select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark,
+    (select time from changes where revision = h.revision limit 1) as time, now() as clock
+from catalog_head as h`
 
 	// Arrays travel as JSON, which needs no parser of our own.
 	sqlEntity = `
@@ -95,7 +96,7 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 	}
 	defer conn.Close()
 	known := s.head.Revision()
-	head, err := begin(ctx, conn)
+	head, now, err := begin(ctx, conn)
 	if err != nil {
 		return s.fail(ctx, "read", err)
 	}
@@ -106,21 +107,26 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 		conn.ExecContext(ending, sqlRollback) //nolint:errcheck // see above
 	}()
 	s.head.Seen(head.Revision, known)
-	return fn(&reader{store: s, conn: conn, head: head})
+	return fn(&reader{store: s, conn: conn, head: head, now: now})
 }
 
 // begin begins a transaction and reads the head in one round trip, which
-// database/sql alone does not do.
-func begin(ctx context.Context, conn *sqlx.Conn) (head catalog.Head, err error) {
+// database/sql alone does not do. The clock is read when the transaction begins,
+// which is before its first query takes the snapshot.
+func begin(ctx context.Context, conn *sqlx.Conn) (head catalog.Head, now time.Time, err error) {
+	var committed sql.NullTime
 	err = conn.Raw(func(driverConn any) error {
 		var batch pgx.Batch
 		batch.Queue(sqlBeginRead)
 		batch.Queue(sqlHead).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&head.Store, &head.Epoch, &head.Revision, &head.Mark)
+			return row.Scan(&head.Store, &head.Epoch, &head.Revision, &head.Mark, &committed, &now)
 		})
 		return driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close()
 	})
-	return head, err
+	if committed.Valid {
+		head.Time = committed.Time.UTC()
+	}
+	return head, now.UTC(), err
 }
 
 // readRevision returns the head's revision.
@@ -136,11 +142,14 @@ type reader struct {
 	store *Store
 	conn  *sqlx.Conn
 	head  catalog.Head
+	now   time.Time
 }
 
 var _ catalog.Reader = (*reader)(nil)
 
 func (r *reader) Head() catalog.Head { return r.head }
+
+func (r *reader) Now() time.Time { return r.now }
 
 func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
 	return r.one(ctx, k, sqlGet, id)

@@ -17,7 +17,9 @@ import (
 const (
 	sqlRevision = `select revision from catalog_head`
 
-	sqlHead = `select store, epoch, revision, mark from catalog_head`
+	sqlHead = `
+select store, epoch, revision, mark, (select time from changes where revision = h.revision limit 1) as time
+from catalog_head as h`
 
 	sqlEntity = `
 select id, revision, created_at, updated_at, coalesce(natural_key, '') as natural_key,
@@ -37,6 +39,15 @@ type headRow struct {
 	Epoch    catalog.Epoch
 	Revision catalog.Revision
 	Mark     catalog.Mark
+	Time     sql.NullInt64 // microseconds
+}
+
+func (r headRow) head() catalog.Head {
+	h := catalog.Head{Store: r.Store, Epoch: r.Epoch, Revision: r.Revision, Mark: r.Mark}
+	if r.Time.Valid {
+		h.Time = microseconds(r.Time.Int64)
+	}
+	return h
 }
 
 // entityRow is a row of an entity's table, as the constants above select it.
@@ -91,7 +102,7 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 	if err := s.alive(); err != nil {
 		return err
 	}
-	known := s.head.Revision()
+	known, now := s.head.Revision(), time.Now().UTC() // before the snapshot
 	tx, err := s.read.BeginTxx(ctx, nil)
 	if err != nil {
 		return s.fail(ctx, "read", err)
@@ -104,7 +115,7 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 		return s.fail(ctx, "read", err)
 	}
 	s.head.Seen(head.Revision, known)
-	return fn(&reader{store: s, tx: tx, head: catalog.Head(head)})
+	return fn(&reader{store: s, tx: tx, head: head.head(), now: now})
 }
 
 // readRevision returns the head's revision.
@@ -120,11 +131,14 @@ type reader struct {
 	store *Store
 	tx    *sqlx.Tx
 	head  catalog.Head
+	now   time.Time
 }
 
 var _ catalog.Reader = (*reader)(nil)
 
 func (r *reader) Head() catalog.Head { return r.head }
+
+func (r *reader) Now() time.Time { return r.now }
 
 func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
 	return r.one(ctx, k, sqlGet, id)

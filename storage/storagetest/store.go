@@ -80,6 +80,7 @@ var storeCases = []storeCase{
 	{"random queries", aStore, testReadQueries},
 	{"pages", aStore, testReadPages},
 	{"a view stays as it is", aStore, testReadView},
+	{"the clock of a view", aStore, testReadClock},
 	{"reads while others write", aStore, testReadWhileWriting},
 	{"aliasing", aStore, testStoreAliasing},
 

@@ -18,6 +18,7 @@ import (
 type storeModel struct {
 	epoch    catalog.Epoch
 	revision catalog.Revision
+	time     time.Time        // of the last commit
 	entities []catalog.Entity // in order of id
 	feed     []catalog.Change
 }
@@ -44,6 +45,7 @@ func (m *storeModel) commit(c catalog.Commit) (err error) {
 		}
 	}
 	m.revision++
+	m.time = c.Time
 	m.entities = after
 	m.feed = append(m.feed, recorded(c, m.revision)...)
 	if c.Sync {
@@ -107,7 +109,7 @@ func afresh(t testing.TB, s catalog.Store, first int64) *storeModel {
 	m := &storeModel{}
 	c := commitOf()
 	mustRead(t, s, func(r catalog.Reader) {
-		m.epoch, m.revision = r.Head().Epoch, r.Head().Revision
+		m.epoch, m.revision, m.time = r.Head().Epoch, r.Head().Revision, r.Head().Time
 		for _, k := range catalog.Kinds() {
 			all, err := r.List(t.Context(), k, catalog.Query{})
 			if err != nil {
@@ -196,7 +198,7 @@ func mustModel(t testing.TB, s catalog.Store, m *storeModel, after catalog.Revis
 	t.Helper()
 	mustRead(t, s, func(r catalog.Reader) {
 		head := r.Head()
-		want := contents{Head: catalog.Head{Store: head.Store, Mark: head.Mark, Epoch: m.epoch, Revision: m.revision}, Changes: m.feed}
+		want := contents{Head: catalog.Head{Store: head.Store, Mark: head.Mark, Epoch: m.epoch, Revision: m.revision, Time: m.time}, Changes: m.feed}
 		got := contents{Head: head}
 		want.Entities, got.Entities = make(map[catalog.Kind][]catalog.Entity), make(map[catalog.Kind][]catalog.Entity)
 		var err error

@@ -44,6 +44,12 @@ var brokenStores = []struct {
 	{"values are looked at before the first write", "unique values change hands", commitUniqueBefore},
 	{"values that were refused stay taken", "unique values change hands", commitRemembers},
 	{"references are looked at after each write", "references", commitReferencesFirst},
+	{"the clock stands still", "the clock of a view", readerEdited(func(r *fakeReader) { r.now = func() time.Time { return storeTime } })},
+	{"the clock runs in a view", "the clock of a view", readerEdited(func(r *fakeReader) { r.now = func() time.Time { return time.Now().UTC() } })},
+	{"the clock is a local one", "the clock of a view", readerEdited(func(r *fakeReader) {
+		now := r.now
+		r.now = func() time.Time { return now().In(time.FixedZone("", 3600)) }
+	})},
 	{"any name will do for a reference", "references", commitRefersToAll},
 	{"the two ends of a reference are mixed up", "references", commitMixesEnds},
 	{"Commit leaves what came before the failure", "refused commits leave no trace", commitHalf},
@@ -201,6 +207,7 @@ func (s *fakeStore) PruneChanges(ctx context.Context, before time.Time) (int64, 
 // fakeReader is a reader whose functions are there to be broken.
 type fakeReader struct {
 	head    func() catalog.Head
+	now     func() time.Time
 	get     func(context.Context, catalog.Kind, int64) (catalog.Entity, error)
 	find    func(context.Context, catalog.Kind, catalog.Index, string) (catalog.Entity, error)
 	list    func(context.Context, catalog.Kind, catalog.Query) ([]catalog.Entity, error)
@@ -213,7 +220,7 @@ func (s *fakeStore) spoilReader(spoil func(*fakeReader)) {
 	read := s.read
 	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
 		return read(ctx, func(r catalog.Reader) error {
-			f := &fakeReader{head: r.Head, get: r.Get, find: r.Find, list: r.List, changes: r.Changes, markAt: r.MarkAt}
+			f := &fakeReader{head: r.Head, now: r.Now, get: r.Get, find: r.Find, list: r.List, changes: r.Changes, markAt: r.MarkAt}
 			spoil(f)
 			return fn(f)
 		})
@@ -221,6 +228,8 @@ func (s *fakeStore) spoilReader(spoil func(*fakeReader)) {
 }
 
 func (r *fakeReader) Head() catalog.Head { return r.head() }
+
+func (r *fakeReader) Now() time.Time { return r.now() }
 
 func (r *fakeReader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Entity, error) {
 	return r.get(ctx, k, id)

@@ -293,3 +293,24 @@ func scribbleChange(c catalog.Change) {
 	scribble(c.Before, '#')
 	scribble(c.After, '#')
 }
+
+// testReadClock: a view's clock was read before the view was taken, and does
+// not move in it.
+func testReadClock(t testing.TB, h StoreHarness) {
+	var before, within, later time.Time
+	mustRead(t, h.Store, func(r catalog.Reader) {
+		before = r.Now()
+		time.Sleep(2 * time.Millisecond)
+		within = r.Now()
+	})
+	time.Sleep(2 * time.Millisecond)
+	mustRead(t, h.Second, func(r catalog.Reader) { later = r.Now() })
+	switch {
+	case before.IsZero() || before.Location() != time.UTC:
+		t.Errorf("the clock of a view says %v; want a time in UTC", before)
+	case !within.Equal(before):
+		t.Errorf("the clock of a view went from %v to %v", before, within)
+	case !later.After(before):
+		t.Errorf("the clock of a later view says %v, that of the first %v", later, before)
+	}
+}
