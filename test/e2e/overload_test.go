@@ -33,7 +33,9 @@ func TestOverload(t *testing.T) {
 	t.Run("disk", func(t *testing.T) {
 		testOverload(t, 0.9, []string{"EZ_LOG_DURABILITY=disk", "EZ_LOG_SPOOL_MAX=" + scaled("4MiB", "32MiB")}) // soon full
 	})
-	t.Run("memory", func(t *testing.T) { testOverload(t, 0.8, []string{"EZ_LOG_DURABILITY=memory", "EZ_LOG_QUEUE=" + scaled("10000", "100000")}) })
+	t.Run("memory", func(t *testing.T) {
+		testOverload(t, 0.8, []string{"EZ_LOG_DURABILITY=memory", "EZ_LOG_QUEUE=" + scaled("10000", "100000")})
+	})
 }
 
 // testOverload wants a share of the capacity. What is refused takes its part of the
