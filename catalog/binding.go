@@ -10,14 +10,14 @@ import (
 // of keys, unique by (namespace, model, route_group, provider_group).
 type Binding struct {
 	Meta
-	Namespace     string `json:"namespace"`      // defaults to default
-	Model         string `json:"model"`          // public name of a model that exists
-	RouteGroup    string `json:"route_group"`    // which keys; defaults to default
-	ProviderGroup string `json:"provider_group"` // who serves; defaults to route_group
-	Weight        int    `json:"weight" min:"1"` // share among equal priorities; defaults to 1
-	Priority      int    `json:"priority"`       // higher is tried first
-	SelectorType  string `json:"selector_type"`  // one of SelectorTypes; defaults to exact
-	SelectorValue string `json:"selector_value"` // picks one of each provider's models; defaults to the public name
+	Namespace     string `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model."`
+	Model         string `json:"model" minLength:"1" maxLength:"256" doc:"The public name of the model. The model must exist."`
+	RouteGroup    string `json:"route_group" minLength:"1" maxLength:"64" default:"default" doc:"The binding is for the keys of this group."`
+	ProviderGroup string `json:"provider_group" minLength:"1" maxLength:"64" doc:"The providers of this group serve the requests. When the binding is created, the default is its route_group."`
+	Weight        int    `json:"weight" min:"1" minimum:"1" maximum:"1000000" default:"1" doc:"The share of requests that this binding gets among those of the same priority."`
+	Priority      int    `json:"priority" minimum:"-1000000" maximum:"1000000" default:"0" doc:"Bindings of a higher priority are tried first."`
+	SelectorType  string `json:"selector_type" enum:"exact,regex,normalize_exact" default:"exact" doc:"How selector_value picks one of the models of each provider: exact by the same name; regex by an RE2 expression that fits the whole name; normalize_exact by the same name after trimming, in lower case, after the last slash."`
+	SelectorValue string `json:"selector_value" minLength:"1" maxLength:"1024" doc:"The name or the expression that picks the model of a provider. When the binding is created, the default is the public name."`
 }
 
 // The selector types.

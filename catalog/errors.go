@@ -102,6 +102,43 @@ func (e *existsError) Error() string {
 
 func (e *existsError) Unwrap() error { return ErrExists }
 
+// fields names what collides. A natural key of several fields collides as a whole.
+func (e *existsError) fields() FieldErrors {
+	names := []string{string(e.by)}
+	if e.by == ByNaturalKey {
+		names = e.kind.facts().key
+	}
+	var errs FieldErrors
+	for _, name := range names {
+		if len(names) == 1 {
+			errs.add(name, "is taken: another %s has it", e.kind.Noun())
+			continue
+		}
+		errs.add(name, "is taken: another %s has the same %s", e.kind.Noun(), strings.Join(names, ", "))
+	}
+	return errs
+}
+
+// FieldsOf returns the fields that an error of this package is about, and what is
+// wrong with each. Besides FieldError and FieldErrors, an ErrExists names what
+// collides, and an ErrReferenced the field that refers to nothing. It returns
+// nil for all other errors.
+func FieldsOf(err error) FieldErrors {
+	if list, ok := errors.AsType[FieldErrors](err); ok {
+		return list
+	}
+	if f, ok := errors.AsType[*FieldError](err); ok {
+		return FieldErrors{f}
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		fields() FieldErrors
+	}](err); ok {
+		return e.fields()
+	}
+	return nil
+}
+
 // Dangling makes the ErrReferenced that refuses an entity of kind k whose Ref
 // names nothing.
 func Dangling(k Kind) error {
@@ -134,3 +171,12 @@ func (e *referenceError) Error() string {
 }
 
 func (e *referenceError) Unwrap() error { return ErrReferenced }
+
+func (e *referenceError) fields() FieldErrors {
+	if !e.dangling {
+		return nil
+	}
+	var errs FieldErrors
+	errs.add(e.kind.facts().refers.field, "names no %s that exists", e.kind.Refers().Noun())
+	return errs
+}

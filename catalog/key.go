@@ -12,21 +12,21 @@ import (
 // the client: the catalog keeps the token's hash. Names may repeat.
 type Key struct {
 	Meta
-	Name             string    `json:"name"`
-	TokenHint        string    `json:"token_hint,omitempty" readOnly:"true"` // last 4 of the token; empty for imported hashes
-	Group            string    `json:"group"`                                // route group; defaults to default
-	Namespaces       []string  `json:"namespaces"`                           // defaults to [default]
-	DefaultNamespace string    `json:"default_namespace"`                    // one of Namespaces; defaults to the first
-	Models           []string  `json:"models"`                               // allow-list of public names; empty allows all
-	Scopes           []string  `json:"scopes"`
-	AllowIPs         []string  `json:"allow_ips"`                     // CIDRs or addresses, v4 and v6; empty allows all
-	ExpiresAt        time.Time `json:"expires_at,omitzero"`           // zero is never
-	RPMLimit         int64     `json:"rpm_limit,omitzero" min:"1"`    // requests a minute; 0 is no limit
-	TPMLimit         int64     `json:"tpm_limit,omitzero" min:"1"`    // tokens a minute; 0 is no limit
-	MaxParallel      int64     `json:"max_parallel,omitzero" min:"1"` // requests at once; 0 is no limit
-	BudgetLimit      *NanoUSD  `json:"budget_limit"`                  // per BudgetWindow; nil is no limit
-	BudgetWindow     string    `json:"budget_window,omitempty"`       // one of BudgetWindows; with a limit defaults to total
-	RotatedAt        time.Time `json:"rotated_at,omitzero" readOnly:"true"`
+	Name             string    `json:"name" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
+	TokenHint        string    `json:"token_hint,omitempty" readOnly:"true" doc:"The last four characters of the token. A key that was imported by its hash has none."`
+	Group            string    `json:"group" minLength:"1" maxLength:"64" default:"default" doc:"The route group of the key, which says which bindings are for it."`
+	Namespaces       []string  `json:"namespaces" maxItems:"10000" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"[\"default\"]" doc:"The namespaces of the models that the key may use."`
+	DefaultNamespace string    `json:"default_namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" doc:"The namespace of models that are asked for without one. It is one of namespaces. When the key is created, the default is the first of them."`
+	Models           []string  `json:"models" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The public names of the models that the key may use. An empty list allows all."`
+	Scopes           []string  `json:"scopes" maxItems:"10000" minLength:"1" maxLength:"64" doc:"Words of your own for what the key may do. Balancers get them as they are."`
+	AllowIPs         []string  `json:"allow_ips" maxItems:"10000" minLength:"1" maxLength:"64" doc:"The addresses and networks (CIDR) that the key may be used from. An empty list allows all."`
+	ExpiresAt        time.Time `json:"expires_at,omitzero" doc:"When the key ends. Without it the key does not end."`
+	RPMLimit         int64     `json:"rpm_limit,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of requests a minute. Without it there is no limit."`
+	TPMLimit         int64     `json:"tpm_limit,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of tokens a minute. Without it there is no limit."`
+	MaxParallel      int64     `json:"max_parallel,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of requests at the same time. Without it there is no limit."`
+	BudgetLimit      *NanoUSD  `json:"budget_limit" doc:"The budget of a budget_window in USD. null means that there is no limit."`
+	BudgetWindow     string    `json:"budget_window,omitempty" enum:"day,week,month,total" doc:"The time after which a budget begins anew. With a budget_limit the default is total."`
+	RotatedAt        time.Time `json:"rotated_at,omitzero" readOnly:"true" doc:"When the key got its present token by rotation."`
 
 	// Token is set in what Create and Rotate return, and may be given to
 	// Create to import one. It is never stored.

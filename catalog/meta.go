@@ -34,13 +34,13 @@ const (
 // Meta is what all nouns have. The store sets ID, CreatedAt, UpdatedAt and
 // Revision.
 type Meta struct {
-	ID         int64             `json:"id" readOnly:"true"`
-	ExternalID string            `json:"external_id,omitempty"` // the caller's own id, unique per noun
-	Labels     map[string]string `json:"labels"`
-	Status     Status            `json:"status"` // defaults to active
-	CreatedAt  time.Time         `json:"created_at" readOnly:"true"`
-	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true"`
-	Revision   Revision          `json:"revision,omitzero" readOnly:"true"` // of the last write; 0 where that is not known yet
+	ID         int64             `json:"id" readOnly:"true" minimum:"1" doc:"The number of this resource. The server assigns it, and never uses it again."`
+	ExternalID string            `json:"external_id,omitempty" maxLength:"256" doc:"Your own name for this resource. No other resource of the same kind has it."`
+	Labels     map[string]string `json:"labels" maxProperties:"64" doc:"Names and values of your own, by which lists can be filtered. A name has 1 to 63 letters, digits and _ . / - and a value at most 256 characters."`
+	Status     Status            `json:"status" enum:"active,disabled" default:"active" doc:"Whether the resource takes part in serving requests."`
+	CreatedAt  time.Time         `json:"created_at" readOnly:"true" doc:"When the resource was created."`
+	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true" doc:"When the resource was last changed."`
+	Revision   Revision          `json:"revision,omitzero" readOnly:"true" doc:"The revision of the catalog in which the resource was last changed. In quotes it is the ETag."` // 0 where that is not known yet
 }
 
 func (m *Meta) meta() *Meta { return m }

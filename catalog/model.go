@@ -8,20 +8,20 @@ import (
 // Model is a supported model under its public name, unique by (namespace, name).
 type Model struct {
 	Meta
-	Namespace          string   `json:"namespace"`                  // defaults to default
-	Name               string   `json:"name"`                       // public name; may contain dots and slashes
-	Kind               string   `json:"kind"`                       // one of ModelKinds; defaults to chat
-	ContextWindow      int64    `json:"context_window,omitzero"`    // tokens; 0 is unknown
-	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero"` // 0 is unknown
-	SupportsVision     bool     `json:"supports_vision"`
-	SupportsFunctions  bool     `json:"supports_functions"`
-	SupportsToolChoice bool     `json:"supports_tool_choice"`
-	SupportsFIM        bool     `json:"supports_fim"` // fill in the middle
-	SupportsStream     bool     `json:"supports_stream"`
-	InputPrice         *NanoUSD `json:"input_price"` // per million tokens, as the other prices; nil is unknown, 0 is free
-	OutputPrice        *NanoUSD `json:"output_price"`
-	CacheReadPrice     *NanoUSD `json:"cache_read_price"`
-	CacheWritePrice    *NanoUSD `json:"cache_write_price"`
+	Namespace          string   `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
+	Name               string   `json:"name" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots and slashes."`
+	Kind               string   `json:"kind" enum:"chat,embedding,rerank,image,audio,moderation,other" default:"chat" doc:"What the model does."`
+	ContextWindow      int64    `json:"context_window,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of a request and its answer together. Without it the number is unknown."`
+	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of an answer. Without it the number is unknown."`
+	SupportsVision     bool     `json:"supports_vision" doc:"Whether the model takes images."`
+	SupportsFunctions  bool     `json:"supports_functions" doc:"Whether the model calls functions."`
+	SupportsToolChoice bool     `json:"supports_tool_choice" doc:"Whether the client can choose which function is called."`
+	SupportsFIM        bool     `json:"supports_fim" doc:"Whether the model completes text in the middle (fill in the middle)."`
+	SupportsStream     bool     `json:"supports_stream" doc:"Whether the model streams its answers."`
+	InputPrice         *NanoUSD `json:"input_price" doc:"The price of a million input tokens in USD. null means that it is unknown, and 0 that it is free."`
+	OutputPrice        *NanoUSD `json:"output_price" doc:"The price of a million output tokens in USD. null means that it is unknown, and 0 that it is free."`
+	CacheReadPrice     *NanoUSD `json:"cache_read_price" doc:"The price of a million input tokens that were read from the cache in USD. null means that it is unknown, and 0 that it is free."`
+	CacheWritePrice    *NanoUSD `json:"cache_write_price" doc:"The price of a million input tokens that were written to the cache in USD. null means that it is unknown, and 0 that it is free."`
 }
 
 // ModelKinds lists the values of Model.Kind.

@@ -16,19 +16,19 @@ import (
 // by name.
 type Provider struct {
 	Meta
-	Name           string         `json:"name"`
-	Type           string         `json:"type"` // one of ProviderTypes
-	BaseURL        string         `json:"base_url,omitempty"`
-	APIKey         Secret         `json:"api_key,omitzero" writeOnly:"true"`
-	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true"` // last 4 of APIKey; derived from it when written
-	GoogleProject  string         `json:"google_project,omitempty"`
-	GoogleLocation string         `json:"google_location,omitempty"` // defaults to global for the vertex types
-	Group          string         `json:"group"`                     // defaults to default
-	Models         []string       `json:"models"`                    // upstream model ids that the credential serves
-	Weight         int            `json:"weight" min:"1"`            // share among equal priorities; defaults to 1
-	Priority       int            `json:"priority"`                  // higher is tried first
-	AutoBan        bool           `json:"auto_ban"`                  // a hint: the balancer may take it out while it fails
-	Options        map[string]any `json:"options"`                   // passed on to balancers
+	Name           string         `json:"name" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
+	Type           string         `json:"type" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
+	BaseURL        string         `json:"base_url,omitempty" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
+	APIKey         Secret         `json:"api_key,omitzero" writeOnly:"true" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
+	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true" doc:"The last four characters of the credential."` // derived from APIKey when it is written
+	GoogleProject  string         `json:"google_project,omitempty" maxLength:"63" doc:"The Google Cloud project. Only the vertex types use it."`
+	GoogleLocation string         `json:"google_location,omitempty" maxLength:"63" doc:"The Google Cloud location. Only the vertex types use it, and for them the default is global."`
+	Group          string         `json:"group" minLength:"1" maxLength:"64" default:"default" doc:"The provider group, by which bindings find the provider."`
+	Models         []string       `json:"models" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The models that the credential serves, by the names that the provider gives them."`
+	Weight         int            `json:"weight" min:"1" minimum:"1" maximum:"1000000" default:"1" doc:"The share of requests that this provider gets among those of the same priority."`
+	Priority       int            `json:"priority" minimum:"-1000000" maximum:"1000000" default:"0" doc:"Providers of a higher priority are tried first."`
+	AutoBan        bool           `json:"auto_ban" doc:"Whether a balancer may stop using the provider for a while when it fails."`
+	Options        map[string]any `json:"options" doc:"Settings of your own, as a JSON object of at most 64 KiB. Balancers get them as they are."`
 }
 
 // ProviderTypes lists the values of Provider.Type.

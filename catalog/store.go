@@ -46,11 +46,32 @@ func (k Kind) Noun() string { return string(k[:max(len(k)-1, 0)]) }
 
 // Refers returns the kind that [Entity.Ref] names an entity of, or "" when
 // entities of kind k refer to nothing.
-func (k Kind) Refers() Kind {
-	if k == KindBinding {
-		return KindModel
+func (k Kind) Refers() Kind { return k.facts().refers.kind }
+
+// facts are what else is to be known of a kind.
+type facts struct {
+	key    []string // the fields that make up the natural key; none where there is no such key
+	refers struct {
+		field string // names an entity
+		kind  Kind   // of this kind
 	}
-	return ""
+}
+
+// facts returns those of k, which must be one of Kinds.
+func (k Kind) facts() (f facts) {
+	switch k {
+	case KindProvider:
+		f.key = []string{"name"}
+	case KindModel:
+		f.key = []string{"namespace", "name"}
+	case KindBinding:
+		f.key = []string{"namespace", "model", "route_group", "provider_group"}
+		f.refers.field, f.refers.kind = "model", KindModel
+	case KindKey: // names may repeat
+	default:
+		panic("catalog: no facts are known of kind " + string(k))
+	}
+	return f
 }
 
 // Store keeps entities and their history. It is the seam that a storage engine
@@ -226,15 +247,15 @@ const (
 // Change is one row of the change feed. The feed is the outbox from which
 // snapshots are published, the audit trail, and the history, in one.
 type Change struct {
-	Revision Revision        `json:"revision"`
-	Time     time.Time       `json:"time"`
-	Actor    string          `json:"actor"`
-	Reason   string          `json:"reason,omitempty"`
-	Action   Action          `json:"action"`
-	Kind     Kind            `json:"kind,omitempty"`
-	ID       int64           `json:"id,omitzero"`
-	Before   json.RawMessage `json:"before,omitempty"` // redacted; absent on create
-	After    json.RawMessage `json:"after,omitempty"`  // redacted; absent on delete
+	Revision Revision        `json:"revision" doc:"The revision of the catalog that this change belongs to."`
+	Time     time.Time       `json:"time" doc:"When the change was committed."`
+	Actor    string          `json:"actor" doc:"Who made the change."`
+	Reason   string          `json:"reason,omitempty" doc:"Why the change was made, where the actor said so."`
+	Action   Action          `json:"action" enum:"create,update,delete,sync" doc:"What was done. sync is a full re-synchronisation, which changes no resource."`
+	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. A sync has none."`
+	ID       int64           `json:"id,omitzero" doc:"The id of the resource. A sync has none."`
+	Before   json.RawMessage `json:"before,omitempty" doc:"The resource as it was before, without secrets. A create has none."`
+	After    json.RawMessage `json:"after,omitempty" doc:"The resource as it was after, without secrets. A delete has none."`
 
 	// Touches is what is needed, beside Before and After, to name every
 	// document that the change may touch. It is not for people: hashes are in it.

@@ -108,7 +108,7 @@ type Table[T Noun] struct {
 // Get returns the entity with the id, or ErrNotFound.
 func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		e, err := tx.get(ctx, t.kind(), id)
+		e, err := tx.get(ctx, t.Kind(), id)
 		if err == nil {
 			v, err = t.Decode(e)
 		}
@@ -121,7 +121,7 @@ func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
 // See [ModelKey], [BindingKey] and [HashToken] for values.
 func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		e, err := tx.find(ctx, t.kind(), by, value)
+		e, err := tx.find(ctx, t.Kind(), by, value)
 		if err == nil {
 			v, err = t.Decode(e)
 		}
@@ -133,7 +133,7 @@ func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err er
 // List returns the entities that q selects, in order of id.
 func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		entities, err := tx.list(ctx, t.kind(), q)
+		entities, err := tx.list(ctx, t.Kind(), q)
 		vs = make([]T, len(entities))
 		for i := 0; i < len(entities) && err == nil; i++ {
 			vs[i], err = t.Decode(entities[i])
@@ -214,7 +214,7 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 // changes nothing is not stored.
 func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, error) {
 	return t.write(ctx, true, func(tx *txn) (T, error) {
-		e, err := tx.get(ctx, t.kind(), id)
+		e, err := tx.get(ctx, t.Kind(), id)
 		if err != nil {
 			return *new(T), err
 		}
@@ -270,7 +270,7 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 // wraps ErrConflict. A model with bindings cannot go: ErrReferenced.
 func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
 	return t.do(ctx, true, func(tx *txn) error {
-		e, err := tx.get(ctx, t.kind(), id)
+		e, err := tx.get(ctx, t.Kind(), id)
 		if err != nil {
 			return err
 		}
@@ -300,7 +300,11 @@ func (t Table[T]) Decode(e Entity) (v T, err error) {
 	return v, err
 }
 
-func (t Table[T]) kind() Kind { return asRecord(new(T)).kind() }
+// Kind returns the kind of the table's entities.
+func (t Table[T]) Kind() Kind { return asRecord(new(T)).kind() }
+
+// Meta returns what v has in common with all nouns.
+func (t Table[T]) Meta(v T) Meta { return *asRecord(&v).meta() }
 
 func (t Table[T]) create(ctx context.Context, tx *txn, v T) (T, error) {
 	r := asRecord(&v)
@@ -370,14 +374,14 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 		return v, err
 	}
 	if e.ExternalID == "" && e.NaturalKey == "" {
-		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether the " + t.kind().Noun() + " exists already"}
+		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether the " + t.Kind().Noun() + " exists already"}
 	}
 	found, err := Entity{}, error(ErrNotFound)
 	if e.ExternalID != "" {
-		found, err = tx.find(ctx, t.kind(), ByExternalID, e.ExternalID)
+		found, err = tx.find(ctx, t.Kind(), ByExternalID, e.ExternalID)
 	}
 	if errors.Is(err, ErrNotFound) && e.NaturalKey != "" {
-		found, err = tx.find(ctx, t.kind(), ByNaturalKey, e.NaturalKey)
+		found, err = tx.find(ctx, t.Kind(), ByNaturalKey, e.NaturalKey)
 	}
 	if err != nil {
 		return v, err

@@ -114,7 +114,7 @@ var rules = []struct {
 
 	{catalog.ErrMalformed, malformed, ""},
 	{catalog.ErrNotFound, notFound, "nothing has this id"},
-	{catalog.ErrExists, exists, "another one has the same name, external_id or token"},
+	{catalog.ErrExists, exists, "another one has this already: see errors"},
 	{catalog.ErrReferenced, referenced, "delete or change what refers to it first"},
 	{catalog.ErrConflict, conflict, "read it again, then try again"},
 	{catalog.ErrCompacted, compacted, "changes this old were pruned: start from what is there now"},
@@ -164,8 +164,9 @@ func (h *Handler) problem(ctx context.Context, err error) *problem {
 	case p.Status == invalid.status && len(p.Errors) == 0 && p.Detail == "see errors":
 		p.Detail = "a value is not acceptable"
 	case catalog.IsDangling(err):
+		fields := p.Errors
 		p = newProblem(ctx, invalid, "see errors")
-		p.Errors = []fieldProblem{{"model", "names no model of this namespace"}}
+		p.Errors = fields
 	case p.Status == unauthenticated.status:
 		p.header = http.Header{"Www-Authenticate": {`Bearer realm="ezapi"`}}
 	case p.Status == overloaded.status:
@@ -186,21 +187,14 @@ func words(err, sentinel error) string {
 	return strings.TrimSuffix(strings.TrimPrefix(err.Error(), logbuf.ErrInvalid.Error()+": "), ": "+sentinel.Error())
 }
 
-func fieldProblems(err error) []fieldProblem {
-	if list, ok := errors.AsType[catalog.FieldErrors](err); ok {
-		fields := make([]fieldProblem, len(list))
-		for i, f := range list {
-			fields[i] = fieldProblem(*f)
-		}
-		return fields
-	}
-	if f, ok := errors.AsType[*catalog.FieldError](err); ok {
-		return []fieldProblem{fieldProblem(*f)}
+func fieldProblems(err error) (fields []fieldProblem) {
+	for _, f := range catalog.FieldsOf(err) {
+		fields = append(fields, fieldProblem(*f))
 	}
 	if f, ok := errors.AsType[*logbuf.FieldError](err); ok {
-		return []fieldProblem{fieldProblem(*f)}
+		fields = append(fields, fieldProblem(*f))
 	}
-	return nil
+	return fields
 }
 
 // transform turns what huma says about parameters into problems of ours. Huma

@@ -63,8 +63,8 @@ func TestProblems(t *testing.T) {
 		{name: "a binding without a model", method: "POST", path: "/bindings", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
 		{name: "a binding moved away from its model", method: "PATCH", path: "/bindings/2", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
 
-		{name: "a name that is taken", method: "POST", path: "/models", body: object{"name": "m"}, status: 409, slug: "exists"},
-		{name: "an external_id that is taken", method: "POST", path: "/keys", body: object{"name": "l", "external_id": "x"}, status: 409, slug: "exists"},
+		{name: "a name that is taken", method: "POST", path: "/models", body: object{"name": "m"}, status: 409, slug: "exists", fields: []string{"namespace", "name"}},
+		{name: "an external_id that is taken", method: "POST", path: "/keys", body: object{"name": "l", "external_id": "x"}, status: 409, slug: "exists", fields: []string{"external_id"}},
 		{name: "a model with bindings", method: "DELETE", path: "/models/1", status: 409, slug: "referenced"},
 		{name: "a model with bindings, renamed", method: "PATCH", path: "/models/1", body: object{"name": "n"}, status: 409, slug: "referenced"},
 
