@@ -22,11 +22,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -37,7 +34,8 @@ import (
 type settings struct {
 	snapshotURL string // EZ_SNAPSHOT_URL: the control plane, to read from it instead of Redis
 	lastGood    string // EZ_SNAPSHOT_FILE: keeps the last good snapshot, to start while nothing else is up
-	redisAddr   string // EZ_REDIS_ADDR: host:port or a redis:// URL
+	redisAddr   string // EZ_REDIS_ADDR: host:port, a URL, a Cluster's list, or redis+sentinel://…
+	redisCA     string // EZ_REDIS_CA: file of the certificates that sign those of Redis
 	redisPrefix string // EZ_REDIS_PREFIX, default ezapi
 	syncKeys    string // EZ_SYNC_KEYS, as the control plane's; none or empty: clear text
 	logsURL     string // EZ_LOGS_URL: the control plane, to whose /logs the logs go
@@ -62,6 +60,7 @@ func environment() settings {
 		snapshotURL: os.Getenv("EZ_SNAPSHOT_URL"),
 		lastGood:    os.Getenv("EZ_SNAPSHOT_FILE"),
 		redisAddr:   or("EZ_REDIS_ADDR", "127.0.0.1:6379"),
+		redisCA:     os.Getenv("EZ_REDIS_CA"),
 		redisPrefix: or("EZ_REDIS_PREFIX", "ezapi"),
 		syncKeys:    or("EZ_SYNC_KEYS", "none"),
 		logsURL:     or("EZ_LOGS_URL", "http://127.0.0.1:8080"),
@@ -123,14 +122,13 @@ func openSource(s settings, logger *slog.Logger) (snapshot.Source, func(), error
 		source := snapshot.NewHTTPSource(s.snapshotURL, s.token, nil)
 		return source, source.Close, nil
 	}
-	options, err := redisOptions(s.redisAddr)
+	client, err := redisstore.Open(s.redisAddr, &redisstore.OpenOptions{CAFile: s.redisCA, Name: s.name, Logger: logger})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("EZ_REDIS_ADDR or EZ_REDIS_CA: %w", err)
 	}
 	if err := redisstore.CheckPrefix(s.redisPrefix); err != nil {
 		return nil, nil, fmt.Errorf("EZ_REDIS_PREFIX: %w", err)
 	}
-	client := redis.NewClient(options)
 	source := redisstore.New(client, &redisstore.Options{Prefix: s.redisPrefix, Logger: logger})
 	return source, func() { _ = client.Close() }, nil
 }
@@ -172,15 +170,4 @@ func upstreamClient() *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-func redisOptions(addr string) (*redis.Options, error) {
-	if !strings.Contains(addr, "://") {
-		return &redis.Options{Addr: addr}, nil
-	}
-	options, err := redis.ParseURL(addr)
-	if err != nil {
-		return nil, errors.New("EZ_REDIS_ADDR must be host:port or a redis:// URL") // the cause may hold the password
-	}
-	return options, nil
 }

@@ -19,7 +19,8 @@ type Config struct {
 
 	Postgres       postgresDSN `env:"EZ_PG_DSN" secret:"" help:"PostgreSQL connection string. Unset: an SQLite file in EZ_DATA_DIR."`
 	PostgresListen listenDSN   `env:"EZ_PG_LISTEN_DSN" secret:"" help:"Connection string for LISTEN where EZ_PG_DSN leads through a pooler, or none to poll. Defaults to EZ_PG_DSN."`
-	Redis          redisAddr   `env:"EZ_REDIS_ADDR" secret:"" help:"host:port, a redis:// or rediss:// URL, a comma-separated list for Cluster, or embedded. Unset without PostgreSQL: embedded."`
+	Redis          redisAddr   `env:"EZ_REDIS_ADDR" secret:"" help:"host:port, a redis:// or rediss:// URL, a comma-separated list for Cluster, redis+sentinel://host:port/master, or embedded. Unset without PostgreSQL: embedded."`
+	RedisCA        string      `env:"EZ_REDIS_CA" help:"File of the certificates that sign those of Redis. Unset: the system's."`
 	RedisPrefix    redisPrefix `env:"EZ_REDIS_PREFIX" default:"ezapi" help:"Hash tag of all keys in Redis."`
 	DataDir        string      `env:"EZ_DATA_DIR" default:"./ezapi-data" help:"Directory of the SQLite file and the generated secrets."`
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -88,30 +89,24 @@ func TestSettings(t *testing.T) {
 }
 
 func TestRedisAddr(t *testing.T) {
-	type want struct {
-		Addrs            []string
-		User, Pass       string
-		DB               int
-		TLS, ClusterMode bool
-	}
-	for text, w := range map[string]want{
-		"redis:6379":                         {Addrs: []string{"redis:6379"}},
-		"[::1]:6379":                         {Addrs: []string{"[::1]:6379"}},
-		"redis://u:p@h:1/2":                  {Addrs: []string{"h:1"}, User: "u", Pass: "p", DB: 2},
-		"rediss://h":                         {Addrs: []string{"h:6379"}, TLS: true},
-		"a:1,b:2":                            {Addrs: []string{"a:1", "b:2"}, ClusterMode: true},
-		"a:1,":                               {Addrs: []string{"a:1"}, ClusterMode: true},
-		"rediss://u:p@a:1, rediss://u:p@b:2": {Addrs: []string{"a:1", "b:2"}, User: "u", Pass: "p", TLS: true, ClusterMode: true},
+	for text, shown := range map[string]string{
+		"redis:6379":                      "redis:6379",
+		"redis://u:p@h:1/2":               "h:1",
+		"rediss://u:p@a,rediss://u:p@b:2": "rediss://a:6379,rediss://b:2",
+		"redis+sentinel://:p@a,b/main":    "redis+sentinel://a:26379,b:26379/main",
 	} {
 		var a redisAddr
 		if err := a.UnmarshalText([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
-			continue
 		}
-		o := a.options
-		if diff := cmp.Diff(w, want{o.Addrs, o.Username, o.Password, o.DB, o.TLSConfig != nil, o.IsClusterMode}); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", text, diff)
+		if got := a.address.String(); got != shown || !a.set() {
+			t.Errorf("%s is shown as %s, want %s", text, got, shown)
 		}
+	}
+	var a redisAddr
+	err := a.UnmarshalText([]byte("redis://h:1/?read_only=true"))
+	if err == nil || !strings.HasPrefix(err.Error(), "is wrong: the option read_only is not allowed") {
+		t.Errorf("an option that is refused: %v", err)
 	}
 }
 
@@ -122,7 +117,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_API_ADDR":                {leak + ":80", "a b", "-" + leak},
 		"EZ_PG_DSN":                  {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
 		"EZ_PG_LISTEN_DSN":           {"postgres://u:" + leak + "@h:port/db"},
-		"EZ_REDIS_ADDR":              {leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379"},
+		"EZ_REDIS_ADDR":              {leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379", "redis+sentinel://u:" + leak + "@h"},
 		"EZ_REDIS_PREFIX":            {"{" + leak + "}", strings.Repeat("a", 65)},
 		"EZ_LOG_QUEUE":               {leak, "0", "-5"},
 		"EZ_LOG_BATCH_SIZE":          {leak, "0", "1e3"},
@@ -174,6 +169,15 @@ func TestRequiredVariables(t *testing.T) {
 	}
 }
 
+func redisPassword(t *testing.T, c *Config) string {
+	client, err := c.Redis.address.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	return client.(*redis.Client).Options().Password
+}
+
 func TestSecretsFromFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
@@ -195,7 +199,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	if err != nil || len(unknown) > 0 {
 		t.Fatalf("Load: %v, unknown %v", err, unknown)
 	}
-	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || c.Redis.options.Password != "p" || len(c.SyncKeys.list) != 1 {
+	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || redisPassword(t, c) != "p" || len(c.SyncKeys.list) != 1 {
 		t.Errorf("the files were not read: %+v", c)
 	}
 
@@ -229,7 +233,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 22 {
+	if len(flags) != 23 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

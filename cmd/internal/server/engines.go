@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
@@ -139,17 +138,22 @@ func closePool(pool *pgxpool.Pool) {
 }
 
 func (e *engines) openRedis(c *Config, logger *slog.Logger) error {
-	options := c.Redis.options
+	address := c.Redis.address
 	if c.EmbeddedRedis() {
 		server, err := startRedis()
 		if err != nil {
 			return err
 		}
 		e.closing(func() error { server.Close(); return nil })
-		options = &redis.UniversalOptions{Addrs: []string{server.Addr()}}
+		if address, err = redisstore.ParseAddress(server.Addr()); err != nil {
+			return err
+		}
 	}
-	e.redisAddr = strings.Join(options.Addrs, ",")
-	client := redis.NewUniversalClient(options)
+	e.redisAddr = address.String()
+	client, err := address.Open(&redisstore.OpenOptions{CAFile: c.RedisCA, Name: "ezapi-server", Logger: logger})
+	if err != nil {
+		return &SettingError{"EZ_REDIS_CA", "is wrong: " + strings.TrimPrefix(trimInvalid(err), "redisstore: ")}
+	}
 	e.closing(client.Close)
 	e.publisher = redisstore.New(client, &redisstore.Options{Prefix: string(c.RedisPrefix), Logger: logger})
 	return nil

@@ -1,70 +1,29 @@
 package server
 
 import (
-	"crypto/tls"
-	"net"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/ez-api/ez-api/storage/redisstore"
 )
 
-// redisAddr is where Redis is: host:port, a URL, or a list of either, which is
-// a Cluster (a trailing comma makes a list of one).
+// redisAddr is where Redis is.
 type redisAddr struct {
 	embedded bool
-	options  *redis.UniversalOptions
+	given    bool
+	address  redisstore.Address
 }
 
-func (a redisAddr) set() bool { return a.options != nil }
+func (a redisAddr) set() bool { return a.given }
 
-func (a *redisAddr) UnmarshalText(text []byte) error {
+func (a *redisAddr) UnmarshalText(text []byte) (err error) {
 	if string(text) == "embedded" {
 		a.embedded = true
 		return nil
 	}
-	options, ok := parseRedis(string(text))
-	if !ok {
-		return expectation("must be host:port, a redis:// or rediss:// URL, a comma-separated list of them for Cluster, or embedded")
+	if a.address, err = redisstore.ParseAddress(string(text)); err != nil {
+		return expectation("is wrong: " + strings.TrimPrefix(trimInvalid(err), "redisstore: ") +
+			". It may also be embedded, for the in-process Redis")
 	}
-	a.options = options
+	a.given = true
 	return nil
-}
-
-// parseRedis reads an address. In a list, credentials and TLS of the first
-// item that has any hold for all.
-func parseRedis(text string) (*redis.UniversalOptions, bool) {
-	all := &redis.UniversalOptions{IsClusterMode: strings.Contains(text, ",")}
-	for item := range strings.SplitSeq(strings.TrimSuffix(text, ","), ",") {
-		one, ok := parseRedisItem(strings.TrimSpace(item))
-		if !ok || all.IsClusterMode && one.DB != 0 { // a Cluster has one database
-			return nil, false
-		}
-		all.Addrs = append(all.Addrs, one.Addr)
-		if all.Username == "" && all.Password == "" {
-			all.Username, all.Password = one.Username, one.Password
-		}
-		if all.TLSConfig == nil {
-			all.TLSConfig = one.TLSConfig
-		}
-		all.DB = one.DB
-	}
-	return all, true
-}
-
-func parseRedisItem(item string) (*redis.Options, bool) {
-	if strings.HasPrefix(item, "redis://") || strings.HasPrefix(item, "rediss://") {
-		options, err := redis.ParseURL(item)
-		if err != nil {
-			return nil, false
-		}
-		if options.TLSConfig != nil {
-			options.TLSConfig.MinVersion = tls.VersionTLS12
-		}
-		return options, true
-	}
-	host, port, err := net.SplitHostPort(item)
-	if err != nil || host == "" || port == "" || strings.ContainsAny(item, "/@ ") {
-		return nil, false
-	}
-	return &redis.Options{Addr: item}, true
 }
