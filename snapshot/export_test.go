@@ -1,3 +1,5 @@
+//go:build !noWatcher
+
 package snapshot
 
 // ReadLastGood returns the View in a watcher's file.

@@ -1,3 +1,5 @@
+//go:build !noWatcher
+
 package snapshot
 
 import (

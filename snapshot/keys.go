@@ -1,19 +1,16 @@
 package snapshot
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -207,49 +204,20 @@ func (k *Keys) Hash(kind catalog.Kind, key string, doc []byte) Digest {
 	return Digest(h.mac.Sum(h.buf[:0]))
 }
 
-// Sign sets h.Seal and h.Sig, under the active key.
-func (k *Keys) Sign(h *Head) {
-	h.Seal, h.Sig = k.Active(), ""
-	if key := k.active(); key != nil {
-		h.Sig = hex.EncodeToString(key.sign(*h))
+// Digest returns what is published of the sum over a kind's documents: the
+// HMAC-SHA-256 under the active key of "sum", a zero byte, the kind, a zero
+// byte and the sum. Published sums would give away what single documents add to
+// them. Without a key it is the sum.
+func (k *Keys) Digest(kind catalog.Kind, sum Digest) Digest {
+	active := k.active()
+	if active == nil {
+		return sum
 	}
-}
-
-// Verify checks the signature of a head, under the key that it names. The
-// error wraps [ErrCorrupt] when the signature is wrong, and
-// [catalog.ErrSealed] when the head names a key that is not held, or none
-// although there are keys.
-func (k *Keys) Verify(h Head) error {
-	keys, err := k.Activate(h.Seal)
-	if err != nil {
-		return err
-	}
-	key := keys.active()
-	if key == nil {
-		return nil
-	}
-	sig, err := hex.DecodeString(h.Sig)
-	if err != nil || !hmac.Equal(sig, key.sign(h)) {
-		return fmt.Errorf("the signature of head %s is not that of sync key %q: %w", h.Position, h.Seal, ErrCorrupt)
-	}
-	return nil
-}
-
-func (key *syncKey) sign(h Head) []byte {
-	mac := hmac.New(sha256.New, key.sig)
-	mac.Write(signed(h))
-	return mac.Sum(nil)
-}
-
-// signed is the text under the signature: epoch|revision|mark|digest.
-func signed(h Head) []byte {
-	var b bytes.Buffer
-	b.WriteString(strconv.FormatInt(int64(h.Position.Epoch), 10))
-	b.WriteByte('|')
-	b.WriteString(strconv.FormatInt(int64(h.Position.Revision), 10))
-	b.WriteByte('|')
-	b.WriteString(string(h.Mark))
-	b.WriteByte('|')
-	b.WriteString(h.Digest.String())
-	return b.Bytes()
+	h := active.hashers.Get().(*hasher)
+	defer active.hashers.Put(h)
+	h.buf = append(append(h.buf[:0], "sum\x00"...), kind...)
+	h.buf = append(append(h.buf, 0), sum[:]...)
+	h.mac.Reset()
+	h.mac.Write(h.buf)
+	return Digest(h.mac.Sum(h.buf[:0]))
 }

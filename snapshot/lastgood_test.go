@@ -1,3 +1,5 @@
+//go:build !noWatcher
+
 package snapshot_test
 
 import (

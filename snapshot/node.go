@@ -1,27 +1,154 @@
 package snapshot
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
 
-// Liveness is how long a data plane counts as live after its last report.
-const Liveness = 15 * time.Second
-
-// NodeState is how a data plane stands to what is published.
-type NodeState string
-
-// The states of a [Node].
-const (
-	NodeApplied NodeState = "applied" // live, and has it
-	NodeLagging NodeState = "lagging" // live, and has it not
-	NodeLost    NodeState = "lost"    // not heard of for longer than Liveness
+	"github.com/ez-api/ez-api/catalog"
 )
 
-// State returns how the data plane stands to a position.
-func (n Node) State(at Position, now time.Time) NodeState {
-	switch {
-	case now.Sub(n.SeenAt) > Liveness:
-		return NodeLost
-	case at.After(n.Position):
-		return NodeLagging
+const (
+	// Liveness is how long a data plane counts as live after its last report.
+	Liveness = 15 * time.Second
+
+	// Remembered is how long a data plane that reports no more is shown as lost.
+	Remembered = 24 * time.Hour
+
+	// MaxNodes bounds the reports that are kept; the longest unseen goes first.
+	MaxNodes = 100_000
+
+	// maxNodeText bounds what a report says in one field, in bytes.
+	maxNodeText = 1024
+)
+
+// Node is what one data plane reports about itself.
+type Node struct {
+	ID       string         // name and a random part, new in each process; 1 to 200 bytes
+	Position Position       // that it serves; zero before the first load
+	Head     string         // signature of the head that it serves; empty without a sync key
+	Version  string         // of the program
+	Error    string         // last problem, cleared when it is over
+	Kinds    []catalog.Kind // kinds of documents that it serves
+	Store    string         // catalog that it serves
+	Leaving  bool           // it stops in good order: its report is taken away
+	Sig      string         // hex, by the sync key with which its head was signed; empty without
+
+	// SeenAt is when the engine heard of it, on the engine's clock. Source and
+	// Publisher set it; it is not part of the report.
+	SeenAt time.Time
+
+	// Age is how long ago somebody else has heard of it, who passes it on. It is
+	// not part of the report.
+	Age time.Duration
+
+	fields Fields // as read, or as signed; nil before
+}
+
+// Encode returns the report as a JSON object of strings.
+func (n Node) Encode() []byte {
+	text, err := json.Marshal(n.text())
+	if err != nil {
+		panic(err) // strings
 	}
-	return NodeApplied
+	return text
+}
+
+// text returns the fields as they were read, or as they are to be written.
+// Texts that are too long are cut, control characters become spaces.
+func (n Node) text() Fields {
+	if n.fields != nil {
+		return n.fields
+	}
+	kinds := make([]string, len(n.Kinds))
+	for i, k := range n.Kinds {
+		kinds[i] = string(k)
+	}
+	slices.Sort(kinds)
+	f := Fields{
+		"id": plainText(n.ID), "position": n.Position.String(), "head": n.Head, "version": plainText(n.Version),
+		"error": plainText(n.Error), "kinds": strings.Join(kinds, ","), "store": plainText(n.Store), fieldSig: n.Sig,
+	}
+	if n.Leaving {
+		f["leaving"] = "1"
+	}
+	return f
+}
+
+// Equal reports whether two reports have the same fields and were seen at the same time.
+func (n Node) Equal(other Node) bool {
+	return maps.Equal(n.text(), other.text()) && n.SeenAt.Equal(other.SeenAt) && n.Age == other.Age
+}
+
+// ParseNode reads what [Node.Encode] writes. The error wraps
+// [catalog.ErrInvalid] and names the field. The signature is not verified here.
+func ParseNode(text []byte) (Node, error) {
+	var n Node
+	if len(text) > maxFieldsSize || json.Unmarshal(text, &n.fields) != nil {
+		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
+	}
+	if err := n.fields.check(); err != nil {
+		return Node{}, err
+	}
+	for name, value := range n.fields {
+		if len(value) > maxNodeText {
+			return Node{}, fmt.Errorf("field %s of a report is longer than %d bytes: %w", name, maxNodeText, catalog.ErrInvalid)
+		}
+	}
+	f := n.fields
+	var err error
+	if n.Position, err = ParsePosition(f["position"]); err != nil {
+		return Node{}, fmt.Errorf("field position of a report: %w", err)
+	}
+	n.ID, n.Head, n.Version, n.Error, n.Store = f["id"], f["head"], f["version"], f["error"], f["store"]
+	n.Leaving, n.Sig = f["leaving"] == "1", f[fieldSig]
+	if n.ID == "" || len(n.ID) > 200 {
+		return Node{}, fmt.Errorf("field id of a report must be 1 to 200 bytes: %w", catalog.ErrInvalid)
+	}
+	if f["kinds"] != "" {
+		for kind := range strings.SplitSeq(f["kinds"], ",") {
+			if err := CheckKind(catalog.Kind(kind)); err != nil {
+				return Node{}, fmt.Errorf("field kinds of a report: %w", err)
+			}
+			n.Kinds = append(n.Kinds, catalog.Kind(kind))
+		}
+	}
+	return n, nil
+}
+
+// plainText returns what may stand in a signed text.
+func plainText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\ufffd"))
+	for len(s) > maxNodeText {
+		_, size := utf8.DecodeLastRuneInString(s[:maxNodeText])
+		s = s[:maxNodeText-size]
+	}
+	return s
+}
+
+// Answer is what a data plane gets for its report.
+type Answer struct {
+	Head Base // of what is published; the zero Base when nothing is
+	Beat Beat // the last that was written, not verified; its zero value is none
+	Live int  // nodes that were seen within Liveness, this one included
+}
+
+// NodeList is an answer of [Publisher.Nodes].
+type NodeList struct {
+	Nodes []Node    // in order of SeenAt
+	Now   time.Time // on the engine's clock
+	Total int       // reports that are kept, whether asked for or not
+
+	// Crowded says that the report of a live node had to go, because there are
+	// too many: nobody knows then what was applied everywhere.
+	Crowded bool
 }

@@ -1,3 +1,5 @@
+//go:build !noRelay
+
 package snapshot
 
 import (

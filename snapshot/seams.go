@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -14,18 +15,31 @@ var (
 	// ErrNone says that nothing was published yet. It is never an empty catalog.
 	ErrNone = errors.New("nothing published yet")
 
-	// ErrStale says that the published head is not the one that a delta
-	// starts from: read it again.
+	// ErrStale says that the published head is not the one that was named:
+	// read it again.
 	ErrStale = errors.New("published head has moved")
+
+	// ErrBusy says that somebody else's publish is under way, or was given up
+	// in the middle: try again soon. It wraps ErrStale.
+	ErrBusy error = busy{}
 
 	// ErrGap says that the deltas after a position are no longer there, or
 	// do not chain: load the whole.
 	ErrGap = errors.New("gap in the deltas")
 
 	// ErrCorrupt says that what is published does not add up: counts, digest
-	// or signature are wrong.
+	// or signature are wrong, or a part cannot be read.
 	ErrCorrupt = errors.New("published snapshot is damaged")
+
+	// ErrTooLarge says that a delta does not fit into MaxParts parts or
+	// MaxChainBytes: publish the whole.
+	ErrTooLarge = errors.New("too large for a delta")
 )
+
+type busy struct{}
+
+func (busy) Error() string { return "another publish is under way" }
+func (busy) Unwrap() error { return ErrStale }
 
 // Position is a place in the order of all publishes: the higher epoch is
 // later, within an epoch the higher revision.
@@ -42,37 +56,6 @@ type Document struct {
 	Doc  []byte // JSON; these bytes are what the digest covers
 }
 
-// Head describes what is published.
-type Head struct {
-	Format    int    // of everything published, 1
-	Store     string // UUID of the catalog that it comes from
-	Position  Position
-	Mark      catalog.Mark // of the catalog's commit at Position.Revision
-	Digest    Digest       // over all documents
-	Sig       string       // hex; empty without a sync key
-	Seal      string       // id of the sync key that sealed the secrets; empty without
-	Renderer  int          // version of the code that rendered the documents
-	Counts    Counts       // documents per kind
-	UpdatedAt time.Time    // whole microseconds, UTC
-	Forced    bool         // lost documents, or is empty, because somebody wanted that
-}
-
-// Counts holds the number of documents of each kind; kinds without documents are absent.
-type Counts map[catalog.Kind]int
-
-// Snapshot is everything published at one position.
-type Snapshot struct {
-	Head Head
-	// Docs are in no particular order; no two share kind and key.
-	Docs []Document
-
-	// Kinds, unless empty, makes it the snapshot of these kinds alone, for
-	// [Publisher.Replace]: Docs are all of theirs, Head counts all that there are, and
-	// the other kinds stay as they are published at From.
-	Kinds []catalog.Kind
-	From  Position
-}
-
 // Change is one document's part in a delta. A nil Doc is a deletion.
 type Change struct {
 	Kind catalog.Kind
@@ -87,86 +70,140 @@ type Delta struct {
 	From Position
 	// Head is the head after the delta; Head.Position is where it leads to.
 	Head Head
-	// Reset says that the whole was replaced: the changes are not the
-	// difference, load again.
-	Reset   bool
+	// Changes are in the order in which they are written. No two name the same document.
 	Changes []Change
 }
 
-// Node is what one data plane reports about itself.
-type Node struct {
-	ID       string // name and a random part, new in each process
-	Position Position
-	Digest   Digest
-	Version  string
-	Error    string    // last problem, cleared when it is over
-	SeenAt   time.Time // when the Source heard of it, on the clock of who asks
-}
-
-// Source is where a data plane reads.
+// Source is where a data plane reads. A Source holds no keys: digests and
+// signatures are the caller's to verify.
 //
 // Implementations are safe for concurrent use and share no memory with their
-// callers.
+// callers. Kinds of documents that an implementation does not know are no
+// problem: it takes them by their names, see [CheckKind].
 type Source interface {
 	// Head returns the published head. It MUST return an error that wraps
-	// ErrNone before the first publish, and one that wraps ErrCorrupt when
-	// the number of documents is not what the head says; the head comes along
-	// then, so that nobody repairs what is another catalog's.
+	// ErrNone before the first publish, and one that wraps ErrCorrupt when the
+	// head cannot be read; what is known of it comes along then, see [Head.Base].
 	Head(ctx context.Context) (Head, error)
 
-	// Load returns everything published at one position, and never a mix of
-	// two. It MUST return an error that wraps ErrNone before the first
-	// publish, and one that wraps ErrCorrupt when the counts are wrong. Digest
-	// and signature are the caller's to verify: a Source holds no keys.
-	Load(ctx context.Context) (*Snapshot, error)
+	// Load gives everything that is published at one position to the loader, see
+	// there, and returns nil when the loader took it. It MUST return an error
+	// that wraps ErrNone before the first publish, one that wraps ErrCorrupt
+	// when what is there does not add up, and the loader's errors otherwise.
+	Load(ctx context.Context, into Loader) error
 
 	// Next blocks until there is a delta after the position and returns it.
 	// It MUST return an error that wraps ErrGap when that delta is not there
 	// any more, when the position is not on the published history, or when the
-	// whole was replaced; and ctx.Err() when ctx ends. Before the first
-	// publish the zero position is where history stands: Next blocks there.
+	// whole was replaced; and ctx.Err() as soon as ctx ends. It returns a
+	// delta that was published in parts when the last part is there, and reads
+	// past parts that were given up. Before the first publish the zero position
+	// is where history stands: Next blocks there.
 	Next(ctx context.Context, after Position) (Delta, error)
 
 	// Lookup returns the documents that exist among the keys, in the order of
 	// the keys.
 	Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]Document, error)
 
-	// Report records what a data plane has applied.
-	Report(ctx context.Context, n Node) error
+	Reporter
+}
+
+// Loader takes in what [Source.Load] reads. The source calls Begin, then Add any
+// number of times, then End; when it has to start again, Begin anew, and all
+// that came before is void.
+type Loader interface {
+	// Begin is given the head that is published when loading begins, and returns
+	// the kinds to load. It may refuse, before documents are read for nothing.
+	Begin(head Head) (kinds []catalog.Kind, err error)
+
+	// Add takes documents, and documents that are gone. One that comes again
+	// replaces what came before under its name. The loader may keep what it is given.
+	Add(changes []Change) error
+
+	// End is given the head that the documents are those of. An error that
+	// wraps ErrCorrupt says that they are not. Where more was published since, the
+	// source then adds that and calls End again, for as long as there is more;
+	// otherwise Load returns the error.
+	End(head Head) error
+}
+
+// Reporter takes the reports of data planes.
+type Reporter interface {
+	// Report records what a data plane has applied, or with n.Leaving takes its
+	// report away. When it was seen is the time on the engine's clock, less n.Age; an older
+	// report than the one that is kept changes nothing. An error wraps
+	// catalog.ErrInvalid when the report is one that [ParseNode] refuses.
+	Report(ctx context.Context, n Node) (Answer, error)
 }
 
 // Publisher is where the control plane writes what a [Source] reads.
+//
+// Whoever publishes names what it builds on, as a [Base]: the head as it was
+// read. Where the published head is another one by then, nothing is changed and
+// the error wraps ErrStale. A publisher does not judge positions, stores and
+// signatures; the relay does.
 type Publisher interface {
 	Source
 
-	// Apply publishes a delta, all or nothing. It MUST return an error that
-	// wraps ErrStale, and change nothing, when the published head's position
-	// is not d.From, its store is not d.Head.Store, or d.Head.Position is not after d.From;
-	// and one that wraps ErrCorrupt, and change nothing, when there would then not be
-	// as many documents as d.Head.Counts says.
-	Apply(ctx context.Context, d Delta) error
+	// Apply publishes a delta. Readers of [Source.Next] and [Source.Load] see all
+	// of it or nothing; those of Lookup may see parts. It MUST return an error that wraps
+	//   - ErrStale when the published head is not over, and ErrBusy, which is one
+	//     of that kind, while somebody else's publish is under way. One that
+	//     does not go on for TakeoverAfter is given up: the next Apply clears it away.
+	//   - ErrTooLarge, before it changes anything, when the delta is beyond
+	//     MaxParts or MaxChainBytes;
+	//   - ErrCorrupt when there would then not be as many documents as
+	//     d.Head.Counts says; the head stays, and documents may have been written.
+	// After an error the head is as it was, or the outcome is not known: read it.
+	Apply(ctx context.Context, over Base, d Delta) error
 
-	// Replace publishes s in place of all there is, or where there was
-	// nothing. Readers see the old whole or the new one. When the new one stands ready, Replace
-	// calls catchUp with its position, as often as it returns a delta that
-	// has changes, and publishes those with it; catchUp may be nil. The head is
-	// s.Head, or that of the last such delta. It MUST return an error that
-	// wraps ErrCorrupt, and change nothing, when its counts are not those of the documents.
-	//
-	// It MUST return an error that wraps ErrStale, and change nothing readers
-	// see, when the published head's position is not before s.Head.Position,
-	// or when the published head moves while Replace is at work and catchUp is nil.
-	//
-	// With s.Kinds it replaces the documents of these kinds alone, does not call catchUp, and
-	// MUST return an error that wraps ErrStale unless the published head's
-	// position is s.From, and its store s.Head.Store, all the time.
-	Replace(ctx context.Context, s *Snapshot, catchUp CatchUp) error
+	// Repair writes documents where they are published wrongly, at the position of the head,
+	// which stays as it is; there is no delta of it. It MUST return ErrStale or ErrBusy as Apply does.
+	Repair(ctx context.Context, over Base, changes []Change) error
 
-	// Nodes returns what data planes have reported, in order of id. Nodes
-	// that were not heard of for a day are forgotten.
-	Nodes(ctx context.Context) ([]Node, error)
+	// Stage begins a publish of the whole beside what is published.
+	Stage(ctx context.Context) (Staging, error)
+
+	// Documents iterates over the documents of a kind that are published, in no
+	// order, while others publish: some may be missing or come twice. It yields an error
+	// at most once, as its last. What it yields is not verified.
+	Documents(ctx context.Context, k catalog.Kind) iter.Seq2[Document, error]
+
+	// SetBeat writes the beat, whatever there is.
+	SetBeat(ctx context.Context, b Beat) error
+
+	// LastBeat returns the last beat that was written; its zero value is none. One
+	// that cannot be read is none.
+	LastBeat(ctx context.Context) (Beat, error)
+
+	// Nodes returns the reports that came within the given time until now, by the engine's clock.
+	// Asking for those since the last time costs as much as those. Nodes that
+	// were not heard of for Remembered are forgotten.
+	Nodes(ctx context.Context, q NodeQuery) (NodeList, error)
 }
 
-// CatchUp renders what has changed since a position, as a delta that starts
-// there. The delta has no changes and the same position when nothing has.
-type CatchUp func(ctx context.Context, from Position) (Delta, error)
+// NodeQuery says which reports are asked for.
+type NodeQuery struct {
+	// Since is a time on the engine's clock, of NodeList.Now or Node.SeenAt:
+	// reports that came then or later. Zero asks for all.
+	Since time.Time
+	// Limit bounds how many; 0 does not. The latest come, where there are more.
+	Limit int
+}
+
+// Staging is a whole that is being published. It is for one goroutine.
+type Staging interface {
+	// Add writes documents, and takes away what was added under names whose Doc is nil.
+	Add(ctx context.Context, changes []Change) error
+
+	// Publish puts what was added in place of all that is published, documents
+	// of kinds that the head does not count included, and begins the history of deltas anew. Readers
+	// see the old whole or the new one. It MUST return an error that wraps
+	// ErrStale, and change nothing that readers see, when the published head is not over, and one
+	// that wraps ErrCorrupt when the documents are not as many as head.Counts says.
+	// After ErrStale it may be called again with another base, or after more was added.
+	Publish(ctx context.Context, over Base, head Head) error
+
+	// Discard gives up what was added and not published. It may be called always.
+	Discard(ctx context.Context)
+}
