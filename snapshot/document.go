@@ -240,10 +240,6 @@ func (d *KeyDoc) check(key string) error {
 // providerKey is what a provider's document stands under.
 func providerKey(id int64) string { return strconv.FormatInt(id, 10) }
 
-// sealedField is the additional data that binds a sealed api_key to the
-// provider's document.
-func sealedField(key string) string { return "provider/" + key + "/api_key" }
-
 // providerID reads a provider's id in the one form it is written in.
 func providerID(s string) (int64, bool) {
 	id, err := strconv.ParseInt(s, 10, 64)

@@ -7,7 +7,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"hash"
 	"slices"
@@ -135,9 +134,9 @@ func (k *Keys) Activate(id string) (*Keys, error) {
 }
 
 // Seal encrypts with AES-256-GCM under the active key. Additional data binds
-// the result to one field of one document ("provider/7/api_key"). The nonce is
-// made from additional data and plaintext, so that equal content is equal bytes: all
-// that the result gives away is whether two are equal.
+// the result to one field of one document and to what else must not change
+// under it. The nonce is made from additional data and plaintext, so that equal content is equal bytes:
+// all that the result gives away is whether two are equal.
 func (k *Keys) Seal(plaintext, additionalData string) string {
 	key := k.active()
 	if key == nil || plaintext == "" {
@@ -159,7 +158,7 @@ func (k *Keys) Open(sealed, additionalData string) (string, error) {
 	rest, isSealed := strings.CutPrefix(sealed, sealedPrefix)
 	if k.active() == nil {
 		if isSealed {
-			return "", fmt.Errorf("%s is sealed, and there are no sync keys to open it: %w", additionalData, catalog.ErrSealed)
+			return "", fmt.Errorf("it is sealed, and there are no sync keys to open it: %w", catalog.ErrSealed)
 		}
 		return sealed, nil
 	}
@@ -168,20 +167,20 @@ func (k *Keys) Open(sealed, additionalData string) (string, error) {
 	}
 	id, text, ok := strings.Cut(rest, ":")
 	if !isSealed || !ok {
-		return "", fmt.Errorf("%s is not sealed: %w", additionalData, catalog.ErrSealed)
+		return "", fmt.Errorf("it is not sealed, although there are sync keys: %w", catalog.ErrSealed)
 	}
 	keys, err := k.Activate(id)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", additionalData, err)
+		return "", err
 	}
 	aead := keys.active().aead
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) < aead.NonceSize() {
-		return "", fmt.Errorf("%s: sealed text is damaged: %w", additionalData, catalog.ErrSealed)
+		return "", fmt.Errorf("the sealed text is damaged: %w", catalog.ErrSealed)
 	}
 	plain, err := aead.Open(nil, raw[:aead.NonceSize()], raw[aead.NonceSize():], []byte(additionalData))
 	if err != nil {
-		return "", fmt.Errorf("%s: key %q does not open it, or the text belongs elsewhere: %w", additionalData, id, errors.Join(catalog.ErrSealed, err))
+		return "", fmt.Errorf("key %q does not open it, or it belongs elsewhere: %w", id, catalog.ErrSealed)
 	}
 	return string(plain), nil
 }

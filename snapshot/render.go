@@ -272,7 +272,7 @@ func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 		Options: p.Options, Labels: p.Labels,
 	}
 	if !p.APIKey.IsZero() {
-		doc.SealedAPIKey = r.keys.Seal(p.APIKey.Reveal(), sealedField(providerKey(p.ID)))
+		doc.SealedAPIKey = r.keys.Seal(p.APIKey.Reveal(), sealedData(&doc))
 	}
 	return doc
 }

@@ -105,6 +105,10 @@ type Source interface {
 	// the keys.
 	Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]Document, error)
 
+	// LastBeat returns the last beat that was written, not verified; its zero
+	// value is none. One that cannot be read is none.
+	LastBeat(ctx context.Context) (Beat, error)
+
 	Reporter
 }
 
@@ -171,10 +175,6 @@ type Publisher interface {
 
 	// SetBeat writes the beat, whatever there is.
 	SetBeat(ctx context.Context, b Beat) error
-
-	// LastBeat returns the last beat that was written; its zero value is none. One
-	// that cannot be read is none.
-	LastBeat(ctx context.Context) (Beat, error)
 
 	// Nodes returns the reports that came within the given time until now, by the engine's clock.
 	// Asking for those since the last time costs as much as those. Nodes that
