@@ -1,12 +1,11 @@
 package memstore
 
 import (
-	"bytes"
+	"container/list"
 	"context"
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,12 +17,8 @@ const (
 	// maxDeltas bounds the history that Next serves.
 	maxDeltas = 1000
 
-	// maxCatchUps bounds how often a Replace starts its catch-up anew because
-	// others have published meanwhile.
-	maxCatchUps = 16
-
-	// nodeTTL is how long a node is remembered after its last report.
-	nodeTTL = 24 * time.Hour
+	// maxLoads bounds how often a Load begins anew because the whole was replaced meanwhile.
+	maxLoads = 10
 )
 
 var _ snapshot.Publisher = (*Publisher)(nil)
@@ -32,45 +27,84 @@ var _ snapshot.Publisher = (*Publisher)(nil)
 // and data planes in one process. It is safe for concurrent use.
 //
 // It remembers the last 1,000 deltas; a reader that is further behind gets
-// [snapshot.ErrGap] and loads the whole.
+// [snapshot.ErrGap] and loads the whole. A delta is published at once, not in
+// parts, so [snapshot.ErrBusy] comes only after [Publisher.Tamper].
 type Publisher struct {
-	now func() time.Time
-
 	mu    sync.RWMutex
-	live  *published
-	past  []snapshot.Delta // since the last Replace, oldest first, chained
-	moved chan struct{}    // closed and renewed by every publish
-	nodes map[string]snapshot.Node
+	now   func() time.Time
+	live  *Contents
+	moved chan struct{} // closed and renewed by every publish
+	nodes nodes
+
+	strayFound string    // the stray that was found last
+	straySince time.Time // and since when it has been there
 }
 
 // NewPublisher returns a publisher with nothing published.
 func NewPublisher() *Publisher {
 	return &Publisher{
 		now:   time.Now,
-		live:  new(published),
+		live:  &Contents{Docs: make(map[catalog.Kind]map[string][]byte)},
 		moved: make(chan struct{}),
-		nodes: make(map[string]snapshot.Node),
+		nodes: nodes{byID: make(map[string]*list.Element)},
 	}
 }
 
 // Head implements [snapshot.Source].
-func (p *Publisher) Head(context.Context) (snapshot.Head, error) {
+func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
+	if err := ctx.Err(); err != nil {
+		return snapshot.Head{}, err
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if !p.live.exists() {
-		return snapshot.Head{}, fmt.Errorf("memstore: head: %w", snapshot.ErrNone)
-	}
-	return cloneHead(p.live.head), nil
+	return p.live.head()
 }
 
 // Load implements [snapshot.Source].
-func (p *Publisher) Load(context.Context) (*snapshot.Snapshot, error) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if !p.live.exists() {
-		return nil, fmt.Errorf("memstore: load: %w", snapshot.ErrNone)
+func (p *Publisher) Load(ctx context.Context, into snapshot.Loader) error {
+	for range maxLoads {
+		p.mu.RLock()
+		whole := p.live.view()
+		p.mu.RUnlock()
+		head, err := whole.contents.head()
+		if err != nil {
+			return err
+		}
+		kinds, err := into.Begin(head)
+		if err != nil {
+			return err
+		}
+		if err := whole.give(ctx, kinds, into); err != nil {
+			return err
+		}
+		again, err := p.end(into, head)
+		if !again {
+			return err
+		}
 	}
-	return p.live.snapshot(), nil
+	return fmt.Errorf("memstore: load: replaced %d times meanwhile: %w", maxLoads, snapshot.ErrGap)
+}
+
+// end calls End, and adds what was published since for as long as the documents are not those of
+// the head. It reports that loading has to begin anew when the whole was replaced.
+func (p *Publisher) end(into snapshot.Loader, head snapshot.Head) (again bool, err error) {
+	for {
+		err := into.End(head)
+		if !isCorrupt(err) {
+			return false, err
+		}
+		p.mu.RLock()
+		next, found := p.live.after(head.Position)
+		moved := p.live.base() != head.Base()
+		p.mu.RUnlock()
+		if !found {
+			return moved, err
+		}
+		if err := into.Add(next.Changes); err != nil {
+			return false, err
+		}
+		head = next.Head
+	}
 }
 
 // Next implements [snapshot.Source].
@@ -80,20 +114,13 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 			return snapshot.Delta{}, err
 		}
 		p.mu.RLock()
-		at, moved := p.live.head.Position, p.moved
-		i, found := slices.BinarySearchFunc(p.past, after, func(d snapshot.Delta, from snapshot.Position) int {
-			return d.From.Compare(from)
-		})
-		var delta snapshot.Delta
-		if found {
-			delta = cloneDelta(p.past[i])
-		}
+		delta, found := p.live.after(after)
+		at, moved := p.live.position(), p.moved
 		p.mu.RUnlock()
-
-		if found {
+		switch {
+		case found:
 			return delta, nil
-		}
-		if at != after {
+		case at != after:
 			return snapshot.Delta{}, fmt.Errorf("memstore: after %s: %w", after, snapshot.ErrGap)
 		}
 		select {
@@ -104,141 +131,133 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 }
 
 // Lookup implements [snapshot.Source].
-func (p *Publisher) Lookup(_ context.Context, k catalog.Kind, keys ...string) ([]snapshot.Document, error) {
+func (p *Publisher) Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]snapshot.Document, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := snapshot.CheckKind(k); err != nil {
+		return nil, fmt.Errorf("memstore: lookup: %w", err)
+	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	var docs []snapshot.Document
 	for _, key := range keys {
-		if doc, ok := p.live.docs[k][key]; ok {
-			docs = append(docs, snapshot.Document{Kind: k, Key: key, Doc: bytes.Clone(doc)})
+		if doc, ok := p.live.Docs[k][key]; ok {
+			docs = append(docs, snapshot.Document{Kind: k, Key: key, Doc: slices.Clone(doc)})
 		}
 	}
 	return docs, nil
 }
 
-// Report implements [snapshot.Source].
-func (p *Publisher) Report(_ context.Context, n snapshot.Node) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n.SeenAt = p.now().UTC().Truncate(time.Microsecond)
-	p.nodes[n.ID] = n
-	return nil
-}
-
-// Nodes implements [snapshot.Publisher].
-func (p *Publisher) Nodes(context.Context) ([]snapshot.Node, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	maps.DeleteFunc(p.nodes, func(_ string, n snapshot.Node) bool { return now.Sub(n.SeenAt) > nodeTTL })
-	return slices.SortedFunc(maps.Values(p.nodes), func(a, b snapshot.Node) int { return strings.Compare(a.ID, b.ID) }), nil
+// Documents implements [snapshot.Publisher].
+func (p *Publisher) Documents(ctx context.Context, k catalog.Kind) iter.Seq2[snapshot.Document, error] {
+	return func(yield func(snapshot.Document, error) bool) {
+		if err := snapshot.CheckKind(k); err != nil {
+			yield(snapshot.Document{}, fmt.Errorf("memstore: documents: %w", err))
+			return
+		}
+		p.mu.RLock()
+		docs := p.live.view().docs[k]
+		p.mu.RUnlock()
+		for _, d := range docs {
+			if err := ctx.Err(); err != nil {
+				yield(snapshot.Document{}, err)
+				return
+			}
+			if !yield(snapshot.Document{Kind: k, Key: d.Key, Doc: slices.Clone(d.Doc)}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Apply implements [snapshot.Publisher].
-func (p *Publisher) Apply(ctx context.Context, d snapshot.Delta) error {
+func (p *Publisher) Apply(ctx context.Context, over snapshot.Base, d snapshot.Delta) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if d.Reset {
-		return fmt.Errorf("memstore: apply: a reset is a Replace: %w", catalog.ErrInvalid)
-	}
-	d = cloneDelta(d)
-
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	at := p.live.head
-	if !p.live.exists() || at.Position != d.From || at.Store != d.Head.Store || !d.Head.Position.After(d.From) {
-		return fmt.Errorf("memstore: apply %s to %s, head is %s: %w", d.From, d.Head.Position, at.Position, snapshot.ErrStale)
-	}
-	if err := p.live.check(d); err != nil {
+	d, err := checkDelta(over, d)
+	if err != nil {
 		return fmt.Errorf("memstore: apply: %w", err)
 	}
-	p.live.apply(d)
-	if len(p.past) == maxDeltas {
-		p.past = slices.Delete(p.past, 0, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.free(over); err != nil {
+		return fmt.Errorf("memstore: apply %s to %s: %w", d.From, d.Head.Position, err)
 	}
-	p.past = append(p.past, d)
+	if err := p.live.check(d.Head.Counts, d.Changes); err != nil {
+		return fmt.Errorf("memstore: apply: %w", err)
+	}
+	p.live.put(d.Changes)
+	p.live.Head = d.Head.Fields()
+	if len(p.live.Deltas) >= maxDeltas {
+		p.live.Deltas = slices.Delete(p.live.Deltas, 0, len(p.live.Deltas)-maxDeltas+1)
+	}
+	p.live.Deltas = append(p.live.Deltas, d)
 	p.wake()
 	return nil
 }
 
-// Replace implements [snapshot.Publisher].
-func (p *Publisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp snapshot.CatchUp) error {
-	stale := func(at snapshot.Position) error {
-		return fmt.Errorf("memstore: replace by %s, head is %s: %w", s.Head.Position, at, snapshot.ErrStale)
+// Repair implements [snapshot.Publisher].
+func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []snapshot.Change) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	staged := stage(s)
-	if len(s.Kinds) > 0 {
-		return p.replaceKinds(staged, s)
+	if err := checkChanges(changes); err != nil {
+		return fmt.Errorf("memstore: repair: %w", err)
 	}
-	seen := p.position()
-	if !s.Head.Position.After(seen) {
-		return stale(seen)
-	}
-	for try := 1; ; try++ {
-		if err := staged.catchUp(ctx, catchUp); err != nil {
-			return fmt.Errorf("memstore: replace: %w", err)
-		}
-		at, done, err := p.swap(staged, seen, catchUp != nil && try == maxCatchUps)
-		switch {
-		case err != nil:
-			return fmt.Errorf("memstore: replace: %w", err)
-		case done:
-			return nil
-		case catchUp == nil, at == seen, try == maxCatchUps:
-			return stale(at)
-		}
-		seen = at
-	}
-}
-
-// replaceKinds makes staged, which is of some kinds alone, part of the published whole.
-func (p *Publisher) replaceKinds(staged *published, s *snapshot.Snapshot) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.live.head
-	if !p.live.exists() || at.Position != s.From || at.Store != s.Head.Store || !s.Head.Position.After(at.Position) {
-		return fmt.Errorf("memstore: replace %v after %s, head is %s: %w", s.Kinds, s.From, at.Position, snapshot.ErrStale)
+	if err := p.free(over); err != nil {
+		return fmt.Errorf("memstore: repair: %w", err)
 	}
-	for kind, docs := range p.live.docs {
-		if !slices.Contains(s.Kinds, kind) {
-			staged.docs[kind] = docs
-		}
+	p.live.put(cloneChanges(changes))
+	return nil
+}
+
+// free returns an error unless the published head is over and nobody else's
+// publish is under way. The caller holds the lock.
+func (p *Publisher) free(over snapshot.Base) error {
+	if at := p.live.base(); at != over {
+		return fmt.Errorf("the head is at %s-%s: %w", at.Epoch, at.Revision, snapshot.ErrStale)
 	}
-	if err := staged.check(snapshot.Delta{Head: staged.head}); err != nil {
-		return fmt.Errorf("memstore: replace: %w", err)
+	if p.live.Stray == "" {
+		return nil
 	}
-	p.live, p.past = staged, nil
+	if p.strayFound != p.live.Stray {
+		p.strayFound, p.straySince = p.live.Stray, p.now()
+	}
+	if p.now().Sub(p.straySince) < snapshot.TakeoverAfter {
+		return snapshot.ErrBusy
+	}
+	p.live.Stray, p.live.Deltas, p.strayFound = "", nil, "" // whoever is behind loads
 	p.wake()
 	return nil
 }
 
-// swap makes staged the published whole if it is later than the head and the
-// head is still at seen, or, when late is set, wherever it is. It returns where it found the head.
-func (p *Publisher) swap(staged *published, seen snapshot.Position, late bool) (at snapshot.Position, done bool, err error) {
+// SetBeat implements [snapshot.Publisher].
+func (p *Publisher) SetBeat(ctx context.Context, b snapshot.Beat) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at = p.live.head.Position
-	if at != seen && !late || !staged.head.Position.After(at) {
-		return at, false, nil
+	p.live.Beat = b.Encode()
+	return nil
+}
+
+// LastBeat implements [snapshot.Source].
+func (p *Publisher) LastBeat(ctx context.Context) (snapshot.Beat, error) {
+	if err := ctx.Err(); err != nil {
+		return snapshot.Beat{}, err
 	}
-	if err := staged.check(snapshot.Delta{Head: staged.head}); err != nil {
-		return at, false, err
-	}
-	p.live, p.past = staged, nil
-	p.wake()
-	return at, true, nil
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.live.beat(), nil
 }
 
 // wake lets every waiting Next look again. The caller holds the lock.
 func (p *Publisher) wake() {
 	close(p.moved)
 	p.moved = make(chan struct{})
-}
-
-// position returns where the head is; the zero position before the first publish.
-func (p *Publisher) position() snapshot.Position {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.live.head.Position
 }

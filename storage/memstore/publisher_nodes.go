@@ -1,0 +1,130 @@
+package memstore
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// recount is how long the number of live nodes is taken for right while none comes or goes.
+const recount = 500 * time.Millisecond
+
+// nodes are the reports of data planes, in the order in which they came, so that what is asked
+// for and what is forgotten is found at an end.
+type nodes struct {
+	byID    map[string]*list.Element
+	order   list.List // of report, the longest unseen first
+	crowded time.Time // until when nobody knows what was applied everywhere
+
+	live    int
+	counted time.Time
+}
+
+// report is one node's. The node's SeenAt is when somebody first heard of it, which is
+// before it came here when a mirror has passed it on.
+type report struct {
+	node snapshot.Node
+	came time.Time
+}
+
+// Report implements [snapshot.Reporter].
+func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, error) {
+	if err := ctx.Err(); err != nil {
+		return snapshot.Answer{}, err
+	}
+	kept, err := snapshot.ParseNode(n.Encode()) // a copy
+	if err != nil {
+		return snapshot.Answer{}, fmt.Errorf("memstore: report: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.clock()
+	kept.SeenAt = now.Add(-max(n.Age, 0)).Truncate(time.Microsecond)
+	p.nodes.forget(now)
+	if before := p.nodes.byID[kept.ID]; before == nil || !kept.SeenAt.Before(before.Value.(report).node.SeenAt) {
+		p.nodes.put(report{kept, now})
+	}
+	return snapshot.Answer{Head: p.live.base(), Beat: p.live.beat(), Live: p.nodes.alive(now)}, nil
+}
+
+// Nodes implements [snapshot.Publisher].
+func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
+	if err := ctx.Err(); err != nil {
+		return snapshot.NodeList{}, err
+	}
+	p.mu.Lock()
+	now := p.clock()
+	p.nodes.forget(now)
+	answer := snapshot.NodeList{Now: now, Total: len(p.nodes.byID), Crowded: p.nodes.crowded.After(now)}
+	var asked []snapshot.Node
+	for e := p.nodes.order.Back(); e != nil && (q.Limit <= 0 || len(asked) < q.Limit); e = e.Prev() {
+		r := e.Value.(report)
+		if r.came.Before(q.Since) {
+			break
+		}
+		asked = append(asked, r.node)
+	}
+	p.mu.Unlock()
+
+	for _, kept := range slices.Backward(asked) {
+		n, err := snapshot.ParseNode(kept.Encode()) // a copy
+		if err != nil {
+			return answer, fmt.Errorf("memstore: nodes: %w", err)
+		}
+		n.SeenAt = kept.SeenAt
+		answer.Nodes = append(answer.Nodes, n)
+	}
+	slices.SortStableFunc(answer.Nodes, func(a, b snapshot.Node) int { return a.SeenAt.Compare(b.SeenAt) })
+	return answer, nil
+}
+
+func (p *Publisher) clock() time.Time { return p.now().UTC().Truncate(time.Microsecond) }
+
+// put keeps a report, or takes away that of a node that leaves.
+func (n *nodes) put(r report) {
+	before := n.byID[r.node.ID]
+	if before != nil {
+		n.remove(before)
+	}
+	if !r.node.Leaving {
+		n.byID[r.node.ID] = n.order.PushBack(r)
+	}
+	if (before != nil) == r.node.Leaving {
+		n.counted = time.Time{}
+	}
+	for len(n.byID) > snapshot.MaxNodes {
+		oldest := n.order.Front()
+		if r.came.Sub(oldest.Value.(report).came) <= snapshot.Liveness {
+			n.crowded = r.came.Add(snapshot.Liveness)
+		}
+		n.remove(oldest)
+	}
+}
+
+func (n *nodes) remove(e *list.Element) {
+	delete(n.byID, e.Value.(report).node.ID)
+	n.order.Remove(e)
+}
+
+// forget drops what was not heard of for [snapshot.Remembered].
+func (n *nodes) forget(now time.Time) {
+	for e := n.order.Front(); e != nil && now.Sub(e.Value.(report).came) > snapshot.Remembered; e = n.order.Front() {
+		n.remove(e)
+	}
+}
+
+// alive returns how many came within [snapshot.Liveness].
+func (n *nodes) alive(now time.Time) int {
+	if since := now.Sub(n.counted); since >= 0 && since < recount {
+		return n.live
+	}
+	n.live, n.counted = 0, now
+	for e := n.order.Back(); e != nil && now.Sub(e.Value.(report).came) <= snapshot.Liveness; e = e.Prev() {
+		n.live++
+	}
+	return n.live
+}
