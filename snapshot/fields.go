@@ -52,7 +52,9 @@ func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // signedText returns the text under a signature: what is signed ("head",
 // "beat" or "node") and a line feed, and then for every field but sig a line
-// "name=value", in the bytewise order of the names.
+// "name=value", in the bytewise order of the names. What an engine keeps beside
+// the fields that were signed (stream_bytes of a head, seen_at of a report) is taken
+// away where they are parsed, see [Fields.without].
 func (f Fields) signedText(what string) []byte {
 	text := append([]byte(what), '\n')
 	for _, name := range slices.Sorted(maps.Keys(f)) {
@@ -67,7 +69,18 @@ func (f Fields) signedText(what string) []byte {
 	return text
 }
 
+// without returns a copy that lacks one field.
+func (f Fields) without(name string) Fields {
+	f = maps.Clone(f)
+	delete(f, name)
+	return f
+}
+
 const (
 	fieldSig  = "sig"
 	fieldSeal = "seal"
+
+	// Engines keep these beside what was signed.
+	fieldStreamBytes = "stream_bytes" // of the head's hash
+	fieldSeenAt      = "seen_at"      // of a report
 )

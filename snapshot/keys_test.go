@@ -1,5 +1,3 @@
-//go:build !noRelay
-
 package snapshot_test
 
 import (
@@ -43,60 +41,110 @@ type vectors struct {
 		Key  string       `json:"key"`
 		Doc  string       `json:"doc"`
 	} `json:"documents"`
-	Hashes           []string `json:"hashes"`
-	HashesWithoutKey []string `json:"hashes_without_key"`
-	Digest           string   `json:"digest"`
-	DigestWithoutKey string   `json:"digest_without_key"`
-	Heads            []struct {
-		Epoch    catalog.Epoch    `json:"epoch"`
-		Revision catalog.Revision `json:"revision"`
-		Mark     catalog.Mark     `json:"mark"`
-		Digest   snapshot.Digest  `json:"digest"`
-		Sig      string           `json:"sig"`
-	} `json:"heads"`
+	Hashes           []string                         `json:"hashes"`
+	HashesWithoutKey []string                         `json:"hashes_without_key"`
+	Digest           map[catalog.Kind]snapshot.Digest `json:"digest"`
+	DigestWithoutKey map[catalog.Kind]snapshot.Digest `json:"digest_without_key"`
+	Heads            []signedVector                   `json:"heads"`
+	Beats            []signedVector                   `json:"beats"`
+	Nodes            []signedVector                   `json:"nodes"`
 }
 
-func TestVectors(t *testing.T) {
+// signedVector is a signed text that a reader takes, or has to refuse.
+type signedVector struct {
+	About  string          `json:"about"`
+	Fields snapshot.Fields `json:"fields"`
+	Good   bool            `json:"good"`
+}
+
+func readVectors(t testing.TB) (v vectors) {
+	t.Helper()
 	text, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v vectors
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Secrets) == 0 || len(v.Documents) == 0 || len(v.Heads) == 0 {
+	if len(v.Secrets) == 0 || len(v.Documents) == 0 || len(v.Heads) == 0 || len(v.Beats) == 0 || len(v.Nodes) == 0 {
 		t.Fatal("the vectors are incomplete")
 	}
+	return v
+}
+
+func TestVectors(t *testing.T) {
+	v := readVectors(t)
 	keys := mustKeys(t, v.SyncKeys)
 	for _, s := range v.Secrets {
 		if got := keys.Seal(s.Plaintext, s.AdditionalData); got != s.Sealed {
-			t.Errorf("Seal for %s = %s, want %s", s.AdditionalData, got, s.Sealed)
+			t.Errorf("Seal for %q = %s, want %s", s.AdditionalData, got, s.Sealed)
 		}
 		if got, err := keys.Open(s.Sealed, s.AdditionalData); err != nil || got != s.Plaintext {
-			t.Errorf("Open for %s: %v", s.AdditionalData, err)
+			t.Errorf("Open for %q: %v", s.AdditionalData, err)
 		}
 	}
-	var digest, plain snapshot.Digest
+	sums, plainSums := map[catalog.Kind]snapshot.Digest{}, map[catalog.Kind]snapshot.Digest{}
+	none := (*snapshot.Keys)(nil)
 	for i, d := range v.Documents {
-		h, p := keys.Hash(d.Kind, d.Key, []byte(d.Doc)), (*snapshot.Keys)(nil).Hash(d.Kind, d.Key, []byte(d.Doc))
+		h, p := keys.Hash(d.Kind, d.Key, []byte(d.Doc)), none.Hash(d.Kind, d.Key, []byte(d.Doc))
 		if h.String() != v.Hashes[i] || p.String() != v.HashesWithoutKey[i] {
 			t.Errorf("Hash of %s/%s = %s and %s without a key", d.Kind, d.Key, h, p)
 		}
-		digest, plain = digest.Add(h), plain.Add(p)
+		sums[d.Kind], plainSums[d.Kind] = sums[d.Kind].Add(h), plainSums[d.Kind].Add(p)
 	}
-	if digest.String() != v.Digest || plain.String() != v.DigestWithoutKey {
-		t.Errorf("digest = %s and %s without a key", digest, plain)
+	for kind, want := range v.Digest {
+		if got, plain := keys.Digest(kind, sums[kind]), none.Digest(kind, plainSums[kind]); got != want || plain != v.DigestWithoutKey[kind] {
+			t.Errorf("digest of %s = %s and %s without a key", kind, got, plain)
+		}
 	}
-	for _, h := range v.Heads {
-		head := snapshot.Head{Position: snapshot.Position{Epoch: h.Epoch, Revision: h.Revision}, Mark: h.Mark, Digest: h.Digest}
-		keys.Sign(&head)
-		if head.Sig != h.Sig || head.Seal != "k1" {
-			t.Errorf("Sign at %s = %s, %s", head.Position, head.Sig, head.Seal)
+}
+
+func TestSignedVectors(t *testing.T) {
+	v := readVectors(t)
+	keys := mustKeys(t, v.SyncKeys)
+	head := func(f snapshot.Fields) error {
+		h, err := snapshot.ParseHead(f)
+		return errors.Join(err, keys.VerifyHead(h))
+	}
+	beat := func(f snapshot.Fields) error {
+		text, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := keys.Verify(head); err != nil {
-			t.Error(err)
+		b, err := snapshot.ParseBeat(text)
+		return errors.Join(err, keys.VerifyBeat(b))
+	}
+	node := func(f snapshot.Fields) error {
+		text, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
 		}
+		n, err := snapshot.ParseNode(text)
+		return errors.Join(err, keys.VerifyNode(n))
+	}
+	for _, tc := range []struct {
+		what   string
+		all    []signedVector
+		verify func(snapshot.Fields) error
+	}{{"head", v.Heads, head}, {"beat", v.Beats, beat}, {"node", v.Nodes, node}} {
+		for _, vector := range tc.all {
+			if err := tc.verify(vector.Fields); (err == nil) != vector.Good {
+				t.Errorf("%s, %s: %v", tc.what, vector.About, err)
+			}
+		}
+	}
+	// What is put together anew is signed alike.
+	read, err := snapshot.ParseHead(v.Heads[0].Fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := snapshot.Head{
+		Format: read.Format, Store: read.Store, Position: read.Position, Mark: read.Mark, Counts: read.Counts,
+		Digest: read.Digest, Renderer: read.Renderer, UpdatedAt: read.UpdatedAt,
+	}
+	keys.SignHead(&made)
+	if !made.Equal(read) || made.Base() != read.Base() {
+		t.Errorf("made %v, read %v", made.Fields(), read.Fields())
 	}
 }
 
@@ -186,40 +234,43 @@ func TestSealProperties(t *testing.T) {
 	})
 }
 
-func TestVerify(t *testing.T) {
+func TestVerifyHead(t *testing.T) {
 	a, b, both, none := mustKeys(t, keyA), mustKeys(t, keyB), mustKeys(t, keyB+","+keyA), mustKeys(t, "")
-	head := snapshot.Head{Position: snapshot.Position{Epoch: 7, Revision: 3}, Mark: "m", Digest: snapshot.Digest{1}}
+	head := snapshot.Head{Format: 1, Position: snapshot.Position{Epoch: 7, Revision: 3}, Mark: "m"}
 	byA, clear := head, head
-	a.Sign(&byA)
-	none.Sign(&clear)
-	changed := func(change func(*snapshot.Head)) snapshot.Head {
-		h := byA
-		change(&h)
+	a.SignHead(&byA)
+	none.SignHead(&clear)
+	spoilt := func(name, value string) snapshot.Head {
+		f := byA.Fields()
+		f[name] = value
+		h, _ := snapshot.ParseHead(f)
 		return h
 	}
-	for _, tc := range []struct {
+	type verdict struct {
 		name string
 		keys *snapshot.Keys
 		head snapshot.Head
 		want error
-	}{
+	}
+	cases := []verdict{
 		{"signed", a, byA, nil},
 		{"signed with an older key", both, byA, nil},
 		{"signed with a key that is not held", b, byA, catalog.ErrSealed},
 		{"signed, and there are no keys", none, byA, catalog.ErrSealed},
 		{"not signed, without keys", none, clear, nil},
 		{"not signed, although there are keys", a, clear, catalog.ErrSealed},
-		{"another epoch", a, changed(func(h *snapshot.Head) { h.Position.Epoch++ }), snapshot.ErrCorrupt},
-		{"another revision", a, changed(func(h *snapshot.Head) { h.Position.Revision++ }), snapshot.ErrCorrupt},
-		{"another mark", a, changed(func(h *snapshot.Head) { h.Mark = "n" }), snapshot.ErrCorrupt},
-		{"another digest", a, changed(func(h *snapshot.Head) { h.Digest[31]++ }), snapshot.ErrCorrupt},
-		{"no signature", a, changed(func(h *snapshot.Head) { h.Sig = "" }), snapshot.ErrCorrupt},
-		{"no hexadecimal", a, changed(func(h *snapshot.Head) { h.Sig = "xy" }), snapshot.ErrCorrupt},
-		{"a key that the ring holds, not this one's", both, changed(func(h *snapshot.Head) { h.Seal = "b" }), snapshot.ErrCorrupt},
-	} {
+		{"a field more", a, spoilt("more", "1"), snapshot.ErrCorrupt},
+		{"a key that the ring holds, not this one's", both, spoilt("seal", "b"), snapshot.ErrCorrupt},
+	}
+	for name := range byA.Fields() {
+		if name != "seal" {
+			cases = append(cases, verdict{"another " + name, a, spoilt(name, "77"), snapshot.ErrCorrupt})
+		}
+	}
+	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			if err := tc.keys.Verify(tc.head); !errors.Is(err, tc.want) || (tc.want == nil) != (err == nil) {
-				t.Errorf("Verify = %v, want %v", err, tc.want)
+			if err := tc.keys.VerifyHead(tc.head); !errors.Is(err, tc.want) || (tc.want == nil) != (err == nil) {
+				t.Errorf("VerifyHead = %v, want %v", err, tc.want)
 			}
 		})
 	}

@@ -84,13 +84,15 @@ func (n Node) Equal(other Node) bool {
 	return maps.Equal(n.text(), other.text()) && n.SeenAt.Equal(other.SeenAt) && n.Age == other.Age
 }
 
-// ParseNode reads what [Node.Encode] writes. The error wraps
+// ParseNode reads what [Node.Encode] writes. A field seen_at, which an engine
+// keeps beside the report, is left out. The error wraps
 // [catalog.ErrInvalid] and names the field. The signature is not verified here.
 func ParseNode(text []byte) (Node, error) {
 	var n Node
 	if len(text) > maxFieldsSize || json.Unmarshal(text, &n.fields) != nil {
 		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
 	}
+	delete(n.fields, fieldSeenAt)
 	if err := n.fields.check(); err != nil {
 		return Node{}, err
 	}

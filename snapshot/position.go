@@ -25,10 +25,10 @@ func (p Position) String() string {
 
 // ParsePosition reads what [Position.String] writes.
 func ParsePosition(s string) (Position, error) {
-	epoch, revision, ok := strings.Cut(s, "-")
-	e, err1 := strconv.ParseInt(epoch, 10, 64)
-	r, err2 := strconv.ParseInt(revision, 10, 64)
-	if !ok || err1 != nil || err2 != nil || e < 0 || r < 0 {
+	epoch, revision, _ := strings.Cut(s, "-")
+	e, ok1 := number(epoch)
+	r, ok2 := number(revision)
+	if !ok1 || !ok2 {
 		return Position{}, fmt.Errorf("a position is <epoch>-<revision>, two numbers: %w", catalog.ErrInvalid)
 	}
 	return Position{catalog.Epoch(e), catalog.Revision(r)}, nil
