@@ -2,10 +2,15 @@ package snapshot
 
 import (
 	"fmt"
+	"math"
 	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
+
+// MaxRevision is the highest revision that is published: an id in a stream is
+// a revision and three digits more, and stays below 2^63.
+const MaxRevision = catalog.Revision(math.MaxInt64 / 1000)
 
 // Parts cuts changes into what one entry of the stream carries each, in their
 // order, see [MaxPartDocs] and [MaxPartBytes]. Without changes it returns one empty part.

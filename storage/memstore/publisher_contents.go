@@ -126,9 +126,7 @@ func (c *Contents) check(counts snapshot.Counts, changes []snapshot.Change) erro
 	}
 	got := make(snapshot.Counts)
 	for kind, docs := range c.Docs {
-		if _, counted := counts[kind]; counted { // others are nobody's documents
-			got[kind] = len(docs)
-		}
+		got[kind] = len(docs)
 	}
 	exists := make(map[name]bool)
 	for _, ch := range changes {
@@ -145,6 +143,10 @@ func (c *Contents) check(counts snapshot.Counts, changes []snapshot.Change) erro
 		}
 		exists[n] = ch.Doc != nil
 	}
+	maps.DeleteFunc(got, func(kind catalog.Kind, _ int) bool { // what is not counted is nobody's document
+		_, counted := counts[kind]
+		return !counted
+	})
 	if !got.Equal(counts) {
 		return fmt.Errorf("there would be %v documents, and the head says %v: %w", got, counts, snapshot.ErrCorrupt)
 	}
@@ -171,7 +173,7 @@ func checkDelta(over snapshot.Base, d snapshot.Delta) (snapshot.Delta, error) {
 		return snapshot.Delta{}, fmt.Errorf("the delta starts at %s, which is not where the head is that it is over: %w",
 			d.From, catalog.ErrInvalid)
 	}
-	if !d.Head.Position.After(d.From) {
+	if !d.Head.Position.After(d.From) || d.Head.Position.Revision > snapshot.MaxRevision {
 		return snapshot.Delta{}, fmt.Errorf("from %s to %s: %w", d.From, d.Head.Position, catalog.ErrInvalid)
 	}
 	if err := checkChanges(d.Changes); err != nil {

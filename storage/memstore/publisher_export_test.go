@@ -15,3 +15,8 @@ func (p *Publisher) Age(_ testing.TB, by time.Duration) {
 	now := p.now
 	p.now = func() time.Time { return now().Add(by) }
 }
+
+// Interrupt leaves something behind that a publish that was not finished leaves.
+func (p *Publisher) Interrupt(testing.TB) {
+	p.Tamper(func(c *Contents) { c.Stray = "an unfinished publish" })
+}

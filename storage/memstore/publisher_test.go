@@ -10,6 +10,6 @@ import (
 func TestPublisher(t *testing.T) {
 	storagetest.RunPublisher(t, func(testing.TB) storagetest.PublisherHarness {
 		p := memstore.NewPublisher()
-		return storagetest.PublisherHarness{Publisher: p, History: memstore.MaxDeltas, Age: p.Age}
+		return storagetest.PublisherHarness{Publisher: p, History: memstore.MaxDeltas, Age: p.Age, Interrupt: p.Interrupt}
 	})
 }

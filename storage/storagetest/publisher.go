@@ -25,6 +25,10 @@ type PublisherHarness struct {
 	// done; then it is not tested that old nodes are forgotten.
 	Age func(t testing.TB, by time.Duration)
 
+	// Interrupt leaves a publish unfinished, as a process that dies in the middle of it
+	// does. Nil when that cannot happen.
+	Interrupt func(t testing.TB)
+
 	// Close ends Publisher, which then must refuse everything. Nil when it
 	// cannot be closed.
 	Close func(t testing.TB)
@@ -56,36 +60,49 @@ var publisherCases = []publisherCase{
 	{"nothing published", testNothingPublished},
 	{"head", testHead},
 	{"bytes", testBytes},
+	{"kinds", testKinds},
 	{"lookup", testLookup},
+	{"documents", testDocuments},
 	{"aliasing", testAliasing},
 	{"two handles", testTwoHandles},
-	{"nodes", testNodes},
-	{"nodes are forgotten", testNodesForgotten},
+	{"beat", testBeat},
 	{"closed", testClosed},
+
+	{"nodes", testNodes},
+	{"nodes answer", testNodesAnswer},
+	{"nodes asked for", testNodesQuery},
+	{"nodes passed on", testNodesPassedOn},
+	{"nodes refused", testNodesRefused},
+	{"nodes are forgotten", testNodesForgotten},
 
 	{"apply", testApply},
 	{"apply without changes", testApplyWithoutChanges},
 	{"apply refuses", testApplyRefuses},
+	{"apply is large", testApplyLarge},
+	{"apply is too large", testApplyTooLarge},
 	{"apply races", testApplyRaces},
+	{"apply after an interruption", testInterrupted},
+
+	{"repair", testRepair},
+	{"repair refuses", testRepairRefuses},
 
 	{"next follows", testNextFollows},
 	{"next blocks", testNextBlocks},
 	{"next ends with its context", testNextCancel},
 	{"next finds gaps", testNextGaps},
-	{"next after a replace", testNextAfterReplace},
+	{"next after a whole", testNextAfterWhole},
 	{"next after trimming", testNextTrimmed},
 
-	{"replace", testReplace},
-	{"replace refuses", testReplaceRefuses},
-	{"replace of some kinds", testReplaceKinds},
-	{"replace of some kinds refuses", testReplaceKindsRefuses},
-	{"replace catches up", testReplaceCatchUp},
-	{"replace and a failing catch-up", testReplaceCatchUpFails},
-	{"replace hides its work", testReplaceHidden},
-	{"replace loses no publish", testReplaceLosesNothing},
-	{"replace races", testReplaceRaces},
-	{"replace is big", testReplaceBig},
+	{"whole", testWhole},
+	{"whole refuses", testWholeRefuses},
+	{"whole is published once", testWholeOnce},
+	{"whole catches up", testWholeCatchesUp},
+	{"whole hides its work", testWholeHidden},
+	{"whole is discarded", testWholeDiscarded},
+	{"whole races", testWholeRaces},
+	{"whole is big", testWholeBig},
 
+	{"load and its loader", testLoader},
 	{"load is never torn", testLoadTorn},
 	{"model", testModel},
 }

@@ -3,7 +3,6 @@ package storagetest
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,6 +28,9 @@ const (
 	storeID = "0197c0de-0000-7000-8000-000000000001"
 )
 
+// unsigned makes hashes and digests without a key.
+var unsigned *snapshot.Keys
+
 // docName is the identity of a document.
 type docName struct {
 	kind catalog.Kind
@@ -36,28 +38,27 @@ type docName struct {
 }
 
 // lineage plays the catalog and its relay: it knows what is published, and
-// makes correct snapshots and deltas, digest and counts included. It is the
+// makes correct heads and deltas, digests and counts included. It is the
 // model that publishers are compared with.
 type lineage struct {
 	head snapshot.Head
 	docs map[docName][]byte
+	sums map[catalog.Kind]snapshot.Digest
 }
 
 // newLineage starts with changes, which must be puts, at a position.
 func newLineage(at snapshot.Position, changes ...snapshot.Change) *lineage {
 	l := &lineage{
-		head: snapshot.Head{Format: 1, Store: storeID, Counts: snapshot.Counts{}},
+		head: snapshot.Head{Format: snapshot.Format, Store: storeID},
 		docs: make(map[docName][]byte),
+		sums: make(map[catalog.Kind]snapshot.Digest),
 	}
 	l.moveTo(at, changes...)
 	return l
 }
 
 func (l *lineage) clone() *lineage {
-	c := *l
-	c.docs = maps.Clone(l.docs)
-	c.head.Counts = maps.Clone(l.head.Counts)
-	return &c
+	return &lineage{l.head, maps.Clone(l.docs), maps.Clone(l.sums)}
 }
 
 // next makes the delta to the next revision, and is there afterwards.
@@ -69,50 +70,50 @@ func (l *lineage) next(changes ...snapshot.Change) snapshot.Delta {
 
 func (l *lineage) moveTo(to snapshot.Position, changes ...snapshot.Change) snapshot.Delta {
 	from := l.head.Position
-	l.head.Counts = maps.Clone(l.head.Counts)
 	for _, c := range changes {
-		name := docName{c.Kind, c.Key}
-		if old, ok := l.docs[name]; ok {
-			l.head.Digest = l.head.Digest.Sub(plainHash(c.Kind, c.Key, old))
-			l.head.Counts[c.Kind]--
-			delete(l.docs, name)
-		}
-		if c.Doc != nil {
-			l.head.Digest = l.head.Digest.Add(plainHash(c.Kind, c.Key, c.Doc))
-			l.head.Counts[c.Kind]++
-			l.docs[name] = slices.Clone(c.Doc)
-		}
+		l.change(c)
 	}
-	maps.DeleteFunc(l.head.Counts, func(_ catalog.Kind, n int) bool { return n == 0 })
-	l.head.Position = to
-	l.head.Mark = catalog.Mark(fmt.Sprintf("%032x", to.Revision))
-	l.head.UpdatedAt = time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC).Add(time.Duration(to.Revision) * time.Millisecond)
-	head := l.head
-	head.Counts = maps.Clone(head.Counts)
-	return snapshot.Delta{From: from, Head: head, Changes: changes}
+	// A new one each time: heads that were given away do not change.
+	l.head = snapshot.Head{
+		Format: l.head.Format, Store: l.head.Store, Position: to, Mark: catalog.Mark(fmt.Sprintf("%032x", to.Revision)),
+		Seal: l.head.Seal, Renderer: l.head.Renderer, Forced: l.head.Forced, Sig: l.head.Sig,
+		UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC).Add(time.Duration(to.Revision%1e9) * time.Millisecond),
+		Counts:    make(snapshot.Counts), Digest: make(snapshot.Digests),
+	}
+	for _, kind := range snapshot.Kinds() {
+		l.head.Counts[kind] = 0
+	}
+	for name := range l.docs {
+		l.head.Counts[name.kind]++
+	}
+	for kind := range l.head.Counts {
+		l.head.Digest[kind] = unsigned.Digest(kind, l.sums[kind])
+	}
+	return snapshot.Delta{From: from, Head: l.head, Changes: changes}
 }
 
-// snapshot returns the whole.
-func (l *lineage) snapshot() *snapshot.Snapshot {
-	s := &snapshot.Snapshot{Head: l.head}
-	s.Head.Counts = maps.Clone(l.head.Counts)
+func (l *lineage) change(c snapshot.Change) {
+	name := docName{c.Kind, c.Key}
+	if old, ok := l.docs[name]; ok {
+		l.sums[c.Kind] = l.sums[c.Kind].Sub(unsigned.Hash(c.Kind, c.Key, old))
+		delete(l.docs, name)
+	}
+	if c.Doc != nil {
+		l.sums[c.Kind] = l.sums[c.Kind].Add(unsigned.Hash(c.Kind, c.Key, c.Doc))
+		l.docs[name] = slices.Clone(c.Doc)
+	}
+}
+
+// base names the head as it is published.
+func (l *lineage) base() snapshot.Base { return l.head.Base() }
+
+// whole returns everything as puts.
+func (l *lineage) whole() []snapshot.Change {
+	var all []snapshot.Change
 	for name, doc := range l.docs {
-		s.Docs = append(s.Docs, snapshot.Document{Kind: name.kind, Key: name.key, Doc: slices.Clone(doc)})
+		all = append(all, snapshot.Change{Kind: name.kind, Key: name.key, Doc: slices.Clone(doc)})
 	}
-	return s
-}
-
-// plainHash is the hash of a document without a digest key.
-func plainHash(k catalog.Kind, key string, doc []byte) snapshot.Digest {
-	return sha256.Sum256(slices.Concat([]byte(k), []byte{0}, []byte(key), []byte{0}, doc))
-}
-
-// plainDigest is computed over documents, whatever their head says.
-func plainDigest(docs []snapshot.Document) (sum snapshot.Digest) {
-	for _, d := range docs {
-		sum = sum.Add(plainHash(d.Kind, d.Key, d.Doc))
-	}
-	return sum
+	return all
 }
 
 func at(epoch catalog.Epoch, revision catalog.Revision) snapshot.Position {
@@ -127,7 +128,7 @@ func del(k catalog.Kind, key string) snapshot.Change {
 	return snapshot.Change{Kind: k, Key: key}
 }
 
-// someDocs are a few documents of every kind.
+// someDocs are a few documents of several kinds.
 func someDocs() []snapshot.Change {
 	return []snapshot.Change{
 		put(catalog.KindProvider, "1", `{"id":1,"name":"one"}`),
@@ -138,27 +139,102 @@ func someDocs() []snapshot.Change {
 	}
 }
 
-// published replaces what is published by a new lineage with someDocs at
-// 10-100, and returns it.
+// published publishes a new lineage with someDocs at 10-100, where nothing was.
 func published(t testing.TB, h PublisherHarness) *lineage {
 	t.Helper()
 	l := newLineage(at(10, 100), someDocs()...)
-	mustReplace(t, h.Publisher, l)
+	mustPublish(t, h.Publisher, snapshot.Base{}, l)
 	return l
 }
 
-func mustReplace(t testing.TB, p snapshot.Publisher, l *lineage) {
+// publishWhole stages a lineage and publishes it over a head.
+func publishWhole(ctx context.Context, p snapshot.Publisher, over snapshot.Base, l *lineage) error {
+	staged, err := p.Stage(ctx)
+	if err != nil {
+		return err
+	}
+	defer staged.Discard(ctx)
+	for docs := range slices.Chunk(l.whole(), 700) {
+		if err := staged.Add(ctx, docs); err != nil {
+			return err
+		}
+	}
+	return staged.Publish(ctx, over, l.head)
+}
+
+func mustPublish(t testing.TB, p snapshot.Publisher, over snapshot.Base, l *lineage) {
 	t.Helper()
-	if err := p.Replace(t.Context(), l.snapshot(), nil); err != nil {
-		t.Fatalf("Replace by %s: %v", l.head.Position, err)
+	if err := publishWhole(t.Context(), p, over, l); err != nil {
+		t.Fatalf("publish the whole at %s: %v", l.head.Position, err)
 	}
 }
 
-func mustApply(t testing.TB, p snapshot.Publisher, d snapshot.Delta) {
+func mustApply(t testing.TB, p snapshot.Publisher, over snapshot.Base, d snapshot.Delta) {
 	t.Helper()
-	if err := p.Apply(t.Context(), d); err != nil {
+	if err := p.Apply(t.Context(), over, d); err != nil {
 		t.Fatalf("Apply from %s to %s: %v", d.From, d.Head.Position, err)
 	}
+}
+
+// mustFollow applies the delta to the next revision.
+func mustFollow(t testing.TB, p snapshot.Publisher, l *lineage, changes ...snapshot.Change) snapshot.Delta {
+	t.Helper()
+	over := l.base()
+	d := l.next(changes...)
+	mustApply(t, p, over, d)
+	return d
+}
+
+// collector is a loader that keeps what it is given, and verifies it at the end.
+type collector struct {
+	head   snapshot.Head
+	docs   map[docName][]byte
+	kinds  []catalog.Kind // asked for; nil: all that the head counts
+	begins int
+	ended  bool
+}
+
+func (c *collector) Begin(head snapshot.Head) ([]catalog.Kind, error) {
+	c.head, c.docs, c.ended = head, make(map[docName][]byte), false
+	c.begins++
+	if c.kinds != nil {
+		return c.kinds, nil
+	}
+	return slices.Sorted(maps.Keys(head.Counts)), nil
+}
+
+func (c *collector) Add(changes []snapshot.Change) error {
+	for _, ch := range changes {
+		if ch.Doc == nil {
+			delete(c.docs, docName{ch.Kind, ch.Key})
+		} else {
+			c.docs[docName{ch.Kind, ch.Key}] = ch.Doc
+		}
+	}
+	return nil
+}
+
+func (c *collector) End(head snapshot.Head) error {
+	c.head, c.ended = head, true
+	sums, counts := make(map[catalog.Kind]snapshot.Digest), make(snapshot.Counts)
+	for name, doc := range c.docs {
+		sums[name.kind] = sums[name.kind].Add(unsigned.Hash(name.kind, name.key, doc))
+		counts[name.kind]++
+	}
+	for kind, n := range head.Counts {
+		if c.kinds != nil && !slices.Contains(c.kinds, kind) {
+			continue
+		}
+		if counts[kind] != n || unsigned.Digest(kind, sums[kind]) != head.Digest[kind] {
+			return fmt.Errorf("%d %s, the head says %d: %w", counts[kind], kind, n, snapshot.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
+func load(ctx context.Context, s snapshot.Source) (*collector, error) {
+	c := new(collector)
+	return c, s.Load(ctx, c)
 }
 
 // mustHold checks that s serves exactly what l holds, by Head, Load and Lookup.
@@ -168,15 +244,16 @@ func mustHold(t testing.TB, s snapshot.Source, l *lineage) {
 	if err != nil {
 		t.Fatalf("Head: %v", err)
 	}
-	if diff := cmp.Diff(l.head, head, equal()); diff != "" {
-		t.Fatalf("Head is not what was published (-want +got):\n%s", diff)
-	}
-	whole, err := s.Load(t.Context())
+	sameHead(t, "Head", head, l.head)
+	whole, err := load(t.Context(), s)
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
-	mustEqual(t, "Load", whole, l.snapshot())
-	for _, kind := range catalog.Kinds() {
+	sameHead(t, "the head that is loaded", whole.head, l.head)
+	if diff := cmp.Diff(l.docs, whole.docs, equal()); diff != "" {
+		t.Fatalf("Load is not what was published (-want +got):\n%s", diff)
+	}
+	for kind := range l.head.Counts {
 		var want []snapshot.Document
 		var keys []string
 		for name, doc := range l.docs {
@@ -195,22 +272,24 @@ func mustHold(t testing.TB, s snapshot.Source, l *lineage) {
 	}
 }
 
+// sameHead compares all fields as they are published, and what is read in them.
+func sameHead(t testing.TB, what string, got, want snapshot.Head) {
+	t.Helper()
+	if diff := cmp.Diff(want.Fields(), got.Fields()); diff != "" {
+		t.Fatalf("%s is not what was published (-want +got):\n%s", what, diff)
+	}
+	if got.Position != want.Position || !got.Counts.Equal(want.Counts) || got.Base() != want.Base() {
+		t.Fatalf("%s is read as %+v, want %+v", what, got, want)
+	}
+}
+
 // equal lets cmp compare what publishers return: nil and empty are one but for
 // documents, whose bytes are compared as such, because cmp would look at each.
 func equal() cmp.Option {
 	someBytes := func(a, b []byte) bool { return len(a)+len(b) > 0 }
 	sameBytes := func(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
-	return cmp.Options{cmpopts.EquateEmpty(), cmp.FilterValues(someBytes, cmp.Comparer(sameBytes))}
-}
-
-// mustEqual compares snapshots, in which the order of documents is free.
-func mustEqual(t testing.TB, what string, got, want *snapshot.Snapshot) {
-	t.Helper()
-	byName := cmpopts.SortSlices(func(a, b snapshot.Document) bool {
-		return a.Kind < b.Kind || a.Kind == b.Kind && a.Key < b.Key
-	})
-	if diff := cmp.Diff(want, got, byName, equal()); diff != "" {
-		t.Fatalf("%s (-want +got):\n%s", what, diff)
+	return cmp.Options{
+		cmpopts.EquateEmpty(), cmp.FilterValues(someBytes, cmp.Comparer(sameBytes)), cmp.AllowUnexported(docName{}),
 	}
 }
 
@@ -279,7 +358,11 @@ func waitNext(t testing.TB, s snapshot.Source, after snapshot.Position) <-chan a
 // sameDelta compares what Next returned with what was applied.
 func sameDelta(t testing.TB, got, want snapshot.Delta) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, equal()); diff != "" {
+	sameHead(t, "the head of Next's delta", got.Head, want.Head)
+	if got.From != want.From {
+		t.Fatalf("Next's delta starts at %s, want %s", got.From, want.From)
+	}
+	if diff := cmp.Diff(want.Changes, got.Changes, equal()); diff != "" {
 		t.Fatalf("Next from %s is not what was applied (-want +got):\n%s", want.From, diff)
 	}
 }

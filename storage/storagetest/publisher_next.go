@@ -17,12 +17,13 @@ func testNextFollows(t testing.TB, h PublisherHarness) {
 	var deltas []snapshot.Delta
 	for i := range 20 {
 		changes := []snapshot.Change{put(catalog.KindKey, fmt.Sprint(i), fmt.Sprintf(`{"i":%d}`, i)), del(catalog.KindKey, fmt.Sprint(i-3))}
+		over := l.base()
 		l.head.Sig, l.head.Seal, l.head.Renderer = fmt.Sprintf("%064x", i), fmt.Sprint("seal", i), i
 		to := l.head.Position
 		to.Revision += catalog.Revision(1 + i%3)
 		d := l.moveTo(to, changes[:i%3]...)
 		deltas = append(deltas, d)
-		mustApply(t, h.Publisher, d)
+		mustApply(t, h.Publisher, over, d)
 	}
 	for start := range deltas {
 		position := deltas[start].From
@@ -46,8 +47,7 @@ func testNextBlocks(t testing.TB, h PublisherHarness) {
 		}
 		waiting = append(waiting, waitNext(t, s, l.head.Position))
 	}
-	d := l.next(put(catalog.KindKey, "k", `{}`))
-	mustApply(t, h.Publisher, d)
+	d := mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{}`))
 	applied := time.Now()
 	for _, arrived := range waiting {
 		a := <-arrived
@@ -86,18 +86,19 @@ func testNextCancel(t testing.TB, h PublisherHarness) {
 	mustFail(t, "Next past its deadline", err, context.DeadlineExceeded)
 
 	// None of that used anything up.
-	d := l.next(put(catalog.KindKey, "k", `{}`))
-	mustApply(t, h.Publisher, d)
+	d := mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{}`))
 	sameDelta(t, mustNext(t, h.Publisher, d.From), d)
 }
 
 func testNextGaps(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
-	mustApply(t, h.Publisher, l.moveTo(at(10, 105), put(catalog.KindKey, "a", `{}`)))
-	mustApply(t, h.Publisher, l.moveTo(at(10, 110), put(catalog.KindKey, "b", `{}`)))
+	for i, to := range []snapshot.Position{at(10, 105), at(10, 110)} {
+		over := l.base()
+		mustApply(t, h.Publisher, over, l.moveTo(to, put(catalog.KindKey, fmt.Sprint(i), `{}`)))
+	}
 	for _, foreign := range []snapshot.Position{
-		{}, at(10, 0), at(10, 99), at(10, 101), at(10, 104), at(10, 107), at(10, 111), at(10, 1<<60),
-		at(9, 105), at(9, 110), at(9, 200), at(11, 0), at(11, 110), at(1<<60, 1),
+		{}, at(10, 0), at(10, 99), at(10, 101), at(10, 104), at(10, 107), at(10, 111), at(10, 1<<60), at(10, 1<<63-1),
+		at(9, 105), at(9, 110), at(9, 200), at(11, 0), at(11, 110), at(1<<60, 1), at(1<<63-1, 1<<63-1), at(-1, 0),
 	} {
 		mustGap(t, h.Publisher, foreign)
 	}
@@ -106,31 +107,30 @@ func testNextGaps(t testing.TB, h PublisherHarness) {
 	mustBlock(t, h.Publisher, at(10, 110))
 }
 
-// testNextAfterReplace: whoever was anywhere before a Replace loads again,
+// testNextAfterWhole: whoever was anywhere before a whole was published loads again,
 // also who was waiting.
-func testNextAfterReplace(t testing.TB, h PublisherHarness) {
+func testNextAfterWhole(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
-	mustApply(t, h.Publisher, l.next(put(catalog.KindKey, "k", `{}`)))
+	mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{}`))
 	old := l.head.Position
 	waiting := []<-chan arrival{waitNext(t, h.Publisher, old), waitNext(t, h.Second, old)}
 
 	next := newLineage(at(11, 101), someDocs()...)
-	mustReplace(t, h.Publisher, next)
+	mustPublish(t, h.Publisher, l.base(), next)
 	for _, arrived := range waiting {
-		mustFail(t, "Next that waited for a Replace", (<-arrived).err, snapshot.ErrGap)
+		mustFail(t, "Next that waited when the whole was published", (<-arrived).err, snapshot.ErrGap)
 	}
 	mustGap(t, h.Publisher, at(10, 100))
 	mustGap(t, h.Publisher, old)
 	mustBlock(t, h.Publisher, next.head.Position)
 
-	d := next.next(put(catalog.KindKey, "k", `{}`))
-	mustApply(t, h.Publisher, d)
+	d := mustFollow(t, h.Publisher, next, put(catalog.KindKey, "k", `{}`))
 	sameDelta(t, mustNext(t, h.Second, d.From), d)
 	mustGap(t, h.Publisher, old)
 
 	// Within an epoch it is no different.
 	again := newLineage(at(11, 105), someDocs()...)
-	mustReplace(t, h.Publisher, again)
+	mustPublish(t, h.Publisher, next.base(), again)
 	mustGap(t, h.Publisher, d.From)
 	mustGap(t, h.Publisher, d.Head.Position)
 }
@@ -142,13 +142,12 @@ func testNextTrimmed(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
 	first := l.head.Position
 	for i := range h.History + 1 {
-		mustApply(t, h.Publisher, l.next(put(catalog.KindKey, "k", fmt.Sprintf(`{"i":%d}`, i))))
+		mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", fmt.Sprintf(`{"i":%d}`, i)))
 	}
 	if h.History > 0 {
 		mustGap(t, h.Publisher, first)
 	}
-	last := l.next(put(catalog.KindKey, "k", `{"i":"last"}`))
-	mustApply(t, h.Publisher, last)
+	last := mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{"i":"last"}`))
 	sameDelta(t, mustNext(t, h.Publisher, last.From), last)
 	mustHold(t, h.Publisher, l)
 }

@@ -3,6 +3,7 @@ package storagetest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -17,32 +18,33 @@ import (
 func testNothingPublished(t testing.TB, h PublisherHarness) {
 	_, err := h.Publisher.Head(t.Context())
 	mustFail(t, "Head", err, snapshot.ErrNone)
-	_, err = h.Publisher.Load(t.Context())
+	c, err := load(t.Context(), h.Publisher)
 	mustFail(t, "Load", err, snapshot.ErrNone)
+	if c.begins > 0 {
+		t.Fatal("Load began without a head")
+	}
 	docs, err := h.Publisher.Lookup(t.Context(), catalog.KindKey, "k")
 	if err != nil || len(docs) != 0 {
 		t.Fatalf("Lookup: got %v, %v, want nothing", docs, err)
 	}
-	nodes, err := h.Publisher.Nodes(t.Context())
-	if err != nil || len(nodes) != 0 {
-		t.Fatalf("Nodes: got %v, %v, want nothing", nodes, err)
+	sameIDs(t, "nothing reported", mustNodes(t, h.Publisher, snapshot.NodeQuery{}))
+	if b, err := h.Publisher.LastBeat(t.Context()); err != nil || !b.Equal(snapshot.Beat{}) {
+		t.Fatalf("LastBeat: got %+v, %v, want none", b, err)
 	}
 
-	l := newLineage(snapshot.Position{})
-	mustFail(t, "Apply from the zero position", h.Publisher.Apply(t.Context(), l.clone().next(someDocs()...)), snapshot.ErrStale)
-	l.head.Position = at(10, 100)
-	mustFail(t, "Apply", h.Publisher.Apply(t.Context(), l.clone().next(someDocs()...)), snapshot.ErrStale)
+	l := newLineage(at(10, 100))
+	mustFail(t, "Apply", h.Publisher.Apply(t.Context(), l.base(), l.clone().next(someDocs()...)), snapshot.ErrStale)
+	mustFail(t, "a whole over a head", publishWhole(t.Context(), h.Publisher, l.base(), newLineage(at(11, 1))), snapshot.ErrStale)
 	_, err = h.Publisher.Head(t.Context())
-	mustFail(t, "Head after an Apply that was refused", err, snapshot.ErrNone)
+	mustFail(t, "Head after publishes that were refused", err, snapshot.ErrNone)
 
-	mustFail(t, "Replace by the zero position", h.Publisher.Replace(t.Context(), newLineage(snapshot.Position{}).snapshot(), nil), snapshot.ErrStale)
 	mustGap(t, h.Publisher, at(10, 100))
 	arrived := waitNext(t, h.Publisher, snapshot.Position{})
 	published(t, h)
 	mustFail(t, "Next that waited for the first publish", (<-arrived).err, snapshot.ErrGap)
 }
 
-// testHead carries every field through Replace, Apply and Next.
+// testHead carries every field through a whole, Apply and Next.
 func testHead(t testing.TB, h PublisherHarness) {
 	l := newLineage(at(10, 100), someDocs()...)
 	full := func() {
@@ -52,26 +54,33 @@ func testHead(t testing.TB, h PublisherHarness) {
 		l.head.Forced = true
 	}
 	full()
-	mustReplace(t, h.Publisher, l)
+	mustPublish(t, h.Publisher, snapshot.Base{}, l)
 	mustHold(t, h.Second, l)
 
+	over := l.base()
 	l.head.Sig, l.head.Seal, l.head.Renderer, l.head.Forced = "", "", 0, false
 	d := l.next()
-	mustApply(t, h.Publisher, d)
+	mustApply(t, h.Publisher, over, d)
 	mustHold(t, h.Second, l)
 	sameDelta(t, mustNext(t, h.Second, d.From), d)
 
+	// Fields that this version does not know are carried as they are, and not beyond the publish.
+	over = l.base()
 	full()
 	d = l.next(put(catalog.KindKey, "k", `{}`))
-	mustApply(t, h.Publisher, d)
+	fields := d.Head.Fields()
+	fields["zz_later"], fields["a_later"] = "x=y é <&>", ""
+	var err error
+	if d.Head, err = snapshot.ParseHead(fields); err != nil {
+		t.Fatal(err)
+	}
+	l.head = d.Head
+	mustApply(t, h.Publisher, over, d)
 	mustHold(t, h.Second, l)
 	sameDelta(t, mustNext(t, h.Second, d.From), d)
-
-	// A kind that is counted as 0 is a kind without documents.
-	d = l.next()
-	d.Head.Counts["widgets"] = 0
-	mustApply(t, h.Publisher, d)
+	d = mustFollow(t, h.Publisher, l)
 	mustHold(t, h.Second, l)
+	sameDelta(t, mustNext(t, h.Second, d.From), d)
 }
 
 // testBytes: documents come back byte for byte, because the digest covers the
@@ -97,15 +106,47 @@ func testBytes(t testing.TB, h PublisherHarness) {
 		changes = append(changes, put(catalog.KindModel, keys[i], doc))
 	}
 	l.moveTo(at(10, 101), changes...)
-	mustReplace(t, h.Publisher, l)
+	mustPublish(t, h.Publisher, snapshot.Base{}, l)
 	mustHold(t, h.Publisher, l)
 
 	for i, doc := range docs {
-		d := l.next(put(catalog.KindKey, keys[len(keys)-1-i], doc), del(catalog.KindModel, keys[i]))
-		mustApply(t, h.Publisher, d)
+		d := mustFollow(t, h.Publisher, l, put(catalog.KindKey, keys[len(keys)-1-i], doc), del(catalog.KindModel, keys[i]))
 		mustHold(t, h.Publisher, l)
 		sameDelta(t, mustNext(t, h.Second, d.From), d)
 	}
+}
+
+// testKinds: a kind is known by its name alone, and one that the head does not count has no documents.
+func testKinds(t testing.TB, h PublisherHarness) {
+	l := newLineage(at(10, 100), put("gizmos", "a", `{}`), put(catalog.KindKey, "a", `{}`))
+	mustPublish(t, h.Publisher, snapshot.Base{}, l)
+	mustHold(t, h.Publisher, l)
+	d := mustFollow(t, h.Publisher, l, put("gizmos", "b", `{}`), put("widgets", "a", `{}`))
+	mustHold(t, h.Second, l)
+	sameDelta(t, mustNext(t, h.Second, d.From), d)
+	c := &collector{kinds: []catalog.Kind{"gizmos", "trinkets"}}
+	if err := h.Second.Load(t.Context(), c); err != nil {
+		t.Fatalf("Load of a kind that has documents, and one that has none: %v", err)
+	}
+	if diff := cmp.Diff([]docName{{"gizmos", "a"}, {"gizmos", "b"}}, slices.SortedFunc(maps.Keys(c.docs), compareNames), equal()); diff != "" {
+		t.Fatalf("Load of two kinds (-want +got):\n%s", diff)
+	}
+	next := newLineage(at(11, 1), someDocs()...)
+	mustPublish(t, h.Second, l.base(), next)
+	mustHold(t, h.Publisher, next)
+	for _, kind := range []catalog.Kind{"gizmos", "widgets"} {
+		if docs, err := h.Publisher.Lookup(t.Context(), kind, "a", "b"); err != nil || len(docs) > 0 {
+			t.Errorf("documents of a kind that is not published any more: %v, %v", docs, err)
+		}
+	}
+	for _, kind := range []catalog.Kind{"", "head", "changes", "beat", "nodes", "sum", "Keys", "a-b", catalog.Kind(strings.Repeat("k", 33))} {
+		_, err := h.Publisher.Lookup(t.Context(), kind, "a")
+		mustFail(t, fmt.Sprintf("Lookup of the kind %q", kind), err, catalog.ErrInvalid)
+	}
+}
+
+func compareNames(a, b docName) int {
+	return strings.Compare(string(a.kind)+"\x00"+a.key, string(b.kind)+"\x00"+b.key)
 }
 
 func testLookup(t testing.TB, h PublisherHarness) {
@@ -121,10 +162,7 @@ func testLookup(t testing.TB, h PublisherHarness) {
 		changes = append(changes, put(catalog.KindKey, key, fmt.Sprintf(`{"i":%d}`, i)))
 		want = append(want, fmt.Sprintf(`keys/%s/{"i":%d}`, key, i))
 	}
-	for part := range slices.Chunk(changes, 500) {
-		mustApply(t, h.Publisher, l.next(part...))
-	}
-
+	mustFollow(t, h.Publisher, l, changes...)
 	for _, c := range []struct {
 		name string
 		kind catalog.Kind
@@ -151,248 +189,233 @@ func testLookup(t testing.TB, h PublisherHarness) {
 	}
 }
 
-// testAliasing scribbles over all that went in and all that came out.
-func testAliasing(t testing.TB, h PublisherHarness) {
-	scribbleHead := func(head snapshot.Head) {
-		for k := range head.Counts {
-			head.Counts[k] = 99
+func testDocuments(t testing.TB, h PublisherHarness) {
+	l := newLineage(at(10, 100), append(manyKeys(3_000, 1), someDocs()...)...)
+	mustPublish(t, h.Publisher, snapshot.Base{}, l)
+	for _, kind := range append(snapshot.Kinds(), "gizmos") {
+		got := make(map[docName][]byte)
+		for d, err := range h.Second.Documents(t.Context(), kind) {
+			if err != nil {
+				t.Fatalf("Documents of %s: %v", kind, err)
+			}
+			got[docName{d.Kind, d.Key}] = d.Doc
 		}
-		head.Counts["scribble"] = 1
-	}
-	scribbleDocs := func(docs []snapshot.Document) {
-		for i := range docs {
-			clear(docs[i].Doc)
-			docs[i].Key = "scribble"
-		}
-	}
-	scribbleDelta := func(d snapshot.Delta) {
-		scribbleHead(d.Head)
-		for i := range d.Changes {
-			clear(d.Changes[i].Doc)
-			d.Changes[i].Key = "scribble"
+		want := maps.Clone(l.docs)
+		maps.DeleteFunc(want, func(n docName, _ []byte) bool { return n.kind != kind })
+		if diff := cmp.Diff(want, got, equal()); diff != "" {
+			t.Fatalf("Documents of %s (-want +got):\n%s", kind, diff)
 		}
 	}
-
-	l := newLineage(at(10, 100), someDocs()...)
-	s := l.snapshot()
-	if err := h.Publisher.Replace(t.Context(), s, nil); err != nil {
-		t.Fatalf("Replace: %v", err)
-	}
-	scribbleHead(s.Head)
-	scribbleDocs(s.Docs)
-	mustHold(t, h.Publisher, l)
-
-	d := l.next(put(catalog.KindKey, "k", `{}`))
-	want := l.clone()
-	same := func() snapshot.Delta { // d again, in other memory
-		return snapshot.Delta{From: d.From, Head: want.snapshot().Head, Changes: []snapshot.Change{put(catalog.KindKey, "k", `{}`)}}
-	}
-	mustApply(t, h.Publisher, d)
-	scribbleDelta(d)
-	mustHold(t, h.Publisher, l)
-	for range 2 {
-		got := mustNext(t, h.Publisher, d.From)
-		sameDelta(t, got, same())
-		scribbleDelta(got)
-	}
-	waiting := []<-chan arrival{waitNext(t, h.Publisher, l.head.Position), waitNext(t, h.Publisher, l.head.Position)}
-	mustApply(t, h.Publisher, l.next(put(catalog.KindKey, "k2", `{}`)))
-	for _, arrived := range waiting {
-		a := <-arrived
-		if a.err != nil || string(a.delta.Changes[0].Doc) != `{}` || a.delta.Head.Counts["scribble"] != 0 {
-			t.Fatalf("one of two that waited got %+v, %v, what another scribbled over", a.delta, a.err)
+	n := 0
+	for range h.Publisher.Documents(t.Context(), catalog.KindKey) {
+		if n++; n == 3 {
+			break
 		}
-		scribbleDelta(a.delta)
 	}
-
-	whole, err := h.Publisher.Load(t.Context())
-	if err != nil {
-		t.Fatalf("Load: %v", err)
-	}
-	scribbleHead(whole.Head)
-	scribbleDocs(whole.Docs)
-	head, err := h.Publisher.Head(t.Context())
-	if err != nil {
-		t.Fatalf("Head: %v", err)
-	}
-	scribbleHead(head)
-	docs, err := h.Publisher.Lookup(t.Context(), catalog.KindProvider, "1", "2")
-	if err != nil {
-		t.Fatalf("Lookup: %v", err)
-	}
-	scribbleDocs(docs)
-	mustHold(t, h.Publisher, l)
-
-	// What a catch-up returned is its own as well.
-	l = newLineage(at(11, 1), someDocs()...)
-	var late snapshot.Delta
-	err = h.Publisher.Replace(t.Context(), l.snapshot(), func(_ context.Context, from snapshot.Position) (snapshot.Delta, error) {
-		if late.Head.Format != 0 {
-			scribbleDelta(late)
-			return snapshot.Delta{From: from, Head: l.snapshot().Head}, nil
+	failed := func(ctx context.Context, kind catalog.Kind) (last error) {
+		for _, err := range h.Publisher.Documents(ctx, kind) {
+			if last != nil {
+				t.Fatal("Documents goes on after an error")
+			}
+			last = err
 		}
-		late = l.next(put(catalog.KindKey, "k3", `{}`))
-		return late, nil
-	})
-	if err != nil {
-		t.Fatalf("Replace: %v", err)
+		return last
 	}
-	mustHold(t, h.Publisher, l)
+	mustFail(t, "Documents of a kind that is none", failed(t.Context(), "nodes"), catalog.ErrInvalid)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	mustFail(t, "Documents with a context that has ended", failed(ctx, catalog.KindKey), context.Canceled)
 }
 
-// testTwoHandles: what one handle publishes, the other serves.
+// testAliasing changes what goes in and what comes out: nobody else sees it.
+func testAliasing(t testing.TB, h PublisherHarness) {
+	l := newLineage(at(10, 100), someDocs()...)
+	staged, err := h.Publisher.Stage(t.Context())
+	if err != nil {
+		t.Fatalf("Stage: %v", err)
+	}
+	defer staged.Discard(t.Context())
+	docs := l.whole()
+	if err := staged.Add(t.Context(), docs); err != nil {
+		t.Fatalf("Add: %v", err)
+	}
+	scribbleOver(docs)
+	given := clonedHead(t, l.head)
+	if err := staged.Publish(t.Context(), snapshot.Base{}, given); err != nil {
+		t.Fatalf("Publish: %v", err)
+	}
+	scribbleHead(given)
+	mustHold(t, h.Publisher, l)
+
+	over := l.base()
+	d := l.next(put(catalog.KindKey, "k", `{"mine":true}`), put(catalog.KindModel, "m", `{}`))
+	applied := snapshot.Delta{From: d.From, Head: clonedHead(t, d.Head), Changes: []snapshot.Change{
+		put(catalog.KindKey, "k", `{"mine":true}`), put(catalog.KindModel, "m", `{}`),
+	}}
+	mustApply(t, h.Publisher, over, applied)
+	scribbleOver(applied.Changes)
+	scribbleHead(applied.Head)
+	mustHold(t, h.Publisher, l)
+
+	for range 2 {
+		sameDelta(t, mustNext(t, h.Publisher, d.From), d)
+		got := mustNext(t, h.Publisher, d.From)
+		scribbleOver(got.Changes)
+		scribbleHead(got.Head)
+
+		whole, err := load(t.Context(), h.Publisher)
+		if err != nil {
+			t.Fatalf("Load: %v", err)
+		}
+		for _, doc := range whole.docs {
+			overwrite(doc)
+		}
+		scribbleHead(whole.head)
+		found, err := h.Publisher.Lookup(t.Context(), catalog.KindKey, "k")
+		if err != nil || len(found) != 1 {
+			t.Fatalf("Lookup: %v, %v", found, err)
+		}
+		overwrite(found[0].Doc)
+		for d, err := range h.Publisher.Documents(t.Context(), catalog.KindKey) {
+			if err != nil {
+				t.Fatalf("Documents: %v", err)
+			}
+			overwrite(d.Doc)
+		}
+		head, err := h.Publisher.Head(t.Context())
+		if err != nil {
+			t.Fatalf("Head: %v", err)
+		}
+		scribbleHead(head)
+		mustHold(t, h.Publisher, l)
+	}
+
+	mended := []snapshot.Change{put(catalog.KindKey, "k", `{"mine":true}`)}
+	if err := h.Publisher.Repair(t.Context(), l.base(), mended); err != nil {
+		t.Fatalf("Repair: %v", err)
+	}
+	scribbleOver(mended)
+	mustHold(t, h.Publisher, l)
+
+	kinds := []catalog.Kind{"keys"}
+	mustReport(t, h.Publisher, snapshot.Node{ID: "n", Kinds: kinds})
+	kinds[0] = "scribble"
+	for range 2 {
+		n := mustNodes(t, h.Publisher, snapshot.NodeQuery{}).Nodes[0]
+		if n.Kinds[0] != "keys" {
+			t.Fatalf("the kinds of a report became %v", n.Kinds)
+		}
+		n.Kinds[0] = "scribble"
+	}
+}
+
+func overwrite(doc []byte) {
+	for i := range doc {
+		doc[i] = '!'
+	}
+}
+
+func scribbleOver(changes []snapshot.Change) {
+	for i := range changes {
+		overwrite(changes[i].Doc)
+		changes[i].Key = "scribble"
+	}
+}
+
+func clonedHead(t testing.TB, h snapshot.Head) snapshot.Head {
+	t.Helper()
+	c, err := snapshot.ParseHead(h.Fields())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func scribbleHead(h snapshot.Head) {
+	for kind := range h.Counts {
+		h.Counts[kind] = -1
+		h.Digest[kind] = snapshot.Digest{}
+	}
+}
+
 func testTwoHandles(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
 	mustHold(t, h.Second, l)
-	mustApply(t, h.Second, l.next(put(catalog.KindKey, "k", `{}`)))
+	mustFollow(t, h.Second, l, put(catalog.KindKey, "k", `{}`))
 	mustHold(t, h.Publisher, l)
-	mustFail(t, "Apply by one who has not seen the other's", h.Publisher.Apply(t.Context(),
-		newLineage(at(10, 100), someDocs()...).next()), snapshot.ErrStale)
-	mustApply(t, h.Publisher, l.next(del(catalog.KindKey, "k")))
+	mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{"v":2}`))
 	mustHold(t, h.Second, l)
+	mustReport(t, h.Publisher, snapshot.Node{ID: "n"})
+	sameIDs(t, "on the other handle", mustNodes(t, h.Second, snapshot.NodeQuery{}), "n")
+}
 
-	arrived := waitNext(t, h.Publisher, l.head.Position)
-	d := l.next()
-	mustApply(t, h.Second, d)
-	a := <-arrived
-	if a.err != nil {
-		t.Fatalf("Next: %v", a.err)
+// testBeat: a beat comes back field for field, and the last that was written counts, whatever it says.
+func testBeat(t testing.TB, h PublisherHarness) {
+	keys, err := snapshot.NewKeys(catalog.NamedKey{ID: "s1", Key: [32]byte{1}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	sameDelta(t, a.delta, d)
-
-	l = newLineage(at(11, 1), someDocs()...)
-	mustReplace(t, h.Second, l)
-	mustHold(t, h.Publisher, l)
-	if err := h.Second.Report(t.Context(), snapshot.Node{ID: "n"}); err != nil {
-		t.Fatalf("Report: %v", err)
-	}
-	if nodes, err := h.Publisher.Nodes(t.Context()); err != nil || len(nodes) != 1 {
-		t.Fatalf("Nodes: got %v, %v, want the one that reported to the other handle", nodes, err)
+	for i, at := range []snapshot.Position{at(10, 100), at(11, 1<<60), at(9, 0)} {
+		b := snapshot.Beat{Store: storeID, Position: at, At: time.Unix(1_790_000_000-int64(i), 123456000).UTC()}
+		keys.SignBeat(&b)
+		if err := h.Publisher.SetBeat(t.Context(), b); err != nil {
+			t.Fatalf("SetBeat: %v", err)
+		}
+		got, err := h.Second.LastBeat(t.Context())
+		if err != nil || !got.Equal(b) || got.Position != at || !got.At.Equal(b.At) {
+			t.Fatalf("LastBeat: got %+v, %v, want %+v", got, err, b)
+		}
+		if err := keys.VerifyBeat(got); err != nil {
+			t.Errorf("a beat that comes back: %v", err)
+		}
 	}
 }
 
-func testNodes(t testing.TB, h PublisherHarness) {
-	a := snapshot.Node{ID: "a-1", Position: at(10, 100), Digest: plainHash(catalog.KindKey, "k", nil), Version: "v1.2.3", Error: "bad \"doc\"\n é"}
-	b := snapshot.Node{ID: "b", Position: at(1<<62, 1<<60+1)}
-	c := snapshot.Node{ID: "a-0"}
-	report := func(n snapshot.Node) {
-		n.SeenAt = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC) // is not the node's to say
-		if err := h.Publisher.Report(t.Context(), n); err != nil {
-			t.Fatalf("Report: %v", err)
-		}
-	}
-	check := func(want ...snapshot.Node) []snapshot.Node {
-		got, err := h.Second.Nodes(t.Context())
-		if err != nil {
-			t.Fatalf("Nodes: %v", err)
-		}
-		opaque := slices.Clone(got)
-		for i := range opaque {
-			if since := time.Since(opaque[i].SeenAt); since > time.Hour || since < -time.Hour {
-				t.Errorf("node %s was seen at %s, want about now", opaque[i].ID, opaque[i].SeenAt)
-			}
-			if opaque[i].SeenAt != opaque[i].SeenAt.UTC().Truncate(time.Microsecond) {
-				t.Errorf("node %s was seen at %s, want whole microseconds in UTC", opaque[i].ID, opaque[i].SeenAt)
-			}
-			opaque[i].SeenAt = time.Time{}
-		}
-		if diff := cmp.Diff(want, opaque); diff != "" {
-			t.Fatalf("Nodes (-want +got):\n%s", diff)
-		}
-		return got
-	}
-	report(b)
-	report(a)
-	report(c)
-	first := check(c, a, b)
-
-	time.Sleep(2 * time.Millisecond)
-	a.Position, a.Error = at(10, 101), ""
-	report(a)
-	second := check(c, a, b)
-	if !second[1].SeenAt.After(first[1].SeenAt) {
-		t.Errorf("a node that reported again was seen at %s, before at %s", second[1].SeenAt, first[1].SeenAt)
-	}
-	if second[0] != first[0] {
-		t.Errorf("a node that did not report is %+v, was %+v", second[0], first[0])
-	}
-
-	// Publishing has nothing to do with it.
-	published(t, h)
-	check(c, a, b)
-}
-
-func testNodesForgotten(t testing.TB, h PublisherHarness) {
-	if h.Age == nil {
-		t.Log("this engine's clock cannot be moved")
-		return
-	}
-	report := func(id string) {
-		if err := h.Publisher.Report(t.Context(), snapshot.Node{ID: id}); err != nil {
-			t.Fatalf("Report: %v", err)
-		}
-	}
-	check := func(want ...string) {
-		for range 2 {
-			nodes, err := h.Publisher.Nodes(t.Context())
-			if err != nil {
-				t.Fatalf("Nodes: %v", err)
-			}
-			var got []string
-			for _, n := range nodes {
-				got = append(got, n.ID)
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("Nodes: got %v, want %v", got, want)
-			}
-		}
-	}
-	report("a")
-	report("b")
-	h.Age(t, 23*time.Hour)
-	report("b")
-	check("a", "b")
-	h.Age(t, 2*time.Hour)
-	check("b")
-	report("a")
-	check("a", "b")
-	h.Age(t, 25*time.Hour)
-	check()
-}
-
+// testClosed: everything fails after the end, and nothing panics or hangs.
 func testClosed(t testing.TB, h PublisherHarness) {
-	l := published(t, h)
 	if h.Close == nil {
-		t.Log("this engine is not closed")
+		t.Log("this engine cannot be closed")
 		return
+	}
+	l := published(t, h)
+	staged, err := h.Publisher.Stage(t.Context())
+	if err != nil {
+		t.Fatalf("Stage: %v", err)
 	}
 	arrived := waitNext(t, h.Publisher, l.head.Position)
 	h.Close(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
 	select {
 	case a := <-arrived:
 		if a.err == nil {
-			t.Error("Next that waited when the publisher was closed succeeded")
+			t.Error("Next that waited returned a delta when it was closed")
 		}
-	case <-ctx.Done():
-		t.Fatal("Next that waited when the publisher was closed still waits")
+	case <-time.After(patience / 2):
+		t.Error("Next waits on after it was closed")
 	}
-	errs := map[string]error{}
-	_, errs["Head"] = h.Publisher.Head(ctx)
-	_, errs["Load"] = h.Publisher.Load(ctx)
-	_, errs["Next"] = h.Publisher.Next(ctx, l.head.Position)
-	_, errs["Lookup"] = h.Publisher.Lookup(ctx, catalog.KindKey, "k")
-	errs["Report"] = h.Publisher.Report(ctx, snapshot.Node{ID: "n"})
-	errs["Apply"] = h.Publisher.Apply(ctx, l.clone().next())
-	errs["Replace"] = h.Publisher.Replace(ctx, newLineage(at(11, 1)).snapshot(), nil)
-	_, errs["Nodes"] = h.Publisher.Nodes(ctx)
-	if ctx.Err() != nil {
-		t.Fatal("a closed publisher keeps its callers waiting")
-	}
-	for method, err := range errs {
-		if err == nil {
-			t.Errorf("%s of a closed publisher succeeded", method)
+	over := l.base()
+	for name, call := range map[string]func() error{
+		"Head":     func() error { _, err := h.Publisher.Head(t.Context()); return err },
+		"Load":     func() error { _, err := load(t.Context(), h.Publisher); return err },
+		"Next":     func() error { _, err := h.Publisher.Next(t.Context(), l.head.Position); return err },
+		"Lookup":   func() error { _, err := h.Publisher.Lookup(t.Context(), catalog.KindKey, "k"); return err },
+		"Apply":    func() error { return h.Publisher.Apply(t.Context(), over, l.clone().next()) },
+		"Repair":   func() error { return h.Publisher.Repair(t.Context(), over, someDocs()) },
+		"Add":      func() error { return staged.Add(t.Context(), manyKeys(2000, 1)) },
+		"Publish":  func() error { return staged.Publish(t.Context(), over, l.head) },
+		"SetBeat":  func() error { return h.Publisher.SetBeat(t.Context(), snapshot.Beat{}) },
+		"LastBeat": func() error { _, err := h.Publisher.LastBeat(t.Context()); return err },
+		"Report":   func() error { _, err := h.Publisher.Report(t.Context(), snapshot.Node{ID: "n"}); return err },
+		"Nodes":    func() error { _, err := h.Publisher.Nodes(t.Context(), snapshot.NodeQuery{}); return err },
+		"Documents": func() error {
+			for _, err := range h.Publisher.Documents(t.Context(), catalog.KindKey) {
+				return err
+			}
+			return nil
+		},
+	} {
+		if call() == nil {
+			t.Errorf("%s succeeds after it was closed", name)
 		}
 	}
+	staged.Discard(t.Context())
 }

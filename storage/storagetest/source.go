@@ -2,9 +2,11 @@ package storagetest
 
 import (
 	"context"
+	"iter"
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -41,10 +43,24 @@ type through struct {
 	publisher snapshot.Publisher
 }
 
-func (p through) Apply(ctx context.Context, d snapshot.Delta) error { return p.publisher.Apply(ctx, d) }
-
-func (p through) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp snapshot.CatchUp) error {
-	return p.publisher.Replace(ctx, s, catchUp)
+func (p through) Apply(ctx context.Context, over snapshot.Base, d snapshot.Delta) error {
+	return p.publisher.Apply(ctx, over, d)
 }
 
-func (p through) Nodes(ctx context.Context) ([]snapshot.Node, error) { return p.publisher.Nodes(ctx) }
+func (p through) Repair(ctx context.Context, over snapshot.Base, changes []snapshot.Change) error {
+	return p.publisher.Repair(ctx, over, changes)
+}
+
+func (p through) Stage(ctx context.Context) (snapshot.Staging, error) { return p.publisher.Stage(ctx) }
+
+func (p through) Documents(ctx context.Context, k catalog.Kind) iter.Seq2[snapshot.Document, error] {
+	return p.publisher.Documents(ctx, k)
+}
+
+func (p through) SetBeat(ctx context.Context, b snapshot.Beat) error {
+	return p.publisher.SetBeat(ctx, b)
+}
+
+func (p through) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
+	return p.publisher.Nodes(ctx, q)
+}
