@@ -176,7 +176,10 @@ func (p *Publisher) Apply(ctx context.Context, over snapshot.Base, d snapshot.De
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := checkDelta(over, d)
+	if _, err := d.Parts(over); err != nil {
+		return fmt.Errorf("memstore: apply: %w", err)
+	}
+	d, err := cloneDelta(d)
 	if err != nil {
 		return fmt.Errorf("memstore: apply: %w", err)
 	}
@@ -203,7 +206,7 @@ func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []sn
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkChanges(changes); err != nil {
+	if err := snapshot.CheckChanges(changes); err != nil {
 		return fmt.Errorf("memstore: repair: %w", err)
 	}
 	p.mu.Lock()

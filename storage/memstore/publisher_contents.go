@@ -167,41 +167,12 @@ func (c *Contents) put(changes []snapshot.Change) {
 	}
 }
 
-// checkDelta returns a copy, or an error when it is none that can be published over a head.
-func checkDelta(over snapshot.Base, d snapshot.Delta) (snapshot.Delta, error) {
-	if from := (snapshot.Head{Position: d.From}).Base(); from.Epoch != over.Epoch || from.Revision != over.Revision {
-		return snapshot.Delta{}, fmt.Errorf("the delta starts at %s, which is not where the head is that it is over: %w",
-			d.From, catalog.ErrInvalid)
-	}
-	if !d.Head.Position.After(d.From) || d.Head.Position.Revision > snapshot.MaxRevision {
-		return snapshot.Delta{}, fmt.Errorf("from %s to %s: %w", d.From, d.Head.Position, catalog.ErrInvalid)
-	}
-	if err := checkChanges(d.Changes); err != nil {
-		return snapshot.Delta{}, err
-	}
-	return cloneDelta(d)
-}
-
-func checkChanges(changes []snapshot.Change) error {
-	_, err := snapshot.Parts(changes)
-	return err
-}
-
 // cloneDelta returns a deep copy, or an error when the head cannot be read.
 func cloneDelta(d snapshot.Delta) (c snapshot.Delta, err error) {
-	if c.Head, err = readable(d.Head); err != nil {
+	if c.Head, err = snapshot.ParseHead(d.Head.Fields()); err != nil {
 		return c, err
 	}
 	c.From, c.Changes = d.From, cloneChanges(d.Changes)
-	return c, nil
-}
-
-// readable returns a deep copy of a head, or an error when nobody could read it.
-func readable(h snapshot.Head) (snapshot.Head, error) {
-	c, err := snapshot.ParseHead(h.Fields())
-	if err != nil {
-		return c, fmt.Errorf("the head cannot be published: %w: %w", err, catalog.ErrInvalid)
-	}
 	return c, nil
 }
 

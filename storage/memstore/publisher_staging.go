@@ -27,7 +27,7 @@ func (s *staging) Add(ctx context.Context, changes []snapshot.Change) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	if err := checkStaged(changes); err != nil {
+	if err := snapshot.CheckChanges(changes); err != nil {
 		return fmt.Errorf("memstore: stage: %w", err)
 	}
 	s.staged.put(cloneChanges(changes))
@@ -39,7 +39,7 @@ func (s *staging) Publish(ctx context.Context, over snapshot.Base, head snapshot
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	if _, err := readable(head); err != nil {
+	if err := head.Publishable(); err != nil {
 		return fmt.Errorf("memstore: publish: %w", err)
 	}
 	if err := s.staged.check(head.Counts, nil); err != nil {
@@ -72,16 +72,6 @@ func (s *staging) usable(ctx context.Context) error {
 	}
 	if s.staged == nil {
 		return fmt.Errorf("memstore: stage: it was published or discarded before: %w", catalog.ErrInvalid)
-	}
-	return nil
-}
-
-// checkStaged checks changes of any number.
-func checkStaged(changes []snapshot.Change) error {
-	for i := range changes {
-		if err := checkChanges(changes[i : i+1]); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -2,15 +2,12 @@ package redisstore_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"net"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -54,42 +51,6 @@ func newFixture(t testing.TB, addr string, opts redisstore.Options) *fixture {
 
 // other returns a publisher whose commands no hook sees.
 func (f *fixture) other() *redisstore.Publisher { return redisstore.New(f.raw, &f.opts) }
-
-// whole makes a snapshot of key documents.
-func whole(position snapshot.Position, keys ...string) *snapshot.Snapshot {
-	s := &snapshot.Snapshot{Head: snapshot.Head{
-		Format: 1, Store: "store", Position: position, Mark: "0123456789abcdef0123456789abcdef",
-		Counts: snapshot.Counts{}, UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
-	}}
-	if len(keys) > 0 {
-		s.Head.Counts[catalog.KindKey] = len(keys)
-	}
-	for _, k := range keys {
-		s.Docs = append(s.Docs, snapshot.Document{Kind: catalog.KindKey, Key: k, Doc: document(k)})
-	}
-	s.Head.Digest = digest(s.Docs)
-	return s
-}
-
-func document(key string) []byte { return fmt.Appendf(nil, `{"name":%q}`, key) }
-
-func digest(docs []snapshot.Document) (sum snapshot.Digest) {
-	for _, d := range docs {
-		sum = sum.Add(sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", d.Kind, d.Key, d.Doc)))
-	}
-	return sum
-}
-
-// plus makes the delta that adds a key document to s, and adds it.
-func plus(s *snapshot.Snapshot, key string) snapshot.Delta {
-	keys := []string{key}
-	for _, d := range s.Docs {
-		keys = append(keys, d.Key)
-	}
-	from := s.Head.Position
-	*s = *whole(snapshot.Position{Epoch: from.Epoch, Revision: from.Revision + 1}, keys...)
-	return snapshot.Delta{From: from, Head: s.Head, Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: key, Doc: document(key)}}}
-}
 
 func position(epoch catalog.Epoch, revision catalog.Revision) snapshot.Position {
 	return snapshot.Position{Epoch: epoch, Revision: revision}

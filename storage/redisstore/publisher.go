@@ -2,11 +2,11 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"regexp"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,11 +24,11 @@ type Options struct {
 	Prefix string
 
 	// Logger is told about what heals itself: a load that starts again, a
-	// node's report that cannot be read. Defaults to slog.Default().
+	// report that cannot be read, an interrupted publish. Defaults to slog.Default().
 	Logger *slog.Logger
 
 	// StreamMaxEntries and StreamMaxBytes bound the stream of changes; the
-	// oldest entries go first. Default to 10,000 entries and 64 MiB.
+	// oldest publishes go first. Default to 10,000 entries and 64 MiB.
 	StreamMaxEntries int
 	StreamMaxBytes   int64
 }
@@ -43,10 +43,13 @@ type Publisher struct {
 	bytes   int64
 
 	stagingTTL time.Duration
+	block      time.Duration // of a read that waits
+	maxNodes   int
 
-	kinds []catalog.Kind // in the order in which scripts number them
-	index map[catalog.Kind]int
-	waits singleflight.Group // by position: any number of Next share one connection
+	waits  singleflight.Group // by position: any number of Next share one connection
+	master master
+	stray  stray
+	orphan orphans
 }
 
 // New returns a publisher on the caller's client, which it never closes. It
@@ -64,9 +67,8 @@ func New(client redis.UniversalClient, opts *Options) *Publisher {
 		bytes:   o.StreamMaxBytes,
 
 		stagingTTL: stagingTTL,
-
-		kinds: catalog.Kinds(),
-		index: make(map[catalog.Kind]int),
+		block:      snapshot.MaxBlock,
+		maxNodes:   snapshot.MaxNodes,
 	}
 	if p.prefix == "" {
 		p.prefix = "ezapi"
@@ -83,9 +85,6 @@ func New(client redis.UniversalClient, opts *Options) *Publisher {
 	if p.bytes <= 0 {
 		p.bytes = 64 << 20
 	}
-	for i, k := range p.kinds {
-		p.index[k] = i + 1
-	}
 	return p
 }
 
@@ -98,46 +97,51 @@ func CheckPrefix(prefix string) error {
 	return nil
 }
 
+// The names of keys that are no kind's.
+const (
+	keyHead    = "head"
+	keyChanges = "changes"
+	keyBeat    = "beat"
+	keyNodes   = "nodes"
+	keySeen    = "nodes:seen"    // the index of nodes
+	keyCrowded = "nodes:crowded" // is there while a live node has no room
+	keyProbe   = "probe"         // is never there; scripts try commands on it
+)
+
 // key returns the full name of a key.
 func (p *Publisher) key(name string) string { return "{" + p.prefix + "}:" + name }
+
+// keys returns the full names of several.
+func (p *Publisher) keys(names ...string) []string {
+	full := make([]string, len(names))
+	for i, name := range names {
+		full[i] = p.key(name)
+	}
+	return full
+}
 
 // hash returns the key of a kind's documents.
 func (p *Publisher) hash(k catalog.Kind) string { return p.key(string(k)) }
 
-// Head implements [snapshot.Source]. It takes one round trip.
-func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
-	var fields *redis.MapStringStringCmd
-	lengths := make([]*redis.IntCmd, len(p.kinds))
-	_, err := p.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		fields = pipe.HGetAll(ctx, p.key("head"))
-		for i, k := range p.kinds {
-			lengths[i] = pipe.HLen(ctx, p.hash(k))
-		}
-		return nil
-	})
-	if err != nil {
-		return snapshot.Head{}, wrap("head", err)
-	}
-	head, err := parseHead(fields.Val())
-	if err != nil {
-		return snapshot.Head{}, wrap("head", err)
-	}
-	for i, k := range p.kinds {
-		if n := int(lengths[i].Val()); n != head.Counts[k] {
-			return head, wrap("head", fmt.Errorf("%d %s, the head says %d: %w", n, k, head.Counts[k], snapshot.ErrCorrupt))
-		}
-	}
-	return head, nil
-}
+const (
+	// lookupKeys is how many documents one command of Lookup asks for.
+	lookupKeys = 1000
+
+	// scanCount is how many documents Redis collects at a time.
+	scanCount = 500
+
+	// maxBeat bounds the text of a beat that is read; a longer one is none.
+	maxBeat = 4 << 10
+)
 
 // Lookup implements [snapshot.Source]. It takes a round trip per 1,000 keys.
 func (p *Publisher) Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]snapshot.Document, error) {
-	if p.index[k] == 0 {
-		return nil, unknownKind("lookup", k)
+	if err := snapshot.CheckKind(k); err != nil {
+		return nil, wrap("lookup", err)
 	}
 	var docs []snapshot.Document
 	for len(keys) > 0 {
-		n := min(len(keys), 1000)
+		n := min(len(keys), lookupKeys)
 		values, err := p.client.HMGet(ctx, p.hash(k), keys[:n]...).Result()
 		if err != nil {
 			return nil, wrap("lookup", err)
@@ -152,92 +156,104 @@ func (p *Publisher) Lookup(ctx context.Context, k catalog.Kind, keys ...string) 
 	return docs, nil
 }
 
-// Apply implements [snapshot.Publisher]. It takes one round trip and sends
-// nothing but the delta. Redis does nothing else meanwhile, so a delta of many
-// thousand documents is better published by Replace.
-func (p *Publisher) Apply(ctx context.Context, d snapshot.Delta) error {
-	if d.Reset {
-		return wrap("apply", fmt.Errorf("a reset is a Replace: %w", catalog.ErrInvalid))
-	}
-	// Nothing is ever published at the zero position, so nothing starts there.
-	if d.From == (snapshot.Position{}) || !d.Head.Position.After(d.From) || d.Head.Position.Revision < 0 {
-		return wrap("apply", fmt.Errorf("from %s to %s: %w", d.From, d.Head.Position, snapshot.ErrStale))
-	}
-	changes, err := encodeChanges(d.Changes)
-	if err != nil {
-		return wrap("apply", err)
-	}
-	args := p.scriptArgs(d.From.String(), d.Head, false, changes)
-	for _, c := range d.Changes {
-		kind := p.index[c.Kind]
-		if kind == 0 {
-			return unknownKind("apply", c.Kind)
+// Documents implements [snapshot.Publisher]. It scans in pieces, so that none of
+// them keeps Redis for long.
+func (p *Publisher) Documents(ctx context.Context, k catalog.Kind) iter.Seq2[snapshot.Document, error] {
+	return func(yield func(snapshot.Document, error) bool) {
+		if err := snapshot.CheckKind(k); err != nil {
+			yield(snapshot.Document{}, wrap("documents", err))
+			return
 		}
-		if c.Doc == nil {
-			args = append(args, kind, opDelete, c.Key, "")
-		} else {
-			args = append(args, kind, opPut, c.Key, c.Doc)
+		for cursor := uint64(0); ; {
+			pairs, next, err := p.client.HScan(ctx, p.hash(k), cursor, "", scanCount).Result()
+			if err != nil {
+				yield(snapshot.Document{}, wrap("documents", err))
+				return
+			}
+			for i := 0; i+1 < len(pairs); i += 2 {
+				if !yield(snapshot.Document{Kind: k, Key: pairs[i], Doc: []byte(pairs[i+1])}, nil) {
+					return
+				}
+			}
+			if next == 0 {
+				return
+			}
+			cursor = next
 		}
 	}
-	_, err = p.run(ctx, applyScript, p.scriptKeys(), args)
-	if err != nil {
-		return wrap("apply", fmt.Errorf("from %s to %s: %w", d.From, d.Head.Position, err))
-	}
-	return nil
 }
 
-// unknownKind refuses a kind that has no hash: its name might be another key's.
-func unknownKind(op string, k catalog.Kind) error {
-	return wrap(op, fmt.Errorf("%q is no kind of document: %w", k, catalog.ErrInvalid))
+// SetBeat implements [snapshot.Publisher].
+func (p *Publisher) SetBeat(ctx context.Context, b snapshot.Beat) error {
+	err := p.client.Set(ctx, p.key(keyBeat), b.Encode(), 0).Err()
+	p.noteMaster(err)
+	return wrap("beat", err)
+}
+
+// LastBeat implements [snapshot.Source].
+func (p *Publisher) LastBeat(ctx context.Context) (snapshot.Beat, error) {
+	text, err := p.client.GetRange(ctx, p.key(keyBeat), 0, maxBeat).Result()
+	p.noteMaster(err)
+	if err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return snapshot.Beat{}, wrap("beat", err)
+	}
+	return readBeat(text), nil
+}
+
+// readBeat returns none for one that cannot be read.
+func readBeat(text string) snapshot.Beat {
+	if text == "" || len(text) > maxBeat {
+		return snapshot.Beat{}
+	}
+	b, err := snapshot.ParseBeat([]byte(text))
+	if err != nil {
+		return snapshot.Beat{}
+	}
+	return b
 }
 
 // wrap says where an error comes from. A key of a foreign type is damage.
 func wrap(op string, err error) error {
-	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+	switch {
+	case err == nil:
+		return nil
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return fmt.Errorf("redisstore: %s: %w: %w", op, snapshot.ErrCorrupt, err)
 	}
-	return fmt.Errorf("redisstore: %s: %w", op, err)
+	return fmt.Errorf("redisstore: %s: %w", op, refusedBy(err))
 }
 
-// ErrEvicts says that Redis may drop keys when its memory is full.
-var ErrEvicts = errors.New("redis may evict documents")
+// master is where the keys of a Cluster are.
+type master struct {
+	mu   sync.Mutex
+	addr string
+}
 
-// PolicyUnknown is what [Publisher.Ready] returns where Redis does not tell.
-const PolicyUnknown = "unknown"
+// noteMaster looks, after a command, whether the keys have moved to another node of a Cluster. A read that
+// waits on the old one might do so for long, when that one has frozen: whoever waits then starts
+// another. After an error the client looks at once how the Cluster is now.
+func (p *Publisher) noteMaster(err error) {
+	cluster, ok := p.client.(*redis.ClusterClient)
+	if !ok {
+		return
+	}
+	if err != nil {
+		cluster.ReloadState(context.Background())
+		return
+	}
+	node, err := cluster.MasterForKey(context.Background(), p.key(keyHead))
+	if err != nil {
+		return
+	}
+	addr := node.Options().Addr
+	p.master.mu.Lock()
+	defer p.master.mu.Unlock()
+	p.master.addr = addr
+}
 
-// Ready asks Redis whether it is there and fit, and returns its
-// maxmemory-policy. Any policy but noeviction is an error that wraps
-// [ErrEvicts]. Where Redis answers but cannot be asked for the policy (it is
-// forbidden, or the server does not know it), that is [PolicyUnknown] and no error.
-func (p *Publisher) Ready(ctx context.Context) (policy string, err error) {
-	var asked interface {
-		Info(ctx context.Context, section ...string) *redis.StringCmd
-	} = p.client
-	if cluster, ok := p.client.(*redis.ClusterClient); ok {
-		node, err := cluster.MasterForKey(ctx, p.key("head"))
-		if err != nil {
-			return "", wrap("ready", err)
-		}
-		asked = node
-	}
-	if err := p.client.Exists(ctx, p.key("head")).Err(); err != nil {
-		return "", wrap("ready", err)
-	}
-	info, err := asked.Info(ctx, "memory").Result()
-	var refused redis.Error
-	switch {
-	case errors.As(err, &refused):
-		return PolicyUnknown, nil
-	case err != nil:
-		return "", wrap("ready", err)
-	}
-	for line := range strings.Lines(info) {
-		if policy, ok := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:"); ok {
-			if policy != "noeviction" {
-				return policy, wrap("ready", fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts))
-			}
-			return policy, nil
-		}
-	}
-	return PolicyUnknown, nil
+// masterAddr returns what noteMaster found last.
+func (p *Publisher) masterAddr() string {
+	p.master.mu.Lock()
+	defer p.master.mu.Unlock()
+	return p.master.addr
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -52,7 +53,6 @@ func TestOnRedis(t *testing.T) {
 			t.Errorf("Ready: %q, %v", policy, err)
 		}
 	})
-	t.Run("longest command", func(t *testing.T) { testLongestCommand(t, realRedis) })
 }
 
 // harness is two publishers with clients of their own and a new prefix.
@@ -61,17 +61,34 @@ func harness(t testing.TB, addr string) storagetest.PublisherHarness {
 	client, second := newClient(t, addr), newClient(t, addr)
 	t.Cleanup(func() { removeAll(t, second, prefix) })
 	opts := &redisstore.Options{Prefix: prefix, StreamMaxEntries: 100, Logger: quietly()}
+	tag := "{" + prefix + "}:"
 	return storagetest.PublisherHarness{
 		Publisher: redisstore.New(client, opts),
 		Second:    redisstore.New(second, opts),
 		History:   100,
-		Age:       func(t testing.TB, by time.Duration) { age(t, second, "{"+prefix+"}:nodes", by) },
+		Age:       func(t testing.TB, by time.Duration) { age(t, second, tag, by) },
+		Interrupt: func(t testing.TB) { interrupt(t, second, tag) },
 		Close: func(t testing.TB) {
 			if err := client.Close(); err != nil {
 				t.Errorf("close the client: %v", err)
 			}
 		},
 	}
+}
+
+// interrupt writes the first part of a publish, and no more.
+func interrupt(t testing.TB, client *redis.Client, tag string) {
+	ctx := t.Context()
+	at, err := client.HMGet(ctx, tag+"head", "epoch", "revision").Result()
+	must(t, err)
+	must(t, client.XAdd(ctx, &redis.XAddArgs{
+		Stream: tag + "changes", ID: fmt.Sprintf("%s-%s0000", at[0], at[1]),
+		Values: []string{
+			"from", fmt.Sprintf("%s-%s", at[0], at[1]), "to", fmt.Sprintf("%s-%s0", at[0], at[1]), "reset", "0",
+			"chain", "0123456789abcdef0123456789abcdef", "part", "1", "last", "0",
+			"changes", `[{"kind":"keys","key":"never","op":"put","doc":"{}"}]`,
+		},
+	}).Err())
 }
 
 func newPrefix() string { return "test-" + rand.Text() }
@@ -88,7 +105,13 @@ func newClient(t testing.TB, addr string) *redis.Client {
 func removeAll(t testing.TB, client *redis.Client, prefix string) {
 	ctx := context.Background()
 	tag := "{" + prefix + "}:"
-	known := []string{tag + "head", tag + "changes", tag + "nodes", tag + "providers", tag + "models", tag + "bindings", tag + "keys"}
+	var known []string
+	for _, name := range []string{
+		"head", "changes", "beat", "nodes", "nodes:seen", "nodes:crowded",
+		"providers", "models", "bindings", "keys", "projects", "holds", "gizmos", "widgets",
+	} {
+		known = append(known, tag+name)
+	}
 	if err := client.Unlink(ctx, known...).Err(); err != nil {
 		t.Errorf("clean up: %v", err)
 	}
@@ -98,25 +121,21 @@ func removeAll(t testing.TB, client *redis.Client, prefix string) {
 	}
 }
 
-// age rewrites seen_at in every report.
-func age(t testing.TB, client *redis.Client, key string, by time.Duration) {
+// age makes every report look older: it rewrites when they came, and when the nodes were seen.
+func age(t testing.TB, client *redis.Client, tag string, by time.Duration) {
 	ctx := t.Context()
-	nodes, err := client.HGetAll(ctx, key).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for id, text := range nodes {
+	scores, err := client.ZRangeWithScores(ctx, tag+"nodes:seen", 0, -1).Result()
+	must(t, err)
+	for _, z := range scores {
+		id := z.Member.(string)
+		must(t, client.ZAdd(ctx, tag+"nodes:seen", redis.Z{Score: z.Score - by.Seconds(), Member: id}).Err())
+		text, err := client.HGet(ctx, tag+"nodes", id).Result()
+		must(t, err)
 		var n map[string]any
-		if err := json.Unmarshal([]byte(text), &n); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(text), &n))
 		n["seen_at"] = n["seen_at"].(float64) - by.Seconds()
 		older, err := json.Marshal(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := client.HSet(ctx, key, id, older).Err(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, client.HSet(ctx, tag+"nodes", id, older).Err())
 	}
 }

@@ -14,66 +14,92 @@ import (
 //go:embed scripts/lib.lua
 var libSource string
 
-//go:embed scripts/apply.lua
-var applySource string
+//go:embed scripts/head.lua
+var headSource string
 
-//go:embed scripts/replace.lua
-var replaceSource string
+//go:embed scripts/part.lua
+var partSource string
+
+//go:embed scripts/repair.lua
+var repairSource string
+
+//go:embed scripts/whole.lua
+var wholeSource string
+
+//go:embed scripts/nodes_lib.lua
+var nodesLibSource string
 
 //go:embed scripts/report.lua
 var reportSource string
 
+//go:embed scripts/nodes.lua
+var nodesSource string
+
 //go:embed scripts/forget.lua
 var forgetSource string
+
+//go:embed scripts/rights.lua
+var rightsSource string
 
 // Scripts are sent once and then called by their hash. They are constants in
 // all but the language's eyes.
 var (
-	applyScript   = redis.NewScript(libSource + applySource)
-	replaceScript = redis.NewScript(libSource + replaceSource)
-	reportScript  = redis.NewScript(reportSource)
-	forgetScript  = redis.NewScript(forgetSource)
+	headScript   = redis.NewScript(libSource + headSource)
+	partScript   = redis.NewScript(libSource + partSource)
+	repairScript = redis.NewScript(libSource + repairSource)
+	wholeScript  = redis.NewScript(libSource + wholeSource)
+	reportScript = redis.NewScript(libSource + nodesLibSource + reportSource)
+	nodesScript  = redis.NewScript(libSource + nodesLibSource + nodesSource)
+	forgetScript = redis.NewScript(libSource + nodesLibSource + forgetSource)
+	rightsScript = redis.NewScript(libSource + rightsSource)
 )
 
-// scriptKeys returns the KEYS that lib.lua describes.
-func (p *Publisher) scriptKeys() []string {
-	keys := []string{p.key("head"), p.key("changes")}
-	for _, k := range p.kinds {
-		keys = append(keys, p.hash(k))
-	}
-	return keys
-}
+// What a script answers, as lib.lua describes it.
+const (
+	statusOK      = "ok"
+	statusStale   = "stale"
+	statusBusy    = "busy"
+	statusCorrupt = "corrupt"
+	statusRefused = "refused"
+)
 
-// scriptArgs returns the ARGV that lib.lua describes.
-func (p *Publisher) scriptArgs(from string, h snapshot.Head, reset bool, changes []byte) []any {
-	args := []any{from, h.Position.String(), flag(reset), changes, p.entries, p.bytes}
-	args = append(args, encodeHead(h)...)
-	for _, k := range p.kinds {
-		args = append(args, h.Counts[k])
-	}
-	return args
-}
-
-// run calls a script and returns the second part of its answer. Answers other
-// than ok are errors.
-func (p *Publisher) run(ctx context.Context, script *redis.Script, keys []string, args []any) (string, error) {
-	answer, err := script.Run(ctx, p.client, keys, args...).StringSlice()
+// ask calls a script and returns its answer without the status. Answers other than ok are errors;
+// those of stale and busy come with where things are.
+func (p *Publisher) ask(ctx context.Context, script *redis.Script, keys []string, args []any) ([]string, error) {
+	answer, err := p.call(ctx, script, keys, args)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if len(answer) != 2 {
-		return "", errors.New("a script's answer has no two parts")
+	status, rest := answer[0], answer[1:]
+	if status == statusOK {
+		return rest, nil
 	}
-	switch status, detail := answer[0], answer[1]; status {
-	case "ok":
-		return detail, nil
-	case "stale":
-		return detail, fmt.Errorf("the head is %s: %w", detail, snapshot.ErrStale)
-	case "ahead":
-		return "", fmt.Errorf("the stream is ahead of the head, a new epoch is needed: %w", snapshot.ErrStale)
-	case "corrupt":
-		return "", fmt.Errorf("%s: %w", detail, snapshot.ErrCorrupt)
+	if len(rest) == 0 {
+		return nil, fmt.Errorf("a script's answer is %q", status)
+	}
+	switch detail := rest[0]; status {
+	case statusStale:
+		return rest, fmt.Errorf("the head is %s: %w", detail, snapshot.ErrStale)
+	case statusBusy:
+		return rest, fmt.Errorf("the stream ends in %s: %w", detail, snapshot.ErrBusy)
+	case statusCorrupt:
+		return nil, fmt.Errorf("%s: %w", detail, snapshot.ErrCorrupt)
+	case statusRefused:
+		return nil, refused(detail)
 	default:
-		return "", fmt.Errorf("a script's answer is %q", status)
+		return nil, fmt.Errorf("a script's answer is %q", status)
 	}
+}
+
+// call calls a script and returns its answer, which has a status at least.
+func (p *Publisher) call(ctx context.Context, script *redis.Script, keys []string, args []any) ([]string, error) {
+	answer, err := script.Run(ctx, p.client, keys, args...).StringSlice()
+	p.noteMaster(err)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) == 0 {
+		return nil, errors.New("a script has no answer")
+	}
+	return answer, nil
 }

@@ -1,8 +1,11 @@
--- Forgets nodes, unless they have reported since. KEYS: nodes. ARGV: id and
--- what it held, in turn.
-for i = 1, #ARGV, 2 do
-  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
-    redis.call('HDEL', KEYS[1], ARGV[i])
+-- Forgets reports that make no sense, unless they were made anew since. KEYS: nodes, index.
+-- ARGV: id and what the hash held ('' for nothing, or for too much), in turn.
+local nodes, index = KEYS[1], KEYS[2]
+while next_arg < #ARGV do
+  local id, text = arg(), arg()
+  local length = redis.call('HSTRLEN', nodes, id)
+  if length > MAX_REPORT or (length == 0 and text == '') or redis.call('HGET', nodes, id) == text then
+    forget(nodes, index, {id})
   end
 end
 return {'ok', ''}

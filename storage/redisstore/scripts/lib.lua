@@ -1,60 +1,123 @@
--- What apply and replace share. Both get
---   KEYS: head, stream, one hash per kind, …
---   ARGV: 1 position the head must have   2 position to publish
---         3 reset (0 or 1)                4 changes, JSON
---         5 entries, 6 bytes that the stream may hold
---         7–16 the fields of the head, in the order of HEAD
---         17…  number of documents that there must be, per kind
-local head, stream = KEYS[1], KEYS[2]
-local to = ARGV[2]
-local HEAD = {'format', 'store', 'mark', 'digest', 'sig', 'seal', 'renderer', 'counts', 'updated_at', 'forced'}
-local COUNTS = 16
+-- What the scripts share. A script in Redis is atomic but is not rolled back: what was written before
+-- a command fails stays. So every script makes all its checks before its first write.
+--
+-- Each returns {status, detail}:
+--   ok       done
+--   stale    the published head, or the end of the stream, is another one than it was; where it is
+--   busy     the stream ends in something that is not the head's own entry; its last id
+--   corrupt  there are not as many documents as there must be; of which kind
+--   refused  Redis would refuse the writes; its error
+local MAX_VALUE = 256     -- bytes; longer values of the head that are compared count as empty
+local PARTS_DIGITS = 3    -- of an id, after the revision
+local CLOSING = '999'     -- the digits of the last part
+
+local next_arg = 0
+-- arg returns the arguments one after the other.
+local function arg()
+  next_arg = next_arg + 1
+  return ARGV[next_arg]
+end
+
+-- args returns as many of them as the next one says.
+local function args()
+  local list = {}
+  for i = 1, tonumber(arg()) do
+    list[i] = arg()
+  end
+  return list
+end
 
 local function type_of(key)
   return redis.call('TYPE', key).ok
 end
 
--- split returns the two numbers of a position, as text.
-local function split(position)
-  return string.match(position, '^(%d+)%-(%d+)$')
-end
-
--- less compares numbers as text: they may exceed 2^53.
-local function less(a, b)
-  if #a ~= #b then
-    return #a < #b
-  end
-  return a < b
-end
-
-local function before(p, q)
-  local e1, r1 = split(p)
-  local e2, r2 = split(q)
-  if e1 ~= e2 then
-    return less(e1, e2)
-  end
-  return less(r1, r2)
-end
-
--- published returns the head's position, store and stream_bytes. A head that
--- is missing or makes no sense is at 0-0, before everything.
-local function published()
+-- base_of returns the three values by which a head is known; those that are missing are empty.
+local function base_of(head)
   if type_of(head) ~= 'hash' then
-    return '0-0', '', 0
+    return {'', '', ''}
   end
-  local h = redis.call('HMGET', head, 'epoch', 'revision', 'store', 'stream_bytes')
-  local at = (h[1] or '') .. '-' .. (h[2] or '')
-  if not split(at) then
-    at = '0-0'
+  local base = {}
+  for i, name in ipairs({'epoch', 'revision', 'sig'}) do
+    base[i] = ''
+    if redis.call('HSTRLEN', head, name) <= MAX_VALUE then
+      base[i] = redis.call('HGET', head, name) or ''
+    end
   end
-  return at, h[3] or '', tonumber(h[4]) or 0
+  return base
 end
 
--- stream_is_ahead reports whether XADD would refuse the id.
-local function stream_is_ahead()
-  return #redis.call('XRANGE', stream, to, '+', 'COUNT', 1) > 0
+local function same_base(a, b)
+  return a[1] == b[1] and a[2] == b[2] and a[3] == b[3]
 end
 
+-- position_of returns a base as text.
+local function position_of(base)
+  return base[1] .. '-' .. base[2]
+end
+
+-- last_id returns the id of the last entry of a stream; '' when there is none, and for a key that
+-- is no stream its type after a question mark.
+local function last_id(stream)
+  local kind = type_of(stream)
+  if kind == 'none' then
+    return ''
+  elseif kind ~= 'stream' then
+    return '?' .. kind
+  end
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  return last and last[1] or ''
+end
+
+-- goes_beyond reports whether a stream has an entry after an id.
+local function goes_beyond(stream, id)
+  return #redis.call('XRANGE', stream, '(' .. id, '+', 'COUNT', 1) > 0
+end
+
+-- has_entry reports whether a chain has written the entry with this id before: then a script runs again
+-- because its answer was lost.
+local function has_entry(stream, id, chain)
+  if type_of(stream) ~= 'stream' then
+    return false
+  end
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  if not entry then
+    return false
+  end
+  local fields = entry[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'chain' then
+      return fields[i + 1] == chain
+    end
+  end
+  return false
+end
+
+-- refusal returns the error with which Redis would refuse what a script is about to write: a right that is
+-- missing, memory that is used up, a replica. It tries each command where it changes nothing.
+-- probe is a key that nobody else uses; written are keys of any type.
+local function refusal(probe, written)
+  local tries = {
+    {'UNLINK', probe},
+    {'HDEL', probe, 'none'},
+    {'XADD', probe, 'NOMKSTREAM', '*', 'probe', ''}, -- also asks for memory
+    {'XTRIM', probe, 'MINID', '0'},
+    {'PERSIST', probe},
+  }
+  for _, key in ipairs(written) do
+    tries[#tries + 1] = {'HDEL', key, '\0probe'}
+  end
+  tries[#tries + 1] = {'HSET', probe, 'probe', ''}
+  tries[#tries + 1] = {'UNLINK', probe}
+  for _, command in ipairs(tries) do
+    local answer = redis.pcall(unpack(command))
+    if type(answer) == 'table' and answer.err and not string.find(answer.err, 'WRONGTYPE', 1, true) then
+      return answer.err
+    end
+  end
+  return nil
+end
+
+-- size returns the length of all names and values.
 local function size(fields)
   local n = 0
   for i = 1, #fields do
@@ -63,30 +126,36 @@ local function size(fields)
   return n
 end
 
--- append adds the publish to the stream and returns the size of the entry.
-local function append(from)
-  local fields = {'from', from, 'to', to, 'reset', ARGV[3], 'changes', ARGV[4]}
-  for i, name in ipairs(HEAD) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = ARGV[6 + i]
-  end
-  redis.call('XADD', stream, to, unpack(fields))
-  return size(fields)
-end
-
--- set_head moves the head; bytes is the size of the stream.
-local function set_head(bytes)
-  local epoch, revision = split(to)
-  local fields = {'epoch', epoch, 'revision', revision, 'stream_bytes', string.format('%.0f', bytes)}
-  for i, name in ipairs(HEAD) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = ARGV[6 + i]
-  end
-  redis.call('HSET', head, unpack(fields))
+-- set_head writes the head anew, so that no field of an older one stays.
+local function set_head(head, fields, stream_bytes)
+  redis.call('UNLINK', head)
+  redis.call('HSET', head, 'stream_bytes', string.format('%.0f', stream_bytes), unpack(fields))
 end
 
 -- announce tells those who listen. It may be forbidden, and is a hint only.
-local function announce()
-  redis.pcall('PUBLISH', 'dp:config:refresh', '{"resource":"snapshot","version":"' .. to ..
+local function announce(head, position)
+  redis.pcall('PUBLISH', 'dp:config:refresh', '{"resource":"snapshot","version":"' .. position ..
     '","active_key":"' .. head .. '","timestamp":' .. redis.call('TIME')[1] .. '}')
+end
+
+-- write applies what is left of the arguments to the hashes: four for each document, which are the
+-- number of its hash, put or delete, its key, and its bytes.
+local function write(hashes)
+  while next_arg < #ARGV do
+    local hash, op, key, doc = hashes[tonumber(arg())], arg(), arg(), arg()
+    if op == 'put' then
+      redis.call('HSET', hash, key, doc)
+    else
+      redis.call('HDEL', hash, key)
+    end
+  end
+end
+
+-- keys_from returns the KEYS after the first n.
+local function keys_from(n)
+  local list = {}
+  for i = n + 1, #KEYS do
+    list[i - n] = KEYS[i]
+  end
+  return list
 end

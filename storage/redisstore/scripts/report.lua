@@ -1,5 +1,67 @@
--- Records what a node has applied. KEYS: nodes. ARGV: id, a JSON object that
--- lacks the value of its last field and the closing brace.
-local t = redis.call('TIME')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. t[1] .. '.' .. string.sub('000000' .. t[2], -6) .. '}')
-return {'ok', t[1]}
+-- Records the report of a node. KEYS: nodes, index, crowded, head, beat.
+local nodes, index, crowded, head, beat = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+local id, report = arg(), arg()          -- the report is a JSON object of at least one field
+local age = tonumber(arg())              -- microseconds
+local is_leaving = arg() == '1'
+local liveness, remembered = tonumber(arg()), tonumber(arg()) -- seconds
+local max_nodes, max_beat = tonumber(arg()), tonumber(arg())
+
+local function damaged(key, kind)
+  local t = type_of(key)
+  return t ~= 'none' and t ~= kind
+end
+
+for _, try in ipairs({
+  {'ZADD', index, 'XX', '0', '\0probe'}, -- also asks for memory
+  {'ZREM', index, '\0probe'},
+  {'HDEL', nodes, '\0probe'},
+  {'SET', crowded, '1', 'XX', 'KEEPTTL'},
+}) do
+  local answer = redis.pcall(unpack(try))
+  if type(answer) == 'table' and answer.err and not string.find(answer.err, 'WRONGTYPE', 1, true) then
+    return {'refused', answer.err}
+  end
+end
+if damaged(nodes, 'hash') or damaged(index, 'zset') then
+  redis.call('UNLINK', nodes, index)
+end
+
+-- seen_before returns when the report that is kept was seen; 0 when there is none, or it makes no sense.
+local function seen_before()
+  if redis.call('HSTRLEN', nodes, id) > MAX_REPORT or not redis.call('ZSCORE', index, id) then
+    return 0
+  end
+  local seconds, micros = string.match(redis.call('HGET', nodes, id) or '', '"seen_at":"?(%d+)%.?(%d*)')
+  local seen = (tonumber(seconds) or 0) * 1000000 + (tonumber(string.sub((micros or '') .. '000000', 1, 6)) or 0)
+  return seen <= now + TOLERANCE * 1000000 and seen or 0
+end
+
+local seen = now - age
+if seen_before() <= seen then
+  if is_leaving then
+    forget(nodes, index, {id})
+  else
+    local kept = redis.pcall('HSET', nodes, id, '{"seen_at":' .. stamp(seen) .. ',' .. string.sub(report, 2))
+    if type(kept) == 'table' and kept.err then
+      return {'refused', kept.err}
+    end
+    redis.call('ZADD', index, stamp(now), id)
+  end
+end
+sweep(nodes, index, remembered)
+for _ = 1, CLEAN_UP do
+  if redis.call('ZCARD', index) <= max_nodes then
+    break
+  end
+  local oldest = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+  if tonumber(oldest[2]) >= now / 1000000 - liveness then
+    redis.call('SET', crowded, '1', 'EX', liveness)
+  end
+  forget(nodes, index, {oldest[1]})
+end
+
+local live = redis.call('ZCOUNT', index, stamp(now - liveness * 1000000), '+inf')
+local base = base_of(head)
+local text = type_of(beat) == 'string' and redis.call('GETRANGE', beat, 0, max_beat) or ''
+return {'ok', tostring(live), base[1], base[2], base[3], text}

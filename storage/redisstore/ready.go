@@ -1,0 +1,140 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The errors that say why Redis does not do what it is asked for, matched with errors.Is.
+var (
+	// ErrEvicts says that Redis may drop keys when its memory is full.
+	ErrEvicts = errors.New("redis may evict documents")
+
+	// ErrMemory says that Redis' memory is used up: reads work, writes do not.
+	ErrMemory = errors.New("the memory of redis is used up")
+
+	// ErrRights says that the user lacks a right, which the message names.
+	ErrRights = errors.New("the redis user lacks a right")
+
+	// ErrReadOnly says that it is a replica, or does not take writes for another reason of its own.
+	ErrReadOnly = errors.New("redis takes no writes")
+)
+
+// refused returns the error for one with which Redis refuses a write, as a script has found it.
+func refused(text string) error {
+	text = strings.TrimPrefix(text, "ERR ")
+	if i := strings.Index(text, " script: "); i > 0 { // where in the script
+		text = text[:i]
+	}
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	switch {
+	case has("NOPERM", "has no permissions", "can't run this command", "ACL failure", "can't access"):
+		return fmt.Errorf("%w: %s", ErrRights, text)
+	case has("OOM", "maxmemory"):
+		return fmt.Errorf("%w: raise maxmemory, or make room: %s", ErrMemory, text)
+	case has("READONLY", "read only replica", "MISCONF", "NOREPLICAS"):
+		return fmt.Errorf("%w: %s", ErrReadOnly, text)
+	}
+	return errors.New(text)
+}
+
+// refusedBy adds what an error of Redis means.
+func refusedBy(err error) error {
+	var answer redis.Error
+	if !errors.As(err, &answer) || errors.Is(err, redis.Nil) {
+		return err
+	}
+	for _, prefix := range []string{"NOPERM", "OOM", "READONLY", "MISCONF", "NOREPLICAS"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return fmt.Errorf("%w: %w", refused(answer.Error()), err)
+		}
+	}
+	return err
+}
+
+// PolicyUnknown is what [Publisher.Ready] returns where Redis does not tell.
+const PolicyUnknown = "unknown"
+
+// Ready asks Redis whether it is there and fit for a control plane, and returns its
+// maxmemory-policy. Any policy but noeviction is an error that wraps
+// [ErrEvicts]. Where Redis answers but cannot be asked for the policy (it is
+// forbidden, or the server does not know it), that is [PolicyUnknown] and no error.
+//
+// It also finds out why publishing would fail: [ErrMemory], [ErrReadOnly], or [ErrRights] with the names
+// of all commands that the user may not run. It tries commands where they change nothing.
+func (p *Publisher) Ready(ctx context.Context) (policy string, err error) {
+	if err := p.client.Exists(ctx, p.key(keyHead)).Err(); err != nil {
+		p.noteMaster(err)
+		return "", wrap("ready", err)
+	}
+	if policy, err = p.policy(ctx); err != nil {
+		return policy, wrap("ready", err)
+	}
+	if err := p.rights(ctx); err != nil {
+		return policy, wrap("ready", err)
+	}
+	if policy != "noeviction" && policy != PolicyUnknown {
+		return policy, wrap("ready", fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts))
+	}
+	return policy, nil
+}
+
+// policy returns the maxmemory-policy.
+func (p *Publisher) policy(ctx context.Context) (string, error) {
+	var asked interface {
+		Info(ctx context.Context, section ...string) *redis.StringCmd
+	} = p.client
+	if cluster, ok := p.client.(*redis.ClusterClient); ok {
+		node, err := cluster.MasterForKey(ctx, p.key(keyHead))
+		if err != nil {
+			return "", err
+		}
+		asked = node
+	}
+	info, err := asked.Info(ctx, "memory").Result()
+	var answer redis.Error
+	switch {
+	case errors.As(err, &answer):
+		return PolicyUnknown, nil
+	case err != nil:
+		return "", err
+	}
+	for line := range strings.Lines(info) {
+		if policy, ok := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:"); ok {
+			return policy, nil
+		}
+	}
+	return PolicyUnknown, nil
+}
+
+// rights tries all commands that a control plane runs.
+func (p *Publisher) rights(ctx context.Context) error {
+	answer, err := p.call(ctx, rightsScript, p.keys(keyProbe, keyHead, keyChanges, keyNodes, keySeen, keyBeat), nil)
+	if err != nil {
+		return err
+	}
+	missing, other := []string{}, ""
+	for i := 1; i+1 < len(answer); i += 2 {
+		err := refused(answer[i+1])
+		switch {
+		case errors.Is(err, ErrRights):
+			missing = append(missing, answer[i])
+		case other == "":
+			other = answer[i+1]
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: it may not run %s on the keys %s*", ErrRights, strings.Join(missing, ", "), p.key(""))
+	}
+	if other != "" {
+		return refused(other)
+	}
+	return nil
+}
