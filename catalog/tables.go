@@ -143,6 +143,17 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 	return vs, err
 }
 
+// Count returns how many entities q selects when its After and its Limit are left
+// aside. In a transaction, what was written in it counts.
+func (t Table[T]) Count(ctx context.Context, q Query) (n int64, err error) {
+	q.After, q.Limit = 0, 0
+	err = t.read(ctx, func(tx *txn) error {
+		n, err = tx.count(ctx, t.Kind(), q)
+		return err
+	})
+	return n, err
+}
+
 // pageSize is how many entities All holds at a time.
 const pageSize = 500
 

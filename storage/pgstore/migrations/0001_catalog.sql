@@ -26,6 +26,7 @@ create table models (
     hashes      text[],
     ref         text,
     name        text        not null,
+    search      text        not null, -- the name and the external id, folded; what a search looks in
     status      text        not null,
     namespaces  text[]      not null,
     groups      text[]      not null,
