@@ -214,8 +214,8 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 func (p *Plane) price(namespace, model string) (logbuf.Price, bool) {
 	prices, revision, ok := p.prices.Get(namespace, model)
 	return logbuf.Price{
-		Input: (*int64)(prices.Input), Output: (*int64)(prices.Output),
-		CacheRead: (*int64)(prices.CacheRead), CacheWrite: (*int64)(prices.CacheWrite), Revision: int64(revision),
+		Input: (*int64)(prices.InputPrice), Output: (*int64)(prices.OutputPrice),
+		CacheRead: (*int64)(prices.CacheReadPrice), CacheWrite: (*int64)(prices.CacheWritePrice), Revision: int64(revision),
 	}, ok
 }
 
