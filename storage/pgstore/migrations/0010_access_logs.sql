@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Access logs, a partition a day (UTC), named access_logs_YYYYMMDD and made by
 -- the code: a little ahead, or when the first entry of a day arrives. Columns of
 -- fixed size come first, so that none is padded.
@@ -99,5 +97,3 @@ create index usage_hourly_by_hour on usage_hourly using brin (hour) with (pages_
 -- would stop writes to shrink its file, and maintenance, which does it, takes the right moment.
 create table usage_pending (like usage_hourly) with (vacuum_truncate = off);
 
--- +goose Down
-drop table access_logs, log_blocks, log_checkpoints, log_dead_letter, usage_hourly, usage_pending;
