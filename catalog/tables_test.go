@@ -522,3 +522,44 @@ func TestPriceListFollows(t *testing.T) {
 		t.Errorf("after a change: %+v at %d", p, at)
 	}
 }
+
+// Upsert says whether it created, heeds a revision, and leaves alone what is known by another external id.
+func TestUpsert(t *testing.T) {
+	ctx, tables := t.Context(), newTables(t, nil)
+	upsert := func(m catalog.Model, match catalog.Revision) (catalog.Model, bool) {
+		t.Helper()
+		m, created, err := tables.Models.Upsert(ctx, m, match)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, created
+	}
+	first, created := upsert(catalog.Model{Name: "m"}, 0)
+	if !created || first.ID == 0 {
+		t.Errorf("the first: %+v, created %v", first, created)
+	}
+	if again, created := upsert(catalog.Model{Name: "m"}, first.Revision); created || again.Revision != first.Revision {
+		t.Errorf("the same again: %+v, created %v", again, created)
+	}
+	second, created := upsert(catalog.Model{Name: "m", Kind: "image", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision)
+	if created || second.ID != first.ID || second.Kind != "image" || second.ExternalID != "x" {
+		t.Errorf("another: %+v, created %v", second, created)
+	}
+	if renamed, created := upsert(catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, 0); created || renamed.ID != first.ID || renamed.Kind != "chat" {
+		t.Errorf("renamed by its external id: %+v, created %v", renamed, created)
+	}
+	for name, tc := range map[string]struct {
+		model catalog.Model
+		match catalog.Revision
+		err   error
+	}{
+		"one of another revision":         {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision, catalog.ErrConflict},
+		"one that is not there":           {catalog.Model{Name: "other"}, first.Revision, catalog.ErrConflict},
+		"one that has an external id":     {catalog.Model{Name: "n"}, 0, catalog.ErrExists},
+		"one that has another of its own": {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "y"}}, 0, catalog.ErrExists},
+	} {
+		if _, created, err := tables.Models.Upsert(ctx, tc.model, tc.match); created || !errors.Is(err, tc.err) {
+			t.Errorf("%s: created %v, %v; want %v", name, created, err, tc.err)
+		}
+	}
+}
