@@ -45,12 +45,6 @@ func (e *Entry) text() [11]*string {
 	}
 }
 
-// textFields are the fields of [Entry.text].
-var textFields = [...]field{
-	fieldRequestID, fieldBalancer, fieldNamespace, fieldModel, fieldUpstreamModel, fieldGroup,
-	fieldEndpoint, fieldClientIP, fieldUserAgent, fieldRevision, fieldError,
-}
-
 // limitOf returns how long the string at index i of [Entry.text] may be.
 func limitOf(i int) int {
 	if i == 10 {
