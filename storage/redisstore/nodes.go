@@ -43,7 +43,7 @@ func (p *Publisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 		return nil, wrap("nodes", err)
 	}
 	// How far Redis' clock is ahead of ours. Less than a second is how long the answer took.
-	fast := clock.Val().Sub(time.Now()).Round(time.Second)
+	fast := time.Until(clock.Val()).Round(time.Second)
 	var nodes []snapshot.Node
 	var gone []any
 	for id, text := range all.Val() {
