@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -90,6 +91,8 @@ type Plane struct {
 	priced  sync.Once // the prices were asked for
 	logs    *logbuf.Queue
 	archive logbuf.Archive
+
+	maintained atomic.Pointer[[]logbuf.TaskResult]
 
 	closing sync.Once
 	closed  error
@@ -214,8 +217,8 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 func (p *Plane) price(namespace, model string) (logbuf.Price, bool) {
 	prices, revision, ok := p.prices.Get(namespace, model)
 	return logbuf.Price{
-		Input: (*int64)(prices.Input), Output: (*int64)(prices.Output),
-		CacheRead: (*int64)(prices.CacheRead), CacheWrite: (*int64)(prices.CacheWrite), Revision: int64(revision),
+		Input: (*int64)(prices.InputPrice), Output: (*int64)(prices.OutputPrice),
+		CacheRead: (*int64)(prices.CacheReadPrice), CacheWrite: (*int64)(prices.CacheWritePrice), Revision: int64(revision),
 	}, ok
 }
 
@@ -223,10 +226,19 @@ func (p *Plane) price(namespace, model string) (logbuf.Price, bool) {
 type Stats struct {
 	Logs  logbuf.Stats
 	Relay snapshot.RelayStatus
+	// Maintenance is what became of each task of the log sink when it was last
+	// tried; empty before the first run.
+	Maintenance []logbuf.TaskResult
 }
 
 // Stats returns the current readings.
-func (p *Plane) Stats() Stats { return Stats{Logs: p.logs.Stats(), Relay: p.relay.Status()} }
+func (p *Plane) Stats() Stats {
+	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status()}
+	if results := p.maintained.Load(); results != nil {
+		s.Maintenance = *results
+	}
+	return s
+}
 
 // Close stops taking logs and stores those that are pending, until ctx ends;
 // its error says how many it could not. It closes nothing that it was given. End Run
@@ -241,7 +253,6 @@ const (
 	pruneInterval       = 10 * time.Minute
 
 	logMaintenanceInterval = time.Minute
-	logMaintenanceTimeout  = 5 * time.Minute // what is done by then stays done
 )
 
 // maintain does at intervals what time brings to the catalog.
@@ -280,9 +291,9 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 		return nil
 	}
 	return p.regularly(ctx, logMaintenanceInterval, "maintenance of the logs failed, will try again", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, logMaintenanceTimeout)
-		defer cancel()
-		return sink.Maintain(ctx, p.forgettable())
+		results := logbuf.Maintain(ctx, sink, logbuf.MaintenanceOptions{Now: p.config.Clock(), Before: p.forgettable()})
+		p.maintained.Store(&results)
+		return logbuf.MaintenanceError(results)
 	})
 }
 

@@ -34,17 +34,19 @@ func (s *watchedSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result,
 	return s.Sink.Write(ctx, b)
 }
 
-func (s *watchedSink) Maintain(ctx context.Context, before time.Time) error {
-	s.mu.Lock()
-	s.calls, s.before = append(s.calls, time.Now()), append(s.before, before)
-	s.mu.Unlock()
-	if s.maintainFail.Load() {
-		return errors.New("down")
-	}
-	return s.Sink.Maintain(ctx, before)
+func (s *watchedSink) Tasks() []logbuf.Task {
+	return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+		s.mu.Lock()
+		s.calls, s.before = append(s.calls, time.Now()), append(s.before, o.Before)
+		s.mu.Unlock()
+		if s.maintainFail.Load() {
+			return r, errors.New("down")
+		}
+		return r, logbuf.MaintenanceError(logbuf.Maintain(ctx, s.Sink, o))
+	}}}
 }
 
-// seen returns the calls of Maintain since the last time.
+// seen returns the runs of maintenance since the last time.
 func (s *watchedSink) seen() (calls, before []time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +95,7 @@ func wantKept(t *testing.T, plane *ezapi.Plane, kept, used int) {
 	}
 	usage, err := plane.Archive().Usage(t.Context(), logbuf.UsageQuery{Since: ever})
 	var requests int64
-	for _, u := range usage {
+	for _, u := range usage.Rows {
 		requests += u.Requests
 	}
 	if err != nil || requests != int64(used) {

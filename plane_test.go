@@ -72,7 +72,7 @@ func TestLogsArePricedAndStored(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	price := catalog.NanoUSD(2_500_000_000)
-	if _, err := plane.Models.Create(ctx, ezapi.Model{Name: "m", InputPrice: &price}); err != nil {
+	if _, err := plane.Models.Create(ctx, ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
 		t.Fatal(err)
 	}
 	go plane.Run(ctx)
@@ -115,7 +115,7 @@ func TestFirstLogIsPriced(t *testing.T) {
 	store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
 	price := catalog.NanoUSD(2_500_000_000)
 	before := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-	if _, err := before.Models.Create(t.Context(), ezapi.Model{Name: "m", InputPrice: &price}); err != nil {
+	if _, err := before.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

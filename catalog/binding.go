@@ -60,17 +60,6 @@ func (b *Binding) normalize() {
 	def(&b.SelectorValue, b.Model)
 }
 
-// forgetDerived clears what still is the default that another field gave, so
-// that it follows when that field changes.
-func (b *Binding) forgetDerived() {
-	if b.ProviderGroup == b.RouteGroup {
-		b.ProviderGroup = ""
-	}
-	if b.SelectorValue == b.Model {
-		b.SelectorValue = ""
-	}
-}
-
 func (b *Binding) check(rules) FieldErrors {
 	var errs FieldErrors
 	b.Meta.check(&errs)

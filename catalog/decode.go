@@ -1,23 +1,15 @@
 package catalog
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
-
-// ErrMalformed says that a text is not a JSON object at all. Everything else
-// that can be wrong with one is a [FieldError].
-var ErrMalformed = errors.New("malformed JSON")
 
 // Decode reads a noun from a JSON object in the form of the API. Absent fields
 // and nulls are left to their defaults, unknown fields are errors, read-only
@@ -25,7 +17,7 @@ var ErrMalformed = errors.New("malformed JSON")
 // token or token_hashes. Errors name fields and never hold values.
 func Decode[T Noun](data []byte) (T, error) {
 	var v, zero T
-	object, err := decodeObject(data)
+	object, err := parseObject(data)
 	if err != nil {
 		return zero, err
 	}
@@ -34,200 +26,210 @@ func Decode[T Noun](data []byte) (T, error) {
 		takeTokens(&errs, key, object)
 		dropUsage(object)
 	}
-	decodeFields(&errs, &v, object)
+	fields := fieldsOf(reflect.TypeFor[T]())
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if field, ok := fields.writable(&errs, "", name); ok && object[name] != nil {
+			assignField(&errs, name, field, reflect.ValueOf(&v).Elem(), object[name])
+		}
+	}
 	if err := errs.err(); err != nil {
 		return zero, err
 	}
 	return v, nil
 }
 
-// Merge applies an RFC 7396 merge patch to a noun: null restores a field's
-// default, objects are merged, everything else is replaced. kept says that the
-// patch left the secret alone.
-func merge[T Noun](current T, patch []byte) (patched T, kept bool, err error) {
-	object, err := decodeObject(patch)
-	if err != nil {
-		return patched, false, err
-	}
-	if d, ok := any(&current).(interface{ forgetDerived() }); ok {
-		d.forgetDerived()
-	}
-	if _, ok := any(current).(Key); ok {
-		dropUsage(object)
-	}
-	text, err := json.Marshal(current)
-	if err != nil {
-		return patched, false, err
-	}
-	var base map[string]json.RawMessage
-	if err := json.Unmarshal(text, &base); err != nil {
-		return patched, false, err
-	}
-	for name, value := range object {
-		if base[name], err = mergeValue(base[name], value, 0); err != nil {
-			return patched, false, err
-		}
-	}
-	var errs FieldErrors
-	decodeFields(&errs, &patched, base)
-	_, sent := object["api_key"]
-	return patched, !sent, errs.err()
-}
-
 // dropUsage takes out what the API shows of a key besides its fields.
-func dropUsage(object map[string]json.RawMessage) {
+func dropUsage(object map[string]any) {
 	delete(object, "last_used_at")
 	delete(object, "spend")
 }
 
-// maxDepth bounds what merging and checking descend into.
-const maxDepth = 32
+// structFields are the fields of a struct by their names in JSON, those of
+// embedded structs included.
+type structFields map[string]reflect.StructField
 
-func mergeValue(target, patch json.RawMessage, depth int) (json.RawMessage, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested more than %d deep: %w", maxDepth, ErrMalformed)
-	}
-	var changes map[string]json.RawMessage
-	if json.Unmarshal(patch, &changes) != nil || changes == nil {
-		return patch, nil // no object: it replaces
-	}
-	var into map[string]json.RawMessage
-	if json.Unmarshal(target, &into) != nil || into == nil {
-		into = map[string]json.RawMessage{}
-	}
-	for name, value := range changes {
-		if isNull(value) {
-			delete(into, name)
-			continue
-		}
-		merged, err := mergeValue(into[name], value, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		into[name] = merged
-	}
-	return json.Marshal(into)
-}
-
-func isNull(raw json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(raw), []byte("null")) }
-
-// decodeObject splits a JSON object into its members; a name that stands twice is an error.
-func decodeObject(data []byte) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("the body is not UTF-8: %w", ErrMalformed)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("the body must be one JSON object: %w", ErrMalformed)
-	}
-	object := map[string]json.RawMessage{}
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		var value json.RawMessage
-		if err != nil || !ok || dec.Decode(&value) != nil {
-			return nil, fmt.Errorf("at byte %d: %w", dec.InputOffset(), ErrMalformed)
-		}
-		if _, twice := object[name]; twice {
-			return nil, &FieldError{Field: fieldName(name), Message: "stands twice in the object"}
-		}
-		object[name] = value
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("at byte %d: %w", dec.InputOffset(), ErrMalformed)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("something follows the object, at byte %d: %w", dec.InputOffset(), ErrMalformed)
-	}
-	return object, nil
-}
-
-// fieldName makes the caller's name for a field fit to be shown: a secret put
-// in the place of a name is not repeated.
-func fieldName(name string) string {
-	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-		return "(unknown)"
-	}
-	return name
-}
-
-// decodeFields sets the fields of the struct that v points to from the object.
-func decodeFields(errs *FieldErrors, v any, object map[string]json.RawMessage) {
-	fields := map[string]reflect.StructField{}
-	for _, f := range reflect.VisibleFields(reflect.TypeOf(v).Elem()) {
+func fieldsOf(t reflect.Type) structFields {
+	fields := structFields{}
+	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !f.Anonymous && name != "-" {
+		if !f.Anonymous && f.IsExported() && name != "-" {
 			fields[name] = f
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		field, ok := fields[name]
-		switch {
-		case !ok:
-			errs.add(fieldName(name), "is not a field of this resource")
-		case field.Tag.Get("readOnly") == "true", isNull(object[name]):
-		default:
-			decodeField(errs, name, field, reflect.ValueOf(v).Elem().FieldByIndex(field.Index), object[name])
-		}
-	}
+	return fields
 }
 
-func decodeField(errs *FieldErrors, name string, field reflect.StructField, into reflect.Value, raw json.RawMessage) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	if err := dec.Decode(into.Addr().Interface()); err != nil {
-		into.SetZero()
-		if _, ok := into.Interface().(*NanoUSD); ok && errors.Is(err, ErrInvalid) {
-			errs.add(name, "%s", strings.TrimSuffix(err.Error(), ": "+ErrInvalid.Error()))
-			return
+// writable finds the field that a member sets. It is false for one that the
+// API ignores, and for one that does not exist, which is an error.
+func (fields structFields) writable(errs *FieldErrors, path, name string) (reflect.StructField, bool) {
+	field, ok := fields[name]
+	if !ok {
+		at := fieldName(name)
+		if path != "" {
+			at = path + "." + at
 		}
-		errs.add(name, "must be %s", describe(field.Type))
+		errs.add(at, "is not a field of this resource")
+		return field, false
+	}
+	return field, field.Tag.Get("readOnly") != "true"
+}
+
+// assignField sets a field of the struct v from a tree that is not null.
+func assignField(errs *FieldErrors, path string, field reflect.StructField, v reflect.Value, tree any) {
+	into, before := v.FieldByIndex(field.Index), len(*errs)
+	assign(errs, path, into, tree)
+	if len(*errs) > before {
+		into.SetZero()
 		return
 	}
 	// A zero would count as absent, and the default would take its place.
-	if least, err := strconv.ParseInt(field.Tag.Get("min"), 10, 64); err == nil && into.Int() < least {
-		errs.add(name, "must be at least %d; leave it out or send null for the default", least)
+	if least, err := strconv.ParseInt(field.Tag.Get("min"), 10, 64); err == nil && into.CanInt() && into.Int() < least {
+		errs.add(path, "must be at least %d; leave it out or send null for the default", least)
 	}
 }
 
-func describe(t reflect.Type) string {
-	switch t {
-	case reflect.TypeFor[time.Time]():
-		return "an RFC 3339 time such as 2030-01-31T12:00:00Z"
-	case reflect.TypeFor[Secret]():
-		return "a string"
-	case reflect.TypeFor[*NanoUSD]():
-		return "an amount in USD, a string or a number"
+// assign sets a value from a tree. null is the zero value.
+func assign(errs *FieldErrors, path string, into reflect.Value, tree any) {
+	into.SetZero()
+	if tree == nil {
+		return
 	}
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int64:
-		return "a whole number"
-	case reflect.Slice:
-		return "a list of strings"
-	case reflect.Map:
-		if t.Elem().Kind() == reflect.String {
-			return "an object of strings"
+	switch v := into.Addr().Interface().(type) {
+	case *Secret:
+		text, ok := tree.(string)
+		if !ok {
+			errs.add(path, "must be a string")
 		}
-		return "an object"
+		*v = NewSecret(text)
+		return
+	case *NanoUSD:
+		assignAmount(errs, path, v, tree)
+		return
+	case *time.Time:
+		text, _ := tree.(string)
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			errs.add(path, "must be an RFC 3339 time such as 2030-01-31T12:00:00Z")
+		}
+		*v = t
+		return
 	}
-	return "a string"
+	switch into.Kind() {
+	case reflect.Pointer:
+		into.Set(reflect.New(into.Type().Elem()))
+		assign(errs, path, into.Elem(), tree)
+	case reflect.Bool:
+		b, ok := tree.(bool)
+		if !ok {
+			errs.add(path, "must be true or false")
+		}
+		into.SetBool(b)
+	case reflect.Int, reflect.Int64:
+		n, ok := tree.(json.Number)
+		whole, whole64 := wholeNumber(string(n))
+		if !ok || !whole64 {
+			errs.add(path, "must be a whole number")
+		}
+		into.SetInt(whole)
+	case reflect.String:
+		s, ok := tree.(string)
+		if !ok {
+			errs.add(path, "must be a string")
+		}
+		into.SetString(s)
+	case reflect.Slice:
+		assignList(errs, path, into, tree)
+	case reflect.Map:
+		assignMap(errs, path, into, tree)
+	case reflect.Struct:
+		assignStruct(errs, path, into, tree)
+	case reflect.Interface:
+		into.Set(reflect.ValueOf(tree))
+	default:
+		panic(fmt.Sprintf("catalog: no JSON form for %s", into.Type())) // a mistake in this package
+	}
+}
+
+func assignAmount(errs *FieldErrors, path string, into *NanoUSD, tree any) {
+	var err error
+	switch v := tree.(type) {
+	case string:
+		*into, err = ParseUSD(v)
+	case json.Number:
+		*into, err = roundUSD(string(v))
+	default:
+		errs.add(path, "must be an amount in USD, a string or a number")
+	}
+	if err != nil {
+		errs.add(path, "%s", strings.TrimSuffix(err.Error(), ": "+ErrInvalid.Error()))
+	}
+}
+
+func assignList(errs *FieldErrors, path string, into reflect.Value, tree any) {
+	list, ok := tree.([]any)
+	if !ok {
+		errs.add(path, "must be a list")
+		return
+	}
+	if len(list) > maxList {
+		errs.add(path, "must have at most %d elements", maxList)
+		return
+	}
+	into.Set(reflect.MakeSlice(into.Type(), len(list), len(list)))
+	for i, v := range list {
+		if v == nil {
+			errs.add(elementPath(path, i), "must not be null")
+			continue
+		}
+		assign(errs, elementPath(path, i), into.Index(i), v)
+	}
+}
+
+func assignMap(errs *FieldErrors, path string, into reflect.Value, tree any) {
+	object, ok := tree.(map[string]any)
+	if !ok {
+		errs.add(path, "must be an object")
+		return
+	}
+	of := into.Type().Elem()
+	into.Set(reflect.MakeMapWithSize(into.Type(), len(object)))
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		v := reflect.New(of).Elem()
+		if object[name] == nil && of.Kind() != reflect.Interface {
+			errs.add(memberPath(path, name), "must not be null")
+			continue
+		}
+		assign(errs, memberPath(path, name), v, object[name])
+		into.SetMapIndex(reflect.ValueOf(name), v)
+	}
+}
+
+func assignStruct(errs *FieldErrors, path string, into reflect.Value, tree any) {
+	object, ok := tree.(map[string]any)
+	if !ok {
+		errs.add(path, "must be an object")
+		return
+	}
+	fields := fieldsOf(into.Type())
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if field, ok := fields.writable(errs, path, name); ok && object[name] != nil {
+			assignField(errs, path+"."+name, field, into, object[name])
+		}
+	}
 }
 
 // takeTokens reads the members with which a key imports tokens.
-func takeTokens(errs *FieldErrors, key *Key, object map[string]json.RawMessage) {
-	if raw, ok := object["token"]; ok {
-		if !isNull(raw) && json.Unmarshal(raw, &key.Token) != nil {
-			errs.add("token", "must be a string")
+func takeTokens(errs *FieldErrors, key *Key, object map[string]any) {
+	if token, ok := object["token"]; ok {
+		assign(errs, "token", reflect.ValueOf(&key.Token).Elem(), token)
+		if token == "" {
+			errs.add("token", "must not be empty; leave it out to have one made")
 		}
 		delete(object, "token")
 	}
-	if raw, ok := object["token_hashes"]; ok {
+	if list, ok := object["token_hashes"]; ok {
 		var hashes []string
-		if json.Unmarshal(raw, &hashes) != nil {
-			errs.add("token_hashes", "must be a list of strings")
-		}
+		assign(errs, "token_hashes", reflect.ValueOf(&hashes).Elem(), list)
 		for _, h := range hashes {
 			key.Tokens = append(key.Tokens, TokenHash{Hash: h})
 		}

@@ -109,13 +109,6 @@ func (k *Key) normalize() {
 	k.ExpiresAt = micros(k.ExpiresAt)
 }
 
-// forgetDerived clears what still is the default that another field gave.
-func (k *Key) forgetDerived() {
-	if k.DefaultNamespace == first(k.Namespaces) {
-		k.DefaultNamespace = ""
-	}
-}
-
 func (k *Key) check(rules) FieldErrors {
 	var errs FieldErrors
 	k.Meta.check(&errs)

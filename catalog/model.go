@@ -8,20 +8,18 @@ import (
 // Model is a supported model under its public name, unique by (namespace, name).
 type Model struct {
 	Meta
-	Namespace          string   `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
-	Name               string   `json:"name" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots and slashes."`
-	Kind               string   `json:"kind" enum:"chat,embedding,rerank,image,audio,moderation,other" default:"chat" doc:"What the model does."`
-	ContextWindow      int64    `json:"context_window,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of a request and its answer together. Without it the number is unknown."`
-	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of an answer. Without it the number is unknown."`
-	SupportsVision     bool     `json:"supports_vision" doc:"Whether the model takes images."`
-	SupportsFunctions  bool     `json:"supports_functions" doc:"Whether the model calls functions."`
-	SupportsToolChoice bool     `json:"supports_tool_choice" doc:"Whether the client can choose which function is called."`
-	SupportsFIM        bool     `json:"supports_fim" doc:"Whether the model completes text in the middle (fill in the middle)."`
-	SupportsStream     bool     `json:"supports_stream" doc:"Whether the model streams its answers."`
-	InputPrice         *NanoUSD `json:"input_price" doc:"The price of a million input tokens in USD. null means that it is unknown, and 0 that it is free."`
-	OutputPrice        *NanoUSD `json:"output_price" doc:"The price of a million output tokens in USD. null means that it is unknown, and 0 that it is free."`
-	CacheReadPrice     *NanoUSD `json:"cache_read_price" doc:"The price of a million input tokens that were read from the cache in USD. null means that it is unknown, and 0 that it is free."`
-	CacheWritePrice    *NanoUSD `json:"cache_write_price" doc:"The price of a million input tokens that were written to the cache in USD. null means that it is unknown, and 0 that it is free."`
+	Namespace          string `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
+	Name               string `json:"name" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots and slashes."`
+	Kind               string `json:"kind" enum:"chat,embedding,rerank,image,audio,moderation,other" default:"chat" doc:"What the model does."`
+	ContextWindow      int64  `json:"context_window,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of a request and its answer together. Without it the number is unknown."`
+	MaxOutputTokens    int64  `json:"max_output_tokens,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of an answer. Without it the number is unknown."`
+	SupportsVision     bool   `json:"supports_vision" doc:"Whether the model takes images."`
+	SupportsFunctions  bool   `json:"supports_functions" doc:"Whether the model calls functions."`
+	SupportsToolChoice bool   `json:"supports_tool_choice" doc:"Whether the client can choose which function is called."`
+	SupportsFIM        bool   `json:"supports_fim" doc:"Whether the model completes text in the middle (fill in the middle)."`
+	SupportsStream     bool   `json:"supports_stream" doc:"Whether the model streams its answers."`
+	Prices                    // of its own; a provider's price for the upstream model goes before them
+	PriceSource        string `json:"price_source" minLength:"1" maxLength:"64" default:"manual" doc:"Who set the prices: manual, or the name of what imported them."`
 }
 
 // ModelKinds lists the values of Model.Kind.
@@ -34,18 +32,16 @@ func ModelKinds() []string {
 func ModelKey(namespace, name string) string { return namespace + "." + name }
 
 type modelSpec struct {
-	Kind               string   `json:"kind"`
-	ContextWindow      int64    `json:"context_window,omitzero"`
-	MaxOutputTokens    int64    `json:"max_output_tokens,omitzero"`
-	SupportsVision     bool     `json:"supports_vision,omitzero"`
-	SupportsFunctions  bool     `json:"supports_functions,omitzero"`
-	SupportsToolChoice bool     `json:"supports_tool_choice,omitzero"`
-	SupportsFIM        bool     `json:"supports_fim,omitzero"`
-	SupportsStream     bool     `json:"supports_stream,omitzero"`
-	InputPrice         *NanoUSD `json:"input_price,omitempty"`
-	OutputPrice        *NanoUSD `json:"output_price,omitempty"`
-	CacheReadPrice     *NanoUSD `json:"cache_read_price,omitempty"`
-	CacheWritePrice    *NanoUSD `json:"cache_write_price,omitempty"`
+	Kind               string `json:"kind"`
+	ContextWindow      int64  `json:"context_window,omitzero"`
+	MaxOutputTokens    int64  `json:"max_output_tokens,omitzero"`
+	SupportsVision     bool   `json:"supports_vision,omitzero"`
+	SupportsFunctions  bool   `json:"supports_functions,omitzero"`
+	SupportsToolChoice bool   `json:"supports_tool_choice,omitzero"`
+	SupportsFIM        bool   `json:"supports_fim,omitzero"`
+	SupportsStream     bool   `json:"supports_stream,omitzero"`
+	Prices
+	PriceSource string `json:"price_source"`
 }
 
 func (*Model) kind() Kind { return KindModel }
@@ -55,6 +51,9 @@ func (m *Model) normalize() {
 	m.Namespace, m.Name = strings.TrimSpace(m.Namespace), strings.TrimSpace(m.Name)
 	def(&m.Namespace, defaultNamespace)
 	def(&m.Kind, "chat")
+	m.Prices.normalize()
+	m.PriceSource = strings.TrimSpace(m.PriceSource)
+	def(&m.PriceSource, PriceSourceManual)
 }
 
 func (m *Model) check(rules) FieldErrors {
@@ -67,23 +66,15 @@ func (m *Model) check(rules) FieldErrors {
 	}
 	checkLimit(&errs, "context_window", m.ContextWindow)
 	checkLimit(&errs, "max_output_tokens", m.MaxOutputTokens)
-	checkPrice(&errs, "input_price", m.InputPrice)
-	checkPrice(&errs, "output_price", m.OutputPrice)
-	checkPrice(&errs, "cache_read_price", m.CacheReadPrice)
-	checkPrice(&errs, "cache_write_price", m.CacheWritePrice)
+	m.Prices.check(&errs, "")
+	checkID(&errs, "price_source", m.PriceSource, maxWord)
 	return errs
 }
 
 // checkLimit accepts what a JSON number holds exactly.
 func checkLimit(errs *FieldErrors, field string, v int64) {
-	if v < 0 || v > 1<<53-1 {
+	if v < 0 || v > maxExact {
 		errs.add(field, "must be 0 to 2^53-1")
-	}
-}
-
-func checkPrice(errs *FieldErrors, field string, price *NanoUSD) {
-	if price != nil && *price < 0 {
-		errs.add(field, "must not be negative")
 	}
 }
 
@@ -93,8 +84,7 @@ func (m *Model) encode(Keeper) (Entity, error) {
 	return e.withSpec(modelSpec{
 		Kind: m.Kind, ContextWindow: m.ContextWindow, MaxOutputTokens: m.MaxOutputTokens, SupportsVision: m.SupportsVision,
 		SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice, SupportsFIM: m.SupportsFIM,
-		SupportsStream: m.SupportsStream, InputPrice: m.InputPrice, OutputPrice: m.OutputPrice,
-		CacheReadPrice: m.CacheReadPrice, CacheWritePrice: m.CacheWritePrice,
+		SupportsStream: m.SupportsStream, Prices: m.Prices, PriceSource: m.PriceSource,
 	})
 }
 
@@ -107,9 +97,10 @@ func (m *Model) decode(e Entity, _ Keeper) error {
 		Namespace: first(e.Namespaces), Name: e.Name, Kind: spec.Kind, ContextWindow: spec.ContextWindow,
 		MaxOutputTokens: spec.MaxOutputTokens, SupportsVision: spec.SupportsVision, SupportsFunctions: spec.SupportsFunctions,
 		SupportsToolChoice: spec.SupportsToolChoice, SupportsFIM: spec.SupportsFIM, SupportsStream: spec.SupportsStream,
-		InputPrice: spec.InputPrice, OutputPrice: spec.OutputPrice, CacheReadPrice: spec.CacheReadPrice, CacheWritePrice: spec.CacheWritePrice,
+		Prices: spec.Prices, PriceSource: spec.PriceSource,
 	}
 	m.load(e)
+	m.Prices.normalize()
 	return nil
 }
 

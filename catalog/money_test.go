@@ -29,6 +29,40 @@ func TestParseUSD(t *testing.T) {
 	}
 }
 
+// A string is exact. A number is what a program computed with floats, and is
+// rounded half to even at the ninth decimal.
+func TestAmountsInJSON(t *testing.T) {
+	for text, want := range map[string]catalog.NanoUSD{
+		`0.30000000000000004`: 300_000_000, `0.7999999999999999`: 800_000_000, `2.5`: 2_500_000_000, `"2.5"`: 2_500_000_000,
+		`0.0000000005`: 0, `0.0000000015`: 2, `0.0000000025`: 2, `0.00000000250000001`: 3, `1e-300`: 0, `4.9e-324`: 0, `-0.0`: 0,
+		`2e3`: 2_000_000_000_000, `9223372036.854775807`: 9223372036854775807, `9223372036.8547758074`: 9223372036854775807,
+	} {
+		var got catalog.NanoUSD
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{
+		`"0.30000000000000004"`, `"1e-10"`, `-1`, `-1e-300`, `9223372036.8547758075`, `1e300`, `1e99999`, `true`, `""`, `[]`, `{}`, `"-1"`,
+	} {
+		var got catalog.NanoUSD
+		if err := json.Unmarshal([]byte(text), &got); !errors.Is(err, catalog.ErrInvalid) {
+			t.Errorf("%s is %d, %v; want ErrInvalid", text, got, err)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) { // a float that is near an amount means the amount
+		n := catalog.NanoUSD(rapid.Int64Range(0, 1<<50).Draw(t, "n"))
+		text, err := json.Marshal(float64(n) / 1e9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got catalog.NanoUSD
+		if err := json.Unmarshal(text, &got); err != nil || got != n {
+			t.Fatalf("%d as the float %s is %d, %v", n, text, got, err)
+		}
+	})
+}
+
 func TestNanoUSDRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := catalog.NanoUSD(rapid.Int64Min(0).Draw(t, "n"))

@@ -23,9 +23,6 @@ type priceState struct {
 
 type modelName struct{ namespace, name string }
 
-// Prices are what a million tokens cost; nil is unknown, 0 is free.
-type Prices struct{ Input, Output, CacheRead, CacheWrite *NanoUSD }
-
 // NewPriceList returns an empty list of the prices in the catalog.
 func NewPriceList(t *Tables) *PriceList {
 	l := &PriceList{tables: t}
@@ -60,7 +57,7 @@ func (l *PriceList) Refresh(ctx context.Context) (Revision, error) {
 			if err != nil {
 				return err
 			}
-			fresh.models[modelName{m.Namespace, m.Name}] = Prices{m.InputPrice, m.OutputPrice, m.CacheReadPrice, m.CacheWritePrice}
+			fresh.models[modelName{m.Namespace, m.Name}] = m.Prices
 		}
 		return nil
 	})

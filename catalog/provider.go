@@ -29,6 +29,10 @@ type Provider struct {
 	Priority       int            `json:"priority" minimum:"-1000000" maximum:"1000000" default:"0" doc:"Providers of a higher priority are tried first."`
 	AutoBan        bool           `json:"auto_ban" doc:"Whether a balancer may stop using the provider for a while when it fails."`
 	Options        map[string]any `json:"options" doc:"Settings of your own, as a JSON object of at most 64 KiB. Balancers get them as they are."`
+
+	// Prices are what this credential pays, by upstream model id, which may end
+	// in * to stand for all ids that begin so.
+	Prices map[string]Prices `json:"prices" doc:"What the provider charges, by the names that it gives the models. A name may end in *, which stands for every ending. These prices go before those of the model."`
 }
 
 // ProviderTypes lists the values of Provider.Type.
@@ -46,17 +50,18 @@ const (
 
 // providerSpec is what of a Provider no store needs to know.
 type providerSpec struct {
-	Type           string         `json:"type"`
-	BaseURL        string         `json:"base_url,omitempty"`
-	APIKey         string         `json:"api_key,omitempty"` // sealed
-	APIKeyHint     string         `json:"api_key_hint,omitempty"`
-	GoogleProject  string         `json:"google_project,omitempty"`
-	GoogleLocation string         `json:"google_location,omitempty"`
-	Models         []string       `json:"models,omitempty"`
-	Weight         int            `json:"weight"`
-	Priority       int            `json:"priority,omitempty"`
-	AutoBan        bool           `json:"auto_ban,omitempty"`
-	Options        map[string]any `json:"options,omitempty"`
+	Type           string            `json:"type"`
+	BaseURL        string            `json:"base_url,omitempty"`
+	APIKey         string            `json:"api_key,omitempty"` // sealed
+	APIKeyHint     string            `json:"api_key_hint,omitempty"`
+	GoogleProject  string            `json:"google_project,omitempty"`
+	GoogleLocation string            `json:"google_location,omitempty"`
+	Models         []string          `json:"models,omitempty"`
+	Weight         int               `json:"weight"`
+	Priority       int               `json:"priority,omitempty"`
+	AutoBan        bool              `json:"auto_ban,omitempty"`
+	Options        map[string]any    `json:"options,omitempty"`
+	Prices         map[string]Prices `json:"prices,omitempty"`
 }
 
 func (*Provider) kind() Kind { return KindProvider }
@@ -78,7 +83,18 @@ func (p *Provider) normalize() {
 	if p.Options == nil {
 		p.Options = map[string]any{}
 	}
+	p.Prices = normalizePrices(p.Prices)
 	p.APIKeyHint = p.APIKey.Hint()
+}
+
+// normalizePrices returns a copy of the records, each in its normal form.
+func normalizePrices(records map[string]Prices) map[string]Prices {
+	normal := make(map[string]Prices, len(records))
+	for model, record := range records {
+		record.normalize()
+		normal[model] = record
+	}
+	return normal
 }
 
 func (p *Provider) check(r rules) FieldErrors {
@@ -104,10 +120,36 @@ func (p *Provider) check(r rules) FieldErrors {
 		checkID(&errs, "google_location", p.GoogleLocation, maxName)
 	}
 	checkID(&errs, "group", p.Group, maxWord)
-	checkList(&errs, "models", p.Models, func(errs *FieldErrors, field, v string) { checkID(errs, field, v, maxName) })
+	checkList(&errs, "models", p.Models, checkUpstreamModel)
 	checkWeight(&errs, p.Weight, p.Priority)
 	checkOptions(&errs, p.Options)
+	checkPrices(&errs, p.Prices)
 	return errs
+}
+
+// checkUpstreamModel accepts an upstream model id, or with a star at its end
+// the beginning of some.
+func checkUpstreamModel(errs *FieldErrors, field, v string) {
+	checkID(errs, field, v, maxName)
+	checkStar(errs, field, v)
+}
+
+func checkPrices(errs *FieldErrors, records map[string]Prices) {
+	if len(records) > maxList {
+		errs.add("prices", "must be for at most %d upstream models", maxList)
+		return
+	}
+	for _, model := range slices.Sorted(maps.Keys(records)) {
+		record, at := records[model], memberPath("prices", model)
+		checkUpstreamModel(errs, at, model)
+		if !record.HasAny() {
+			errs.add(at, "must have a price; send null in its place to remove the record")
+		}
+		record.check(errs, at+".")
+	}
+	if text, err := json.Marshal(records); err != nil || len(text) > maxPrices {
+		errs.add("prices", "must be at most %d bytes of JSON", maxPrices)
+	}
 }
 
 // checkOptions accepts what every store keeps by value.
@@ -167,7 +209,7 @@ func (p *Provider) encode(k Keeper) (Entity, error) {
 	e.NaturalKey, e.Name, e.Groups = p.Name, p.Name, []string{p.Group}
 	spec := providerSpec{
 		Type: p.Type, BaseURL: p.BaseURL, APIKeyHint: p.APIKeyHint, GoogleProject: p.GoogleProject, GoogleLocation: p.GoogleLocation,
-		Models: p.Models, Weight: p.Weight, Priority: p.Priority, AutoBan: p.AutoBan, Options: p.Options,
+		Models: p.Models, Weight: p.Weight, Priority: p.Priority, AutoBan: p.AutoBan, Options: p.Options, Prices: p.Prices,
 	}
 	if !p.APIKey.IsZero() {
 		var err error
@@ -186,7 +228,7 @@ func (p *Provider) decode(e Entity, k Keeper) error {
 	*p = Provider{
 		Name: e.Name, Type: spec.Type, BaseURL: spec.BaseURL, APIKeyHint: spec.APIKeyHint, GoogleProject: spec.GoogleProject,
 		GoogleLocation: spec.GoogleLocation, Group: first(e.Groups), Models: slices.Clone(spec.Models), Weight: spec.Weight,
-		Priority: spec.Priority, AutoBan: spec.AutoBan, Options: maps.Clone(spec.Options),
+		Priority: spec.Priority, AutoBan: spec.AutoBan, Options: maps.Clone(spec.Options), Prices: normalizePrices(spec.Prices),
 	}
 	p.load(e)
 	list(&p.Models)
@@ -212,9 +254,4 @@ func (p Provider) MarshalJSON() ([]byte, error) {
 	type plain Provider
 	p.APIKey = Secret{}
 	return json.Marshal(plain(p))
-}
-
-// keepSecret takes over the stored api_key.
-func (p *Provider) keepSecret(before *Provider) {
-	p.APIKey, p.APIKeyHint = before.APIKey, before.APIKeyHint
 }

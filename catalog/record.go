@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // Noun is one of the things a catalog holds.
@@ -92,12 +94,31 @@ func (q Query) Match(e Entity) bool {
 	in := func(set []string, v string) bool { return len(set) == 0 || slices.Contains(set, v) }
 	return e.ID > q.After &&
 		(len(q.IDs) == 0 || slices.Contains(q.IDs, e.ID)) &&
-		in(q.NaturalKeys, e.NaturalKey) && in(q.Refs, e.Ref) && in(q.Names, e.Name) &&
+		in(q.NaturalKeys, e.NaturalKey) && in(q.Refs, e.Ref) && in(q.Names, e.Name) && in(q.ExternalIDs, e.ExternalID) &&
+		(q.Text == "" || strings.Contains(e.SearchText(), FoldCase(q.Text))) &&
 		(q.Status == "" || q.Status == e.Status) &&
 		(q.Namespace == "" || slices.Contains(e.Namespaces, q.Namespace)) &&
 		(len(q.Groups) == 0 || slices.ContainsFunc(e.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })) &&
 		hasLabels(e.Labels, q.Labels) &&
 		(q.DueBefore.IsZero() || !e.DueAt.IsZero() && e.DueAt.Before(q.DueBefore))
+}
+
+// SearchText returns the text in which Query.Text, folded by [FoldCase], is looked
+// for: the folded name and external id, with a line feed between them, which neither
+// of them holds. A store that cannot fold as Go does keeps it in a column.
+func (e Entity) SearchText() string { return FoldCase(e.Name + "\n" + e.ExternalID) }
+
+// FoldCase returns s with every letter replaced by the first of those that differ
+// from it only in case, so that two strings that strings.EqualFold calls equal fold to
+// the same. Bytes that are not UTF-8 become U+FFFD.
+func FoldCase(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return least
+	}, s)
 }
 
 func hasLabels(have, want map[string]string) bool {

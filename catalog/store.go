@@ -136,6 +136,10 @@ type Reader interface {
 	// List returns the entities that q selects, in order of id.
 	List(ctx context.Context, k Kind, q Query) ([]Entity, error)
 
+	// Count returns how many entities q selects when its After and its Limit
+	// are left aside.
+	Count(ctx context.Context, k Kind, q Query) (int64, error)
+
 	// Changes returns the changes after a revision, oldest first, those of
 	// one revision in the order of their writes. It returns about limit of
 	// them, but never part of a revision and at least one revision. It MUST
@@ -199,6 +203,8 @@ type Query struct {
 	NaturalKeys []string // one of these
 	Refs        []string // one of these
 	Names       []string // one of these
+	ExternalIDs []string // one of these
+	Text        string   // a part of Name or of ExternalID, see [Entity.SearchText]
 	Status      string
 	Namespace   string            // one of Namespaces
 	Groups      []string          // shares an element with Entity.Groups

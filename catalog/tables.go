@@ -143,6 +143,17 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 	return vs, err
 }
 
+// Count returns how many entities q selects when its After and its Limit are left
+// aside. In a transaction, what was written in it counts.
+func (t Table[T]) Count(ctx context.Context, q Query) (n int64, err error) {
+	q.After, q.Limit = 0, 0
+	err = t.read(ctx, func(tx *txn) error {
+		n, err = tx.count(ctx, t.Kind(), q)
+		return err
+	})
+	return n, err
+}
+
 // pageSize is how many entities All holds at a time.
 const pageSize = 500
 
@@ -182,12 +193,26 @@ func (t Table[T]) Create(ctx context.Context, v T) (T, error) {
 // same natural key, equal to v. An entity that is equal already stays as it is. A
 // provider without APIKey keeps the stored one, a key keeps its tokens.
 func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
-	return t.write(ctx, true, func(tx *txn) (T, error) {
+	v, _, err := t.Upsert(ctx, v, 0)
+	return v, err
+}
+
+// Upsert is Put, and says whether v was created. If match is not 0, the entity must
+// be there and at that revision, else the error wraps ErrConflict.
+func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created bool, err error) {
+	v, err = t.write(ctx, true, func(tx *txn) (T, error) {
+		v := v // fn may run again
 		before, err := t.findLike(ctx, tx, v)
-		if errors.Is(err, ErrNotFound) {
+		if created = errors.Is(err, ErrNotFound); created {
+			if err := matches(match, 0); err != nil {
+				return v, err
+			}
 			return t.create(ctx, tx, v)
 		}
 		if err != nil {
+			return v, err
+		}
+		if err := matches(match, t.Meta(before).Revision); err != nil {
 			return v, err
 		}
 		switch after := any(&v).(type) {
@@ -206,6 +231,7 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 		}
 		return t.replace(tx, before, v)
 	})
+	return v, created && err == nil, err
 }
 
 // Edit changes the entity with the id by calling edit on it. edit runs again
@@ -382,6 +408,9 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 	}
 	if errors.Is(err, ErrNotFound) && e.NaturalKey != "" {
 		found, err = tx.find(ctx, t.Kind(), ByNaturalKey, e.NaturalKey)
+		if err == nil && found.ExternalID != "" { // whoever gave it that knows it by it
+			return v, Exists(t.Kind(), ByNaturalKey)
+		}
 	}
 	if err != nil {
 		return v, err

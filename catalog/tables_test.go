@@ -196,20 +196,31 @@ func TestPatch(t *testing.T) {
 	}
 }
 
-func TestPatchFollowsDerivedDefaults(t *testing.T) {
+// A merge patch changes the fields that it names and no others, also those whose
+// default came from another field.
+func TestPatchChangesOnlyWhatItNames(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	for _, name := range []string{"a", "b"} {
 		must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: name}))
 	}
 	b := must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "a"}))
 	b = must[catalog.Binding](t)(tables.Bindings.Patch(ctx, b.ID, 0, []byte(`{"model":"b","route_group":"vip"}`)))
-	if b.SelectorValue != "b" || b.ProviderGroup != "vip" {
+	if b.Model != "b" || b.SelectorValue != "a" || b.RouteGroup != "vip" || b.ProviderGroup != "default" {
 		t.Errorf("binding: %+v", b)
 	}
+	b = must[catalog.Binding](t)(tables.Bindings.Patch(ctx, b.ID, 0, []byte(`{"provider_group":null,"selector_value":null}`)))
+	if b.SelectorValue != "b" || b.ProviderGroup != "vip" {
+		t.Errorf("null is the default: %+v", b)
+	}
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
-	got := must[catalog.Key](t)(tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"namespaces":["x","y"]}`)))
-	if got.DefaultNamespace != "x" || got.TokenHint != k.TokenHint || len(got.Tokens) != 1 {
+	got := must[catalog.Key](t)(tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"namespaces":["x","default"]}`)))
+	if got.DefaultNamespace != "default" || got.TokenHint != k.TokenHint || len(got.Tokens) != 1 {
 		t.Errorf("key: %+v", got)
+	}
+	var field *catalog.FieldError
+	_, err := tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"namespaces":["x"]}`))
+	if !errors.As(err, &field) || field.Field != "default_namespace" {
+		t.Errorf("a patch that takes the default namespace away: %v", err)
 	}
 	if _, err := tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"token":"0123456789abcdef"}`)); !errors.Is(err, catalog.ErrInvalid) {
 		t.Errorf("a patch of the token: %v", err)
@@ -493,10 +504,10 @@ func TestPriceListFollows(t *testing.T) {
 		t.Error("prices before the first refresh")
 	}
 	price := catalog.NanoUSD(2_500_000_000)
-	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", InputPrice: &price}))
+	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}))
 	for range 2 { // the second finds nothing changed
 		must[catalog.Revision](t)(list.Refresh(ctx))
-		if p, at, ok := list.Get("default", "m"); !ok || at != 1 || *p.Input != price || p.Output != nil {
+		if p, at, ok := list.Get("default", "m"); !ok || at != 1 || *p.InputPrice != price || p.OutputPrice != nil {
 			t.Errorf("prices %+v at %d, %t", p, at, ok)
 		}
 	}
@@ -507,7 +518,48 @@ func TestPriceListFollows(t *testing.T) {
 	}
 	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(`{"input_price":null,"output_price":"1"}`)))
 	must[catalog.Revision](t)(list.Refresh(ctx))
-	if p, at, _ := list.Get("default", "m"); at != 3 || p.Input != nil || p.Output == nil {
+	if p, at, _ := list.Get("default", "m"); at != 3 || p.InputPrice != nil || p.OutputPrice == nil {
 		t.Errorf("after a change: %+v at %d", p, at)
+	}
+}
+
+// Upsert says whether it created, heeds a revision, and leaves alone what is known by another external id.
+func TestUpsert(t *testing.T) {
+	ctx, tables := t.Context(), newTables(t, nil)
+	upsert := func(m catalog.Model, match catalog.Revision) (catalog.Model, bool) {
+		t.Helper()
+		m, created, err := tables.Models.Upsert(ctx, m, match)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, created
+	}
+	first, created := upsert(catalog.Model{Name: "m"}, 0)
+	if !created || first.ID == 0 {
+		t.Errorf("the first: %+v, created %v", first, created)
+	}
+	if again, created := upsert(catalog.Model{Name: "m"}, first.Revision); created || again.Revision != first.Revision {
+		t.Errorf("the same again: %+v, created %v", again, created)
+	}
+	second, created := upsert(catalog.Model{Name: "m", Kind: "image", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision)
+	if created || second.ID != first.ID || second.Kind != "image" || second.ExternalID != "x" {
+		t.Errorf("another: %+v, created %v", second, created)
+	}
+	if renamed, created := upsert(catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, 0); created || renamed.ID != first.ID || renamed.Kind != "chat" {
+		t.Errorf("renamed by its external id: %+v, created %v", renamed, created)
+	}
+	for name, tc := range map[string]struct {
+		model catalog.Model
+		match catalog.Revision
+		err   error
+	}{
+		"one of another revision":         {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision, catalog.ErrConflict},
+		"one that is not there":           {catalog.Model{Name: "other"}, first.Revision, catalog.ErrConflict},
+		"one that has an external id":     {catalog.Model{Name: "n"}, 0, catalog.ErrExists},
+		"one that has another of its own": {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "y"}}, 0, catalog.ErrExists},
+	} {
+		if _, created, err := tables.Models.Upsert(ctx, tc.model, tc.match); created || !errors.Is(err, tc.err) {
+			t.Errorf("%s: created %v, %v; want %v", name, created, err, tc.err)
+		}
 	}
 }

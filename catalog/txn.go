@@ -187,6 +187,14 @@ func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
 	return entities, nil
 }
 
+func (tx *txn) count(ctx context.Context, k Kind, q Query) (int64, error) {
+	if len(tx.writes) == 0 {
+		return tx.reader.Count(ctx, k, q)
+	}
+	all, err := tx.list(ctx, k, q)
+	return int64(len(all)), err
+}
+
 // put writes a record. before is nil when it is new.
 func (tx *txn) put(before, after record) (Entity, error) {
 	e, err := after.encode(tx.core.keeper)

@@ -113,10 +113,12 @@ func TestDocumentIsTrue(t *testing.T) {
 			"name": "m", "namespace": "default", "kind": "chat", "external_id": "x", "labels": object{"a": "b"}, "status": "active",
 			"context_window": 1, "max_output_tokens": 1, "supports_vision": true, "supports_functions": true, "supports_tool_choice": true,
 			"supports_fim": true, "supports_stream": true, "input_price": 1, "output_price": "1", "cache_read_price": 0, "cache_write_price": nil,
+			"request_price": "0.01", "price_tiers": []object{{"above_input_tokens": 2e5, "input_price": 2}}, "price_source": "litellm",
 		}},
 		{"Provider", "/providers", object{
 			"name": "p", "type": "vertex", "base_url": "https://example.com", "api_key": "0123456789abcdef", "google_project": "g", "google_location": "l",
 			"group": "g", "models": []string{"m"}, "weight": 1, "priority": 0, "auto_ban": true, "options": object{"a": 1}, "external_id": "x",
+			"prices": object{"gpt-4o*": object{"input_price": 1, "request_price": nil, "price_tiers": []object{{"above_input_tokens": 1, "output_price": "2"}}}},
 			"labels": object{}, "status": "active",
 		}},
 		{"Binding", "/bindings", object{

@@ -31,7 +31,7 @@ func TestEntities(t *testing.T) {
 		{
 			"/bindings", object{"model": "gpt-4o", "route_group": "eu"},
 			object{"namespace": "default", "provider_group": "eu", "selector_type": "exact", "selector_value": "gpt-4o"},
-			object{"route_group": "us"}, object{"route_group": "us", "provider_group": "us"},
+			object{"route_group": "us"}, object{"route_group": "us", "provider_group": "eu"},
 		},
 		{
 			"/keys", object{"name": "alice", "budget_limit": "12.50", "allow_ips": []string{"192.0.2.1"}},

@@ -336,7 +336,7 @@ func TestLogs(t *testing.T) {
 		}
 	}
 
-	usage := s.must(http.StatusOK, viewer, "GET", "/usage?interval=day&group_by=key,model&since="+now.Add(-time.Hour).Format(time.RFC3339), nil).object(t)["data"].([]any)
+	usage := s.must(http.StatusOK, viewer, "GET", "/usage?interval=day&group_by=key,model&since="+now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
 	requests, keys := 0.0, map[any]bool{}
 	for _, row := range usage {
 		requests += row.(object)["requests"].(float64)
@@ -348,7 +348,7 @@ func TestLogs(t *testing.T) {
 	if requests != 10 || len(keys) != 3 {
 		t.Errorf("usage %v", usage)
 	}
-	total := s.must(http.StatusOK, viewer, "GET", "/usage?since="+now.Add(-time.Hour).Format(time.RFC3339), nil).object(t)["data"].([]any)
+	total := s.must(http.StatusOK, viewer, "GET", "/usage?since="+now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
 	sum := map[string]float64{}
 	for _, row := range total {
 		for _, field := range []string{"requests", "errors", "input_tokens", "cost_nano_usd", "unpriced_requests"} {

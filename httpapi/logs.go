@@ -86,16 +86,20 @@ func (h *Handler) usage(ctx context.Context, in *summing) (*usage, error) {
 	for _, d := range in.GroupBy {
 		q.GroupBy = append(q.GroupBy, logbuf.Dimension(d))
 	}
-	rows, err := archive.Usage(ctx, q)
-	if err != nil {
-		return nil, err
-	}
 	out := &usage{}
-	out.Body.Data = make([]usageRow, len(rows))
-	for i := range rows {
-		out.Body.Data[i] = newUsageRow(&rows[i], q.GroupBy)
+	out.Body.Data = []usageRow{}
+	for q.Limit = 1000; ; {
+		page, err := archive.Usage(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Rows {
+			out.Body.Data = append(out.Body.Data, newUsageRow(&page.Rows[i], q.GroupBy))
+		}
+		if q.Cursor = page.Next; q.Cursor == "" {
+			return out, nil
+		}
 	}
-	return out, nil
 }
 
 // newUsageRow shows the dimensions that were asked for, whatever they hold.

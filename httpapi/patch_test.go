@@ -21,10 +21,12 @@ func TestPatchNullRestoresDefaults(t *testing.T) {
 			"namespace": "n", "kind": "image", "external_id": "x", "labels": object{"a": "b"}, "status": "disabled", "context_window": 1,
 			"max_output_tokens": 1, "supports_vision": true, "supports_functions": true, "supports_tool_choice": true, "supports_fim": true,
 			"supports_stream": true, "input_price": 1, "output_price": "1", "cache_read_price": 0, "cache_write_price": 2,
+			"request_price": "0.01", "price_tiers": []object{{"above_input_tokens": 2e5, "input_price": 2}}, "price_source": "litellm",
 		}},
 		{"/providers", "Provider", object{"name": "p", "type": "vertex"}, object{
 			"base_url": "https://example.com", "api_key": "0123456789abcdef", "google_project": "g", "google_location": "l", "group": "g",
 			"models": []string{"m"}, "weight": 5, "priority": 5, "auto_ban": true, "options": object{"a": 1}, "external_id": "x",
+			"prices": object{"gpt-4o*": object{"input_price": 1, "request_price": nil, "price_tiers": []object{{"above_input_tokens": 1, "output_price": "2"}}}},
 			"labels": object{"a": "b"}, "status": "disabled",
 		}},
 		{"/bindings", "Binding", object{"model": "bound"}, object{

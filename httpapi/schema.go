@@ -37,6 +37,7 @@ func describeNouns(schemas map[string]*huma.Schema) {
 		schemas[name+"Patch"] = bodySchema(name, shown, nil)
 		delete(shown.Properties, "api_key") // never shown
 	}
+	describePrices(schemas)
 	create := schemas["KeyCreate"].Properties
 	create["token"] = &huma.Schema{
 		Type: huma.TypeString, Nullable: true, WriteOnly: true, MinLength: new(16), MaxLength: new(256),
@@ -96,6 +97,27 @@ func bodySchema(noun string, shown *huma.Schema, required []string) *huma.Schema
 	return body
 }
 
+// describePrices completes the schemas of records of prices, and derives those
+// of the records that bodies hold.
+func describePrices(schemas map[string]*huma.Schema) {
+	for _, name := range []string{"Prices", "PriceTier"} {
+		for field, s := range schemas[name].Properties {
+			describeField(name, field, s)
+		}
+		in := bodySchema(name, schemas[name], []string{})
+		in.Required = nil
+		schemas[name+"Body"] = in
+	}
+	schemas["PriceTier"].Properties["above_input_tokens"].Minimum = new(1.0)
+	schemas["PriceTierBody"].Properties["above_input_tokens"].Minimum = new(1.0)
+	schemas["PriceTierBody"].Required = []string{"above_input_tokens"}
+	schemas["PricesBody"].Properties["price_tiers"].Items = refTo("PriceTierBody")
+	for _, body := range []string{"Create", "Patch"} {
+		schemas["Model"+body].Properties["price_tiers"].Items = refTo("PriceTierBody")
+		schemas["Provider"+body].Properties["prices"].AdditionalProperties = refTo("PricesBody")
+	}
+}
+
 // describeLogs derives the schema of an entry that comes in from that of one
 // that is stored: fields are optional there, and may be unknown.
 func describeLogs(schemas map[string]*huma.Schema) {
@@ -133,12 +155,12 @@ func enums() map[string][]string {
 }
 
 var (
-	amounts = []string{"input_price", "output_price", "cache_read_price", "cache_write_price", "budget_limit"}
+	amounts = []string{"input_price", "output_price", "cache_read_price", "cache_write_price", "request_price", "budget_limit"}
 	limits  = []string{"weight", "rpm_limit", "tpm_limit", "max_parallel"}
 
 	defaults = map[string]any{
 		"status": "active", "group": "default", "weight": 1, "priority": 0, "namespace": "default", "kind": "chat",
-		"route_group": "default", "selector_type": "exact", "namespaces": []string{"default"},
+		"route_group": "default", "selector_type": "exact", "namespaces": []string{"default"}, "price_source": "manual",
 	}
 
 	// docs are the descriptions of fields, by "Noun.field" or by the field alone.
@@ -180,17 +202,23 @@ var (
 		"cache_read_price":         "USD per million tokens; null is unknown, 0 is free.",
 		"cache_write_price":        "USD per million tokens; null is unknown, 0 is free.",
 
+		"request_price":      "USD per request that succeeds; null is none.",
+		"price_tiers":        "Other prices for requests with much input. The highest tier whose bound the input exceeds prices the whole request.",
+		"above_input_tokens": "The bound: input tokens, those read from a cache or written to one included.",
+		"Model.price_source": "Who set the prices: manual, or the name of what imported them.",
+		"Provider.prices":    "Prices by upstream model id, which may end in *. They go before those of the model.",
+
 		"Binding.model":          "Public name of a model that exists.",
 		"Binding.route_group":    "Of the keys that it is for.",
-		"Binding.provider_group": "Of the providers that serve; defaults to route_group.",
+		"Binding.provider_group": "Of the providers that serve; defaults to route_group at creation.",
 		"Binding.selector_type":  "How selector_value picks one of each provider's models.",
-		"Binding.selector_value": "Defaults to the public name. Regular expressions are RE2 and match the whole model id.",
+		"Binding.selector_value": "Defaults to the public name at creation. Regular expressions are RE2 and match the whole model id.",
 
 		"Key.name":              "Names may repeat.",
 		"Key.token_hint":        "The last four characters of the token.",
 		"Key.group":             "Route group.",
 		"Key.namespaces":        "Of the models that it may reach.",
-		"Key.default_namespace": "One of namespaces; defaults to the first.",
+		"Key.default_namespace": "One of namespaces; defaults to the first at creation.",
 		"Key.models":            "Public names that it may use; empty allows all.",
 		"Key.scopes":            "Passed on to balancers.",
 		"Key.allow_ips":         "Networks or addresses that it may be used from; empty allows all.",

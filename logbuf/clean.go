@@ -5,12 +5,6 @@ import (
 	"unicode/utf8"
 )
 
-// Strings longer than these are cut, so that one entry cannot fill a batch.
-const (
-	maxString = 1 << 10 // bytes, every string but the error
-	maxError  = 8 << 10 // bytes, the error
-)
-
 // defaultNamespace is the namespace of an entry that names none.
 const defaultNamespace = "default"
 
@@ -36,25 +30,57 @@ func clean(s string, limit int) (out string, cut, replaced bool) {
 	return s, cut, replaced
 }
 
+// texts is how many strings an entry has, but for those in tags and failures.
+const texts = 13
+
 // text returns pointers to the strings of an entry, in the order of the spool's
-// format. The error, which may be longer, is the last.
-func (e *Entry) text() [11]*string {
+// format.
+func (e *Entry) text() [texts]*string {
 	return [...]*string{
-		&e.RequestID, &e.Balancer, &e.Namespace, &e.Model, &e.UpstreamModel, &e.Group,
-		&e.Endpoint, &e.ClientIP, &e.UserAgent, &e.Revision, &e.Error,
+		&e.RequestID, &e.Balancer, &e.Namespace, &e.Model, &e.UpstreamModel, &e.Group, &e.Project,
+		&e.Endpoint, &e.ClientIP, &e.UserAgent, &e.User, &e.Revision, &e.Error,
 	}
 }
 
 // textFields are the fields of [Entry.text].
-var textFields = [...]field{
-	fieldRequestID, fieldBalancer, fieldNamespace, fieldModel, fieldUpstreamModel, fieldGroup,
-	fieldEndpoint, fieldClientIP, fieldUserAgent, fieldRevision, fieldError,
+var textFields = [texts]field{
+	fieldRequestID, fieldBalancer, fieldNamespace, fieldModel, fieldUpstreamModel, fieldGroup, fieldProject,
+	fieldEndpoint, fieldClientIP, fieldUserAgent, fieldUser, fieldRevision, fieldError,
 }
 
-// limitOf returns how long the string at index i of [Entry.text] may be.
-func limitOf(i int) int {
-	if i == 10 {
-		return maxError
+// limitOf returns how many bytes the string of a field may have.
+func limitOf(f field) int {
+	switch f {
+	case fieldNamespace, fieldModel, fieldGroup, fieldProject:
+		return MaxDimension
+	case fieldError:
+		return MaxError
 	}
-	return maxString
+	return MaxString
+}
+
+// The path of a project: one to three parts of at most 63 characters.
+const (
+	maxProjectParts = 3
+	maxProjectPart  = 63
+)
+
+// isProject reports whether s has the form of a project's path. Whether there is, or ever
+// was, such a project only the catalog knows.
+func isProject(s string) bool {
+	part, parts := 0, 1
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', part > 0 && (c == '_' || c == '-'):
+			if part++; part > maxProjectPart {
+				return false
+			}
+		case c == '/' && part > 0:
+			part = 0
+			parts++
+		default:
+			return false
+		}
+	}
+	return part > 0 && parts <= maxProjectParts
 }

@@ -206,13 +206,15 @@ type state struct {
 	names   internTable
 	follows [fieldCount]field // which field came after each, the last time
 
-	now    time.Time
-	age    time.Duration
-	slow   bool   // tests compare the two paths
-	index  int    // of the entry being read
-	seen   uint32 // a bit for each of its fields
-	out    Decoded
-	failed Rejection // why the entry being read is rejected; Message empty: it is not
+	now        time.Time
+	age        time.Duration
+	slow       bool   // tests compare the two paths
+	index      int    // of the entry being read
+	seen       uint64 // a bit for each of its fields
+	seenInside uint64 // likewise, of the failure being read
+	within     string // what the fields being read are in: "failures[0]."
+	out        Decoded
+	failed     Rejection // why the entry being read is rejected; Message empty: it is not
 }
 
 func (s *state) start(now time.Time, age time.Duration, body []byte, spare []Entry) {
@@ -223,7 +225,7 @@ func (s *state) start(now time.Time, age time.Duration, body []byte, spare []Ent
 
 // release drops what belongs to the caller, so that the pool does not keep it.
 func (s *state) release() {
-	s.out, s.failed = Decoded{}, Rejection{}
+	s.out, s.failed, s.within = Decoded{}, Rejection{}, ""
 	s.reset(nil)
 }
 
@@ -310,7 +312,7 @@ func (s *state) lines(body []byte) error {
 				continue
 			}
 		}
-		s.out, s.failed = taken, Rejection{} // a line is taken whole or not at all
+		s.out, s.failed, s.within = taken, Rejection{}, "" // a line is taken whole or not at all
 		s.index = len(taken.Entries) + len(taken.Rejected)
 		s.fail(Malformed, "", "must be one JSON object on one line")
 		s.settle(nil)
@@ -343,7 +345,7 @@ func (s *state) malformed(err error) error {
 // fail rejects the entry being read; the first reason counts.
 func (s *state) fail(r Reason, field, message string) {
 	if s.failed.Message == "" {
-		s.failed = Rejection{Index: s.index, Field: field, Message: message, Reason: r}
+		s.failed = Rejection{Index: s.index, Field: s.within + field, Message: message, Reason: r}
 	}
 }
 

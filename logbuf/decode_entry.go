@@ -3,22 +3,11 @@ package logbuf
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
-)
-
-// The largest numbers an entry may hold. They leave the sums of a day room in 64
-// bits, and are far above anything real.
-const (
-	maxStatus   = 999
-	maxAttempts = 10_000
-	maxMillis   = 1_000_000_000             // 11 days
-	maxTokens   = 1_000_000_000_000         // a million times a long context
-	maxCost     = 1_000_000 * 1_000_000_000 // nano-USD: a million USD
 )
 
 // field is a name that an entry knows.
@@ -52,6 +41,11 @@ const (
 	fieldClientIP
 	fieldUserAgent
 	fieldRevision
+	fieldProject
+	fieldUser
+	fieldTags
+	fieldFailures
+	fieldClass // of a failure only
 	fieldCount
 )
 
@@ -62,7 +56,8 @@ var fieldNames = [fieldCount]string{
 	"", "id", "ts", "request_id", "balancer", "key_id", "provider_id", "namespace", "model",
 	"upstream_model", "group", "endpoint", "status", "error", "attempts", "stream", "latency_ms",
 	"ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-	"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision",
+	"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision", "project", "user", "tags",
+	"failures", "class",
 }
 
 // fieldOf is the reverse of name.
@@ -120,6 +115,16 @@ func fieldOf(name string) field {
 		return fieldUserAgent
 	case "revision":
 		return fieldRevision
+	case "project":
+		return fieldProject
+	case "user":
+		return fieldUser
+	case "tags":
+		return fieldTags
+	case "failures":
+		return fieldFailures
+	case "class":
+		return fieldClass
 	}
 	return fieldUnknown
 }
@@ -154,7 +159,7 @@ func (s *state) entry() error {
 			return err
 		}
 		f := s.fieldNamed(raw)
-		if f == fieldUnknown {
+		if f == fieldUnknown || f == fieldClass {
 			s.out.Unknown++
 			if err := s.skip(base); err != nil {
 				return err
@@ -163,8 +168,7 @@ func (s *state) entry() error {
 		}
 		s.once(f)
 		if k := s.dec.PeekKind(); k == '{' || k == '[' {
-			s.fail(BadType, f.name(), wanted(f))
-			if err := s.skip(base); err != nil {
+			if err := s.nested(e, f, k, base); err != nil {
 				return err
 			}
 			continue
@@ -229,7 +233,7 @@ func (s *state) skip(base int) error {
 	}
 }
 
-// set stores the value of one field.
+// set stores the value of one field that is not nested.
 func (s *state) set(e *Entry, f field, value jsontext.Value) {
 	switch f {
 	case fieldID:
@@ -237,56 +241,62 @@ func (s *state) set(e *Entry, f field, value jsontext.Value) {
 	case fieldTS:
 		s.setTime(e, value)
 	case fieldRequestID:
-		e.RequestID = s.text(f, value, maxString, false)
+		e.RequestID = s.text(f, value)
 	case fieldBalancer:
-		e.Balancer = s.text(f, value, maxString, true)
+		e.Balancer = s.shared(f, value)
 	case fieldKeyID:
-		e.KeyID = s.integer(f, value, math.MaxInt64)
+		e.KeyID = s.integer(f, value, maxID)
 	case fieldProviderID:
-		e.ProviderID = s.integer(f, value, math.MaxInt64)
+		e.ProviderID = s.integer(f, value, maxID)
 	case fieldNamespace:
-		e.Namespace = s.text(f, value, maxString, true)
+		e.Namespace = s.shared(f, value)
 	case fieldModel:
-		e.Model = s.text(f, value, maxString, true)
+		e.Model = s.shared(f, value)
 	case fieldUpstreamModel:
-		e.UpstreamModel = s.text(f, value, maxString, true)
+		e.UpstreamModel = s.shared(f, value)
 	case fieldGroup:
-		e.Group = s.text(f, value, maxString, true)
+		e.Group = s.shared(f, value)
 	case fieldEndpoint:
-		e.Endpoint = s.text(f, value, maxString, true)
+		e.Endpoint = s.shared(f, value)
 	case fieldStatus:
-		e.Status = int(s.integer(f, value, maxStatus))
+		e.Status = int(s.integer(f, value, MaxStatus))
 	case fieldError:
-		e.Error = s.text(f, value, maxError, false)
+		e.Error = s.text(f, value)
 	case fieldAttempts:
-		e.Attempts = int(s.integer(f, value, maxAttempts))
+		e.Attempts = int(s.integer(f, value, MaxAttempts))
 	case fieldStream:
 		if k := value.Kind(); k != 't' && k != 'f' {
 			s.fail(BadType, f.name(), wanted(f))
 		}
 		e.Stream = value.Kind() == 't'
 	case fieldLatencyMS:
-		e.LatencyMS = s.integer(f, value, maxMillis)
+		e.LatencyMS = s.integer(f, value, MaxMillis)
 	case fieldTTFTMS:
-		e.TTFTMS = s.integer(f, value, maxMillis)
+		e.TTFTMS = s.integer(f, value, MaxMillis)
 	case fieldInputTokens:
-		e.InputTokens = s.integer(f, value, maxTokens)
+		e.InputTokens = s.integer(f, value, MaxTokens)
 	case fieldCacheReadTokens:
-		e.CacheReadTokens = s.integer(f, value, maxTokens)
+		e.CacheReadTokens = s.integer(f, value, MaxTokens)
 	case fieldCacheWriteTokens:
-		e.CacheWriteTokens = s.integer(f, value, maxTokens)
+		e.CacheWriteTokens = s.integer(f, value, MaxTokens)
 	case fieldOutputTokens:
-		e.OutputTokens = s.integer(f, value, maxTokens)
+		e.OutputTokens = s.integer(f, value, MaxTokens)
 	case fieldCostNanoUSD:
-		e.CostNanoUSD = new(s.integer(f, value, maxCost))
+		e.CostNanoUSD = new(s.integer(f, value, MaxCost))
 	case fieldPricedRevision:
-		e.PricedRevision = s.integer(f, value, math.MaxInt64)
+		e.PricedRevision = s.integer(f, value, maxID)
 	case fieldClientIP:
-		e.ClientIP = s.text(f, value, maxString, true)
+		e.ClientIP = s.shared(f, value)
 	case fieldUserAgent:
-		e.UserAgent = s.text(f, value, maxString, true)
+		e.UserAgent = s.shared(f, value)
 	case fieldRevision:
-		e.Revision = s.text(f, value, maxString, true)
+		e.Revision = s.shared(f, value)
+	case fieldProject:
+		e.Project = s.shared(f, value)
+	case fieldUser:
+		e.User = s.text(f, value)
+	case fieldTags, fieldFailures:
+		s.fail(BadType, f.name(), wanted(f))
 	}
 }
 
@@ -303,6 +313,10 @@ func wanted(f field) string {
 		fieldInputTokens, fieldCacheReadTokens, fieldCacheWriteTokens, fieldOutputTokens,
 		fieldCostNanoUSD, fieldPricedRevision:
 		return "must be a whole number"
+	case fieldTags:
+		return "must be an object of strings"
+	case fieldFailures:
+		return "must be an array of objects"
 	}
 	return "must be a string"
 }
@@ -325,23 +339,48 @@ func (s *state) integer(f field, value jsontext.Value, limit int64) int64 {
 	return n
 }
 
-// text reads a string as it can be stored. Strings that come again and again
-// are shared.
-func (s *state) text(f field, value jsontext.Value, limit int, share bool) string {
+// text reads a string as it can be stored.
+func (s *state) text(f field, value jsontext.Value) string {
+	raw, ok := s.plainText(f, value)
+	if ok {
+		return string(raw)
+	}
+	return s.cleaned(f, value)
+}
+
+// shared is text for strings that come again and again: equal ones are one.
+func (s *state) shared(f field, value jsontext.Value) string {
+	if value.Kind() == '"' {
+		if last := s.names.last[f]; last == string(value[1:len(value)-1]) && last != "" {
+			return last // it was looked at then
+		}
+	}
+	raw, ok := s.plainText(f, value)
+	if ok {
+		return s.names.string(f, raw)
+	}
+	return s.cleaned(f, value)
+}
+
+// plainText returns the text between the quotes if it can be stored as it is.
+func (s *state) plainText(f field, value jsontext.Value) (raw []byte, ok bool) {
+	if value.Kind() != '"' {
+		return nil, false
+	}
+	raw = value[1 : len(value)-1]
+	return raw, len(raw) <= limitOf(f) && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw)
+}
+
+// cleaned unquotes, cuts and cleans a string, and counts that.
+func (s *state) cleaned(f field, value jsontext.Value) string {
 	if value.Kind() != '"' {
 		s.fail(BadType, f.name(), wanted(f))
 		return ""
 	}
-	raw := value[1 : len(value)-1]
-	if last := s.names.last[f]; share && last == string(raw) && last != "" {
-		return last // it was looked at then
-	}
-	if len(raw) <= limit && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		if share {
-			return s.names.string(f, raw)
-		}
-		return string(raw)
-	}
+	return s.unquote(value, limitOf(f))
+}
+
+func (s *state) unquote(value jsontext.Value, limit int) string {
 	var err error
 	s.scratch, err = jsontext.AppendUnquote(s.scratch[:0], []byte(value))
 	out, cut, replaced := clean(string(s.scratch), limit)
@@ -404,6 +443,10 @@ func (s *state) complete(e *Entry) {
 	}
 	if e.Namespace == "" {
 		e.Namespace = defaultNamespace
+	}
+	if e.Project != "" && !isProject(e.Project) {
+		e.Project = ""
+		s.out.Replaced++
 	}
 	if e.CostNanoUSD == nil {
 		e.PricedRevision = 0 // it says where a cost comes from

@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// The fast path reads the JSON that programs write: flat objects, whole numbers,
-// no surrogates. It only finds out where names and values begin and end; what they
+// The fast path reads the JSON that programs write: objects that are flat but for tags and
+// failures, whole numbers, no surrogates. It only finds out where names and values begin and end; what they
 // mean is decided by the same code as in the slow path. Whatever it does not know
 // it leaves to the slow path, from the start of the body, and so it never has to
 // explain what is wrong.
@@ -17,7 +17,7 @@ func (s *state) fast(body []byte) bool {
 	if s.fastValues(&scanner{text: body}) {
 		return true
 	}
-	s.out, s.index, s.failed = saved, index, Rejection{}
+	s.out, s.index, s.failed, s.within = saved, index, Rejection{}, ""
 	return false
 }
 
@@ -27,7 +27,7 @@ func (s *state) fastLine(line []byte) bool {
 	if c := (scanner{text: line}); s.fastEntry(&c) && c.end() {
 		return true
 	}
-	s.out, s.index, s.failed = saved, index, Rejection{}
+	s.out, s.index, s.failed, s.within = saved, index, Rejection{}, ""
 	return false
 }
 
@@ -84,14 +84,8 @@ func (s *state) fastEntry(c *scanner) bool {
 			return false
 		}
 		c.space()
-		value, ok := c.scalar()
-		if !ok {
+		if !s.fastValue(c, e, f) {
 			return false
-		}
-		if f == fieldUnknown {
-			s.out.Unknown++
-		} else if s.once(f); value[0] != 'n' { // null is the same as absent
-			s.set(e, f, value)
 		}
 		c.space()
 		if more = c.take(','); more {
@@ -103,6 +97,95 @@ func (s *state) fastEntry(c *scanner) bool {
 	s.complete(e)
 	s.settle(e)
 	return true
+}
+
+// fastValue reads the value of a field.
+func (s *state) fastValue(c *scanner, e *Entry, f field) bool {
+	switch b := c.peek(); {
+	case b == '{' && f == fieldTags:
+		s.once(f)
+		return s.fastTags(c, e)
+	case b == '[' && f == fieldFailures:
+		s.once(f)
+		return s.fastFailures(c, e)
+	}
+	value, ok := c.scalar()
+	if !ok {
+		return false
+	}
+	if f == fieldUnknown || f == fieldClass {
+		s.out.Unknown++
+	} else if s.once(f); value[0] != 'n' { // null is the same as absent
+		s.set(e, f, value)
+	}
+	return true
+}
+
+func (s *state) fastTags(c *scanner, e *Entry) bool {
+	return c.members('}', func() bool {
+		name, value, ok := c.member()
+		if ok {
+			s.addTag(e, name, value)
+		}
+		return ok
+	})
+}
+
+func (s *state) fastFailures(c *scanner, e *Entry) bool {
+	n := 0
+	return c.members(']', func() bool {
+		if c.peek() != '{' {
+			return false
+		}
+		l := s.beginFailure(e, n)
+		n++
+		ok := c.members('}', func() bool {
+			name, value, ok := c.member()
+			if ok {
+				s.setFailure(l, name, value)
+			}
+			return ok
+		})
+		s.endFailure(l)
+		return ok
+	})
+}
+
+// members takes an array or an object, whose opening comes next, and calls one where each
+// of its members begins.
+func (c *scanner) members(closing byte, one func() bool) bool {
+	c.at++
+	c.space()
+	if c.take(closing) {
+		return true
+	}
+	for {
+		if !one() {
+			return false
+		}
+		c.space()
+		if c.take(closing) {
+			return true
+		}
+		if !c.take(',') {
+			return false
+		}
+		c.space()
+	}
+}
+
+// member takes the name and the value of one member of an object.
+func (c *scanner) member() (name, value []byte, ok bool) {
+	if name, ok = c.quoted(); !ok {
+		return nil, nil, false
+	}
+	c.space()
+	if !c.take(':') {
+		return nil, nil, false
+	}
+	c.space()
+	value, ok = c.scalar()
+	return name, value, ok
 }
 
 // scanner finds tokens.

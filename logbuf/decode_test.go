@@ -43,17 +43,25 @@ func TestDecodeEveryField(t *testing.T) {
 		Namespace: "ns", Model: "m/1", UpstreamModel: "u", Group: "g", Endpoint: "/v1/chat/completions", Status: 200, Error: "e",
 		Attempts: 3, Stream: true, LatencyMS: 4, TTFTMS: 5, InputTokens: 6, CacheReadTokens: 7, CacheWriteTokens: 8, OutputTokens: 9,
 		CostNanoUSD: new(int64(10)), PricedRevision: 11, ClientIP: "192.0.2.1", UserAgent: "ua", Revision: "5-6",
+		Project: "acme/search", User: "u-1", Tags: map[string]string{"team": "search", "env": ""},
+		Failures: []logbuf.Failure{
+			{ProviderID: 7, UpstreamModel: "u", Status: 429, Class: logbuf.FailedRate, LatencyMS: 12}, {Class: logbuf.FailedNetwork},
+		},
 	}
 	body, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := decoder().Decode(body, jsonType)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(logbuf.Decoded{Entries: []logbuf.Entry{want}}, got); diff != "" {
-		t.Errorf("decoded (-want +got):\n%s", diff)
+	for name, decode := range map[string]func([]byte, string) (logbuf.Decoded, error){
+		"fast": decoder().Decode, "slow": decoder().DecodeSlowly,
+	} {
+		got, err := decode(body, jsonType)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(logbuf.Decoded{Entries: []logbuf.Entry{want}}, got); diff != "" {
+			t.Errorf("decoded, %s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 
@@ -234,6 +242,7 @@ func TestDecodeIdentity(t *testing.T) {
 
 func TestDecodeCleansStrings(t *testing.T) {
 	long := strings.Repeat("x", 1023) + "äöü"
+	dimension := strings.Repeat("x", 255) + "äöü"
 	tests := []struct {
 		name, field, value string
 		want               string
@@ -245,9 +254,13 @@ func TestDecodeCleansStrings(t *testing.T) {
 		{"half a pair", "model", `a\ud83db`, "a\uFFFDb", 0, 1},
 		{"invalid UTF-8", "model", "a\xffb", "a\uFFFDb", 0, 1},
 		{"NUL", "model", `a\u0000b`, "a\uFFFDb", 0, 1},
-		{"too long, cut between runes", "model", long, long[:1023], 1, 0},
-		{"longest", "model", long[:1023] + "y", long[:1023] + "y", 0, 0},
-		{"too long and not UTF-8", "model", "\xff" + long, "\uFFFD" + long[:1021], 1, 1},
+		{"too long, cut between runes", "user", long, long[:1023], 1, 0},
+		{"longest", "user", long[:1023] + "y", long[:1023] + "y", 0, 0},
+		{"too long and not UTF-8", "user", "\xff" + long, "\uFFFD" + long[:1021], 1, 1},
+		{"too long to group by", "model", dimension, dimension[:255], 1, 0},
+		{"longest to group by", "model", dimension[:255] + "y", dimension[:255] + "y", 0, 0},
+		{"a project", "project", "acme/search/eu-1", "acme/search/eu-1", 0, 0},
+		{"no path of a project", "project", "Acme//x", "", 0, 1},
 		{"long error", "error", long, long, 0, 0},
 		{"too long an error", "error", strings.Repeat(`\u00e9`, 5000), strings.Repeat("é", 4096), 1, 0},
 	}
@@ -257,10 +270,8 @@ func TestDecodeCleansStrings(t *testing.T) {
 			if err != nil || len(got.Entries) != 1 {
 				t.Fatalf("decoded %+v, %v", got, err)
 			}
-			text := got.Entries[0].Model
-			if tt.field == "error" {
-				text = got.Entries[0].Error
-			}
+			e := got.Entries[0]
+			text := map[string]string{"model": e.Model, "user": e.User, "project": e.Project, "error": e.Error}[tt.field]
 			if text != tt.want || got.Cut != tt.cut || got.Replaced != tt.replaced {
 				t.Errorf("%.20q… (%d bytes), cut %d, replaced %d; want %.20q… (%d bytes), cut %d, replaced %d",
 					text, len(text), got.Cut, got.Replaced, tt.want, len(tt.want), tt.cut, tt.replaced)

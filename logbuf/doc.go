@@ -25,7 +25,7 @@
 //
 // # Sinks
 //
-// A queue writes batch after batch to its sink, or two at once to an [Overlapper],
+// A queue writes batch after batch to its sink, or two at once to an [Pipeliner],
 // and tries the same batch again until it is stored: sinks answer with an error as soon as they are in
 // doubt, and recognise what they have stored already by the identity of an entry
 // (its time and its id) and by the checkpoint of the spool's segment. See [Sink]

@@ -31,8 +31,8 @@ type memory struct {
 	bytes  int // of their records
 	want   demand
 
-	flights flights // belongs to the worker
-	used    []part  // of the batches that are not settled
+	inflight inflightBatches // belongs to the worker
+	used     []part          // of the batches that are not settled
 }
 
 // A demand is what entries found no room for, the last that did since room was
@@ -111,7 +111,7 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 	chunks := slices.Clone(m.chunks)
 	m.mu.Unlock()
 
-	batch := m.flights.next()
+	batch := m.inflight.next()
 	var all part
 	var took []part // of the first chunks
 	for _, c := range chunks {
@@ -180,14 +180,14 @@ func (m *memory) close() error { return nil }
 // than many short ones.
 const maxBatchBytes = 8 << 20
 
-// flights are the batches that are read and not settled, two at most; a third uses
+// inflightBatches are the batches that are read and not settled, two at most; a third uses
 // the memory of the first.
-type flights struct {
+type inflightBatches struct {
 	batches [2]recordBatch
 	last    int
 }
 
-func (f *flights) next() *recordBatch {
+func (f *inflightBatches) next() *recordBatch {
 	f.last = 1 - f.last
 	f.batches[f.last].reset()
 	return &f.batches[f.last]

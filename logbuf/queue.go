@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 var (
@@ -20,7 +19,7 @@ var (
 // a spool on disk. It writes a batch when it is full or its first entry is
 // FlushInterval old, and tries again for ever when the sink fails. Batches
 // are stored in order; the next is begun meanwhile if it is full and the sink is an
-// [Overlapper].
+// [Pipeliner].
 type Queue struct {
 	opts Options
 	sink Sink
@@ -37,13 +36,13 @@ type Queue struct {
 	cut      atomic.Int64
 	replaced atomic.Int64
 
-	mu      sync.Mutex
-	stats   Stats // but for what the fields above and the backlog know
-	flying  int64 // entries that were read and are not settled
-	arrived timeline
-	sealed  bool          // nothing more can land
-	flushTo int64         // settled has to reach this without delay
-	settled chan struct{} // closed and forgotten at each change; nil when nobody waits
+	mu       sync.Mutex
+	stats    Stats // but for what the fields above and the backlog know
+	inflight int64 // entries that were read and are not settled
+	arrived  timeline
+	sealed   bool          // nothing more can land
+	flushTo  int64         // settled has to reach this without delay
+	settled  chan struct{} // closed and forgotten at each change; nil when nobody waits
 }
 
 // A backlog keeps records in order until they are settled. Methods put and
@@ -115,7 +114,8 @@ func Open(sink Sink, opts *Options) (*Queue, error) {
 // Append implements [Buffer]. Entries without a time get now, entries without
 // an id a UUIDv7, so that sending them again, to wherever the sink sends them,
 // stores them once; an id that is a UUIDv7 brings its time. Strings are cut and
-// cleaned as [Decoder] does.
+// cleaned as [Decoder] does, and numbers that no engine could hold or add up are refused:
+// the error is a [FieldError], and none of the entries was taken.
 //
 // In disk mode Append waits for the flush. When ctx ends meanwhile, the entries
 // may be stored all the same. After a flush that failed the error wraps
@@ -133,11 +133,9 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	}
 	p.reset()
 	now := time.Now()
-	var before [11]string // of the last entry; often the same, and then clean
-	for i := range entries {
-		e := entries[i] // a copy: the caller's stays as it is
-		q.complete(&e, now, &before)
-		p.add(&e)
+	if err := q.pack(p, entries, now); err != nil {
+		q.scratch.Put(p)
+		return err
 	}
 	err := q.log.put(ctx, p, now)
 	if cap(p.records) <= chunkSize { // a rare large one is not worth keeping
@@ -151,33 +149,23 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
-// complete makes an entry fit to be stored.
-func (q *Queue) complete(e *Entry, now time.Time, before *[11]string) {
-	if e.Time.IsZero() {
-		e.Time = now
-		if e.ID.Version() == 7 {
-			e.Time = timeOf(e.ID)
+// pack makes records of entries, fit to be stored. The caller's entries stay as they are.
+func (q *Queue) pack(p *packed, entries []Entry, now time.Time) error {
+	var before [texts]string
+	var cut, replaced int64
+	for i := range entries {
+		e := entries[i]
+		e.identify(now)
+		if err := e.validate(); err != nil {
+			return &FieldError{"[" + strconv.Itoa(i) + "]." + err.Field, err.Message}
 		}
+		c, r := e.clean(&before)
+		cut, replaced = cut+c, replaced+r
+		p.add(&e)
 	}
-	if e.ID == uuid.Nil {
-		e.ID = newID(now)
-	}
-	if e.Namespace == "" {
-		e.Namespace = defaultNamespace
-	}
-	for i, s := range e.text() {
-		if *s == before[i] {
-			continue
-		}
-		var cut, replaced bool
-		if *s, cut, replaced = clean(*s, limitOf(i)); cut {
-			q.cut.Add(1)
-		}
-		if replaced {
-			q.replaced.Add(1)
-		}
-		before[i] = *s
-	}
+	q.cut.Add(cut)
+	q.replaced.Add(replaced)
+	return nil
 }
 
 // Ready implements [Admitter].
@@ -221,7 +209,7 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 // there is something new for it to do.
 func (q *Queue) landed(n int) {
 	q.mu.Lock()
-	before := q.stats.Pending - q.flying
+	before := q.stats.Pending - q.inflight
 	q.stats.Accepted += int64(n)
 	q.stats.Pending += int64(n)
 	q.arrived.add(q.stats.Accepted, time.Now())

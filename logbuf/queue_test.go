@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -455,18 +456,35 @@ func TestOpenRefusesNonsense(t *testing.T) {
 func anyEntry() *rapid.Generator[logbuf.Entry] {
 	return rapid.Custom(func(t *rapid.T) logbuf.Entry {
 		text := func(name string) string { return rapid.StringMatching(`[a-zé/0-9 ]{0,40}`).Draw(t, name) }
-		num := func(name string) int64 { return rapid.Int64().Draw(t, name) }
+		upTo := func(name string, most int64) int64 { return rapid.Int64Range(0, most).Draw(t, name) }
+		num := func(name string) int64 { return upTo(name, math.MaxInt64) }
+		tokens := func(name string) int64 { return upTo(name, logbuf.MaxTokens) }
+		millis := func(name string) int64 { return upTo(name, logbuf.MaxMillis) }
 		e := logbuf.Entry{
 			ID: uuid.New(), Time: time.UnixMicro(rapid.Int64Range(1, 4e15).Draw(t, "time")).UTC(),
 			RequestID: text("request"), Balancer: text("balancer"), KeyID: num("key"), ProviderID: num("provider"),
 			Namespace: "n" + text("namespace"), Model: text("model"), UpstreamModel: text("upstream"), Group: text("group"),
-			Endpoint: text("endpoint"), Status: int(num("status")), Error: text("error"), Attempts: int(num("attempts")),
-			Stream: rapid.Bool().Draw(t, "stream"), LatencyMS: num("latency"), TTFTMS: num("ttft"), InputTokens: num("input"),
-			CacheReadTokens: num("read"), CacheWriteTokens: num("write"), OutputTokens: num("output"), PricedRevision: num("priced"),
-			ClientIP: text("ip"), UserAgent: text("agent"), Revision: text("revision"),
+			Endpoint: text("endpoint"), Status: int(upTo("status", logbuf.MaxStatus)), Error: text("error"),
+			Attempts: int(upTo("attempts", logbuf.MaxAttempts)),
+			Stream:   rapid.Bool().Draw(t, "stream"), LatencyMS: millis("latency"), TTFTMS: millis("ttft"), InputTokens: tokens("input"),
+			CacheReadTokens: tokens("read"), CacheWriteTokens: tokens("write"), OutputTokens: tokens("output"),
+			PricedRevision: num("priced"), ClientIP: text("ip"), UserAgent: text("agent"), User: text("user"),
+			Revision: text("revision"), Project: rapid.SampledFrom([]string{"", "a", "acme/search"}).Draw(t, "project"),
 		}
 		if rapid.Bool().Draw(t, "costed") {
-			e.CostNanoUSD = new(num("cost"))
+			e.CostNanoUSD = new(upTo("cost", logbuf.MaxCost))
+		}
+		for range rapid.IntRange(0, 8).Draw(t, "tags") {
+			if e.Tags == nil {
+				e.Tags = make(map[string]string)
+			}
+			e.Tags["n"+text("tag")] = text("value")
+		}
+		for range rapid.IntRange(0, 8).Draw(t, "failures") {
+			e.Failures = append(e.Failures, logbuf.Failure{
+				ProviderID: num("failed provider"), UpstreamModel: text("failed model"), LatencyMS: millis("failed latency"),
+				Status: int(upTo("failed status", logbuf.MaxStatus)), Class: rapid.SampledFrom(logbuf.FailureClasses()).Draw(t, "class"),
+			})
 		}
 		return e
 	})

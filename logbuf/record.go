@@ -3,6 +3,7 @@ package logbuf
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -12,16 +13,21 @@ import (
 //
 //	id          16 bytes
 //	time        8 bytes, microseconds since 1970, little endian
-//	flags       1 byte: recordStream, recordCost
+//	flags       1 byte: recordStream, recordCost, recordTags, recordFailures
 //	numbers     varints: key_id, provider_id, status, attempts, latency_ms, ttft_ms, input_tokens,
 //	            cache_read_tokens, cache_write_tokens, output_tokens, priced_revision,
 //	            and cost_nano_usd if recordCost is set
-//	strings     11 times a uvarint length and the bytes, in the order of Entry.text
+//	strings     13 times a uvarint length and the bytes, in the order of Entry.text
+//	tags        if recordTags is set: a uvarint count, and names and values as strings, by name
+//	failures    if recordFailures is set: a uvarint count, and of each provider_id, status,
+//	            latency_ms as varints, upstream_model and class as strings
 //
 // A record does not say where it ends: whoever holds several knows how many.
 const (
 	recordStream = 1 << iota
 	recordCost
+	recordTags
+	recordFailures
 )
 
 // maxPart is how many bytes of records stay together: what the spool frames and
@@ -74,6 +80,12 @@ func appendRecord(dst []byte, e *Entry) []byte {
 	if e.CostNanoUSD != nil {
 		flags |= recordCost
 	}
+	if len(e.Tags) > 0 {
+		flags |= recordTags
+	}
+	if len(e.Failures) > 0 {
+		flags |= recordFailures
+	}
 	dst = append(dst, flags)
 	for _, n := range e.numbers() {
 		dst = binary.AppendVarint(dst, n)
@@ -82,15 +94,47 @@ func appendRecord(dst []byte, e *Entry) []byte {
 		dst = binary.AppendVarint(dst, *e.CostNanoUSD)
 	}
 	for _, s := range e.text() {
-		dst = binary.AppendUvarint(dst, uint64(len(*s)))
-		dst = append(dst, *s...)
+		dst = appendString(dst, *s)
+	}
+	if flags&(recordTags|recordFailures) != 0 {
+		dst = appendNested(dst, e)
+	}
+	return dst
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// appendNested appends the tags and failures of an entry, where there are any.
+func appendNested(dst []byte, e *Entry) []byte {
+	if len(e.Tags) > 0 {
+		names := make([]string, 0, maxTags)
+		for name := range e.Tags {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		dst = binary.AppendUvarint(dst, uint64(len(names)))
+		for _, name := range names {
+			dst = appendString(appendString(dst, name), e.Tags[name])
+		}
+	}
+	if len(e.Failures) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(e.Failures)))
+		for i := range e.Failures {
+			f := &e.Failures[i]
+			dst = binary.AppendVarint(dst, f.ProviderID)
+			dst = binary.AppendVarint(dst, int64(f.Status))
+			dst = binary.AppendVarint(dst, f.LatencyMS)
+			dst = appendString(appendString(dst, f.UpstreamModel), string(f.Class))
+		}
 	}
 	return dst
 }
 
 // readRecord reads the record at the start of src into e and returns what
 // follows it. The entry's strings are parts of src, and its cost, if it has one, is put
-// where cost points to: so nothing has to be allocated.
+// where cost points to: so nothing has to be allocated but for tags and failures.
 func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
 	const fixed = 16 + 8 + 1
 	if len(src) < fixed {
@@ -121,10 +165,45 @@ func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
 	for _, s := range e.text() {
 		*s = r.string()
 	}
+	if flags&recordTags != 0 {
+		r.tags(e)
+	}
+	if flags&recordFailures != 0 {
+		r.failures(e)
+	}
 	if r.bad {
 		return "", errRecord
 	}
 	return r.src, nil
+}
+
+// tags reads tags. More than an entry may have are not ours.
+func (r *recordReader) tags(e *Entry) {
+	n := r.uvarint()
+	if n == 0 || n > maxTags {
+		r.bad = true
+		return
+	}
+	e.Tags = make(map[string]string, n)
+	for range n {
+		name := r.string()
+		e.Tags[name] = r.string()
+	}
+}
+
+func (r *recordReader) failures(e *Entry) {
+	n := r.uvarint()
+	if n == 0 || n > maxFailures {
+		r.bad = true
+		return
+	}
+	e.Failures = make([]Failure, n)
+	for i := range e.Failures {
+		e.Failures[i] = Failure{
+			ProviderID: r.number(), Status: int(r.number()), LatencyMS: r.number(),
+			UpstreamModel: r.string(), Class: FailureClass(r.string()),
+		}
+	}
 }
 
 func littleEndian64(s string) int64 {

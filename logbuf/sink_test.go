@@ -72,8 +72,8 @@ func (l *ledger) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, erro
 // beside is a ledger that is given two batches at once.
 type beside struct{ *ledger }
 
-func (l beside) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
-	if err := turn(ctx); err != nil {
+func (l beside) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+	if err := prior(ctx); err != nil {
 		return logbuf.Result{}, err
 	}
 	return l.Write(ctx, b)

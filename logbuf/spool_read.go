@@ -14,10 +14,10 @@ type spoolReader struct {
 	window  window
 	cursor
 
-	flights flights
-	batch   *recordBatch // the one that is read
-	skip    skipped      // for it
-	taken   []taken      // read and not settled
+	inflight inflightBatches
+	batch    *recordBatch // the one that is read
+	skip     skipped      // for it
+	taken    []taken      // read and not settled
 }
 
 // A cursor is a place in a segment.
@@ -75,7 +75,7 @@ func (s *spool) readAhead(limit int) (Batch, bool) {
 	return r.take(), true
 }
 
-func (r *spoolReader) begin() { r.batch, r.skip = r.flights.next(), skipped{} }
+func (r *spoolReader) begin() { r.batch, r.skip = r.inflight.next(), skipped{} }
 
 // nothing reports whether there was nothing to read, not even damage.
 func (r *spoolReader) nothing() bool { return len(r.batch.entries) == 0 && r.skip == skipped{} }

@@ -366,7 +366,7 @@ func TestSpoolLosesNothing(t *testing.T) {
 		l := newLedger()
 		sink := rapid.SampledFrom([]logbuf.Sink{l, beside{l}, checkpointer{l}, struct {
 			checkpointer
-			logbuf.Overlapper
+			logbuf.Pipeliner
 		}{checkpointer{l}, beside{l}}}).Draw(t, "sink")
 		n := 0
 		for range rapid.IntRange(1, 5).Draw(t, "lives") {

@@ -29,8 +29,8 @@ func (q *Queue) run(ctx context.Context) {
 	}
 }
 
-// A flight is a batch on its way into the sink.
-type flight struct {
+// An inflight is a batch on its way into the sink.
+type inflight struct {
 	batch  Batch
 	result Result
 	stored bool          // or ctx ended; not before ended is closed
@@ -40,30 +40,30 @@ type flight struct {
 
 // launch reads the next batch and begins to write it. It returns nil when ctx
 // ended first.
-func (q *Queue) launch(ctx context.Context) *flight {
+func (q *Queue) launch(ctx context.Context) *inflight {
 	var b Batch
-	if !q.persist(ctx, func() (err error) {
+	if !q.retryForever(ctx, func() (err error) {
 		b, err = q.log.read(ctx, q.opts.BatchSize)
 		return err
 	}) {
 		return nil
 	}
-	return q.fly(ctx, b, nil)
+	return q.send(ctx, b, nil)
 }
 
 // follow begins to write the next batch beside f as soon as it is full, if the
 // sink can do that. It returns nil when f ends, or fails, first.
-func (q *Queue) follow(ctx context.Context, f *flight) *flight {
-	if _, ok := q.sink.(Overlapper); !ok {
+func (q *Queue) follow(ctx context.Context, f *inflight) *inflight {
+	if _, ok := q.sink.(Pipeliner); !ok {
 		return nil
 	}
 	for {
 		q.mu.Lock()
-		full := q.stats.Pending-q.flying >= int64(q.opts.BatchSize)
+		full := q.stats.Pending-q.inflight >= int64(q.opts.BatchSize)
 		q.mu.Unlock()
 		if full {
 			if b, ok := q.log.readAhead(q.opts.BatchSize); ok {
-				return q.fly(ctx, b, f)
+				return q.send(ctx, b, f)
 			}
 			return nil
 		}
@@ -77,29 +77,29 @@ func (q *Queue) follow(ctx context.Context, f *flight) *flight {
 	}
 }
 
-// fly writes a batch in the background, behind another unless that is nil.
-func (q *Queue) fly(ctx context.Context, b Batch, before *flight) *flight {
+// send writes a batch in the background, behind another unless that is nil.
+func (q *Queue) send(ctx context.Context, b Batch, prior *inflight) *inflight {
 	q.mu.Lock()
-	q.flying += int64(len(b.Entries))
+	q.inflight += int64(len(b.Entries))
 	q.mu.Unlock()
-	f := &flight{batch: b, ended: make(chan struct{}), failed: make(chan struct{})}
+	f := &inflight{batch: b, ended: make(chan struct{}), failed: make(chan struct{})}
 	go func() {
 		defer close(f.ended)
-		f.stored = len(b.Entries) == 0 || before != nil && q.writeBeside(ctx, f, before) || q.writeAlone(ctx, f, before)
+		f.stored = len(b.Entries) == 0 || prior != nil && q.writeBeside(ctx, f, prior) || q.writeAlone(ctx, f, prior)
 	}()
 	return f
 }
 
 // writeAlone writes a batch once the one before is stored, as often as it takes. It
 // returns false when ctx ended first.
-func (q *Queue) writeAlone(ctx context.Context, f, before *flight) bool {
-	if before != nil {
-		if <-before.ended; !before.stored {
+func (q *Queue) writeAlone(ctx context.Context, f, prior *inflight) bool {
+	if prior != nil {
+		if <-prior.ended; !prior.stored {
 			return false // what comes later must not be stored without it
 		}
 	}
 	fail := sync.OnceFunc(func() { close(f.failed) })
-	return q.persist(ctx, func() (err error) {
+	return q.retryForever(ctx, func() (err error) {
 		if f.result, err = q.write(ctx, f.batch, q.sink.Write); err != nil {
 			fail()
 		}
@@ -109,9 +109,9 @@ func (q *Queue) writeAlone(ctx context.Context, f, before *flight) bool {
 
 // writeBeside tries once to write a batch while the one before is written. That
 // it fails is nothing to talk about: it will be tried again, alone.
-func (q *Queue) writeBeside(ctx context.Context, f, before *flight) (ok bool) {
+func (q *Queue) writeBeside(ctx context.Context, f, prior *inflight) (ok bool) {
 	r, err := q.write(ctx, f.batch, func(ctx context.Context, b Batch) (Result, error) {
-		return q.sink.(Overlapper).WriteAfter(ctx, b, before.turn) //nolint:forcetypeassert // follow has asked
+		return q.sink.(Pipeliner).WriteAfter(ctx, b, prior.wait) //nolint:forcetypeassert // follow has asked
 	})
 	if err != nil && !errors.Is(err, errFailedBefore) {
 		q.mu.Lock()
@@ -124,9 +124,9 @@ func (q *Queue) writeBeside(ctx context.Context, f, before *flight) (ok bool) {
 
 var errFailedBefore = errors.New("the batch before is not stored")
 
-// turn blocks until the batch is stored, and it is the turn of the one behind. It
+// wait blocks until the batch is stored, and it is the turn of the one behind. It
 // returns an error when the batch cannot be stored at once.
-func (f *flight) turn(ctx context.Context) error {
+func (f *inflight) wait(ctx context.Context) error {
 	select {
 	case <-f.ended:
 		if f.stored {
@@ -170,8 +170,8 @@ func (q *Queue) await(ctx context.Context) bool {
 	}
 }
 
-// persist calls try until it works. It returns false when ctx ended first.
-func (q *Queue) persist(ctx context.Context, try func() error) bool {
+// retryForever calls try until it works. It returns false when ctx ended first.
+func (q *Queue) retryForever(ctx context.Context, try func() error) bool {
 	for pause := q.pauses(); ; {
 		err := try()
 		if err == nil {
@@ -255,7 +255,7 @@ func (q *Queue) finish(b Batch, r Result) {
 	}
 	if n > 0 {
 		q.stats.Batches++
-		q.flying -= int64(n)
+		q.inflight -= int64(n)
 	}
 	q.stats.Stored += int64(r.Stored)
 	q.stats.Duplicate += int64(r.Duplicate) + skip.stored

@@ -35,22 +35,53 @@ type ProviderDoc struct {
 
 // ModelDoc is the document of a model, under catalog.ModelKey.
 type ModelDoc struct {
-	Namespace          string            `json:"namespace"`
-	Name               string            `json:"name"`                        // public name
-	Kind               string            `json:"kind"`                        // one of catalog.ModelKinds
-	ContextWindow      int64             `json:"context_window,omitempty"`    // tokens; 0 is unknown
-	MaxOutputTokens    int64             `json:"max_output_tokens,omitempty"` // 0 is unknown
-	SupportsVision     bool              `json:"supports_vision"`
-	SupportsFunctions  bool              `json:"supports_functions"`
-	SupportsToolChoice bool              `json:"supports_tool_choice"`
-	SupportsFIM        bool              `json:"supports_fim"`
-	SupportsStream     bool              `json:"supports_stream"`
-	InputPrice         *catalog.NanoUSD  `json:"input_price,omitempty"` // per million tokens; nil is unknown
-	OutputPrice        *catalog.NanoUSD  `json:"output_price,omitempty"`
-	CacheReadPrice     *catalog.NanoUSD  `json:"cache_read_price,omitempty"`
-	CacheWritePrice    *catalog.NanoUSD  `json:"cache_write_price,omitempty"`
-	Status             catalog.Status    `json:"status"`
-	Labels             map[string]string `json:"labels,omitempty"`
+	Namespace          string `json:"namespace"`
+	Name               string `json:"name"`                        // public name
+	Kind               string `json:"kind"`                        // one of catalog.ModelKinds
+	ContextWindow      int64  `json:"context_window,omitempty"`    // tokens; 0 is unknown
+	MaxOutputTokens    int64  `json:"max_output_tokens,omitempty"` // 0 is unknown
+	SupportsVision     bool   `json:"supports_vision"`
+	SupportsFunctions  bool   `json:"supports_functions"`
+	SupportsToolChoice bool   `json:"supports_tool_choice"`
+	SupportsFIM        bool   `json:"supports_fim"`
+	SupportsStream     bool   `json:"supports_stream"`
+	PricesDoc
+	Status catalog.Status    `json:"status"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// PricesDoc is the part of a document that says what a model costs, see
+// catalog.Prices. What is unknown is absent.
+type PricesDoc struct {
+	InputPrice      *catalog.NanoUSD `json:"input_price,omitempty"` // USD per million tokens
+	OutputPrice     *catalog.NanoUSD `json:"output_price,omitempty"`
+	CacheReadPrice  *catalog.NanoUSD `json:"cache_read_price,omitempty"`
+	CacheWritePrice *catalog.NanoUSD `json:"cache_write_price,omitempty"`
+	RequestPrice    *catalog.NanoUSD `json:"request_price,omitempty"` // USD per request
+	PriceTiers      []PriceTierDoc   `json:"price_tiers,omitempty"`   // by rising bounds
+}
+
+// PriceTierDoc holds the prices of requests with more input than a bound, see
+// catalog.PriceTier. What is absent is as in the record itself.
+type PriceTierDoc struct {
+	AboveInputTokens int64            `json:"above_input_tokens"`
+	InputPrice       *catalog.NanoUSD `json:"input_price,omitempty"`
+	OutputPrice      *catalog.NanoUSD `json:"output_price,omitempty"`
+	CacheReadPrice   *catalog.NanoUSD `json:"cache_read_price,omitempty"`
+	CacheWritePrice  *catalog.NanoUSD `json:"cache_write_price,omitempty"`
+	RequestPrice     *catalog.NanoUSD `json:"request_price,omitempty"`
+}
+
+// pricesDoc writes a record of prices.
+func pricesDoc(p *catalog.Prices) PricesDoc {
+	doc := PricesDoc{
+		InputPrice: p.InputPrice, OutputPrice: p.OutputPrice, CacheReadPrice: p.CacheReadPrice,
+		CacheWritePrice: p.CacheWritePrice, RequestPrice: p.RequestPrice,
+	}
+	for _, t := range p.PriceTiers {
+		doc.PriceTiers = append(doc.PriceTiers, PriceTierDoc(t))
+	}
+	return doc
 }
 
 // BindingDoc says who serves a model, resolved, under catalog.ModelKey. Every

@@ -45,10 +45,15 @@ func TestEncode(t *testing.T) {
 		{
 			"a model, a price unknown, one free",
 			text(snapshot.Encode("ns.m.1", snapshot.ModelDoc{
-				Namespace: "ns", Name: "m.1", Kind: "chat", ContextWindow: 128000, SupportsVision: true, InputPrice: usd(2_500_000_000), OutputPrice: usd(0), Status: "active",
+				Namespace: "ns", Name: "m.1", Kind: "chat", ContextWindow: 128000, SupportsVision: true, Status: "active",
+				PricesDoc: snapshot.PricesDoc{
+					InputPrice: usd(2_500_000_000), OutputPrice: usd(0), RequestPrice: usd(1),
+					PriceTiers: []snapshot.PriceTierDoc{{AboveInputTokens: 200_000, OutputPrice: usd(15_000_000_000)}},
+				},
 			})),
 			`models ns.m.1 {"namespace":"ns","name":"m.1","kind":"chat","context_window":128000,"supports_vision":true,"supports_functions":false,` +
-				`"supports_tool_choice":false,"supports_fim":false,"supports_stream":false,"input_price":"2.5","output_price":"0","status":"active"}`,
+				`"supports_tool_choice":false,"supports_fim":false,"supports_stream":false,"input_price":"2.5","output_price":"0","request_price":"0.000000001",` +
+				`"price_tiers":[{"above_input_tokens":200000,"output_price":"15"}],"status":"active"}`,
 		},
 		{
 			"a binding",

@@ -281,8 +281,7 @@ func modelDoc(m *catalog.Model) ModelDoc {
 	return ModelDoc{
 		Namespace: m.Namespace, Name: m.Name, Kind: m.Kind, ContextWindow: m.ContextWindow, MaxOutputTokens: m.MaxOutputTokens,
 		SupportsVision: m.SupportsVision, SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice,
-		SupportsFIM: m.SupportsFIM, SupportsStream: m.SupportsStream, InputPrice: m.InputPrice, OutputPrice: m.OutputPrice,
-		CacheReadPrice: m.CacheReadPrice, CacheWritePrice: m.CacheWritePrice, Status: m.Status, Labels: m.Labels,
+		SupportsFIM: m.SupportsFIM, SupportsStream: m.SupportsStream, PricesDoc: pricesDoc(&m.Prices), Status: m.Status, Labels: m.Labels,
 	}
 }
 

@@ -175,7 +175,7 @@ func TestNewViewVerifies(t *testing.T) {
 func TestViewLookups(t *testing.T) {
 	v := mustView(t, keyDoc(t, "token", nil),
 		doc(t, "7", snapshot.ProviderDoc{ID: 7, Name: "p", Weight: 1, SealedAPIKey: "clear"}),
-		doc(t, "ns.a.b", snapshot.ModelDoc{Namespace: "ns", Name: "a.b", InputPrice: usd(5)}),
+		doc(t, "ns.a.b", snapshot.ModelDoc{Namespace: "ns", Name: "a.b", PricesDoc: snapshot.PricesDoc{InputPrice: usd(5)}}),
 		doc(t, "ns.a.b", snapshot.BindingDoc{Namespace: "ns", PublicModel: "a.b", UpdatedAt: 9}))
 	sum := sha256.Sum256([]byte("token"))
 	if k, ok := v.KeyByHash(hex.EncodeToString(sum[:])); !ok || k.Name != "k" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test of the project, with the race detector, on real PostgreSQL and
-# real Redis, and ends with one line: "N passed, N failed".
+# real Redis. gofmt, go vet and staticcheck are tests too (package test/lint). It
+# ends with one line: "N passed, N failed".
 #
 # Nothing needs to be set up. PostgreSQL and Redis are, in this order:
 #   1. EZ_TEST_PG_DSN and EZ_TEST_REDIS_ADDR, each where it is set;
@@ -176,12 +177,7 @@ fi
 [ -n "${EZ_TEST_PG_DSN:-}" ] || start_postgres
 [ -n "${EZ_TEST_REDIS_ADDR:-}" ] || start_redis
 
-# ---- vet and test ----------------------------------------------------------
-
-for dir in . test; do
-  say "go vet, in $dir"
-  (cd "$root/$dir" && go vet ./...) </dev/null || die "go vet finds fault"
-done
+# ---- test: package test/lint runs gofmt, go vet and staticcheck ---------------
 
 say "go test -race, in . and test"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"

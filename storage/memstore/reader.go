@@ -89,6 +89,20 @@ func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) (lis
 	return list, err
 }
 
+// Count implements [catalog.Reader].
+func (r *reader) Count(ctx context.Context, k catalog.Kind, q catalog.Query) (n int64, err error) {
+	q.After = 0
+	err = r.look(ctx, k, func(t *table) error {
+		for _, id := range t.candidates(q) {
+			if e := t.at(id, r.head.Revision); e != nil && q.Match(*e) {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // candidates returns ids, in order, among which are all that q selects: few of
 // them where an index can tell.
 func (t *table) candidates(q catalog.Query) []int64 {
@@ -99,6 +113,10 @@ func (t *table) candidates(q catalog.Query) []int64 {
 	case len(q.NaturalKeys) > 0:
 		for _, key := range q.NaturalKeys {
 			ids = append(ids, t.holders[held{catalog.ByNaturalKey, key}]...)
+		}
+	case len(q.ExternalIDs) > 0:
+		for _, id := range q.ExternalIDs {
+			ids = append(ids, t.holders[held{catalog.ByExternalID, id}]...)
 		}
 	case len(q.Refs) > 0:
 		for _, ref := range q.Refs {

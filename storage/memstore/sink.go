@@ -14,7 +14,7 @@ import (
 	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
-// Sink keeps access logs in memory, all of them until Maintain forgets some.
+// Sink keeps access logs in memory, all of them until maintenance forgets some.
 // It is safe for concurrent use.
 type Sink struct {
 	mu          sync.RWMutex
@@ -48,7 +48,7 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	}
 	var result logbuf.Result
 	for _, e := range b.Entries {
-		e = stored(e)
+		e = stored(&e)
 		at, found := slices.BinarySearchFunc(s.entries, e, byTime)
 		if found {
 			result.Duplicate++
@@ -68,16 +68,19 @@ func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error)
 	return s.checkpoints[segment], ctx.Err()
 }
 
-// Maintain forgets entries of days that ended before a time; see [logbuf.Maintainer].
-func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
-	if before.IsZero() || ctx.Err() != nil {
-		return ctx.Err()
+// Tasks lists what there is to do; see [logbuf.Maintainer].
+func (s *Sink) Tasks() []logbuf.Task { return []logbuf.Task{{Name: "drop", Run: s.drop}} }
+
+// drop forgets entries of days that ended before a time.
+func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	if o.Before.IsZero() || ctx.Err() != nil {
+		return report, ctx.Err()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: before.Truncate(24 * time.Hour)}, byTime)
+	n, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: o.Before.Truncate(24 * time.Hour)}, byTime)
 	s.entries = slices.Delete(s.entries, 0, n)
-	return nil
+	return logbuf.TaskReport{Done: int64(n)}, nil
 }
 
 // Logs returns a page of entries; see [logbuf.Archive].
@@ -95,35 +98,25 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	end, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: r.Before, ID: r.BeforeID}, byTime)
 	var entries []logbuf.Entry
 	for i := end - 1; i >= first && len(entries) <= r.Limit; i-- {
-		if e := s.entries[i]; selects(q, e) {
+		if e := &s.entries[i]; q.Matches(e) {
 			entries = append(entries, stored(e))
 		}
 	}
 	return r.Page(entries), nil
 }
 
-// selects reports whether an entry passes the filters of a query.
-func selects(q logbuf.LogQuery, e logbuf.Entry) bool {
-	return (q.KeyID == 0 || q.KeyID == e.KeyID) &&
-		(q.ProviderID == 0 || q.ProviderID == e.ProviderID) &&
-		(q.Namespace == "" || q.Namespace == e.Namespace) &&
-		(q.Model == "" || q.Model == e.Model) &&
-		(q.Status == 0 || q.Status == e.Status) &&
-		(q.RequestID == "" || q.RequestID == e.RequestID)
-}
-
 // Usage returns aggregates; see [logbuf.Archive].
-func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return logbuf.UsagePage{}, err
 	}
-	q, err := q.Resolve(time.Now())
+	r, err := q.Resolve(time.Now())
 	if err != nil {
-		return nil, err
+		return logbuf.UsagePage{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return rollup.Answer(q, s.usage.Rows), nil
+	return rollup.Answer(r, s.usage.Rows), nil
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
@@ -137,12 +130,16 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 }
 
 // stored returns the entry as it is kept: a copy, its time in microseconds.
-func stored(e logbuf.Entry) logbuf.Entry {
-	e.Time = e.Time.UTC().Truncate(time.Microsecond)
-	if e.CostNanoUSD != nil {
-		e.CostNanoUSD = new(*e.CostNanoUSD)
+func stored(e *logbuf.Entry) logbuf.Entry {
+	c := e.Clone()
+	c.Time = c.Time.UTC().Truncate(time.Microsecond)
+	if len(c.Tags) == 0 {
+		c.Tags = nil
 	}
-	return e
+	if len(c.Failures) == 0 {
+		c.Failures = nil
+	}
+	return c
 }
 
 // byTime orders entries by what identifies them.

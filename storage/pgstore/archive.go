@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
 const (
@@ -18,6 +19,8 @@ const (
 	manyTimes   = 4000
 
 	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
+
+	sqlInProject = `(project = %s or starts_with(project, %s))`
 
 	// sqlUsage adds up what is folded and what is not yet, as of one moment.
 	sqlUsage = `
@@ -33,14 +36,15 @@ from (
     union all
     select ` + usageColumns + ` from usage_pending where %[2]s
 ) as used
-group by %[3]s order by %[3]s`
+group by %[3]s`
 
 	sqlKeyUsage = `
-select key_id, max(hour), least(coalesce(sum(cost_nano_usd) filter (where hour >= since), 0), 9223372036854775807)::bigint
+select key_id, max(hour), least(coalesce(sum(cost_nano_usd) filter (where hour >= since), 0), 9223372036854775807)::bigint,
+    coalesce(sum(unpriced) filter (where hour >= since), 0)::bigint
 from unnest($1::bigint[], $2::timestamptz[]) as asked (key_id, since) join (
-    select key_id, hour, cost_nano_usd from usage_hourly where key_id = any ($1::bigint[])
+    select key_id, hour, cost_nano_usd, unpriced from usage_hourly where key_id = any ($1::bigint[])
     union all
-    select key_id, hour, cost_nano_usd from usage_pending where key_id = any ($1::bigint[])
+    select key_id, hour, cost_nano_usd, unpriced from usage_pending where key_id = any ($1::bigint[])
 ) as used using (key_id)
 group by key_id`
 )
@@ -145,6 +149,25 @@ func (s *Sink) search(ctx context.Context, q *logbuf.LogQuery, r *logbuf.LogRang
 	if q.RequestID != "" {
 		w.add("request_id = %s", q.RequestID)
 	}
+	if q.Project != "" {
+		w.add(sqlInProject, q.Project, q.Project+"/")
+	}
+	for _, f := range []struct{ column, value string }{
+		{"upstream_model", q.UpstreamModel}, {"route_group", q.Group}, {"balancer", q.Balancer}, {"end_user", q.User},
+	} {
+		if f.value != "" {
+			w.add(f.column+" = %s", f.value)
+		}
+	}
+	for name, value := range q.Tags {
+		w.add("tags ->> %s = %s", name, value)
+	}
+	if q.Errors {
+		w.add("(status >= 400 or error <> '')")
+	}
+	if q.Unpriced {
+		w.add("cost_nano_usd is null")
+	}
 	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlLogs, &w, w.arg(int64(limit))), w.all()...)
 	if err != nil {
 		return nil, err
@@ -157,54 +180,68 @@ func scanLog(row pgx.CollectableRow) (e logbuf.Entry, err error) {
 	err = row.Scan(&e.Time, &e.ID, &e.KeyID, &e.ProviderID, &e.LatencyMS, &e.TTFTMS,
 		&e.InputTokens, &e.CacheReadTokens, &e.CacheWriteTokens, &e.OutputTokens, &e.CostNanoUSD, &e.PricedRevision,
 		&e.Status, &e.Attempts, &e.Stream, &e.RequestID, &e.Balancer, &e.Namespace, &e.Model, &e.UpstreamModel,
-		&e.Group, &e.Endpoint, &e.Error, &e.ClientIP, &e.UserAgent, &e.Revision)
+		&e.Group, &e.Endpoint, &e.Error, &e.ClientIP, &e.UserAgent, &e.Revision, &e.Project, &e.User, &e.Tags, &e.Failures)
 	e.Time = e.Time.UTC()
 	return e, err
 }
 
 // Usage returns aggregates; see [logbuf.Archive].
-func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
-	q, err := q.Resolve(s.clock())
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+	r, err := q.Resolve(s.clock())
 	if err != nil {
-		return nil, fmt.Errorf("pgstore: read usage: %w", err)
+		return logbuf.UsagePage{}, fmt.Errorf("pgstore: read usage: %w", err)
 	}
-	var w where
-	w.add("hour >= %s and hour < %s", q.Since, q.Until)
-	if len(q.KeyIDs) > 0 {
-		w.add("key_id = any (%s::bigint[])", q.KeyIDs)
-	}
-	start := "hour"
-	if q.Interval == logbuf.Day {
-		start = "date_trunc('day', hour, 'UTC')"
-	}
-	columns, positions := start, "1"
-	for i, d := range q.GroupBy {
+	w := whereUsage(&r)
+	columns, positions := "hour", "1"
+	for i, d := range r.GroupBy {
 		columns += ", " + usageColumn(d)
 		positions += fmt.Sprint(", ", i+2)
 	}
 	rows, err := s.pool.Query(ctx, fmt.Sprintf(sqlUsage, columns, &w, positions), w.all()...)
 	if err == nil {
-		var usage []logbuf.Usage
-		usage, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (logbuf.Usage, error) { return scanUsage(row, q.GroupBy) })
+		var sums []rollup.Row
+		sums, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (rollup.Row, error) { return scanUsage(row, r.GroupBy) })
 		if err == nil {
-			return usage, nil
+			r.UsageFilter = logbuf.UsageFilter{} // the sums are of these alone, whether they say so or not
+			return rollup.Answer(r, sums), nil
 		}
 	}
-	return nil, explainSink(ctx, "read usage", err)
+	return logbuf.UsagePage{}, explainSink(ctx, "read usage", err)
+}
+
+func whereUsage(r *logbuf.UsageRange) (w where) {
+	w.add("hour >= %s and hour < %s", r.Since(), r.Until)
+	if len(r.KeyIDs) > 0 {
+		w.add("key_id = any (%s::bigint[])", r.KeyIDs)
+	}
+	if r.Project != "" {
+		w.add(sqlInProject, r.Project, r.Project+"/")
+	}
+	if r.ProviderID != 0 {
+		w.add("provider_id = %s", r.ProviderID)
+	}
+	for _, f := range []struct{ column, value string }{
+		{"namespace", r.Namespace}, {"model", r.Model}, {"route_group", r.Group},
+	} {
+		if f.value != "" {
+			w.add(f.column+" = %s", f.value)
+		}
+	}
+	return w
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
 func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	ids, times := make([]int64, 0, len(since)), make([]time.Time, 0, len(since))
 	for id, t := range since {
-		ids, times = append(ids, id), append(times, t.UTC().Truncate(time.Hour))
+		ids, times = append(ids, id), append(times, t.UTC().Truncate(logbuf.Quarter))
 	}
 	used := make(map[int64]logbuf.KeyUsage)
 	rows, err := s.pool.Query(ctx, sqlKeyUsage, pgx.QueryExecModeExec, ids, times)
 	if err == nil {
 		var id int64
 		var u logbuf.KeyUsage
-		_, err = pgx.ForEachRow(rows, []any{&id, &u.LastUsed, &u.CostNanoUSD}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&id, &u.LastUsed, &u.CostNanoUSD, &u.Unpriced}, func() error {
 			u.LastUsed = u.LastUsed.UTC()
 			used[id] = u
 			return nil
@@ -221,6 +258,8 @@ func usageColumn(d logbuf.Dimension) string {
 	switch d {
 	case logbuf.ByKey:
 		return "key_id"
+	case logbuf.ByProject:
+		return "project"
 	case logbuf.ByProvider:
 		return "provider_id"
 	case logbuf.ByNamespace:
@@ -233,25 +272,28 @@ func usageColumn(d logbuf.Dimension) string {
 }
 
 // scanUsage reads a row that is grouped by dimensions.
-func scanUsage(row pgx.CollectableRow, by []logbuf.Dimension) (u logbuf.Usage, err error) {
-	into := []any{&u.Start}
+func scanUsage(row pgx.CollectableRow, by []logbuf.Dimension) (r rollup.Row, err error) {
+	var quarter time.Time
+	into := []any{&quarter}
 	for _, d := range by {
 		switch d {
 		case logbuf.ByKey:
-			into = append(into, &u.KeyID)
+			into = append(into, &r.KeyID)
+		case logbuf.ByProject:
+			into = append(into, &r.Project)
 		case logbuf.ByProvider:
-			into = append(into, &u.ProviderID)
+			into = append(into, &r.ProviderID)
 		case logbuf.ByNamespace:
-			into = append(into, &u.Namespace)
+			into = append(into, &r.Namespace)
 		case logbuf.ByModel:
-			into = append(into, &u.Model)
+			into = append(into, &r.Model)
 		case logbuf.ByGroup:
-			into = append(into, &u.Group)
+			into = append(into, &r.Group)
 		}
 	}
-	into = append(into, &u.Requests, &u.Errors,
-		&u.InputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.OutputTokens, &u.CostNanoUSD, &u.Unpriced)
+	into = append(into, &r.Requests, &r.Errors,
+		&r.InputTokens, &r.CacheReadTokens, &r.CacheWriteTokens, &r.OutputTokens, &r.CostNanoUSD, &r.Unpriced)
 	err = row.Scan(into...)
-	u.Start = u.Start.UTC().Truncate(time.Microsecond)
-	return u, err
+	r.Quarter = quarter.UnixMicro()
+	return r, err
 }

@@ -84,7 +84,7 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 		return s.commitNothing(ctx, c.Base)
 	}
 	rev, err := s.commit(ctx, c, !s.explicit.Load())
-	if errors.Is(err, pgx.ErrNoRows) { // see sqlSettingsAlone
+	if errors.Is(err, pgx.ErrNoRows) || isReadOnly(err) { // see sqlSettingsAlone
 		s.explicit.Store(true)
 		rev, err = s.commit(ctx, c, false)
 	}

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"math"
 	"sync"
@@ -30,13 +31,13 @@ const (
 	logColumns = `ts, id, key_id, provider_id, latency_ms, ttft_ms,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, priced_revision,
     status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
-    route_group, endpoint, error, client_ip, user_agent, revision`
-	logFields = 26
+    route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures`
+	logFields = 30
 
 	usageColumns = `hour, key_id, provider_id, requests, errors,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, unpriced,
-    namespace, model, route_group`
-	usageFields = 14
+    namespace, model, route_group, project`
+	usageFields = 15
 )
 
 // logTypes are the types of logColumns.
@@ -45,6 +46,7 @@ var logTypes = [logFields]uint32{
 	pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID, pgtype.Int8OID,
 	pgtype.Int4OID, pgtype.Int4OID, pgtype.BoolOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID,
 	pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID,
+	pgtype.TextOID, pgtype.TextOID, pgtype.JSONBOID, pgtype.JSONBOID,
 }
 
 // copyReader is what COPY reads: rows, encoded as they are asked for. After
@@ -146,7 +148,26 @@ func appendLog(buf []byte, e *logbuf.Entry) ([]byte, error) {
 	buf = appendText(buf, e.ClientIP)
 	buf = appendText(buf, e.UserAgent)
 	buf = appendText(buf, e.Revision)
-	return buf, nil
+	buf = appendText(buf, e.Project)
+	buf = appendText(buf, e.User)
+	var err error
+	if buf, err = appendJSON(buf, e.Tags, len(e.Tags) == 0); err != nil {
+		return buf, err
+	}
+	return appendJSON(buf, e.Failures, len(e.Failures) == 0)
+}
+
+// appendJSON appends a jsonb, null when there is nothing in it.
+func appendJSON(buf []byte, v any, empty bool) ([]byte, error) {
+	if empty {
+		return binary.BigEndian.AppendUint32(buf, math.MaxUint32), nil // -1 for null
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return buf, err
+	}
+	buf = binary.BigEndian.AppendUint32(buf, uint32(1+len(text)))
+	return append(append(buf, 1), text...), nil // version 1 of the format
 }
 
 // storable reports whether both PostgreSQL and JSON know a time.
@@ -164,7 +185,7 @@ func usageRows(rows []rollup.Row) *copyReader {
 		r := &rows[0]
 		rows = rows[1:]
 		buf = appendRow(buf, usageFields)
-		buf = appendTime(buf, r.Hour)
+		buf = appendTime(buf, r.Quarter)
 		for _, n := range [...]int64{
 			r.KeyID, r.ProviderID, r.Requests, r.Errors,
 			r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD, r.Unpriced,
@@ -173,7 +194,8 @@ func usageRows(rows []rollup.Row) *copyReader {
 		}
 		buf = appendText(buf, r.Namespace)
 		buf = appendText(buf, r.Model)
-		return appendText(buf, r.Group), nil
+		buf = appendText(buf, r.Group)
+		return appendText(buf, r.Project), nil
 	})
 }
 

@@ -18,6 +18,7 @@ const (
 	stateForeignKey = "23503"
 	stateUnique     = "23505"
 	stateCanceled   = "57014"
+	stateReadOnly   = "25006" // a standby, or a role that only reads unless told otherwise
 )
 
 // sqlModels counts the natural keys that models have.
@@ -63,6 +64,8 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+	case stateReadOnly:
+		return fmt.Errorf("%w: %w (is it a standby?)", catalog.ErrUnavailable, err)
 	}
 	return err
 }
@@ -97,9 +100,16 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("pgstore: %s: %w", doing, err)
 }
 
-// unreachable reports whether the database was not there to do anything.
+// unreachable reports whether the database was not there to do anything, or only a standby of it.
 func unreachable(err error) bool {
 	var connect *pgconn.ConnectError
 	var pg *pgconn.PgError
-	return errors.As(err, &connect) || errors.As(err, &pg) && strings.HasPrefix(pg.Code, "57P") || pgconn.SafeToRetry(err)
+	return errors.As(err, &connect) || pgconn.SafeToRetry(err) ||
+		errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "57P") || pg.Code == stateReadOnly)
+}
+
+// isReadOnly reports whether a transaction was refused because it may only read.
+func isReadOnly(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateReadOnly
 }

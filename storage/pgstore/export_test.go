@@ -19,3 +19,6 @@ func Probes(requestID string) (conditions []string) {
 	}
 	return conditions
 }
+
+// Time returns what the sink's clock says.
+func (s *Sink) Time() time.Time { return s.clock() }

@@ -1,53 +1,250 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
+	"github.com/jackc/pgx/v5"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-const (
-	// migrationsTable has a name of its own, because the database may belong
-	// to a program that uses goose too.
-	migrationsTable = "ezapi_migrations"
+// migrationLock is the key of the advisory lock under which one process
+// migrates while the others wait.
+const migrationLock = 0x65_7a_61_70_69_01 // "ezapi", 1
 
-	// migrationLock is the key of the advisory lock under which one process
-	// migrates while the others wait.
-	migrationLock = 0x65_7a_61_70_69_01 // "ezapi", 1
+const (
+	// sqlMigrationSettings undo what a role may have set by default. A migration takes as long as it
+	// takes; a process that freezes in the middle of one ends it.
+	sqlMigrationSettings = `
+select set_config('statement_timeout', '0', true), set_config('lock_timeout', '5min', true),
+    set_config('idle_in_transaction_session_timeout', '1min', true)`
+
+	// These ask the catalog's tables rather than functions like to_regclass, whose answer may be a cached
+	// one from before the lock.
+	sqlSchemaExists = `select exists (select from pg_namespace where nspname = $1)`
+	sqlHasVersions  = `
+select exists (select from pg_class where relname = 'ezapi_migrations'
+    and relnamespace = quote_ident(current_schema()::text)::regnamespace)`
+
+	sqlCurrentSchema = `select coalesce(current_schema()::text, '')`
+
+	sqlMakeVersions  = `create table ezapi_migrations (version bigint primary key, applied_at timestamptz not null default now())`
+	sqlVersions      = `select version from ezapi_migrations`
+	sqlNoteVersion   = `insert into ezapi_migrations (version) values ($1)`
+	sqlTakenByOthers = `
+select relname::text from pg_class
+where relnamespace = quote_ident(current_schema()::text)::regnamespace and relname = any ($1::text[]) order by relname`
 )
 
-// migrate brings the schema up to date. Numbers may be added out of order: the
-// catalog and the logs number their migrations separately.
-func migrate(ctx context.Context, db *sql.DB, logger *slog.Logger) error {
-	files, err := fs.Sub(migrations, "migrations")
+// A migration is a file of migrations/: <version>_<subject>.sql. The catalog's and
+// the logs' are numbered separately, so numbers may be added out of order.
+type migration struct {
+	version int64
+	name    string
+	sql     string
+}
+
+// readMigrations returns the embedded migrations in the order of their numbers.
+func readMigrations() ([]migration, error) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	all := make([]migration, 0, len(names))
+	for _, path := range names {
+		text, err := migrations.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		name := strings.TrimPrefix(path, "migrations/")
+		number, _, _ := strings.Cut(name, "_")
+		version, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s: its name does not begin with a number", name)
+		}
+		all = append(all, migration{version, name, string(text)})
+	}
+	slices.SortFunc(all, func(a, b migration) int { return cmp.Compare(a.version, b.version) })
+	return all, nil
+}
+
+// tables returns the names of the tables that a migration makes.
+func (m migration) tables() (names []string) {
+	createTable := regexp.MustCompile(`(?mi)^create (?:unlogged )?table (\w+)`)
+	for _, match := range createTable.FindAllStringSubmatch(m.sql, -1) {
+		names = append(names, match[1])
+	}
+	return names
+}
+
+// migrate brings the schema up to date. All of it is one transaction, which holds an advisory lock
+// until it ends: a lock of the session would be lost on a pooler that gives each transaction another
+// connection, and a process that dies leaves nothing half done.
+func migrate(ctx context.Context, conn *pgx.Conn, schema string, logger *slog.Logger) error {
+	all, err := readMigrations()
 	if err != nil {
 		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, 300))
-	if err != nil {
+	if done, err := migrated(ctx, conn, schema, all); done || err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName(migrationsTable),
-		goose.WithSessionLocker(locker),
-		goose.WithSlog(logger),
-		goose.WithDisableGlobalRegistry(true),
-		goose.WithAllowOutofOrder(true),
-	)
+	var applied []string
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite},
+		func(tx pgx.Tx) (err error) {
+			if _, err := tx.Exec(ctx, sqlMigrationSettings); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, sqlLock, pgx.QueryExecModeExec, int64(migrationLock)); err != nil {
+				return err
+			}
+			if err := makeSchema(ctx, tx, schema); err != nil {
+				return err
+			}
+			applied, err = apply(ctx, tx, all)
+			return err
+		})
 	if err != nil {
-		return err
-	}
-	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	if len(applied) > 0 {
+		logger.InfoContext(ctx, "pgstore: migrated", "applied", applied)
+	}
+	return nil
+}
+
+// migrated reports whether nothing is left to do, without a lock or a right to change anything.
+func migrated(ctx context.Context, conn *pgx.Conn, schema string, all []migration) (bool, error) {
+	if err := checkSchema(ctx, conn, schema); err != nil {
+		return false, nil //nolint:nilerr // the schema is made, or the error found again, under the lock
+	}
+	versions, err := readVersions(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(all, func(m migration) bool { return !versions[m.version] }), nil
+}
+
+// A queryRower is a connection or a transaction.
+type queryRower interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// readVersions returns the migrations that were applied; nil when there is no table of them.
+func readVersions(ctx context.Context, db queryRower) (map[int64]bool, error) {
+	var has bool
+	if err := db.QueryRow(ctx, sqlHasVersions, pgx.QueryExecModeExec).Scan(&has); err != nil || !has {
+		return nil, err
+	}
+	rows, err := db.Query(ctx, sqlVersions, pgx.QueryExecModeExec)
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, err
+	}
+	versions := make(map[int64]bool, len(numbers))
+	for _, n := range numbers {
+		versions[n] = true
+	}
+	return versions, nil
+}
+
+// apply runs the migrations that were not, and returns their names.
+func apply(ctx context.Context, tx pgx.Tx, all []migration) (applied []string, err error) {
+	versions, err := readVersions(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if versions == nil {
+		if err := refuseForeign(ctx, tx, all); err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, sqlMakeVersions); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range all {
+		if versions[m.version] {
+			continue
+		}
+		if _, err := tx.Conn().PgConn().Exec(ctx, m.sql).ReadAll(); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		if _, err := tx.Exec(ctx, sqlNoteVersion, pgx.QueryExecModeExec, m.version); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		applied = append(applied, m.name)
+	}
+	return applied, nil
+}
+
+// ErrForeignTables says that tables which are not this package's have the names of its own.
+var ErrForeignTables = errors.New("tables of another program are in the way")
+
+// refuseForeign makes sure that the tables about to be made are not there yet.
+func refuseForeign(ctx context.Context, tx pgx.Tx, all []migration) error {
+	var names []string
+	for _, m := range all {
+		names = append(names, m.tables()...)
+	}
+	rows, err := tx.Query(ctx, sqlTakenByOthers, pgx.QueryExecModeExec, names)
+	if err != nil {
+		return err
+	}
+	taken, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(taken) == 0 {
+		return err
+	}
+	var schema string
+	if err := tx.QueryRow(ctx, sqlCurrentSchema, pgx.QueryExecModeExec).Scan(&schema); err != nil {
+		return err
+	}
+	return fmt.Errorf("schema %q has tables named %s already, which this package did not make: %w; "+
+		"give it a schema of its own with Options.Schema", schema, strings.Join(taken, ", "), ErrForeignTables)
+}
+
+// makeSchema makes the schema where that is missing, and makes sure that the connection is in it.
+func makeSchema(ctx context.Context, tx pgx.Tx, schema string) error {
+	if schema == "" {
+		return checkSchema(ctx, tx, schema)
+	}
+	var exists bool
+	if err := tx.QueryRow(ctx, sqlSchemaExists, pgx.QueryExecModeExec, schema).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		if _, err := tx.Exec(ctx, "create schema "+pgx.Identifier{schema}.Sanitize()); err != nil {
+			return fmt.Errorf("create the schema %q: %w", schema, err)
+		}
+	}
+	return checkSchema(ctx, tx, schema)
+}
+
+// checkSchema makes sure that the connection's tables are those of the schema.
+func checkSchema(ctx context.Context, db queryRower, schema string) error {
+	var current string
+	if err := db.QueryRow(ctx, sqlCurrentSchema, pgx.QueryExecModeExec).Scan(&current); err != nil {
+		return err
+	}
+	switch {
+	case current == "":
+		return errors.New("no schema of the connections' search_path exists; set Options.Schema, or create one")
+	case schema != "" && current != schema:
+		return fmt.Errorf("the connections' search_path leads to schema %q, but Options.Schema is %q: "+
+			"make the pool with PoolConfig, or set search_path=%s for the role", current, schema, schema)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@
 // Any number of processes may share the database; each commit is one round
 // trip, and wakes those that wait in all of them.
 //
-// The tables are made in the first schema of the connections' search_path. The
+// The tables are made in [Options].Schema, or else in the first schema of the connections' search_path. The
 // pool may go through a pooler in transaction mode: the store leaves nothing
 // behind on a connection. Such a pool needs pgx's exec mode "exec" or
 // "simple_protocol" unless the pooler knows prepared statements, and
@@ -42,11 +42,15 @@ type Options struct {
 	Logger *slog.Logger
 
 	// ListenDSN is where the one connection goes that listens for the commits
-	// of other processes, and that migrates: both need a session, which a pooler in
-	// transaction mode does not give. [ListenNone] looks for other processes'
-	// commits every 2 s instead, and migrates through the pool. Defaults to the
-	// pool's own configuration.
+	// of other processes: that needs a session, which a pooler in transaction mode does not give.
+	// [ListenNone] looks for other processes' commits every 2 s instead. Defaults to the pool's
+	// own configuration.
 	ListenDSN string
+
+	// Schema is where the tables are, and is made when it does not exist. The pool's connections must
+	// have it first in their search_path, as [PoolConfig] sees to. Defaults to the first schema of
+	// their search_path, whichever that is.
+	Schema string
 
 	// SkipMigrations leaves the schema as it is. It must be as Open without
 	// this option, by a user who may create tables, has made it. Defaults to false.
@@ -102,7 +106,7 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 		return err
 	}
 	if !opts.SkipMigrations {
-		if err := s.migrate(ctx, session, opts.ListenDSN); err != nil {
+		if err := s.migrate(ctx, opts.Schema); err != nil {
 			return err
 		}
 	}
@@ -120,14 +124,14 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	return nil
 }
 
-// migrate goes the listener's way where that was given, else through the pool.
-func (s *Store) migrate(ctx context.Context, session *session, listenDSN string) error {
-	if listenDSN == "" || listenDSN == ListenNone {
-		return migrate(ctx, s.db.DB, s.logger)
+// migrate goes through the pool, which may lead through a pooler.
+func (s *Store) migrate(ctx context.Context, schema string) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return describeSetting(err)
 	}
-	db := stdlib.OpenDB(*session.config)
-	defer db.Close()
-	return migrate(ctx, db, s.logger)
+	defer conn.Release()
+	return migrate(ctx, conn.Conn(), schema, s.logger)
 }
 
 // Close ends what waits and stops listening. It leaves the pool open. A second

@@ -40,8 +40,8 @@ func TestQueriesUseIndexes(t *testing.T) {
 	cfg.ConnConfig.Tracer = &last
 	store := open(t, pgtest.Connect(t, cfg), nil)
 	_, err := plain.Exec(t.Context(), `
-insert into keys (id, revision, created_at, updated_at, hashes, name, status, namespaces, groups, labels, due_at)
-select i, 1, now(), now(), '{}', 'key ' || i,
+insert into keys (id, revision, created_at, updated_at, hashes, name, search, status, namespaces, groups, labels, due_at)
+select i, 1, now(), now(), '{}', 'key ' || i, 'KEY ' || i,
     case when i % 1000 = 0 then 'disabled' else 'active' end,
     case when i % 1000 = 0 then '{rare}'::text[] else '{default}' end,
     case when i % 1000 = 0 then '{rare}'::text[] else '{default}' end,

@@ -34,6 +34,8 @@ select id, revision, created_at, updated_at, coalesce(natural_key, '') as natura
     name, status, to_json(namespaces) as namespaces, to_json(groups) as groups, labels, due_at, spec
 from %s where `
 
+	sqlCount = `select count(*) from %s where `
+
 	sqlGet     = sqlEntity + `id = $1`
 	sqlFindKey = sqlEntity + `natural_key = $1`
 	sqlFindExt = sqlEntity + `external_id = $1`
@@ -209,13 +211,41 @@ func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]c
 	return entities, nil
 }
 
+// Count counts what the conditions select, without an order and a limit.
+func (r *reader) Count(ctx context.Context, k catalog.Kind, q catalog.Query) (n int64, err error) {
+	name, err := table(k)
+	if err != nil {
+		return 0, fmt.Errorf("pgstore: %w", err)
+	}
+	q.After = 0
+	where, args, err := conditions(q)
+	if err != nil {
+		return 0, fmt.Errorf("pgstore: count %s: %w", k, err)
+	}
+	if err := r.conn.GetContext(ctx, &n, fmt.Sprintf(sqlCount, name)+where, args...); err != nil {
+		return 0, r.store.fail(ctx, "count "+string(k), err)
+	}
+	return n, nil
+}
+
 // selection writes a query's conditions, order and limit, and their arguments.
 func selection(q catalog.Query) (string, []any, error) {
-	conditions := []string{"id > $1"}
+	where, args, err := conditions(q)
+	where += " order by id"
+	if q.Limit > 0 {
+		args = append(args, q.Limit)
+		where += fmt.Sprintf(" limit $%d", len(args))
+	}
+	return where, args, err
+}
+
+// conditions writes a query's conditions, and their arguments.
+func conditions(q catalog.Query) (string, []any, error) {
+	all := []string{"id > $1"}
 	args := []any{q.After}
 	add := func(condition string, arg any) {
 		args = append(args, arg)
-		conditions = append(conditions, fmt.Sprintf(condition, len(args)))
+		all = append(all, fmt.Sprintf(condition, len(args)))
 	}
 	if len(q.IDs) > 0 {
 		add("id = any ($%d::bigint[])", q.IDs)
@@ -229,24 +259,30 @@ func selection(q catalog.Query) (string, []any, error) {
 	if len(q.Names) > 0 {
 		add("name = any ($%d::text[])", q.Names)
 	}
+	if len(q.ExternalIDs) > 0 {
+		add("external_id = any ($%d::text[])", q.ExternalIDs)
+	}
+	if q.Text != "" {
+		add("strpos(search, $%d::text) > 0", catalog.FoldCase(q.Text))
+	}
 	// Where a second condition follows from the first, it is there to let a
 	// partial index be used.
 	if q.Status != "" {
 		add("status = $%d", q.Status)
 		if q.Status != "active" {
-			conditions = append(conditions, "status <> 'active'")
+			all = append(all, "status <> 'active'")
 		}
 	}
 	if q.Namespace != "" {
 		add("namespaces @> array[$%d::text]", q.Namespace)
 		if q.Namespace != "default" {
-			conditions = append(conditions, "namespaces <> '{default}'")
+			all = append(all, "namespaces <> '{default}'")
 		}
 	}
 	if len(q.Groups) > 0 {
 		add("groups && $%d::text[]", q.Groups)
 		if !slices.Contains(q.Groups, "default") {
-			conditions = append(conditions, "groups <> '{default}'")
+			all = append(all, "groups <> '{default}'")
 		}
 	}
 	if len(q.Labels) > 0 {
@@ -259,10 +295,5 @@ func selection(q catalog.Query) (string, []any, error) {
 	if !q.DueBefore.IsZero() {
 		add("due_at < $%d", q.DueBefore)
 	}
-	where := strings.Join(conditions, " and ") + " order by id"
-	if q.Limit > 0 {
-		args = append(args, q.Limit)
-		where += fmt.Sprintf(" limit $%d", len(args))
-	}
-	return where, args, nil
+	return strings.Join(all, " and "), args, nil
 }

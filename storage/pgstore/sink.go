@@ -74,7 +74,7 @@ type Sink struct {
 var (
 	_ logbuf.Sink         = (*Sink)(nil)
 	_ logbuf.Archive      = (*Sink)(nil)
-	_ logbuf.Overlapper   = (*Sink)(nil)
+	_ logbuf.Pipeliner    = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
 )
@@ -98,8 +98,8 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	return s.WriteAfter(ctx, b, func(context.Context) error { return nil })
 }
 
-// WriteAfter stores a batch while the one before is being stored; see [logbuf.Overlapper].
-func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+// WriteAfter stores a batch while the one before is being stored; see [logbuf.Pipeliner].
+func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
 	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
 		return logbuf.Result{}, ctx.Err()
 	}
@@ -108,7 +108,7 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context
 	// that was dropped meanwhile. Who stores the same at the same time may meet
 	// more deadlocks than one.
 	for attempt := 0; ; attempt++ {
-		r, err := s.write(ctx, b, careful, turn)
+		r, err := s.write(ctx, b, careful, prior)
 		if err == nil {
 			return r, nil
 		}
@@ -127,11 +127,11 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context
 }
 
 // write tries once, in one transaction.
-func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn func(context.Context) error) (logbuf.Result, error) {
+func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, prior func(context.Context) error) (logbuf.Result, error) {
 	// What the careful lock first is what the batch before locks last. And who had the only
 	// connection would keep that from being stored.
 	if careful || s.pool.Stat().MaxConns() < 2 {
-		if err := turn(ctx); err != nil {
+		if err := prior(ctx); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -169,7 +169,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, turn fun
 		}
 	}
 	if !careful {
-		if err := s.awaitTurn(ctx, conn, turn); err != nil {
+		if err := s.awaitPrior(ctx, conn, prior); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -203,13 +203,13 @@ const lookAfter = 100 * time.Millisecond
 
 var errGaveWay = errors.New("others may wait for what this batch holds")
 
-// awaitTurn waits until the batch before is stored, with this one all written. When
+// awaitPrior waits until the batch before is stored, with this one all written. When
 // somebody waits for what that keeps locked, or may wait for the last connection, it can be
 // the batch before, for ever: then this one gives way.
-func (s *Sink) awaitTurn(ctx context.Context, conn *pgxpool.Conn, turn func(context.Context) error) error {
+func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(context.Context) error) error {
 	for {
 		wait, cancel := context.WithTimeout(ctx, lookAfter)
-		err := turn(wait)
+		err := prior(wait)
 		late := wait.Err() != nil
 		cancel()
 		if err == nil || !late || ctx.Err() != nil {

@@ -35,7 +35,7 @@ func keepMaintaining(tb testing.TB, before time.Time, sinks ...*pgstore.Sink) (s
 	for _, s := range sinks {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				if err := s.Maintain(ctx, before); err != nil && ctx.Err() == nil {
+				if err := tryMaintain(ctx, s, before); err != nil && ctx.Err() == nil {
 					tb.Errorf("maintain: %v", err)
 				}
 				time.Sleep(5 * time.Millisecond)

@@ -1,6 +1,7 @@
 package pgstore_test
 
 import (
+	"context"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -71,9 +72,18 @@ func want(tb testing.TB, s logbuf.Sink, b logbuf.Batch, want logbuf.Result) {
 // maintain does maintenance.
 func maintain(tb testing.TB, s *pgstore.Sink, before time.Time) {
 	tb.Helper()
-	if err := s.Maintain(tb.Context(), before); err != nil {
+	if err := tryMaintain(tb.Context(), s, before); err != nil {
 		tb.Fatalf("maintain: %v", err)
 	}
+}
+
+// tryMaintain runs all tasks once.
+func tryMaintain(ctx context.Context, s *pgstore.Sink, before time.Time) error {
+	results := logbuf.Maintain(ctx, s, logbuf.MaintenanceOptions{Now: s.Time(), Before: before})
+	if err := logbuf.MaintenanceError(results); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // collect reads the only column of a query.
@@ -133,13 +143,20 @@ func wantPartitions(tb testing.TB, pool *pgxpool.Pool, from time.Time, days int)
 // usageOf reads usage by every dimension and by the hour.
 func usageOf(tb testing.TB, a logbuf.Archive) []logbuf.Usage {
 	tb.Helper()
-	usage, err := a.Usage(tb.Context(), logbuf.UsageQuery{
-		GroupBy: logbuf.Dimensions(), Interval: logbuf.Hour, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0),
-	})
-	if err != nil {
-		tb.Fatalf("usage: %v", err)
+	q := logbuf.UsageQuery{
+		GroupBy: logbuf.Dimensions(), Interval: logbuf.Hour, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0), Limit: 1000,
 	}
-	return usage
+	var rows []logbuf.Usage
+	for {
+		page, err := a.Usage(tb.Context(), q)
+		if err != nil {
+			tb.Fatalf("usage: %v", err)
+		}
+		rows = append(rows, page.Rows...)
+		if q.Cursor = page.Next; q.Cursor == "" {
+			return rows
+		}
+	}
 }
 
 // wantLedger compares what is stored with the entries that were acknowledged:

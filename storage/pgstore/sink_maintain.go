@@ -3,9 +3,12 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 const (
@@ -20,9 +23,9 @@ with taken as (
     select hour, key_id, provider_id, sum(requests), sum(errors),
         least(sum(input_tokens), 9223372036854775807), least(sum(cache_read_tokens), 9223372036854775807),
         least(sum(cache_write_tokens), 9223372036854775807), least(sum(output_tokens), 9223372036854775807),
-        least(sum(cost_nano_usd), 9223372036854775807), sum(unpriced), namespace, model, route_group
-    from taken group by hour, key_id, provider_id, namespace, model, route_group
-    on conflict (key_id, hour, provider_id, namespace, model, route_group) do update set
+        least(sum(cost_nano_usd), 9223372036854775807), sum(unpriced), namespace, model, route_group, project
+    from taken group by hour, key_id, provider_id, namespace, model, route_group, project
+    on conflict (key_id, hour, provider_id, namespace, model, route_group, project) do update set
         requests           = h.requests + excluded.requests,
         errors             = h.errors + excluded.errors,
         input_tokens       = least(h.input_tokens::numeric + excluded.input_tokens, 9223372036854775807),
@@ -51,36 +54,44 @@ select count(*) from taken`
 	daysAhead   = 2       // partitions that are there before their day begins
 )
 
-// Maintain folds pending usage, makes partitions ahead and drops old ones; see
-// [logbuf.Maintainer]. Usage is never dropped.
-func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
-	if err := s.fold(ctx); err != nil {
-		if errors.Is(err, errBusy) {
-			return nil
-		}
-		return explainSink(ctx, "fold usage", err)
+// Tasks lists what there is to do; see [logbuf.Maintainer]. Usage is never dropped.
+func (s *Sink) Tasks() []logbuf.Task {
+	task := func(name string, bound time.Duration, run func(context.Context, logbuf.MaintenanceOptions) error) logbuf.Task {
+		return logbuf.Task{Name: name, Bound: bound, Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (logbuf.TaskReport, error) {
+			return logbuf.TaskReport{}, explainTask(ctx, name, run(ctx, o))
+		}}
 	}
-	today := s.clock().UTC().Truncate(24 * time.Hour)
+	return []logbuf.Task{
+		task("partitions", time.Minute, s.makeAhead),
+		task("drop", time.Minute, func(ctx context.Context, o logbuf.MaintenanceOptions) error {
+			if o.Before.IsZero() {
+				return ctx.Err()
+			}
+			return s.dropPartitions(ctx, o.Before)
+		}),
+		task("fold", 5*time.Minute, func(ctx context.Context, _ logbuf.MaintenanceOptions) error { return s.fold(ctx) }),
+		task("tidy", time.Minute, func(ctx context.Context, _ logbuf.MaintenanceOptions) error { return s.tidy(ctx) }),
+	}
+}
+
+func (s *Sink) makeAhead(ctx context.Context, o logbuf.MaintenanceOptions) error {
+	today := o.Now.UTC().Truncate(24 * time.Hour)
 	var ahead []time.Time
 	for i := range daysAhead + 1 {
 		ahead = append(ahead, today.AddDate(0, 0, i))
 	}
-	if err := s.ensurePartitions(ctx, ahead); err != nil {
-		return explainSink(ctx, "make partitions", err)
+	return s.ensurePartitions(ctx, ahead)
+}
+
+func explainTask(ctx context.Context, name string, err error) error {
+	if err == nil || errors.Is(err, logbuf.ErrBusy) {
+		return err
 	}
-	if !before.IsZero() {
-		if err := s.dropPartitions(ctx, before); err != nil {
-			return explainSink(ctx, "drop partitions", err)
-		}
-	}
-	if err := s.tidy(ctx); err != nil {
-		return explainSink(ctx, "maintain", err)
-	}
-	return nil
+	return explainSink(ctx, name, err)
 }
 
 // errBusy says that another process does maintenance.
-var errBusy = errors.New("another process does maintenance")
+var errBusy = fmt.Errorf("pgstore: maintenance: %w", logbuf.ErrBusy)
 
 // alone runs fn in a transaction of maintenance, or returns errBusy.
 func (s *Sink) alone(ctx context.Context, fn func(pgx.Tx) error) error {

@@ -94,7 +94,7 @@ func TestFoldMany(t *testing.T) {
 	sink, pool := sinkAt(t, &now)
 	n := scaled(60_000, 1_000_000)
 	if _, err := pool.Exec(t.Context(), `
-insert into usage_pending select '2026-03-14Z'::timestamptz + i % 24 * interval '1 hour', i % 100, 1, 1, 0, i, 0, 0, 1, i, 0, 'default', 'm', ''
+insert into usage_pending select '2026-03-14Z'::timestamptz + i % 24 * interval '1 hour', i % 100, 1, 1, 0, i, 0, 0, 1, i, 0, 'default', 'm', '', ''
 from generate_series(1, $1::int) as i`, n); err != nil {
 		t.Fatal(err)
 	}
@@ -139,13 +139,19 @@ func TestMaintainAlone(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock($1)`, int64(maintainLock)); err != nil {
 		t.Fatal(err)
 	}
+	pending := count(t, pool, `select count(*) from usage_pending`)
 	maintain(t, sink, now)
-	wantPartitions(t, pool, logDay, 1)
+	if n := count(t, pool, `select count(*) from usage_pending`); n != pending || n == 0 {
+		t.Errorf("%d rows of usage are pending while another folds; want %d", n, pending)
+	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	maintain(t, sink, now)
 	wantPartitions(t, pool, now, 3)
+	if n := count(t, pool, `select count(*) from usage_pending`); n != 0 {
+		t.Errorf("%d rows of usage are pending after a fold", n)
+	}
 }
 
 // A partition that somebody reads is dropped another time; who writes or reads
@@ -164,7 +170,7 @@ func TestDropPartitionInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- sink.Maintain(t.Context(), now) }()
+	go func() { done <- tryMaintain(t.Context(), sink, now) }()
 	for n := 10_000; ; n++ {
 		start := time.Now()
 		store(t, sink, logEntry(n))
@@ -253,14 +259,14 @@ func TestPlaneMaintains(t *testing.T) {
 func TestMaintainPaused(t *testing.T) {
 	t.Parallel()
 	sink := newSink(pgtest.Pool(t))
-	if err := sink.Maintain(t.Context(), logDay); !errors.Is(err, logbuf.ErrPaused) {
+	if err := tryMaintain(t.Context(), sink, logDay); !errors.Is(err, logbuf.ErrPaused) {
 		t.Errorf("maintain without tables: %v; want ErrPaused", err)
 	}
 }
 
 // bloat fills usage_pending with more than it may keep, which adds up to nothing.
 const bloat = `
-insert into usage_pending select hour, key_id, provider_id, 0, 0, 0, 0, 0, 0, 0, 0, namespace, model, route_group
+insert into usage_pending select hour, key_id, provider_id, 0, 0, 0, 0, 0, 0, 0, 0, namespace, model, route_group, project
 from (select * from (table usage_pending union all table usage_hourly) as u limit 1) as one, generate_series(1, 80000)`
 
 // The file in which every query of usage has to look becomes small again, once
@@ -324,12 +330,12 @@ func TestTrimmingChangesNoUsage(t *testing.T) {
 	workers.Go(func() error {
 		for ctx.Err() == nil {
 			least := written.Load()
-			usage, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay})
+			usage, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay, Until: logDay.AddDate(1, 0, 0)})
 			if err != nil {
 				return err
 			}
 			var requests int64
-			for _, u := range usage {
+			for _, u := range usage.Rows {
 				requests += u.Requests
 			}
 			if requests < least {

@@ -10,8 +10,8 @@ import (
 )
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
-// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $14 are
-// entityArgs, $15 is Write.If, $16 … $25 are changeArgs, and what follows is sqlBump's.
+// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $15 are
+// entityArgs, $16 is Write.If, $17 … $26 are changeArgs, and what follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
 // was not at Write.If.
 //
@@ -22,15 +22,15 @@ const (
 	sqlInsert = `with %[2]s,
 entity as (
     insert into %[1]s (id, revision, created_at, updated_at, natural_key, external_id, hashes, ref,
-        name, status, namespaces, groups, labels, due_at, spec)
+        name, search, status, namespaces, groups, labels, due_at, spec)
     select $1::bigint, revision, $2::timestamptz, $3::timestamptz, $4::text, $5::text, $6::text[], $7::text,
-        $8::text, $9::text, $10::text[], $11::text[], $12::jsonb, $13::timestamptz, $14::jsonb
+        $8::text, $9::text, $10::text, $11::text[], $12::text[], $13::jsonb, $14::timestamptz, $15::jsonb
     from head
     returning id, hashes
 )%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
-select head.revision, case when $15::bigint = 0 then $16::int end, head.mark,
-    $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
+select head.revision, case when $16::bigint = 0 then $17::int end, head.mark,
+    $18::timestamptz, $19::text, $20::text, $21::text, $22::text, $23::bigint, $24::json, $25::json, $26::json
 from head
 returning revision`
 
@@ -40,15 +40,15 @@ entity as (
     update %[1]s as e
     set revision = head.revision, created_at = $2::timestamptz, updated_at = $3::timestamptz,
         natural_key = $4::text, external_id = $5::text, hashes = $6::text[], ref = $7::text,
-        name = $8::text, status = $9::text, namespaces = $10::text[], groups = $11::text[],
-        labels = $12::jsonb, due_at = $13::timestamptz, spec = $14::jsonb
+        name = $8::text, search = $9::text, status = $10::text, namespaces = $11::text[], groups = $12::text[],
+        labels = $13::jsonb, due_at = $14::timestamptz, spec = $15::jsonb
     from head
-    where e.id = $1::bigint and e.revision = $15::bigint
+    where e.id = $1::bigint and e.revision = $16::bigint
     returning e.id, e.hashes
 )%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
-select head.revision, case when exists (select from entity) then $16::int end, head.mark,
-    $17::timestamptz, $18::text, $19::text, $20::text, $21::text, $22::bigint, $23::json, $24::json, $25::json
+select head.revision, case when exists (select from entity) then $17::int end, head.mark,
+    $18::timestamptz, $19::text, $20::text, $21::text, $22::text, $23::bigint, $24::json, $25::json, $26::json
 from head
 returning revision`
 
@@ -198,7 +198,7 @@ func entityArgs(e catalog.Entity) ([]any, error) {
 	}
 	return []any{
 		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), unique(e.Hashes), orNull(e.Ref),
-		e.Name, e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
+		e.Name, e.SearchText(), e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
 	}, nil
 }
 

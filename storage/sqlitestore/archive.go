@@ -30,16 +30,12 @@ select %s, sum(requests), sum(errors),
     sum(unpriced)
 from usage_hourly where %s group by %s`
 
-	// sqlStart is the beginning of the interval of %[1]d microseconds that an
-	// hour is in, which may be before 1970.
-	sqlStart = `hour - (hour %% %[1]d + %[1]d) %% %[1]d as start`
-
 	// sqlKeyUsage looks at each key's last hour, and at its hours since the
 	// time asked for.
 	sqlKeyUsage = `
 with asked (id, since) as (select cast(key as integer), value from json_each(?))
 select id, (select max(hour) from usage_hourly where key_id = id) as last,
-    coalesce(sum(cost_nano_usd >> 32), 0), coalesce(sum(cost_nano_usd & 0xffffffff), 0)
+    coalesce(sum(cost_nano_usd >> 32), 0), coalesce(sum(cost_nano_usd & 0xffffffff), 0), coalesce(sum(unpriced), 0)
 from asked left join usage_hourly on key_id = id and hour >= since
 group by id having last is not null`
 )
@@ -51,6 +47,7 @@ var columns = []struct {
 	column, zero string
 }{
 	{logbuf.ByKey, "key_id", "0"},
+	{logbuf.ByProject, "project", "''"},
 	{logbuf.ByProvider, "provider_id", "0"},
 	{logbuf.ByNamespace, "namespace", "''"},
 	{logbuf.ByModel, "model", "''"},
@@ -108,6 +105,25 @@ func selectLogs(q logbuf.LogQuery, r logbuf.LogRange) (query string, args []any)
 	if q.Status != 0 {
 		w.add("status = ?", q.Status)
 	}
+	if q.Project != "" {
+		w.add("(project = ? or substr(project, 1, length(?) + 1) = ? || '/')", q.Project, q.Project, q.Project)
+	}
+	for _, f := range []struct{ column, value string }{
+		{"upstream_model", q.UpstreamModel}, {"route_group", q.Group}, {"balancer", q.Balancer}, {"end_user", q.User},
+	} {
+		if f.value != "" {
+			w.add(f.column+" = ?", f.value)
+		}
+	}
+	for name, value := range q.Tags {
+		w.add("exists (select 1 from json_each(nullif(tags, '')) where key = ? and value = ?)", name, value)
+	}
+	if q.Errors {
+		w.add("(status >= 400 or error <> '')")
+	}
+	if q.Unpriced {
+		w.add("cost_nano_usd is null")
+	}
 	if q.RequestID != "" {
 		w.add("request_id = ? and request_id <> ''", q.RequestID) // the index is for these
 	}
@@ -118,27 +134,34 @@ func selectLogs(q logbuf.LogQuery, r logbuf.LogRange) (query string, args []any)
 func scanLog(rows *sqlx.Rows) (e logbuf.Entry, err error) {
 	var micros int64
 	var id []byte
+	var tags, failures string
 	err = rows.Scan(&micros, &id, &e.KeyID, &e.ProviderID, &e.LatencyMS, &e.TTFTMS,
 		&e.InputTokens, &e.CacheReadTokens, &e.CacheWriteTokens, &e.OutputTokens, &e.CostNanoUSD, &e.PricedRevision,
 		&e.Status, &e.Attempts, &e.Stream, &e.RequestID, &e.Balancer, &e.Namespace, &e.Model, &e.UpstreamModel,
-		&e.Group, &e.Endpoint, &e.Error, &e.ClientIP, &e.UserAgent, &e.Revision)
+		&e.Group, &e.Endpoint, &e.Error, &e.ClientIP, &e.UserAgent, &e.Revision, &e.Project, &e.User, &tags, &failures)
 	e.Time = time.UnixMicro(micros).UTC()
 	copy(e.ID[:], id)
+	if err == nil && tags != "" {
+		err = json.Unmarshal([]byte(tags), &e.Tags)
+	}
+	if err == nil && failures != "" {
+		err = json.Unmarshal([]byte(failures), &e.Failures)
+	}
 	return e, err
 }
 
 // Usage returns aggregates; see [logbuf.Archive].
-func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
-	q, err := q.Resolve(time.Now())
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+	asked, err := q.Resolve(time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("sqlitestore: read usage: %w", err)
+		return logbuf.UsagePage{}, fmt.Errorf("sqlitestore: read usage: %w", err)
 	}
-	query, args := selectUsage(q)
+	query, args := selectUsage(&asked)
 	var sums []rollup.Row
 	err = s.query(ctx, "read usage", query, args, func(rows *sqlx.Rows) error {
 		var r rollup.Row
 		var input, cacheRead, cacheWrite, output, cost wide
-		err := rows.Scan(&r.Hour, &r.KeyID, &r.ProviderID, &r.Namespace, &r.Model, &r.Group, &r.Requests, &r.Errors,
+		err := rows.Scan(&r.Quarter, &r.KeyID, &r.Project, &r.ProviderID, &r.Namespace, &r.Model, &r.Group, &r.Requests, &r.Errors,
 			&input.high, &input.low, &cacheRead.high, &cacheRead.low, &cacheWrite.high, &cacheWrite.low,
 			&output.high, &output.low, &cost.high, &cost.low, &r.Unpriced)
 		r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens = input.sum(), cacheRead.sum(), cacheWrite.sum()
@@ -147,21 +170,33 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return logbuf.UsagePage{}, err
 	}
-	q.KeyIDs = nil // the sums are of these alone, whether they say so or not
-	return rollup.Answer(q, sums), nil
+	asked.UsageFilter = logbuf.UsageFilter{} // the sums are of these alone, whether they say so or not
+	return rollup.Answer(asked, sums), nil
 }
 
 // selectUsage writes a query for one row a group.
-func selectUsage(q logbuf.UsageQuery) (query string, args []any) {
+func selectUsage(q *logbuf.UsageRange) (query string, args []any) {
 	var w where
-	w.add("hour >= ? and hour < ?", q.Since.UnixMicro(), q.Until.UnixMicro())
+	w.add("hour >= ? and hour < ?", q.Since().UnixMicro(), q.Until.UnixMicro())
 	if len(q.KeyIDs) > 0 {
 		w.add("key_id in (select value from json_each(?))", list(q.KeyIDs))
 	}
-	selected := []string{fmt.Sprintf(sqlStart, q.Interval.Length().Microseconds())}
-	groups := []string{"start"}
+	if q.Project != "" {
+		w.add("(project = ? or substr(project, 1, length(?) + 1) = ? || '/')", q.Project, q.Project, q.Project)
+	}
+	if q.ProviderID != 0 {
+		w.add("provider_id = ?", q.ProviderID)
+	}
+	for _, f := range []struct{ column, value string }{
+		{"namespace", q.Namespace}, {"model", q.Model}, {"route_group", q.Group},
+	} {
+		if f.value != "" {
+			w.add(f.column+" = ?", f.value)
+		}
+	}
+	selected, groups := []string{"hour"}, []string{"hour"}
 	for _, c := range columns {
 		if slices.Contains(q.GroupBy, c.dimension) {
 			selected, groups = append(selected, c.column), append(groups, c.column)
@@ -188,7 +223,7 @@ func (w wide) sum() int64 {
 func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	micros := make(map[int64]int64, len(since))
 	for id, t := range since {
-		micros[id] = t.UTC().Truncate(time.Hour).UnixMicro()
+		micros[id] = t.UTC().Truncate(logbuf.Quarter).UnixMicro()
 	}
 	asked, err := json.Marshal(micros)
 	if err != nil {
@@ -198,8 +233,9 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 	err = s.query(ctx, "read the usage of keys", sqlKeyUsage, []any{string(asked)}, func(rows *sqlx.Rows) error {
 		var id, last int64
 		var cost wide
-		err := rows.Scan(&id, &last, &cost.high, &cost.low)
-		used[id] = logbuf.KeyUsage{LastUsed: time.UnixMicro(last).UTC(), CostNanoUSD: cost.sum()}
+		var unpriced int64
+		err := rows.Scan(&id, &last, &cost.high, &cost.low, &unpriced)
+		used[id] = logbuf.KeyUsage{LastUsed: time.UnixMicro(last).UTC(), CostNanoUSD: cost.sum(), Unpriced: unpriced}
 		return err
 	})
 	if err != nil {

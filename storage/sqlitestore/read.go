@@ -27,6 +27,8 @@ select id, revision, created_at, updated_at, coalesce(natural_key, '') as natura
     name, status, namespaces, groups, labels, due_at, spec
 from %s where `
 
+	sqlCount = `select count(*) from %s where `
+
 	sqlGet     = sqlEntity + `id = ?`
 	sqlFindKey = sqlEntity + `natural_key = ?`
 	sqlFindExt = sqlEntity + `external_id = ?`
@@ -195,12 +197,37 @@ func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]c
 	return entities, nil
 }
 
+// Count counts what the conditions select, without an order and a limit.
+func (r *reader) Count(ctx context.Context, k catalog.Kind, q catalog.Query) (n int64, err error) {
+	name, err := table(k)
+	if err != nil {
+		return 0, fmt.Errorf("sqlitestore: %w", err)
+	}
+	q.After = 0
+	where, args := conditions(q)
+	if err := r.tx.GetContext(ctx, &n, fmt.Sprintf(sqlCount, name)+where, args...); err != nil {
+		return 0, r.store.fail(ctx, "count "+string(k), err)
+	}
+	return n, nil
+}
+
 // selection writes a query's conditions, order and limit, and their arguments.
 func selection(q catalog.Query) (string, []any) {
-	conditions := []string{"id > ?"}
+	where, args := conditions(q)
+	where += " order by id"
+	if q.Limit > 0 {
+		args = append(args, q.Limit)
+		where += " limit ?"
+	}
+	return where, args
+}
+
+// conditions writes a query's conditions, and their arguments.
+func conditions(q catalog.Query) (string, []any) {
+	all := []string{"id > ?"}
 	args := []any{q.After}
 	add := func(condition string, values ...any) {
-		conditions = append(conditions, condition)
+		all = append(all, condition)
 		args = append(args, values...)
 	}
 	if len(q.IDs) > 0 {
@@ -214,6 +241,12 @@ func selection(q catalog.Query) (string, []any) {
 	}
 	if len(q.Names) > 0 {
 		add("name in (select value from json_each(?))", list(q.Names))
+	}
+	if len(q.ExternalIDs) > 0 {
+		add("external_id in (select value from json_each(?))", list(q.ExternalIDs))
+	}
+	if q.Text != "" {
+		add("instr(search, ?) > 0", catalog.FoldCase(q.Text))
 	}
 	if q.Status != "" {
 		add("status = ?", q.Status)
@@ -230,10 +263,5 @@ func selection(q catalog.Query) (string, []any) {
 	if !q.DueBefore.IsZero() {
 		add("due_at < ?", q.DueBefore.UnixMicro())
 	}
-	where := strings.Join(conditions, " and ") + " order by id"
-	if q.Limit > 0 {
-		args = append(args, q.Limit)
-		where += " limit ?"
-	}
-	return where, args
+	return strings.Join(all, " and "), args
 }

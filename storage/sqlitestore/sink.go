@@ -19,20 +19,21 @@ const (
 	logColumns = `ts, id, key_id, provider_id, latency_ms, ttft_ms,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, priced_revision,
     status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
-    route_group, endpoint, error, client_ip, user_agent, revision`
+    route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures`
 
-	usageColumns = `hour, key_id, provider_id, namespace, model, route_group, requests, errors,
+	usageColumns = `hour, key_id, project, provider_id, namespace, model, route_group, requests, errors,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, unpriced`
 
 	sqlInsertLog = `
 insert into access_logs (` + logColumns + `)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (ts, id) do nothing`
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (ts, id) do nothing`
 
 	// sqlAddUsage stops sums at the largest integer.
 	sqlAddUsage = `
 insert into usage_hourly (` + usageColumns + `)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (hour, key_id, provider_id, namespace, model, route_group) do update set
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (hour, key_id, project, provider_id, namespace, model, route_group) do update set
     requests           = requests + excluded.requests,
     errors             = errors + excluded.errors,
     input_tokens       = input_tokens + min(excluded.input_tokens, 9223372036854775807 - input_tokens),
@@ -141,7 +142,11 @@ func (w *writer) write(ctx context.Context, entries []logbuf.Entry) error {
 	defer insert.Close() //nolint:errcheck // with the transaction at the latest
 	for i := range entries {
 		e := &entries[i]
-		done, err := insert.ExecContext(ctx, logRow(e)...)
+		row, err := logRow(e)
+		if err != nil {
+			return err
+		}
+		done, err := insert.ExecContext(ctx, row...)
 		switch {
 		case refused(err):
 			if err := w.going(ctx); err != nil {
@@ -176,7 +181,7 @@ func (w *writer) addUsage(ctx context.Context) error {
 	}
 	defer add.Close() //nolint:errcheck // with the transaction at the latest
 	for _, r := range w.usage.Rows {
-		if _, err := add.ExecContext(ctx, r.Hour, r.KeyID, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
+		if _, err := add.ExecContext(ctx, r.Quarter, r.KeyID, r.Project, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
 			r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD, r.Unpriced); err != nil {
 			return err
 		}
@@ -184,14 +189,33 @@ func (w *writer) addUsage(ctx context.Context) error {
 	return nil
 }
 
-// logRow returns the values of logColumns.
-func logRow(e *logbuf.Entry) []any {
+// logRow returns the values of logColumns. Tags and failures are JSON, empty when there are none.
+func logRow(e *logbuf.Entry) ([]any, error) {
+	tags, failures, err := nestedText(e)
 	return []any{
 		e.Time.UnixMicro(), e.ID[:], e.KeyID, e.ProviderID, e.LatencyMS, e.TTFTMS,
 		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens, e.CostNanoUSD, e.PricedRevision,
 		e.Status, e.Attempts, e.Stream, e.RequestID, e.Balancer, e.Namespace, e.Model, e.UpstreamModel,
-		e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision,
+		e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision, e.Project, e.User, tags, failures,
+	}, err
+}
+
+func nestedText(e *logbuf.Entry) (tags, failures string, err error) {
+	if len(e.Tags) > 0 {
+		text, err := json.Marshal(e.Tags)
+		if err != nil {
+			return "", "", err
+		}
+		tags = string(text)
 	}
+	if len(e.Failures) > 0 {
+		text, err := json.Marshal(e.Failures)
+		if err != nil {
+			return "", "", err
+		}
+		failures = string(text)
+	}
+	return tags, failures, nil
 }
 
 // bury puts an entry into the dead letters, once.
@@ -227,17 +251,27 @@ func position(ctx context.Context, db sqlx.QueryerContext, segment uuid.UUID) (a
 	return at, err
 }
 
-// Maintain forgets entries of days that ended before a time; see [logbuf.Maintainer].
-func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
-	old := time.Now().Add(-checkpointsKept).UnixMicro()
-	if err := s.inTx(ctx, "forget checkpoints", func(tx *sqlx.Tx) error {
+// Tasks lists what there is to do; see [logbuf.Maintainer].
+func (s *Sink) Tasks() []logbuf.Task {
+	return []logbuf.Task{{Name: "drop", Run: s.drop}, {Name: "checkpoints", Run: s.forgetCheckpoints}}
+}
+
+func (s *Sink) forgetCheckpoints(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+	old := o.Now.Add(-checkpointsKept).UnixMicro()
+	err = s.inTx(ctx, "forget checkpoints", func(tx *sqlx.Tx) error {
 		_, err := tx.ExecContext(ctx, sqlForgetCheckpoints, old)
 		return err
-	}); err != nil || before.IsZero() {
-		return err
+	})
+	return r, err
+}
+
+// drop forgets entries of days that ended before a time.
+func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+	if o.Before.IsZero() {
+		return r, ctx.Err()
 	}
-	day := before.UTC().Truncate(24 * time.Hour).UnixMicro()
-	for n := int64(forgetSize); n == forgetSize; {
+	day := o.Before.UTC().Truncate(24 * time.Hour).UnixMicro()
+	for n := int64(forgetSize); n == forgetSize; r.Done += n {
 		if err := s.inTx(ctx, "forget logs", func(tx *sqlx.Tx) error {
 			done, err := tx.ExecContext(ctx, sqlForgetLogs, day, day, forgetSize)
 			if err != nil {
@@ -246,8 +280,8 @@ func (s *Sink) Maintain(ctx context.Context, before time.Time) error {
 			n, err = done.RowsAffected()
 			return err
 		}); err != nil {
-			return err
+			return r, err
 		}
 	}
-	return nil
+	return r, nil
 }

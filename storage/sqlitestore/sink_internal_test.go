@@ -34,11 +34,11 @@ func TestQueryPlans(t *testing.T) {
 		return selectLogs(q, r)
 	}
 	usage := func(q logbuf.UsageQuery) (string, []any) {
-		q, err := q.Resolve(time.Now())
+		r, err := q.Resolve(time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return selectUsage(q)
+		return selectUsage(&r)
 	}
 	for _, c := range []struct {
 		name  string
@@ -63,7 +63,9 @@ func TestQueryPlans(t *testing.T) {
 			[]string{"SEARCH usage_hourly USING PRIMARY KEY (hour>? AND hour<?"}, "SCAN usage_hourly",
 		},
 		{
-			"usage of keys", func() (string, []any) { return usage(logbuf.UsageQuery{KeyIDs: []int64{7}}) },
+			"usage of keys", func() (string, []any) {
+				return usage(logbuf.UsageQuery{UsageFilter: logbuf.UsageFilter{KeyIDs: []int64{7}}})
+			},
 			[]string{"SEARCH usage_hourly USING"}, "SCAN usage_hourly",
 		},
 		{

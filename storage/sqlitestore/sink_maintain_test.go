@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"context"
 	"encoding/json"
 	"path/filepath"
 	"testing"
@@ -30,14 +31,14 @@ insert into access_logs
 select ts - 172800000000 + n, id, key_id, provider_id, latency_ms, ttft_ms,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, priced_revision,
     status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
-    route_group, endpoint, error, client_ip, user_agent, revision
+    route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures
 from copies, (select * from access_logs limit 1)`)
 	if n := count(t, operator, `select count(*) from access_logs`); n != old+10 {
 		t.Fatalf("%d entries to begin with; want %d", n, old+10)
 	}
 
 	done := make(chan error, 1)
-	go func() { done <- sink.Maintain(t.Context(), now) }()
+	go func() { done <- maintain(t.Context(), sink, now) }()
 	between := 0
 	for id := int64(1); ; id++ {
 		if _, err := store.Commit(t.Context(), create(key(id))); err != nil {
@@ -64,6 +65,12 @@ from copies, (select * from access_logs limit 1)`)
 	}
 }
 
+// maintain runs all tasks once.
+func maintain(ctx context.Context, s *sqlitestore.Sink, before time.Time) error {
+	results := logbuf.Maintain(ctx, s, logbuf.MaintenanceOptions{Now: time.Now(), Before: before})
+	return logbuf.MaintenanceError(results)
+}
+
 // A checkpoint is kept for as long as somebody may still send its segment.
 func TestMaintainForgetsCheckpoints(t *testing.T) {
 	t.Parallel()
@@ -82,7 +89,7 @@ func TestMaintainForgetsCheckpoints(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := sink.Maintain(t.Context(), time.Time{}); err != nil {
+	if err := maintain(t.Context(), sink, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	for segment, want := range map[uuid.UUID]int64{old: 0, young: 5} {

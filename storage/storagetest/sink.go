@@ -17,7 +17,7 @@ import (
 // SinkHarness is what [RunSink] needs of an engine.
 type SinkHarness struct {
 	// Sink is under test, and empty. No other test uses its data. Where it is
-	// a logbuf.Checkpointer, logbuf.Overlapper or logbuf.Maintainer too, it is tested as that.
+	// a logbuf.Checkpointer, logbuf.Pipeliner or logbuf.Maintainer too, it is tested as that.
 	Sink logbuf.Sink
 
 	// Archive reads what Sink has stored. Defaults to Sink itself, which then
@@ -42,7 +42,7 @@ type SinkHarness struct {
 }
 
 // RunSink tests everything that [logbuf.Sink] and [logbuf.Archive] demand, and
-// [logbuf.Checkpointer], [logbuf.Overlapper] and [logbuf.Maintainer] where they are implemented. It calls
+// [logbuf.Checkpointer], [logbuf.Pipeliner] and [logbuf.Maintainer] where they are implemented. It calls
 // open once for each test, and open uses its argument's Cleanup.
 func RunSink(t *testing.T, open func(t testing.TB) SinkHarness) {
 	for _, c := range sinkCases {
@@ -95,9 +95,9 @@ var sinkCases = []sinkCase{
 	{"aliasing", nothing, testSinkAliasing},
 	{"writers at once", nothing, testSinkWriters},
 	{"the same batch at once", nothing, testSinkSameBatch},
-	{"beside the batch before", anOverlapper, testSinkBeside},
-	{"beside a batch that fails", anOverlapper, testSinkBesideFailure},
-	{"beside a batch of the same", anOverlapper, testSinkBesideDuplicates},
+	{"beside the batch before", aPipeliner, testSinkBeside},
+	{"beside a batch that fails", aPipeliner, testSinkBesideFailure},
+	{"beside a batch of the same", aPipeliner, testSinkBesideDuplicates},
 	{"context", nothing, testSinkContext},
 	{"closed", aClose, testSinkClosed},
 	{"poison", aPoison, testSinkPoison},
@@ -252,17 +252,40 @@ func wantLogs(t testing.TB, a logbuf.Archive, q logbuf.LogQuery, want ...logbuf.
 
 // allUsage selects the usage of all test entries.
 func allUsage(i logbuf.Interval, by ...logbuf.Dimension) logbuf.UsageQuery {
-	return logbuf.UsageQuery{GroupBy: by, Interval: i, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0)}
+	return logbuf.UsageQuery{GroupBy: by, Interval: i, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0), Limit: 1000}
+}
+
+// readUsage reads all pages of a query.
+func readUsage(t testing.TB, a logbuf.Archive, q logbuf.UsageQuery) (rows []logbuf.Usage) {
+	t.Helper()
+	for range 10_000 {
+		page, err := a.Usage(t.Context(), q)
+		if err != nil {
+			t.Fatalf("Usage: %v", err)
+		}
+		rows = append(rows, page.Rows...)
+		if page.Next == "" {
+			return rows
+		}
+		q.Cursor = page.Next
+	}
+	t.Fatal("Usage has always another page")
+	return nil
+}
+
+// maintain runs all tasks of a sink, which forget what is from before a time.
+func maintain(ctx context.Context, m logbuf.Maintainer, before time.Time) error {
+	results := logbuf.Maintain(ctx, m, logbuf.MaintenanceOptions{Now: time.Now(), Before: before})
+	if err := logbuf.MaintenanceError(results); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // wantUsage reads usage and compares.
 func wantUsage(t testing.TB, a logbuf.Archive, q logbuf.UsageQuery, want ...logbuf.Usage) {
 	t.Helper()
-	got, err := a.Usage(t.Context(), q)
-	if err != nil {
-		t.Fatalf("Usage: %v", err)
-	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, readUsage(t, a, q), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("Usage (-want +got):\n%s", diff)
 	}
 }
@@ -274,7 +297,7 @@ func requests(t testing.TB, ctx context.Context, a logbuf.Archive) (n int64) {
 	if err != nil {
 		t.Fatalf("Usage: %v", err)
 	}
-	for _, u := range usage {
+	for _, u := range usage.Rows {
 		n += u.Requests
 	}
 	return n

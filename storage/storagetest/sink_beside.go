@@ -11,8 +11,8 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-func anOverlapper(h SinkHarness) string {
-	if _, ok := h.Sink.(logbuf.Overlapper); !ok {
+func aPipeliner(h SinkHarness) string {
+	if _, ok := h.Sink.(logbuf.Pipeliner); !ok {
 		return "writes one batch at a time"
 	}
 	return ""
@@ -32,7 +32,7 @@ func beside(t testing.TB, h SinkHarness, b logbuf.Batch) (asked <-chan struct{},
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	go func() {
-		r, err := h.Sink.(logbuf.Overlapper).WriteAfter(ctx, b, func(ctx context.Context) error {
+		r, err := h.Sink.(logbuf.Pipeliner).WriteAfter(ctx, b, func(ctx context.Context) error {
 			asking <- struct{}{}
 			select {
 			case err := <-answer:
@@ -87,7 +87,7 @@ func testSinkBesideFailure(t testing.TB, h SinkHarness) {
 			t.Errorf("WriteAfter: %+v; want the error of its turn", o)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := h.Sink.(logbuf.Overlapper).WriteAfter(ctx, b, func(ctx context.Context) error {
+		_, err := h.Sink.(logbuf.Pipeliner).WriteAfter(ctx, b, func(ctx context.Context) error {
 			cancel()
 			<-ctx.Done()
 			return ctx.Err()

@@ -26,10 +26,10 @@ func logsEdited(edit func(*logbuf.LogQuery)) func(*fakeSink) {
 func usageEdited(edit func([]logbuf.Usage)) func(*fakeSink) {
 	return func(s *fakeSink) {
 		usage := s.usage
-		s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
-			rows, err := usage(ctx, q)
-			edit(rows)
-			return rows, err
+		s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+			page, err := usage(ctx, q)
+			edit(page.Rows)
+			return page, err
 		}
 	}
 }
@@ -122,7 +122,7 @@ func logsOffset(s *fakeSink) {
 
 func usageLocal(s *fakeSink) {
 	usage := s.usage
-	s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 		_, offset := q.Since.Zone()
 		if q.Interval != logbuf.Hour {
 			q.Since, q.Until = q.Since.Add(time.Duration(offset)*time.Second), q.Until.Add(time.Duration(offset)*time.Second)
@@ -133,7 +133,7 @@ func usageLocal(s *fakeSink) {
 
 func usageOfAll(s *fakeSink) {
 	usage := s.usage
-	s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 		q.KeyIDs = nil
 		return usage(ctx, q)
 	}
@@ -146,13 +146,15 @@ func usageOfSent(s *fakeSink) {
 		sent = append(sent, b.Entries...)
 		return write(ctx, b)
 	}
-	s.usage = func(_ context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) { return addUp(q, sent...), nil }
+	s.usage = func(_ context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		return logbuf.UsagePage{Rows: addUp(q, sent...)}, nil
+	}
 }
 
 func usageLenient(s *fakeSink) {
 	usage := s.usage
-	s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
-		if q.Interval != logbuf.Hour {
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		if q.Interval == "year" {
 			q.Interval = logbuf.Day
 		}
 		return usage(ctx, q)
@@ -161,9 +163,9 @@ func usageLenient(s *fakeSink) {
 
 // usageOfLeft adds up what Logs returns.
 func usageOfLeft(s *fakeSink) {
-	s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 		page, err := s.logs(ctx, everything())
-		return addUp(q, page.Entries...), err
+		return logbuf.UsagePage{Rows: addUp(q, page.Entries...)}, err
 	}
 }
 
@@ -212,9 +214,9 @@ func maintainGap(s *fakeSink) {
 		away.Store(false)
 		return nil
 	}
-	s.usage = func(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 		if away.Load() {
-			return nil, nil
+			return logbuf.UsagePage{}, nil
 		}
 		return usage(ctx, q)
 	}

@@ -242,9 +242,9 @@ func besideAtOnce(s *fakeSink) {
 }
 
 func besideLate(s *fakeSink) {
-	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+	s.beside = func(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
 		r, err := s.write(ctx, b)
-		if err := turn(ctx); err != nil {
+		if err := prior(ctx); err != nil {
 			return logbuf.Result{}, err
 		}
 		return r, err
@@ -254,11 +254,11 @@ func besideLate(s *fakeSink) {
 func besideLocked(s *fakeSink) {
 	var lock sync.Mutex
 	write, beside := s.write, s.beside
-	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+	s.beside = func(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
 		return beside(ctx, b, func(ctx context.Context) error {
 			lock.Lock()
 			defer lock.Unlock()
-			return turn(ctx)
+			return prior(ctx)
 		})
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {

@@ -25,16 +25,16 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 	)
 	mustStore(t, h.Sink, logEntry(9, at(1, 3, 2000)))
 	ask := map[int64]time.Time{
-		1: logDay.Add(3*time.Hour + 59*time.Minute), // cut to the hour
+		1: logDay.Add(3*time.Hour + 29*time.Minute), // cut to the quarter of an hour
 		2: {}, 4: {},
 		3: logDay.Add(5 * time.Hour), // after its last use
 		5: {},                        // never used
 	}
 	want := map[int64]logbuf.KeyUsage{
-		1: {LastUsed: logDay.Add(30 * time.Hour), CostNanoUSD: 70 + 1 + 900 + 2000},
-		2: {LastUsed: logDay.Add(1 * time.Hour)},
-		3: {LastUsed: logDay.Add(2 * time.Hour)},
-		4: {LastUsed: logDay.Add(3 * time.Hour), CostNanoUSD: 1<<63 - 1}, // as far as it can be told
+		1: {LastUsed: logDay.Add(30*time.Hour + logbuf.Quarter), CostNanoUSD: 70 + 1 + 900 + 2000},
+		2: {LastUsed: logDay.Add(1*time.Hour + logbuf.Quarter), Unpriced: 1},
+		3: {LastUsed: logDay.Add(2*time.Hour + logbuf.Quarter)},
+		4: {LastUsed: logDay.Add(3*time.Hour + logbuf.Quarter), CostNanoUSD: 1<<63 - 1}, // as far as it can be told
 	}
 	check := func(when string) {
 		t.Helper()
@@ -48,7 +48,7 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 	}
 	check("at first")
 	if m, ok := h.Sink.(logbuf.Maintainer); ok {
-		if err := m.Maintain(t.Context(), time.Time{}); err != nil {
+		if err := maintain(t.Context(), m, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		check("after maintenance")

@@ -192,7 +192,7 @@ type fakeSink struct {
 	beside     func(context.Context, logbuf.Batch, func(context.Context) error) (logbuf.Result, error)
 	checkpoint func(context.Context, uuid.UUID) (int64, error)
 	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
-	usage      func(context.Context, logbuf.UsageQuery) ([]logbuf.Usage, error)
+	usage      func(context.Context, logbuf.UsageQuery) (logbuf.UsagePage, error)
 	keyUsage   func(context.Context, map[int64]time.Time) (map[int64]logbuf.KeyUsage, error)
 	maintain   func(context.Context, time.Time) error
 	close      func()
@@ -205,12 +205,13 @@ type fakeSink struct {
 func newFakeSink() *fakeSink {
 	memory := memstore.NewSink()
 	s := &fakeSink{
-		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, keyUsage: memory.KeyUsage, maintain: memory.Maintain,
-		dead: make(map[uuid.UUID]int),
+		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, keyUsage: memory.KeyUsage,
+		maintain: func(ctx context.Context, before time.Time) error { return maintain(ctx, memory, before) },
+		dead:     make(map[uuid.UUID]int),
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
-	s.beside = func(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
-		if err := turn(ctx); err != nil {
+	s.beside = func(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+		if err := prior(ctx); err != nil {
 			return logbuf.Result{}, err
 		}
 		return s.write(ctx, b)
@@ -273,11 +274,11 @@ func (s *fakeSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, er
 	return s.write(ctx, b)
 }
 
-func (s *fakeSink) WriteAfter(ctx context.Context, b logbuf.Batch, turn func(context.Context) error) (logbuf.Result, error) {
+func (s *fakeSink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
 	if err := s.open(); err != nil {
 		return logbuf.Result{}, err
 	}
-	return s.beside(ctx, b, turn)
+	return s.beside(ctx, b, prior)
 }
 
 func (s *fakeSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
@@ -287,9 +288,9 @@ func (s *fakeSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage,
 	return s.logs(ctx, q)
 }
 
-func (s *fakeSink) Usage(ctx context.Context, q logbuf.UsageQuery) ([]logbuf.Usage, error) {
+func (s *fakeSink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
 	if err := s.open(); err != nil {
-		return nil, err
+		return logbuf.UsagePage{}, err
 	}
 	return s.usage(ctx, q)
 }
@@ -305,6 +306,8 @@ func (s *fakeSink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, er
 	return s.checkpoint(ctx, segment)
 }
 
-func (s *fakeSink) Maintain(ctx context.Context, before time.Time) error {
-	return s.maintain(ctx, before)
+func (s *fakeSink) Tasks() []logbuf.Task {
+	return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+		return r, s.maintain(ctx, o.Before)
+	}}}
 }

@@ -16,19 +16,23 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// addUp is a naive Usage over a list of entries.
+// addUp is a naive Usage over a list of entries, in UTC.
 func addUp(q logbuf.UsageQuery, entries ...logbuf.Entry) []logbuf.Usage {
 	start := func(t time.Time) time.Time {
 		t = t.UTC()
+		first := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 		if q.Interval == logbuf.Hour {
-			return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), 0, 0, 0, time.UTC)
+			first = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), 0, 0, 0, time.UTC)
 		}
-		return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+		if first.Before(q.Since) {
+			return q.Since.UTC()
+		}
+		return first
 	}
 	var usage []logbuf.Usage
 	for _, e := range entries {
 		at := start(e.Time)
-		if at.Before(start(q.Since)) || !at.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, e.KeyID) {
+		if e.Time.Before(q.Since) || !e.Time.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, e.KeyID) {
 			continue
 		}
 		u := logbuf.Usage{Start: at}
@@ -36,6 +40,8 @@ func addUp(q logbuf.UsageQuery, entries ...logbuf.Entry) []logbuf.Usage {
 			switch d {
 			case logbuf.ByKey:
 				u.KeyID = e.KeyID
+			case logbuf.ByProject:
+				u.Project = e.Project
 			case logbuf.ByProvider:
 				u.ProviderID = e.ProviderID
 			case logbuf.ByNamespace:
@@ -54,7 +60,7 @@ func addUp(q logbuf.UsageQuery, entries ...logbuf.Entry) []logbuf.Usage {
 		}
 		sum := &usage[i]
 		sum.Requests++
-		if e.Status >= 400 || e.Error != "" {
+		if e.Failed() {
 			sum.Errors++
 		}
 		sum.InputTokens += e.InputTokens
@@ -72,20 +78,22 @@ func addUp(q logbuf.UsageQuery, entries ...logbuf.Entry) []logbuf.Usage {
 }
 
 func orderUsage(a, b logbuf.Usage) int {
-	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.ProviderID, b.ProviderID),
-		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Model, b.Model), strings.Compare(a.Group, b.Group))
+	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.KeyID, b.KeyID), strings.Compare(a.Project, b.Project),
+		cmp.Compare(a.ProviderID, b.ProviderID), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Model, b.Model),
+		strings.Compare(a.Group, b.Group))
 }
 
 // used are entries of every combination of two values a dimension, over two days.
 func used() []logbuf.Entry {
-	entries := logEntries(0, 96)
+	entries := logEntries(0, 192)
 	for n := range entries {
 		e := &entries[n]
-		e.Time = logDay.Add(time.Duration(n) * 30 * time.Minute)
+		e.Time = logDay.Add(time.Duration(n) * 15 * time.Minute)
 		e.KeyID, e.ProviderID = int64(20-n&1*18), int64(1+n>>1&1) // 2 comes before 20, as a number
 		e.Namespace = [...]string{"default", "Team"}[n>>2&1]      // upper case first, by its bytes
 		e.Model = [...]string{"m", "m-2"}[n>>3&1]
 		e.Group = [...]string{"a", "é"}[n>>4&1]
+		e.Project = [...]string{"acme", "acme/search"}[n>>5&1]
 		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens = int64(n), int64(10*n), int64(100*n), int64(1000*n)
 	}
 	return entries
@@ -93,8 +101,8 @@ func used() []logbuf.Entry {
 
 func testUsageGroups(t testing.TB, h SinkHarness) {
 	entries := used()
-	mustStore(t, h.Sink, entries[:50]...)
-	mustStore(t, h.Sink, entries[50:]...)
+	mustStore(t, h.Sink, entries[:100]...)
+	mustStore(t, h.Sink, entries[100:]...)
 	all := logbuf.Dimensions()
 	for set := range 1 << len(all) {
 		var by []logbuf.Dimension
@@ -116,7 +124,7 @@ func testUsageGroups(t testing.TB, h SinkHarness) {
 	}
 }
 
-// testUsageIntervals: days and hours are those of UTC, and count as a whole.
+// testUsageIntervals: nothing outside the bounds counts, and intervals at the ends may be parts.
 func testUsageIntervals(t testing.TB, h SinkHarness) {
 	at := func(n int, d time.Duration) logbuf.Entry {
 		return logEntry(n, func(e *logbuf.Entry) { e.Time = logDay.Add(d) })
@@ -133,20 +141,17 @@ func testUsageIntervals(t testing.TB, h SinkHarness) {
 		want         map[time.Duration]int64 // requests by the start of the interval
 	}{
 		{logbuf.Hour, -time.Hour, 2 * time.Hour, map[time.Duration]int64{-time.Hour: 1, 0: 2, time.Hour: 1}},
-		{logbuf.Hour, 30 * time.Minute, time.Hour, map[time.Duration]int64{0: 2}},
-		{logbuf.Hour, 0, time.Hour + 1, map[time.Duration]int64{0: 2, time.Hour: 1}},
+		{logbuf.Hour, 30 * time.Minute, time.Hour, map[time.Duration]int64{30 * time.Minute: 1}},
+		{logbuf.Hour, 0, 75 * time.Minute, map[time.Duration]int64{0: 2, time.Hour: 1}},
 		{logbuf.Hour, 23 * time.Hour, 24 * time.Hour, map[time.Duration]int64{23 * time.Hour: 1}},
 		{logbuf.Hour, 2 * time.Hour, 20 * time.Hour, nil},
 		{logbuf.Day, 0, 24 * time.Hour, map[time.Duration]int64{0: 4}},
-		{logbuf.Day, 5 * time.Hour, 6 * time.Hour, map[time.Duration]int64{0: 4}},
-		{logbuf.Day, -time.Hour, 24*time.Hour + 1, map[time.Duration]int64{-24 * time.Hour: 1, 0: 4, 24 * time.Hour: 1}},
+		{logbuf.Day, 5 * time.Hour, 24 * time.Hour, map[time.Duration]int64{5 * time.Hour: 1}},
+		{logbuf.Day, -time.Hour, 24*time.Hour + logbuf.Quarter, map[time.Duration]int64{-time.Hour: 1, 0: 4, 24 * time.Hour: 1}},
 		{"", 0, 72 * time.Hour, map[time.Duration]int64{0: 4, 24 * time.Hour: 1, 48 * time.Hour: 1}},
 	} {
 		q := logbuf.UsageQuery{Interval: c.interval, Since: logDay.Add(c.since).In(zone), Until: logDay.Add(c.until).In(zone)}
-		usage, err := h.Archive.Usage(t.Context(), q)
-		if err != nil {
-			t.Fatalf("Usage: %v", err)
-		}
+		usage := readUsage(t, h.Archive, q)
 		name := fmt.Sprintf("Usage by %q from %s to %s", c.interval, c.since, c.until)
 		if len(usage) != len(c.want) {
 			t.Errorf("%s: %d rows; want %d", name, len(usage), len(c.want))
@@ -158,14 +163,17 @@ func testUsageIntervals(t testing.TB, h SinkHarness) {
 		}
 	}
 
-	// Without bounds: the last 24 hours, and what clocks that run ahead have sent.
+	// Without bounds: the 24 hours that end with the present quarter.
 	now := time.Now().UTC()
-	recent, ahead := logEntry(8), logEntry(9)
-	recent.Time, ahead.Time = now.Add(-time.Hour), now.Add(50*time.Minute)
-	mustStore(t, h.Sink, recent, ahead)
-	usage, err := h.Archive.Usage(t.Context(), logbuf.UsageQuery{Interval: logbuf.Hour})
-	if err != nil || len(usage) != 2 {
-		t.Errorf("Usage without bounds: %+v, %v; want two hours", usage, err)
+	recent, old := logEntry(8), logEntry(9)
+	recent.Time, old.Time = now.Add(-23*time.Hour), now.Add(-25*time.Hour)
+	mustStore(t, h.Sink, recent, old)
+	var sum int64
+	for _, u := range readUsage(t, h.Archive, logbuf.UsageQuery{}) {
+		sum += u.Requests
+	}
+	if sum != 1 {
+		t.Errorf("Usage without bounds counts %d requests; want 1", sum)
 	}
 }
 
@@ -201,9 +209,9 @@ func testUsageExact(t testing.TB, h SinkHarness) {
 	for _, e := range entries {
 		mustStore(t, h.Sink, e)
 	}
-	usage, err := h.Archive.Usage(t.Context(), allUsage(logbuf.Day))
-	if err != nil || len(usage) != 1 {
-		t.Fatalf("Usage: %d rows, %v", len(usage), err)
+	usage := readUsage(t, h.Archive, allUsage(logbuf.Day))
+	if len(usage) != 1 {
+		t.Fatalf("Usage: %d rows", len(usage))
 	}
 	if u := usage[0]; u.CostNanoUSD != 7*big || u.InputTokens != 7*big || u.OutputTokens != 7 {
 		t.Errorf("cost %d and tokens %d; want %d", u.CostNanoUSD, u.InputTokens, 7*big)
@@ -211,9 +219,9 @@ func testUsageExact(t testing.TB, h SinkHarness) {
 
 	// What no int64 can hold neither fails nor wraps around.
 	mustStore(t, h.Sink, logEntry(8, func(e *logbuf.Entry) { e.CostNanoUSD = new(int64(math.MaxInt64 - 5)) }))
-	usage, err = h.Archive.Usage(t.Context(), allUsage(logbuf.Day))
-	if err != nil || len(usage) != 1 || usage[0].CostNanoUSD != math.MaxInt64 || usage[0].Requests != 8 {
-		t.Errorf("Usage beyond an int64: %+v, %v; want the largest", usage, err)
+	usage = readUsage(t, h.Archive, allUsage(logbuf.Day))
+	if len(usage) != 1 || usage[0].CostNanoUSD != math.MaxInt64 || usage[0].Requests != 8 {
+		t.Errorf("Usage beyond an int64: %+v; want the largest", usage)
 	}
 }
 
@@ -242,7 +250,7 @@ func testUsageOnce(t testing.TB, h SinkHarness) {
 	b = logbuf.Batch{Segment: segment, From: 50, To: 80, Entries: entries[50:80]}
 	wantWrite(t, h.Sink, b, logbuf.Result{Stored: 20, Duplicate: 10})
 	twice := slices.Concat(entries[70:], entries[70:])
-	wantWrite(t, h.Second, memory(twice...), logbuf.Result{Stored: 16, Duplicate: 36})
+	wantWrite(t, h.Second, memory(twice...), logbuf.Result{Stored: 112, Duplicate: 132})
 	q := allUsage(logbuf.Hour, logbuf.Dimensions()...)
 	wantUsage(t, h.Archive, q, addUp(q, entries...)...)
 }
@@ -252,11 +260,17 @@ func testUsageInvalid(t testing.TB, h SinkHarness) {
 		field string
 		query logbuf.UsageQuery
 	}{
-		{"interval", logbuf.UsageQuery{Interval: "week"}},
+		{"interval", logbuf.UsageQuery{Interval: "year"}},
 		{"group_by", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{logbuf.ByKey, "status"}}},
 		{"group_by", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{""}}},
 		{"since", logbuf.UsageQuery{Since: logDay, Until: logDay}},
-		{"since", logbuf.UsageQuery{Since: logDay.Add(1), Until: logDay}},
+		{"since", logbuf.UsageQuery{Since: logDay.Add(logbuf.Quarter), Until: logDay}},
+		{"since", logbuf.UsageQuery{Since: logDay.Add(time.Minute)}},
+		{"until", logbuf.UsageQuery{Since: logDay, Until: logDay.Add(time.Minute)}},
+		{"since", logbuf.UsageQuery{Since: time.Unix(-900, 0), Until: logDay}},
+		{"since", logbuf.UsageQuery{Interval: logbuf.Hour, Since: time.Unix(0, 0), Until: logDay}},
+		{"cursor", logbuf.UsageQuery{Cursor: "e30"}},
+		{"limit", logbuf.UsageQuery{Limit: 1001}},
 	} {
 		_, err := h.Archive.Usage(t.Context(), c.query)
 		wantInvalid(t, err, c.field)
@@ -271,7 +285,7 @@ func testMaintainUsage(t testing.TB, h SinkHarness) {
 	for from := 0; from < len(entries); from += 32 {
 		mustStore(t, h.Sink, entries[from:from+32]...)
 		for range 2 {
-			if err := maintainer.Maintain(t.Context(), time.Time{}); err != nil {
+			if err := maintain(t.Context(), maintainer, time.Time{}); err != nil {
 				t.Fatalf("Maintain: %v", err)
 			}
 			wantUsage(t, h.Archive, q, addUp(q, entries[:from+32]...)...)
@@ -305,7 +319,7 @@ func testMaintainForgets(t testing.TB, h SinkHarness) {
 		{-100 * time.Hour, entries[6:]},                // what is forgotten stays so
 	} {
 		before := logDay.Add(c.before).In(time.FixedZone("", 3*3600))
-		if err := maintainer.Maintain(t.Context(), before); err != nil {
+		if err := maintain(t.Context(), maintainer, before); err != nil {
 			t.Fatalf("Maintain: %v", err)
 		}
 		wantLogs(t, h.Archive, everything(), newest(c.left...)...)
@@ -318,7 +332,7 @@ func testMaintainForgets(t testing.TB, h SinkHarness) {
 	wantLogs(t, h.Archive, everything(), newest(append(entries[6:], late)...)...)
 	canceled, cancel := withCanceled(t)
 	defer cancel()
-	if err := maintainer.Maintain(canceled, time.Time{}); err == nil {
+	if err := maintain(canceled, maintainer, time.Time{}); err == nil {
 		t.Error("Maintain with an ended context: no error")
 	}
 }
@@ -333,7 +347,7 @@ func testMaintainWhileWriting(t testing.TB, h SinkHarness) {
 	for _, m := range maintainers {
 		background.Go(func() {
 			for {
-				if err := m.Maintain(t.Context(), logDay); err != nil {
+				if err := maintain(t.Context(), m, logDay); err != nil {
 					t.Errorf("Maintain: %v", err)
 					return
 				}

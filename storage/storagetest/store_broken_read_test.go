@@ -43,6 +43,18 @@ func listEdited(edit func(*catalog.Query)) func(*fakeStore) {
 	})
 }
 
+// countEdited makes Count count what List returns for a changed query.
+func countEdited(edit func(*catalog.Query)) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		list := r.list
+		r.count = func(ctx context.Context, k catalog.Kind, q catalog.Query) (int64, error) {
+			edit(&q)
+			all, err := list(ctx, k, q)
+			return int64(len(all)), err
+		}
+	})
+}
+
 // changesEdited changes what Changes returns.
 func changesEdited(edit func(changes []catalog.Change, limit int) []catalog.Change) func(*fakeStore) {
 	return readerEdited(func(r *fakeReader) {
@@ -124,6 +136,16 @@ var (
 		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
 			all, err := list(ctx, k, catalog.Query{After: q.After, Limit: q.Limit})
 			return slices.DeleteFunc(all, func(e catalog.Entity) bool { return !q.Match(e) }), err
+		}
+	})
+
+	listSearchesExactly = readerEdited(func(r *fakeReader) {
+		list := r.list
+		r.list = func(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
+			all, err := list(ctx, k, q)
+			return slices.DeleteFunc(all, func(e catalog.Entity) bool {
+				return !strings.Contains(e.Name, q.Text) && !strings.Contains(e.ExternalID, q.Text)
+			}), err
 		}
 	})
 

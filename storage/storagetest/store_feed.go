@@ -43,7 +43,6 @@ func testFeed(t testing.TB, h StoreHarness) {
 		}
 		if n == 4 {
 			c.Sync = true
-			n++
 		}
 		rev, err := h.Store.Commit(t.Context(), c)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -68,10 +69,12 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 		create(entity(catalog.KindModel, id+5, natural("m"))), create(entity(catalog.KindModel, id+6, natural("n"))),
 		create(entity(catalog.KindBinding, id, natural("zero"), refer("m"), func(e *catalog.Entity) {
 			e.Name, e.Status, e.Namespaces, e.Groups = "a", "active", []string{"x", "y"}, []string{"g", "h"}
+			e.ExternalID = "Straße 100%"
 			e.Labels, e.DueAt = map[string]string{"team": "blue", "tier": "1"}, due
 		})),
 		create(entity(catalog.KindBinding, id+1, natural("one"), refer("n"), func(e *catalog.Entity) {
 			e.Name, e.Status, e.Namespaces, e.Groups = "a", "disabled", []string{"y"}, []string{"h"}
+			e.ExternalID = "ÉCLAIR_1000"
 			e.Labels, e.DueAt = map[string]string{"team": "blue", "empty": ""}, due.Add(-time.Microsecond)
 		})),
 		create(entity(catalog.KindBinding, id+2, natural("two"), refer("m"), func(e *catalog.Entity) {
@@ -105,6 +108,17 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 		{"names", catalog.Query{Names: []string{"a"}}, []int64{0, 1}},
 		{"names, two", catalog.Query{Names: []string{"b", "a", "A", "c"}}, []int64{0, 1, 2}},
 		{"names, limit counts what is selected", catalog.Query{Names: []string{"b"}, Limit: 1}, []int64{2}},
+		{"external ids", catalog.Query{ExternalIDs: []string{"ÉCLAIR_1000", "éclair_1000", "none"}}, []int64{1}},
+		{"external ids, one wrong", catalog.Query{ExternalIDs: []string{"Straße 100%"}, After: id}, nil},
+		{"text in a name", catalog.Query{Text: "B"}, []int64{2}},
+		{"text in an external id", catalog.Query{Text: "cLaiR"}, []int64{1}},
+		{"text with marks", catalog.Query{Text: "éCLA"}, []int64{1}},
+		{"text in either", catalog.Query{Text: "A"}, []int64{0, 1}},
+		{"text that spans both", catalog.Query{Text: "aÉ"}, nil},
+		{"text is no pattern", catalog.Query{Text: "100%"}, []int64{0}},
+		{"text is no pattern of one letter", catalog.Query{Text: "_100"}, []int64{1}},
+		{"text in a script without case", catalog.Query{Text: "ß"}, []int64{0}},
+		{"text that nothing has", catalog.Query{Text: "%%"}, nil},
 		{"status", catalog.Query{Status: "active"}, []int64{0, 2}},
 		{"status of none", catalog.Query{Status: "Active"}, nil},
 		{"namespace", catalog.Query{Namespace: "y"}, []int64{0, 1}},
@@ -129,6 +143,13 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 			got, err := r.List(t.Context(), catalog.KindBinding, tt.query)
 			if err != nil || !slices.Equal(ids(got, id), tt.want) {
 				t.Errorf("%s: List %+v: %v, %v; want %v", tt.name, tt.query, ids(got, id), err, tt.want)
+			}
+			all := tt.query
+			all.After, all.Limit = 0, 0
+			list, err := r.List(t.Context(), catalog.KindBinding, all)
+			n, countErr := r.Count(t.Context(), catalog.KindBinding, tt.query)
+			if n != int64(len(list)) || err != nil || countErr != nil {
+				t.Errorf("%s: Count %+v: %d, %v, %v; want %d", tt.name, tt.query, n, err, countErr, len(list))
 			}
 		})
 	}
@@ -162,6 +183,9 @@ func populate(t testing.TB, s catalog.Store, n int) []catalog.Entity {
 	for i := range entities {
 		e := generate.Example(i)
 		e.ID = first + int64(i)
+		if i%4 > 0 {
+			e.ExternalID = strings.Repeat(words[(i+3)%len(words)], 1+i/len(words)) + strconv.Itoa(i)
+		}
 		if i%3 > 0 {
 			e.NaturalKey = strings.Repeat(words[i%len(words)], 1+i/len(words))
 		}
@@ -179,6 +203,7 @@ func populate(t testing.TB, s catalog.Store, n int) []catalog.Entity {
 func testReadQueries(t testing.TB, h StoreHarness) {
 	all := populate(t, h.Store, 60)
 	first := all[0].ID
+	named := slices.DeleteFunc(slices.Clone(all), func(e catalog.Entity) bool { return e.ExternalID == "" })
 	some := rapid.OneOf(rapid.Just([]string(nil)), rapid.SliceOfN(rapid.SampledFrom(words), 1, 6))
 	word := rapid.OneOf(rapid.Just(""), rapid.Just(""), rapid.SampledFrom(words))
 	rapid.Check(t, func(r *rapid.T) {
@@ -186,6 +211,10 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 			Limit: rapid.IntRange(0, 5).Draw(r, "limit"),
 			Refs:  some.Draw(r, "refs"), Names: some.Draw(r, "names"), NaturalKeys: some.Draw(r, "natural keys"),
 			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"),
+			Text: rapid.OneOf(word, rapid.StringOfN(rapid.RuneFrom([]rune("aAbBéÉ1%_\\'")), 0, 3, -1)).Draw(r, "text"),
+		}
+		if rapid.Bool().Draw(r, "external ids") {
+			q.ExternalIDs = []string{"none", rapid.SampledFrom(named).Draw(r, "its").ExternalID}
 		}
 		if rapid.Bool().Draw(r, "after") {
 			q.After = first + rapid.Int64Range(-1, 60).Draw(r, "id")
@@ -202,16 +231,28 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 		q = keepSome(r, q)
 
 		var want []catalog.Entity
+		total, whole := int64(0), q
+		whole.After = 0
 		for _, e := range all {
 			if q.Match(e) && (q.Limit == 0 || len(want) < q.Limit) {
 				want = append(want, e)
 			}
+			if whole.Match(e) {
+				total++
+			}
 		}
 		var got []catalog.Entity
+		var counted int64
 		err := h.Second.Read(t.Context(), func(reader catalog.Reader) (err error) {
-			got, err = reader.List(t.Context(), catalog.KindBinding, q)
+			if got, err = reader.List(t.Context(), catalog.KindBinding, q); err != nil {
+				return err
+			}
+			counted, err = reader.Count(t.Context(), catalog.KindBinding, q)
 			return err
 		})
+		if counted != total {
+			r.Fatalf("Count %+v: %d; want %d", q, counted, total)
+		}
 		if diff := cmp.Diff(want, got, byValue()); err != nil || diff != "" {
 			r.Fatalf("List %+v: %v (-want +got):\n%s", q, err, diff)
 		}
@@ -224,6 +265,7 @@ func keepSome(r *rapid.T, q catalog.Query) catalog.Query {
 		"natural keys": func() { q.NaturalKeys = nil }, "refs": func() { q.Refs = nil }, "names": func() { q.Names = nil },
 		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" }, "groups": func() { q.Groups = nil },
 		"labels": func() { q.Labels = nil }, "due": func() { q.DueBefore = time.Time{} }, "ids": func() { q.IDs = nil },
+		"external ids": func() { q.ExternalIDs = nil }, "text": func() { q.Text = "" },
 	}
 	kept := rapid.SliceOfN(rapid.SampledFrom(slices.Sorted(maps.Keys(drop))), 0, 3).Draw(r, "keep")
 	for name, fn := range drop {

@@ -81,6 +81,11 @@ var brokenStores = []struct {
 	})},
 	{"List takes the first of the groups", "random queries", listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
 	{"List counts what it does not select", "pages", listLimitsFirst},
+	{"List searches with the case", "filters", listSearchesExactly},
+	{"Count counts a page", "filters", countEdited(func(*catalog.Query) {})},
+	{"Count ignores what is searched for", "random queries", countEdited(func(q *catalog.Query) {
+		q.After, q.Limit, q.Text = 0, 0, ""
+	})},
 	{"List is in order of what was asked for", "filters", listAsAsked},
 	{"a view moves on", "a view stays as it is", readNewest},
 	{"Read is in the way of Commit", "a view stays as it is", readLocks},
@@ -211,6 +216,7 @@ type fakeReader struct {
 	get     func(context.Context, catalog.Kind, int64) (catalog.Entity, error)
 	find    func(context.Context, catalog.Kind, catalog.Index, string) (catalog.Entity, error)
 	list    func(context.Context, catalog.Kind, catalog.Query) ([]catalog.Entity, error)
+	count   func(context.Context, catalog.Kind, catalog.Query) (int64, error)
 	changes func(context.Context, catalog.Revision, int) ([]catalog.Change, error)
 	markAt  func(context.Context, catalog.Revision) (catalog.Mark, error)
 }
@@ -220,7 +226,7 @@ func (s *fakeStore) spoilReader(spoil func(*fakeReader)) {
 	read := s.read
 	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
 		return read(ctx, func(r catalog.Reader) error {
-			f := &fakeReader{head: r.Head, now: r.Now, get: r.Get, find: r.Find, list: r.List, changes: r.Changes, markAt: r.MarkAt}
+			f := &fakeReader{head: r.Head, now: r.Now, get: r.Get, find: r.Find, list: r.List, count: r.Count, changes: r.Changes, markAt: r.MarkAt}
 			spoil(f)
 			return fn(f)
 		})
@@ -241,6 +247,10 @@ func (r *fakeReader) Find(ctx context.Context, k catalog.Kind, by catalog.Index,
 
 func (r *fakeReader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
 	return r.list(ctx, k, q)
+}
+
+func (r *fakeReader) Count(ctx context.Context, k catalog.Kind, q catalog.Query) (int64, error) {
+	return r.count(ctx, k, q)
 }
 
 func (r *fakeReader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {

@@ -57,6 +57,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// schema is where the server keeps its tables.
+const schema = "ezapi"
+
 // open makes the run's database. The function it returns drops it again.
 func (w *world) open(ctx context.Context) (drop func() error, err error) {
 	name := "ez_bench_" + strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -78,6 +81,7 @@ func (w *world) open(ctx context.Context) (drop func() error, err error) {
 		return nil, err
 	}
 	config.ConnConfig.Database = name
+	config.ConnConfig.RuntimeParams["search_path"] = schema
 	w.dsn = dsnOf(config.ConnConfig)
 	if w.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func (w *world) open(ctx context.Context) (drop func() error, err error) {
 		w.pool.Close()
 		return admin("drop database " + name + " with (force)")
 	}
-	store, err := pgstore.Open(ctx, w.pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	store, err := pgstore.Open(ctx, w.pool, &pgstore.Options{ListenDSN: pgstore.ListenNone, Schema: schema})
 	if err != nil {
 		return nil, errors.Join(err, drop())
 	}

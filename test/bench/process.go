@@ -70,22 +70,6 @@ func (p *process) kill() {
 	<-p.end
 }
 
-// stop asks it to end.
-func (p *process) stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case <-p.end:
-	case <-time.After(time.Minute):
-		p.kill()
-	}
-	if !p.cmd.ProcessState.Success() {
-		return fmt.Errorf("%s: %v\n%s", p.cmd.Path, p.cmd.ProcessState, p.out)
-	}
-	return nil
-}
-
 // cpu returns the processor time it has taken; see proc(5).
 func (p *process) cpu() time.Duration {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))

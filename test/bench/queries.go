@@ -101,7 +101,8 @@ func (q *queryBench) load(ctx context.Context) error {
 		}
 		if n-maintained >= maintainEvery || maintained < last && n >= last {
 			maintained = n
-			if err := q.sink.Maintain(ctx, q.until.Add(-30*24*time.Hour)); err != nil {
+			results := logbuf.Maintain(ctx, q.sink, logbuf.MaintenanceOptions{Now: time.Now(), Before: q.until.Add(-30 * 24 * time.Hour)})
+			if err := logbuf.MaintenanceError(results); err != nil {
 				return err
 			}
 			progress("queries: %d of %d entries are stored, %v", n, q.rows, time.Since(start).Round(time.Second))
@@ -182,7 +183,7 @@ func (q *queryBench) kinds() []queryKind {
 		return queryKind{name, func(ctx context.Context, _ int) (func() (int, error), error) {
 			return func() (int, error) {
 				used, err := q.sink.Usage(ctx, query)
-				return len(used), err
+				return len(used.Rows), err
 			}, nil
 		}}
 	}

@@ -65,11 +65,11 @@ func run() (err error) {
 
 	dsn := fmt.Sprintf("postgres://postgres:%s@%s/postgres?sslmode=disable", password, address(postgres, "5432/tcp"))
 	if err := retry(ctx, pool, func() error { return pingPostgres(ctx, dsn) }); err != nil {
-		return fmt.Errorf("PostgreSQL does not answer: %w", err)
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	addr := address(server, "6379/tcp")
 	if err := retry(ctx, pool, func() error { return pingRedis(ctx, addr) }); err != nil {
-		return fmt.Errorf("Redis does not answer: %w", err)
+		return fmt.Errorf("connect to Redis: %w", err)
 	}
 	fmt.Printf("EZ_TEST_PG_DSN=%s\nEZ_TEST_REDIS_ADDR=%s\nready\n", dsn, addr)
 	<-ctx.Done()

@@ -172,10 +172,7 @@ func TestDatabaseIsKilled(t *testing.T) {
 	}
 	stop()
 	writers.Wait()
-	db, err := pgx.Connect(t.Context(), v.dsn())
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := connect(t, v.dsn())
 	defer db.Close(context.Background())
 	took := eventually(t, time.Minute, "the backlog is stored", func() bool { return stored(t, db) >= l.size() })
 	t.Logf("backlog stored %s after the end", took)

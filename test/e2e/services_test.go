@@ -48,12 +48,24 @@ func postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
 	t.Cleanup(func() { exec("drop database if exists " + name + " with (force)") })
 
 	dsn = withDatabase(t, admin, name)
-	conn, err := pgx.Connect(t.Context(), dsn)
+	conn = connect(t, dsn)
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return dsn, conn
+}
+
+// connect makes a connection that finds the server's tables.
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal("the connection string cannot be read")
+	}
+	config.RuntimeParams["search_path"] = "ezapi"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
 	if err != nil {
 		t.Fatalf("connect to PostgreSQL: %v", err)
 	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return dsn, conn
+	return conn
 }
 
 // withDatabase names another database in a connection string of either form.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +34,17 @@ type summary struct {
 	output                  map[string][]string // of tests at work, by package and test
 	tests                   map[string]int      // by package
 	bad                     []string            // what failed or was skipped
+	slowest                 []timing            // tests without their subtests, the slowest first
 }
+
+// A timing is how long a test took.
+type timing struct {
+	name    string
+	seconds float64
+}
+
+// maxSlowest is how many of the slowest tests are named.
+const maxSlowest = 10
 
 func newSummary() *summary {
 	return &summary{byEngine: map[string]int{}, output: map[string][]string{}, tests: map[string]int{}}
@@ -82,6 +94,7 @@ func (s *summary) take(e event, w io.Writer) {
 func (s *summary) endTest(e event, w io.Writer) {
 	s.tests[e.Package]++
 	name := e.Package + " " + e.Test
+	s.time(name, e)
 	switch e.Action {
 	case "pass":
 		s.passed++
@@ -97,6 +110,16 @@ func (s *summary) endTest(e event, w io.Writer) {
 		s.bad = append(s.bad, "SKIP "+name)
 	}
 	fmt.Fprint(w, strings.Join(s.output[e.Package+" "+e.Test], ""))
+}
+
+// time keeps a test among the slowest if it is one of them.
+func (s *summary) time(name string, e event) {
+	if strings.Contains(e.Test, "/") {
+		return // part of the test above it
+	}
+	s.slowest = append(s.slowest, timing{strings.TrimPrefix(name, "github.com/ez-api/ez-api/"), e.Elapsed})
+	slices.SortStableFunc(s.slowest, func(a, b timing) int { return cmp.Compare(b.seconds, a.seconds) })
+	s.slowest = s.slowest[:min(len(s.slowest), maxSlowest)]
 }
 
 // endPackage counts a package that failed for another reason than its tests: it does not build,
@@ -129,6 +152,12 @@ func (s *summary) report(w io.Writer) bool {
 	fmt.Fprintln(w)
 	for _, b := range s.bad {
 		fmt.Fprintln(w, b)
+	}
+	if len(s.slowest) > 0 {
+		fmt.Fprintln(w, "the slowest tests:")
+	}
+	for _, t := range s.slowest {
+		fmt.Fprintf(w, "%7.1fs  %s\n", t.seconds, t.name)
 	}
 	fmt.Fprint(w, "tests by engine:")
 	for i, engine := range engines {

@@ -23,6 +23,15 @@ func TestSummary(t *testing.T) {
 			last: "2 passed, 0 failed", ok: true, says: "PostgreSQL 2,",
 		},
 		{
+			name: "the slowest come first, without their subtests",
+			events: `{"Action":"pass","Package":"p","Test":"TestQuick","Elapsed":0.1}
+{"Action":"pass","Package":"p","Test":"TestSlow/part","Elapsed":9}
+{"Action":"pass","Package":"p","Test":"TestSlow","Elapsed":9.5}
+{"Action":"pass","Package":"p","Elapsed":9.6}
+`,
+			last: "3 passed, 0 failed", ok: true, says: "the slowest tests:\n    9.5s  p TestSlow\n    0.1s  p TestQuick\n",
+		},
+		{
 			name: "one fails, and its output is shown",
 			events: `{"Action":"output","Package":"p","Test":"TestA","Output":"  a_test.go:1: broken\n"}
 {"Action":"fail","Package":"p","Test":"TestA"}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -72,20 +73,17 @@ func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
 	return nil
 }
 
-// poolSize is how many connections there are where EZ_PG_DSN does not say: a
-// sink, a relay and a few requests at work.
-const poolSize = 16
+// schema is where the tables are, unless EZ_PG_DSN has a search_path.
+const schema = "ezapi"
 
 func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logger) error {
-	config, err := pgxpool.ParseConfig(string(c.Postgres))
+	config, err := pgstore.PoolConfig(string(c.Postgres), &pgstore.PoolOptions{Schema: schema})
 	if err != nil { // Load has parsed it before
 		return &SettingError{"EZ_PG_DSN", "cannot be read"}
 	}
-	if !strings.Contains(string(c.Postgres), "pool_max_conns") {
-		config.MaxConns = poolSize
-	}
-	if config.ConnConfig.RuntimeParams["application_name"] == "" {
-		config.ConnConfig.RuntimeParams["application_name"] = "ezapi"
+	options := &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)}
+	if ours := (pgx.Identifier{schema}).Sanitize(); config.ConnConfig.RuntimeParams["search_path"] == ours {
+		options.Schema = schema
 	}
 	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
@@ -95,7 +93,7 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 		if err := answers(ctx, e.pool); err != nil {
 			return nil, err
 		}
-		return pgstore.Open(ctx, e.pool, &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)})
+		return pgstore.Open(ctx, e.pool, options)
 	}
 	store, err := open(ctx)
 	switch {

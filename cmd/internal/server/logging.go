@@ -14,7 +14,7 @@ import (
 func newLogger(c *Config, w io.Writer) *slog.Logger {
 	terminal := isTerminal(w)
 	if c.LogFormat == "text" || c.LogFormat == "" && terminal {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: slog.Level(c.LogLevel), TimeFormat: time.TimeOnly, NoColor: !terminal,
 		}))
 	}

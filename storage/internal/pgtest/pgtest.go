@@ -27,8 +27,8 @@ func Config(tb testing.TB) *pgxpool.Config {
 	}
 
 	name := "ez_test_" + strings.ToLower(rand.Text())
-	exec(tb, dsn, "create database "+name)
-	tb.Cleanup(func() { exec(tb, dsn, "drop database if exists "+name+" with (force)") })
+	runSQL(tb, dsn, "create database "+name)
+	tb.Cleanup(func() { runSQL(tb, dsn, "drop database if exists "+name+" with (force)") })
 
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -67,9 +67,9 @@ func DSN(cfg *pgxpool.Config) string {
 		quote(c.Host), c.Port, quote(c.User), quote(c.Password), quote(c.Database), mode)
 }
 
-// exec runs one statement outside every pool: databases are made and dropped
+// runSQL runs one statement outside every pool: databases are made and dropped
 // on a connection to another.
-func exec(tb testing.TB, dsn, sql string) {
+func runSQL(tb testing.TB, dsn, sql string) {
 	tb.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, dsn)

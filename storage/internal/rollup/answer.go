@@ -1,25 +1,24 @@
 package rollup
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// Answer adds up the rows that a query, which is resolved, selects: in order
-// of time, then of the grouping. Rows of one key may come any number of times.
-func Answer(q logbuf.UsageQuery, rows []Row) []logbuf.Usage {
+// Answer adds up the rows that a range selects, and makes the page of them. Rows of one
+// key may come any number of times.
+func Answer(r logbuf.UsageRange, rows []Row) logbuf.UsagePage {
 	groups := make(map[logbuf.Usage]logbuf.Usage)
 	for _, row := range rows {
-		hour := time.UnixMicro(row.Hour).UTC()
-		if hour.Before(q.Since) || !hour.Before(q.Until) || len(q.KeyIDs) > 0 && !slices.Contains(q.KeyIDs, row.KeyID) {
+		interval, ok := r.Interval(time.UnixMicro(row.Quarter))
+		all := row.usage()
+		if !ok || !r.Matches(&all) {
 			continue
 		}
-		group := groupOf(row.Key, q.GroupBy)
-		group.Start = hour.Truncate(q.Interval.Length())
+		group := GroupOf(&all, r.GroupBy)
+		group.Start = r.Starts[interval]
 		sum, ok := groups[group]
 		if !ok {
 			sum = group
@@ -29,35 +28,38 @@ func Answer(q logbuf.UsageQuery, rows []Row) []logbuf.Usage {
 	}
 	usage := make([]logbuf.Usage, 0, len(groups))
 	for _, sum := range groups {
-		usage = append(usage, sum)
+		if r.After == nil || logbuf.CompareUsage(&sum, r.After) > 0 {
+			usage = append(usage, sum)
+		}
 	}
-	slices.SortFunc(usage, func(a, b logbuf.Usage) int {
-		return cmp.Or(
-			a.Start.Compare(b.Start),
-			cmp.Compare(a.KeyID, b.KeyID),
-			cmp.Compare(a.ProviderID, b.ProviderID),
-			strings.Compare(a.Namespace, b.Namespace),
-			strings.Compare(a.Model, b.Model),
-			strings.Compare(a.Group, b.Group),
-		)
-	})
-	return usage
+	slices.SortFunc(usage, func(a, b logbuf.Usage) int { return logbuf.CompareUsage(&a, &b) })
+	return r.Page(usage)
 }
 
-// groupOf returns the dimensions of a row that a query groups by.
-func groupOf(k Key, by []logbuf.Dimension) (u logbuf.Usage) {
+// usage returns the dimensions of a key.
+func (k Key) usage() logbuf.Usage {
+	return logbuf.Usage{
+		KeyID: k.KeyID, Project: k.Project, ProviderID: k.ProviderID,
+		Namespace: k.Namespace, Model: k.Model, Group: k.Group,
+	}
+}
+
+// GroupOf returns the dimensions of usage that a query groups by.
+func GroupOf(all *logbuf.Usage, by []logbuf.Dimension) (u logbuf.Usage) {
 	for _, d := range by {
 		switch d {
 		case logbuf.ByKey:
-			u.KeyID = k.KeyID
+			u.KeyID = all.KeyID
+		case logbuf.ByProject:
+			u.Project = all.Project
 		case logbuf.ByProvider:
-			u.ProviderID = k.ProviderID
+			u.ProviderID = all.ProviderID
 		case logbuf.ByNamespace:
-			u.Namespace = k.Namespace
+			u.Namespace = all.Namespace
 		case logbuf.ByModel:
-			u.Model = k.Model
+			u.Model = all.Model
 		case logbuf.ByGroup:
-			u.Group = k.Group
+			u.Group = all.Group
 		}
 	}
 	return u
@@ -72,12 +74,13 @@ func AnswerKeys(since map[int64]time.Time, rows []Row) map[int64]logbuf.KeyUsage
 			continue
 		}
 		u := used[row.KeyID]
-		hour := time.UnixMicro(row.Hour).UTC()
-		if hour.After(u.LastUsed) {
-			u.LastUsed = hour
+		at := time.UnixMicro(row.Quarter).UTC()
+		if at.After(u.LastUsed) {
+			u.LastUsed = at
 		}
-		if !hour.Before(from.Truncate(time.Hour)) {
+		if !at.Before(from.Truncate(logbuf.Quarter)) {
 			u.CostNanoUSD = sum(u.CostNanoUSD, row.CostNanoUSD)
+			u.Unpriced += row.Unpriced
 		}
 		used[row.KeyID] = u
 	}

@@ -1,4 +1,4 @@
-// Package rollup adds up what access logs say was used, by the hour.
+// Package rollup adds up what access logs say was used, by the quarter of an hour.
 package rollup
 
 import (
@@ -8,10 +8,11 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// Key says what one row of usage is about: an hour, and every dimension.
+// Key says what one row of usage is about: a quarter of an hour, and every dimension.
 type Key struct {
-	Hour       int64 // its start, in microseconds since 1970
+	Quarter    int64 // its start, in microseconds since 1970
 	KeyID      int64
+	Project    string
 	ProviderID int64
 	Namespace  string
 	Model      string
@@ -42,17 +43,17 @@ type Table struct {
 	index map[Key]int
 }
 
-const hour = int64(time.Hour / time.Microsecond)
+const quarter = int64(logbuf.Quarter / time.Microsecond)
 
 // Add counts an entry.
 func (t *Table) Add(e *logbuf.Entry) {
 	micros := e.Time.UnixMicro()
-	into := micros % hour
+	into := micros % quarter
 	if into < 0 { // before 1970
-		into += hour
+		into += quarter
 	}
 	key := Key{
-		Hour: micros - into, KeyID: e.KeyID, ProviderID: e.ProviderID,
+		Quarter: micros - into, KeyID: e.KeyID, Project: e.Project, ProviderID: e.ProviderID,
 		Namespace: e.Namespace, Model: e.Model, Group: e.Group,
 	}
 	i, ok := t.index[key]
@@ -69,7 +70,7 @@ func (t *Table) Add(e *logbuf.Entry) {
 
 func (c *Counts) count(e *logbuf.Entry) {
 	c.Requests++
-	if e.Status >= 400 || e.Error != "" {
+	if e.Failed() {
 		c.Errors++
 	}
 	c.InputTokens = sum(c.InputTokens, e.InputTokens)

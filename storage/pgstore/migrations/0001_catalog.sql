@@ -1,5 +1,3 @@
--- +goose Up
-
 -- The one row that every commit bumps first. Its lock is what makes the order
 -- of revisions the order of commits.
 create table catalog_head (
@@ -26,6 +24,7 @@ create table models (
     hashes      text[],
     ref         text,
     name        text        not null,
+    search      text        not null, -- the name and the external id, folded; what a search looks in
     status      text        not null,
     namespaces  text[]      not null,
     groups      text[]      not null,
@@ -111,6 +110,3 @@ create table changes (
     constraint changes_pkey primary key (revision, seq)
 );
 
--- +goose Down
-drop table changes, key_hashes, keys, bindings, providers, models, catalog_head;
-drop sequence catalog_ids;

@@ -1,5 +1,3 @@
--- +goose Up
-
 -- Access logs, a partition a day (UTC), named access_logs_YYYYMMDD and made by
 -- the code: a little ahead, or when the first entry of a day arrives. Columns of
 -- fixed size come first, so that none is padded.
@@ -30,6 +28,10 @@ create table access_logs (
     client_ip          text        not null,
     user_agent         text        not null,
     revision           text        not null,
+    project            text        not null,
+    end_user           text        not null,
+    tags               jsonb,               -- null: none
+    failures           jsonb,               -- null: none
     -- The identity of an entry, by which one that comes again is recognised; and
     -- the order of time: pages, newest first, whatever they filter by.
     constraint access_logs_pkey primary key (ts, id)
@@ -70,7 +72,7 @@ create table log_dead_letter (
     constraint log_dead_letter_pkey primary key (id, micros)
 );
 
--- Usage by the hour and every dimension. Texts compare by their bytes, so that
+-- Usage by the quarter of an hour and every dimension. Texts compare by their bytes, so that
 -- their order is the same everywhere.
 create table usage_hourly (
     hour               timestamptz not null,
@@ -87,8 +89,9 @@ create table usage_hourly (
     namespace          text        collate "C" not null,
     model              text        collate "C" not null,
     route_group        text        collate "C" not null,
+    project            text        collate "C" not null,
     -- One row a group, and the usage of a key over a long time: its budget.
-    constraint usage_hourly_pkey primary key (key_id, hour, provider_id, namespace, model, route_group)
+    constraint usage_hourly_pkey primary key (key_id, hour, provider_id, namespace, model, route_group, project)
 ) with (fillfactor = 80); -- rows of the current hour are updated in place
 
 -- The usage of all keys over a short time. Rows come in the order of time.
@@ -99,5 +102,3 @@ create index usage_hourly_by_hour on usage_hourly using brin (hour) with (pages_
 -- would stop writes to shrink its file, and maintenance, which does it, takes the right moment.
 create table usage_pending (like usage_hourly) with (vacuum_truncate = off);
 
--- +goose Down
-drop table access_logs, log_blocks, log_checkpoints, log_dead_letter, usage_hourly, usage_pending;

@@ -29,6 +29,7 @@ create table models (
     hashes      text    not null,
     ref         text,
     name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
     status      text    not null,
     namespaces  text    not null,
     groups      text    not null,
@@ -46,6 +47,7 @@ create table providers (
     hashes      text    not null,
     ref         text,
     name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
     status      text    not null,
     namespaces  text    not null,
     groups      text    not null,
@@ -65,6 +67,7 @@ create table bindings (
     hashes      text    not null,
     ref         text    references models (natural_key) deferrable initially deferred,
     name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
     status      text    not null,
     namespaces  text    not null,
     groups      text    not null,
@@ -82,6 +85,7 @@ create table keys (
     hashes      text    not null,
     ref         text,
     name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
     status      text    not null,
     namespaces  text    not null,
     groups      text    not null,

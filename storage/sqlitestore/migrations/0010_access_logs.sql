@@ -28,6 +28,10 @@ create table access_logs (
     client_ip          text    not null,
     user_agent         text    not null,
     revision           text    not null,
+    project            text    not null,
+    end_user           text    not null,
+    tags               text    not null, -- JSON, or empty
+    failures           text    not null, -- JSON, or empty
     -- The identity of an entry, by which one that comes again is recognised; and
     -- the order of time: pages, newest first, whatever they filter by.
     primary key (ts, id)
@@ -58,11 +62,12 @@ create table log_dead_letter (
     primary key (id, micros)
 ) strict, without rowid;
 
--- Usage by the hour and every dimension. There is one writer at a time, so it
+-- Usage by the quarter of an hour and every dimension. There is one writer at a time, so it
 -- is added up as it is written.
 create table usage_hourly (
     hour               integer not null,
     key_id             integer not null,
+    project            text    not null,
     provider_id        integer not null,
     namespace          text    not null,
     model              text    not null,
@@ -75,7 +80,7 @@ create table usage_hourly (
     output_tokens      integer not null,
     cost_nano_usd      integer not null,
     unpriced           integer not null,
-    primary key (hour, key_id, provider_id, namespace, model, route_group)
+    primary key (hour, key_id, project, provider_id, namespace, model, route_group)
 ) strict, without rowid;
 
 -- What one key has spent.

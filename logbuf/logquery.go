@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,8 +19,12 @@ const (
 	defaultWindow = 24 * time.Hour
 )
 
-// endOfTime is after every entry.
-var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+// minTime and endOfTime bound what a query may ask for. No entry lies outside: none is
+// taken that is older than days. Without bounds, arithmetic with times overflows.
+var (
+	minTime   = time.Unix(0, 0).UTC()
+	endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+)
 
 // A LogRange is where a page of entries lies, the answer of [LogQuery.Resolve].
 // An entry is in it when its time is at or after Since, and (Time, ID) is
@@ -47,13 +50,19 @@ func (q LogQuery) Resolve(now time.Time) (LogRange, error) {
 	switch {
 	case q.Limit < 0 || q.Limit > maxLimit:
 		return LogRange{}, &FieldError{"limit", fmt.Sprintf("must be from 1 to %d", maxLimit)}
-	case q.Since.IsZero() || q.Until.IsZero():
-	case !q.Since.Before(q.Until):
-		return LogRange{}, &FieldError{"since", "must be before until"}
+	case len(q.Tags) > maxTags:
+		return LogRange{}, &FieldError{"tag", fmt.Sprintf("must not be given more than %d times", maxTags)}
+	}
+	if err := checkSpan(q.Since, q.Until); err != nil {
+		return LogRange{}, err
 	}
 	since, until := timeSpan(q.Since, q.Until, now)
 	// Entries have whole microseconds: the next one after a bound decides.
-	r := LogRange{Since: raise(since, time.Microsecond), Before: raise(until, time.Microsecond), Limit: cmp.Or(q.Limit, defaultLimit)}
+	r := LogRange{
+		Since:  raise(since, time.Microsecond),
+		Before: raise(until, time.Microsecond),
+		Limit:  cmp.Or(q.Limit, defaultLimit),
+	}
 	if q.Cursor != "" {
 		c, ok := parseCursor(q.Cursor)
 		if !ok {
@@ -103,7 +112,26 @@ func parseCursor(s string) (r LogRange, ok bool) {
 	r.Since = time.UnixMicro(int64(binary.BigEndian.Uint64(c[1:]))).UTC()
 	r.Before = time.UnixMicro(int64(binary.BigEndian.Uint64(c[9:]))).UTC()
 	copy(r.BeforeID[:], c[17:])
-	return r, r.Before.Before(endOfTime) && r.Since.Before(endOfTime)
+	return r, sane(r.Before) && sane(r.Since)
+}
+
+// sane reports whether a time is one that a query may ask for.
+func sane(t time.Time) bool { return !t.Before(minTime) && !t.After(endOfTime) }
+
+// checkSpan checks the bounds of a query; zero ones are not given.
+func checkSpan(since, until time.Time) error {
+	for _, b := range []struct {
+		field string
+		t     time.Time
+	}{{"since", since}, {"until", until}} {
+		if !b.t.IsZero() && !sane(b.t) {
+			return &FieldError{b.field, "must be a time from 1970 to 9999"}
+		}
+	}
+	if !since.IsZero() && !until.IsZero() && !since.Before(until) {
+		return &FieldError{"since", "must be before until"}
+	}
+	return nil
 }
 
 // timeSpan returns the time that a query covers, in UTC.
@@ -114,6 +142,9 @@ func timeSpan(since, until, now time.Time) (time.Time, time.Time) {
 	}
 	if since.IsZero() {
 		since = end.Add(-defaultWindow)
+		if since.Before(minTime) {
+			since = minTime
+		}
 	}
 	return since.UTC(), until.UTC()
 }
@@ -125,49 +156,4 @@ func raise(t time.Time, step time.Duration) time.Time {
 		return cut.Add(step)
 	}
 	return cut
-}
-
-// Dimensions lists all that usage can be grouped by, in the order in which
-// groups of one interval are sorted.
-func Dimensions() []Dimension {
-	return []Dimension{ByKey, ByProvider, ByNamespace, ByModel, ByGroup}
-}
-
-// Length returns how long the interval is.
-func (i Interval) Length() time.Duration {
-	if i == Hour {
-		return time.Hour
-	}
-	return 24 * time.Hour
-}
-
-// Resolve returns the query with every default in place: Interval is set,
-// Since and Until are in UTC and on boundaries of the interval, GroupBy is
-// in the order of [Dimensions] and without repetition. A query that cannot be
-// answered is a [FieldError].
-func (q UsageQuery) Resolve(now time.Time) (UsageQuery, error) {
-	q.Interval = cmp.Or(q.Interval, Day)
-	if q.Interval != Hour && q.Interval != Day {
-		return q, &FieldError{"interval", "must be hour or day"}
-	}
-	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
-		return q, &FieldError{"since", "must be before until"}
-	}
-	var groups []Dimension
-	for _, d := range Dimensions() {
-		if slices.Contains(q.GroupBy, d) {
-			groups = append(groups, d)
-		}
-	}
-	for _, d := range q.GroupBy {
-		if !slices.Contains(groups, d) {
-			return q, &FieldError{"group_by", "must be any of key, provider, namespace, model, group"}
-		}
-	}
-	q.GroupBy = groups
-	since, until := timeSpan(q.Since, q.Until, now)
-	step := q.Interval.Length()
-	q.Since, q.Until = since.Truncate(step), raise(until, step)
-	q.KeyIDs = slices.Clone(q.KeyIDs)
-	return q, nil
 }

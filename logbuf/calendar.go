@@ -1,0 +1,150 @@
+package logbuf
+
+import (
+	"time"
+	_ "time/tzdata" // zones must not depend on the machine
+)
+
+// Interval is the length of time one usage row covers.
+type Interval string
+
+// The intervals of usage.
+const (
+	Hour  Interval = "hour"
+	Day   Interval = "day"
+	Week  Interval = "week" // from Monday
+	Month Interval = "month"
+)
+
+// Intervals lists all intervals.
+func Intervals() []Interval { return []Interval{Hour, Day, Week, Month} }
+
+// Quarter is the length of time by which usage is kept. Bounds of usage lie on quarters.
+const Quarter = 15 * time.Minute
+
+// Start returns the beginning of the interval that a time lies in, in UTC. Days, weeks
+// and months begin at the first instant whose local date is the asked one: that need not
+// be midnight, which in some zones, on some days, does not exist or comes twice. Hours
+// begin with every full hour of the local clock, and where the clock jumps into another.
+// Every zone's intervals follow each other without a gap.
+func (i Interval) Start(t time.Time, zone *time.Location) time.Time {
+	t = t.In(zone)
+	if i == Hour {
+		return hourStart(t)
+	}
+	d := i.floor(dateOf(t))
+	// The clock may have gone back to the day before, after this day had begun.
+	if next := i.following(d).begins(zone); !next.After(t) {
+		return next
+	}
+	return d.begins(zone)
+}
+
+// Next returns the beginning of the interval after the one that a time lies in, in UTC.
+func (i Interval) Next(t time.Time, zone *time.Location) time.Time {
+	start := i.Start(t, zone)
+	if i == Hour {
+		return hourNext(start.In(zone))
+	}
+	for d := i.following(i.floor(dateOf(start.In(zone)))); ; d = i.following(d) {
+		if next := d.begins(zone); next.After(start) { // not where a date was left out
+			return next
+		}
+	}
+}
+
+// A date is a day of the calendar; days beyond the month count on.
+type date struct {
+	year  int
+	month time.Month
+	day   int
+}
+
+func dateOf(t time.Time) date {
+	y, m, d := t.Date()
+	return date{y, m, d}
+}
+
+// noon returns a time in UTC by which to compute with dates.
+func (d date) noon() time.Time { return time.Date(d.year, d.month, d.day, 12, 0, 0, 0, time.UTC) }
+
+// floor returns the first day of the interval that a day is in.
+func (i Interval) floor(d date) date {
+	switch i {
+	case Week:
+		sinceMonday := (int(d.noon().Weekday()) + 6) % 7
+		return dateOf(d.noon().AddDate(0, 0, -sinceMonday))
+	case Month:
+		return date{d.year, d.month, 1}
+	}
+	return d
+}
+
+// following returns the first day of the interval after the one that begins on a day.
+func (i Interval) following(d date) date {
+	switch i {
+	case Week:
+		return dateOf(d.noon().AddDate(0, 0, 7))
+	case Month:
+		return dateOf(d.noon().AddDate(0, 1, 0))
+	}
+	return dateOf(d.noon().AddDate(0, 0, 1))
+}
+
+// begins returns the first instant whose local date is d; where the zone left the date
+// out, the first of a later one.
+//
+// Between two changes of the clock, local time runs evenly: there the date begins at its
+// midnight, or with the change when that skips it.
+func (d date) begins(zone *time.Location) time.Time {
+	midnight := d.noon().Add(-12 * time.Hour)
+	t := midnight.Add(-26 * time.Hour).In(zone) // no zone is so far ahead
+	for {
+		_, end := t.ZoneBounds()
+		_, offset := t.Zone()
+		at := midnight.Add(-time.Duration(offset) * time.Second)
+		if at.Before(t) {
+			at = t.UTC()
+		}
+		if end.IsZero() || at.Before(end) {
+			return at
+		}
+		t = end.In(zone)
+	}
+}
+
+// hourStart returns the beginning of the hour of a local time.
+func hourStart(t time.Time) time.Time {
+	start := t.Add(-intoHour(t))
+	change, _ := t.ZoneBounds()
+	if change.IsZero() || !start.Before(change) {
+		return start.UTC()
+	}
+	// The clock was changed within this hour. Was it the same hour before?
+	before := change.Add(-1).In(t.Location())
+	if dateOf(before) == dateOf(change) && before.Hour() == change.Hour() {
+		return hourStart(before)
+	}
+	return change.UTC()
+}
+
+// hourNext returns the beginning of the hour after the one that begins at a local time.
+func hourNext(start time.Time) time.Time {
+	for t := start; ; {
+		next := t.Add(time.Hour - intoHour(t))
+		_, change := t.ZoneBounds()
+		if change.IsZero() || next.Before(change) {
+			return next.UTC()
+		}
+		before := change.Add(-1).In(t.Location())
+		if intoHour(change) == 0 || dateOf(before) != dateOf(change) || before.Hour() != change.Hour() {
+			return change.UTC()
+		}
+		t = change
+	}
+}
+
+// intoHour returns how much of its local hour has passed at a time.
+func intoHour(t time.Time) time.Duration {
+	return time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+}

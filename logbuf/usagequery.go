@@ -1,0 +1,269 @@
+package logbuf
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxIntervals is how many intervals one query may span.
+const maxIntervals = 50_000
+
+// maxKeyIDs is how many keys one query may name.
+const maxKeyIDs = 10_000
+
+// Dimensions lists all that usage can be grouped by, in the order in which
+// groups of one interval are sorted.
+func Dimensions() []Dimension {
+	return []Dimension{ByKey, ByProject, ByProvider, ByNamespace, ByModel, ByGroup}
+}
+
+// A UsageRange is what an [Archive] has to add up, the answer of [UsageQuery.Resolve].
+// It knows instants only: what a day is in which zone was settled before.
+type UsageRange struct {
+	UsageFilter
+
+	GroupBy []Dimension // in the order of Dimensions, without repetition
+
+	// Starts are the beginnings of the intervals, ascending; the first is where the
+	// query begins. Until is the end of the last. All lie on quarters, in UTC.
+	Starts []time.Time
+	Until  time.Time
+
+	// After is the last row of the page before; nil on the first page. Only its Start
+	// and dimensions count.
+	After *Usage
+	Limit int // of the page
+}
+
+// Since returns where the range begins.
+func (r *UsageRange) Since() time.Time { return r.Starts[0] }
+
+// Interval returns the index in Starts of the interval that a time lies in; ok is false
+// when it lies outside the range.
+func (r *UsageRange) Interval(t time.Time) (index int, ok bool) {
+	if t.Before(r.Starts[0]) || !t.Before(r.Until) {
+		return 0, false
+	}
+	i, found := slices.BinarySearchFunc(r.Starts, t, time.Time.Compare)
+	if !found {
+		i--
+	}
+	return i, true
+}
+
+// Matches reports whether the usage of a group, with all its dimensions, is selected. It
+// does not look at the time.
+func (f *UsageFilter) Matches(u *Usage) bool {
+	return (len(f.KeyIDs) == 0 || slices.Contains(f.KeyIDs, u.KeyID)) &&
+		(f.Project == "" || InProject(u.Project, f.Project)) &&
+		(f.ProviderID == 0 || f.ProviderID == u.ProviderID) &&
+		(f.Namespace == "" || f.Namespace == u.Namespace) &&
+		(f.Model == "" || f.Model == u.Model) &&
+		(f.Group == "" || f.Group == u.Group)
+}
+
+// CompareUsage orders rows as an [Archive] answers them: by time, then by the dimensions
+// in the order of [Dimensions], texts by their bytes.
+func CompareUsage(a, b *Usage) int {
+	return cmp.Or(
+		a.Start.Compare(b.Start),
+		cmp.Compare(a.KeyID, b.KeyID),
+		strings.Compare(a.Project, b.Project),
+		cmp.Compare(a.ProviderID, b.ProviderID),
+		strings.Compare(a.Namespace, b.Namespace),
+		strings.Compare(a.Model, b.Model),
+		strings.Compare(a.Group, b.Group),
+	)
+}
+
+// Resolve returns what an [Archive] has to add up, with every default in place. A query
+// that cannot be answered is a [FieldError].
+//
+// Since and Until lie on quarters of an hour; the first and the last interval may be
+// parts. Without Until, the present quarter is the last. Without Since, the span is 24
+// hours. Without both, and with an Interval, it is all intervals which the last 24 hours
+// touch, as a whole, the present one included.
+//
+// Read one row more than the limit, in the order of [CompareUsage] and after r.After,
+// and let [UsageRange.Page] make the page.
+func (q UsageQuery) Resolve(now time.Time) (UsageRange, error) {
+	r := UsageRange{UsageFilter: q.UsageFilter, Limit: cmp.Or(q.Limit, defaultLimit)}
+	r.KeyIDs = slices.Clone(q.KeyIDs)
+	if q.Limit < 0 || q.Limit > maxLimit {
+		return r, &FieldError{"limit", fmt.Sprintf("must be from 1 to %d", maxLimit)}
+	}
+	if len(q.KeyIDs) > maxKeyIDs {
+		return r, &FieldError{"key_id", fmt.Sprintf("must not name more than %d keys", maxKeyIDs)}
+	}
+	if !slices.Contains(append(Intervals(), ""), q.Interval) {
+		return r, &FieldError{"interval", "must be hour, day, week or month"}
+	}
+	var err error
+	if r.GroupBy, err = groupBy(q.GroupBy); err != nil {
+		return r, err
+	}
+	if q.Zone == nil {
+		q.Zone = time.UTC
+	}
+	if err := checkQuarters(q.Since, q.Until); err != nil {
+		return r, err
+	}
+	var cursor usageCursor
+	if q.Cursor != "" {
+		var ok bool
+		if cursor, ok = parseUsageCursor(q.Cursor); !ok {
+			return r, &FieldError{"cursor", "must be the next_cursor of the page before"}
+		}
+		after := cursor.After
+		r.After = &after
+	}
+	since, until := q.span(now, cursor)
+	interval := cmp.Or(q.Interval, Day)
+	for at := since; at.Before(until); at = quarterOf(interval.Next(at, q.Zone)) {
+		if len(r.Starts) == maxIntervals {
+			return r, &FieldError{"since", fmt.Sprintf(
+				"must be nearer to until, or interval longer: the answer may span %d intervals", maxIntervals)}
+		}
+		r.Starts = append(r.Starts, at)
+	}
+	r.Until = until
+	return r, nil
+}
+
+// groupBy returns the dimensions in order.
+func groupBy(asked []Dimension) (groups []Dimension, err error) {
+	for _, d := range Dimensions() {
+		if slices.Contains(asked, d) {
+			groups = append(groups, d)
+		}
+	}
+	for _, d := range asked {
+		if !slices.Contains(groups, d) {
+			return nil, &FieldError{"group_by", "must be any of key, project, provider, namespace, model, group"}
+		}
+	}
+	return groups, nil
+}
+
+// checkQuarters checks bounds that are given.
+func checkQuarters(since, until time.Time) error {
+	if err := checkSpan(since, until); err != nil {
+		return err
+	}
+	for _, b := range []struct {
+		field string
+		t     time.Time
+	}{{"since", since}, {"until", until}} {
+		if before := quarterOf(b.t); !b.t.IsZero() && !before.Equal(b.t) {
+			return &FieldError{b.field, fmt.Sprintf("must lie on a quarter of an hour: the nearest are %s and %s",
+				before.Format(time.RFC3339), before.Add(Quarter).Format(time.RFC3339))}
+		}
+	}
+	return nil
+}
+
+// quarterOf returns the beginning of the quarter of an hour that a time lies in.
+func quarterOf(t time.Time) time.Time { return t.UTC().Truncate(Quarter) }
+
+// span returns the bounds of the query with their defaults, in UTC. All pages have those of
+// the first, however long reading them takes.
+func (q *UsageQuery) span(now time.Time, c usageCursor) (since, until time.Time) {
+	since, until = q.Since.UTC(), q.Until.UTC()
+	if c.Until != 0 {
+		if since.IsZero() {
+			since = time.Unix(c.Since, 0).UTC()
+		}
+		if until.IsZero() {
+			until = time.Unix(c.Until, 0).UTC()
+		}
+		if since.Before(until) {
+			return since, until
+		}
+	}
+	present := quarterOf(now)
+	none := q.Since.IsZero() && q.Until.IsZero()
+	if q.Until.IsZero() {
+		until = present.Add(Quarter)
+		if !q.Since.IsZero() && !q.Since.Before(until) { // clocks may run ahead
+			until = q.Since.UTC().Add(defaultWindow)
+		}
+	}
+	if q.Since.IsZero() {
+		if since = until.Add(-defaultWindow); since.Before(minTime) {
+			since = minTime
+		}
+	}
+	if none && q.Interval != "" {
+		since = quarterOf(q.Interval.Start(since, q.Zone))
+		until = quarterOf(q.Interval.Next(present, q.Zone))
+	}
+	return since, until
+}
+
+// Page makes a page of rows in the range, in order. One more than the limit says that
+// there is another page.
+func (r *UsageRange) Page(rows []Usage) UsagePage {
+	p := UsagePage{Rows: rows, Since: r.Since(), Until: r.Until}
+	if len(rows) > r.Limit {
+		p.Rows = rows[:r.Limit:r.Limit]
+		p.Next = usageCursor{r.Since().Unix(), r.Until.Unix(), p.Rows[r.Limit-1]}.String()
+	}
+	return p
+}
+
+// usageCursor is where a page ends. In text it is JSON in base64, so that a new dimension
+// breaks none.
+type usageCursor struct {
+	Since int64 // Unix seconds
+	Until int64
+	After Usage
+}
+
+type usageCursorText struct {
+	Since      int64  `json:"s"`
+	Until      int64  `json:"u"`
+	Start      int64  `json:"t"`
+	KeyID      int64  `json:"k,omitempty"`
+	Project    string `json:"j,omitempty"`
+	ProviderID int64  `json:"p,omitempty"`
+	Namespace  string `json:"n,omitempty"`
+	Model      string `json:"m,omitempty"`
+	Group      string `json:"g,omitempty"`
+}
+
+// maxCursor is how long the text of a cursor may be, before it is decoded.
+const maxCursor = 8 << 10
+
+func (c usageCursor) String() string {
+	a := c.After
+	text, _ := json.Marshal(usageCursorText{ // it holds nothing that could fail
+		c.Since, c.Until, a.Start.Unix(), a.KeyID, a.Project, a.ProviderID, a.Namespace, a.Model, a.Group,
+	})
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func parseUsageCursor(s string) (c usageCursor, ok bool) {
+	if len(s) > maxCursor {
+		return c, false
+	}
+	text, err := base64.RawURLEncoding.DecodeString(s)
+	var t usageCursorText
+	if err != nil || json.Unmarshal(text, &t) != nil {
+		return c, false
+	}
+	c = usageCursor{Since: t.Since, Until: t.Until, After: Usage{
+		Start: time.Unix(t.Start, 0).UTC(), KeyID: t.KeyID, Project: t.Project, ProviderID: t.ProviderID,
+		Namespace: t.Namespace, Model: t.Model, Group: t.Group,
+	}}
+	for _, at := range []int64{t.Since, t.Until, t.Start} {
+		if !sane(time.Unix(at, 0)) || at%int64(Quarter/time.Second) != 0 {
+			return c, false
+		}
+	}
+	return c, t.Since < t.Until
+}

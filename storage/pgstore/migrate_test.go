@@ -1,0 +1,132 @@
+package pgstore_test
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// Servers that start on an empty database at once, behind a pooler which has fewer connections than
+// there are servers and gives each transaction another one, agree on who migrates.
+func TestMigrateBehindPooler(t *testing.T) {
+	t.Parallel()
+	for range scaled(3, 10) {
+		direct := pgtest.Config(t)
+		cfg := pgtest.Pooler(t, direct, 3)
+		ids := make([]string, 5)
+		var servers sync.WaitGroup
+		for i := range ids {
+			pool := pgtest.Connect(t, cfg)
+			servers.Go(func() {
+				store, err := pgstore.Open(t.Context(), pool, &pgstore.Options{
+					ListenDSN: pgstore.ListenNone, Logger: slog.New(slog.DiscardHandler),
+				})
+				if err != nil {
+					t.Errorf("server %d: %v", i, err)
+					return
+				}
+				defer store.Close()
+				ids[i] = head(t, store).Store
+			})
+		}
+		servers.Wait()
+		if slices.Sort(ids); ids[0] == "" || ids[0] != ids[4] {
+			t.Errorf("stores called %q; want one name", ids)
+		}
+		pool := pgtest.Connect(t, direct)
+		if n := count(t, pool, `select count(*) from pg_locks where locktype = 'advisory' and database =
+			(select oid from pg_database where datname = current_database())`); n != 0 {
+			t.Errorf("%d advisory locks stayed behind", n)
+		}
+		if twice := count(t, pool, `select count(*) - count(distinct version) from ezapi_migrations`); twice != 0 {
+			t.Errorf("%d migrations were applied twice", twice)
+		}
+	}
+}
+
+// A migration that fails leaves nothing behind, and the next start does all of it.
+func TestMigrateAllOrNothing(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	// An index of this name is in the way of the last migration, but no table is.
+	execute(t, pool, `create sequence log_blocks_by_time`)
+	if _, err := pgstore.Open(t.Context(), pool, nil); err == nil {
+		t.Fatal("open with something in the way: no error")
+	}
+	const ours = `select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')`
+	if n := count(t, pool, ours); n != 0 {
+		t.Errorf("%d tables stayed behind", n)
+	}
+	execute(t, pool, `drop sequence log_blocks_by_time`)
+	open(t, pool, nil)
+}
+
+// A host program's own tables are not touched, and the message says how to live beside them.
+func TestSchemaOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	host := pgtest.Connect(t, cfg)
+	execute(t, host, `create table keys (theirs int); create table models (theirs int)`)
+	_, err := pgstore.Open(t.Context(), host, nil)
+	if !errors.Is(err, pgstore.ErrForeignTables) || !strings.Contains(err.Error(), "keys, models") ||
+		!strings.Contains(err.Error(), "Options.Schema") {
+		t.Errorf("open beside tables of the same names: %v; want them, and the remedy, named", err)
+	}
+
+	// A pool that looks elsewhere is told so, before anything is written.
+	_, err = pgstore.Open(t.Context(), host, &pgstore.Options{Schema: "ez api"})
+	if err == nil || !strings.Contains(err.Error(), "PoolConfig") {
+		t.Errorf("open with a schema that the pool does not look into: %v; want the remedy", err)
+	}
+
+	config, err := pgstore.PoolConfig(pgtest.DSN(cfg), &pgstore.PoolOptions{Schema: "ez api"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := pgtest.Connect(t, config)
+	var servers sync.WaitGroup
+	for range 4 {
+		servers.Go(func() {
+			store, err := pgstore.Open(t.Context(), pool, &pgstore.Options{Schema: "ez api", ListenDSN: pgstore.ListenNone})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			store.Close()
+		})
+	}
+	servers.Wait()
+	store(t, newSink(pool), logEntries(0, 10)...)
+	if n := count(t, host, `select count(*) from "ez api".access_logs`); n != 10 {
+		t.Errorf("%d entries in the schema; want 10", n)
+	}
+	if n := count(t, host, `select count(*) from pg_class where relnamespace = 'public'::regnamespace`); n != 2 {
+		t.Errorf("%d relations in the host's schema; want its own two", n)
+	}
+}
+
+// Whoever may not create anything opens what is migrated already.
+func TestOpenWithoutRights(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	pool := pgtest.Connect(t, cfg)
+	open(t, pool, nil)
+	reader := readOnly(t, cfg)
+	open(t, reader, nil)
+}
+
+// readOnly returns a pool whose transactions only read unless they say otherwise.
+func readOnly(tb testing.TB, cfg *pgxpool.Config) *pgxpool.Pool {
+	tb.Helper()
+	cfg = cfg.Copy()
+	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	return pgtest.Connect(tb, cfg)
+}
