@@ -182,6 +182,16 @@ type Publisher interface {
 	Nodes(ctx context.Context, q NodeQuery) (NodeList, error)
 }
 
+// Leaser is implemented by publishers over which relays agree on who does what
+// need not be done twice. It protects nothing: a relay that is wrong about it
+// costs time, no more.
+type Leaser interface {
+	// Lease takes a lease for the holder, or prolongs the one that it has, and
+	// reports whether it has it then. It ends after ttl, at most a minute. A lease that would go
+	// on for longer than ttl, or cannot be read, is nobody's.
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
+}
+
 // NodeQuery says which reports are asked for.
 type NodeQuery struct {
 	// Since is a time on the engine's clock, of NodeList.Now or Node.SeenAt:
