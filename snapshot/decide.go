@@ -54,6 +54,7 @@ const (
 // sight is what is published, as a relay sees it.
 type sight struct {
 	head  Head
+	base  Base // what it is found again by; zero when there is none
 	trust trust
 	keyed bool   // the relay has sync keys, so a good head is a verified one
 	fault string // why it is not good

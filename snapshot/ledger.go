@@ -168,18 +168,25 @@ func (l *ledger) see(kind catalog.Kind, key string) (Digest, bool) {
 	return s.slots[i].hash, true
 }
 
-// unseen returns the documents that the present pass has not seen.
-func (l *ledger) unseen(kind catalog.Kind) map[ledgerName]bool {
-	names := map[ledgerName]bool{}
+// unseen returns how many documents the present pass has not seen.
+func (l *ledger) unseen(kind catalog.Kind) (n int) {
 	k := l.kind(kind)
 	for i := range k.shards {
 		for _, slot := range k.shards[i].slots {
 			if slot.name.unseen() {
-				names[slot.name.unmarked()] = true
+				n++
 			}
 		}
 	}
-	return names
+	return n
+}
+
+// isUnseen reports whether the present pass has not seen a document that is there.
+func (l *ledger) isUnseen(kind catalog.Kind, key string) bool {
+	k, name := l.kind(kind), l.name(key)
+	s := &k.shards[name[0]]
+	i, found := s.find(name)
+	return found && s.slots[i].name.unseen()
 }
 
 // home is the slot in which a name is looked for first.

@@ -42,14 +42,20 @@ func TestLedgerIsAMap(t *testing.T) {
 				l.begin("keys")
 				clear(seen)
 			}
-			unseen := l.unseen("keys")
+			unseen := 0
 			for key, want := range model {
 				if got, found := l.get("keys", key); !found || got != want {
 					t.Fatalf("%q: %s %v, want %s", key, got, found, want)
 				}
-				if unseen[l.name(key)] == seen[key] {
-					t.Fatalf("%q: unseen %v, seen %v", key, unseen[l.name(key)], seen[key])
+				if l.isUnseen("keys", key) == seen[key] {
+					t.Fatalf("%q: unseen %v, seen %v", key, l.isUnseen("keys", key), seen[key])
 				}
+				if !seen[key] {
+					unseen++
+				}
+			}
+			if n := l.unseen("keys"); n != unseen {
+				t.Fatalf("%d unseen, want %d", n, unseen)
 			}
 			if n := l.counts()["keys"]; n != len(model) {
 				t.Fatalf("%d documents, want %d", n, len(model))

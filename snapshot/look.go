@@ -22,9 +22,11 @@ type watched struct {
 func (r *Relay) look(ctx context.Context) (sight, error) {
 	head, err := r.pub.Head(ctx)
 	s := sight{head: head, keyed: r.keys.Active() != ""}
-	switch {
-	case errors.Is(err, ErrNone):
+	if errors.Is(err, ErrNone) {
 		return s, nil
+	}
+	s.base = head.Base()
+	switch {
 	case errors.Is(err, ErrCorrupt):
 		s.trust, s.fault = trustSpoilt, err.Error()
 		return s, nil

@@ -71,7 +71,7 @@ func (r *Relay) pass(ctx context.Context) (Head, error) {
 // published remembers what is published.
 func (r *Relay) published(head Head) {
 	r.known = head
-	r.fleet.published(head)
+	r.fleet.publishedHead(head)
 }
 
 // plan decides, and renders what is to be published.
@@ -190,7 +190,7 @@ func stillForced(from, to Head) bool {
 
 // apply publishes a delta.
 func (r *Relay) apply(ctx context.Context, p plan) error {
-	err := r.pub.Apply(ctx, p.sight.head.Base(), Delta{From: p.sight.head.Position, Head: p.head, Changes: p.changes})
+	err := r.pub.Apply(ctx, p.sight.base, Delta{From: p.sight.head.Position, Head: p.head, Changes: p.changes})
 	if errors.Is(err, ErrCorrupt) {
 		r.askScrub() // documents are missing, or there are too many
 	}
@@ -213,7 +213,7 @@ func (r *Relay) repair(ctx context.Context, p plan) error {
 		return nil
 	}
 	for part := range slices.Chunk(p.changes, MaxPartDocs) {
-		if err := r.pub.Repair(ctx, p.sight.head.Base(), part); err != nil {
+		if err := r.pub.Repair(ctx, p.sight.base, part); err != nil {
 			return fmt.Errorf("repair documents at %s: %w", p.head.Position, err)
 		}
 	}

@@ -85,7 +85,7 @@ func (r *Relay) heedAlways(ctx context.Context) {
 	var heeded Position // complaints are heeded once at each position
 	var overtook time.Time
 	wereAhead := false // when it last looked
-	for sleep(ctx, heedInterval+rand.N(heedInterval/4)) {
+	for rest(ctx, heedInterval+rand.N(heedInterval/4)) {
 		if err := r.fleet.Refresh(ctx); err != nil {
 			r.noteFleet(ctx, err)
 			continue

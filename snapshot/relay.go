@@ -50,7 +50,7 @@ type Relay struct {
 	reported  Position  // the furthest that live data planes vouch for, when it is ahead
 	quiet     quietness // what a beat may say
 	suspects  []docName // documents that are not as they should be
-	refused   refused   // what the guard has refused
+	refused   *Base     // the head in whose place the guard has refused to publish
 
 	current atomic.Pointer[rendering] // the rendering, for those without the turn
 
@@ -120,19 +120,22 @@ func (r *Relay) rest(ctx context.Context, after catalog.Revision) {
 
 // Sync publishes now what the catalog holds and returns the published head.
 func (r *Relay) Sync(ctx context.Context) (Head, error) {
-	return r.exclusively(ctx, func(ctx context.Context) (head Head, err error) {
-		for start := time.Now(); ; {
-			head, err = r.pass(ctx)
-			if !errors.Is(err, ErrStale) || ctx.Err() != nil || time.Since(start) > maxRetrying {
-				return head, err
-			}
-			pause := mathrand.N(5 * time.Millisecond) // whoever was faster deserves a moment
-			if errors.Is(err, ErrBusy) {
-				pause = 20*time.Millisecond + mathrand.N(40*time.Millisecond)
-			}
-			sleep(ctx, pause)
+	return r.exclusively(ctx, r.passes)
+}
+
+// passes makes a pass, and another one while somebody else was faster.
+func (r *Relay) passes(ctx context.Context) (head Head, err error) {
+	for start := time.Now(); ; {
+		head, err = r.pass(ctx)
+		if !errors.Is(err, ErrStale) || ctx.Err() != nil || time.Since(start) > maxRetrying {
+			return head, err
 		}
-	})
+		pause := mathrand.N(5 * time.Millisecond) // whoever was faster deserves a moment
+		if errors.Is(err, ErrBusy) {
+			pause = 20*time.Millisecond + mathrand.N(40*time.Millisecond)
+		}
+		rest(ctx, pause)
+	}
 }
 
 // exclusively runs one thing at a time, and notes what came of it.
@@ -148,8 +151,8 @@ func (r *Relay) exclusively(ctx context.Context, do func(context.Context) (Head,
 	return head, err
 }
 
-// sleep waits, and reports whether ctx goes on.
-func sleep(ctx context.Context, d time.Duration) bool {
+// rest waits, and reports whether ctx goes on.
+func rest(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false

@@ -70,13 +70,28 @@ func (r *renderer) whole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = pages(ctx, r, r.tables.Models, catalog.Query{}, func(models []catalog.Model) error {
-		return r.modelDocs(ctx, models, nil)
-	})
-	if err != nil {
-		return err
+	for _, kind := range []catalog.Kind{catalog.KindModel, catalog.KindKey} {
+		if err := r.kind(ctx, kind); err != nil {
+			return err
+		}
 	}
-	return pages(ctx, r, r.tables.Keys.Table, catalog.Query{}, r.keyDocs)
+	return nil
+}
+
+// kind renders all documents of a kind; those of models and of bindings
+// together. It knows the providers.
+func (r *renderer) kind(ctx context.Context, kind catalog.Kind) error {
+	switch kind {
+	case catalog.KindProvider:
+		return pages(ctx, r, r.tables.Providers, catalog.Query{}, r.providerDocs)
+	case catalog.KindModel, catalog.KindBinding:
+		return pages(ctx, r, r.tables.Models, catalog.Query{}, func(models []catalog.Model) error {
+			return r.modelDocs(ctx, models, nil)
+		})
+	case catalog.KindKey:
+		return pages(ctx, r, r.tables.Keys.Table, catalog.Query{}, r.keyDocs)
+	}
+	return fmt.Errorf("documents of kind %q are not rendered: %w", kind, catalog.ErrInvalid)
 }
 
 func servantOf(p *catalog.Provider) *servant {

@@ -314,3 +314,30 @@ func (g *rendering) wrong(docs []Document) (names []docName) {
 	}
 	return names
 }
+
+// begin starts a pass over the published documents of a kind, see [ledger.begin].
+func (g *rendering) begin(kind catalog.Kind) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.docs.begin(kind)
+}
+
+// unseen returns how many documents of a kind were not seen since begin.
+func (g *rendering) unseen(kind catalog.Kind) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.docs.unseen(kind)
+}
+
+func (g *rendering) isUnseen(kind catalog.Kind, key string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.docs.isUnseen(kind, key)
+}
+
+func (g *rendering) has(kind catalog.Kind, key string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, there := g.docs.get(kind, key)
+	return there
+}

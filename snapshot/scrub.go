@@ -71,6 +71,24 @@ func (r *Relay) noteScrub(ctx context.Context, err error) {
 	}
 }
 
+// findings are what a pass over the published documents has found.
+type findings struct {
+	suspects []docName            // wrong, or not rendered at all
+	wrong    int                  // how many those would be, were they not bounded
+	missing  map[catalog.Kind]int // not seen
+}
+
+func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 }
+
+// many reports whether more is to be mended than can be mended by name.
+func (f *findings) many() bool {
+	n := f.wrong
+	for _, m := range f.missing {
+		n += m
+	}
+	return n > maxSuspects
+}
+
 // scrub compares once, and mends what is wrong. It returns how many documents there are.
 func (r *Relay) scrub(ctx context.Context) (documents int, err error) {
 	g := r.current.Load()
@@ -79,33 +97,27 @@ func (r *Relay) scrub(ctx context.Context) (documents int, err error) {
 	}
 	documents = g.describe(0).Counts.Total()
 	pace := newPace(documents, func() { r.lease(ctx, leaseScrub, leaseScrubTTL) })
-	var suspects []docName
-	missing := map[catalog.Kind]int{}
+	found := findings{missing: map[catalog.Kind]int{}}
 	for _, kind := range Kinds() {
-		wrong, err := r.compare(ctx, g, kind, pace)
-		if err != nil {
+		if err := r.compare(ctx, g, kind, pace, &found); err != nil {
 			return documents, fmt.Errorf("read the published %s: %w", kind, err)
 		}
-		suspects = append(suspects, wrong...)
-		if n := g.unseen(kind); n > 0 {
-			missing[kind] = n
-		}
 	}
-	if len(suspects) == 0 && len(missing) == 0 {
+	if found.none() {
 		return documents, nil
 	}
-	return documents, r.mend(ctx, g, suspects, missing)
+	return documents, r.mend(ctx, g, found)
 }
 
-// compare returns the published documents of a kind that are not as they are
+// compare looks for published documents of a kind that are not as they are
 // rendered. Those that are missing are unseen then.
-func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pace *pace) (suspects []docName, err error) {
+func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pace *pace, found *findings) error {
 	g.begin(kind)
 	batch := make([]Document, 0, scrubBatch)
 	flush := func() error {
-		if wrong := g.wrong(batch); len(suspects) < maxSuspects {
-			suspects = append(suspects, wrong...)
-		}
+		wrong := g.wrong(batch)
+		found.wrong += len(wrong)
+		found.suspects = append(found.suspects, wrong[:max(0, min(len(wrong), maxSuspects-len(found.suspects)))]...)
 		if !pace.rest(ctx, len(batch)) {
 			return ctx.Err()
 		}
@@ -114,49 +126,54 @@ func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pa
 	}
 	for d, err := range r.pub.Documents(ctx, kind) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if batch = append(batch, d); len(batch) == cap(batch) {
 			if err := flush(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return suspects, flush()
+	if err := flush(); err != nil {
+		return err
+	}
+	if n := g.unseen(kind); n > 0 {
+		found.missing[kind] = n
+	}
+	return nil
 }
 
 // mend looks again at what seemed to be wrong, for others may have published
 // meanwhile, and mends what is.
-func (r *Relay) mend(ctx context.Context, g *rendering, suspects []docName, missing map[catalog.Kind]int) error {
+func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
 	_, err := r.exclusively(ctx, func(ctx context.Context) (Head, error) {
-		head, err := r.pass(ctx)
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return head, err
+		head, behind := r.passes(ctx)
+		if behind != nil && !errors.Is(behind, ErrCorrupt) {
+			return head, behind
 		}
 		if r.rendering != g {
 			return head, nil // everything was published anew
 		}
-		lost := 0
-		for kind, n := range missing {
-			if lost += n; n > maxSuspects {
-				return r.restore(ctx, err)
-			}
+		if found.many() {
+			return r.restore(ctx, found, behind)
+		}
+		suspects := found.suspects
+		for kind := range found.missing {
 			names, err := r.namesUnseen(ctx, g, kind)
 			if err != nil {
 				return head, err
 			}
 			suspects = append(suspects, names...)
 		}
-		if len(suspects) > 2*maxSuspects {
-			return r.restore(ctx, err)
+		wrong, err := r.stillWrong(ctx, g, suspects)
+		if err != nil || len(wrong) == 0 {
+			return head, errors.Join(behind, err)
 		}
-		if r.suspects, err = r.stillWrong(ctx, g, suspects); err != nil || len(r.suspects) == 0 {
-			return head, err
-		}
-		return r.pass(ctx)
+		r.suspects = wrong
+		return r.passes(ctx)
 	})
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("mend %d documents: %w", len(suspects), err)
+		return fmt.Errorf("mend what is published: %w", err)
 	}
 	return err
 }
@@ -207,72 +224,91 @@ func (r *Relay) stillWrong(ctx context.Context, g *rendering, suspects []docName
 	return wrong, nil
 }
 
-// restore writes everything that was not seen, or differs, again: more than can
-// be mended by name.
-func (r *Relay) restore(ctx context.Context, behind error) (Head, error) {
+// restore writes everything again: more is wrong than can be mended by name.
+// behind says that no delta can lead to where the catalog is.
+func (r *Relay) restore(ctx context.Context, found findings, behind error) (Head, error) {
 	s, err := r.look(ctx)
 	if err != nil {
 		return Head{}, err
 	}
 	if s.trust != trustGood || behind != nil {
-		// There is no head to repair at, or no delta can lead to where the catalog is.
 		return r.rebuild(ctx, s)
 	}
-	var written int
-	var publishing error
+	w := &restoring{relay: r, over: s.base}
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
 		if reader.Head().Revision != s.head.Position.Revision {
-			publishing = fmt.Errorf("the catalog has changed meanwhile: %w", ErrWaiting)
+			w.err = fmt.Errorf("the catalog has changed meanwhile: %w", ErrWaiting)
 			return nil
 		}
-		var batch []Change
-		flush := func() {
-			if publishing == nil && len(batch) > 0 {
-				publishing = r.pub.Repair(ctx, s.head.Base(), batch)
-				written += len(batch)
+		for _, d := range found.suspects {
+			if !r.rendering.has(d.kind, d.key) {
+				w.add(ctx, Change{Kind: d.kind, Key: d.key})
 			}
-			batch = nil
 		}
-		g := r.rendering
-		rr := g.renderer(reader, func(c Change) {
-			if batch = append(batch, c); len(batch) >= MaxPartDocs {
-				flush()
-			}
-		})
-		for _, kind := range Kinds() {
-			if err := rr.kind(ctx, kind); err != nil || publishing != nil {
+		rr := r.rendering.renderer(reader, func(c Change) { w.add(ctx, c) })
+		for _, kind := range []catalog.Kind{catalog.KindProvider, catalog.KindModel, catalog.KindKey} {
+			if err := rr.kind(ctx, kind); err != nil || w.err != nil {
 				return err
 			}
 		}
-		flush()
+		w.flush(ctx)
 		return nil
 	})
 	if err == nil {
-		err = publishing
+		err = w.err
 	}
 	if err != nil {
 		return Head{}, fmt.Errorf("restore documents: %w", err)
 	}
-	r.update(func(st *RelayStatus) { st.Repairs += int64(written) })
-	r.log.WarnContext(ctx, "many documents were missing or wrong, and all were written again",
-		"documents", written, "position", s.head.Position.String())
+	r.update(func(st *RelayStatus) { st.Repairs += int64(w.written) })
+	r.log.WarnContext(ctx, "many documents were missing, wrong or surplus, and all were written again",
+		"documents", w.written, "position", s.head.Position.String())
 	return s.head, nil
+}
+
+// restoring writes documents at the published position, some at a time.
+type restoring struct {
+	relay   *Relay
+	over    Base
+	batch   []Change
+	written int
+	err     error
+}
+
+func (w *restoring) add(ctx context.Context, c Change) {
+	if w.batch = append(w.batch, c); len(w.batch) >= MaxPartDocs {
+		w.flush(ctx)
+	}
+}
+
+func (w *restoring) flush(ctx context.Context) {
+	if w.err == nil && len(w.batch) > 0 {
+		w.err = w.relay.pub.Repair(ctx, w.over, w.batch)
+		w.written += len(w.batch)
+	}
+	w.batch = nil
 }
 
 // rebuild publishes the whole, because too much of what is published is damaged.
 func (r *Relay) rebuild(ctx context.Context, s sight) (Head, error) {
-	p := plan{sight: s, decision: restart("many documents were missing or wrong")}
+	const cause = "many documents were missing, wrong or surplus"
+	p := plan{sight: s, decision: restart(cause)}
 	var err error
 	if p.keys, err = r.keysFor(s); err != nil {
 		return Head{}, err
 	}
-	p.sight.trust = max(trustSpoilt, trustNone) // what is lost is no reason to refuse
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
 		p.record, err = recordOf(ctx, reader, s)
 		return err
 	})
 	if err != nil {
 		return Head{}, errCatalog{err}
+	}
+	if decide(s, p.record, r.clock()).action == doDelta {
+		p.decision = succeed(cause)
+	}
+	if s.trust == trustGood {
+		p.sight.trust = trustSpoilt // the guard never refuses a repair
 	}
 	return r.publishWhole(ctx, p, wholeOptions{})
 }
@@ -300,7 +336,7 @@ func (p *pace) rest(ctx context.Context, n int) bool {
 	}
 	due := p.start.Add(time.Duration(float64(p.done) / p.rate * float64(time.Second)))
 	if ahead := time.Until(due); ahead > 10*time.Millisecond {
-		return sleep(ctx, ahead)
+		return rest(ctx, ahead)
 	}
 	return ctx.Err() == nil
 }

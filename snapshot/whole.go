@@ -118,7 +118,7 @@ func (r *Relay) publishWhole(ctx context.Context, p plan, opts wholeOptions) (He
 // guardEarly refuses what was refused before, without rendering everything
 // again.
 func (r *Relay) guardEarly(ctx context.Context, p plan) error {
-	if r.refused == nil || *r.refused != p.sight.head.Base() {
+	if r.refused == nil || *r.refused != p.sight.base {
 		return nil
 	}
 	w := &whole{relay: r, plan: p, rendering: r.renderingFor(p.keys)}
@@ -137,7 +137,7 @@ func (w *whole) publish(ctx context.Context) (Head, error) {
 	}
 	shrinks := w.guard()
 	if shrinks != nil && !w.opts.force {
-		base := w.plan.sight.head.Base()
+		base := w.plan.sight.base
 		w.relay.refused = &base
 		w.relay.setRendering(w.rendering)
 		return Head{}, shrinks
@@ -155,7 +155,7 @@ func (w *whole) publish(ctx context.Context) (Head, error) {
 		head := w.rendering.describe(at.Epoch)
 		head.Forced = w.opts.force || head.Counts.Total() == 0 || w.plan.action == doSucceed && stillForced(s.head, head)
 		w.plan.keys.SignHead(&head)
-		err = w.staging.Publish(ctx, s.head.Base(), head)
+		err = w.staging.Publish(ctx, s.base, head)
 		if err == nil {
 			w.relay.setRendering(w.rendering)
 			return head, nil
@@ -169,7 +169,7 @@ func (w *whole) publish(ctx context.Context) (Head, error) {
 		if err := w.overtaken(s, head); err != nil {
 			return Head{}, err
 		}
-		if !sleep(ctx, 10*time.Millisecond) {
+		if !rest(ctx, 10*time.Millisecond) {
 			return Head{}, ctx.Err()
 		}
 	}
