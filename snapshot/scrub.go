@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -43,7 +46,7 @@ func (r *Relay) scrubAlways(ctx context.Context) {
 		if !asked && (!held || start.Before(next)) {
 			continue
 		}
-		documents, err := r.scrub(ctx)
+		documents, err := r.scrub(ctx, asked)
 		if ctx.Err() != nil {
 			return
 		}
@@ -89,14 +92,24 @@ func (f *findings) many() bool {
 	return n > maxSuspects
 }
 
-// scrub compares once, and mends what is wrong. It returns how many documents there are.
-func (r *Relay) scrub(ctx context.Context) (documents int, err error) {
+// unnameable reports whether a document is to be taken away whose name cannot be
+// written: a whole that is published in its place does not have it.
+func (f *findings) unnameable() bool {
+	return slices.ContainsFunc(f.suspects, func(d docName) bool { return !utf8.ValidString(d.key) })
+}
+
+// scrub compares once, and mends what is wrong. It returns how many documents
+// there are. When damage is known to be there, it does not spare the publisher.
+func (r *Relay) scrub(ctx context.Context, urgent bool) (documents int, err error) {
 	g := r.current.Load()
 	if g == nil || g.at().Store == "" {
 		return 0, nil // nothing was published by this relay yet
 	}
 	documents = g.describe(0).Counts.Total()
 	pace := newPace(documents, func() { r.lease(ctx, leaseScrub, leaseScrubTTL) })
+	if urgent {
+		pace.rate = math.Inf(1)
+	}
 	found := findings{missing: map[catalog.Kind]int{}}
 	for _, kind := range Kinds() {
 		if err := r.compare(ctx, g, kind, pace, &found); err != nil {
@@ -156,6 +169,13 @@ func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
 		}
 		if found.many() {
 			return r.restore(ctx, found, behind)
+		}
+		if found.unnameable() {
+			s, err := r.look(ctx)
+			if err != nil {
+				return head, err
+			}
+			return r.rebuild(ctx, s)
 		}
 		suspects := found.suspects
 		for kind := range found.missing {
