@@ -187,8 +187,8 @@ type Publisher interface {
 // costs time, no more.
 type Leaser interface {
 	// Lease takes a lease for the holder, or prolongs the one that it has, and
-	// reports whether it has it then. It ends after ttl, at most a minute. A lease that would go
-	// on for longer than ttl, or cannot be read, is nobody's.
+	// reports whether it has it then. It ends after ttl, at most a minute; a ttl of zero ends the
+	// holder's at once. A lease that would go on for longer than ttl, or cannot be read, is nobody's.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
 }
 

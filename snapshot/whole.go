@@ -98,6 +98,7 @@ func (r *Relay) publishWhole(ctx context.Context, p plan, opts wholeOptions) (He
 	if !r.lease(ctx, leaseWhole, leaseWholeTTL) && !opts.resync {
 		return Head{}, fmt.Errorf("another control plane publishes the whole: %w", ErrWaiting)
 	}
+	defer r.lease(context.WithoutCancel(ctx), leaseWhole, 0)
 	w := &whole{relay: r, plan: p, opts: opts}
 	defer w.discard(ctx)
 	head, err := w.publish(ctx)

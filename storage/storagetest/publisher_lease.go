@@ -45,6 +45,13 @@ func testLeases(t testing.TB, h PublisherHarness) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	// One that is given up is free; that of somebody else cannot be given up.
+	if take(one, "scrub", "a", 0) || take(one, "scrub", "a", 300*time.Millisecond) {
+		t.Error("somebody else's lease was given up")
+	}
+	if take(two, "whole", "b", 0) || !take(one, "whole", "a", time.Minute) {
+		t.Error("a lease that was given up is not free")
+	}
 	// One that would go on for longer than anybody takes it for is nobody's.
 	if !take(one, "odd", "a", time.Minute) || !take(two, "odd", "b", time.Second) {
 		t.Error("a lease beyond what is asked for is respected")
@@ -52,7 +59,7 @@ func testLeases(t testing.TB, h PublisherHarness) {
 	for _, bad := range []struct {
 		name, holder string
 		ttl          time.Duration
-	}{{"", "a", time.Second}, {"x", "", time.Second}, {"x", "a", 0}, {"x", "a", time.Hour}} {
+	}{{"", "a", time.Second}, {"x", "", time.Second}, {"x", "a", -1}, {"x", "a", time.Hour}} {
 		if _, err := one.Lease(t.Context(), bad.name, bad.holder, bad.ttl); !errors.Is(err, catalog.ErrInvalid) {
 			t.Errorf("Lease(%q, %q, %s): %v, want ErrInvalid", bad.name, bad.holder, bad.ttl, err)
 		}
