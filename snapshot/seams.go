@@ -31,6 +31,10 @@ var (
 	// or signature are wrong, or a part cannot be read.
 	ErrCorrupt = errors.New("published snapshot is damaged")
 
+	// ErrFormat says that what is published has a format that this version does
+	// not read: the program has to be upgraded.
+	ErrFormat = errors.New("unknown format")
+
 	// ErrTooLarge says that a delta does not fit into MaxParts parts or
 	// MaxChainBytes: publish the whole.
 	ErrTooLarge = errors.New("too large for a delta")
