@@ -36,7 +36,7 @@ var _ Loader = (*viewLoader)(nil)
 
 // loadCopy is told what a loader is told.
 type loadCopy interface {
-	begin()
+	begin(head Head)
 	add(changes []Change)
 	end(head Head)
 }
@@ -55,7 +55,7 @@ func (l *viewLoader) Begin(head Head) ([]catalog.Kind, error) {
 	}
 	l.seal, l.made = head.Seal, newViewBuilder(l.base.blank(), known, keys)
 	if l.copy != nil {
-		l.copy.begin()
+		l.copy.begin(head)
 	}
 	var kinds []catalog.Kind
 	for _, kind := range Kinds() {
