@@ -17,9 +17,9 @@ import (
 	"github.com/ez-api/ez-api/snapshot"
 )
 
-// faulty is a source that gives wrong answers as a test draws them: of all that was ever
+// faultySource is a source that gives wrong answers as a test draws them: of all that was ever
 // published, or spoilt.
-type faulty struct {
+type faultySource struct {
 	mu     sync.Mutex
 	now    *edition
 	past   []*edition // as they were published
@@ -31,14 +31,14 @@ type faulty struct {
 
 var errFault = errors.New("connection reset")
 
-func (f *faulty) fault(n int) int {
+func (f *faultySource) fault(n int) int {
 	if f.draw == nil {
 		return 0
 	}
 	return f.draw(n)
 }
 
-func (f *faulty) Head(context.Context) (snapshot.Head, error) {
+func (f *faultySource) Head(context.Context) (snapshot.Head, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch f.fault(4) {
@@ -53,7 +53,7 @@ func (f *faulty) Head(context.Context) (snapshot.Head, error) {
 }
 
 // Load gives a whole, an old one, half of one, or one with something in the wrong place.
-func (f *faulty) Load(_ context.Context, into snapshot.Loader) error {
+func (f *faultySource) Load(_ context.Context, into snapshot.Loader) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e, fault := f.now, f.fault(9)
@@ -89,7 +89,7 @@ func (f *faulty) Load(_ context.Context, into snapshot.Loader) error {
 }
 
 // Next gives the right delta, or any other.
-func (f *faulty) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
+func (f *faultySource) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
 	for {
 		f.mu.Lock()
 		i := slices.IndexFunc(f.deltas, func(d snapshot.Delta) bool { return d.From == after })
@@ -136,13 +136,13 @@ func (f *faulty) Next(ctx context.Context, after snapshot.Position) (snapshot.De
 	}
 }
 
-func (f *faulty) LastBeat(context.Context) (snapshot.Beat, error) { return f.beat, nil }
+func (f *faultySource) LastBeat(context.Context) (snapshot.Beat, error) { return f.beat, nil }
 
-func (f *faulty) Lookup(context.Context, catalog.Kind, ...string) ([]snapshot.Document, error) {
+func (f *faultySource) Lookup(context.Context, catalog.Kind, ...string) ([]snapshot.Document, error) {
 	return nil, errFault
 }
 
-func (f *faulty) Report(context.Context, snapshot.Node) (snapshot.Answer, error) {
+func (f *faultySource) Report(context.Context, snapshot.Node) (snapshot.Answer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fault(3) == 1 {
@@ -171,7 +171,7 @@ func drawSteps(rt *rapid.T) (steps []step) {
 	return steps
 }
 
-func (f *faulty) publish(t testing.TB, s step) {
+func (f *faultySource) publish(t testing.TB, s step) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := snapshot.Change(keyDoc(t, s.token, func(k *snapshot.KeyDoc) { k.Name = fmt.Sprint(len(f.past)) }))
@@ -190,7 +190,7 @@ func (f *faulty) publish(t testing.TB, s step) {
 	f.moved = make(chan struct{})
 }
 
-func (f *faulty) keep() {
+func (f *faultySource) keep() {
 	was := *f.now
 	was.docs = map[catalog.Kind]map[string][]byte{}
 	for kind, docs := range f.now.docs {
@@ -217,7 +217,7 @@ func TestWatcherOfAFaultySource(t *testing.T) {
 }
 
 func followFaulty(t *testing.T, keys *snapshot.Keys, seed uint64, steps []step) error {
-	f := &faulty{now: newEdition(keys, keyDoc(t, "a", nil)), moved: make(chan struct{})}
+	f := &faultySource{now: newEdition(keys, keyDoc(t, "a", nil)), moved: make(chan struct{})}
 	f.keep()
 	var wrong error
 	last := snapshot.Position{}

@@ -26,10 +26,6 @@ const (
 	maxNodeText = 1024
 )
 
-// damagedPrefix begins the Error of a node that found counts, digests or a
-// signature wrong, twice. It makes relays and mirrors look at once.
-const damagedPrefix = "damaged: "
-
 // Node is what one data plane reports about itself.
 type Node struct {
 	ID       string         // name and a random part, new in each process; 1 to 200 bytes

@@ -49,9 +49,9 @@ const (
 	// never is before any time of a beat.
 	never = -1 << 63
 
-	// maxAhead bounds the beats that wait for their position: as many as come in
+	// maxBeatsAhead bounds the beats that wait for their position: as many as come in
 	// five minutes.
-	maxAhead = 60
+	maxBeatsAhead = 60
 )
 
 // beats keeps until when control planes have confirmed what a View shows: the
@@ -75,7 +75,7 @@ func (b *beats) learn(beat Beat, own Head) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if beat.Position.After(own.Position) {
-		if n := len(b.ahead); n == maxAhead || n > 0 && b.ahead[n-1].Position == beat.Position {
+		if n := len(b.ahead); n == maxBeatsAhead || n > 0 && b.ahead[n-1].Position == beat.Position {
 			b.ahead = b.ahead[:n-1] // the newest is always kept
 		}
 		b.ahead = append(b.ahead, beat)
