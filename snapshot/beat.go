@@ -46,11 +46,16 @@ func (b Beat) Equal(other Beat) bool { return maps.Equal(b.text(), other.text())
 // ParseBeat reads what [Beat.Encode] writes. The error wraps [ErrCorrupt]. The
 // signature is not verified here.
 func ParseBeat(text []byte) (Beat, error) {
-	var b Beat
-	if len(text) > maxFieldsSize || json.Unmarshal(text, &b.fields) != nil {
+	var f Fields
+	if len(text) > maxFieldsSize || json.Unmarshal(text, &f) != nil {
 		return Beat{}, fmt.Errorf("the beat is no JSON object of strings: %w", ErrCorrupt)
 	}
-	if err := b.fields.check(); err != nil {
+	return parseBeat(f)
+}
+
+func parseBeat(f Fields) (Beat, error) {
+	b := Beat{fields: f}
+	if err := f.check(); err != nil {
 		return Beat{}, fmt.Errorf("the beat: %w: %w", ErrCorrupt, err)
 	}
 	var err error
@@ -59,6 +64,9 @@ func ParseBeat(text []byte) (Beat, error) {
 	}
 	if b.At, err = time.Parse(time.RFC3339Nano, b.fields["at"]); err != nil {
 		return Beat{}, fmt.Errorf("the beat's time cannot be read: %w", ErrCorrupt)
+	}
+	if year := b.At.Year(); year < 1970 || year > 2200 { // keeps nanoseconds within an int64
+		return Beat{}, fmt.Errorf("the beat's time is out of range: %w", ErrCorrupt)
 	}
 	b.Store, b.Seal, b.Sig = b.fields["store"], b.fields[fieldSeal], b.fields[fieldSig]
 	return b, nil

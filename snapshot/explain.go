@@ -1,10 +1,10 @@
-//go:build !noWatcher
-
 package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +53,7 @@ func Explain(ctx context.Context, src Source, hashes []string, model string, now
 		if err != nil {
 			return nil, err
 		}
-		if after.Position == before.Position {
+		if after.Base() == before.Base() {
 			return e, nil
 		}
 		before = after
@@ -62,8 +62,6 @@ func Explain(ctx context.Context, src Source, hashes []string, model string, now
 }
 
 func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, model string, now time.Time) error {
-	v := emptyView(func() float64 { return 0.5 }) // every draw equal: weights alone order
-	v.refusal = ""
 	docs, err := src.Lookup(ctx, catalog.KindKey, hashes...)
 	if err != nil {
 		return err
@@ -77,7 +75,8 @@ func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, 
 	if err != nil {
 		return err
 	}
-	if err := v.lookup(ctx, src, key, model); err != nil {
+	v, err := lookup(ctx, src, key, model)
+	if err != nil {
 		return err
 	}
 	if err := key.live(now, e.tell); err != nil {
@@ -103,47 +102,48 @@ func (e *Explanation) refuse(err error) error {
 	return err
 }
 
-// lookup fills v, which is empty, with what routing a model for a key may need.
-func (v *View) lookup(ctx context.Context, src Source, key *Key, model string) error {
+// lookup returns a View of what routing a model for a key may need.
+func lookup(ctx context.Context, src Source, key *Key, model string) (*View, error) {
+	none := emptyView(func() float64 { return 0.5 }) // every draw equal: weights alone order
+	b := newBuilder(none, none, newClosedReader)
 	names := []string{catalog.ModelKey(key.DefaultNamespace, model)}
 	if strings.Contains(model, ".") {
 		names = append(names, model)
 	}
-	docs, err := src.Lookup(ctx, catalog.KindBinding, names...)
+	docs, err := b.lookup(ctx, src, catalog.KindBinding, names)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	bindings, providers := v.bindings.edit(), v.providers.edit()
 	var ids []string
 	for _, d := range docs {
 		doc, err := Decode[BindingDoc](d)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		n := splitName(d.Key)
-		bindings.put(v.hashName(n), n, held[binding]{doc: *newBinding(doc)})
 		for _, c := range doc.Candidates {
-			for id := range c.Upstreams {
-				ids = append(ids, id)
-			}
+			ids = slices.AppendSeq(ids, maps.Keys(c.Upstreams))
 		}
 	}
 	slices.Sort(ids)
 	if ids = slices.Compact(ids); len(ids) > 0 {
-		if docs, err = src.Lookup(ctx, catalog.KindProvider, ids...); err != nil {
-			return err
-		}
-		for _, d := range docs {
-			doc, err := Decode[ProviderDoc](d)
-			if err != nil {
-				return err
-			}
-			doc.SealedAPIKey = ""
-			providers.put(mix(doc.ID), doc.ID, held[Provider]{doc: Provider{ProviderDoc: *doc}})
+		if _, err = b.lookup(ctx, src, catalog.KindProvider, ids); err != nil {
+			return nil, err
 		}
 	}
-	v.bindings, v.providers = bindings.table(), providers.table()
-	return nil
+	return b.done(Head{}), nil
+}
+
+// lookup adds single documents.
+func (b *viewBuilder) lookup(ctx context.Context, src Source, kind catalog.Kind, keys []string) ([]Document, error) {
+	docs, err := src.Lookup(ctx, kind, keys...)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]Change, len(docs))
+	for i, d := range docs {
+		changes[i] = Change(d)
+	}
+	return docs, errors.Join(b.add(changes), b.flush())
 }
 
 func readKey(d Document) (*Key, error) {

@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot_test
 
 import (
@@ -21,11 +19,7 @@ import (
 // sourceOf returns a source of the documents.
 func sourceOf(t testing.TB, docs ...snapshot.Document) snapshot.Source {
 	t.Helper()
-	pub := memstore.NewPublisher()
-	if err := pub.Replace(t.Context(), whole(nil, docs...), nil); err != nil {
-		t.Fatal(err)
-	}
-	return pub
+	return newEdition(nil, docs...).published(t)
 }
 
 // steps writes each step as its check, and ! where it goes wrong.
@@ -181,10 +175,7 @@ func TestExplainSeesOnePosition(t *testing.T) {
 		t.Errorf("before the first publish: %v", err)
 	}
 	for moves, want := range map[int]error{1: nil, 4: nil, 5: snapshot.ErrStale} {
-		pub := memstore.NewPublisher()
-		if err := pub.Replace(t.Context(), whole(nil, keyDoc(t, "token", nil)), nil); err != nil {
-			t.Fatal(err)
-		}
+		pub := newEdition(nil, keyDoc(t, "token", nil)).published(t)
 		src := &moving{Publisher: pub, left: moves}
 		e, err := snapshot.Explain(t.Context(), src, []string{catalog.HashToken("token")}, "m", time.Now())
 		if !errors.Is(err, want) || err == nil && int(e.Position.Revision) != 1+moves {
@@ -208,6 +199,10 @@ func (m *moving) Head(ctx context.Context) (snapshot.Head, error) {
 		m.moved++
 	}
 	m.read = true
-	h.Position.Revision += catalog.Revision(m.moved)
-	return h, err
+	if err != nil {
+		return h, err
+	}
+	fields := h.Fields()
+	fields["revision"] = fmt.Sprint(int(h.Position.Revision) + m.moved)
+	return snapshot.ParseHead(fields)
 }

@@ -38,15 +38,20 @@ type Head struct {
 // cannot be read, or whose signature is wrong, is found again by it. The zero
 // Base is no head at all.
 type Base struct {
-	Epoch, Revision, Sig string // the fields' values as they are
+	Epoch    string `json:"epoch"` // the fields' values as they are
+	Revision string `json:"revision"`
+	Sig      string `json:"sig"`
 }
 
-// Base returns what the head is found again by.
+// Base returns what the head is found again by; of the zero Head, the zero Base.
 func (h Head) Base() Base {
-	if h.fields != nil {
-		return Base{h.fields["epoch"], h.fields["revision"], h.fields[fieldSig]}
+	if h.fields == nil && h.Format == 0 && h.Position == (Position{}) {
+		return Base{}
 	}
-	return Base{decimal(int64(h.Position.Epoch)), decimal(int64(h.Position.Revision)), h.Sig}
+	if h.fields != nil {
+		return Base{Epoch: h.fields["epoch"], Revision: h.fields["revision"], Sig: h.fields[fieldSig]}
+	}
+	return Base{Epoch: decimal(int64(h.Position.Epoch)), Revision: decimal(int64(h.Position.Revision)), Sig: h.Sig}
 }
 
 // Fields returns the names and values that are published: exactly those that

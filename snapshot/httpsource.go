@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot
 
 import (
@@ -12,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,7 +57,6 @@ type HTTPSource struct {
 	wait   time.Duration
 
 	mu     sync.Mutex
-	head   Head         // the last that was seen; its zero value is none
 	stream *deltaStream // nil while none is open
 }
 
@@ -79,54 +75,77 @@ func NewHTTPSource(baseURL, token string, opts *HTTPOptions) *HTTPSource {
 	return s
 }
 
-// Head implements [Source]. While nothing has changed since the last time, it
-// costs a request without a body.
+// HeadAnswer is what GET /sync/snapshot?head=true answers.
+type HeadAnswer struct {
+	Head Fields `json:"head"`           // as they are published
+	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
+}
+
+// Head implements [Source].
 func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
-	s.mu.Lock()
-	known := s.head
-	s.mu.Unlock()
-	var header http.Header
-	if known.Position != (Position{}) {
-		header = http.Header{"If-None-Match": {ETag(known)}}
-	}
-	resp, err := s.get(ctx, "/sync/snapshot", header)
+	a, err := s.headAnswer(ctx)
 	if err != nil {
 		return Head{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
-	if resp.StatusCode == http.StatusNotModified {
-		return known, nil
-	}
-	head, err := ReadHead(resp.Body)
-	if err != nil {
-		return Head{}, fmt.Errorf("read the head: %w", err)
-	}
-	s.saw(head)
-	return head, nil
+	return ParseHead(a.Head)
 }
+
+// LastBeat implements [Source].
+func (s *HTTPSource) LastBeat(ctx context.Context) (Beat, error) {
+	a, err := s.headAnswer(ctx)
+	if errors.Is(err, ErrNone) {
+		return Beat{}, nil
+	}
+	return beatOf(a.Beat), err
+}
+
+// beatOf returns the zero beat where there is none that can be read.
+func beatOf(f Fields) Beat {
+	b, err := parseBeat(f)
+	if err != nil {
+		return Beat{}
+	}
+	return b
+}
+
+func (s *HTTPSource) headAnswer(ctx context.Context) (a HeadAnswer, err error) {
+	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot?head=true", nil, nil)
+	if err != nil {
+		return a, err
+	}
+	return a, decodeAnswer(resp, &a)
+}
+
+// decodeAnswer reads an answer that is one JSON object.
+func decodeAnswer(resp *http.Response, into any) error {
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return errors.New("the answer is not that of a control plane: it is no JSON object of the kind that was asked for")
+	}
+	return nil
+}
+
+// maxAnswer bounds an answer that is no stream: a head and a beat.
+const maxAnswer = 4 * maxFieldsSize
 
 // ETag returns the entity tag of a snapshot: "<epoch>-<revision>".
 func ETag(h Head) string { return `"` + h.Position.String() + `"` }
 
-func (s *HTTPSource) saw(head Head) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.head = head
-}
-
 // Load implements [Source].
-func (s *HTTPSource) Load(ctx context.Context) (*Snapshot, error) {
+func (s *HTTPSource) Load(ctx context.Context, into Loader) error {
 	resp, err := s.get(ctx, "/sync/snapshot", nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read from
-	snap, err := ReadSnapshot(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the snapshot: %w", err)
+	if err := ReadWhole(resp.Body, into); err != nil {
+		return fmt.Errorf("read the snapshot: %w", cmp.Or(ctx.Err(), err))
 	}
-	s.saw(snap.Head)
-	return snap, nil
+	return nil
 }
 
 // deltaStream is one request for deltas, whose answer goes on for a while.
@@ -167,17 +186,17 @@ func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
 			return Delta{}, fmt.Errorf("read deltas: %w", err)
 		default:
 			stream.at = d.Head.Position
-			s.keep(stream, d.Head)
+			s.keep(stream)
 			return d, nil
 		}
 	}
 }
 
 // keep leaves a stream for the next who goes on from where it is.
-func (s *HTTPSource) keep(stream *deltaStream, head Head) {
+func (s *HTTPSource) keep(stream *deltaStream) {
 	s.mu.Lock()
 	idle := s.stream
-	s.stream, s.head = stream, head
+	s.stream = stream
 	s.mu.Unlock()
 	if idle != nil {
 		idle.close()
@@ -226,42 +245,87 @@ func (s *HTTPSource) Close() {
 // Lookup implements [Source] by loading the whole: there is no route for single
 // documents. A [Watcher] has no use for it.
 func (s *HTTPSource) Lookup(ctx context.Context, k catalog.Kind, keys ...string) ([]Document, error) {
-	snap, err := s.Load(ctx)
-	if errors.Is(err, ErrNone) {
-		return nil, nil
+	if err := CheckKind(k); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	picker := &picker{kind: k, docs: map[string][]byte{}}
+	for _, key := range keys {
+		picker.docs[key] = nil
+	}
+	if err := s.Load(ctx, picker); err != nil && !errors.Is(err, ErrNone) {
 		return nil, err
 	}
 	var docs []Document
 	for _, key := range keys {
-		if i := slices.IndexFunc(snap.Docs, func(d Document) bool { return d.Kind == k && d.Key == key }); i >= 0 {
-			docs = append(docs, snap.Docs[i])
+		if doc := picker.docs[key]; doc != nil {
+			docs = append(docs, Document{Kind: k, Key: key, Doc: bytes.Clone(doc)})
 		}
 	}
 	return docs, nil
 }
 
-// A Report is what POST /sync/nodes takes: a [Node] without when it was seen.
-type Report struct {
-	ID       string   `json:"id" minLength:"1" maxLength:"256" doc:"The balancer's name and a random part, new in each process."`
-	Position Position `json:"position" doc:"What it has applied, <epoch>-<revision>."`
-	Digest   Digest   `json:"digest" doc:"Of what it has applied, in hex."`
-	Version  string   `json:"version,omitempty" maxLength:"256"`
-	Error    string   `json:"error,omitempty" maxLength:"1024" doc:"Its last problem."`
+// picker is a loader that keeps some documents.
+type picker struct {
+	kind catalog.Kind
+	docs map[string][]byte // wanted
 }
 
-// Report implements [Source].
-func (s *HTTPSource) Report(ctx context.Context, n Node) error {
-	body, err := json.Marshal(Report{ID: n.ID, Position: n.Position, Digest: n.Digest, Version: n.Version, Error: n.Error})
-	if err != nil {
-		return err
+func (p *picker) Begin(Head) ([]catalog.Kind, error) {
+	for key := range p.docs {
+		p.docs[key] = nil
 	}
-	resp, err := s.send(ctx, http.MethodPost, "/sync/nodes", http.Header{"Content-Type": {"application/json"}}, body)
-	if err != nil {
-		return err
+	return []catalog.Kind{p.kind}, nil
+}
+
+func (p *picker) Add(changes []Change) error {
+	for _, c := range changes {
+		if _, wanted := p.docs[c.Key]; wanted && c.Kind == p.kind {
+			p.docs[c.Key] = c.Doc
+		}
 	}
-	return resp.Body.Close()
+	return nil
+}
+
+func (*picker) End(Head) error { return nil }
+
+// ReportAnswer is what POST /sync/nodes answers.
+type ReportAnswer struct {
+	Head *Base  `json:"head,omitempty"` // of what is published; absent when nothing is
+	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
+	Live int    `json:"live"`           // nodes seen within 15 s
+}
+
+// NewReportAnswer returns an answer as it is written.
+func NewReportAnswer(a Answer) ReportAnswer {
+	out := ReportAnswer{Live: a.Live}
+	if a.Head != (Base{}) {
+		out.Head = &a.Head
+	}
+	if !a.Beat.At.IsZero() {
+		out.Beat = a.Beat.text()
+	}
+	return out
+}
+
+// Report implements [Reporter].
+func (s *HTTPSource) Report(ctx context.Context, n Node) (Answer, error) {
+	path := "/sync/nodes"
+	if n.Age > 0 {
+		path += "?" + url.Values{"age": {n.Age.String()}}.Encode()
+	}
+	resp, err := s.send(ctx, http.MethodPost, path, http.Header{"Content-Type": {"application/json"}}, n.Encode())
+	if err != nil {
+		return Answer{}, err
+	}
+	var a ReportAnswer
+	if err := decodeAnswer(resp, &a); err != nil {
+		return Answer{}, err
+	}
+	answer := Answer{Beat: beatOf(a.Beat), Live: a.Live}
+	if a.Head != nil {
+		answer.Head = *a.Head
+	}
+	return answer, nil
 }
 
 // get asks for lines, of which there are none with status 304.
@@ -316,6 +380,8 @@ func answerError(resp *http.Response) error {
 		return ErrNone
 	case resp.StatusCode == http.StatusGone:
 		return ErrGap
+	case resp.StatusCode == http.StatusUnprocessableEntity:
+		return fmt.Errorf("status %d: %.200q: %w", resp.StatusCode, problem.Detail, catalog.ErrInvalid)
 	}
 	return fmt.Errorf("status %d: %.200q", resp.StatusCode, problem.Detail)
 }

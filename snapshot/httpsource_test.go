@@ -1,10 +1,9 @@
-//go:build !noWatcher
-
 package snapshot_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +54,7 @@ func TestHTTPSourceRefusesAnswers(t *testing.T) {
 		{"nothing published", answer(404, "application/problem+json", `{"type":"`+snapshot.TypeUnpublished+`"}`), snapshot.ErrNone, ""},
 		{"another 404", answer(404, "text/plain", "not found"), nil, "404"},
 		{"no line", answer(200, lines, ""), snapshot.ErrCorrupt, "too early"},
-		{"a line cut", answer(200, lines, `{"format":1,`), snapshot.ErrCorrupt, "too early"},
+		{"a line cut", answer(200, lines, `{"head":{`), snapshot.ErrCorrupt, "too early"},
 		{"another line", answer(200, lines, "[]\n"), snapshot.ErrCorrupt, "byte 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -68,9 +67,7 @@ func TestHTTPSourceRefusesAnswers(t *testing.T) {
 				again.Body = io.NopCloser(bytes.NewReader(body))
 				return &again, nil
 			})
-			_, headErr := src.Head(t.Context())
-			_, loadErr := src.Load(t.Context())
-			for _, err := range []error{headErr, loadErr} {
+			for _, err := range []error{src.Load(t.Context(), snapshot.NewLoader(nil))} {
 				if err == nil || !strings.Contains(err.Error(), c.text) {
 					t.Errorf("%v, want one that says %q", err, c.text)
 				}
@@ -152,20 +149,34 @@ func TestWatcherOverHTTPIsRefused(t *testing.T) {
 			case r.Header.Get("Authorization") != "Bearer token" || refused.Load():
 				return answer(401, "application/problem+json", `{"detail":"no such token"}`), nil
 			case r.URL.Path == "/sync/snapshot":
-				snap, err := s.pub.Load(r.Context())
+				x, err := snapshot.NewExporter(s.Publisher, s.keys).Open(r.Context())
 				if err != nil {
 					return nil, err
 				}
-				err = snapshot.WriteSnapshot(&body, snap)
+				defer x.Close()
+				_, err = x.WriteTo(&body)
 				return answer(200, lines, body.String()), err
 			case r.URL.Path == "/sync/nodes":
-				return answer(204, "", ""), nil
+				text, err := io.ReadAll(r.Body)
+				if err != nil {
+					return nil, err
+				}
+				n, err := snapshot.ParseNode(text)
+				if err != nil {
+					return nil, err
+				}
+				a, err := s.Publisher.Report(r.Context(), n)
+				if err != nil {
+					return nil, err
+				}
+				err = json.NewEncoder(&body).Encode(snapshot.NewReportAnswer(a))
+				return answer(200, "application/json", body.String()), err
 			}
 			position, err := snapshot.ParsePosition(r.URL.Query().Get("after"))
 			if err != nil {
 				return nil, err
 			}
-			d, err := s.pub.Next(r.Context(), position)
+			d, err := s.Publisher.Next(r.Context(), position)
 			if err != nil {
 				return nil, err
 			}
@@ -174,6 +185,7 @@ func TestWatcherOverHTTPIsRefused(t *testing.T) {
 		})
 		w := snapshot.NewWatcher(src, &snapshot.WatcherOptions{Keys: s.keys, Logger: slog.New(slog.DiscardHandler)})
 		run(t, w, func() {
+			time.Sleep(time.Second)
 			if got := w.Status().Error; !strings.Contains(got, "no such token") {
 				t.Errorf("status %q", got)
 			}
@@ -182,7 +194,7 @@ func TestWatcherOverHTTPIsRefused(t *testing.T) {
 			time.Sleep(6 * time.Second)
 			serves(t, w, "first")
 			for i := range 3 {
-				s.delta(fmt.Sprint(i), nil)
+				s.delta(fmt.Sprint(i))
 				time.Sleep(2 * time.Second)
 			}
 			serves(t, w, "first", "0", "1", "2")
@@ -190,9 +202,9 @@ func TestWatcherOverHTTPIsRefused(t *testing.T) {
 				t.Errorf("status %+v", got)
 			}
 			refused.Store(true)
-			s.delta("on its way", nil) // asked for before
+			s.delta("on its way") // asked for before
 			time.Sleep(2 * time.Second)
-			s.delta("unseen", nil)
+			s.delta("unseen")
 			time.Sleep(time.Minute)
 			serves(t, w, "first", "0", "1", "2", "on its way")
 			if got := w.Status().Error; !strings.Contains(got, "no such token") {

@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot_test
 
 import (
@@ -10,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -20,16 +19,13 @@ import (
 
 // past is what is published, and was.
 type past struct {
-	t     testing.TB
-	keys  *snapshot.Keys
-	head  snapshot.Head
-	docs  map[string]snapshot.Document
+	t testing.TB
+	*edition
 	heads map[snapshot.Position]snapshot.Head
 }
 
 func newPast(t testing.TB, keys *snapshot.Keys) *past {
-	p := &past{t: t, keys: keys, docs: map[string]snapshot.Document{}, heads: map[snapshot.Position]snapshot.Head{}}
-	p.head = whole(keys).Head
+	p := &past{t: t, edition: newEdition(keys), heads: map[snapshot.Position]snapshot.Head{}}
 	p.move(1, "first", "k")
 	return p
 }
@@ -37,43 +33,19 @@ func newPast(t testing.TB, keys *snapshot.Keys) *past {
 // move sets the key under a token, or removes it when it is to have no name, in an
 // epoch, and returns the delta.
 func (p *past) move(epoch catalog.Epoch, token, name string) snapshot.Delta {
-	d := snapshot.Delta{From: p.head.Position, Head: p.head}
-	d.Head.Position.Epoch = epoch
-	d.Head.Position.Revision++
-	doc := keyDoc(p.t, token, func(k *snapshot.KeyDoc) { k.Name = name })
-	if old, ok := p.docs[doc.Key]; ok {
-		d.Head.Digest = d.Head.Digest.Sub(p.keys.Hash(old.Kind, old.Key, old.Doc))
-		delete(p.docs, doc.Key)
-	}
+	c := snapshot.Change(keyDoc(p.t, token, func(k *snapshot.KeyDoc) { k.Name = name }))
 	if name == "" {
-		doc.Doc = nil
-	} else {
-		d.Head.Digest = d.Head.Digest.Add(p.keys.Hash(doc.Kind, doc.Key, doc.Doc))
-		p.docs[doc.Key] = doc
+		c.Doc = nil
 	}
-	d.Head.Counts = snapshot.Counts{}
-	if n := len(p.docs); n > 0 {
-		d.Head.Counts[doc.Kind] = n
-	}
-	d.Changes = []snapshot.Change{snapshot.Change(doc)}
-	p.keys.Sign(&d.Head)
-	p.head = d.Head
+	d := p.edition.move(epoch, p.head.Position.Revision+1, c)
 	p.heads[p.head.Position] = p.head
 	return d
-}
-
-func (p *past) whole() *snapshot.Snapshot {
-	s := &snapshot.Snapshot{Head: p.head}
-	for _, d := range p.docs {
-		s.Docs = append(s.Docs, d)
-	}
-	return s
 }
 
 // holds fails the test when a View is not what was published at its position.
 func (p *past) holds(t rapid.TB, what string, v *snapshot.View) {
 	t.Helper()
-	if diff := cmp.Diff(p.heads[v.Position()], v.Head()); diff != "" {
+	if diff := cmp.Diff(p.heads[v.Position()].Fields(), v.Head().Fields()); diff != "" {
 		t.Fatalf("%s: it never was so (-published +read):\n%s", what, diff)
 	}
 }
@@ -83,7 +55,7 @@ func (p *past) holds(t rapid.TB, what string, v *snapshot.View) {
 func TestDamagedFilesLoseWhatFollows(t *testing.T) {
 	p, file := newPast(t, nil), filepath.Join(t.TempDir(), "good")
 	l := snapshot.NewLastGood(file, 1<<20)
-	if err := l.Replace(p.whole()); err != nil {
+	if err := l.Replace(nil, p.give); err != nil {
 		t.Fatal(err)
 	}
 	for _, token := range []string{"second", "third", "first"} {
@@ -99,14 +71,14 @@ func TestDamagedFilesLoseWhatFollows(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
-	if len(lines) != 6 || len(lines[5]) != 0 {
-		t.Fatalf("%d lines in the file, want a head, a document and three deltas", len(lines)-1)
+	if len(lines) != 11 || len(lines[10]) != 0 {
+		t.Fatalf("%d lines in the file, want its format, a whole of three, and three deltas of two", len(lines)-1)
 	}
 	// good is how many revisions there are in so many bytes; 0 for none.
 	good := func(n int) catalog.Revision {
-		for i, line := range lines[:5] {
+		for i, line := range lines[:10] {
 			if n -= len(line); n < 0 {
-				return catalog.Revision(max(0, i-1))
+				return catalog.Revision(max(0, i/2-1))
 			}
 		}
 		return 4
@@ -149,16 +121,20 @@ func TestFileIsLikeItsModel(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
-		do(l.Replace(p.whole()))
+		do(l.Replace(keys, p.give))
 		defer func() { do(l.Close()) }()
 		move := func(epoch catalog.Epoch) snapshot.Delta {
 			token, name := rapid.StringMatching(`[a-e]`).Draw(rt, "token"), rapid.SampledFrom([]string{"", "x", "<&\u2028\"", strings.Repeat("long", 100)}).Draw(rt, "name")
 			return p.move(epoch, token, name)
 		}
+		var last snapshot.Beat // since the file was made anew
 		reopen := func() {
 			do(l.Close())
-			v, err := l.Read(keys)
+			v, beat, err := l.Read(keys)
 			do(err)
+			if !beat.Equal(last) {
+				rt.Fatalf("the last beat is %+v, want %+v", beat, last)
+			}
 			p.holds(rt, "reopened", v)
 			if v.Position() != p.head.Position {
 				rt.Fatalf("read up to %s, want %s", v.Position(), p.head.Position)
@@ -170,7 +146,7 @@ func TestFileIsLikeItsModel(t *testing.T) {
 				}
 			}
 			want := map[string]bool{}
-			for key := range p.docs {
+			for key := range p.docs[catalog.KindKey] {
 				want[key] = true
 			}
 			if !maps.Equal(served, want) {
@@ -187,7 +163,14 @@ func TestFileIsLikeItsModel(t *testing.T) {
 			},
 			"replace": func(rt *rapid.T) {
 				move(p.head.Position.Epoch + 1)
-				do(l.Replace(p.whole()))
+				last = snapshot.Beat{}
+				do(l.Replace(keys, p.give))
+			},
+			"beat": func(rt *rapid.T) {
+				b := snapshot.Beat{Store: "s", Position: p.head.Position, At: time.Unix(rapid.Int64Range(1e9, 2e9).Draw(rt, "at"), 0).UTC()}
+				keys.SignBeat(&b)
+				do(l.Note(b))
+				last = b
 			},
 			"reopen": func(*rapid.T) { reopen() },
 			"tear": func(rt *rapid.T) { // what comes after the fsynced end is no more than lost
@@ -202,7 +185,7 @@ func TestFileIsLikeItsModel(t *testing.T) {
 				}
 				do(os.Truncate(file, int64(rapid.IntRange(len(text), len(longer)-1).Draw(rt, "cut"))))
 				do(l.Close())
-				v, err := l.Read(keys)
+				v, _, err := l.Read(keys)
 				do(err)
 				p.holds(rt, "torn", v)
 				if v.Position() != torn.From {

@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot_test
 
 import (
@@ -7,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,8 +23,20 @@ import (
 // runFor runs a watcher with a file, in a bubble, until test returns.
 func runFor(t *testing.T, s *stage, file string, test func(w *snapshot.Watcher)) {
 	t.Helper()
-	w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.DiscardHandler)})
-	run(t, w, func() { test(w) })
+	w := newWatcher(s, file, func(*snapshot.WatcherOptions) {})
+	run(t, w, func() {
+		if s.err == nil {
+			<-w.Ready()
+			synctest.Wait()
+		}
+		test(w)
+	})
+}
+
+func newWatcher(s *stage, file string, with func(*snapshot.WatcherOptions)) *snapshot.Watcher {
+	opts := &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.DiscardHandler)}
+	with(opts)
+	return snapshot.NewWatcher(s, opts)
 }
 
 // run runs a watcher, in a bubble, until test returns and all is still.
@@ -47,8 +58,8 @@ func TestWatcherStartsFromItsFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
 		runFor(t, s, file, func(*snapshot.Watcher) {
-			s.delta("second", nil)
-			s.delta("third", nil)
+			s.delta("second")
+			s.delta("third")
 		})
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("file: %v, %v", info, err)
@@ -57,11 +68,11 @@ func TestWatcherStartsFromItsFile(t *testing.T) {
 		s.fail(errors.New("down"))
 		runFor(t, s, file, func(w *snapshot.Watcher) {
 			serves(t, w, "first", "second", "third")
-			if got := w.Status(); got.Position != s.head.Position || got.HeardAt.IsZero() {
+			if got := w.Status(); got.Position != s.now.head.Position || !got.HeardAt.IsZero() {
 				t.Errorf("status %+v", got)
 			}
 			s.fail(nil)
-			s.delta("fourth", nil)
+			s.delta("fourth")
 			time.Sleep(6 * time.Second)
 			serves(t, w, "first", "second", "third", "fourth")
 			if got := w.Status(); got.Loads != 0 || got.Deltas != 1 {
@@ -71,7 +82,7 @@ func TestWatcherStartsFromItsFile(t *testing.T) {
 		runFor(t, s, file, func(w *snapshot.Watcher) { // and what it went on with is in the file again
 			serves(t, w, "first", "second", "third", "fourth")
 		})
-		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.now.head.Position {
 			t.Errorf("file: %v", err)
 		}
 	})
@@ -93,47 +104,86 @@ func TestWatcherIsStoppedInAHeartbeat(t *testing.T) {
 	})
 }
 
+// The file keeps until when control planes have confirmed it.
 func TestAFileFromLongAgoIsOutdated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, file := newStage(t), filepath.Join(t.TempDir(), "good")
-		runFor(t, s, file, func(*snapshot.Watcher) {})
-		then := time.Date(1999, 12, 31, 23, 0, 0, 0, time.UTC) // an hour before time begins in a bubble
-		if err := os.Chtimes(file, then, then); err != nil {
-			t.Fatal(err)
-		}
+		stop := s.beats()
+		runFor(t, s, file, func(*snapshot.Watcher) { time.Sleep(time.Minute) })
+		stop()
 		s.fail(errors.New("down"))
-		w := watch(t, s, snapshot.WatcherOptions{File: file, MaxStale: time.Minute})
-		synctest.Wait()
-		if _, ok := w.View().Key("first"); ok || !w.Status().Outdated {
-			t.Errorf("it is served: %+v", w.Status())
-		}
+		maxStale := func(w *snapshot.WatcherOptions) { w.MaxStale = time.Minute }
+		time.Sleep(30 * time.Second)
+		w := newWatcher(s, file, maxStale)
+		run(t, w, func() {
+			serves(t, w, "first")
+			time.Sleep(41 * time.Second)
+			refuses(t, w)
+		})
+		w = newWatcher(s, file, maxStale)
+		run(t, w, func() { refuses(t, w) })
+		w = newWatcher(s, file, func(*snapshot.WatcherOptions) {})
+		run(t, w, func() { serves(t, w, "first") })
 	})
+}
+
+// A file of a program that did not know a kind is not used by one that does.
+func TestAFileThatLacksAKindIsNotUsed(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		lacked string // by the program that wrote the file
+		loads  int64
+	}{{"which is published", "models", 1}, {"which is not", "teams", 0}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+				runFor(t, s, file, func(*snapshot.Watcher) {})
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				first, rest, _ := strings.Cut(string(text), "\n")
+				first = strings.Replace(first[9:], fmt.Sprintf(",%q", tc.lacked), "", 1) + "\n"
+				sum := crc32.Checksum([]byte(first), crc32.MakeTable(crc32.Castagnoli))
+				if err := os.WriteFile(file, fmt.Appendf(nil, "%08x %s%s", sum, first, rest), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				runFor(t, s, file, func(w *snapshot.Watcher) {
+					time.Sleep(time.Second)
+					serves(t, w, "first")
+					if got := w.Status(); got.Loads != tc.loads {
+						t.Errorf("status %+v", got)
+					}
+				})
+			})
+		})
+	}
 }
 
 // What cannot be used is not served, the log says why, and the source's is put in its place.
 func TestFilesOfNoUseAreReplaced(t *testing.T) {
 	kept := func(keys *snapshot.Keys, format int) string {
 		file := filepath.Join(t.TempDir(), "good")
-		p := newPast(t, keys)
-		p.head.Format = format
 		l := snapshot.NewLastGood(file, 1<<20)
-		if err := errors.Join(l.Replace(p.whole()), l.Close()); err != nil {
+		if err := errors.Join(l.Replace(keys, newPast(t, keys).give), l.Close()); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(text)
+		first, rest, _ := strings.Cut(string(text), "\n")
+		first = strings.Replace(first[9:], `"file":1`, fmt.Sprintf(`"file":%d`, format), 1) + "\n"
+		return fmt.Sprintf("%08x %s%s", crc32.Checksum([]byte(first), crc32.MakeTable(crc32.Castagnoli)), first, rest)
 	}
 	for _, c := range []struct{ name, content, reason string }{
 		{"empty", "", "ends too early"},
 		{"no line of ours", "?\n", "line at byte 0"},
 		{"a line without a checksum", `{"format":1,"counts":{}}` + "\n", "line at byte 0"},
-		{"a head alone", strings.SplitAfter(kept(mustKeys(t, keyA), 1), "\n")[0], "ends too early"},
+		{"a head alone", strings.Join(strings.SplitAfter(kept(mustKeys(t, keyA), 1), "\n")[:2], ""), "ends too early"},
 		{"another sync key", kept(mustKeys(t, keyB), 1), `sync key "b", which is not among the keys held`},
 		{"no sync key", kept(nil, 1), "neither sealed nor signed"},
-		{"another format", kept(mustKeys(t, keyA), 2), "format 2, this reads 1"},
+		{"another format", kept(mustKeys(t, keyA), 2), "format 2, this program reads 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -154,7 +204,7 @@ func TestFilesOfNoUseAreReplaced(t *testing.T) {
 				if !strings.Contains(strings.ReplaceAll(log.String(), `\"`, `"`), c.reason) {
 					t.Errorf("the log does not say %q:\n%s", c.reason, log.String())
 				}
-				if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+				if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.now.head.Position {
 					t.Errorf("the file is not good now: %v", err)
 				}
 			})
@@ -174,7 +224,7 @@ func TestATornFileGoesOn(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
-				runFor(t, s, file, func(*snapshot.Watcher) { s.delta("second", nil) })
+				runFor(t, s, file, func(*snapshot.Watcher) { s.delta("second") })
 				text, err := os.ReadFile(file)
 				if err != nil {
 					t.Fatal(err)
@@ -198,7 +248,7 @@ func TestATornFileGoesOn(t *testing.T) {
 func TestTheFileHasNoGaps(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "good")
 	p, l := newPast(t, nil), snapshot.NewLastGood(file, 0)
-	if err := l.Replace(p.whole()); err != nil {
+	if err := l.Replace(nil, p.give); err != nil {
 		t.Fatal(err)
 	}
 	p.move(1, "lost", "k")
@@ -219,19 +269,7 @@ func TestTheFileIsCompacted(t *testing.T) {
 		big := strings.Repeat("x", 200_000)
 		runFor(t, s, file, func(w *snapshot.Watcher) {
 			for i := range 12 {
-				d := keyDoc(t, "first", func(k *snapshot.KeyDoc) { k.Name = fmt.Sprint(i, big) })
-				next := s.head
-				next.Position.Revision++
-				old, err := s.pub.Lookup(t.Context(), d.Kind, d.Key)
-				if err != nil {
-					t.Fatal(err)
-				}
-				next.Digest = next.Digest.Sub(s.keys.Hash(d.Kind, d.Key, old[0].Doc)).Add(s.keys.Hash(d.Kind, d.Key, d.Doc))
-				s.keys.Sign(&next)
-				if err := s.pub.Apply(t.Context(), snapshot.Delta{From: s.head.Position, Head: next, Changes: []snapshot.Change{snapshot.Change(d)}}); err != nil {
-					t.Fatal(err)
-				}
-				s.head = next
+				s.change(snapshot.Change(keyDoc(t, "first", func(k *snapshot.KeyDoc) { k.Name = fmt.Sprint(i, big) })))
 				synctest.Wait()
 			}
 			serves(t, w, "first")
@@ -247,7 +285,7 @@ func TestTheFileIsCompacted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if k, ok := v.Key("first"); !ok || v.Position() != s.head.Position || !strings.HasPrefix(k.Name, "11x") {
+		if k, ok := v.Key("first"); !ok || v.Position() != s.now.head.Position || !strings.HasPrefix(k.Name, "11x") {
 			t.Errorf("the file is at %s", v.Position())
 		}
 	})
@@ -259,29 +297,29 @@ func TestADiskThatFailsDelaysNobody(t *testing.T) {
 		s, file := newStage(t), filepath.Join(dir, "good")
 		runFor(t, s, file, func(w *snapshot.Watcher) {
 			serves(t, w, "first")
-			s.delta("second", nil)
+			s.delta("second")
 			synctest.Wait()
 			serves(t, w, "first", "second")
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2 * time.Minute)
-			s.delta("third", nil)
+			s.delta("third")
 		})
-		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.head.Position {
+		if v, err := snapshot.ReadLastGood(file, s.keys); err != nil || v.Position() != s.now.head.Position {
 			t.Errorf("the file was not made when the disk was well again: %v", err)
 		}
 	})
 }
 
 func TestSecretsInTheFileStaySealed(t *testing.T) {
-	w, file := newWorld(t, syncKey), filepath.Join(t.TempDir(), "good")
-	ok[catalog.Provider](t)(w.tables.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-very-secret-indeed")}))
-	ok[snapshot.Head](t)(w.relay.Sync(t.Context()))
+	keys, file := mustKeys(t, keyA), filepath.Join(t.TempDir(), "good")
+	e := newEdition(keys, sealedProvider(t, keys, sealedFor(7, "openai", "", "", ""),
+		snapshot.ProviderDoc{ID: 7, Name: "p", Type: "openai", Weight: 1}))
 	t.Run("", func(t *testing.T) {
-		watcher := watch(t, w.pub, snapshot.WatcherOptions{Keys: w.keys, File: file})
+		watcher := watch(t, e.published(t), snapshot.WatcherOptions{Keys: keys, File: file})
 		<-watcher.Ready()
-		if p, found := first(watcher.View()); !found || p.APIKey.Reveal() != "sk-very-secret-indeed" {
+		if p, found := watcher.View().Provider(7); !found || p.APIKey.Reveal() != "secret" {
 			t.Error("the secret is not opened in the view")
 		}
 	})
@@ -289,14 +327,27 @@ func TestSecretsInTheFileStaySealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(text, []byte("enc:v1:k1:")) || bytes.Contains(text, []byte("very-secret")) {
+	if !bytes.Contains(text, []byte("enc:v1:a:")) || bytes.Contains(text, []byte(`"secret`)) {
 		t.Errorf("file: %s", text)
 	}
 }
 
-func first(v *snapshot.View) (*snapshot.Provider, bool) {
-	for p := range v.Providers() {
-		return p, true
-	}
-	return nil, false
+// A disk that hangs holds up neither loading nor following.
+func TestADiskThatIsSlowDelaysLoadsShortly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "good")
+		k := snapshot.NewIdleKeeper(file)
+		begun := time.Now()
+		k.Begin(newEdition(nil).head)
+		big := make([]byte, 1<<20)
+		for range 100 {
+			k.Add([]snapshot.Change{{Kind: catalog.KindKey, Key: "k", Doc: big}})
+		}
+		if took := time.Since(begun); took < 4*time.Second || took > 6*time.Second {
+			t.Errorf("a load of 100 MiB waited %s for a disk that hangs", took)
+		}
+		if n := k.Pending(); n > 64<<20 {
+			t.Errorf("%d bytes are kept", n)
+		}
+	})
 }

@@ -1,12 +1,10 @@
-//go:build !noRelay
-
 package snapshot_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+
 	"sync"
 	"testing"
 	"time"
@@ -16,79 +14,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
-	"github.com/ez-api/ez-api/storage/memstore"
 )
-
-// tb is what *testing.T and *rapid.T have in common.
-type tb interface {
-	Helper()
-	Fatal(args ...any)
-	Errorf(format string, args ...any)
-}
-
-// world is a catalog, a publisher and a relay between them.
-type world struct {
-	tables *catalog.Tables
-	pub    *memstore.Publisher
-	relay  *snapshot.Relay
-	keys   *snapshot.Keys
-}
-
-const syncKey = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
-func newWorld(t tb, keyList string) *world {
-	t.Helper()
-	keys, err := snapshot.ParseKeys(keyList)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{
-		tables: catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), nil),
-		pub:    memstore.NewPublisher(), keys: keys,
-	}
-	w.relay = w.newRelay()
-	return w
-}
-
-func (w *world) newRelay() *snapshot.Relay {
-	return snapshot.NewRelay(w.tables, w.pub, &snapshot.RelayOptions{Keys: w.keys, Logger: slog.New(slog.DiscardHandler)})
-}
-
-func ok[T any](t tb) func(v T, err error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-// published returns the documents by kind and key, after checking the head against them.
-func published(t tb, pub snapshot.Source, keys *snapshot.Keys) map[string]string {
-	t.Helper()
-	s, err := pub.Load(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := keys.Verify(s.Head); err != nil {
-		t.Fatal(err)
-	}
-	docs, counts := map[string]string{}, snapshot.Counts{}
-	var digest snapshot.Digest
-	for _, d := range s.Docs {
-		docs[string(d.Kind)+" "+d.Key] = string(d.Doc)
-		counts[d.Kind]++
-		digest = digest.Add(keys.Hash(d.Kind, d.Key, d.Doc))
-	}
-	if digest != s.Head.Digest {
-		t.Errorf("the digest is not that of the documents")
-	}
-	if diff := cmp.Diff(counts, s.Head.Counts); diff != "" {
-		t.Errorf("counts (-are +head): %s", diff)
-	}
-	return docs
-}
 
 func TestRelayPublishesEachChange(t *testing.T) {
 	w, ctx := newWorld(t, syncKey), t.Context()
@@ -108,7 +34,7 @@ func TestRelayPublishesEachChange(t *testing.T) {
 		"bindings default.gpt-4o": fmt.Sprintf(`{"namespace":"default","public_model":"gpt-4o","status":"active","updated_at":%d,"candidates":[{"route_group":"default","provider_group":"default","weight":1,"priority":0,"selector_type":"exact","selector_value":"gpt-4o","status":"active","upstreams":{"%d":"gpt-4o"}}]}`, docsTime(t, w), p.ID),
 		hash:                      fmt.Sprintf(`{"id":%d,"name":"k","status":"active","group":"default","namespaces":["default"],"default_namespace":"default"}`, k.ID),
 		providerKey: fmt.Sprintf(`{"id":%d,"name":"p","type":"openai","api_key":%q,"group":"default","models":["gpt-4o"],"weight":1,"priority":0,"status":"active","auto_ban":false}`,
-			p.ID, w.keys.Seal("sk-0123456789abcdef", fmt.Sprintf("provider/%d/api_key", p.ID))),
+			p.ID, w.keys.Seal("sk-0123456789abcdef", fmt.Sprintf("provider/%d/api_key\x00openai\x00\x00\x00\x00{}", p.ID))),
 	}
 	if diff := cmp.Diff(want, docs); diff != "" {
 		t.Errorf("documents (-want +got):\n%s", diff)
@@ -149,14 +75,7 @@ func TestIncrementalEqualsWhole(t *testing.T) {
 		if _, err := w.relay.Sync(ctx); err != nil {
 			t.Fatal(err)
 		}
-		fresh := memstore.NewPublisher()
-		relay := snapshot.NewRelay(w.tables, fresh, &snapshot.RelayOptions{Keys: w.keys, Logger: slog.New(slog.DiscardHandler)})
-		if _, err := relay.Sync(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(published(t, fresh, w.keys), published(t, w.pub, w.keys)); diff != "" {
-			t.Fatalf("incremental is not whole (-whole +incremental):\n%s", diff)
-		}
+		same(t, "incremental is not whole", w.afresh(t), published(t, w.pub, w.keys))
 		if n := w.relay.Status().Replaces; n != 1 {
 			t.Fatalf("%d Replaces, want the first alone", n)
 		}
@@ -290,7 +209,8 @@ func TestRelayRepairs(t *testing.T) {
 		lie := head
 		lie.Position.Revision++
 		lie.Mark = "00000000000000000000000000000000"
-		if err := w.pub.Apply(ctx, snapshot.Delta{From: head.Position, Head: lie}); err != nil {
+		w.keys.SignHead(&lie)
+		if err := w.pub.Apply(ctx, head.Base(), snapshot.Delta{From: head.Position, Head: lie}); err != nil {
 			t.Fatal(err)
 		}
 		ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
@@ -314,19 +234,29 @@ func TestRelayRepairs(t *testing.T) {
 	t.Run("a large change", func(t *testing.T) {
 		w, ctx := newWorld(t, ""), t.Context()
 		ok[snapshot.Head](t)(w.relay.Sync(ctx))
-		ok[catalog.Revision](t)(w.tables.Update(ctx, func(tx *catalog.Tx) error {
-			for i := range 1500 {
-				if _, err := tx.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i)}); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
+		createKeys(t, w, 1500)
 		ok[snapshot.Head](t)(w.relay.Sync(ctx))
-		if n := len(published(t, w.pub, nil)); n != 1500 || w.relay.Status().Replaces != 2 {
-			t.Errorf("%d documents, %+v", n, w.relay.Status())
+		if s := w.relay.Status(); len(published(t, w.pub, nil)) != 1500 || s.Replaces != 1 || s.Publishes != 1 {
+			t.Errorf("%+v: 1,500 documents are a delta", s)
 		}
 	})
+}
+
+// createKeys makes n keys in one revision and returns their ids.
+func createKeys(t testing.TB, w *world, n int) (ids []int64) {
+	t.Helper()
+	ok[catalog.Revision](t)(w.tables.Update(t.Context(), func(tx *catalog.Tx) error {
+		ids = nil
+		for i := range n {
+			k, err := tx.Keys.Create(t.Context(), catalog.Key{Name: fmt.Sprint(i)})
+			if err != nil {
+				return err
+			}
+			ids = append(ids, k.ID)
+		}
+		return nil
+	}))
+	return ids
 }
 
 func TestRelayRefuses(t *testing.T) {
@@ -352,20 +282,45 @@ func TestRelayRefuses(t *testing.T) {
 		ok[snapshot.Head](t)(b.relay.Sync(t.Context()))
 	})
 	t.Run("to lose most of it", func(t *testing.T) {
-		w, ctx := newWorld(t, ""), t.Context()
-		var ids []int64
-		for i := range 20 {
-			ids = append(ids, ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint(i)})).ID)
+		w, ctx := newWorld(t, syncKey), t.Context()
+		createKeys(t, w, 20)
+		ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		// The catalog is restored to a state of long ago, with its identity.
+		lost := newWorld(t, syncKey)
+		lost.tables, lost.pub = catalog.NewTables(impostor{lost.tables.Store(), w.at(t).Store}, catalog.NewRandomKeyRing(), nil), w.pub
+		createKeys(t, lost, 1)
+		relay := lost.newRelay()
+		before, now := lost.at(t), time.Now()
+		lost.clock = func() time.Time { return now }
+		if _, err := relay.Sync(ctx); !errors.Is(err, snapshot.ErrWaiting) {
+			t.Errorf("Sync: %v, want ErrWaiting", err)
 		}
+		now = now.Add(5 * time.Second)
+		for range 3 {
+			if _, err := relay.Sync(ctx); !errors.Is(err, snapshot.ErrShrinks) {
+				t.Errorf("Sync: %v, want ErrShrinks", err)
+			}
+		}
+		if _, err := relay.Resync(ctx, snapshot.ResyncOptions{}); !errors.Is(err, snapshot.ErrShrinks) {
+			t.Errorf("Resync: %v, want ErrShrinks", err)
+		}
+		if at := lost.at(t); at != before {
+			t.Errorf("what was refused has moved the catalog from %+v to %+v", before, at)
+		}
+		head := ok[snapshot.Head](t)(relay.Resync(ctx, snapshot.ResyncOptions{Force: true}))
+		if n := len(published(t, w.pub, w.keys)); n != 1 || !head.Forced {
+			t.Errorf("%d documents, want 1; %+v", n, head)
+		}
+	})
+	t.Run("not what the feed explains", func(t *testing.T) {
+		w, ctx := newWorld(t, syncKey), t.Context()
+		ids := createKeys(t, w, 20)
 		ok[snapshot.Head](t)(w.relay.Sync(ctx))
 		for _, id := range ids[:15] {
 			ok[catalog.Revision](t)(w.tables.Keys.Delete(ctx, id, 0))
 		}
-		if _, err := w.relay.Resync(ctx, snapshot.ResyncOptions{}); !errors.Is(err, snapshot.ErrShrinks) {
-			t.Errorf("Resync: %v, want ErrShrinks", err)
-		}
-		ok[snapshot.Head](t)(w.relay.Sync(ctx)) // an ordinary delta may
-		if n := len(published(t, w.pub, nil)); n != 5 {
+		ok[snapshot.Head](t)(w.relay.Resync(ctx, snapshot.ResyncOptions{}))
+		if n := len(published(t, w.pub, w.keys)); n != 5 {
 			t.Errorf("%d documents, want 5", n)
 		}
 	})
@@ -381,6 +336,27 @@ func TestRelayRefuses(t *testing.T) {
 			t.Errorf("re-sealed under %q", head.Seal)
 		}
 	})
+}
+
+// impostor is a store under another name.
+type impostor struct {
+	catalog.Store
+	name string
+}
+
+func (i impostor) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	return i.Store.Read(ctx, func(r catalog.Reader) error { return fn(named{r, i.name}) })
+}
+
+type named struct {
+	catalog.Reader
+	name string
+}
+
+func (n named) Head() catalog.Head {
+	h := n.Reader.Head()
+	h.Store = n.name
+	return h
 }
 
 func TestResyncIsAlwaysNewer(t *testing.T) {

@@ -2,11 +2,7 @@ package snapshot
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -20,248 +16,148 @@ const Renderer = 1
 // renderer makes documents from one consistent reading of a catalog. Secrets
 // are sealed with the keys.
 type renderer struct {
-	tables *catalog.Tables
-	reader catalog.Reader
-	keys   *Keys
+	tables  *catalog.Tables
+	reader  catalog.Reader
+	keys    *Keys
+	resolve *resolver    // what it knows of providers is of the reader's revision
+	emit    func(Change) // takes every document as it is made
+
+	// failed is called for an entity that cannot be read. Its documents are
+	// absent, which refuses whoever needs them; all else is published.
+	failed func(k catalog.Kind, id int64, err error)
 }
 
-// docName names a document.
-type docName struct {
-	kind catalog.Kind
-	key  string
-}
-
-// touched renders every document that the changes may have touched; nil is one
-// that is not there (any more). Too many documents are errManyTouched.
-func (r *renderer) touched(ctx context.Context, changes []catalog.Change, most int) (map[docName][]byte, error) {
-	var (
-		providers, keys        []int64
-		models, groups, listed set
-		docs                   = map[docName][]byte{}
-	)
-	for _, c := range changes {
-		switch c.Kind {
-		case catalog.KindProvider:
-			providers = append(providers, c.ID)
-			docs[docName{c.Kind, providerKey(c.ID)}] = nil
-			if regroups(c) {
-				groups.add(c.Touches.Groups...)
-				listed.add(c.Touches.Models...)
-			}
-		case catalog.KindModel:
-			models.add(c.Touches.NaturalKeys...)
-		case catalog.KindBinding:
-			models.add(c.Touches.Refs...)
-		case catalog.KindKey:
-			keys = append(keys, c.ID)
-			for _, h := range c.Touches.Hashes {
-				docs[docName{c.Kind, h}] = nil
-			}
-		}
-	}
-	if err := r.boundTo(ctx, &models, groups.list(), listed.list()); err != nil {
-		return nil, err
-	}
-	if len(docs)+2*len(models.m) > most {
-		return nil, errManyTouched
-	}
-	if err := r.providers(ctx, docs, providers); err != nil {
-		return nil, err
-	}
-	if err := r.keyDocs(ctx, docs, keys); err != nil {
-		return nil, err
-	}
-	for _, name := range models.list() {
-		docs[docName{catalog.KindModel, name}] = nil
-		docs[docName{catalog.KindBinding, name}] = nil
-	}
-	return docs, r.modelDocs(ctx, docs, models.list())
-}
-
-// errManyTouched says that rendering the whole is no dearer.
-var errManyTouched = errors.New("too many documents are touched")
-
-// regroups reports whether a provider's change may touch binding documents,
-// which know of a provider no more than its group and models.
-func regroups(c catalog.Change) bool {
-	var before, after struct {
-		Group  string   `json:"group"`
-		Models []string `json:"models"`
-	}
-	if json.Unmarshal(c.Before, &before) != nil || json.Unmarshal(c.After, &after) != nil {
-		return true // created or deleted
-	}
-	return before.Group != after.Group || !slices.Equal(before.Models, after.Models)
-}
-
-// boundTo adds the models whose binding documents depend on providers of the
-// groups, or, being implied, on providers that list them.
-func (r *renderer) boundTo(ctx context.Context, models *set, groups, listed []string) error {
-	for part := range slices.Chunk(groups, queryChunk) {
-		bindings, err := list(ctx, r.reader, r.tables.Bindings, catalog.Query{Groups: part})
-		if err != nil {
-			return err
-		}
-		for _, b := range bindings {
-			if slices.Contains(part, b.ProviderGroup) {
-				models.add(catalog.ModelKey(b.Namespace, b.Model))
-			}
-		}
-	}
-	for part := range slices.Chunk(listed, queryChunk) {
-		named, err := list(ctx, r.reader, r.tables.Models, catalog.Query{Names: part})
-		if err != nil {
-			return err
-		}
-		for _, m := range named {
-			models.add(catalog.ModelKey(m.Namespace, m.Name))
-		}
-	}
-	return nil
-}
-
-// queryChunk bounds the values of one query.
+// queryChunk bounds the values of one query, and the entities of one answer.
 const queryChunk = 1000
 
-func (r *renderer) providers(ctx context.Context, docs map[docName][]byte, ids []int64) error {
-	for part := range slices.Chunk(ids, queryChunk) {
-		providers, err := list(ctx, r.reader, r.tables.Providers, catalog.Query{IDs: part})
+// pages calls fn with what a query selects, page by page.
+func pages[T catalog.Noun](ctx context.Context, r *renderer, t catalog.Table[T], q catalog.Query, fn func([]T) error) error {
+	kind := kindOf[T]()
+	q.Limit = queryChunk
+	for {
+		entities, err := r.reader.List(ctx, kind, q)
 		if err != nil {
 			return err
 		}
+		nouns := make([]T, 0, len(entities))
+		for _, e := range entities {
+			q.After = e.ID
+			v, err := t.Decode(e)
+			if err != nil {
+				r.failed(kind, e.ID, err)
+				continue
+			}
+			nouns = append(nouns, v)
+		}
+		if err := fn(nouns); err != nil {
+			return err
+		}
+		if len(entities) < queryChunk {
+			return nil
+		}
+	}
+}
+
+// whole renders everything, and begins to know the providers.
+func (r *renderer) whole(ctx context.Context) error {
+	r.resolve = newResolver()
+	err := pages(ctx, r, r.tables.Providers, catalog.Query{}, func(providers []catalog.Provider) error {
 		for i := range providers {
-			if err := r.put(docs, catalog.KindProvider, providerKey(providers[i].ID), r.provider(&providers[i])); err != nil {
-				return err
-			}
+			r.resolve.set(providers[i].ID, servantOf(&providers[i]))
 		}
+		return r.providerDocs(providers)
+	})
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-func (r *renderer) keyDocs(ctx context.Context, docs map[docName][]byte, ids []int64) error {
-	for part := range slices.Chunk(ids, queryChunk) {
-		keys, err := list(ctx, r.reader, r.tables.Keys.Table, catalog.Query{IDs: part})
-		if err != nil {
-			return err
-		}
-		for i := range keys {
-			if err := r.key(docs, &keys[i]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// modelDocs renders the model and binding documents of the models with these
-// natural keys, as far as they exist.
-func (r *renderer) modelDocs(ctx context.Context, docs map[docName][]byte, names []string) error {
-	for part := range slices.Chunk(names, queryChunk) {
-		models, err := list(ctx, r.reader, r.tables.Models, catalog.Query{NaturalKeys: part})
-		if err != nil {
-			return err
-		}
-		bindings, err := list(ctx, r.reader, r.tables.Bindings, catalog.Query{Refs: part})
-		if err != nil {
-			return err
-		}
-		providers, err := r.serving(ctx, models, bindings)
-		if err != nil {
-			return err
-		}
-		if err := r.modelsWith(docs, models, bindings, providers); err != nil {
+	for _, kind := range []catalog.Kind{catalog.KindModel, catalog.KindKey} {
+		if err := r.kind(ctx, kind); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// serving returns the providers that the binding documents depend on.
-func (r *renderer) serving(ctx context.Context, models []catalog.Model, bindings []catalog.Binding) ([]catalog.Provider, error) {
-	if len(models) == 0 {
-		return nil, nil
+// kind renders all documents of a kind; those of models and of bindings
+// together. It knows the providers.
+func (r *renderer) kind(ctx context.Context, kind catalog.Kind) error {
+	switch kind {
+	case catalog.KindProvider:
+		return pages(ctx, r, r.tables.Providers, catalog.Query{}, r.providerDocs)
+	case catalog.KindModel, catalog.KindBinding:
+		return pages(ctx, r, r.tables.Models, catalog.Query{}, func(models []catalog.Model) error {
+			return r.modelDocs(ctx, models, nil)
+		})
+	case catalog.KindKey:
+		return pages(ctx, r, r.tables.Keys.Table, catalog.Query{}, r.keyDocs)
 	}
-	var groups set
-	bound := map[string]bool{}
-	for _, b := range bindings {
-		groups.add(b.ProviderGroup)
-		bound[catalog.ModelKey(b.Namespace, b.Model)] = true
-	}
-	for _, m := range models {
-		if !bound[catalog.ModelKey(m.Namespace, m.Name)] {
-			// Implied: any provider may list it.
-			return list(ctx, r.reader, r.tables.Providers, catalog.Query{})
-		}
-	}
-	return list(ctx, r.reader, r.tables.Providers, catalog.Query{Groups: groups.list()})
+	return fmt.Errorf("documents of kind %q are not rendered: %w", kind, catalog.ErrInvalid)
 }
 
-func (r *renderer) modelsWith(docs map[docName][]byte, models []catalog.Model, bindings []catalog.Binding, providers []catalog.Provider) error {
-	resolve := newResolver(providers)
+func servantOf(p *catalog.Provider) *servant {
+	return &servant{id: p.ID, group: p.Group, models: p.Models}
+}
+
+func (r *renderer) providerDocs(providers []catalog.Provider) error {
+	for i := range providers {
+		if err := r.put(catalog.KindProvider, providerKey(providers[i].ID), r.provider(&providers[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// modelDocs renders binding documents of the models, and the documents of
+// those for which of says so; nil of is all.
+func (r *renderer) modelDocs(ctx context.Context, models []catalog.Model, of func(name string) bool) error {
+	names := make([]string, len(models))
+	for i := range models {
+		names[i] = catalog.ModelKey(models[i].Namespace, models[i].Name)
+	}
+	if len(names) == 0 {
+		return nil
+	}
 	records := map[string][]catalog.Binding{}
-	for _, b := range bindings {
-		name := catalog.ModelKey(b.Namespace, b.Model)
-		records[name] = append(records[name], b)
+	err := pages(ctx, r, r.tables.Bindings, catalog.Query{Refs: names}, func(bindings []catalog.Binding) error {
+		for _, b := range bindings {
+			name := catalog.ModelKey(b.Namespace, b.Model)
+			records[name] = append(records[name], b)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for i := range models {
-		m := &models[i]
-		name := catalog.ModelKey(m.Namespace, m.Name)
-		if err := r.put(docs, catalog.KindModel, name, modelDoc(m)); err != nil {
-			return err
+		if of == nil || of(names[i]) {
+			if err := r.put(catalog.KindModel, names[i], modelDoc(&models[i])); err != nil {
+				return err
+			}
 		}
-		if err := r.put(docs, catalog.KindBinding, name, resolve.binding(m, records[name])); err != nil {
+		if err := r.put(catalog.KindBinding, names[i], r.resolve.binding(&models[i], records[names[i]])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// all renders the whole catalog.
-func (r *renderer) all(ctx context.Context) (map[docName][]byte, error) {
-	docs := map[docName][]byte{}
-	providers, err := list(ctx, r.reader, r.tables.Providers, catalog.Query{})
-	if err != nil {
-		return nil, err
-	}
-	for i := range providers {
-		if err := r.put(docs, catalog.KindProvider, providerKey(providers[i].ID), r.provider(&providers[i])); err != nil {
-			return nil, err
-		}
-	}
-	models, err := list(ctx, r.reader, r.tables.Models, catalog.Query{})
-	if err != nil {
-		return nil, err
-	}
-	bindings, err := list(ctx, r.reader, r.tables.Bindings, catalog.Query{})
-	if err != nil {
-		return nil, err
-	}
-	if err := r.modelsWith(docs, models, bindings, providers); err != nil {
-		return nil, err
-	}
-	for after := int64(0); ; {
-		page, err := list(ctx, r.reader, r.tables.Keys.Table, catalog.Query{After: after, Limit: queryChunk})
-		if err != nil {
-			return nil, err
-		}
-		for i := range page {
-			if err := r.key(docs, &page[i]); err != nil {
-				return nil, err
+func (r *renderer) keyDocs(keys []catalog.Key) error {
+	for i := range keys {
+		for _, doc := range keyDocsOf(&keys[i]) {
+			if err := r.put(catalog.KindKey, doc.hash, doc.doc); err != nil {
+				return err
 			}
 		}
-		if len(page) < queryChunk {
-			return docs, nil
-		}
-		after = page[len(page)-1].ID
 	}
+	return nil
 }
 
-func (r *renderer) put(docs map[docName][]byte, kind catalog.Kind, key string, doc any) error {
+func (r *renderer) put(kind catalog.Kind, key string, doc any) error {
 	text, err := encode(doc)
 	if err != nil {
-		return fmt.Errorf("render %s %q: %w", kind.Noun(), key, err)
+		return fmt.Errorf("render %s: %w", name(kind, key), err)
 	}
-	docs[docName{kind, key}] = text
+	r.emit(Change{kind, key, text})
 	return nil
 }
 
@@ -285,9 +181,14 @@ func modelDoc(m *catalog.Model) ModelDoc {
 	}
 }
 
-// key renders one document for each token of a key. A rotated token expires
+type tokenDoc struct {
+	hash string
+	doc  KeyDoc
+}
+
+// keyDocsOf returns one document for each token of a key. A rotated token expires
 // when its grace ends, or the key does.
-func (r *renderer) key(docs map[docName][]byte, k *catalog.Key) error {
+func keyDocsOf(k *catalog.Key) (docs []tokenDoc) {
 	for _, t := range k.Tokens {
 		doc := KeyDoc{
 			ID: k.ID, Name: k.Name, Status: k.Status, Group: k.Group, Namespaces: k.Namespaces, DefaultNamespace: k.DefaultNamespace,
@@ -297,11 +198,9 @@ func (r *renderer) key(docs map[docName][]byte, k *catalog.Key) error {
 		if k.BudgetLimit != nil {
 			doc.BudgetWindow = k.BudgetWindow
 		}
-		if err := r.put(docs, catalog.KindKey, t.Hash, doc); err != nil {
-			return err
-		}
+		docs = append(docs, tokenDoc{t.Hash, doc})
 	}
-	return nil
+	return docs
 }
 
 // earliest returns the earlier of two times, of which zero is never.
@@ -310,21 +209,6 @@ func earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// list reads nouns at the reader's revision.
-func list[T catalog.Noun](ctx context.Context, r catalog.Reader, t catalog.Table[T], q catalog.Query) ([]T, error) {
-	entities, err := r.List(ctx, kindOf[T](), q)
-	if err != nil {
-		return nil, err
-	}
-	nouns := make([]T, len(entities))
-	for i, e := range entities {
-		if nouns[i], err = t.Decode(e); err != nil {
-			return nil, err
-		}
-	}
-	return nouns, nil
 }
 
 func kindOf[T catalog.Noun]() catalog.Kind {
@@ -339,17 +223,3 @@ func kindOf[T catalog.Noun]() catalog.Kind {
 		return catalog.KindKey
 	}
 }
-
-// set is a set of strings.
-type set struct{ m map[string]struct{} }
-
-func (s *set) add(values ...string) {
-	if s.m == nil {
-		s.m = map[string]struct{}{}
-	}
-	for _, v := range values {
-		s.m[v] = struct{}{}
-	}
-}
-
-func (s *set) list() []string { return slices.Sorted(maps.Keys(s.m)) }

@@ -11,18 +11,94 @@ import (
 )
 
 // resolver turns bindings into candidates: who serves a model, and under what
-// name. It is given the providers that can matter.
+// name. It knows the group and the models of every provider, and finds those of a group, and those
+// that list a model, without looking at the others.
 type resolver struct {
-	byGroup map[string][]*catalog.Provider // in order of id
+	providers map[int64]*servant
+	groups    map[string]*servants            // by group
+	listing   map[string]map[string]*servants // by model id, then by group
 }
 
-func newResolver(providers []catalog.Provider) *resolver {
-	r := &resolver{byGroup: map[string][]*catalog.Provider{}}
-	for i := range providers {
-		p := &providers[i]
-		r.byGroup[p.Group] = append(r.byGroup[p.Group], p)
+// servant is what candidates depend on of a provider.
+type servant struct {
+	id     int64
+	group  string
+	models []string
+}
+
+// servants are in order of id.
+type servants struct{ all []*servant }
+
+func (s *servants) find(id int64) (at int, found bool) {
+	return slices.BinarySearchFunc(s.all, id, func(p *servant, id int64) int { return cmp.Compare(p.id, id) })
+}
+
+func (s *servants) add(p *servant) {
+	if at, found := s.find(p.id); !found {
+		s.all = slices.Insert(s.all, at, p)
 	}
-	return r
+}
+
+func (s *servants) remove(id int64) {
+	if at, found := s.find(id); found {
+		s.all = slices.Delete(s.all, at, at+1)
+	}
+}
+
+func newResolver() *resolver {
+	return &resolver{
+		providers: map[int64]*servant{}, groups: map[string]*servants{}, listing: map[string]map[string]*servants{},
+	}
+}
+
+// set takes a provider as it is now, and returns what was known of it before:
+// nil when nothing was. A nil provider is one that is gone.
+func (r *resolver) set(id int64, p *servant) (before *servant) {
+	before = r.providers[id]
+	if before != nil {
+		r.group(before.group).remove(id)
+		if len(r.groups[before.group].all) == 0 {
+			delete(r.groups, before.group)
+		}
+		for _, m := range before.models {
+			r.unlist(m, before)
+		}
+		delete(r.providers, id)
+	}
+	if p != nil {
+		r.providers[id] = p
+		r.group(p.group).add(p)
+		for _, m := range p.models {
+			if r.listing[m] == nil {
+				r.listing[m] = map[string]*servants{}
+			}
+			if r.listing[m][p.group] == nil {
+				r.listing[m][p.group] = &servants{}
+			}
+			r.listing[m][p.group].add(p)
+		}
+	}
+	return before
+}
+
+func (r *resolver) unlist(model string, p *servant) {
+	groups := r.listing[model]
+	if groups[p.group] == nil {
+		return // listed twice
+	}
+	if groups[p.group].remove(p.id); len(groups[p.group].all) > 0 {
+		return
+	}
+	if delete(groups, p.group); len(groups) == 0 {
+		delete(r.listing, model)
+	}
+}
+
+func (r *resolver) group(name string) *servants {
+	if r.groups[name] == nil {
+		r.groups[name] = &servants{}
+	}
+	return r.groups[name]
 }
 
 // binding returns the document of a model with its binding records. Without
@@ -32,7 +108,11 @@ func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingD
 	doc := BindingDoc{Namespace: m.Namespace, PublicModel: m.Name, Status: m.Status, UpdatedAt: m.UpdatedAt.Unix(), Candidates: []Candidate{}}
 	for i := range records {
 		doc.UpdatedAt = max(doc.UpdatedAt, records[i].UpdatedAt.Unix())
-		doc.Candidates = append(doc.Candidates, candidate(&records[i], r.byGroup[records[i].ProviderGroup]))
+		var providers []*servant
+		if group := r.groups[records[i].ProviderGroup]; group != nil {
+			providers = group.all
+		}
+		doc.Candidates = append(doc.Candidates, candidate(&records[i], providers))
 	}
 	if len(records) == 0 {
 		doc.Candidates = append(doc.Candidates, r.implied(m)...)
@@ -46,26 +126,23 @@ func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingD
 // implied returns a candidate for each group in which a provider lists the
 // model. The others of the group have no part in it: nobody said that they should serve it.
 func (r *resolver) implied(m *catalog.Model) (candidates []Candidate) {
-	for group, providers := range r.byGroup {
-		var listing []*catalog.Provider
-		for _, p := range providers {
-			if slices.Contains(p.Models, m.Name) {
-				listing = append(listing, p)
-			}
+	for group, listing := range r.listing[m.Name] {
+		c := candidate(&catalog.Binding{
+			Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: 1,
+			SelectorType: catalog.SelectExact, SelectorValue: m.Name,
+		}, nil)
+		c.Error = ""
+		for _, p := range listing.all {
+			c.Upstreams[providerKey(p.id)] = m.Name
 		}
-		if len(listing) > 0 {
-			candidates = append(candidates, candidate(&catalog.Binding{
-				Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: 1,
-				SelectorType: catalog.SelectExact, SelectorValue: m.Name,
-			}, listing))
-		}
+		candidates = append(candidates, c)
 	}
 	return candidates
 }
 
 // candidate resolves one binding with the providers of its group. A provider
 // that its selector does not fit exactly once is shown with the reason.
-func candidate(b *catalog.Binding, providers []*catalog.Provider) Candidate {
+func candidate(b *catalog.Binding, providers []*servant) Candidate {
 	c := Candidate{
 		RouteGroup: b.RouteGroup, ProviderGroup: b.ProviderGroup, Weight: b.Weight, Priority: b.Priority,
 		SelectorType: b.SelectorType, SelectorValue: b.SelectorValue, Status: b.Status,
@@ -73,10 +150,10 @@ func candidate(b *catalog.Binding, providers []*catalog.Provider) Candidate {
 	}
 	matches, err := selector(b)
 	for _, p := range providers {
-		id := providerKey(p.ID)
+		id := providerKey(p.id)
 		var hits []string
 		if err == nil {
-			hits = slices.DeleteFunc(slices.Clone(p.Models), func(m string) bool { return !matches(m) })
+			hits = slices.DeleteFunc(slices.Clone(p.models), func(m string) bool { return !matches(m) })
 		}
 		switch {
 		case err != nil:

@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot
 
 import (
@@ -152,13 +150,13 @@ func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, t
 	var space [16]ranked
 	order := space[:0]
 	for i, u := range b.upstreams[index] {
-		p := v.providers.get(mix(u.provider), u.provider)
-		fits := p != nil && p.doc.Status == catalog.Active
+		p := v.providers.get(u.provider)
+		fits := p != nil && p.Status == catalog.Active
 		if tell != nil {
 			tell("provider", fits, v.describe(u, c))
 		}
 		if fits {
-			order = append(order, v.rank(i, p.doc.Priority, p.doc.Weight))
+			order = append(order, v.rank(i, p.Priority, p.Weight))
 		}
 	}
 	if tell != nil {
@@ -178,9 +176,9 @@ func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, t
 			}
 			continue
 		}
-		p := v.providers.get(mix(u.provider), u.provider)
+		p := v.providers.get(u.provider)
 		dst = append(dst, Target{
-			Provider: &p.doc, UpstreamModel: u.model, Namespace: b.Namespace, Model: b.PublicModel,
+			Provider: p, UpstreamModel: u.model, Namespace: b.Namespace, Model: b.PublicModel,
 			RouteGroup: c.RouteGroup, ProviderGroup: c.ProviderGroup,
 		})
 	}

@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot_test
 
 import (

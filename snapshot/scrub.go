@@ -1,173 +1,362 @@
-//go:build !noRelay
-
 package snapshot
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
 
 const (
-	scrubOften  = 1800 * time.Millisecond // between two passes over few documents
-	scrubRarely = time.Minute             // or over many
-	scrubFew    = 100_000
+	scrubFew    = 100_000         // documents that are compared in a few seconds
+	scrubOften  = 2 * time.Second // between two passes over few documents
+	scrubRarely = time.Minute     // from the beginning of one pass over many to that of the next
+	scrubRate   = 25_000          // documents a second, at least
+	scrubSpread = 50              // seconds over which a pass over many is spread
 
-	// maxScrubPause bounds how the pause grows while every pass finds damage.
-	// Where control planes disagree about a key, they find each other's work damaged.
-	maxScrubPause = 5 * time.Minute
+	leaseScrub    = "scrub"
+	leaseScrubTTL = 10 * time.Second
 
-	liveNode = 15 * time.Second // since a node's last report
+	scrubBatch  = 500    // documents compared at once
+	maxSuspects = 10_000 // documents that are mended by name; more are mended as a whole kind
 )
 
-// damagedPrefix begins what a node reports when documents, digest and
-// signature do not fit.
-const damagedPrefix = "damaged: "
-
-// scrubAlways scrubs until ctx ends: often while there are few documents, and out
-// of turn when a data plane reports damage. It leads data planes on that are ahead.
+// scrubAlways compares what is published with the rendering, until ctx ends:
+// often while there are few documents, and out of turn when it is asked for. Of all
+// control planes one does so.
 func (r *Relay) scrubAlways(ctx context.Context) {
 	var next time.Time
-	var heeded Position // complaints are heeded once at each position
-	repairs := 0        // in a row
-	wereAhead := false  // when it last looked
 	for {
-		sleep(ctx, scrubOften+rand.N(scrubOften/8))
+		asked := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.scrubs:
+			asked = true
+		case <-time.After(scrubOften + rand.N(scrubOften/8)):
+		}
+		held := r.lease(ctx, leaseScrub, leaseScrubTTL)
+		start := time.Now()
+		if !asked && (!held || start.Before(next)) {
+			continue
+		}
+		documents, err := r.scrub(ctx, asked)
 		if ctx.Err() != nil {
 			return
 		}
-		nodes := r.liveNodes(ctx) // before the head, which they cannot be after then
-		head, err := r.pub.Head(ctx)
-		if err != nil {
-			continue // a pass tells it
-		}
-		ahead := slices.ContainsFunc(nodes, func(n Node) bool { return n.Position.After(head.Position) })
-		if ahead && wereAhead {
-			r.overtake(ctx, nodes)
-		}
-		wereAhead = ahead
-		complaint := repairs == 0 && heeded != head.Position && slices.ContainsFunc(nodes, complains)
-		if complaint {
-			heeded = head.Position
-		}
-		now := time.Now()
-		if now.Before(next) && !complaint {
-			continue
-		}
-		repaired, err := r.scrub(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			r.log.WarnContext(ctx, "what is published could not be checked", "error", err)
-		case repaired:
-			repairs = min(repairs+1, 10)
-		default:
-			repairs = 0
-		}
-		next = now
-		if repairs > 0 {
-			next = now.Add(min(scrubOften<<repairs, maxScrubPause))
-		} else if head.Counts.total() > scrubFew {
-			next = now.Add(scrubRarely)
+		r.noteScrub(ctx, err)
+		if next = start; documents > scrubFew {
+			next = start.Add(scrubRarely)
 		}
 	}
 }
 
-// liveNodes returns the data planes that are alive, on the clock of their reports.
-func (r *Relay) liveNodes(ctx context.Context) []Node {
-	nodes, err := r.pub.Nodes(ctx)
+func (r *Relay) noteScrub(ctx context.Context, err error) {
+	text := ""
 	if err != nil {
-		return nil // a pass tells what is wrong
+		text = err.Error()
 	}
-	newest := time.Time{}
-	for _, n := range nodes {
-		if n.SeenAt.After(newest) {
-			newest = n.SeenAt
-		}
+	r.mu.Lock()
+	before := r.status.ScrubError
+	r.status.ScrubError = text
+	if err == nil {
+		r.status.ScrubbedAt = r.clock()
 	}
-	return slices.DeleteFunc(nodes, func(n Node) bool { return newest.Sub(n.SeenAt) >= liveNode })
+	r.mu.Unlock()
+	if text != "" && before == "" {
+		r.log.WarnContext(ctx, "what is published could not be compared with the catalog", "error", text)
+	}
 }
 
-// complains reports whether a data plane says that what it read is damaged.
-func complains(n Node) bool { return strings.HasPrefix(n.Error, damagedPrefix) }
+// findings are what a pass over the published documents has found.
+type findings struct {
+	suspects []docName            // wrong, or not rendered at all
+	wrong    int                  // how many those would be, were they not bounded
+	missing  map[catalog.Kind]int // not seen
+}
 
-// overtake publishes the catalog in an epoch that is after all that data
-// planes have applied. They never go back, so it is needed when catalog and publisher have
-// both been restored to an earlier state, and agree with each other.
-func (r *Relay) overtake(ctx context.Context, nodes []Node) {
-	furthest := slices.MaxFunc(nodes, func(a, b Node) int { return a.Position.Compare(b.Position) }).Position
-	_, err := r.exclusively(ctx, func(ctx context.Context) (Head, error) {
-		head, err := r.pub.Head(ctx)
-		if err != nil || head.Position.After(furthest) {
-			return head, err
+func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 }
+
+// many reports whether more is to be mended than can be mended by name.
+func (f *findings) many() bool {
+	n := f.wrong
+	for _, m := range f.missing {
+		n += m
+	}
+	return n > maxSuspects
+}
+
+// unnameable reports whether a document is to be taken away whose name cannot be
+// written: a whole that is published in its place does not have it.
+func (f *findings) unnameable() bool {
+	return slices.ContainsFunc(f.suspects, func(d docName) bool { return !utf8.ValidString(d.key) })
+}
+
+// scrub compares once, and mends what is wrong. It returns how many documents
+// there are. When damage is known to be there, it does not spare the publisher.
+func (r *Relay) scrub(ctx context.Context, urgent bool) (documents int, err error) {
+	g := r.current.Load()
+	if g == nil || g.at().Store == "" {
+		return 0, nil // nothing was published by this relay yet
+	}
+	documents = g.describe(0).Counts.Total()
+	pace := newPace(documents, func() { r.lease(ctx, leaseScrub, leaseScrubTTL) })
+	if urgent {
+		pace.rate = math.Inf(1)
+	}
+	found := findings{missing: map[catalog.Kind]int{}}
+	for _, kind := range Kinds() {
+		if err := r.compare(ctx, g, kind, pace, &found); err != nil {
+			return documents, fmt.Errorf("read the published %s: %w", kind, err)
 		}
-		keys, err := r.mayFollow(head)
+	}
+	if found.none() {
+		return documents, nil
+	}
+	return documents, r.mend(ctx, g, found)
+}
+
+// compare looks for published documents of a kind that are not as they are
+// rendered. Those that are missing are unseen then.
+func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pace *pace, found *findings) error {
+	g.begin(kind)
+	batch := make([]Document, 0, scrubBatch)
+	flush := func() error {
+		wrong := g.wrong(batch)
+		found.wrong += len(wrong)
+		found.suspects = append(found.suspects, wrong[:max(0, min(len(wrong), maxSuspects-len(found.suspects)))]...)
+		if !pace.rest(ctx, len(batch)) {
+			return ctx.Err()
+		}
+		batch = batch[:0]
+		return nil
+	}
+	for d, err := range r.pub.Documents(ctx, kind) {
 		if err != nil {
-			return Head{}, err
+			return err
 		}
-		return r.replace(ctx, head, replacement{cause: "data planes are ahead of what is published", keys: keys, newEpoch: true, above: furthest.Epoch})
+		if batch = append(batch, d); len(batch) == cap(batch) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	if n := g.unseen(kind); n > 0 {
+		found.missing[kind] = n
+	}
+	return nil
+}
+
+// mend looks again at what seemed to be wrong, for others may have published
+// meanwhile, and mends what is.
+func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
+	_, err := r.exclusively(ctx, func(ctx context.Context) (Head, error) {
+		head, behind := r.passes(ctx)
+		if behind != nil && !errors.Is(behind, ErrCorrupt) {
+			return head, behind
+		}
+		if r.rendering != g {
+			return head, nil // everything was published anew
+		}
+		if found.many() {
+			return r.restore(ctx, found, behind)
+		}
+		if found.unnameable() {
+			s, err := r.look(ctx)
+			if err != nil {
+				return head, err
+			}
+			return r.rebuild(ctx, s)
+		}
+		suspects := found.suspects
+		for kind := range found.missing {
+			names, err := r.namesUnseen(ctx, g, kind)
+			if err != nil {
+				return head, err
+			}
+			suspects = append(suspects, names...)
+		}
+		wrong, err := r.stillWrong(ctx, g, suspects)
+		if err != nil || len(wrong) == 0 {
+			return head, errors.Join(behind, err)
+		}
+		r.suspects = wrong
+		return r.passes(ctx)
 	})
 	if err != nil && ctx.Err() == nil {
-		r.log.WarnContext(ctx, "data planes are ahead of what is published, and could not be overtaken", "position", furthest.String(), "error", err)
-	}
-}
-
-// scrub rereads what is published. When that is damaged, twice, it publishes
-// the catalog anew and returns true.
-func (r *Relay) scrub(ctx context.Context) (repaired bool, err error) {
-	for range 2 {
-		s, loadErr := r.pub.Load(ctx)
-		if loadErr == nil {
-			loadErr = r.verify(s)
-		}
-		if err = loadErr; !errors.Is(err, ErrCorrupt) {
-			if errors.Is(err, ErrNone) {
-				return false, nil // a pass sees to it
-			}
-			return false, err
-		}
-	}
-	r.log.WarnContext(ctx, "what is published is damaged and will be published anew", "error", err)
-	_, err = r.exclusively(ctx, func(ctx context.Context) (Head, error) {
-		head, err := r.pub.Head(ctx)
-		if err != nil {
-			return r.pass(ctx)
-		}
-		return r.repair(ctx, head, "the published digest was wrong")
-	})
-	return err == nil, err
-}
-
-// repair publishes the catalog anew over a head that does not fit its documents.
-func (r *Relay) repair(ctx context.Context, head Head, cause string) (Head, error) {
-	keys, err := r.mayFollow(head)
-	if err != nil {
-		return Head{}, err
-	}
-	whole, err := r.lineage(ctx, head)
-	if err != nil {
-		return Head{}, err
-	}
-	return r.replace(ctx, head, replacement{cause: cause, keys: keys, newEpoch: !whole})
-}
-
-// verify checks a snapshot, as far as the keys are held. One of another
-// catalog is not ours to judge.
-func (r *Relay) verify(s *Snapshot) error {
-	err := r.keys.verify(s)
-	if errors.Is(err, catalog.ErrSealed) || r.foreign(s.Head) {
-		return nil
+		return fmt.Errorf("mend what is published: %w", err)
 	}
 	return err
 }
 
-// foreign reports whether a head is known to be of another catalog.
-func (r *Relay) foreign(h Head) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.store != "" && r.store != h.Store
+// namesUnseen finds the names of documents that were not seen, in the catalog.
+func (r *Relay) namesUnseen(ctx context.Context, g *rendering, kind catalog.Kind) (names []docName, err error) {
+	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
+		rr := g.renderer(reader, func(c Change) {
+			if c.Kind == kind && g.isUnseen(kind, c.Key) {
+				names = append(names, docName{kind, c.Key})
+			}
+		})
+		return rr.kind(ctx, kind)
+	})
+	if err != nil {
+		return nil, errCatalog{err}
+	}
+	return names, nil
+}
+
+// stillWrong returns those of the documents that are not as they are rendered,
+// now that this relay has the turn.
+func (r *Relay) stillWrong(ctx context.Context, g *rendering, suspects []docName) (wrong []docName, err error) {
+	byKind := map[catalog.Kind][]string{}
+	for _, s := range suspects {
+		byKind[s.kind] = append(byKind[s.kind], s.key)
+	}
+	for kind, keys := range byKind {
+		for len(keys) > 0 {
+			part := keys[:min(len(keys), scrubBatch)]
+			keys = keys[len(part):]
+			docs, err := r.pub.Lookup(ctx, kind, part...)
+			if err != nil {
+				return nil, fmt.Errorf("read the published %s: %w", kind, err)
+			}
+			wrong = append(wrong, g.wrong(docs)...)
+			there := map[string]bool{}
+			for _, d := range docs {
+				there[d.Key] = true
+			}
+			for _, key := range part {
+				if !there[key] && g.has(kind, key) {
+					wrong = append(wrong, docName{kind, key})
+				}
+			}
+		}
+	}
+	return wrong, nil
+}
+
+// restore writes everything again: more is wrong than can be mended by name.
+// behind says that no delta can lead to where the catalog is.
+func (r *Relay) restore(ctx context.Context, found findings, behind error) (Head, error) {
+	s, err := r.look(ctx)
+	if err != nil {
+		return Head{}, err
+	}
+	if s.trust != trustGood || behind != nil {
+		return r.rebuild(ctx, s)
+	}
+	w := &restoring{relay: r, over: s.base}
+	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
+		if reader.Head().Revision != s.head.Position.Revision {
+			w.err = fmt.Errorf("the catalog has changed meanwhile: %w", ErrWaiting)
+			return nil
+		}
+		for _, d := range found.suspects {
+			if !r.rendering.has(d.kind, d.key) {
+				w.add(ctx, Change{Kind: d.kind, Key: d.key})
+			}
+		}
+		rr := r.rendering.renderer(reader, func(c Change) { w.add(ctx, c) })
+		for _, kind := range []catalog.Kind{catalog.KindProvider, catalog.KindModel, catalog.KindKey} {
+			if err := rr.kind(ctx, kind); err != nil || w.err != nil {
+				return err
+			}
+		}
+		w.flush(ctx)
+		return nil
+	})
+	if err == nil {
+		err = w.err
+	}
+	if err != nil {
+		return Head{}, fmt.Errorf("restore documents: %w", err)
+	}
+	r.update(func(st *RelayStatus) { st.Repairs += int64(w.written) })
+	r.log.WarnContext(ctx, "many documents were missing, wrong or surplus, and all were written again",
+		"documents", w.written, "position", s.head.Position.String())
+	return s.head, nil
+}
+
+// restoring writes documents at the published position, some at a time.
+type restoring struct {
+	relay   *Relay
+	over    Base
+	batch   []Change
+	written int
+	err     error
+}
+
+func (w *restoring) add(ctx context.Context, c Change) {
+	if w.batch = append(w.batch, c); len(w.batch) >= MaxPartDocs {
+		w.flush(ctx)
+	}
+}
+
+func (w *restoring) flush(ctx context.Context) {
+	if w.err == nil && len(w.batch) > 0 {
+		w.err = w.relay.pub.Repair(ctx, w.over, w.batch)
+		w.written += len(w.batch)
+	}
+	w.batch = nil
+}
+
+// rebuild publishes the whole, because too much of what is published is damaged.
+func (r *Relay) rebuild(ctx context.Context, s sight) (Head, error) {
+	const cause = "many documents were missing, wrong or surplus"
+	p := plan{sight: s, decision: restart(cause)}
+	var err error
+	if p.keys, err = r.keysFor(s); err != nil {
+		return Head{}, err
+	}
+	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
+		p.record, err = recordOf(ctx, reader, s)
+		return err
+	})
+	if err != nil {
+		return Head{}, errCatalog{err}
+	}
+	if decide(s, p.record, r.clock()).action == doDelta {
+		p.decision = succeed(cause)
+	}
+	if s.trust == trustGood {
+		p.sight.trust = trustSpoilt // the guard never refuses a repair
+	}
+	return r.publishWhole(ctx, p, wholeOptions{})
+}
+
+// pace spreads a pass over its documents.
+type pace struct {
+	rate   float64 // documents a second
+	done   int
+	start  time.Time
+	renew  func()
+	leased time.Time
+}
+
+func newPace(documents int, renew func()) *pace {
+	now := time.Now()
+	return &pace{rate: max(scrubRate, float64(documents)/scrubSpread), start: now, renew: renew, leased: now}
+}
+
+// rest waits until as many documents may have been compared, and reports whether ctx goes on.
+func (p *pace) rest(ctx context.Context, n int) bool {
+	p.done += n
+	if time.Since(p.leased) > leaseScrubTTL/4 {
+		p.leased = time.Now()
+		p.renew()
+	}
+	due := p.start.Add(time.Duration(float64(p.done) / p.rate * float64(time.Second)))
+	if ahead := time.Until(due); ahead > 10*time.Millisecond {
+		return rest(ctx, ahead)
+	}
+	return ctx.Err() == nil
 }

@@ -31,6 +31,10 @@ var (
 	// or signature are wrong, or a part cannot be read.
 	ErrCorrupt = errors.New("published snapshot is damaged")
 
+	// ErrFormat says that what is published has a format that this version does
+	// not read: the program has to be upgraded.
+	ErrFormat = errors.New("unknown format")
+
 	// ErrTooLarge says that a delta does not fit into MaxParts parts or
 	// MaxChainBytes: publish the whole.
 	ErrTooLarge = errors.New("too large for a delta")
@@ -180,6 +184,16 @@ type Publisher interface {
 	// Asking for those since the last time costs as much as those. Nodes that
 	// were not heard of for Remembered are forgotten.
 	Nodes(ctx context.Context, q NodeQuery) (NodeList, error)
+}
+
+// Leaser is implemented by publishers over which relays agree on who does what
+// need not be done twice. It protects nothing: a relay that is wrong about it
+// costs time, no more.
+type Leaser interface {
+	// Lease takes a lease for the holder, or prolongs the one that it has, and
+	// reports whether it has it then. It ends after ttl, at most a minute; a ttl of zero ends the
+	// holder's at once. A lease that would go on for longer than ttl, or cannot be read, is nobody's.
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
 }
 
 // NodeQuery says which reports are asked for.

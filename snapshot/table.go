@@ -49,6 +49,14 @@ func path(hash uint64) (root, leaf int) {
 
 // get returns the value under key, which must not be changed, or nil.
 func (t table[K, V]) get(hash uint64, key K) *V {
+	if it := t.find(hash, key); it != nil {
+		return &it.value
+	}
+	return nil
+}
+
+// find returns the item under key, which must not be changed, or nil.
+func (t table[K, V]) find(hash uint64, key K) *item[K, V] {
 	if t.root == nil {
 		return nil
 	}
@@ -60,7 +68,7 @@ func (t table[K, V]) get(hash uint64, key K) *V {
 	leaf := b.leaves[l]
 	for i := guess(leaf, hash); i < len(leaf) && leaf[i].hash == hash; i++ {
 		if leaf[i].item.key == key {
-			return &leaf[i].item.value
+			return leaf[i].item
 		}
 	}
 	return nil
@@ -129,11 +137,11 @@ func (e *editor[K, V]) table() table[K, V] {
 // get returns the value under key as it is by now, or nil.
 func (e *editor[K, V]) get(hash uint64, key K) *V { return table[K, V]{e.root, e.n}.get(hash, key) }
 
-// put sets the value under key.
-func (e *editor[K, V]) put(hash uint64, key K, value V) {
+// put puts an item where its key is. Tables may share it.
+func (e *editor[K, V]) put(hash uint64, it *item[K, V]) {
 	leaf := e.leaf(hash)
-	fresh := slot[K, V]{hash, &item[K, V]{key, value}}
-	i, found := find(*leaf, hash, key)
+	fresh := slot[K, V]{hash, it}
+	i, found := find(*leaf, hash, it.key)
 	if found {
 		(*leaf)[i] = fresh
 		return

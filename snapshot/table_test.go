@@ -1,5 +1,3 @@
-//go:build !noWatcher
-
 package snapshot
 
 import (
@@ -49,7 +47,7 @@ func TestTableIsAMap(t *testing.T) {
 						k := rapid.IntRange(0, 60).Draw(t, "key")
 						if rapid.Bool().Draw(t, "put") {
 							want[k] = fmt.Sprint(len(want), k)
-							e.put(hash(k), k, want[k])
+							e.put(hash(k), &item[int, string]{k, want[k]})
 						} else {
 							delete(want, k)
 							e.remove(hash(k), k)
@@ -74,7 +72,7 @@ func TestTableIsAMap(t *testing.T) {
 func TestTableIterationStops(t *testing.T) {
 	e := table[int, string]{}.edit()
 	for k := range 100 {
-		e.put(mix(int64(k)), k, "v")
+		e.put(mix(int64(k)), &item[int, string]{k, "v"})
 	}
 	n := 0
 	for range e.table().all() {
@@ -93,13 +91,13 @@ func BenchmarkTableEdit(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			e := table[int, int]{}.edit()
 			for k := range size {
-				e.put(mix(int64(k)), k, k)
+				e.put(mix(int64(k)), &item[int, int]{k, k})
 			}
 			t := e.table()
 			b.ReportAllocs()
 			for k := 0; b.Loop(); k++ {
 				e := t.edit()
-				e.put(mix(int64(k%size)), k%size, k)
+				e.put(mix(int64(k%size)), &item[int, int]{k % size, k})
 				t = e.table()
 			}
 		})

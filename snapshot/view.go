@@ -1,17 +1,13 @@
-//go:build !noWatcher
-
 package snapshot
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash/maphash"
 	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -24,23 +20,13 @@ type View struct {
 	head    Head
 	refusal Refusal // when not empty, nothing is served, for this reason
 
-	keys      table[[sha256.Size]byte, held[Key]]
-	providers table[int64, held[Provider]]
-	models    table[modelName, held[ModelDoc]]
-	bindings  table[modelName, held[binding]]
-	others    table[string, held[struct{}]] // of kinds that this version does not know
+	bindings  shelf[modelName, binding]
+	keys      shelf[[sha256.Size]byte, Key]
+	models    shelf[modelName, ModelDoc]
+	providers shelf[int64, Provider]
 
-	seed maphash.Seed
 	rand func() float64
 }
-
-// held is a document's content and what it adds to the digest.
-type held[T any] struct {
-	doc  T
-	hash Digest
-}
-
-type modelName struct{ namespace, name string }
 
 // Key is a client key as a data plane uses it.
 type Key struct {
@@ -85,25 +71,35 @@ const (
 	ErrOutdated Refusal = "the snapshot is too old to be relied on"
 )
 
-// NewView makes a View of a snapshot, after verifying its signature, its
-// digest and every document. The keys open its secrets; nil is clear text. The
-// error wraps [ErrCorrupt], or [catalog.ErrSealed] when a sync key is missing.
-func NewView(s *Snapshot, keys *Keys) (*View, error) {
-	return emptyView(nil).load(s, keys)
-}
-
 // emptyView refuses everything until it is loaded.
 func emptyView(random func() float64) *View {
 	if random == nil {
 		random = rand.Float64
 	}
-	return &View{refusal: ErrNotReady, seed: maphash.MakeSeed(), rand: random}
+	seed := maphash.MakeSeed()
+	v := &View{refusal: ErrNotReady, rand: random}
+	v.bindings.binder, v.keys.binder = bindingBinder(seed), keyBinder()
+	v.models.binder, v.providers.binder = modelBinder(seed), providerBinder()
+	return v
+}
+
+// blank returns a View without documents, with the settings of v.
+func (v *View) blank() *View {
+	b := &View{refusal: ErrNotReady, rand: v.rand}
+	b.bindings.binder, b.keys.binder = v.bindings.binder, v.keys.binder
+	b.models.binder, b.providers.binder = v.models.binder, v.providers.binder
+	return b
+}
+
+// shelves returns one for each of [Kinds].
+func (v *View) shelves() []kindShelf {
+	return []kindShelf{&v.bindings, &v.keys, &v.models, &v.providers}
 }
 
 // Head returns the head that the View is of.
 func (v *View) Head() Head {
 	h := v.head
-	h.Counts = maps.Clone(h.Counts)
+	h.Counts, h.Digest = maps.Clone(h.Counts), maps.Clone(h.Digest)
 	return h
 }
 
@@ -119,7 +115,7 @@ const maxToken = 256
 func (v *View) Key(token string) (*Key, bool) {
 	var space [maxToken]byte // on the stack, which a conversion is not
 	sum := sha256.Sum256(append(space[:0], token...))
-	k := v.keys.get(hashOf(sum), sum)
+	k := v.keys.table.get(hashOf(sum), sum)
 	if k == nil || v.refusal != "" {
 		return nil, false
 	}
@@ -130,7 +126,7 @@ func (v *View) Key(token string) (*Key, bool) {
 // catalog.HashToken.
 func (v *View) KeyByHash(hash string) (*Key, bool) {
 	sum, _ := tokenHash(hash)
-	k := v.keys.get(hashOf(sum), sum)
+	k := v.keys.table.get(hashOf(sum), sum)
 	if k == nil || v.refusal != "" {
 		return nil, false
 	}
@@ -197,21 +193,14 @@ func (k *Key) allows(addr netip.Addr) bool {
 
 // Provider returns the provider with the id.
 func (v *View) Provider(id int64) (*Provider, bool) {
-	p := v.providers.get(mix(id), id)
-	if p == nil {
-		return nil, false
-	}
-	return &p.doc, true
+	p := v.providers.get(id)
+	return p, p != nil
 }
 
 // Model returns the model with the public name.
 func (v *View) Model(namespace, name string) (*ModelDoc, bool) {
-	n := modelName{namespace, name}
-	m := v.models.get(v.hashName(n), n)
-	if m == nil {
-		return nil, false
-	}
-	return &m.doc, true
+	m := v.models.get(modelName{namespace, name})
+	return m, m != nil
 }
 
 // Binding returns who serves the model with the public name.
@@ -223,43 +212,16 @@ func (v *View) Binding(namespace, name string) (*BindingDoc, bool) {
 	return &b.BindingDoc, true
 }
 
-func (v *View) binding(n modelName) *binding {
-	b := v.bindings.get(v.hashName(n), n)
-	if b == nil {
-		return nil
-	}
-	return &b.doc
-}
+func (v *View) binding(n modelName) *binding { return v.bindings.get(n) }
 
 // Models iterates over all models, in no particular order.
-func (v *View) Models() iter.Seq[*ModelDoc] {
-	return func(yield func(*ModelDoc) bool) {
-		for _, m := range v.models.all() {
-			if !yield(&m.doc) {
-				return
-			}
-		}
-	}
-}
+func (v *View) Models() iter.Seq[*ModelDoc] { return v.models.all() }
 
 // Providers iterates over all providers, in no particular order.
-func (v *View) Providers() iter.Seq[*Provider] {
-	return func(yield func(*Provider) bool) {
-		for _, p := range v.providers.all() {
-			if !yield(&p.doc) {
-				return
-			}
-		}
-	}
-}
+func (v *View) Providers() iter.Seq[*Provider] { return v.providers.all() }
 
 // hashOf returns the hash of a token hash, which is uniform already.
 func hashOf(sum [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(sum[:]) }
-
-// hashName hashes without joining the two.
-func (v *View) hashName(n modelName) uint64 {
-	return mix(int64(maphash.String(v.seed, n.namespace))) ^ maphash.String(v.seed, n.name)
-}
 
 // mix makes a uniform hash of an id. It is the finalizer of SplitMix64
 // (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -268,52 +230,4 @@ func mix(id int64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
-}
-
-// newKey makes a document ready for use.
-func newKey(d *KeyDoc, in interner) (*Key, error) {
-	k := &Key{KeyDoc: *d}
-	k.Status, k.Group = catalog.Status(in.text(string(d.Status))), in.text(d.Group)
-	k.DefaultNamespace, k.BudgetWindow = in.text(d.DefaultNamespace), in.text(d.BudgetWindow)
-	k.Namespaces, k.Scopes = in.list(d.Namespaces), in.list(d.Scopes)
-	for _, text := range d.AllowIPs {
-		net, err := catalog.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errAllowIP, ErrCorrupt)
-		}
-		k.nets = append(k.nets, net)
-	}
-	return k, nil
-}
-
-// interner keeps one copy of what a million keys have in common. It lives as
-// long as one load or delta.
-type interner struct {
-	texts map[string]string
-	lists map[string][]string
-}
-
-func newInterner() interner { return interner{map[string]string{}, map[string][]string{}} }
-
-func (in interner) text(s string) string {
-	if s == "" {
-		return ""
-	}
-	if known, ok := in.texts[s]; ok {
-		return known
-	}
-	in.texts[s] = s
-	return s
-}
-
-// list shares lists of one element, which most are.
-func (in interner) list(l []string) []string {
-	if len(l) != 1 {
-		return slices.Clip(l)
-	}
-	if known, ok := in.lists[l[0]]; ok {
-		return known
-	}
-	in.lists[l[0]] = l[:1:1]
-	return l[:1:1]
 }

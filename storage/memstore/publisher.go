@@ -36,6 +36,8 @@ type Publisher struct {
 	moved chan struct{} // closed and renewed by every publish
 	nodes nodes
 
+	leases map[string]lease
+
 	strayFound string    // the stray that was found last
 	straySince time.Time // and since when it has been there
 }
@@ -47,6 +49,8 @@ func NewPublisher() *Publisher {
 		live:  &Contents{Docs: make(map[catalog.Kind]map[string][]byte)},
 		moved: make(chan struct{}),
 		nodes: nodes{byID: make(map[string]*list.Element)},
+
+		leases: make(map[string]lease),
 	}
 }
 

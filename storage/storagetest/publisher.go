@@ -66,6 +66,7 @@ var publisherCases = []publisherCase{
 	{"aliasing", testAliasing},
 	{"two handles", testTwoHandles},
 	{"beat", testBeat},
+	{"leases", testLeases},
 	{"closed", testClosed},
 
 	{"nodes", testNodes},

@@ -1,0 +1,179 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// follow walks from phase to phase until ctx ends.
+func (w *Watcher) follow(ctx context.Context) {
+	f := follower{Watcher: w}
+	phase := PhaseStarting
+	for phase != PhaseStopped {
+		on, err := f.act(ctx, phase)
+		if ctx.Err() != nil {
+			on, err = eventStop, nil
+		}
+		if err != nil {
+			w.fail(ctx, err)
+		}
+		phase = w.phases.next(phase, on)
+		w.setPhase(phase)
+	}
+}
+
+// follower is what following needs beside the Watcher.
+type follower struct {
+	*Watcher
+	pause pause
+}
+
+// act does what a phase is for, and returns how it ended; an error is worth noting.
+func (f *follower) act(ctx context.Context, phase Phase) (event, error) {
+	switch phase {
+	case PhaseStarting:
+		if f.blank() {
+			return eventBlank, nil
+		}
+		return eventRestored, nil
+	case PhaseRestored:
+		return f.hear(ctx)
+	case PhaseLoading:
+		return f.load(ctx)
+	case PhaseUnpublished, PhaseFollowing:
+		return f.next(ctx)
+	case PhaseRereading:
+		sleep(ctx, between(minBackoff, 3*minBackoff)) // it may have been read half-way
+		return f.next(ctx)
+	default: // PhaseWaiting, PhaseRefusing
+		sleep(ctx, f.pause.after(time.Now()))
+		if f.blank() {
+			return eventRetryBlank, nil
+		}
+		return eventRetry, nil
+	}
+}
+
+// blank reports whether there is nothing to serve from.
+func (w *Watcher) blank() bool { return w.view.Load().refusal != "" }
+
+// hear asks for the head, to know whether the source is there.
+func (f *follower) hear(ctx context.Context) (event, error) {
+	now := f.view.Load()
+	head, err := f.src.Head(ctx)
+	if err != nil {
+		return f.outcome(err)
+	}
+	if head.Equal(now.head) {
+		f.current(now.head.Position)
+	}
+	return eventHeard, nil
+}
+
+// load replaces the view by the whole snapshot.
+func (f *follower) load(ctx context.Context) (event, error) {
+	now := f.view.Load()
+	sleep(ctx, f.loadDelay())
+	if ctx.Err() != nil {
+		return eventStop, nil
+	}
+	if now.refusal != "" && f.opts.MaxStale > 0 {
+		// Nothing is taken that no control plane has confirmed of late.
+		beat, err := f.src.LastBeat(ctx)
+		if err != nil {
+			return f.outcome(err)
+		}
+		f.beats.learn(beat, now.head)
+	}
+	begun := time.Now()
+	loader := &viewLoader{base: now, keys: f.opts.Keys, admit: func(h Head) error { return f.admit(now, h) }}
+	if f.keeper != nil {
+		loader.copy = f.keeper
+	}
+	err := f.src.Load(ctx, loader)
+	f.pause.loadTook = 0
+	switch {
+	case errors.Is(err, errUnchanged):
+		f.current(now.head.Position)
+		return eventLoaded, nil
+	case err != nil:
+		if f.keeper != nil {
+			f.keeper.giveUp()
+		}
+		if refused(err) {
+			f.pause.loadTook = time.Since(begun)
+		}
+		return f.outcome(err)
+	}
+	v := loader.view
+	f.current(v.head.Position)
+	f.serve(v, func(s *WatcherStatus) { s.Loads++ })
+	return eventLoaded, nil
+}
+
+// next waits for a delta and applies it.
+func (f *follower) next(ctx context.Context) (event, error) {
+	now := f.view.Load()
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.setInterrupt(cancel)
+	d, err := f.src.Next(waiting, now.head.Position)
+	f.setInterrupt(nil)
+	switch {
+	case err != nil && waiting.Err() != nil:
+		return eventMoved, nil
+	case errors.Is(err, ErrGap):
+		return eventGap, nil
+	case errors.Is(err, ErrCorrupt):
+		return eventMisfit, err
+	case err != nil:
+		return f.outcome(err)
+	case now.refusal != "":
+		return eventMoved, nil // something was published
+	}
+	v, err := now.apply(d, f.opts.Keys)
+	switch {
+	case errors.Is(err, ErrFormat), errors.Is(err, catalog.ErrSealed):
+		return eventRefused, err
+	case err != nil:
+		return eventMisfit, err
+	}
+	f.current(v.head.Position)
+	f.serve(v, func(s *WatcherStatus) { s.Deltas++ })
+	if f.keeper != nil {
+		f.keeper.applied(d)
+	}
+	return eventApplied, nil
+}
+
+func (w *Watcher) setInterrupt(cancel context.CancelFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.interrupt = cancel
+}
+
+// outcome returns the event that an error of the source, or of what it has, is.
+func (w *Watcher) outcome(err error) (event, error) {
+	switch {
+	case errors.Is(err, ErrNone) && w.blank():
+		return eventUnpublished, nil
+	case errors.Is(err, ErrNone):
+		return eventMissing, fmt.Errorf("the source has lost what was published: %w", err)
+	case errors.Is(err, ErrGap):
+		return eventGap, err
+	case refused(err):
+		return eventRefused, err
+	default:
+		return eventUnreachable, err
+	}
+}
+
+// refused reports whether an error lies in what is published and not in
+// reaching it.
+func refused(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, errRefused) || errors.Is(err, catalog.ErrSealed)
+}
