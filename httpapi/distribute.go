@@ -1,9 +1,13 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,15 +29,24 @@ const (
 )
 
 func snapshotOperation() *huma.Operation {
+	text := &huma.Schema{Type: huma.TypeString}
 	return &huma.Operation{
 		OperationID: "snapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
-		Description: "The head first, then a document a line. A line's doc is a string of the exact bytes, which is what the digest covers.",
-		Parameters:  []*huma.Param{{Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Description: "ETag of what is there already."}},
+		Description: "Lines of JSON: {head}, then a document a line {kind, key, doc}, then {head} again. The head has the " +
+			"fields that are published, as strings; a line's doc is a string of the exact bytes, which is what the digest covers. " +
+			"A document that comes again replaces what came before under its key; without doc it is gone.",
+		Parameters: []*huma.Param{
+			{Name: "If-None-Match", In: "header", Schema: text, Description: "ETag of what is there already."},
+			{
+				Name: "head", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
+				Description: "Answer {head, beat} alone, as one JSON object.",
+			},
+		},
 		Responses: map[string]*huma.Response{
 			"200": {
 				Description: "The snapshot.",
-				Headers:     map[string]*huma.Param{"ETag": {Schema: &huma.Schema{Type: huma.TypeString}, Description: `"<epoch>-<revision>"`}},
-				Content:     map[string]*huma.MediaType{ndjson: {}},
+				Headers:     map[string]*huma.Param{"ETag": {Schema: text, Description: `"<epoch>-<revision>"`}},
+				Content:     map[string]*huma.MediaType{ndjson: {}, request.JSON: {}},
 			},
 			"304": {Description: "It is the one of If-None-Match."},
 		},
@@ -42,8 +55,16 @@ func snapshotOperation() *huma.Operation {
 
 // snapshot answers with everything that is published.
 func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
-	if err := checkQuery(r, nil); err != nil {
+	if err := checkQuery(r, map[string]bool{"head": false}); err != nil {
 		return err
+	}
+	if text := r.URL.Query().Get("head"); text != "" {
+		if text != "true" && text != "false" {
+			return &catalog.FieldError{Field: "head", Message: "must be true or false"}
+		}
+		if text == "true" {
+			return h.head(w, r)
+		}
 	}
 	pub := h.plane.Publisher()
 	if seen := r.Header.Get("If-None-Match"); seen != "" {
@@ -54,14 +75,32 @@ func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
-	s, err := pub.Load(r.Context())
+	whole, err := h.exporter.Open(r.Context())
 	if err != nil {
 		return unreadable(err)
 	}
+	defer whole.Close()
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendGrace)) // where the server has one
-	w.Header().Set("ETag", snapshot.ETag(s.Head))
+	w.Header().Set("ETag", snapshot.ETag(whole.Head))
 	w.Header().Set("Content-Type", ndjson)
-	_ = snapshot.WriteSnapshot(w, s) // the balancer has gone
+	w.Header().Set("Content-Length", strconv.FormatInt(whole.Size(), 10))
+	_, _ = whole.WriteTo(w) // the balancer has gone
+	return nil
+}
+
+// head answers with the head and the last beat alone.
+func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
+	head, err := h.plane.Publisher().Head(r.Context())
+	if err != nil {
+		return unreadable(err)
+	}
+	beat, err := h.plane.Publisher().LastBeat(r.Context())
+	if err != nil {
+		return unreadable(err)
+	}
+	w.Header().Set("ETag", snapshot.ETag(head))
+	w.Header().Set("Content-Type", request.JSON)
+	_ = marshal(w, snapshot.NewHeadAnswer(head, beat)) // the balancer has gone
 	return nil
 }
 
@@ -77,7 +116,8 @@ func deltasOperation() *huma.Operation {
 	text := &huma.Schema{Type: huma.TypeString}
 	return &huma.Operation{
 		OperationID: "deltas", Summary: "Follow what is published", Tags: []string{"sync"},
-		Description: "A delta a line, as they are published, until the wait is over. 410: load the snapshot again.",
+		Description: "Deltas as they are published, until the wait is over: for each its changes, a line each as in the snapshot, and " +
+			"then {from, head}, the head after it. 410: load the snapshot again.",
 		Parameters: []*huma.Param{
 			{Name: "after", In: "query", Required: true, Schema: text, Description: "Position to go on from, <epoch>-<revision>; 0-0 waits for the first publish."},
 			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Default: "30s"}, Description: "How long to wait, at most 1m."},
@@ -130,27 +170,61 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-type reporting struct{ Content request.Body }
+// report is what a balancer reports, for the OpenAPI document: it is read by
+// snapshot.ParseNode, with every field that it may have, for all are signed.
+type report struct {
+	ID       string `json:"id" minLength:"1" maxLength:"200" doc:"The balancer's name and a random part, new in each process."`
+	Position string `json:"position" doc:"What it serves, <epoch>-<revision>; 0-0 is nothing."`
+	Head     string `json:"head,omitempty" doc:"The sig of the head that it serves."`
+	Kinds    string `json:"kinds,omitempty" doc:"The kinds of documents that it serves, sorted, separated by commas."`
+	Store    string `json:"store,omitempty" doc:"The catalog that it serves, as the head names it."`
+	Version  string `json:"version,omitempty" maxLength:"1024" doc:"Of the program."`
+	Error    string `json:"error,omitempty" maxLength:"1024" doc:"Its last problem; it begins with damaged: when digests or signatures are wrong."`
+	Leaving  string `json:"leaving,omitempty" enum:"1" doc:"It stops in good order: its report is taken away."`
+	Sig      string `json:"sig,omitempty" doc:"Signature of all other fields, with a sync key."`
+}
+
+type reporting struct {
+	Age     string `query:"age" doc:"How long ago a mirror has heard of it, which passes it on."`
+	Content request.Body
+}
 
 func (reporting) body() *huma.RequestBody { return bodyOf("Report", request.JSON) }
 
+type reported struct{ Body snapshot.ReportAnswer }
+
+const (
+	// maxAge bounds how old a report may be that is passed on.
+	maxAge = 24 * time.Hour
+
+	// maxAhead bounds how far ahead of the clock an epoch may be, which is a time.
+	maxAhead = 24 * time.Hour
+)
+
 // report records what a balancer says it has applied.
-func (h *Handler) report(ctx context.Context, in *reporting) (*struct{}, error) {
-	var r snapshot.Report
-	if err := in.Content.Decode(&r); err != nil {
+func (h *Handler) report(ctx context.Context, in *reporting) (*reported, error) {
+	text, err := in.Content.Bytes(request.JSON)
+	if err != nil {
 		return nil, err
 	}
-	if r.ID == "" || len(r.ID) > 256 {
-		return nil, &catalog.FieldError{Field: "id", Message: "must be 1 to 256 bytes"}
+	if !json.Valid(text) || !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		return nil, fmt.Errorf("a report is a JSON object: %w", request.ErrMalformed)
 	}
-	err := h.plane.Publisher().Report(ctx, snapshot.Node{
-		ID: r.ID, Position: r.Position, Digest: r.Digest, Version: cut(r.Version, 256), Error: cut(r.Error, 1024),
-	})
+	n, err := snapshot.ParseNode(text)
+	if err != nil {
+		return nil, err
+	}
+	if int64(n.Position.Epoch) > time.Now().Add(maxAhead).Unix() {
+		return nil, &catalog.FieldError{Field: "position", Message: "has an epoch that is more than a day ahead"}
+	}
+	if in.Age != "" {
+		if n.Age, err = request.Duration("age", in.Age, maxAge); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := h.plane.Publisher().Report(ctx, n)
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	return nil, nil
+	return &reported{snapshot.NewReportAnswer(answer)}, nil
 }
-
-// cut returns at most n bytes of what a balancer says.
-func cut(s string, n int) string { return strings.ToValidUTF8(s[:min(len(s), n)], "") }

@@ -72,8 +72,8 @@ func TestWatcherOverHTTP(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "the watcher has "+head.Position.String(), func() bool { return watcher.View().Position() == head.Position })
-		if watcher.View().Head().Digest != head.Digest {
-			t.Fatalf("digest %s, want %s", watcher.View().Head().Digest, head.Digest)
+		if watcher.View().Head().Base() != head.Base() {
+			t.Fatalf("head %v, want %v", watcher.View().Head().Base(), head.Base())
 		}
 		return head
 	}
@@ -101,14 +101,26 @@ func TestWatcherOverHTTP(t *testing.T) {
 	}
 	head := publish()
 	until(t, "the watcher reports", func() bool {
-		nodes, err := s.plane.Publisher().Nodes(t.Context())
-		return err == nil && len(nodes) == 1 && nodes[0].Position == head.Position && strings.HasPrefix(nodes[0].ID, "over-http-")
+		nodes := nodesOf(t, s)
+		return len(nodes) == 1 && nodes[0].Position == head.Position && strings.HasPrefix(nodes[0].ID, "over-http-") &&
+			keys.VerifyNode(nodes[0]) == nil
 	})
 	for p := range watcher.View().Providers() {
 		if p.APIKey.Reveal() != "sk-over-http" {
 			t.Error("the secret is not what it was")
 		}
 	}
+	cancel()
+	until(t, "the watcher has left", func() bool { return len(nodesOf(t, s)) == 0 })
+}
+
+func nodesOf(t *testing.T, s *service) []snapshot.Node {
+	t.Helper()
+	list, err := s.plane.Publisher().Nodes(t.Context(), snapshot.NodeQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Nodes
 }
 
 // What the source says is what the publisher says.
@@ -126,32 +138,29 @@ func TestHTTPSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 {
-		head, err := src.Head(t.Context())
-		if diff := cmp.Diff(want, head); err != nil || diff != "" {
-			t.Fatalf("head: %v (-want +got):\n%s", err, diff)
-		}
-		if bytesSent.Swap(0) > 0 && i > 0 {
-			t.Error("the head of what has not changed takes a body")
-		}
+	head, err := src.Head(t.Context())
+	if diff := cmp.Diff(want.Fields(), head.Fields()); err != nil || diff != "" {
+		t.Fatalf("head: %v (-want +got):\n%s", err, diff)
 	}
-	snap, err := src.Load(t.Context())
-	if err != nil {
+	if bytesSent.Swap(0) > 2000 {
+		t.Error("the head takes the whole")
+	}
+	if beat, err := src.LastBeat(t.Context()); err != nil || !beat.At.IsZero() {
+		t.Errorf("a beat before there is one: %+v, %v", beat, err)
+	}
+	beat := snapshot.Beat{Store: want.Store, Position: want.Position, At: time.Now().UTC().Truncate(time.Microsecond)}
+	if err := s.plane.Publisher().SetBeat(t.Context(), beat); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := s.plane.Publisher().Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	if got, err := src.LastBeat(t.Context()); err != nil || !got.Equal(beat) {
+		t.Errorf("beat: %+v, %v", got, err)
 	}
-	sortDocs := cmp.Transformer("sorted", func(docs []snapshot.Document) map[string]string {
-		m := map[string]string{}
-		for _, d := range docs {
-			m[string(d.Kind)+d.Key] = string(d.Doc)
-		}
-		return m
-	})
-	if diff := cmp.Diff(whole, snap, sortDocs); diff != "" {
-		t.Errorf("snapshot (-want +got):\n%s", diff)
+	view, err := snapshot.LoadView(t.Context(), src, nil)
+	if err != nil || view.Position() != want.Position {
+		t.Fatalf("load: %v", err)
+	}
+	if _, ok := view.Model("default", "m"); !ok {
+		t.Error("the model is not there")
 	}
 	docs, err := src.Lookup(t.Context(), catalog.KindModel, "default.none", "default.m")
 	if err != nil || len(docs) != 1 || docs[0].Key != "default.m" {
@@ -170,17 +179,19 @@ func TestHTTPSource(t *testing.T) {
 	if _, err := s.plane.Models.Delete(t.Context(), model.ID, 0); err != nil {
 		t.Fatal(err)
 	}
-	head, err := s.plane.Sync(t.Context())
-	if err != nil {
+	if head, err = s.plane.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-next; err != nil || delta.From != want.Position || delta.Head.Position != head.Position || len(delta.Changes) != 2 || delta.Changes[0].Doc != nil {
 		t.Errorf("next: %+v, %v", delta, err)
 	}
 
-	bytesSent.Store(0)
-	if got, err := src.Head(t.Context()); err != nil || got.Digest != head.Digest || bytesSent.Load() > 0 {
-		t.Errorf("the head that came with the delta: %v, %v, %d bytes", got, err, bytesSent.Load())
+	answer, err := src.Report(t.Context(), snapshot.Node{ID: "passed-on", Position: head.Position, Age: 7 * time.Second})
+	if err != nil || answer.Head != head.Base() || answer.Live != 1 || !answer.Beat.Equal(beat) {
+		t.Errorf("the answer to a report: %+v, %v", answer, err)
+	}
+	if n := nodesOf(t, s); len(n) != 1 || time.Since(n[0].SeenAt) < 6*time.Second {
+		t.Errorf("nodes %+v", n)
 	}
 
 	if _, err := src.Next(t.Context(), snapshot.Position{Epoch: 1, Revision: 1}); !errors.Is(err, snapshot.ErrGap) {
@@ -191,7 +202,7 @@ func TestHTTPSource(t *testing.T) {
 	if _, err := src.Next(ended, head.Position); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("next until the context ends: %v", err)
 	}
-	if _, err := sourceOf(t, served(t, s.api), viewer).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := sourceOf(t, served(t, s.api), viewer).Head(t.Context()); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("with a viewer's token: %v", err)
 	}
 }
@@ -227,9 +238,19 @@ func TestDistributionRefuses(t *testing.T) {
 		{"GET", "/sync/deltas?after=1-2", nil, 410, "urn:ezapi:gap"},
 		{"GET", "/sync/snapshot?x=1", nil, 422, `"x"`},
 		{"POST", "/sync/nodes", object{"id": ""}, 422, `"id"`},
-		{"POST", "/sync/nodes", object{"id": strings.Repeat("x", 257)}, 422, `"id"`},
+		{"POST", "/sync/nodes", object{"id": strings.Repeat("x", 201)}, 422, `"id"`},
 		{"POST", "/sync/nodes", object{"id": "a", "position": "nowhere"}, 422, "position"},
+		{"POST", "/sync/nodes", object{"id": "a"}, 422, `"position"`},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "9223372036854775806-1"}, 422, `"position"`},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "-1-1"}, 422, `"position"`},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "version": strings.Repeat("x", 1025)}, 422, `"version"`},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "kinds": "Keys"}, 422, `"kinds"`},
+		{"POST", "/sync/nodes", object{"id": "a\n", "position": "1-1"}, 422, "control"},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "seen_at": 1}, 422, "strings"},
+		{"POST", "/sync/nodes?age=25h", object{"id": "a", "position": "1-1"}, 422, `"age"`},
 		{"POST", "/sync/nodes", "[]", 400, "malformed"},
+		{"POST", "/sync/nodes", " ", 400, "malformed"},
+		{"GET", "/sync/snapshot?head=yes", nil, 422, `"head"`},
 	} {
 		a := s.do(balancer, c.method, c.path, c.body, "Content-Type", "application/json")
 		if a.StatusCode != c.status || !strings.Contains(a.body, c.contains) {
@@ -237,7 +258,7 @@ func TestDistributionRefuses(t *testing.T) {
 		}
 	}
 	a := s.do(balancer, "GET", "/sync/snapshot", nil)
-	if first, _, _ := bytes.Cut([]byte(a.body), []byte("\n")); !bytes.Contains(first, []byte(`"format":1`)) || a.Header.Get("ETag") == "" {
+	if first, _, _ := bytes.Cut([]byte(a.body), []byte("\n")); !bytes.HasPrefix(first, []byte(`{"head":{`)) || !bytes.Contains(first, []byte(`"format":"1"`)) || a.Header.Get("ETag") == "" {
 		t.Errorf("the first line is %s, the ETag %s", first, a.Header.Get("ETag"))
 	}
 	if b := s.do(balancer, "GET", "/sync/snapshot", nil, "If-None-Match", a.Header.Get("ETag")); b.StatusCode != http.StatusNotModified || b.body != "" {
@@ -252,7 +273,7 @@ func TestDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.plane.Publisher().Report(t.Context(), snapshot.Node{ID: "behind"}); err != nil {
+	if _, err := s.plane.Publisher().Report(t.Context(), snapshot.Node{ID: "behind", Kinds: snapshot.Kinds()}); err != nil {
 		t.Fatal(err)
 	}
 	answers := make(chan answer, 2)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
-	"github.com/ez-api/ez-api/snapshot"
 )
 
 const (
@@ -189,7 +188,7 @@ func (h *Handler) describe() {
 	doc := h.api.OpenAPI()
 	registry := doc.Components.Schemas
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[snapshot.Report](),
+		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[report](),
 	} {
 		registry.Schema(t, true, "")
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 // Options are the settings of [New]; nil and zero fields mean the defaults.
@@ -75,6 +76,7 @@ type Handler struct {
 	decoder  logbuf.Decoder
 	decoding chan struct{} // a place for each processor
 	inbox    inbox
+	exporter *snapshot.Exporter
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -92,6 +94,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
+	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())

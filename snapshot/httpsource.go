@@ -81,6 +81,15 @@ type HeadAnswer struct {
 	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
 }
 
+// NewHeadAnswer returns an answer as it is written.
+func NewHeadAnswer(h Head, b Beat) HeadAnswer {
+	a := HeadAnswer{Head: h.Fields()}
+	if !b.At.IsZero() {
+		a.Beat = b.text()
+	}
+	return a
+}
+
 // Head implements [Source].
 func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
 	a, err := s.headAnswer(ctx)

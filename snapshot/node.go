@@ -84,37 +84,36 @@ func (n Node) Equal(other Node) bool {
 	return maps.Equal(n.text(), other.text()) && n.SeenAt.Equal(other.SeenAt) && n.Age == other.Age
 }
 
-// ParseNode reads what [Node.Encode] writes. A field seen_at, which an engine
-// keeps beside the report, is left out. The error wraps
-// [catalog.ErrInvalid] and names the field. The signature is not verified here.
+// ParseNode reads what [Node.Encode] writes. The error wraps
+// [catalog.ErrInvalid], and is a [catalog.FieldError] where a field is wrong. The
+// signature is not verified here.
 func ParseNode(text []byte) (Node, error) {
 	var n Node
 	if len(text) > maxFieldsSize || json.Unmarshal(text, &n.fields) != nil {
 		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
 	}
-	delete(n.fields, fieldSeenAt)
-	if err := n.fields.check(); err != nil {
+	f := n.fields
+	if err := f.check(); err != nil {
 		return Node{}, err
 	}
-	for name, value := range n.fields {
+	for name, value := range f {
 		if len(value) > maxNodeText {
-			return Node{}, fmt.Errorf("field %s of a report is longer than %d bytes: %w", name, maxNodeText, catalog.ErrInvalid)
+			return Node{}, &catalog.FieldError{Field: name, Message: fmt.Sprintf("must be at most %d bytes", maxNodeText)}
 		}
 	}
-	f := n.fields
 	var err error
 	if n.Position, err = ParsePosition(f["position"]); err != nil {
-		return Node{}, fmt.Errorf("field position of a report: %w", err)
+		return Node{}, &catalog.FieldError{Field: "position", Message: "must be <epoch>-<revision>, two numbers"}
 	}
 	n.ID, n.Head, n.Version, n.Error, n.Store = f["id"], f["head"], f["version"], f["error"], f["store"]
 	n.Leaving, n.Sig = f["leaving"] == "1", f[fieldSig]
 	if n.ID == "" || len(n.ID) > 200 {
-		return Node{}, fmt.Errorf("field id of a report must be 1 to 200 bytes: %w", catalog.ErrInvalid)
+		return Node{}, &catalog.FieldError{Field: "id", Message: "must be 1 to 200 bytes"}
 	}
 	if f["kinds"] != "" {
 		for kind := range strings.SplitSeq(f["kinds"], ",") {
-			if err := CheckKind(catalog.Kind(kind)); err != nil {
-				return Node{}, fmt.Errorf("field kinds of a report: %w", err)
+			if CheckKind(catalog.Kind(kind)) != nil {
+				return Node{}, &catalog.FieldError{Field: "kinds", Message: "must be kinds of documents, separated by commas"}
 			}
 			n.Kinds = append(n.Kinds, catalog.Kind(kind))
 		}
