@@ -24,7 +24,7 @@ func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
 }
 
 func (p *Publisher) head(ctx context.Context) (snapshot.Head, error) {
-	answer, err := p.call(ctx, headScript, p.keys(keyHead), []any{maxHeadFields + 1, maxHeadBytes})
+	answer, err := p.call(ctx, headScript, p.keys(keyNodes), []any{p.key(keyHead), maxHeadFields + 1, maxHeadBytes})
 	if err != nil {
 		return snapshot.Head{}, err
 	}

@@ -31,8 +31,8 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 	if _, err := snapshot.ParseNode(text); err != nil {
 		return snapshot.Answer{}, wrap("report", err)
 	}
-	answer, err := p.ask(ctx, reportScript, p.keys(keyNodes, keySeen, keyCrowded, keyHead, keyBeat), []any{
-		n.ID, text, max(n.Age, 0).Microseconds(), flag(n.Leaving),
+	answer, err := p.ask(ctx, reportScript, p.keys(keyNodes, keySeen, keyCrowded), []any{
+		p.key(keyHead), p.key(keyBeat), n.ID, text, max(n.Age, 0).Microseconds(), flag(n.Leaving),
 		int(snapshot.Liveness.Seconds()), int(snapshot.Remembered.Seconds()), p.maxNodes, maxBeat,
 	})
 	if err != nil {

@@ -1,7 +1,8 @@
--- Returns the fields of the head. KEYS: head.
--- ARGV: how many fields, and bytes of names and values, a head has at most.
+-- Returns the fields of the head. KEYS: nodes, for the slot of a Cluster. The head is none of the KEYS, because
+-- Redis asks for the right to write all of these, and data planes may write nothing but reports.
+-- ARGV: the head, and how many fields, and bytes of names and values, it has at most.
 -- Answers none; wrong and the type of the key; huge and the base; or ok and the fields.
-local head = KEYS[1]
+local head = arg()
 local max_fields, max_bytes = tonumber(arg()), tonumber(arg())
 local kind = type_of(head)
 if kind == 'none' then

@@ -135,14 +135,29 @@ end
 -- write applies what is left of the arguments to the hashes: four for each document, which are the
 -- number of its hash, put or delete, its key, and its bytes.
 local function write(hashes)
+  local MAX_FIELDS = 400 -- names and documents of one HSET
+  local fields, hash = {}, nil
+  local function flush()
+    if #fields > 0 then
+      redis.call('HSET', hash, unpack(fields))
+      fields = {}
+    end
+  end
   while next_arg < #ARGV do
-    local hash, op, key, doc = hashes[tonumber(arg())], arg(), arg(), arg()
+    local its_hash, op, key, doc = hashes[tonumber(ARGV[next_arg + 1])], ARGV[next_arg + 2], ARGV[next_arg + 3], ARGV[next_arg + 4]
+    next_arg = next_arg + 4
+    if op ~= 'put' or its_hash ~= hash or #fields >= MAX_FIELDS then
+      flush()
+    end
+    hash = its_hash
     if op == 'put' then
-      redis.call('HSET', hash, key, doc)
+      fields[#fields + 1] = key
+      fields[#fields + 1] = doc
     else
       redis.call('HDEL', hash, key)
     end
   end
+  flush()
 end
 
 -- keys_from returns the KEYS after the first n.

@@ -140,7 +140,7 @@ if abandon then
 end
 local added = redis.pcall('XADD', stream, id, unpack(entry))
 if type(added) == 'table' and added.err then
-  if not string.find(added.err, 'equal or smaller', 1, true) then
+  if not string.find(added.err, 'equal or smaller', 1, true) and not string.find(added.err, 'last possible ID', 1, true) then
     return {'refused', added.err}
   end
   return is_first and {'busy', USED} or {'stale', USED}

@@ -1,5 +1,6 @@
--- Records the report of a node. KEYS: nodes, index, crowded, head, beat.
-local nodes, index, crowded, head, beat = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- Records the report of a node. KEYS: nodes, index, crowded. Head and beat are none of them, as in head.lua.
+local nodes, index, crowded = KEYS[1], KEYS[2], KEYS[3]
+local head, beat = arg(), arg()
 
 local id, report = arg(), arg()          -- the report is a JSON object of at least one field
 local age = tonumber(arg())              -- microseconds
