@@ -11,7 +11,7 @@ import (
 type Binding struct {
 	Meta
 	Namespace     string `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model."`
-	Model         string `json:"model" minLength:"1" maxLength:"256" doc:"The public name of the model. The model must exist."`
+	Model         string `json:"model" create:"required" minLength:"1" maxLength:"256" doc:"The public name of the model. The model must exist."`
 	RouteGroup    string `json:"route_group" minLength:"1" maxLength:"64" default:"default" doc:"The binding is for the keys of this group."`
 	ProviderGroup string `json:"provider_group" minLength:"1" maxLength:"64" doc:"The providers of this group serve the requests. When the binding is created, the default is its route_group."`
 	Weight        int    `json:"weight" min:"1" minimum:"1" maximum:"1000000" default:"1" doc:"The share of requests that this binding gets among those of the same priority."`

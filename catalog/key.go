@@ -12,7 +12,7 @@ import (
 // the client: the catalog keeps the token's hash. Names may repeat.
 type Key struct {
 	Meta
-	Name             string    `json:"name" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
+	Name             string    `json:"name" create:"required" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
 	TokenHint        string    `json:"token_hint,omitempty" readOnly:"true" doc:"The last four characters of the token. A key that was imported by its hash has none."`
 	Group            string    `json:"group" minLength:"1" maxLength:"64" default:"default" doc:"The route group of the key, which says which bindings are for it."`
 	Namespaces       []string  `json:"namespaces" maxItems:"10000" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"[\"default\"]" doc:"The namespaces of the models that the key may use."`

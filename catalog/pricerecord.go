@@ -24,7 +24,7 @@ type Prices struct {
 // PriceTier holds the prices of requests whose input, cache reads and writes
 // included, exceeds a bound. A price that is nil here is that of the record.
 type PriceTier struct {
-	AboveInputTokens int64    `json:"above_input_tokens" minimum:"1" maximum:"9007199254740991" doc:"The bound: a number of input tokens, those read from the cache or written to it included."`
+	AboveInputTokens int64    `json:"above_input_tokens" create:"required" minimum:"1" maximum:"9007199254740991" doc:"The bound: a number of input tokens, those read from the cache or written to it included."`
 	InputPrice       *NanoUSD `json:"input_price" doc:"The price of a million input tokens in USD. null means the price outside the tiers."`
 	OutputPrice      *NanoUSD `json:"output_price" doc:"The price of a million output tokens in USD. null means the price outside the tiers."`
 	CacheReadPrice   *NanoUSD `json:"cache_read_price" doc:"The price of a million input tokens that were read from the cache in USD. null means the price outside the tiers."`

@@ -16,8 +16,8 @@ import (
 // by name.
 type Provider struct {
 	Meta
-	Name           string         `json:"name" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
-	Type           string         `json:"type" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
+	Name           string         `json:"name" create:"required" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
+	Type           string         `json:"type" create:"required" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
 	BaseURL        string         `json:"base_url,omitempty" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
 	APIKey         Secret         `json:"api_key,omitzero" writeOnly:"true" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
 	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true" doc:"The last four characters of the credential."` // derived from APIKey when it is written

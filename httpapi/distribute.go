@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	ndjson = "application/x-ndjson"
-
 	defaultDeltaWait = 30 * time.Second
 	maxDeltaWait     = time.Minute
 
@@ -25,19 +23,26 @@ const (
 )
 
 func snapshotOperation() *huma.Operation {
-	return &huma.Operation{
-		OperationID: "snapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
-		Description: "The head first, then a document a line. A line's doc is a string of the exact bytes, which is what the digest covers.",
-		Parameters:  []*huma.Param{{Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Description: "ETag of what is there already."}},
+	text := &huma.Schema{Type: huma.TypeString}
+	op := &huma.Operation{
+		OperationID: "getSnapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
+		Description: "The first line is the head, and every other line is a document. The doc of a line is a string " +
+			"of the exact bytes, which is what the digest covers.",
+		Parameters: []*huma.Param{{
+			Name: "If-None-Match", In: "header", Schema: text, Description: "The ETag of what the balancer has already.",
+		}},
 		Responses: map[string]*huma.Response{
 			"200": {
 				Description: "The snapshot.",
-				Headers:     map[string]*huma.Param{"ETag": {Schema: &huma.Schema{Type: huma.TypeString}, Description: `"<epoch>-<revision>"`}},
-				Content:     map[string]*huma.MediaType{ndjson: {}},
+				Headers:     map[string]*huma.Param{"ETag": {Schema: text, Description: `"<epoch>-<revision>"`}},
+				Content:     map[string]*huma.MediaType{ndjson: {Schema: text}},
 			},
-			"304": {Description: "It is the one of If-None-Match."},
+			"304":     {Description: "What is published has the ETag of If-None-Match."},
+			"default": problemResponse("Any other problem."),
 		},
 	}
+	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemUnavailable)
+	return op
 }
 
 // snapshot answers with everything that is published.
@@ -75,15 +80,27 @@ func unreadable(err error) error {
 
 func deltasOperation() *huma.Operation {
 	text := &huma.Schema{Type: huma.TypeString}
-	return &huma.Operation{
-		OperationID: "deltas", Summary: "Follow what is published", Tags: []string{"sync"},
-		Description: "A delta a line, as they are published, until the wait is over. 410: load the snapshot again.",
+	op := &huma.Operation{
+		OperationID: "getDeltas", Summary: "Follow what is published", Tags: []string{"sync"},
+		Description: "Each line is a delta. They come as they are published, until the wait is over.",
 		Parameters: []*huma.Param{
-			{Name: "after", In: "query", Required: true, Schema: text, Description: "Position to go on from, <epoch>-<revision>; 0-0 waits for the first publish."},
-			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Default: "30s"}, Description: "How long to wait, at most 1m."},
+			{
+				Name: "after", In: "query", Required: true,
+				Schema:      &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9]+-[0-9]+$"},
+				Description: "The position to go on from, <epoch>-<revision>. 0-0 waits for the first publish.",
+			},
+			{
+				Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Default: "30s", MaxLength: new(32)},
+				Description: "How long to wait, such as 500ms or 30s; at most 1m.",
+			},
 		},
-		Responses: map[string]*huma.Response{"200": {Description: "Deltas, perhaps none.", Content: map[string]*huma.MediaType{ndjson: {}}}},
+		Responses: map[string]*huma.Response{
+			"200":     {Description: "Deltas, or none.", Content: map[string]*huma.MediaType{ndjson: {Schema: text}}},
+			"default": problemResponse("Any other problem."),
+		},
 	}
+	addProblems(op, problemGap, problemUnpublished, problemUnavailable)
+	return op
 }
 
 // deltas answers with deltas as they come, until the wait is over.
@@ -131,8 +148,6 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 }
 
 type reporting struct{ Content request.Body }
-
-func (reporting) body() *huma.RequestBody { return bodyOf("Report", request.JSON) }
 
 // report records what a balancer says it has applied.
 func (h *Handler) report(ctx context.Context, in *reporting) (*struct{}, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -15,20 +16,21 @@ const followEvery = 20 * time.Millisecond
 // follow waits until a commit is published, or applied by every live balancer,
 // and returns what the headers EZ-Sync and EZ-Sync-Nodes say. The commit has
 // been made: nothing that goes wrong here is an error.
-func (h *Handler) follow(ctx context.Context, until string, limit time.Duration, revision catalog.Revision) (sync, nodes string) {
+func (h *Handler) follow(ctx context.Context, until string, limit time.Duration, revision catalog.Revision) request.Progress {
 	if until == "" {
-		return "", ""
+		return request.Progress{}
 	}
 	ctx, cancel := h.waiting(ctx, limit)
 	defer cancel()
 	at, ok := h.published(ctx, revision)
 	if !ok {
-		return "pending", ""
+		return request.Progress{Sync: "pending"}
 	}
 	if until == "published" {
-		return "published", ""
+		return request.Progress{Sync: "published"}
 	}
-	return h.applied(ctx, at)
+	sync, nodes := h.applied(ctx, at)
+	return request.Progress{Sync: sync, Nodes: nodes}
 }
 
 // published waits until a revision is published, and returns the position.

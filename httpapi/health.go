@@ -5,11 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -73,8 +70,8 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 
 // condition is what a check came to.
 type condition struct {
-	Status string `json:"status" enum:"ok,failed"`
-	Note   string `json:"note,omitempty"`
+	Status string `json:"status" enum:"ok,failed" doc:"Whether the check passed."`
+	Note   string `json:"note,omitempty" doc:"What else is to be known."`
 }
 
 // ask runs all checks at once.
@@ -120,7 +117,7 @@ func (h *health) noted(ctx context.Context, name string, err error) {
 
 type alive struct {
 	Body struct {
-		Status string `json:"status" enum:"ok"`
+		Status string `json:"status" enum:"ok" doc:"It is always ok."`
 	}
 }
 
@@ -136,15 +133,8 @@ type readiness struct {
 }
 
 type readinessBody struct {
-	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"unavailable: neither reads nor logs work."`
-	Checks map[string]condition `json:"checks"`
-}
-
-func (readiness) answers(documented map[string]*huma.Response) {
-	documented[strconv.Itoa(http.StatusServiceUnavailable)] = &huma.Response{
-		Description: "Neither reads nor logs work.",
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: refTo("ReadinessBody")}},
-	}
+	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"What works: ok when everything does, degraded when a check failed, unavailable when neither reads nor logs work."`
+	Checks map[string]condition `json:"checks" doc:"What was checked, by its name."`
 }
 
 // ready is 503 only when there is nothing left that the server can do.

@@ -36,7 +36,7 @@ func TestProblems(t *testing.T) {
 		{name: "nothing to export", method: "GET", path: "/export", status: 404, slug: "not-found"},
 		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
 		{name: "another case", method: "GET", path: "/Keys", status: 404, slug: "not-found"},
-		{name: "no such method", method: "PUT", path: "/keys", status: 405, slug: "method-not-allowed"},
+		{name: "no such method", method: "PATCH", path: "/keys", status: 405, slug: "method-not-allowed"},
 		{name: "no such id", method: "GET", path: "/keys/999", status: 404, slug: "not-found"},
 		{name: "no id at all", method: "GET", path: "/keys/abc", status: 404, slug: "not-found"},
 		{name: "no id to patch", method: "PATCH", path: "/keys/0", body: object{}, status: 404, slug: "not-found"},
@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 func TestAllow(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	for _, tc := range []struct{ method, path, allow string }{
-		{"PUT", "/keys", "GET, HEAD, OPTIONS, POST"},
+		{"PATCH", "/keys", "GET, HEAD, OPTIONS, POST, PUT"},
 		{"POST", "/keys/1", "DELETE, GET, HEAD, OPTIONS, PATCH"},
 		{"HEAD", "/keys/1/rotate", "OPTIONS, POST"},
 	} {
@@ -132,7 +132,7 @@ func TestAllow(t *testing.T) {
 		}
 	}
 	a := s.must(http.StatusNoContent, nobody, "OPTIONS", "/keys", nil)
-	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST" {
+	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST, PUT" {
 		t.Errorf("OPTIONS: Allow %q", got)
 	}
 }

@@ -245,7 +245,7 @@ type Report struct {
 	ID       string   `json:"id" minLength:"1" maxLength:"256" doc:"The balancer's name and a random part, new in each process."`
 	Position Position `json:"position" doc:"What it has applied, <epoch>-<revision>."`
 	Digest   Digest   `json:"digest" doc:"Of what it has applied, in hex."`
-	Version  string   `json:"version,omitempty" maxLength:"256"`
+	Version  string   `json:"version,omitempty" maxLength:"256" doc:"The version that the balancer says it has."`
 	Error    string   `json:"error,omitempty" maxLength:"1024" doc:"Its last problem."`
 }
 
