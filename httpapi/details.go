@@ -69,7 +69,7 @@ func answersNothing(op *huma.Operation) {
 // answersUnready documents that a readiness has the same form when it is a failure.
 func answersUnready(op *huma.Operation) {
 	failure := *op.Responses["200"]
-	failure.Description = "Neither reads nor logs work."
+	failure.Description = "Neither reads nor logs work, or the catalog was never reached since the start."
 	op.Responses[strconv.Itoa(http.StatusServiceUnavailable)] = &failure
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ez-api/ez-api"
@@ -32,17 +33,26 @@ var errNotPublishing = errors.New("publishing fails, and is tried again")
 
 // health knows what to ask, and what failed when it was asked last.
 type health struct {
-	log    *slog.Logger
-	checks map[string]Check
+	log     *slog.Logger
+	checks  map[string]Check
+	reached func() bool // whether the catalog answered once since the start
 
 	mu     *sync.Mutex
 	failed map[string]bool
 }
 
 func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) health {
+	var answered atomic.Bool
+	reached := func() bool { return answered.Load() || plane.Relay().Status().Revision > 0 }
 	checks := map[string]Check{
 		checkCatalog: func(ctx context.Context) (string, error) {
-			return "", plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
+			err := plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
+			if err == nil {
+				answered.Store(true)
+			} else if !reached() {
+				return "not reached since the start", err
+			}
+			return "", err
 		},
 		checkPublisher: func(ctx context.Context) (string, error) {
 			_, err := plane.Publisher().Head(ctx)
@@ -65,7 +75,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 	for name, check := range more {
 		checks[name] = check
 	}
-	return health{log: log, checks: checks, mu: new(sync.Mutex), failed: map[string]bool{}}
+	return health{log: log, checks: checks, reached: reached, mu: new(sync.Mutex), failed: map[string]bool{}}
 }
 
 // condition is what a check came to.
@@ -133,11 +143,12 @@ type readiness struct {
 }
 
 type readinessBody struct {
-	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"What works: ok when everything does, degraded when a check failed, unavailable when neither reads nor logs work."`
+	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"What works: ok when everything does, degraded when a check failed, unavailable when neither reads nor logs work, or when the catalog was never reached since the start."`
 	Checks map[string]condition `json:"checks" doc:"What was checked, by its name."`
 }
 
-// ready is 503 only when there is nothing left that the server can do.
+// ready is 503 only when there is nothing left that the server can do, and until it has reached
+// its catalog once: whatever is wrong with a new server's settings shall keep it out of rotation.
 func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
 	out := &readiness{Status: http.StatusOK, Body: readinessBody{Status: "ok", Checks: h.health.ask(ctx)}}
 	for _, c := range out.Body.Checks {
@@ -145,7 +156,8 @@ func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
 			out.Body.Status = "degraded"
 		}
 	}
-	if out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok" {
+	nothing := out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok"
+	if nothing || !h.health.reached() {
 		out.Status, out.Body.Status = http.StatusServiceUnavailable, "unavailable"
 	}
 	return out, nil
