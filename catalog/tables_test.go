@@ -497,32 +497,6 @@ func TestAllReadsEveryPage(t *testing.T) {
 	}
 }
 
-func TestPriceListFollows(t *testing.T) {
-	tables, ctx := newTables(t, nil), t.Context()
-	list := catalog.NewPriceList(tables)
-	if _, _, ok := list.Get("default", "m"); ok {
-		t.Error("prices before the first refresh")
-	}
-	price := catalog.NanoUSD(2_500_000_000)
-	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}))
-	for range 2 { // the second finds nothing changed
-		must[catalog.Revision](t)(list.Refresh(ctx))
-		if p, at, ok := list.Get("default", "m"); !ok || at != 1 || *p.InputPrice != price || p.OutputPrice != nil {
-			t.Errorf("prices %+v at %d, %t", p, at, ok)
-		}
-	}
-	must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
-	must[catalog.Revision](t)(list.Refresh(ctx))
-	if _, at, ok := list.Get("default", "m"); !ok || at != 2 {
-		t.Errorf("after a change of something else: at %d, %t", at, ok)
-	}
-	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(`{"input_price":null,"output_price":"1"}`)))
-	must[catalog.Revision](t)(list.Refresh(ctx))
-	if p, at, _ := list.Get("default", "m"); at != 3 || p.InputPrice != nil || p.OutputPrice == nil {
-		t.Errorf("after a change: %+v at %d", p, at)
-	}
-}
-
 // Upsert says whether it created, heeds a revision, and leaves alone what is known by another external id.
 func TestUpsert(t *testing.T) {
 	ctx, tables := t.Context(), newTables(t, nil)

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -279,4 +280,28 @@ func (p *brokenPublisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 		return nil, errDown
 	}
 	return p.Publisher.Nodes(ctx)
+}
+
+// A price that was answered as applied is used from then on, each time.
+func TestPricesAreAppliedWhenAnswered(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.plane.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	model := s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m", "input_price": "1"}).object(t)
+	path := fmt.Sprintf("/models/%v?wait=applied", model["id"])
+	for price := 2; price < 30; price++ {
+		s.must(http.StatusOK, admin, "PATCH", path, object{"input_price": fmt.Sprint(price)})
+		request := fmt.Sprint("r", price)
+		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": "m", "input_tokens": 1_000_000, "request_id": request})
+		if err := s.plane.Logs().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		found := s.must(http.StatusOK, viewer, "GET", "/logs?request_id="+request, nil).object(t)["data"].([]any)
+		if got := found[0].(object)["cost_nano_usd"]; got != float64(price)*1e9 {
+			t.Fatalf("a million tokens cost %v after the price %d was applied", got, price)
+		}
+	}
 }

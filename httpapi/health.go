@@ -65,7 +65,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			return "", err
 		},
 		checkLogs: func(context.Context) (string, error) {
-			err := plane.Logs().Ready()
+			err := plane.LogsReady()
 			if errors.Is(err, logbuf.ErrFull) {
 				return "full: refuses entries until there is room", nil
 			}
