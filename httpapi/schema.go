@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -95,6 +97,13 @@ func describeLogs(schemas map[string]*huma.Schema) {
 	stored.Properties["id"] = &huma.Schema{ // huma sees 16 bytes
 		Type: huma.TypeString, Format: "uuid", Description: stored.Properties["id"].Description,
 	}
+	class := schemas["LogFailure"].Properties["class"]
+	names := make([]string, len(class.Enum)) // generators in Go would call one of them Client, as the client
+	for i, v := range class.Enum {
+		word := fmt.Sprint(v)
+		names[i] = "Failed" + strings.ToUpper(word[:1]) + word[1:]
+	}
+	class.Extensions = map[string]any{"x-enum-varnames": names}
 	in := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true, Properties: maps.Clone(stored.Properties)}
 	delete(in.Properties, "priced_revision")
 	schemas["LogEntryCreate"] = in
@@ -109,7 +118,8 @@ func describeChange(s *huma.Schema) {
 }
 
 // loosen says of an answer that fields may be added, that lists are never null, and
-// nothing of defaults: an answer has every value.
+// nothing of defaults and of what is only read: bodies have schemas of their own, and
+// generators make a field that is only read one that may be missing.
 func loosen(s *huma.Schema) {
 	if s == nil {
 		return
@@ -120,7 +130,7 @@ func loosen(s *huma.Schema) {
 	if s.AdditionalProperties == false {
 		s.AdditionalProperties = nil
 	}
-	s.Default = nil
+	s.Default, s.ReadOnly = nil, false
 	if !isUSD(s) {
 		s.Examples = nil
 	}
@@ -150,7 +160,6 @@ func (b *bodies) add(noun reflect.Type) {
 	patch.Description = "A merge patch (RFC 7396). A field that is left out stays as it is, and null restores the default."
 	patch.Required = nil
 	for field, s := range patch.Properties {
-		s.Default = nil // what is not sent does not change
 		s.Nullable = s.Ref == "" && !slices.Contains(create.Required, field)
 		if s.Nullable && len(s.Enum) > 0 {
 			s.Enum = append(slices.Clone(s.Enum), nil)
@@ -195,6 +204,11 @@ func (b *bodies) value(t reflect.Type, shown *huma.Schema) *huma.Schema {
 		t = t.Elem()
 	}
 	in := *shown
+	in.WriteOnly = false
+	if in.Default != nil { // as text: generators make a field that has a default one that must be sent
+		text, _ := json.Marshal(in.Default) // it came from JSON
+		in.Default, in.Description = nil, in.Description+" The default is "+strings.Trim(string(text), `"`)+"."
+	}
 	switch {
 	case isUSD(shown):
 		in.Description = strings.TrimSpace(in.Description + " Send it as a string, which is exact. " +
@@ -231,5 +245,6 @@ type keyImport struct {
 func (b *bodies) imported() map[string]*huma.Schema {
 	in := huma.SchemaFromType(b.registry, reflect.TypeFor[keyImport]())
 	in.Properties["token_hashes"].Nullable = false
+	in.Properties["token"].WriteOnly, in.Properties["token_hashes"].WriteOnly = false, false
 	return in.Properties
 }
