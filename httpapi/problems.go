@@ -116,6 +116,7 @@ var errorTable = []struct {
 	{catalog.ErrExists, problemExists, "see errors for what is taken"},
 	{catalog.ErrReferenced, problemReferenced, "delete or change first what refers to it"},
 	{catalog.ErrConflict, problemConflict, "read it again, then try again"},
+	{errAhead, problemCompacted, "the catalog has not come that far: it was restored from a backup; start anew"},
 	{catalog.ErrCompacted, problemCompacted, "changes this old were pruned: start from what is there now"},
 	{catalog.ErrSealed, problemSealed, "the key that sealed it is not among those of this server"},
 	{catalog.ErrClosed, problemUnavailable, "the server is shutting down"},
