@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"slices"
-	"strings"
 )
 
 // Prices is one record of what tokens and requests cost: a [Model] has one, and
@@ -140,14 +139,6 @@ func (p *Prices) check(errs *FieldErrors, prefix string) {
 func checkPrice(errs *FieldErrors, field string, price *NanoUSD) {
 	if price != nil && *price < 0 {
 		errs.add(field, "must not be negative")
-	}
-}
-
-// checkStar accepts a text whose only star, if it has any, is its last
-// character: such a text stands for all that begin with what is before it.
-func checkStar(errs *FieldErrors, field, v string) {
-	if i := strings.IndexByte(v, '*'); i >= 0 && i < len(v)-1 {
-		errs.add(field, "must have * at its end only, where it stands for every ending")
 	}
 }
 

@@ -56,7 +56,7 @@ func TestProblems(t *testing.T) {
 		{name: "a compressed body", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Encoding", "gzip"}, status: 415, slug: "unsupported-media-type"},
 
 		{name: "an unknown field", method: "POST", path: "/keys", body: object{"name": "k", "nmae": "k"}, status: 422, slug: "invalid", fields: []string{"nmae"}},
-		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": -1, "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
+		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": "x", "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
 		{name: "what is missing", method: "POST", path: "/providers", body: object{}, status: 422, slug: "invalid", fields: []string{"name", "type"}},
 		{name: "a private upstream", method: "POST", path: "/providers", body: object{"name": "p", "type": "custom", "base_url": "http://127.0.0.1"}, status: 422, slug: "invalid", fields: []string{"base_url"}},
 		{name: "a wrong patch", method: "PATCH", path: "/models/1", body: object{"kind": "x"}, status: 422, slug: "invalid", fields: []string{"kind"}},

@@ -103,10 +103,7 @@ func (e *Explanation) refuse(err error) error {
 
 // lookup fills v, which is empty, with what routing a model for a key may need.
 func (v *View) lookup(ctx context.Context, src Source, key *Key, model string) error {
-	names := []string{catalog.ModelKey(key.DefaultNamespace, model)}
-	if strings.Contains(model, ".") {
-		names = append(names, model)
-	}
+	names := Names(key.DefaultNamespace, model)
 	docs, err := src.Lookup(ctx, catalog.KindBinding, names...)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -108,6 +109,23 @@ func (r *renderer) boundTo(ctx context.Context, models *set, groups, listed []st
 			}
 		}
 	}
+	var beginnings []string
+	for _, model := range listed {
+		if head, all := strings.CutSuffix(model, "*"); all {
+			beginnings = append(beginnings, head)
+		}
+	}
+	if len(beginnings) > 0 {
+		all, err := list(ctx, r.reader, r.tables.Models, catalog.Query{})
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if slices.ContainsFunc(beginnings, func(head string) bool { return strings.HasPrefix(m.Name, head) }) {
+				models.add(catalog.ModelKey(m.Namespace, m.Name))
+			}
+		}
+	}
 	for part := range slices.Chunk(listed, queryChunk) {
 		named, err := list(ctx, r.reader, r.tables.Models, catalog.Query{Names: part})
 		if err != nil {
@@ -165,7 +183,7 @@ func (r *renderer) modelDocs(ctx context.Context, docs map[docName][]byte, names
 		if err != nil {
 			return err
 		}
-		providers, err := r.serving(ctx, models, bindings)
+		providers, err := r.serving(ctx, models)
 		if err != nil {
 			return err
 		}
@@ -176,24 +194,13 @@ func (r *renderer) modelDocs(ctx context.Context, docs map[docName][]byte, names
 	return nil
 }
 
-// serving returns the providers that the binding documents depend on.
-func (r *renderer) serving(ctx context.Context, models []catalog.Model, bindings []catalog.Binding) ([]catalog.Provider, error) {
+// serving returns the providers that binding documents depend on: all, because
+// any may list a model, and so serve it in the groups that have no binding of it.
+func (r *renderer) serving(ctx context.Context, models []catalog.Model) ([]catalog.Provider, error) {
 	if len(models) == 0 {
 		return nil, nil
 	}
-	var groups set
-	bound := map[string]bool{}
-	for _, b := range bindings {
-		groups.add(b.ProviderGroup)
-		bound[catalog.ModelKey(b.Namespace, b.Model)] = true
-	}
-	for _, m := range models {
-		if !bound[catalog.ModelKey(m.Namespace, m.Name)] {
-			// Implied: any provider may list it.
-			return list(ctx, r.reader, r.tables.Providers, catalog.Query{})
-		}
-	}
-	return list(ctx, r.reader, r.tables.Providers, catalog.Query{Groups: groups.list()})
+	return list(ctx, r.reader, r.tables.Providers, catalog.Query{})
 }
 
 func (r *renderer) modelsWith(docs map[docName][]byte, models []catalog.Model, bindings []catalog.Binding, providers []catalog.Provider) error {
@@ -268,10 +275,13 @@ func (r *renderer) put(docs map[docName][]byte, kind catalog.Kind, key string, d
 func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 	doc := ProviderDoc{
 		ID: p.ID, Name: p.Name, Type: p.Type, BaseURL: p.BaseURL, GoogleProject: p.GoogleProject, GoogleLocation: p.GoogleLocation,
-		Group: p.Group, Models: p.Models, Weight: p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: p.AutoBan,
+		Group: p.Group, Models: p.Models, Weight: *p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: *p.AutoBan,
 		Options: p.Options, Labels: p.Labels,
 	}
-	if !p.APIKey.IsZero() {
+	switch {
+	case p.Sealed:
+		doc.Error = ConfigError
+	case !p.APIKey.IsZero():
 		doc.SealedAPIKey = r.keys.Seal(p.APIKey.Reveal(), sealedField(providerKey(p.ID)))
 	}
 	return doc

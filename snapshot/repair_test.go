@@ -187,7 +187,7 @@ func TestProviderChangesTouchWhatKnowsOfThem(t *testing.T) {
 		edit func(*catalog.Provider)
 		want int
 	}{
-		{"weight", func(p *catalog.Provider) { p.Weight = 7 }, 1},
+		{"weight", func(p *catalog.Provider) { p.Weight = new(7) }, 1},
 		{"status", func(p *catalog.Provider) { p.Status = catalog.Disabled }, 1},
 		{"models", func(p *catalog.Provider) { p.Models = []string{"m0", "m1"} }, 1 + 3*2},
 		{"group", func(p *catalog.Provider) { p.Group = "eu" }, 1 + 2*2},
