@@ -32,7 +32,7 @@ var nounCases = map[catalog.Kind]nounCase{
 		more: object{
 			"base_url": "https://example.com", "api_key": "0123456789abcdef", "google_project": "gcp-project",
 			"google_location": "europe-west4", "group": "g", "models": []any{"m", "n"}, "weight": 5.0, "priority": 5.0,
-			"auto_ban": true, "options": object{"a": 1.0}, "external_id": "x", "labels": object{"a": "b"}, "status": "disabled",
+			"auto_ban": false, "options": object{"a": 1.0}, "external_id": "x", "labels": object{"a": "b"}, "status": "disabled",
 			"prices": object{"m": prices(object{"input_price": "1.5"})},
 		},
 		shown:    object{"api_key": nil},
