@@ -15,6 +15,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 // Options are the settings of [New]; nil and zero fields mean the defaults.
@@ -65,6 +66,8 @@ type Handler struct {
 	log      *slog.Logger
 	observer Observer
 	health   health
+	heads    *shared[snapshot.Head] // for writes that wait until they are published
+	fleet    *shared[*fleet]        // and applied
 	scheme   Scheme
 	throttle *throttle
 	address  func(*http.Request) string
@@ -105,6 +108,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 		h.log = slog.Default()
 	}
 	h.draining, h.drain = context.WithCancel(context.Background())
+	h.heads, h.fleet = newShared(h.draining, plane.Sync), newShared(h.draining, h.readFleet)
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
