@@ -15,9 +15,6 @@ const (
 	// maxHeadFields and maxHeadBytes bound a head that is read. Beyond, it is damage.
 	maxHeadFields = 64
 	maxHeadBytes  = 64 << 10
-
-	// fieldStreamBytes is the one field of the head that is no part of what is published.
-	fieldStreamBytes = "stream_bytes"
 )
 
 // Head implements [snapshot.Source]. It takes one round trip.
@@ -47,26 +44,29 @@ func (p *Publisher) head(ctx context.Context) (snapshot.Head, error) {
 		for i := 0; i+1 < len(rest); i += 2 {
 			fields[rest[i]] = rest[i+1]
 		}
-		delete(fields, fieldStreamBytes)
 		if len(fields) == 0 {
 			return damagedHead(snapshot.Base{}, fmt.Errorf("the head has no fields: %w", snapshot.ErrCorrupt))
 		}
 		head, err := snapshot.ParseHead(fields)
-		if err != nil {
-			head, _ = damagedHead(comparable(head.Base()), err)
+		base := comparable(head.Base())
+		if err == nil && base != head.Base() {
+			err = fmt.Errorf("a field of the head is far too long: %w", snapshot.ErrCorrupt)
 		}
-		return head, err
+		if err != nil {
+			return damagedHead(base, err)
+		}
+		return head, nil
 	}
 	return snapshot.Head{}, errors.New("the script that reads the head has an answer that makes no sense")
 }
 
-// maxCompared is MAX_VALUE of lib.lua: longer values of a head are compared as empty.
+// maxCompared is MAX_VALUE of lib.lua: longer values of a head are compared as a question mark.
 const maxCompared = 256
 
 func comparable(b snapshot.Base) snapshot.Base {
 	for _, value := range []*string{&b.Epoch, &b.Revision, &b.Sig} {
 		if len(*value) > maxCompared {
-			*value = ""
+			*value = "?"
 		}
 	}
 	return b

@@ -2,8 +2,10 @@ package redisstore_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,4 +125,24 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// dump returns all that is published, as text.
+func (f *fixture) dump(t testing.TB) string {
+	ctx := t.Context()
+	var text strings.Builder
+	keys, err := f.raw.Keys(ctx, f.tag+"*").Result()
+	must(t, err)
+	slices.Sort(keys)
+	for _, key := range keys {
+		switch kind := f.raw.Type(ctx, key).Val(); kind {
+		case "hash":
+			fmt.Fprintln(&text, key, f.raw.HGetAll(ctx, key).Val())
+		case "stream":
+			fmt.Fprintln(&text, key, f.raw.XRange(ctx, key, "-", "+").Val())
+		default:
+			fmt.Fprintln(&text, key, kind)
+		}
+	}
+	return text.String()
 }

@@ -15,11 +15,21 @@ end
 if redis.call('HLEN', head) > max_fields then
   return huge()
 end
-local bytes = 0
+-- stream_bytes is no part of what is published.
+local names, bytes = {}, 0
 for _, name in ipairs(redis.call('HKEYS', head)) do
-  bytes = bytes + #name + redis.call('HSTRLEN', head, name)
+  if name ~= 'stream_bytes' then
+    names[#names + 1] = name
+    bytes = bytes + #name + redis.call('HSTRLEN', head, name)
+  end
 end
 if bytes > max_bytes then
   return huge()
 end
-return {'ok', unpack(redis.call('HGETALL', head))}
+local answer = {'ok'}
+if #names > 0 then
+  for i, value in ipairs(redis.call('HMGET', head, unpack(names))) do
+    answer[2 * i], answer[2 * i + 1] = names[i], value
+  end
+end
+return answer

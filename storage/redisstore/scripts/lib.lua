@@ -7,7 +7,7 @@
 --   busy     the stream ends in something that is not the head's own entry; its last id
 --   corrupt  there are not as many documents as there must be; of which kind
 --   refused  Redis would refuse the writes; its error
-local MAX_VALUE = 256     -- bytes; longer values of the head that are compared count as empty
+local MAX_VALUE = 256     -- bytes; longer values of the head are compared as a question mark
 local PARTS_DIGITS = 3    -- of an id, after the revision
 local CLOSING = '999'     -- the digits of the last part
 
@@ -38,7 +38,7 @@ local function base_of(head)
   end
   local base = {}
   for i, name in ipairs({'epoch', 'revision', 'sig'}) do
-    base[i] = ''
+    base[i] = '?'
     if redis.call('HSTRLEN', head, name) <= MAX_VALUE then
       base[i] = redis.call('HGET', head, name) or ''
     end
@@ -73,6 +73,15 @@ local function goes_beyond(stream, id)
   return #redis.call('XRANGE', stream, '(' .. id, '+', 'COUNT', 1) > 0
 end
 
+-- field returns a value of a list of names and values.
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      return fields[i + 1]
+    end
+  end
+end
+
 -- has_entry reports whether a chain has written the entry with this id before: then a script runs again
 -- because its answer was lost.
 local function has_entry(stream, id, chain)
@@ -83,13 +92,7 @@ local function has_entry(stream, id, chain)
   if not entry then
     return false
   end
-  local fields = entry[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == 'chain' then
-      return fields[i + 1] == chain
-    end
-  end
-  return false
+  return field(entry[2], 'chain') == chain
 end
 
 -- refusal returns the error with which Redis would refuse what a script is about to write: a right that is
@@ -115,15 +118,6 @@ local function refusal(probe, written)
     end
   end
   return nil
-end
-
--- size returns the length of all names and values.
-local function size(fields)
-  local n = 0
-  for i = 1, #fields do
-    n = n + #fields[i]
-  end
-  return n
 end
 
 -- set_head writes the head anew, so that no field of an older one stays.

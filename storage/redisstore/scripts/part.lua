@@ -83,14 +83,13 @@ if err then
   return {'refused', err}
 end
 
--- stream_bytes returns what the head says that the stream holds.
+-- stream_bytes returns what the head says that the stream holds; nil when that makes no sense.
 local function stream_bytes()
   local text = redis.call('HSTRLEN', head, 'stream_bytes') <= MAX_VALUE and redis.call('HGET', head, 'stream_bytes')
-  local n = tonumber(text or '0')
-  if not n or n ~= n or n < 0 or n > 2 ^ 53 then
-    return 0
+  local n = text and tonumber(text)
+  if n and n == n and n >= 0 and n <= 2 ^ 53 then
+    return n
   end
-  return n
 end
 
 -- succ returns the decimal number after one of any length.
@@ -103,18 +102,15 @@ local function succ(digits)
   return string.sub(head_digits, 1, -2) .. string.format('%d', tonumber(string.sub(head_digits, -1)) + 1) .. zeros
 end
 
-local function field(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then
-      return fields[i + 1]
-    end
-  end
-end
-
 -- trim takes the oldest publishes away whole, until the stream is within its bounds, but never the
--- one that ends in id. It returns how many bytes are left.
-local function trim(bytes)
-  local length = redis.call('XLEN', stream)
+-- one that was just written. It returns how many bytes are left. own is how many that one has, and before
+-- how many all others have; when nobody knows, they all go.
+local function trim(own, before)
+  if not before then
+    redis.call('XTRIM', stream, 'MINID', string.sub(id, 1, -PARTS_DIGITS - 1) .. '000')
+    return own
+  end
+  local length, bytes = redis.call('XLEN', stream), before + own
   for _ = 1, MAX_TRIMS do
     if length <= max_entries and bytes <= max_bytes then
       break
@@ -124,20 +120,17 @@ local function trim(bytes)
     local revision = string.sub(sequence, 1, -PARTS_DIGITS - 1)
     local closing = epoch .. '-' .. revision .. CLOSING
     if closing == id then
-      break
+      return own
     end
     local closed = oldest[1] == closing and oldest or redis.call('XRANGE', stream, closing, closing)[1]
     local freed = closed and tonumber(field(closed[2], 'bytes') or '')
     if freed and freed >= 0 and freed <= 2 ^ 53 then
       bytes = bytes - freed
     end
-    local removed = redis.call('XTRIM', stream, 'MINID', epoch .. '-' .. succ(revision) .. '000')
-    if removed == 0 then
-      break
-    end
+    redis.call('XTRIM', stream, 'MINID', epoch .. '-' .. succ(revision) .. '000')
     length = redis.call('XLEN', stream)
   end
-  return math.max(bytes, 0)
+  return math.max(bytes, own)
 end
 
 -- From here on nothing fails but XADD, for an id that cannot be used again.
@@ -154,11 +147,11 @@ if type(added) == 'table' and added.err then
 end
 write(hashes)
 if is_last then
-  local bytes = tonumber(field(entry, 'bytes'))
+  local before = 0
   if stream_type ~= 'none' then
-    bytes = bytes + stream_bytes()
+    before = stream_bytes()
   end
-  set_head(head, head_fields, trim(bytes))
+  set_head(head, head_fields, trim(tonumber(field(entry, 'bytes')), before))
   announce(head, position)
 end
 return {'ok', id}

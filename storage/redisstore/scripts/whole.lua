@@ -55,6 +55,6 @@ for i = 1, kinds do
     redis.call('UNLINK', old)
   end
 end
-set_head(head, head_fields, size(entry))
+set_head(head, head_fields, tonumber(field(entry, 'bytes')))
 announce(head, position)
 return {'ok', id}
