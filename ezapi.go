@@ -1,9 +1,11 @@
 package ezapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,11 +58,15 @@ type Config struct {
 	// same. Defaults to none: clear text and no signature.
 	SyncKeys *snapshot.Keys
 
+	// LogBuffer takes access logs at once and stores them later. What it is given
+	// stays the caller's, but Close drains it. Defaults to a logbuf.Queue in front of
+	// LogSink, with the settings of Logs.
+	LogBuffer LogBuffer
 	// LogSink stores access logs. Where it is a logbuf.Archive or a
-	// logbuf.Maintainer too, it is used as that. Defaults to memory.
+	// logbuf.Maintainer too, it is used as that, with a LogBuffer also. Defaults to memory.
 	LogSink logbuf.Sink
-	// Logs are the settings of the buffer in front of LogSink. Defaults to
-	// those of logbuf.Open.
+	// Logs are the settings of the default buffer. Defaults to those of logbuf.Open,
+	// with the Logger and the Clock below. A Pricer is not heeded.
 	Logs logbuf.Options
 
 	// ChangesRetention is how long the change feed reaches back. Defaults to
@@ -87,9 +93,9 @@ type Plane struct {
 
 	config  Config
 	relay   *snapshot.Relay
-	prices  *catalog.PriceList
-	priced  sync.Once // the prices were asked for
-	logs    *logbuf.Queue
+	copies  *catalog.Follower // leads on what is kept of the catalog in memory
+	prices  *pricer
+	logs    logbuf.Buffer
 	archive logbuf.Archive
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
@@ -114,15 +120,22 @@ func New(config Config) (*Plane, error) {
 		}),
 		config: config,
 	}
-	p.prices = catalog.NewPriceList(p.Tables)
+	list := catalog.NewPriceList()
+	p.copies = catalog.NewFollower(config.Catalog, list)
+	p.prices = &pricer{list: list, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
 	p.archive, _ = config.LogSink.(logbuf.Archive)
-	var err error
-	if p.logs, err = logbuf.Open(config.LogSink, &config.Logs); err != nil {
+	if p.logs = config.LogBuffer; p.logs != nil {
+		return p, nil
+	}
+	config.Logs.Pricer = p.prices
+	logs, err := logbuf.Open(config.LogSink, &config.Logs)
+	if err != nil {
 		return nil, fmt.Errorf("ezapi: %w", err)
 	}
+	p.logs = logs
 	return p, nil
 }
 
@@ -154,6 +167,9 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
+	if c.Logs.Clock == nil {
+		c.Logs.Clock = c.Clock
+	}
 	return c
 }
 
@@ -165,7 +181,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	defer stop()
 	errs := make(chan error, 4)
 	go func() { errs <- p.relay.Run(ctx) }()
-	go func() { errs <- p.prices.Run(ctx, p.config.Logger) }()
+	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	var failed error
@@ -190,8 +206,17 @@ func (p *Plane) Publisher() SnapshotPublisher { return p.config.Publisher }
 // SyncKeys returns the keys that seal and sign snapshots; nil is none.
 func (p *Plane) SyncKeys() *snapshot.Keys { return p.config.SyncKeys }
 
-// Logs returns the buffer of access logs. AppendLogs puts prices on entries first.
-func (p *Plane) Logs() *logbuf.Queue { return p.logs }
+// Logs returns the buffer of access logs. Use AppendLogs, which prices entries.
+func (p *Plane) Logs() LogBuffer { return p.logs }
+
+// LogsReady returns nil, or the error that AppendLogs would return now, as far as the buffer
+// can tell beforehand: see logbuf.Admitter. It costs next to nothing.
+func (p *Plane) LogsReady() error {
+	if a, ok := p.logs.(logbuf.Admitter); ok {
+		return a.Ready()
+	}
+	return nil
+}
 
 // Archive returns what answers questions about stored logs; nil when
 // Config.LogSink does not.
@@ -200,32 +225,47 @@ func (p *Plane) Archive() logbuf.Archive { return p.archive }
 // LogRetention returns how long access logs are kept; negative is for ever.
 func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 
-// AppendLogs fills in the cost of the entries that have none, from the prices
-// that are valid now, and appends all or none of them to the log buffer. See
-// logbuf.Buffer for what a nil error promises. The first call reads the prices, and
-// waits for a catalog that does not answer for a second.
+// AppendLogs appends all or none of the entries to the log buffer. See logbuf.Buffer for
+// what a nil error promises. The entries stay as they are.
+//
+// Entries that have no cost get one from the prices that are valid now, or those of the
+// revision that the entry names in Revision, where that is later. An entry whose prices are
+// not known here yet is priced when it leaves the buffer, if that is the default one; in
+// another it stays without cost. A cost that an entry brings is kept, and its PricedRevision
+// is then 0.
+//
+// While Run is not at work, each call reads the catalog first; for one that does not answer
+// it waits a second, now and then.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
-	p.priced.Do(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_, _ = p.prices.Refresh(ctx) // Run will say what is wrong
-	})
-	logbuf.Prices(p.price).Fill(entries)
+	p.prices.prepare(ctx)
+	if p.config.LogBuffer == nil {
+		return p.logs.Append(ctx, entries...)
+	}
+	entries = slices.Clone(entries)
+	for i := range entries {
+		e := &entries[i]
+		e.Namespace = cmp.Or(e.Namespace, "default")
+		e.PricedRevision = 0
+		if e.CostNanoUSD == nil {
+			_ = p.prices.Price(e) // there is no later
+		}
+	}
 	return p.logs.Append(ctx, entries...)
 }
 
-func (p *Plane) price(namespace, model string) (logbuf.Price, bool) {
-	prices, revision, ok := p.prices.Get(namespace, model)
-	return logbuf.Price{
-		Input: (*int64)(prices.InputPrice), Output: (*int64)(prices.OutputPrice),
-		CacheRead: (*int64)(prices.CacheReadPrice), CacheWrite: (*int64)(prices.CacheWritePrice), Revision: int64(revision),
-	}, ok
+// CatchUp returns once everything that this process keeps of the catalog in memory, such as
+// the prices, has a revision: what is appended from then on is priced by it, or by a later
+// one. It asks the catalog when that is not so yet, and gives up when ctx ends.
+func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
+	return p.copies.CatchUp(ctx, revision)
 }
 
 // Stats are the readings of everything that a Plane runs.
 type Stats struct {
 	Logs  logbuf.Stats
 	Relay snapshot.RelayStatus
+	// Copies says how what is kept of the catalog in memory follows it.
+	Copies catalog.FollowerStatus
 	// Maintenance is what became of each task of the log sink when it was last
 	// tried; empty before the first run.
 	Maintenance []logbuf.TaskResult
@@ -233,7 +273,7 @@ type Stats struct {
 
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
-	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status()}
+	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status()}
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}

@@ -22,10 +22,7 @@ func Decode[T Noun](data []byte) (T, error) {
 		return zero, err
 	}
 	var errs FieldErrors
-	if key, ok := any(&v).(*Key); ok {
-		takeTokens(&errs, key, object)
-		dropUsage(object)
-	}
+	asRecord(&v).receive(&errs, object, newBody)
 	fields := fieldsOf(reflect.TypeFor[T]())
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		if field, ok := fields.writable(&errs, "", name); ok && object[name] != nil {
@@ -38,11 +35,13 @@ func Decode[T Noun](data []byte) (T, error) {
 	return v, nil
 }
 
-// dropUsage takes out what the API shows of a key besides its fields.
-func dropUsage(object map[string]any) {
-	delete(object, "last_used_at")
-	delete(object, "spend")
-}
+// body says what an object of the API is for.
+type body int
+
+const (
+	newBody   body = iota // describes a whole record
+	patchBody             // changes one
+)
 
 // structFields are the fields of a struct by their names in JSON, those of
 // embedded structs included.
@@ -108,8 +107,11 @@ func assign(errs *FieldErrors, path string, into reflect.Value, tree any) {
 	case *time.Time:
 		text, _ := tree.(string)
 		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
+		switch {
+		case err != nil:
 			errs.add(path, "must be an RFC 3339 time such as 2030-01-31T12:00:00Z")
+		case t.Year() < 1970: // the zero time would be taken for an absent one
+			errs.add(path, "must be a time from 1970 to 9999")
 		}
 		*v = t
 		return
@@ -215,24 +217,5 @@ func assignStruct(errs *FieldErrors, path string, into reflect.Value, tree any) 
 		if field, ok := fields.writable(errs, path, name); ok && object[name] != nil {
 			assignField(errs, path+"."+name, field, into, object[name])
 		}
-	}
-}
-
-// takeTokens reads the members with which a key imports tokens.
-func takeTokens(errs *FieldErrors, key *Key, object map[string]any) {
-	if token, ok := object["token"]; ok {
-		assign(errs, "token", reflect.ValueOf(&key.Token).Elem(), token)
-		if token == "" {
-			errs.add("token", "must not be empty; leave it out to have one made")
-		}
-		delete(object, "token")
-	}
-	if list, ok := object["token_hashes"]; ok {
-		var hashes []string
-		assign(errs, "token_hashes", reflect.ValueOf(&hashes).Elem(), list)
-		for _, h := range hashes {
-			key.Tokens = append(key.Tokens, TokenHash{Hash: h})
-		}
-		delete(object, "token_hashes")
 	}
 }

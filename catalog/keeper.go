@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 )
@@ -30,8 +31,14 @@ type NamedKey struct {
 // String returns the id; the key is never printed.
 func (k NamedKey) String() string { return k.ID + ":" + redacted }
 
-// GoString returns what String returns.
-func (k NamedKey) GoString() string { return k.String() }
+// Format writes what String returns, whatever the verb.
+func (k NamedKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
+
+// LogValue returns what String returns.
+func (k NamedKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// MarshalText returns what String returns, in JSON too.
+func (k NamedKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 var keyID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 

@@ -1,7 +1,9 @@
 package catalog
 
 import (
+	"encoding/json"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,15 +14,15 @@ import (
 // the client: the catalog keeps the token's hash. Names may repeat.
 type Key struct {
 	Meta
-	Name             string    `json:"name" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
+	Name             string    `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
 	TokenHint        string    `json:"token_hint,omitempty" readOnly:"true" doc:"The last four characters of the token. A key that was imported by its hash has none."`
-	Group            string    `json:"group" minLength:"1" maxLength:"64" default:"default" doc:"The route group of the key, which says which bindings are for it."`
-	Namespaces       []string  `json:"namespaces" maxItems:"10000" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"[\"default\"]" doc:"The namespaces of the models that the key may use."`
+	Group            string    `json:"group" store:"-" minLength:"1" maxLength:"64" default:"default" doc:"The route group of the key, which says which bindings are for it."`
+	Namespaces       []string  `json:"namespaces" store:"-" maxItems:"10000" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"[\"default\"]" doc:"The namespaces of the models that the key may use."`
 	DefaultNamespace string    `json:"default_namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" doc:"The namespace of models that are asked for without one. It is one of namespaces. When the key is created, the default is the first of them."`
-	Models           []string  `json:"models" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The public names of the models that the key may use. An empty list allows all."`
+	Models           []string  `json:"models" store:"-" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The public names of the models that the key may use, without namespaces. A name may end in *, which stands for every ending. An empty list allows all."`
 	Scopes           []string  `json:"scopes" maxItems:"10000" minLength:"1" maxLength:"64" doc:"Words of your own for what the key may do. Balancers get them as they are."`
 	AllowIPs         []string  `json:"allow_ips" maxItems:"10000" minLength:"1" maxLength:"64" doc:"The addresses and networks (CIDR) that the key may be used from. An empty list allows all."`
-	ExpiresAt        time.Time `json:"expires_at,omitzero" doc:"When the key ends. Without it the key does not end."`
+	ExpiresAt        time.Time `json:"expires_at,omitzero" doc:"When the key ends, from 1970 on. Without it the key does not end."`
 	RPMLimit         int64     `json:"rpm_limit,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of requests a minute. Without it there is no limit."`
 	TPMLimit         int64     `json:"tpm_limit,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of tokens a minute. Without it there is no limit."`
 	MaxParallel      int64     `json:"max_parallel,omitzero" min:"1" minimum:"1" maximum:"9007199254740991" doc:"The greatest number of requests at the same time. Without it there is no limit."`
@@ -68,43 +70,33 @@ const (
 	maxToken       = 256
 )
 
-type keySpec struct {
-	TokenHint        string      `json:"token_hint,omitempty"`
-	DefaultNamespace string      `json:"default_namespace"`
-	Models           []string    `json:"models,omitempty"`
-	Scopes           []string    `json:"scopes,omitempty"`
-	AllowIPs         []string    `json:"allow_ips,omitempty"`
-	ExpiresAt        time.Time   `json:"expires_at,omitzero"`
-	RPMLimit         int64       `json:"rpm_limit,omitzero"`
-	TPMLimit         int64       `json:"tpm_limit,omitzero"`
-	MaxParallel      int64       `json:"max_parallel,omitzero"`
-	BudgetLimit      *NanoUSD    `json:"budget_limit,omitempty"`
-	BudgetWindow     string      `json:"budget_window,omitempty"`
-	RotatedAt        time.Time   `json:"rotated_at,omitzero"`
-	Tokens           []TokenHash `json:"tokens"`
+// storedKey is a Key with what of it is stored and not shown.
+type storedKey struct {
+	*plainKey
+	Tokens *[]TokenHash `json:"tokens"`
 }
+
+type plainKey Key
 
 func (*Key) kind() Kind { return KindKey }
 
 func (k *Key) normalize() {
 	k.Meta.normalize()
 	k.Name, k.Group = strings.TrimSpace(k.Name), strings.TrimSpace(k.Group)
-	def(&k.Group, defaultGroup)
-	if len(k.Namespaces) == 0 {
+	k.DefaultNamespace = strings.TrimSpace(k.DefaultNamespace)
+	setDefault(&k.Group, defaultGroup)
+	if k.Namespaces = trimAll(k.Namespaces); len(k.Namespaces) == 0 {
 		k.Namespaces = []string{defaultNamespace}
 	}
-	def(&k.DefaultNamespace, k.Namespaces[0])
-	list(&k.Models)
-	list(&k.Scopes)
-	list(&k.AllowIPs)
-	k.AllowIPs = slices.Clone(k.AllowIPs)
+	setDefault(&k.DefaultNamespace, k.Namespaces[0])
+	k.Models, k.Scopes, k.AllowIPs = trimAll(k.Models), trimAll(k.Scopes), trimAll(k.AllowIPs)
 	for i, s := range k.AllowIPs {
 		if p, err := ParsePrefix(s); err == nil {
 			k.AllowIPs[i] = formatPrefix(p)
 		}
 	}
 	if k.BudgetLimit != nil {
-		def(&k.BudgetWindow, "total")
+		setDefault(&k.BudgetWindow, "total")
 	}
 	k.ExpiresAt = micros(k.ExpiresAt)
 }
@@ -113,13 +105,13 @@ func (k *Key) check(rules) FieldErrors {
 	var errs FieldErrors
 	k.Meta.check(&errs)
 	checkName(&errs, "name", k.Name)
-	checkID(&errs, "group", k.Group, maxWord)
+	checkGroup(&errs, "group", k.Group)
 	checkList(&errs, "namespaces", k.Namespaces, checkNamespace)
 	if !slices.Contains(k.Namespaces, k.DefaultNamespace) {
 		errs.add("default_namespace", "must be one of namespaces")
 	}
-	checkList(&errs, "models", k.Models, func(errs *FieldErrors, field, v string) { checkID(errs, field, v, maxName) })
-	checkList(&errs, "scopes", k.Scopes, func(errs *FieldErrors, field, v string) { checkID(errs, field, v, maxWord) })
+	checkList(&errs, "models", k.Models, checkPattern)
+	checkList(&errs, "scopes", k.Scopes, func(errs *FieldErrors, field, v string) { checkWord(errs, field, v, maxWord) })
 	checkList(&errs, "allow_ips", k.AllowIPs, func(errs *FieldErrors, field, v string) {
 		if _, err := ParsePrefix(v); err != nil {
 			errs.add(field, "must be an address or a network such as 192.0.2.0/24")
@@ -168,8 +160,14 @@ func formatPrefix(p netip.Prefix) string {
 
 var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// issue gives a new key its tokens: those it brings, or a fresh one.
-func (k *Key) issue() error {
+// succeed gives a new key its tokens, those that it brings or a fresh one, and
+// leaves a stored key those that it has.
+func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
+	if before, ok := stored.(*Key); ok {
+		k.Token, k.Tokens, k.TokenHint, k.RotatedAt = Secret{}, before.Tokens, before.TokenHint, before.RotatedAt
+		return nil
+	}
+	k.RotatedAt = time.Time{}
 	var errs FieldErrors
 	switch token := k.Token.Reveal(); {
 	case token != "" && len(k.Tokens) > 0:
@@ -185,7 +183,37 @@ func (k *Key) issue() error {
 	default:
 		k.setToken(NewToken())
 	}
-	return errs.err()
+	return errs
+}
+
+func (k *Key) hidden() string {
+	text, _ := json.Marshal(k.Tokens) // strings and times always marshal
+	return string(text)
+}
+
+// receive takes the members with which a key imports tokens, and leaves out what
+// the API shows of a key besides its fields.
+func (k *Key) receive(errs *FieldErrors, object map[string]any, form body) {
+	delete(object, "last_used_at")
+	delete(object, "spend")
+	if form == patchBody {
+		return // tokens change by rotation only
+	}
+	if token, ok := object["token"]; ok {
+		assign(errs, "token", reflect.ValueOf(&k.Token).Elem(), token)
+		if token == "" {
+			errs.add("token", "must not be empty; leave it out to have one made")
+		}
+		delete(object, "token")
+	}
+	if list, ok := object["token_hashes"]; ok {
+		var hashes []string
+		assign(errs, "token_hashes", reflect.ValueOf(&hashes).Elem(), list)
+		for _, h := range hashes {
+			k.Tokens = append(k.Tokens, TokenHash{Hash: h})
+		}
+		delete(object, "token_hashes")
+	}
 }
 
 func checkTokenHashes(errs *FieldErrors, tokens []TokenHash) {
@@ -229,35 +257,23 @@ func (k *Key) expire(now time.Time) {
 
 func (k *Key) encode(Keeper) (Entity, error) {
 	e := k.entity(KindKey)
-	e.Name, e.Namespaces, e.Groups = k.Name, slices.Clone(k.Namespaces), []string{k.Group}
+	e.Name, e.Namespaces, e.Groups, e.Mentions = k.Name, slices.Clone(k.Namespaces), []string{k.Group}, slices.Clone(k.Models)
 	for _, t := range k.Tokens {
 		e.Hashes = append(e.Hashes, t.Hash)
 		if !t.ExpiresAt.IsZero() && (e.DueAt.IsZero() || t.ExpiresAt.Before(e.DueAt)) {
 			e.DueAt = t.ExpiresAt
 		}
 	}
-	return e.withSpec(keySpec{
-		TokenHint: k.TokenHint, DefaultNamespace: k.DefaultNamespace, Models: k.Models, Scopes: k.Scopes, AllowIPs: k.AllowIPs,
-		ExpiresAt: k.ExpiresAt, RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, MaxParallel: k.MaxParallel,
-		BudgetLimit: k.BudgetLimit, BudgetWindow: k.BudgetWindow, RotatedAt: k.RotatedAt, Tokens: k.Tokens,
-	})
+	return e.withSpec(k, member{"tokens", k.Tokens})
 }
 
 func (k *Key) decode(e Entity, _ Keeper) error {
-	var spec keySpec
-	if err := e.spec(&spec); err != nil {
+	*k = Key{}
+	if err := e.spec(&storedKey{(*plainKey)(k), &k.Tokens}); err != nil {
 		return err
 	}
-	*k = Key{
-		Name: e.Name, TokenHint: spec.TokenHint, Group: first(e.Groups), Namespaces: slices.Clone(e.Namespaces),
-		DefaultNamespace: spec.DefaultNamespace, Models: spec.Models, Scopes: spec.Scopes, AllowIPs: spec.AllowIPs,
-		ExpiresAt: spec.ExpiresAt, RPMLimit: spec.RPMLimit, TPMLimit: spec.TPMLimit, MaxParallel: spec.MaxParallel,
-		BudgetLimit: spec.BudgetLimit, BudgetWindow: spec.BudgetWindow, RotatedAt: spec.RotatedAt, Tokens: spec.Tokens,
-	}
+	k.Name, k.Group, k.Namespaces, k.Models = e.Name, first(e.Groups), slices.Clone(e.Namespaces), append([]string{}, e.Mentions...)
 	k.load(e)
-	list(&k.Models)
-	list(&k.Scopes)
-	list(&k.AllowIPs)
 	return nil
 }
 

@@ -4,11 +4,8 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Status says whether an entity takes part in serving.
@@ -50,9 +47,11 @@ func (m *Meta) normalize() {
 	if m.Status == "" {
 		m.Status = Active
 	}
-	if m.Labels == nil {
-		m.Labels = map[string]string{}
+	labels := make(map[string]string, len(m.Labels))
+	for name, value := range m.Labels {
+		labels[name] = strings.TrimSpace(value)
 	}
+	m.Labels = labels
 }
 
 var labelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`)
@@ -72,9 +71,7 @@ func (m *Meta) check(errs *FieldErrors) {
 			errs.add("labels", "must have names of 1 to 63 letters, digits and _ . / -, the first a letter or a digit")
 			continue
 		}
-		if v := m.Labels[name]; utf8.RuneCountInString(v) > maxName || !printable(v) {
-			errs.add("labels."+name, "must be at most %d printable characters", maxName)
-		}
+		checkText(errs, "labels."+name, m.Labels[name], 0, maxName)
 	}
 }
 
@@ -96,27 +93,6 @@ func (m *Meta) load(e Entity) {
 	}
 }
 
-// checkName accepts what people call things: printable, without white space at the ends.
-func checkName(errs *FieldErrors, field, v string) {
-	switch {
-	case v == "":
-		errs.add(field, "is required")
-	case utf8.RuneCountInString(v) > maxName || !printable(v) || strings.TrimSpace(v) != v:
-		errs.add(field, "must be at most %d printable characters, without space at the ends", maxName)
-	}
-}
-
-// checkID accepts what machines call things: no white space anywhere. Model
-// names are such, with dots and slashes.
-func checkID(errs *FieldErrors, field, v string, most int) {
-	switch {
-	case v == "":
-		errs.add(field, "is required")
-	case utf8.RuneCountInString(v) > most || !printable(v) || strings.ContainsFunc(v, unicode.IsSpace):
-		errs.add(field, "must be at most %d printable characters without spaces", most)
-	}
-}
-
 var namespaceForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 func checkNamespace(errs *FieldErrors, field, v string) {
@@ -125,9 +101,9 @@ func checkNamespace(errs *FieldErrors, field, v string) {
 	}
 }
 
-func checkWeight(errs *FieldErrors, weight, priority int) {
-	if weight < 1 || weight > maxWeight {
-		errs.add("weight", "must be 1 to %d; use status disabled to take it out", maxWeight)
+func checkWeight(errs *FieldErrors, weight *int, priority int) {
+	if *weight < 0 || *weight > maxWeight {
+		errs.add("weight", "must be 0 to %d; 0 serves only when the others have failed, status disabled not at all", maxWeight)
 	}
 	if priority < -maxWeight || priority > maxWeight {
 		errs.add("priority", "must be %d to %d", -maxWeight, maxWeight)
@@ -142,9 +118,9 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 	}
 	seen := make(map[string]bool, len(list))
 	for i, v := range list {
-		at := field + "[" + strconv.Itoa(i) + "]"
+		at := elementPath(field, i)
 		if seen[v] {
-			errs.add(at, "stands twice in the list")
+			errs.add(at, "occurs twice in the list; send it once")
 			continue
 		}
 		seen[v] = true
@@ -152,23 +128,22 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 	}
 }
 
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// def sets *v to the default where it is zero.
-func def[T comparable](v *T, value T) {
+// setDefault sets *v to the default where it is zero.
+func setDefault[T comparable](v *T, value T) {
 	var zero T
 	if *v == zero {
 		*v = value
 	}
 }
 
-// list makes an absent list an empty one, so that it is [] in JSON.
-func list(v *[]string) {
-	if *v == nil {
-		*v = []string{}
+// trimAll returns a copy of a list, each element without white space at its
+// ends. An absent list becomes an empty one, so that it is [] in JSON.
+func trimAll(list []string) []string {
+	trimmed := make([]string, len(list))
+	for i, v := range list {
+		trimmed[i] = strings.TrimSpace(v)
 	}
+	return trimmed
 }
 
 func sortedSet(values ...string) []string {

@@ -8,8 +8,8 @@ import (
 // Model is a supported model under its public name, unique by (namespace, name).
 type Model struct {
 	Meta
-	Namespace          string `json:"namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
-	Name               string `json:"name" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots and slashes."`
+	Namespace          string `json:"namespace" store:"-" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
+	Name               string `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots, slashes and spaces. A name that is * or ends in /* stands for every name that begins so and has no model of its own."`
 	Kind               string `json:"kind" enum:"chat,embedding,rerank,image,audio,moderation,other" default:"chat" doc:"What the model does."`
 	ContextWindow      int64  `json:"context_window,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of a request and its answer together. Without it the number is unknown."`
 	MaxOutputTokens    int64  `json:"max_output_tokens,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of an answer. Without it the number is unknown."`
@@ -31,43 +31,30 @@ func ModelKinds() []string {
 // balancers find it. A namespace has no dot, so no two models share a key.
 func ModelKey(namespace, name string) string { return namespace + "." + name }
 
-type modelSpec struct {
-	Kind               string `json:"kind"`
-	ContextWindow      int64  `json:"context_window,omitzero"`
-	MaxOutputTokens    int64  `json:"max_output_tokens,omitzero"`
-	SupportsVision     bool   `json:"supports_vision,omitzero"`
-	SupportsFunctions  bool   `json:"supports_functions,omitzero"`
-	SupportsToolChoice bool   `json:"supports_tool_choice,omitzero"`
-	SupportsFIM        bool   `json:"supports_fim,omitzero"`
-	SupportsStream     bool   `json:"supports_stream,omitzero"`
-	Prices
-	PriceSource string `json:"price_source"`
-}
-
 func (*Model) kind() Kind { return KindModel }
 
 func (m *Model) normalize() {
 	m.Meta.normalize()
 	m.Namespace, m.Name = strings.TrimSpace(m.Namespace), strings.TrimSpace(m.Name)
-	def(&m.Namespace, defaultNamespace)
-	def(&m.Kind, "chat")
+	setDefault(&m.Namespace, defaultNamespace)
+	setDefault(&m.Kind, "chat")
 	m.Prices.normalize()
 	m.PriceSource = strings.TrimSpace(m.PriceSource)
-	def(&m.PriceSource, PriceSourceManual)
+	setDefault(&m.PriceSource, PriceSourceManual)
 }
 
 func (m *Model) check(rules) FieldErrors {
 	var errs FieldErrors
 	m.Meta.check(&errs)
 	checkNamespace(&errs, "namespace", m.Namespace)
-	checkID(&errs, "name", m.Name, maxName)
+	checkModelName(&errs, "name", m.Name)
 	if !slices.Contains(ModelKinds(), m.Kind) {
 		errs.add("kind", "must be one of %s", strings.Join(ModelKinds(), ", "))
 	}
 	checkLimit(&errs, "context_window", m.ContextWindow)
 	checkLimit(&errs, "max_output_tokens", m.MaxOutputTokens)
 	m.Prices.check(&errs, "")
-	checkID(&errs, "price_source", m.PriceSource, maxWord)
+	checkWord(&errs, "price_source", m.PriceSource, maxWord)
 	return errs
 }
 
@@ -81,26 +68,16 @@ func checkLimit(errs *FieldErrors, field string, v int64) {
 func (m *Model) encode(Keeper) (Entity, error) {
 	e := m.entity(KindModel)
 	e.NaturalKey, e.Name, e.Namespaces = ModelKey(m.Namespace, m.Name), m.Name, []string{m.Namespace}
-	return e.withSpec(modelSpec{
-		Kind: m.Kind, ContextWindow: m.ContextWindow, MaxOutputTokens: m.MaxOutputTokens, SupportsVision: m.SupportsVision,
-		SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice, SupportsFIM: m.SupportsFIM,
-		SupportsStream: m.SupportsStream, Prices: m.Prices, PriceSource: m.PriceSource,
-	})
+	return e.withSpec(m)
 }
 
 func (m *Model) decode(e Entity, _ Keeper) error {
-	var spec modelSpec
-	if err := e.spec(&spec); err != nil {
+	*m = Model{}
+	if err := e.spec(m); err != nil {
 		return err
 	}
-	*m = Model{
-		Namespace: first(e.Namespaces), Name: e.Name, Kind: spec.Kind, ContextWindow: spec.ContextWindow,
-		MaxOutputTokens: spec.MaxOutputTokens, SupportsVision: spec.SupportsVision, SupportsFunctions: spec.SupportsFunctions,
-		SupportsToolChoice: spec.SupportsToolChoice, SupportsFIM: spec.SupportsFIM, SupportsStream: spec.SupportsStream,
-		Prices: spec.Prices, PriceSource: spec.PriceSource,
-	}
+	m.Namespace, m.Name = first(e.Namespaces), e.Name
 	m.load(e)
-	m.Prices.normalize()
 	return nil
 }
 

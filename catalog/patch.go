@@ -10,35 +10,39 @@ import (
 
 // merge applies an RFC 7396 merge patch to a noun: null restores a field's
 // default, objects are merged, everything else is replaced. What the patch does
-// not name stays as it is. kept says that the patch left the secret alone.
-func merge[T Noun](current T, patch []byte) (patched T, kept bool, err error) {
+// not name stays as it is, but for what can only be written, which is left out.
+// named are the fields that the patch names.
+func merge[T Noun](current T, patch []byte) (patched T, named map[string]bool, err error) {
 	object, err := parseObject(patch)
 	if err != nil {
-		return patched, false, err
+		return patched, nil, err
 	}
-	if _, ok := any(current).(Key); ok {
-		dropUsage(object)
-	}
-	patched = current
-	v, fields := reflect.ValueOf(&patched).Elem(), fieldsOf(reflect.TypeFor[T]())
 	var errs FieldErrors
+	patched, named = current, map[string]bool{}
+	asRecord(&patched).receive(&errs, object, patchBody)
+	v, fields := reflect.ValueOf(&patched).Elem(), fieldsOf(reflect.TypeFor[T]())
+	for _, field := range fields {
+		if field.Tag.Get("writeOnly") == "true" {
+			v.FieldByIndex(field.Index).SetZero()
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		field, ok := fields.writable(&errs, "", name)
 		if !ok {
 			continue
 		}
+		named[name] = true
 		if object[name] == nil {
 			v.FieldByIndex(field.Index).SetZero()
 			continue
 		}
 		tree, err := mergeField(v.FieldByIndex(field.Index), object[name])
 		if err != nil {
-			return patched, false, err
+			return patched, nil, err
 		}
 		assignField(&errs, name, field, v, tree)
 	}
-	_, sent := object["api_key"]
-	return patched, !sent, errs.err()
+	return patched, named, errs.err()
 }
 
 // mergeField returns what a field becomes. Only objects have members to keep.

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"slices"
-	"strings"
 )
 
 // Prices is one record of what tokens and requests cost: a [Model] has one, and
@@ -24,7 +23,7 @@ type Prices struct {
 // PriceTier holds the prices of requests whose input, cache reads and writes
 // included, exceeds a bound. A price that is nil here is that of the record.
 type PriceTier struct {
-	AboveInputTokens int64    `json:"above_input_tokens" minimum:"1" maximum:"9007199254740991" doc:"The bound: a number of input tokens, those read from the cache or written to it included."`
+	AboveInputTokens int64    `json:"above_input_tokens" create:"required" minimum:"1" maximum:"9007199254740991" doc:"The bound: a number of input tokens, those read from the cache or written to it included."`
 	InputPrice       *NanoUSD `json:"input_price" doc:"The price of a million input tokens in USD. null means the price outside the tiers."`
 	OutputPrice      *NanoUSD `json:"output_price" doc:"The price of a million output tokens in USD. null means the price outside the tiers."`
 	CacheReadPrice   *NanoUSD `json:"cache_read_price" doc:"The price of a million input tokens that were read from the cache in USD. null means the price outside the tiers."`
@@ -140,14 +139,6 @@ func (p *Prices) check(errs *FieldErrors, prefix string) {
 func checkPrice(errs *FieldErrors, field string, price *NanoUSD) {
 	if price != nil && *price < 0 {
 		errs.add(field, "must not be negative")
-	}
-}
-
-// checkStar accepts a text whose only star, if it has any, is its last
-// character: such a text stands for all that begin with what is before it.
-func checkStar(errs *FieldErrors, field, v string) {
-	if i := strings.IndexByte(v, '*'); i >= 0 && i < len(v)-1 {
-		errs.add(field, "must have * at its end only, where it stands for every ending")
 	}
 }
 

@@ -2,115 +2,262 @@ package catalog
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"sync/atomic"
-	"time"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
 )
 
-// PriceList is a small table of what the models cost, kept in memory and
-// following the catalog, for whoever has to know without asking a database. It is empty until
-// the first Refresh. A PriceList is safe for concurrent use.
+// PriceList is a small table of all prices, those of models and those of providers, kept
+// in memory for whoever has to know without asking a database. A [Follower] leads it on; it
+// is empty until then. A PriceList is safe for concurrent use.
 type PriceList struct {
-	tables *Tables
-	state  atomic.Pointer[priceState]
+	mu        sync.RWMutex // guards all below: Quote reads, the follower writes
+	known     bool
+	head      Head
+	models    map[modelName]modelPrices
+	names     map[int64]modelName // of models, by id
+	providers map[int64]*providerPrices
 }
 
-type priceState struct {
-	head   Head
-	models map[modelName]Prices
-}
+var _ Copy = (*PriceList)(nil)
 
 type modelName struct{ namespace, name string }
 
-// NewPriceList returns an empty list of the prices in the catalog.
-func NewPriceList(t *Tables) *PriceList {
-	l := &PriceList{tables: t}
-	l.state.Store(&priceState{})
-	return l
+// modelPrices knows its model: in one commit, another may take over its name.
+type modelPrices struct {
+	id     int64
+	prices *Prices
 }
 
-// Get returns the prices of a model and the revision of the catalog that they
-// were read at. It takes no lock and does not wait.
-func (l *PriceList) Get(namespace, name string) (Prices, Revision, bool) {
-	s := l.state.Load()
-	p, ok := s.models[modelName{namespace, name}]
-	return p, s.head.Revision, ok
+// providerPrices are the records of one provider by upstream model.
+type providerPrices struct {
+	exact map[string]*Prices
+	stars []starPrices // the longest first
 }
 
-// Refresh brings the list up to date and returns the revision it is at.
-func (l *PriceList) Refresh(ctx context.Context) (Revision, error) {
-	old := l.state.Load()
-	fresh := &priceState{}
-	err := l.tables.core.store.Read(ctx, func(r Reader) error {
-		fresh.head, fresh.models = r.Head(), old.models
-		if unchanged(ctx, r, old.head) {
-			return nil
-		}
-		entities, err := r.List(ctx, KindModel, Query{})
-		if err != nil {
-			return err
-		}
-		fresh.models = make(map[modelName]Prices, len(entities))
-		for _, e := range entities {
-			m, err := l.tables.Models.Decode(e)
-			if err != nil {
-				return err
-			}
-			fresh.models[modelName{m.Namespace, m.Name}] = m.Prices
-		}
+type starPrices struct {
+	prefix string
+	prices *Prices
+}
+
+// A PriceKey says what was asked of whom.
+type PriceKey struct {
+	ProviderID    int64
+	UpstreamModel string // as the provider was asked for it
+	Namespace     string
+	Model         string // public name, without namespace
+}
+
+// A Quote is the answer of a [PriceList].
+type Quote struct {
+	// Prices is the record that prices the request whole; nil when there is none, or none
+	// with any price. It MUST NOT be changed.
+	Prices   *Prices
+	Epoch    Epoch // of the catalog that says so
+	Revision Revision
+}
+
+// NewPriceList returns an empty list.
+func NewPriceList() *PriceList { return &PriceList{} }
+
+// Quote returns the record that prices a request: the provider's for the upstream model
+// (the exact one, then the longest with a star), else the model's in its namespace (the
+// exact one, then those with a star in the order in which names are routed). It does not wait
+// for a database. It is not ok before the list was read for the first time.
+func (l *PriceList) Quote(k PriceKey) (q Quote, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if !l.known {
+		return Quote{}, false
+	}
+	q = Quote{Epoch: l.head.Epoch, Revision: l.head.Revision}
+	if p := l.providers[k.ProviderID]; p != nil {
+		q.Prices = p.find(k.UpstreamModel)
+	}
+	if q.Prices == nil {
+		q.Prices = l.findModel(k.Namespace, k.Model)
+	}
+	return q, true
+}
+
+func (p *providerPrices) find(upstream string) *Prices {
+	if upstream == "" {
 		return nil
-	})
-	if err != nil {
-		return old.head.Revision, err
 	}
-	if !l.state.CompareAndSwap(old, fresh) { // another was faster, and may know what is newer
-		return l.Refresh(ctx)
+	if prices := p.exact[upstream]; prices != nil {
+		return prices
 	}
-	return fresh.head.Revision, nil
-}
-
-// unchanged reports whether no model has changed since the head that was read
-// last, of the same history. Any doubt counts as a change.
-func unchanged(ctx context.Context, r Reader, since Head) bool {
-	const few = 100 // beyond that, reading all models is no dearer
-	head := r.Head()
-	if since.Store != head.Store || head.Revision < since.Revision {
-		return false
-	}
-	if mark, err := r.MarkAt(ctx, since.Revision); err != nil || mark != since.Mark {
-		return false
-	}
-	changes, err := r.Changes(ctx, since.Revision, few)
-	if err != nil || head.Revision > since.Revision && (len(changes) == 0 || changes[len(changes)-1].Revision != head.Revision) {
-		return false
-	}
-	for _, c := range changes {
-		if c.Kind == KindModel {
-			return false
-		}
-	}
-	return true
-}
-
-// Run follows the catalog until ctx ends, and returns nil then. While the store
-// does not answer, the list stays as it is.
-func (l *PriceList) Run(ctx context.Context, logger *slog.Logger) error {
-	for ctx.Err() == nil {
-		at, err := l.Refresh(ctx)
-		if err == nil {
-			_, err = l.tables.core.store.Wait(ctx, at)
-		}
-		if errors.Is(err, ErrClosed) {
-			return err
-		}
-		if err != nil && ctx.Err() == nil {
-			logger.WarnContext(ctx, "price list: cannot follow the catalog", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
+	for _, s := range p.stars {
+		if strings.HasPrefix(upstream, s.prefix) {
+			return s.prices
 		}
 	}
 	return nil
+}
+
+// The longest name that anything but its own record is found for.
+const (
+	maxRoutedName    = 256 // bytes
+	maxRoutedSlashes = 8
+)
+
+// findModel looks for a name as it is, then for each shorter path with a star.
+func (l *PriceList) findModel(namespace, name string) *Prices {
+	if m, ok := l.models[modelName{namespace, name}]; ok {
+		return m.prices
+	}
+	if name == "" || len(name) > maxRoutedName || strings.Contains(name, "*") || strings.Count(name, "/") > maxRoutedSlashes {
+		return nil
+	}
+	for path := name; ; {
+		i := strings.LastIndexByte(path, '/')
+		if i < 0 {
+			return l.models[modelName{namespace, "*"}].prices
+		}
+		path = path[:i]
+		if m, ok := l.models[modelName{namespace, path + "/*"}]; ok {
+			return m.prices
+		}
+	}
+}
+
+// Load implements [Copy].
+func (l *PriceList) Load(ctx context.Context, r Reader) error {
+	fresh := PriceList{
+		known: true, head: r.Head(), models: make(map[modelName]modelPrices), names: make(map[int64]modelName),
+		providers: make(map[int64]*providerPrices),
+	}
+	for _, kind := range []Kind{KindModel, KindProvider} {
+		for after := int64(0); ; {
+			entities, err := r.List(ctx, kind, Query{After: after, Limit: feedPage})
+			if err != nil {
+				return err
+			}
+			for _, e := range entities {
+				fresh.put(pricedOf(e))
+				after = e.ID
+			}
+			if len(entities) < feedPage {
+				break
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.head = true, fresh.head
+	l.models, l.names, l.providers = fresh.models, fresh.names, fresh.providers
+	return nil
+}
+
+// Apply implements [Copy].
+func (l *PriceList) Apply(changes []Change, revision Revision) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range changes {
+		c := &changes[i]
+		switch c.Kind {
+		case KindModel, KindProvider:
+			l.remove(c.Kind, c.ID)
+			if len(c.After) > 0 {
+				l.put(pricedIn(c))
+			}
+		}
+	}
+	l.head.Revision = revision
+}
+
+// Arrive implements [Copy].
+func (l *PriceList) Arrive(head Head) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.head = head
+}
+
+// A priced entity is a model or a provider as far as prices go.
+type priced struct {
+	kind   Kind
+	id     int64
+	name   modelName         // of a model
+	model  *Prices           // of a model; nil when it has none
+	models map[string]Prices // of a provider, by upstream model
+}
+
+// pricedOf reads a stored entity. Secrets do not matter: a provider that cannot be opened
+// has its prices all the same. What cannot be read has none.
+func pricedOf(e Entity) priced {
+	p := priced{kind: e.Kind, id: e.ID}
+	if e.Kind == KindModel {
+		p.name = modelName{first(e.Namespaces), e.Name}
+		var prices Prices
+		if e.spec(&prices) == nil && prices.HasAny() {
+			p.model = &prices
+		}
+		return p
+	}
+	var spec struct {
+		Prices map[string]Prices `json:"prices"`
+	}
+	if e.spec(&spec) == nil {
+		p.models = spec.Prices
+	}
+	return p
+}
+
+// pricedIn reads what a change made of an entity.
+func pricedIn(c *Change) priced {
+	p := priced{kind: c.Kind, id: c.ID}
+	if c.Kind == KindModel {
+		var model struct {
+			Namespace string `json:"namespace"`
+			Name      string `json:"name"`
+			Prices
+		}
+		err := json.Unmarshal(c.After, &model)
+		p.name = modelName{model.Namespace, model.Name}
+		if err == nil && model.HasAny() {
+			p.model = &model.Prices
+		}
+		return p
+	}
+	var provider struct {
+		Prices map[string]Prices `json:"prices"`
+	}
+	if json.Unmarshal(c.After, &provider) == nil {
+		p.models = provider.Prices
+	}
+	return p
+}
+
+// put adds what remove has taken away. It needs the lock.
+func (l *PriceList) put(p priced) {
+	switch {
+	case p.kind == KindModel: // also without prices: what exists decides
+		l.models[p.name], l.names[p.id] = modelPrices{p.id, p.model}, p.name
+	case p.kind == KindProvider && len(p.models) > 0:
+		records := &providerPrices{exact: make(map[string]*Prices, len(p.models))}
+		for upstream, prices := range p.models {
+			if prefix, ok := strings.CutSuffix(upstream, "*"); ok {
+				records.stars = append(records.stars, starPrices{prefix, &prices})
+			} else {
+				records.exact[upstream] = &prices
+			}
+		}
+		slices.SortFunc(records.stars, func(a, b starPrices) int { return len(b.prefix) - len(a.prefix) })
+		l.providers[p.id] = records
+	}
+}
+
+// remove forgets the prices of an entity. It needs the lock.
+func (l *PriceList) remove(kind Kind, id int64) {
+	if kind == KindProvider {
+		delete(l.providers, id)
+		return
+	}
+	if name, ok := l.names[id]; ok {
+		delete(l.names, id)
+		if l.models[name].id == id {
+			delete(l.models, name)
+		}
+	}
 }

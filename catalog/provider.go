@@ -1,33 +1,32 @@
 package catalog
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"math"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // Provider is an upstream AI vendor and the credential to use it with, unique
 // by name.
 type Provider struct {
 	Meta
-	Name           string         `json:"name" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
-	Type           string         `json:"type" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
+	Name           string         `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
+	Type           string         `json:"type" create:"required" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
 	BaseURL        string         `json:"base_url,omitempty" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
-	APIKey         Secret         `json:"api_key,omitzero" writeOnly:"true" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
+	APIKey         Secret         `json:"api_key,omitzero" store:"-" writeOnly:"true" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
 	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true" doc:"The last four characters of the credential."` // derived from APIKey when it is written
-	GoogleProject  string         `json:"google_project,omitempty" maxLength:"63" doc:"The Google Cloud project. Only the vertex types use it."`
-	GoogleLocation string         `json:"google_location,omitempty" maxLength:"63" doc:"The Google Cloud location. Only the vertex types use it, and for them the default is global."`
-	Group          string         `json:"group" minLength:"1" maxLength:"64" default:"default" doc:"The provider group, by which bindings find the provider."`
-	Models         []string       `json:"models" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The models that the credential serves, by the names that the provider gives them."`
-	Weight         int            `json:"weight" min:"1" minimum:"1" maximum:"1000000" default:"1" doc:"The share of requests that this provider gets among those of the same priority."`
+	Sealed         bool           `json:"sealed,omitzero" store:"-" readOnly:"true" doc:"The stored credential cannot be opened, because the key that sealed it is not among those of the server. The provider does not serve until a new credential is sent, or the server gets the key back."`
+	GoogleProject  string         `json:"google_project,omitempty" pattern:"^[a-z][a-z0-9:.-]{0,62}$" doc:"The Google Cloud project. Only the vertex types use it."`
+	GoogleLocation string         `json:"google_location,omitempty" pattern:"^[a-z0-9-]{1,63}$" doc:"The Google Cloud location. Only the vertex types use it, and for them the default is global."`
+	Group          string         `json:"group" store:"-" minLength:"1" maxLength:"64" default:"default" doc:"The provider group, by which bindings find the provider."`
+	Models         []string       `json:"models" maxItems:"10000" minLength:"1" maxLength:"256" doc:"The models that the credential serves, by the names that the provider gives them. A name may end in *, which stands for every ending."`
+	Weight         *int           `json:"weight" minimum:"0" maximum:"1000000" default:"1" doc:"The share of requests that this provider gets among those of the same priority. One with 0 gets requests only when the others have failed."`
 	Priority       int            `json:"priority" minimum:"-1000000" maximum:"1000000" default:"0" doc:"Providers of a higher priority are tried first."`
-	AutoBan        bool           `json:"auto_ban" doc:"Whether a balancer may stop using the provider for a while when it fails."`
+	AutoBan        *bool          `json:"auto_ban" default:"true" doc:"Whether the provider may be left out for a while when it fails."`
 	Options        map[string]any `json:"options" doc:"Settings of your own, as a JSON object of at most 64 KiB. Balancers get them as they are."`
 
 	// Prices are what this credential pays, by upstream model id, which may end
@@ -43,58 +42,27 @@ func ProviderTypes() []string {
 	}
 }
 
-const (
-	maxAPIKey  = 16 << 10 // bytes; a service account's JSON fits
-	maxOptions = 64 << 10 // bytes of JSON
-)
-
-// providerSpec is what of a Provider no store needs to know.
-type providerSpec struct {
-	Type           string            `json:"type"`
-	BaseURL        string            `json:"base_url,omitempty"`
-	APIKey         string            `json:"api_key,omitempty"` // sealed
-	APIKeyHint     string            `json:"api_key_hint,omitempty"`
-	GoogleProject  string            `json:"google_project,omitempty"`
-	GoogleLocation string            `json:"google_location,omitempty"`
-	Models         []string          `json:"models,omitempty"`
-	Weight         int               `json:"weight"`
-	Priority       int               `json:"priority,omitempty"`
-	AutoBan        bool              `json:"auto_ban,omitempty"`
-	Options        map[string]any    `json:"options,omitempty"`
-	Prices         map[string]Prices `json:"prices,omitempty"`
-}
-
 func (*Provider) kind() Kind { return KindProvider }
 
 func (p *Provider) normalize() {
 	p.Meta.normalize()
-	p.Name = strings.TrimSpace(p.Name)
-	p.Type = strings.ToLower(strings.TrimSpace(p.Type))
-	p.BaseURL = strings.TrimSpace(p.BaseURL)
-	p.GoogleProject = strings.TrimSpace(p.GoogleProject)
-	p.GoogleLocation = strings.TrimSpace(p.GoogleLocation)
-	p.Group = strings.TrimSpace(p.Group)
-	def(&p.Group, defaultGroup)
-	def(&p.Weight, 1)
+	for _, s := range []*string{&p.Name, &p.Type, &p.BaseURL, &p.GoogleProject, &p.GoogleLocation, &p.Group} {
+		*s = strings.TrimSpace(*s)
+	}
+	p.Type = strings.ToLower(p.Type)
+	setDefault(&p.Group, defaultGroup)
+	setDefault(&p.Weight, new(1))
+	setDefault(&p.AutoBan, new(true))
 	if strings.HasPrefix(p.Type, "vertex") {
-		def(&p.GoogleLocation, "global")
+		setDefault(&p.GoogleLocation, "global")
 	}
-	list(&p.Models)
-	if p.Options == nil {
-		p.Options = map[string]any{}
-	}
+	p.Models = trimAll(p.Models)
+	p.Options = normalizeOptions(p.Options)
 	p.Prices = normalizePrices(p.Prices)
-	p.APIKeyHint = p.APIKey.Hint()
-}
-
-// normalizePrices returns a copy of the records, each in its normal form.
-func normalizePrices(records map[string]Prices) map[string]Prices {
-	normal := make(map[string]Prices, len(records))
-	for model, record := range records {
-		record.normalize()
-		normal[model] = record
+	if p.Sealed = p.APIKey.closed != nil; !p.Sealed {
+		p.APIKey = NewSecret(strings.TrimSpace(p.APIKey.Reveal()))
+		p.APIKeyHint = p.APIKey.Hint()
 	}
-	return normal
 }
 
 func (p *Provider) check(r rules) FieldErrors {
@@ -110,28 +78,31 @@ func (p *Provider) check(r rules) FieldErrors {
 	if p.BaseURL != "" {
 		checkUpstreamURL(&errs, "base_url", p.BaseURL, r.privateUpstreams)
 	}
-	if k := p.APIKey.Reveal(); len(k) > maxAPIKey || !utf8.ValidString(k) {
-		errs.add("api_key", "must be at most %d bytes of UTF-8", maxAPIKey)
+	checkAPIKey(&errs, p.APIKey)
+	if p.GoogleProject != "" && !googleProject.MatchString(p.GoogleProject) {
+		errs.add("google_project", "must be 1 to 63 of a-z 0-9 : . -, the first a letter")
 	}
-	if p.GoogleProject != "" {
-		checkID(&errs, "google_project", p.GoogleProject, maxName)
+	if p.GoogleLocation != "" && !hostWord.MatchString(p.GoogleLocation) {
+		errs.add("google_location", "must be 1 to 63 of a-z 0-9 -, because it is part of the upstream's host")
 	}
-	if p.GoogleLocation != "" {
-		checkID(&errs, "google_location", p.GoogleLocation, maxName)
-	}
-	checkID(&errs, "group", p.Group, maxWord)
-	checkList(&errs, "models", p.Models, checkUpstreamModel)
+	checkGroup(&errs, "group", p.Group)
+	checkList(&errs, "models", p.Models, checkPattern)
 	checkWeight(&errs, p.Weight, p.Priority)
-	checkOptions(&errs, p.Options)
+	checkOptions(&errs, p.Options, HostOptions(p.Type))
 	checkPrices(&errs, p.Prices)
 	return errs
 }
 
-// checkUpstreamModel accepts an upstream model id, or with a star at its end
-// the beginning of some.
-func checkUpstreamModel(errs *FieldErrors, field, v string) {
-	checkID(errs, field, v, maxName)
-	checkStar(errs, field, v)
+var googleProject = regexp.MustCompile(`^[a-z][a-z0-9:.-]{0,62}$`)
+
+// normalizePrices returns a copy of the records, each in its normal form.
+func normalizePrices(records map[string]Prices) map[string]Prices {
+	normal := make(map[string]Prices, len(records))
+	for model, record := range records {
+		record.normalize()
+		normal[model] = record
+	}
+	return normal
 }
 
 func checkPrices(errs *FieldErrors, records map[string]Prices) {
@@ -141,7 +112,7 @@ func checkPrices(errs *FieldErrors, records map[string]Prices) {
 	}
 	for _, model := range slices.Sorted(maps.Keys(records)) {
 		record, at := records[model], memberPath("prices", model)
-		checkUpstreamModel(errs, at, model)
+		checkPattern(errs, at, model)
 		if !record.HasAny() {
 			errs.add(at, "must have a price; send null in its place to remove the record")
 		}
@@ -152,94 +123,66 @@ func checkPrices(errs *FieldErrors, records map[string]Prices) {
 	}
 }
 
-// checkOptions accepts what every store keeps by value.
-func checkOptions(errs *FieldErrors, options map[string]any) {
-	text, err := json.Marshal(options)
-	switch {
-	case err != nil:
-		errs.add("options", "must be a JSON object")
-	case len(text) > maxOptions:
-		errs.add("options", "must be at most %d bytes of JSON", maxOptions)
-	case bytes.Contains(text, []byte(`\u0000`)):
-		errs.add("options", "must hold no NUL characters")
-	case !finite(options):
-		errs.add("options", "must hold only numbers that a 64-bit float can, deep at most 32 levels")
-	}
+// Destination returns what decides where the provider's secret is sent.
+func (p *Provider) Destination() Destination {
+	return NewDestination(p.Type, p.BaseURL, p.GoogleProject, p.GoogleLocation, p.Options)
 }
 
-// finite reports whether every number in a decoded JSON value fits a float64.
-func finite(v any) bool { return finiteWithin(v, 32) }
-
-func finiteWithin(v any, depth int) bool {
-	switch v := v.(type) {
-	case json.Number:
-		f, err := v.Float64()
-		return err == nil && !math.IsInf(f, 0)
-	case map[string]any:
-		for _, e := range v {
-			if depth == 0 || !finiteWithin(e, depth-1) {
-				return false
-			}
-		}
-	case []any:
-		for _, e := range v {
-			if depth == 0 || !finiteWithin(e, depth-1) {
-				return false
-			}
-		}
+// succeed keeps the stored secret where none was sent, but takes it to no other
+// destination.
+func (p *Provider) succeed(stored record, sent map[string]bool) FieldErrors {
+	before, ok := stored.(*Provider)
+	if !ok || sent["api_key"] || !p.APIKey.isAbsent() {
+		return nil
 	}
-	return true
-}
-
-// checkSuccessor refuses to take a stored secret to another host.
-func (p *Provider) checkSuccessor(before *Provider, kept bool) FieldErrors {
+	p.APIKey, p.APIKeyHint, p.Sealed = before.APIKey, before.APIKeyHint, before.Sealed
 	var errs FieldErrors
-	if kept && !before.APIKey.IsZero() && (p.BaseURL != before.BaseURL || p.Type != before.Type) {
-		errs.add("api_key", "must be sent again when base_url or type changes, so that the stored one goes nowhere else")
+	if !p.APIKey.isAbsent() && p.Destination() != before.Destination() {
+		errs.add("api_key", "must be sent again when what decides where it is sent changes "+
+			"(type, base_url, google_project, google_location or an option for the host), so that the stored one goes nowhere else")
 	}
 	return errs
 }
 
-func (p *Provider) sealedField() string {
-	return "provider/" + strconv.FormatInt(p.ID, 10) + "/api_key"
-}
+func (p *Provider) hidden() string { return p.APIKey.identity() }
 
 func (p *Provider) encode(k Keeper) (Entity, error) {
 	e := p.entity(KindProvider)
 	e.NaturalKey, e.Name, e.Groups = p.Name, p.Name, []string{p.Group}
-	spec := providerSpec{
-		Type: p.Type, BaseURL: p.BaseURL, APIKeyHint: p.APIKeyHint, GoogleProject: p.GoogleProject, GoogleLocation: p.GoogleLocation,
-		Models: p.Models, Weight: p.Weight, Priority: p.Priority, AutoBan: p.AutoBan, Options: p.Options, Prices: p.Prices,
-	}
-	if !p.APIKey.IsZero() {
+	sealed, data := "", p.Destination().SealData(p.ID)
+	switch closed := p.APIKey.closed; {
+	case closed != nil && closed.data != data:
+		return e, &FieldError{Field: "api_key", Message: "must be sent again: the stored one cannot be opened, and so not be sealed for another destination"}
+	case closed != nil:
+		sealed = closed.text
+	case !p.APIKey.IsZero():
 		var err error
-		if spec.APIKey, err = k.Seal(p.APIKey.Reveal(), p.sealedField()); err != nil {
-			return Entity{}, fmt.Errorf("seal api_key: %w", err)
+		if sealed, err = k.Seal(p.APIKey.Reveal(), data); err != nil {
+			return e, fmt.Errorf("seal api_key: %w", err)
 		}
 	}
-	return e.withSpec(spec)
+	return e.withSpec(p, member{"api_key", sealed})
 }
 
 func (p *Provider) decode(e Entity, k Keeper) error {
-	var spec providerSpec
-	if err := e.spec(&spec); err != nil {
+	*p = Provider{}
+	if err := e.spec(p); err != nil {
 		return err
 	}
-	*p = Provider{
-		Name: e.Name, Type: spec.Type, BaseURL: spec.BaseURL, APIKeyHint: spec.APIKeyHint, GoogleProject: spec.GoogleProject,
-		GoogleLocation: spec.GoogleLocation, Group: first(e.Groups), Models: slices.Clone(spec.Models), Weight: spec.Weight,
-		Priority: spec.Priority, AutoBan: spec.AutoBan, Options: maps.Clone(spec.Options), Prices: normalizePrices(spec.Prices),
-	}
+	sealed := p.APIKey.Reveal()
+	p.Name, p.Group, p.APIKey = e.Name, first(e.Groups), Secret{}
 	p.load(e)
-	list(&p.Models)
-	if p.Options == nil {
-		p.Options = map[string]any{}
+	if sealed == "" {
+		return nil
 	}
-	if spec.APIKey != "" {
-		plain, err := k.Open(spec.APIKey, p.sealedField())
-		if err != nil {
-			return err
-		}
+	data := p.Destination().SealData(p.ID)
+	plain, err := k.Open(sealed, data)
+	switch {
+	case errors.Is(err, ErrSealed): // it holds up nothing but itself
+		p.APIKey, p.Sealed = Secret{closed: &closedSecret{sealed, data}}, true
+	case err != nil:
+		return fmt.Errorf("provider %d: open api_key: %w", p.ID, err)
+	default:
 		p.APIKey = NewSecret(plain)
 	}
 	return nil
@@ -253,5 +196,5 @@ func (p *Provider) touches() Touches {
 func (p Provider) MarshalJSON() ([]byte, error) {
 	type plain Provider
 	p.APIKey = Secret{}
-	return json.Marshal(plain(p))
+	return plainJSON(plain(p))
 }

@@ -51,6 +51,7 @@ func (k Kind) Refers() Kind { return k.facts().refers.kind }
 // facts are what else is to be known of a kind.
 type facts struct {
 	key    []string // the fields that make up the natural key; none where there is no such key
+	routes bool     // says who serves what: a new one changes the documents of others
 	refers struct {
 		field string // names an entity
 		kind  Kind   // of this kind
@@ -61,12 +62,12 @@ type facts struct {
 func (k Kind) facts() (f facts) {
 	switch k {
 	case KindProvider:
-		f.key = []string{"name"}
+		f.key, f.routes = []string{"name"}, true
 	case KindModel:
 		f.key = []string{"namespace", "name"}
 	case KindBinding:
 		f.key = []string{"namespace", "model", "route_group", "provider_group"}
-		f.refers.field, f.refers.kind = "model", KindModel
+		f.refers.field, f.refers.kind, f.routes = "model", KindModel, true
 	case KindKey: // names may repeat
 	default:
 		panic("catalog: no facts are known of kind " + string(k))
@@ -187,10 +188,11 @@ type Entity struct {
 	Status     string
 	Namespaces []string // order is kept
 	Groups     []string // order is kept
+	Mentions   []string // what it names without referring to it: the models of an allow-list; order is kept
 	Labels     map[string]string
 	DueAt      time.Time // when maintenance has work to do; zero for never
 
-	Spec json.RawMessage // a JSON object: everything else, secrets sealed; kept by value, not byte for byte
+	Spec json.RawMessage // a JSON object: everything else, secrets sealed; kept byte for byte
 }
 
 // Query selects entities of one kind. Zero fields do not restrict; the others
@@ -208,6 +210,7 @@ type Query struct {
 	Status      string
 	Namespace   string            // one of Namespaces
 	Groups      []string          // shares an element with Entity.Groups
+	Mentions    []string          // shares an element with Entity.Mentions
 	Labels      map[string]string // has all of these
 	DueBefore   time.Time         // DueAt is set and earlier
 }

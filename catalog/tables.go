@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"time"
 )
 
@@ -77,25 +76,10 @@ type Tx struct {
 // new Revision only after the commit, which is what Update returns; without
 // writes it is the one that was read.
 func (t *Tables) Update(ctx context.Context, fn func(*Tx) error) (Revision, error) {
-	return t.core.run(ctx, true, func(tx *txn) error {
+	return t.core.transact(ctx, serial, func(tx *txn) error {
 		in := t.core.tables(tx)
 		return fn(&Tx{in.Providers, in.Models, in.Bindings, in.Keys})
 	})
-}
-
-// Maintain does what has come due: it removes rotated tokens whose grace is over.
-func (t *Tables) Maintain(ctx context.Context) error {
-	ctx = WithActor(ctx, "maintenance", "grace of a rotated token is over")
-	now := t.core.now()
-	for key, err := range t.Keys.All(ctx, Query{DueBefore: now.Add(time.Microsecond)}) {
-		if err == nil {
-			_, err = t.Keys.Edit(ctx, key.ID, func(k *Key) error { k.expire(now); return nil })
-		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("remove ended tokens: %w", err)
-		}
-	}
-	return nil
 }
 
 // Table is typed access to the entities of one noun. What goes in or comes out
@@ -186,7 +170,11 @@ func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
 // CreatedAt, UpdatedAt and Revision of v do not matter. The error wraps
 // ErrInvalid, ErrExists or ErrReferenced.
 func (t Table[T]) Create(ctx context.Context, v T) (T, error) {
-	return t.write(ctx, false, func(tx *txn) (T, error) { return t.create(ctx, tx, v) })
+	m := blind
+	if t.Kind().facts().routes {
+		m = guarded
+	}
+	return t.write(ctx, m, func(tx *txn) (T, error) { return t.create(ctx, tx, v) })
 }
 
 // Put creates v, or makes the entity with the same external id, or else with the
@@ -200,7 +188,7 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 // Upsert is Put, and says whether v was created. If match is not 0, the entity must
 // be there and at that revision, else the error wraps ErrConflict.
 func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created bool, err error) {
-	v, err = t.write(ctx, true, func(tx *txn) (T, error) {
+	v, err = t.write(ctx, guarded, func(tx *txn) (T, error) {
 		v := v // fn may run again
 		before, err := t.findLike(ctx, tx, v)
 		if created = errors.Is(err, ErrNotFound); created {
@@ -215,21 +203,7 @@ func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created
 		if err := matches(match, t.Meta(before).Revision); err != nil {
 			return v, err
 		}
-		switch after := any(&v).(type) {
-		case *Provider:
-			if after.APIKey.IsZero() {
-				stored := any(&before).(*Provider)
-				after.APIKey = stored.APIKey
-				after.normalize()
-				if err := after.checkSuccessor(stored, true).err(); err != nil {
-					return v, err
-				}
-			}
-		case *Key:
-			stored := any(&before).(*Key)
-			after.Tokens, after.TokenHint, after.RotatedAt = stored.Tokens, stored.TokenHint, stored.RotatedAt
-		}
-		return t.replace(tx, before, v)
+		return t.succeed(ctx, tx, before, v, nil)
 	})
 	return v, created && err == nil, err
 }
@@ -239,7 +213,7 @@ func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created
 // as it is. ID, CreatedAt, UpdatedAt and Revision cannot be changed. An edit that
 // changes nothing is not stored.
 func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, error) {
-	return t.write(ctx, true, func(tx *txn) (T, error) {
+	return t.write(ctx, guarded, func(tx *txn) (T, error) {
 		e, err := tx.get(ctx, t.Kind(), id)
 		if err != nil {
 			return *new(T), err
@@ -255,7 +229,7 @@ func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, e
 		if err != nil {
 			return after, err
 		}
-		return t.replace(tx, before, after)
+		return t.replace(ctx, tx, before, after)
 	})
 }
 
@@ -263,31 +237,23 @@ func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, e
 // with the id: null restores a field's default. If match is not 0, the entity must be at that
 // revision, else the error wraps ErrConflict.
 func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []byte) (T, error) {
-	return t.Edit(ctx, id, func(v *T) error {
-		before := *v
-		if err := matches(match, asRecord(v).meta().Revision); err != nil {
-			return err
-		}
-		after, kept, err := merge(before, patch)
+	return t.write(ctx, guarded, func(tx *txn) (T, error) {
+		e, err := tx.get(ctx, t.Kind(), id)
 		if err != nil {
-			return err
+			return *new(T), err
 		}
-		switch after := any(&after).(type) {
-		case *Provider:
-			stored := any(&before).(*Provider)
-			if kept {
-				after.APIKey = stored.APIKey
-			}
-			after.normalize()
-			if err := after.checkSuccessor(stored, kept).err(); err != nil {
-				return err
-			}
-		case *Key:
-			stored := any(&before).(*Key)
-			after.Tokens, after.TokenHint, after.RotatedAt = stored.Tokens, stored.TokenHint, stored.RotatedAt
+		if err := matches(match, e.Revision); err != nil {
+			return *new(T), err
 		}
-		*v = after
-		return nil
+		before, err := t.Decode(e)
+		if err != nil {
+			return before, err
+		}
+		after, named, err := merge(before, patch)
+		if err != nil {
+			return after, err
+		}
+		return t.succeed(ctx, tx, before, after, named)
 	})
 }
 
@@ -295,7 +261,7 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 // went. If match is not 0, the entity must be at that revision, else the error
 // wraps ErrConflict. A model with bindings cannot go: ErrReferenced.
 func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
-	return t.do(ctx, true, func(tx *txn) error {
+	return t.transact(ctx, guarded, func(tx *txn) error {
 		e, err := tx.get(ctx, t.Kind(), id)
 		if err != nil {
 			return err
@@ -304,10 +270,14 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 			return err
 		}
 		before, err := t.Decode(e)
-		if err != nil && !errors.Is(err, ErrSealed) { // what cannot be opened can still go
+		if err != nil {
 			return err
 		}
-		return tx.remove(asRecord(&before))
+		r := asRecord(&before)
+		if err := tx.remove(r); err != nil {
+			return err
+		}
+		return r.follow(ctx, tx, r, nil)
 	})
 }
 
@@ -335,16 +305,8 @@ func (t Table[T]) Meta(v T) Meta { return *asRecord(&v).meta() }
 func (t Table[T]) create(ctx context.Context, tx *txn, v T) (T, error) {
 	r := asRecord(&v)
 	r.normalize()
-	if err := r.check(t.core.rules).err(); err != nil {
+	if err := append(r.check(t.core.rules), r.succeed(nil, nil)...).err(); err != nil {
 		return v, err
-	}
-	var token Secret
-	if key, ok := any(&v).(*Key); ok {
-		key.RotatedAt = time.Time{}
-		if err := key.issue(); err != nil {
-			return v, err
-		}
-		token = key.Token
 	}
 	id, err := tx.nextID(ctx)
 	if err != nil {
@@ -352,10 +314,21 @@ func (t Table[T]) create(ctx context.Context, tx *txn, v T) (T, error) {
 	}
 	m := r.meta()
 	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = id, tx.now, tx.now, 0
-	return t.put(tx, nil, r, token)
+	return v, tx.write(ctx, nil, r)
 }
 
-func (t Table[T]) replace(tx *txn, before, after T) (T, error) {
+// succeed stores what a caller has described in the place of what is there.
+func (t Table[T]) succeed(ctx context.Context, tx *txn, before, after T, named map[string]bool) (T, error) {
+	r := asRecord(&after)
+	r.normalize() // what decides where a secret goes is compared in its normal form
+	if errs := r.succeed(asRecord(&before), named); len(errs) > 0 {
+		return after, append(r.check(t.core.rules), errs...)
+	}
+	return t.replace(ctx, tx, before, after)
+}
+
+// replace stores after in the place of before, if anything has changed.
+func (t Table[T]) replace(ctx context.Context, tx *txn, before, after T) (T, error) {
 	old, r := asRecord(&before), asRecord(&after)
 	m, o := r.meta(), old.meta()
 	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = o.ID, o.CreatedAt, o.UpdatedAt, o.Revision
@@ -363,29 +336,11 @@ func (t Table[T]) replace(tx *txn, before, after T) (T, error) {
 	if err := r.check(t.core.rules).err(); err != nil {
 		return after, err
 	}
-	var token Secret
-	if key, ok := any(&after).(*Key); ok {
-		token = key.Token
-	}
 	if same(old, r) {
 		return after, nil
 	}
 	m.UpdatedAt = tx.now
-	return t.put(tx, old, r, token)
-}
-
-// put hands a checked record to the transaction and returns it as it will be
-// read, along with a new token, which no store sees.
-func (t Table[T]) put(tx *txn, before, after record, token Secret) (T, error) {
-	e, err := tx.put(before, after)
-	if err != nil {
-		return *new(T), err
-	}
-	v, err := t.Decode(e)
-	if key, ok := any(&v).(*Key); ok {
-		key.Token = token
-	}
-	return v, err
+	return after, tx.write(ctx, old, r)
 }
 
 // findLike returns the entity that Put is to replace.
@@ -426,12 +381,12 @@ func (t Table[T]) read(ctx context.Context, fn func(*txn) error) error {
 	return t.core.store.Read(ctx, func(r Reader) error { return fn(&txn{core: t.core, reader: r}) })
 }
 
-// write calls fn in the table's transaction, or in one of its own, and returns
-// what fn does, with the revision that it got.
-func (t Table[T]) write(ctx context.Context, reads bool, fn func(*txn) (T, error)) (T, error) {
+// write calls fn in a transaction, and returns what fn does, with the revision
+// that it got.
+func (t Table[T]) write(ctx context.Context, m mode, fn func(*txn) (T, error)) (T, error) {
 	var v T
 	var wrote bool
-	revision, err := t.do(ctx, reads, func(tx *txn) (err error) {
+	revision, err := t.transact(ctx, m, func(tx *txn) (err error) {
 		v, err = fn(tx)
 		wrote = len(tx.places) > 0
 		return err
@@ -445,24 +400,12 @@ func (t Table[T]) write(ctx context.Context, reads bool, fn func(*txn) (T, error
 	return v, nil
 }
 
-func (t Table[T]) do(ctx context.Context, reads bool, fn func(*txn) error) (Revision, error) {
+// transact calls fn in the table's transaction, or in one of its own.
+func (t Table[T]) transact(ctx context.Context, m mode, fn func(*txn) error) (Revision, error) {
 	if t.tx != nil {
 		return 0, fn(t.tx)
 	}
-	return t.core.once(ctx, reads, fn)
+	return t.core.transact(ctx, m, fn)
 }
 
 func (c *core) now() time.Time { return micros(c.clock()) }
-
-// maxTries bounds how often a transaction runs again after a conflict.
-const maxTries = 200
-
-// pause waits a moment that grows with the number of tries.
-func pause(ctx context.Context, try int) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(time.Millisecond * time.Duration(min(try, 20)))):
-		return nil
-	}
-}

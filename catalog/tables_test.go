@@ -46,7 +46,7 @@ func changes(t *testing.T, tables *catalog.Tables) (all []catalog.Change) {
 func TestDefaults(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: " p ", Type: " Vertex-Express "}))
-	if p.Name != "p" || p.Type != "vertex-express" || p.GoogleLocation != "global" || p.Group != "default" || p.Weight != 1 || p.Status != catalog.Active {
+	if p.Name != "p" || p.Type != "vertex-express" || p.GoogleLocation != "global" || p.Group != "default" || *p.Weight != 1 || p.Status != catalog.Active {
 		t.Errorf("provider: %+v", p)
 	}
 	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "meta/llama-3.1"}))
@@ -54,7 +54,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("model: %+v", m)
 	}
 	b := must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "meta/llama-3.1", RouteGroup: "vip"}))
-	if b.ProviderGroup != "vip" || b.SelectorType != "exact" || b.SelectorValue != "meta/llama-3.1" || b.Weight != 1 {
+	if b.ProviderGroup != "vip" || b.SelectorType != "exact" || b.SelectorValue != "meta/llama-3.1" || *b.Weight != 1 {
 		t.Errorf("binding: %+v", b)
 	}
 	limit := catalog.NanoUSD(5)
@@ -99,7 +99,7 @@ func TestSecretsAreSealedInTheStore(t *testing.T) {
 	const secret = "sk-upstream-credential"
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret(secret)}))
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
-	must[catalog.Provider](t)(tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = 2; return nil }))
+	must[catalog.Provider](t)(tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = new(2); return nil }))
 	err := tables.Store().Read(ctx, func(r catalog.Reader) error {
 		provider, err := r.Get(ctx, catalog.KindProvider, p.ID)
 		key, err2 := r.Get(ctx, catalog.KindKey, k.ID)
@@ -118,13 +118,6 @@ func TestSecretsAreSealedInTheStore(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	other := catalog.NewTables(tables.Store(), catalog.NewRandomKeyRing(), nil)
-	if _, err := other.Providers.Get(ctx, p.ID); !errors.Is(err, catalog.ErrSealed) {
-		t.Errorf("with another key: %v, want ErrSealed", err)
-	}
-	if _, err := other.Providers.Delete(ctx, p.ID, 0); err != nil {
-		t.Errorf("what cannot be opened must still be deletable: %v", err)
 	}
 }
 
@@ -150,12 +143,12 @@ func TestPatch(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{
 		Meta: catalog.Meta{Labels: map[string]string{"a": "1", "b": "2"}}, Name: "p", Type: "compatible", BaseURL: "https://one.example.com",
-		APIKey: catalog.NewSecret("sk-0123456789abcdef"), Weight: 5, Models: []string{"x", "y"}, Options: map[string]any{"k": map[string]any{"a": true, "b": "c"}},
+		APIKey: catalog.NewSecret("sk-0123456789abcdef"), Weight: new(5), Models: []string{"x", "y"}, Options: map[string]any{"k": map[string]any{"a": true, "b": "c"}},
 	}))
 	patch := func(body string) (catalog.Provider, error) { return tables.Providers.Patch(ctx, p.ID, 0, []byte(body)) }
 
 	got := must[catalog.Provider](t)(patch(`{"weight":null,"models":["z"],"labels":{"a":null,"c":"3"},"options":{"k":{"a":null}}}`))
-	if got.Weight != 1 || !cmp.Equal(got.Models, []string{"z"}) || !cmp.Equal(got.Labels, map[string]string{"b": "2", "c": "3"}) ||
+	if *got.Weight != 1 || !cmp.Equal(got.Models, []string{"z"}) || !cmp.Equal(got.Labels, map[string]string{"b": "2", "c": "3"}) ||
 		!cmp.Equal(got.Options, map[string]any{"k": map[string]any{"b": "c"}}) {
 		t.Errorf("merged: %+v", got)
 	}
@@ -252,8 +245,8 @@ func TestPut(t *testing.T) {
 	if again := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); again.Revision != first.Revision || again.ID != first.ID || again.APIKey.IsZero() {
 		t.Errorf("an equal Put: %+v", again)
 	}
-	p.Weight = 3
-	if got := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); got.ID != first.ID || got.Weight != 3 || got.APIKey.IsZero() {
+	p.Weight = new(3)
+	if got := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); got.ID != first.ID || *got.Weight != 3 || got.APIKey.IsZero() {
 		t.Errorf("Put: %+v", got)
 	}
 	p.BaseURL = "https://two.example.com"
@@ -494,32 +487,6 @@ func TestAllReadsEveryPage(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("after the end of the context: %v", err)
 		}
-	}
-}
-
-func TestPriceListFollows(t *testing.T) {
-	tables, ctx := newTables(t, nil), t.Context()
-	list := catalog.NewPriceList(tables)
-	if _, _, ok := list.Get("default", "m"); ok {
-		t.Error("prices before the first refresh")
-	}
-	price := catalog.NanoUSD(2_500_000_000)
-	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}))
-	for range 2 { // the second finds nothing changed
-		must[catalog.Revision](t)(list.Refresh(ctx))
-		if p, at, ok := list.Get("default", "m"); !ok || at != 1 || *p.InputPrice != price || p.OutputPrice != nil {
-			t.Errorf("prices %+v at %d, %t", p, at, ok)
-		}
-	}
-	must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
-	must[catalog.Revision](t)(list.Refresh(ctx))
-	if _, at, ok := list.Get("default", "m"); !ok || at != 2 {
-		t.Errorf("after a change of something else: at %d, %t", at, ok)
-	}
-	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(`{"input_price":null,"output_price":"1"}`)))
-	must[catalog.Revision](t)(list.Refresh(ctx))
-	if p, at, _ := list.Get("default", "m"); at != 3 || p.InputPrice != nil || p.OutputPrice == nil {
-		t.Errorf("after a change: %+v at %d", p, at)
 	}
 }
 

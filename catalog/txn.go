@@ -3,9 +3,9 @@ package catalog
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -20,6 +20,9 @@ type txn struct {
 
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
+
+	groups   map[string]bool // of providers, whose bindings are to be rendered again
+	warnings []Warning
 }
 
 type place struct {
@@ -27,37 +30,27 @@ type place struct {
 	id   int64
 }
 
-// once runs a transaction that changes entities one by one, each guarded by
-// its own revision alone.
-func (c *core) once(ctx context.Context, reads bool, fn func(*txn) error) (Revision, error) {
-	if reads {
-		return c.run(ctx, false, fn)
-	}
-	tx := &txn{core: c, now: c.now()}
-	if err := fn(tx); err != nil {
-		return 0, err
-	}
-	return c.commit(ctx, tx, 0)
-}
+// mode says what a transaction reads, and what its commit depends on.
+type mode int
 
-// run calls fn over one reading and commits what it has written, again and
-// again until nothing has come between. A serial transaction depends on the
-// whole reading, another only on the entities it writes.
+const (
+	blind   mode = iota // reads nothing
+	guarded             // reads, and depends on the revisions of what it writes
+	serial              // reads, and depends on everything: nothing may have come between
+)
+
+// transact calls fn and commits what it has written. While others change what
+// the commit depends on, it begins again with a new reading, so fn may run again.
 //
 // Ids cannot be reserved while the reading is held open: it occupies a
 // connection, and waiting for a second one may be waiting for ourselves. So a
 // run that needs ids is given provisional ones, thrown away, and repeated with
 // as many as it needed.
-func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revision, error) {
+func (c *core) transact(ctx context.Context, m mode, fn func(*txn) error) (Revision, error) {
 	var ids []int64
 	for try := 1; ; try++ {
-		var tx *txn
-		var base Revision
-		err := c.store.Read(ctx, func(r Reader) error {
-			base = r.Head().Revision
-			tx = &txn{core: c, reader: r, now: c.now(), ids: slices.Clone(ids)}
-			return fn(tx)
-		})
+		tx := &txn{core: c, now: c.now(), ids: slices.Clone(ids)}
+		base, err := tx.run(ctx, m, fn)
 		if err != nil {
 			return 0, err
 		}
@@ -71,19 +64,51 @@ func (c *core) run(ctx context.Context, serial bool, fn func(*txn) error) (Revis
 			}
 			continue
 		}
-		if len(tx.places) == 0 {
+		if m != blind && len(tx.places) == 0 {
+			tx.warn(ctx)
 			return base, nil
 		}
-		if !serial {
+		if m != serial {
 			base = 0
 		}
 		revision, err := c.commit(ctx, tx, base)
-		if !errors.Is(err, ErrConflict) || try >= maxTries {
+		if err == nil {
+			tx.warn(ctx)
+		}
+		if m == blind || !errors.Is(err, ErrConflict) || try >= maxTries {
 			return revision, err
 		}
 		if err := pause(ctx, try); err != nil {
 			return 0, err
 		}
+	}
+}
+
+// run calls fn once, and returns the revision that it has read.
+func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revision, err error) {
+	if m == blind {
+		return 0, fn(tx)
+	}
+	err = tx.core.store.Read(ctx, func(r Reader) error {
+		base, tx.reader = r.Head().Revision, r
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.checkRendering(ctx)
+	})
+	return base, err
+}
+
+// maxTries bounds how often a transaction runs again after a conflict.
+const maxTries = 200
+
+// pause waits a moment that grows with the number of tries.
+func pause(ctx context.Context, try int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(time.Millisecond * time.Duration(min(try, 20)))):
+		return nil
 	}
 }
 
@@ -195,31 +220,40 @@ func (tx *txn) count(ctx context.Context, k Kind, q Query) (int64, error) {
 	return int64(len(all)), err
 }
 
+// write stores a record, in the place of before unless that is nil, and does
+// what follows from it.
+func (tx *txn) write(ctx context.Context, before, after record) error {
+	if err := tx.put(before, after); err != nil {
+		return err
+	}
+	return after.follow(ctx, tx, before, after)
+}
+
 // put writes a record. before is nil when it is new.
-func (tx *txn) put(before, after record) (Entity, error) {
+func (tx *txn) put(before, after record) error {
 	e, err := after.encode(tx.core.keeper)
 	if err != nil {
-		return Entity{}, err
+		return err
 	}
 	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
 	after.meta().Revision = 0 // it will be the change's
-	if change.After, err = json.Marshal(after); err != nil {
-		return Entity{}, err
+	if change.After, err = plainJSON(after); err != nil {
+		return err
 	}
 	if before != nil {
 		change.Action, change.Touches = ActionUpdate, change.Touches.union(before.touches())
-		if change.Before, err = json.Marshal(before); err != nil {
-			return Entity{}, err
+		if change.Before, err = plainJSON(before); err != nil {
+			return err
 		}
 	}
 	tx.record(Write{Entity: e, If: e.Revision, Change: change})
-	return e, nil
+	return nil
 }
 
 // remove deletes a stored record.
 func (tx *txn) remove(before record) error {
 	m := before.meta()
-	text, err := json.Marshal(before)
+	text, err := plainJSON(before)
 	if err != nil {
 		return err
 	}

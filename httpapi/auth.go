@@ -19,15 +19,15 @@ type Role string
 // The roles. Viewer and Balancer each may do a part of what Admin may.
 const (
 	Admin    Role = "admin"    // everything
-	Viewer   Role = "viewer"   // reads, secrets excepted, which nobody does
+	Viewer   Role = "viewer"   // reads, but never secrets, which nobody can read
 	Balancer Role = "balancer" // reads snapshots, posts logs and reports about itself
 
-	open Role = "" // of routes: nobody has to say who they are
+	everybody Role = "" // of routes: nobody has to say who they are
 )
 
 // may reports whether a caller of the role may use a route that is for another.
 func (r Role) may(route Role) bool {
-	return route == open || r == Admin || r == route && (r == Viewer || r == Balancer)
+	return route == everybody || r == Admin || r == route && (r == Viewer || r == Balancer)
 }
 
 // Caller is who makes a request.
@@ -45,7 +45,9 @@ var ErrUnauthenticated = errors.New("unauthenticated")
 
 // Auth decides who makes a request. Implementations are safe for concurrent
 // use. An error that wraps ErrUnauthenticated is answered with 401, any other with
-// 500, and logged.
+// 500, and logged. An error's text goes to the log, so it must not hold credentials.
+//
+// An Auth that is a [Describer] too says in its own words how to authenticate.
 type Auth interface {
 	Authenticate(r *http.Request) (Caller, error)
 }
@@ -55,6 +57,54 @@ type AuthFunc func(r *http.Request) (Caller, error)
 
 // Authenticate calls f.
 func (f AuthFunc) Authenticate(r *http.Request) (Caller, error) { return f(r) }
+
+// Describer is implemented by an [Auth] that says how callers prove who they are.
+// The answers of an Auth that is none name no way to authenticate.
+type Describer interface {
+	Scheme() Scheme
+}
+
+// Scheme says how callers prove who they are. Empty fields are left out.
+type Scheme struct {
+	// Name is what the OpenAPI document calls the scheme. Defaults to "auth".
+	Name string
+
+	// Type is that of an OpenAPI security scheme: http, apiKey, mutualTLS or
+	// openIdConnect. Without it the OpenAPI document has no security scheme.
+	Type string
+
+	// HTTPScheme is the scheme in the Authorization header, such as basic, for
+	// the type http.
+	HTTPScheme string
+
+	// In and Parameter say where the key is, for the type apiKey: in a header,
+	// a query or a cookie of that name.
+	In, Parameter string
+
+	// DiscoveryURL is where an OpenID provider describes itself, for the type
+	// openIdConnect.
+	DiscoveryURL string
+
+	// Description is for the readers of the OpenAPI document.
+	Description string
+
+	// Challenge is the header WWW-Authenticate of a 401, such as `Basic realm="x"`.
+	Challenge string
+
+	// Remedy is the detail of a 401: what to do, in one sentence.
+	Remedy string
+}
+
+// WithScheme returns an Auth that decides as auth does, and is described by s.
+func WithScheme(auth Auth, s Scheme) Auth { return described{auth, s} }
+
+type described struct {
+	Auth
+	scheme Scheme
+}
+
+// Scheme implements [Describer].
+func (d described) Scheme() Scheme { return d.scheme }
 
 // TokenList holds the bearer tokens of each role. Tokens are secrets: let them
 // be random and at least 32 characters long. Empty ones are left out. A token that is in
@@ -70,13 +120,14 @@ type TokenList struct {
 // writes is the role and a fingerprint of the token, such as "admin:3f1c09ab".
 func Tokens(list TokenList) Auth {
 	var known tokens
-	for _, role := range []struct {
+	for _, of := range []struct {
 		role   Role
 		tokens []string
 	}{{Admin, list.Admin}, {Viewer, list.Viewer}, {Balancer, list.Balancer}} {
-		for _, t := range role.tokens {
+		for _, t := range of.tokens {
 			if t != "" {
-				known = append(known, token{sha256.Sum256([]byte(t)), Caller{Role: role.role, Actor: string(role.role) + ":" + fingerprint(t)}})
+				caller := Caller{Role: of.role, Actor: string(of.role) + ":" + fingerprint(t)}
+				known = append(known, token{sha256.Sum256([]byte(t)), caller})
 			}
 		}
 	}
@@ -84,6 +135,11 @@ func Tokens(list TokenList) Auth {
 }
 
 type tokens []token
+
+var _ interface {
+	Auth
+	Describer
+} = tokens(nil)
 
 type token struct {
 	hash   [sha256.Size]byte
@@ -110,21 +166,71 @@ func (known tokens) Authenticate(r *http.Request) (Caller, error) {
 	return known[found].caller, nil
 }
 
-// enter returns the context of a caller who may use a route for the role.
+// Scheme implements [Describer].
+func (tokens) Scheme() Scheme {
+	return Scheme{
+		Name: "bearer", Type: "http", HTTPScheme: "bearer", Challenge: `Bearer realm="ezapi"`,
+		Description: "A token of the role that the operation names.",
+		Remedy:      "send Authorization: Bearer TOKEN with a token that is valid",
+	}
+}
+
+// schemeOf returns how an Auth is described.
+func schemeOf(auth Auth) (s Scheme) {
+	if d, ok := auth.(Describer); ok {
+		s = d.Scheme()
+	}
+	if s.Name == "" {
+		s.Name = "auth"
+	}
+	return s
+}
+
+// enter returns the context of a caller who may use a route for the role. Who may not
+// leaves a line in the log, without their credentials.
 func (h *Handler) enter(r *http.Request, route Role) (context.Context, error) {
 	ctx := r.Context()
-	if route == open {
+	if route == everybody {
 		return ctx, nil
 	}
-	caller, err := h.auth.Authenticate(r)
+	caller, err := h.authenticate(r)
 	if err != nil {
-		return ctx, fmt.Errorf("authenticate: %w", err)
-	}
-	if !caller.Role.may(route) {
-		return ctx, errForbidden
+		return ctx, err
 	}
 	if caller.Actor == "" {
 		caller.Actor = string(caller.Role)
 	}
+	if !caller.Role.may(route) {
+		h.logRefusal(r, "a caller was refused by its role", "actor", caller.Actor, "needs", string(route))
+		return ctx, errForbidden
+	}
 	return catalog.WithActor(ctx, caller.Actor, caller.Reason), nil
+}
+
+// authenticate asks the Auth, and limits how often an address may fail.
+func (h *Handler) authenticate(r *http.Request) (Caller, error) {
+	address, credentials := h.address(r), h.throttle.credentials(r)
+	if err := h.throttle.check(throttledBy(address), credentials); err != nil {
+		return Caller{}, err
+	}
+	caller, err := h.auth.Authenticate(r)
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		h.logRefusal(r, "a request was not authenticated", "error", err)
+		if h.throttle.failed(throttledBy(address)) {
+			h.logRefusal(r, "an address failed to authenticate too often, and is refused for a while")
+		}
+		return Caller{}, err
+	case err != nil:
+		return Caller{}, fmt.Errorf("authenticate: %w", err)
+	}
+	h.throttle.succeeded(credentials)
+	return caller, nil
+}
+
+// logRefusal logs that a request was refused, and where it came from.
+func (h *Handler) logRefusal(r *http.Request, what string, more ...any) {
+	x := exchangeOf(r.Context())
+	args := append([]any{"route", x.route, "address", h.address(r), "request_id", x.id}, more...)
+	h.log.WarnContext(r.Context(), what, args...)
 }

@@ -5,21 +5,28 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 )
 
 // Each route is open to its role and to admin, and to nobody else.
 func TestRoles(t *testing.T) {
-	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
+	var asked int
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler(), ClientAddress: func(*http.Request) string {
+		asked++ // each from another address, so that nobody is limited
+		return strconv.Itoa(asked)
+	}})
 	public := map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /openapi.json": true}
 	viewers := map[string]bool{
-		"GET /providers": true, "GET /providers/{id}": true, "GET /models": true, "GET /models/{id}": true, "GET /bindings": true,
-		"GET /bindings/{id}": true, "GET /keys": true, "GET /keys/{id}": true, "GET /sync/status": true, "GET /changes": true,
-		"GET /logs": true, "GET /usage": true, "GET /explain": true, "GET /metrics": true,
+		"GET /sync/status": true, "GET /changes": true, "GET /logs": true, "GET /usage": true, "GET /explain": true, "GET /metrics": true,
+	}
+	for _, k := range catalog.Kinds() {
+		viewers["GET /"+string(k)], viewers["GET /"+string(k)+"/{id}"] = true, true
 	}
 	balancers := map[string]bool{"POST /logs": true, "GET /sync/snapshot": true, "GET /sync/deltas": true, "POST /sync/nodes": true}
 	for _, route := range s.api.(*httpapi.Handler).Routes() {

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	ndjson = "application/x-ndjson"
-
 	defaultDeltaWait = 30 * time.Second
 	maxDeltaWait     = time.Minute
 
@@ -30,13 +28,13 @@ const (
 
 func snapshotOperation() *huma.Operation {
 	text := &huma.Schema{Type: huma.TypeString}
-	return &huma.Operation{
-		OperationID: "snapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
+	op := &huma.Operation{
+		OperationID: "getSnapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
 		Description: "Lines of JSON: {head}, then a document a line {kind, key, doc}, then {head} again. The head has the " +
 			"fields that are published, as strings; a line's doc is a string of the exact bytes, which is what the digest covers. " +
 			"A document that comes again replaces what came before under its key; without doc it is gone.",
 		Parameters: []*huma.Param{
-			{Name: "If-None-Match", In: "header", Schema: text, Description: "ETag of what is there already."},
+			{Name: "If-None-Match", In: "header", Schema: text, Description: "The ETag of what the balancer has already."},
 			{
 				Name: "head", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean},
 				Description: "Answer {head, beat} alone, as one JSON object.",
@@ -46,11 +44,14 @@ func snapshotOperation() *huma.Operation {
 			"200": {
 				Description: "The snapshot.",
 				Headers:     map[string]*huma.Param{"ETag": {Schema: text, Description: `"<epoch>-<revision>"`}},
-				Content:     map[string]*huma.MediaType{ndjson: {}, request.JSON: {}},
+				Content:     map[string]*huma.MediaType{ndjson: {Schema: text}, request.JSON: {}},
 			},
-			"304": {Description: "It is the one of If-None-Match."},
+			"304":     {Description: "What is published has the ETag of If-None-Match."},
+			"default": problemResponse("Any other problem."),
 		},
 	}
+	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemUnavailable)
+	return op
 }
 
 // snapshot answers with everything that is published.
@@ -114,16 +115,28 @@ func unreadable(err error) error {
 
 func deltasOperation() *huma.Operation {
 	text := &huma.Schema{Type: huma.TypeString}
-	return &huma.Operation{
-		OperationID: "deltas", Summary: "Follow what is published", Tags: []string{"sync"},
+	op := &huma.Operation{
+		OperationID: "getDeltas", Summary: "Follow what is published", Tags: []string{"sync"},
 		Description: "Deltas as they are published, until the wait is over: for each its changes, a line each as in the snapshot, and " +
 			"then {from, head}, the head after it. 410: load the snapshot again.",
 		Parameters: []*huma.Param{
-			{Name: "after", In: "query", Required: true, Schema: text, Description: "Position to go on from, <epoch>-<revision>; 0-0 waits for the first publish."},
-			{Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Default: "30s"}, Description: "How long to wait, at most 1m."},
+			{
+				Name: "after", In: "query", Required: true,
+				Schema:      &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9]+-[0-9]+$"},
+				Description: "The position to go on from, <epoch>-<revision>. 0-0 waits for the first publish.",
+			},
+			{
+				Name: "wait", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Default: "30s", MaxLength: new(32)},
+				Description: "How long to wait, such as 500ms or 30s; at most 1m.",
+			},
 		},
-		Responses: map[string]*huma.Response{"200": {Description: "Deltas, perhaps none.", Content: map[string]*huma.MediaType{ndjson: {}}}},
+		Responses: map[string]*huma.Response{
+			"200":     {Description: "Deltas, or none.", Content: map[string]*huma.MediaType{ndjson: {Schema: text}}},
+			"default": problemResponse("Any other problem."),
+		},
 	}
+	addProblems(op, problemGap, problemUnpublished, problemUnavailable)
+	return op
 }
 
 // deltas answers with deltas as they come, until the wait is over.

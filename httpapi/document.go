@@ -1,182 +1,115 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"slices"
-	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humahttprouter"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
-const (
-	schemaPrefix = "#/components/schemas/"
-	securityName = "bearer"
-)
+const schemaPrefix = "#/components/schemas/"
+
+// newAPI returns what huma operations are registered at.
+func (h *Handler) newAPI(version string) huma.API {
+	format := huma.Format{Marshal: marshal, Unmarshal: json.Unmarshal}
+	return huma.NewAPI(huma.Config{
+		OpenAPI:       newDocument(version, h.scheme),
+		Formats:       map[string]huma.Format{"application/json": format, "json": format},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{transform},
+	}, trees{
+		humahttprouter.New(h.router, huma.Config{}).Adapter(), humahttprouter.New(h.literal, huma.Config{}).Adapter(),
+	})
+}
+
+// marshal writes JSON. That a client has gone is not an error worth a panic,
+// which is what huma makes of one.
+func marshal(w io.Writer, v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, _ = w.Write(buf.Bytes())
+	return nil
+}
 
 // newDocument returns the OpenAPI document, without operations.
-func newDocument(version string) *huma.OpenAPI {
-	registry := huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)
+func newDocument(version string, s Scheme) *huma.OpenAPI {
+	registry := huma.NewMapRegistry(schemaPrefix, schemaName)
 	registry.RegisterTypeAlias(reflect.TypeFor[catalog.Secret](), reflect.TypeFor[string]())
-	return &huma.OpenAPI{
+	registry.RegisterTypeAlias(reflect.TypeFor[catalog.NanoUSD](), reflect.TypeFor[usd]())
+	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "EZ-API", Version: version, License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
-			Description: "The control plane of an AI gateway. Errors are problem documents (RFC 9457). " +
-				"HEAD works wherever GET does. Roles: admin may do all; viewer reads; balancer reads snapshots, posts logs and reports.",
+			Description: "The control plane of an AI gateway. Errors are problem documents (RFC 9457). HEAD works " +
+				"wherever GET does. There are three roles: admin may do everything; viewer reads; balancer reads " +
+				"snapshots, posts logs and reports what it has applied.",
 		},
-		Servers: []*huma.Server{{URL: ".", Description: "Wherever this document is."}},
-		Components: &huma.Components{
-			Schemas: registry,
-			SecuritySchemes: map[string]*huma.SecurityScheme{
-				securityName: {Type: "http", Scheme: "bearer", Description: "A token of the role that the operation names."},
-			},
-		},
+		Servers:    []*huma.Server{{URL: ".", Description: "Where this document is."}},
+		Components: &huma.Components{Schemas: registry},
 	}
+	if s.Type != "" {
+		doc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{s.Name: {
+			Type: s.Type, Scheme: s.HTTPScheme, In: s.In, Name: s.Parameter, OpenIDConnectURL: s.DiscoveryURL,
+			Description: s.Description,
+		}}
+	}
+	return doc
 }
+
+// builtVersion returns the version of the program that the build recorded: that of a
+// tagged module, or the commit.
+func builtVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unreleased"
+	}
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		if m.Path == modulePath && m.Version != "" && m.Version != "(devel)" {
+			return m.Version
+		}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && info.Main.Path == modulePath {
+			return s.Value[:min(len(s.Value), 12)]
+		}
+	}
+	return "unreleased"
+}
+
+const modulePath = "github.com/ez-api/ez-api"
 
 func refTo(schema string) *huma.Schema { return &huma.Schema{Ref: schemaPrefix + schema} }
 
-func schemaOf[T any]() string { return reflect.TypeFor[T]().Name() }
-
-// secure documents which role an operation takes.
-func secure(op *huma.Operation, role Role) {
-	if role == open {
-		op.Description = "Open to everybody."
-		op.Security = []map[string][]string{}
-		return
-	}
-	op.Description = "Role: " + string(role) + "."
-	if role != Admin {
-		op.Description = "Role: " + string(role) + ", or admin."
-	}
-	op.Security = []map[string][]string{{securityName: {}}}
-}
-
-func problemResponse(description string) *huma.Response {
-	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{problemType: {Schema: refTo("Problem")}}}
-}
-
-// documentProblems says which problems an operation may answer with, beside
-// those that any may.
-func documentProblems(op *huma.Operation, role Role) {
-	add := func(statuses ...int) {
-		for _, status := range statuses {
-			if code := strconv.Itoa(status); op.Responses[code] == nil {
-				op.Responses[code] = problemResponse(http.StatusText(status))
-			}
-		}
-	}
-	if role != open {
-		add(http.StatusUnauthorized, http.StatusForbidden)
-	}
-	for _, p := range op.Parameters {
-		switch {
-		case p.In == "path":
-			add(http.StatusNotFound)
-		case p.In == "query":
-			add(http.StatusBadRequest, http.StatusUnprocessableEntity)
-		case p.Name == "If-Match":
-			add(http.StatusPreconditionFailed)
-		}
-	}
-	if op.RequestBody != nil {
-		add(http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity)
-	}
-	if op.Method == http.MethodDelete {
-		add(http.StatusConflict)
-	}
-}
-
-func bodyOf(schema string, types ...string) *huma.RequestBody {
-	b := &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{}}
-	for _, t := range types {
-		b.Content[t] = &huma.MediaType{Schema: refTo(schema)}
-	}
-	return b
-}
-
 // operationAt finds a documented operation.
 func operationAt(doc *huma.OpenAPI, method, path string) *huma.Operation {
-	item := doc.Paths[path]
-	switch method {
-	case http.MethodGet:
-		return item.Get
-	case http.MethodPost:
-		return item.Post
-	case http.MethodPatch:
-		return item.Patch
-	default:
-		return item.Delete
-	}
+	return *operationsOf(doc.Paths[path])[method]
 }
 
-// ingestOperation documents POST /logs, of which huma knows nothing.
-func ingestOperation() *huma.Operation {
-	lines := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "One entry a line."}}
-	return &huma.Operation{
-		OperationID: "createLogs", Summary: "Take access logs", Tags: []string{"logs"},
-		Parameters: []*huma.Param{{
-			Name: "Content-Encoding", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "zstd"}},
-		}},
-		RequestBody: &huma.RequestBody{
-			Required:    true,
-			Description: "At most 10,000 entries and 8 MiB after decompression. Fields that are not known are ignored.",
-			Content: map[string]*huma.MediaType{
-				request.JSON: {Schema: &huma.Schema{OneOf: []*huma.Schema{
-					refTo("LogEntry"), {Type: huma.TypeArray, Items: refTo("LogEntry")},
-				}}},
-				"application/x-ndjson": lines,
-			},
-		},
-		Responses: map[string]*huma.Response{
-			"202": {
-				Description: "The valid entries are taken, all of them. The others are listed.",
-				Content:     map[string]*huma.MediaType{request.JSON: {Schema: refTo("Accepted")}},
-			},
-			"429":     withHeader(problemResponse("There is no room: nothing was taken."), "Retry-After", "Seconds to wait."),
-			"default": problemResponse("What went wrong. Nothing was taken."),
-		},
-	}
-}
-
-func metricsOperation() *huma.Operation {
-	return &huma.Operation{
-		OperationID: "metrics", Summary: "Show metrics for Prometheus", Tags: []string{"metrics"},
-		Responses: map[string]*huma.Response{
-			"200":     {Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}},
-			"default": problemResponse("What went wrong."),
-		},
-	}
-}
-
-func withHeader(r *huma.Response, name, description string) *huma.Response {
-	r.Headers = map[string]*huma.Param{name: {Description: description, Schema: &huma.Schema{Type: huma.TypeString}}}
-	return r
-}
-
-func serve(handler http.Handler) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		handler.ServeHTTP(w, r)
-		return nil
+// operationsOf returns the operations of a path by their method.
+func operationsOf(item *huma.PathItem) map[string]**huma.Operation {
+	return map[string]**huma.Operation{
+		http.MethodGet: &item.Get, http.MethodPost: &item.Post, http.MethodPut: &item.Put,
+		http.MethodPatch: &item.Patch, http.MethodDelete: &item.Delete,
 	}
 }
 
 type document struct {
 	ContentType string `header:"Content-Type" hidden:"true"`
 	Body        []byte
-}
-
-func (document) answers(documented map[string]*huma.Response) {
-	documented["200"] = &huma.Response{
-		Description: "An OpenAPI 3.1 document.",
-		Content:     map[string]*huma.MediaType{"application/openapi+json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
-	}
 }
 
 func (h *Handler) openapi(context.Context, *struct{}) (*document, error) {
@@ -186,30 +119,12 @@ func (h *Handler) openapi(context.Context, *struct{}) (*document, error) {
 // describe completes the document, once every operation is in it.
 func (h *Handler) describe() {
 	doc := h.api.OpenAPI()
-	registry := doc.Components.Schemas
-	for _, t := range []reflect.Type{
-		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[report](),
-	} {
-		registry.Schema(t, true, "")
-	}
-	schemas := registry.Map()
-	delete(schemas, "ErrorModel") // huma's own, which no response is
-	delete(schemas, "ErrorDetail")
-	var types []any
-	for _, k := range kinds() {
-		types = append(types, k.urn())
-	}
-	schemas["Problem"].Properties["type"].Enum = types
-	for _, s := range schemas {
-		loosen(s)
-	}
-	describeNouns(schemas)
-	describeLogs(schemas)
-	describeChanges(schemas)
+	h.completeSchemas(doc.Components.Schemas)
 	for _, item := range doc.Paths {
-		for _, op := range []*huma.Operation{item.Get, item.Post, item.Patch, item.Delete} {
-			if op != nil {
-				describeParameters(op)
+		for _, op := range operationsOf(item) {
+			if *op != nil {
+				describeParameters(*op)
+				describeResponses(*op)
 			}
 		}
 	}
@@ -220,25 +135,13 @@ func (h *Handler) describe() {
 	h.spec = append(text, '\n')
 }
 
-// loosen says of answers that fields may be added, and that lists are never null.
-func loosen(s *huma.Schema) {
-	if s.Type == huma.TypeArray {
-		s.Nullable = false
-	}
-	if s.AdditionalProperties == false {
-		s.AdditionalProperties = nil
-	}
-	for _, p := range s.Properties {
-		loosen(p)
-	}
-}
-
 // describeParameters says what the path's id is, which huma must not check:
 // what is no number is 404, not 422.
 func describeParameters(op *huma.Operation) {
 	for _, p := range op.Parameters {
 		if p.In == "path" {
 			p.Schema = &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(1.0)}
+			p.Description = "The id of the resource."
 		}
 		if p.Schema.Type == huma.TypeArray {
 			p.Schema.Nullable = false
@@ -250,4 +153,67 @@ func describeParameters(op *huma.Operation) {
 // rank orders parameters: the path's, the query's, the header's.
 func rank(p *huma.Param) int {
 	return slices.Index([]string{"path", "query", "header"}, p.In)
+}
+
+// describeResponses gives every response a description.
+func describeResponses(op *huma.Operation) {
+	for _, r := range op.Responses {
+		if r.Description == "" || r.Description == http.StatusText(http.StatusOK) {
+			r.Description = "It worked."
+		}
+	}
+}
+
+const ndjson = "application/x-ndjson"
+
+// ingestOperation documents POST /logs, of which huma knows nothing.
+func ingestOperation() *huma.Operation {
+	lines := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "One entry a line."}}
+	op := &huma.Operation{
+		OperationID: "createLogs", Summary: "Take access logs", Tags: []string{"logs"},
+		Parameters: []*huma.Param{{
+			Name: "Content-Encoding", In: "header", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "zstd"}},
+			Description: "How the body is compressed.",
+		}},
+		RequestBody: &huma.RequestBody{
+			Required: true,
+			Description: "At most 10,000 entries, and at most 8 MiB when it is not compressed. " +
+				"Fields that are not known are ignored.",
+			Content: map[string]*huma.MediaType{
+				request.JSON: {Schema: &huma.Schema{OneOf: []*huma.Schema{
+					refTo("LogEntryCreate"), {Type: huma.TypeArray, Items: refTo("LogEntryCreate")},
+				}}},
+				ndjson: lines,
+			},
+		},
+		Responses: map[string]*huma.Response{
+			"202": {
+				Description: "All entries that are valid were taken. The others are listed.",
+				Content:     map[string]*huma.MediaType{request.JSON: {Schema: refTo("LogsAccepted")}},
+			},
+			"default": problemResponse("Any other problem. Nothing was taken."),
+		},
+	}
+	addProblems(op, problemOverloaded, problemUnavailable)
+	return op
+}
+
+func metricsOperation() *huma.Operation {
+	return &huma.Operation{
+		OperationID: "getMetrics", Summary: "Show metrics for Prometheus", Tags: []string{"metrics"},
+		Responses: map[string]*huma.Response{
+			"200": {
+				Description: "Metrics in the text format of Prometheus.",
+				Content:     map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}},
+			},
+			"default": problemResponse("Any other problem."),
+		},
+	}
+}
+
+func serve(handler http.Handler) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		handler.ServeHTTP(w, r)
+		return nil
+	}
 }

@@ -10,39 +10,39 @@ import (
 )
 
 type explaining struct {
-	KeyID int64  `query:"key_id" minimum:"1" required:"true" doc:"Whose requests."`
-	Model string `query:"model" minLength:"1" maxLength:"1024" required:"true" doc:"As a client writes it: a public name, or namespace.name."`
+	KeyID int64  `query:"key_id" minimum:"1" required:"true" doc:"The id of the key."`
+	Model string `query:"model" minLength:"1" maxLength:"1024" required:"true" doc:"The model as a client names it: its public name, or namespace.name."`
 }
 
 // explanation answers with why a key can or cannot reach a model.
 type explanation struct {
 	Body struct {
-		Position  snapshot.Position `json:"position" doc:"Of the published documents that this comes from, <epoch>-<revision>."`
+		Position  snapshot.Position `json:"position" doc:"The position of the published documents that this was computed from, <epoch>-<revision>."`
 		Reachable bool              `json:"reachable" doc:"Whether the key can reach the model."`
-		Reason    string            `json:"reason,omitempty" doc:"Why it cannot, in the words that a client is told."`
-		Steps     []step            `json:"steps" doc:"What is asked on the way, in order."`
-		Targets   []target          `json:"targets" doc:"Who is tried, in order. Of equal priority the heavier comes first here; requests draw by weight."`
+		Reason    string            `json:"reason,omitempty" doc:"Why the key cannot reach the model, in the words that a client is told."`
+		Steps     []step            `json:"steps" doc:"The checks on the way to the model, in their order."`
+		Targets   []target          `json:"targets" doc:"The providers that are tried, in their order. Among those of equal priority the heavier comes first here, while requests draw by weight."`
 	}
 }
 
 // step is one thing that is asked on the way to a model.
 type step struct {
-	Check  string `json:"check" doc:"What is asked."`
-	OK     bool   `json:"ok" doc:"Whether the way goes on there."`
+	Check  string `json:"check" doc:"What is checked."`
+	OK     bool   `json:"ok" doc:"Whether the check passed."`
 	Detail string `json:"detail" doc:"What was found."`
 }
 
 // target is a provider that may serve a request.
 type target struct {
-	ProviderID    int64  `json:"provider_id"`
-	Provider      string `json:"provider" doc:"Its name."`
-	UpstreamModel string `json:"upstream_model" doc:"What the provider calls the model."`
-	Namespace     string `json:"namespace" doc:"Of the model."`
-	Model         string `json:"model" doc:"Its public name."`
-	RouteGroup    string `json:"route_group" doc:"The key's group."`
-	ProviderGroup string `json:"provider_group"`
-	Priority      int    `json:"priority" doc:"Of the provider; higher is tried first."`
-	Weight        int    `json:"weight" doc:"Of the provider, among those of its priority."`
+	ProviderID    int64  `json:"provider_id" doc:"The id of the provider."`
+	Provider      string `json:"provider" doc:"The name of the provider."`
+	UpstreamModel string `json:"upstream_model" doc:"The name of the model at the provider."`
+	Namespace     string `json:"namespace" doc:"The namespace of the model."`
+	Model         string `json:"model" doc:"The public name of the model."`
+	RouteGroup    string `json:"route_group" doc:"The route group of the key."`
+	ProviderGroup string `json:"provider_group" doc:"The group of the provider."`
+	Priority      int    `json:"priority" doc:"The priority of the provider. A higher one is tried first."`
+	Weight        int    `json:"weight" doc:"The weight of the provider among those of its priority."`
 }
 
 // explain asks the catalog for the key's token hashes alone: all else is what

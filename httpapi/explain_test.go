@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{"m", "", "first heavy light", "provider"},
 		{"default.m", "", "first heavy light", "model name, provider"},
-		{"none", snapshot.ErrUnknownModel.Error(), "", "model name"},
+		{"none", snapshot.ErrUnknownModel.Error(), "", "model name, model name"},
 		{"off", snapshot.ErrModelDisabled.Error(), "", "model status"},
 	} {
 		t.Run(tc.model, func(t *testing.T) {

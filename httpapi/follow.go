@@ -3,81 +3,112 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/snapshot"
 )
-
-// followEvery is how often balancers are asked how far they have come.
-const followEvery = 20 * time.Millisecond
 
 // follow waits until a commit is published, or applied by every live balancer,
 // and returns what the headers EZ-Sync and EZ-Sync-Nodes say. The commit has
 // been made: nothing that goes wrong here is an error.
-func (h *Handler) follow(ctx context.Context, until string, limit time.Duration, revision catalog.Revision) (sync, nodes string) {
+func (h *Handler) follow(ctx context.Context, until string, limit time.Duration, revision catalog.Revision) request.Progress {
 	if until == "" {
-		return "", ""
+		return request.Progress{}
 	}
 	ctx, cancel := h.waiting(ctx, limit)
 	defer cancel()
 	at, ok := h.published(ctx, revision)
 	if !ok {
-		return "pending", ""
+		return request.Progress{Sync: "pending"}
 	}
 	if until == "published" {
-		return "published", ""
+		return request.Progress{Sync: "published"}
 	}
 	return h.applied(ctx, at)
 }
 
 // published waits until a revision is published, and returns the position.
-func (h *Handler) published(ctx context.Context, revision catalog.Revision) (snapshot.Position, bool) {
-	for {
-		head, err := h.plane.Sync(ctx)
-		if err == nil && head.Position.Revision >= revision {
-			return head.Position, true
-		}
-		if !sleep(ctx, followEvery) {
-			return snapshot.Position{}, false
-		}
-	}
+func (h *Handler) published(ctx context.Context, revision catalog.Revision) (at snapshot.Position, ok bool) {
+	ok = h.heads.await(ctx, func(head snapshot.Head, err error) bool {
+		at = head.Position
+		return err == nil && at.Revision >= revision
+	})
+	return at, ok
 }
 
 // applied waits until every live balancer has a position.
-func (h *Handler) applied(ctx context.Context, at snapshot.Position) (sync, nodes string) {
-	sync = "published"
-	for {
-		list, err := h.plane.Publisher().Nodes(ctx)
-		if err == nil {
-			count := map[snapshot.NodeState]int{}
-			for _, n := range list {
-				count[n.State(at, time.Now())]++
+func (h *Handler) applied(ctx context.Context, at snapshot.Position) request.Progress {
+	last := request.Progress{Sync: "published"}
+	h.fleet.await(ctx, func(f *fleet, err error) bool {
+		if err != nil {
+			if ctx.Err() == nil {
+				last.Sync = "pending"
 			}
-			nodes = fmt.Sprintf("applied=%d lagging=%d lost=%d", count[snapshot.NodeApplied], count[snapshot.NodeLagging], count[snapshot.NodeLost])
-			switch {
-			case count[snapshot.NodeLagging] > 0:
-				sync = "pending"
-			case count[snapshot.NodeApplied] > 0:
-				return "applied", nodes
-			default:
-				return "published", nodes
-			}
-		} else if ctx.Err() == nil {
-			sync = "pending"
+			return false
 		}
-		if !sleep(ctx, followEvery) {
-			return sync, nodes
-		}
-	}
+		t := f.tally(at)
+		last = request.Progress{Sync: t.sync(), Nodes: t.String()}
+		return t.lagging == 0
+	})
+	return last
 }
 
-// sleep waits, and reports whether ctx goes on.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
+// fleet is what all balancers have reported, at one time.
+type fleet struct {
+	nodes []snapshot.Node
+	now   time.Time
+
+	mu      sync.Mutex
+	tallies map[snapshot.Position]tally // of the positions that were asked for
+}
+
+// readFleet asks for all reports.
+func (h *Handler) readFleet(ctx context.Context) (*fleet, error) {
+	nodes, err := h.plane.Publisher().Nodes(ctx)
+	return &fleet{nodes: nodes, now: time.Now(), tallies: map[snapshot.Position]tally{}}, err
+}
+
+// tally counts how far the balancers are on the way to a position. Those that wait for
+// the same position share one count.
+func (f *fleet) tally(at snapshot.Position) tally {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, known := f.tallies[at]
+	if known {
+		return t
 	}
+	for _, n := range f.nodes {
+		switch n.State(at, f.now) {
+		case snapshot.NodeApplied:
+			t.applied++
+		case snapshot.NodeLagging:
+			t.lagging++
+		case snapshot.NodeLost:
+			t.lost++
+		}
+	}
+	f.tallies[at] = t
+	return t
+}
+
+// tally counts balancers by how far they are.
+type tally struct{ applied, lagging, lost int }
+
+// String writes the tally as the header EZ-Sync-Nodes has it.
+func (t tally) String() string {
+	return fmt.Sprintf("applied=%d lagging=%d lost=%d", t.applied, t.lagging, t.lost)
+}
+
+// sync says how far a write is that waits to be applied.
+func (t tally) sync() string {
+	switch {
+	case t.lagging > 0:
+		return "pending"
+	case t.applied > 0:
+		return "applied"
+	}
+	return "published"
 }

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -279,4 +280,79 @@ func (p *brokenPublisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
 		return nil, errDown
 	}
 	return p.Publisher.Nodes(ctx)
+}
+
+// A price that was answered as applied is used from then on, each time.
+func TestPricesAreAppliedWhenAnswered(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.plane.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	model := s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m", "input_price": "1"}).object(t)
+	path := fmt.Sprintf("/models/%v?wait=applied", model["id"])
+	for price := 2; price < 30; price++ {
+		s.must(http.StatusOK, admin, "PATCH", path, object{"input_price": fmt.Sprint(price)})
+		request := fmt.Sprint("r", price)
+		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": "m", "input_tokens": 1_000_000, "request_id": request})
+		if err := s.plane.Logs().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		found := s.must(http.StatusOK, viewer, "GET", "/logs?request_id="+request, nil).object(t)["data"].([]any)
+		if got := found[0].(object)["cost_nano_usd"]; got != float64(price)*1e9 {
+			t.Fatalf("a million tokens cost %v after the price %d was applied", got, price)
+		}
+	}
+}
+
+// Fifty writes that wait ask as often as one does.
+func TestWaitingIsShared(t *testing.T) {
+	asked := func(t *testing.T, writes int) (nodes, heads int64) {
+		synctest.Test(t, func(t *testing.T) {
+			pub := &countingPublisher{Publisher: memstore.NewPublisher()}
+			s := newService(t, ezapi.Config{Publisher: pub}, nil)
+			s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "before"})
+			s.sync()
+			head, err := pub.Head(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := pub.Report(t.Context(), snapshot.Node{ID: "behind", Position: head.Position}); err != nil {
+				t.Fatal(err)
+			}
+			pub.heads.Store(0)
+			var all sync.WaitGroup
+			for range writes {
+				all.Go(func() {
+					a := s.must(http.StatusCreated, admin, "POST", "/keys?wait=applied&timeout=5s", object{"name": "k"})
+					a.follows(t, "pending", "applied=0 lagging=1 lost=0")
+				})
+			}
+			all.Wait()
+			nodes, heads = pub.nodes.Load(), pub.heads.Load()
+		})
+		return nodes, heads
+	}
+	nodes, heads := asked(t, 1)
+	manyNodes, manyHeads := asked(t, 50)
+	if nodes < 50 || manyNodes > nodes+5 || manyHeads > heads+10 {
+		t.Errorf("one write asks %d times for nodes and %d for the head; fifty %d and %d", nodes, heads, manyNodes, manyHeads)
+	}
+}
+
+// A countingPublisher counts what it is asked.
+type countingPublisher struct {
+	snapshot.Publisher
+	nodes, heads atomic.Int64
+}
+
+func (p *countingPublisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
+	p.nodes.Add(1)
+	return p.Publisher.Nodes(ctx)
+}
+
+func (p *countingPublisher) Head(ctx context.Context) (snapshot.Head, error) {
+	p.heads.Add(1)
+	return p.Publisher.Head(ctx)
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -35,17 +33,26 @@ var errNotPublishing = errors.New("publishing fails, and is tried again")
 
 // health knows what to ask, and what failed when it was asked last.
 type health struct {
-	log    *slog.Logger
-	checks map[string]Check
+	log     *slog.Logger
+	checks  map[string]Check
+	reached func() bool // whether the catalog answered once since the start
 
 	mu     *sync.Mutex
 	failed map[string]bool
 }
 
 func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) health {
+	var answered atomic.Bool
+	reached := func() bool { return answered.Load() || plane.Relay().Status().Revision > 0 }
 	checks := map[string]Check{
 		checkCatalog: func(ctx context.Context) (string, error) {
-			return "", plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
+			err := plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
+			if err == nil {
+				answered.Store(true)
+			} else if !reached() {
+				return "not reached since the start", err
+			}
+			return "", err
 		},
 		checkPublisher: func(ctx context.Context) (string, error) {
 			_, err := plane.Publisher().Head(ctx)
@@ -58,7 +65,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			return "", err
 		},
 		checkLogs: func(context.Context) (string, error) {
-			err := plane.Logs().Ready()
+			err := plane.LogsReady()
 			if errors.Is(err, logbuf.ErrFull) {
 				return "full: refuses entries until there is room", nil
 			}
@@ -68,13 +75,13 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 	for name, check := range more {
 		checks[name] = check
 	}
-	return health{log: log, checks: checks, mu: new(sync.Mutex), failed: map[string]bool{}}
+	return health{log: log, checks: checks, reached: reached, mu: new(sync.Mutex), failed: map[string]bool{}}
 }
 
 // condition is what a check came to.
 type condition struct {
-	Status string `json:"status" enum:"ok,failed"`
-	Note   string `json:"note,omitempty"`
+	Status string `json:"status" enum:"ok,failed" doc:"Whether the check passed."`
+	Note   string `json:"note,omitempty" doc:"What else is to be known."`
 }
 
 // ask runs all checks at once.
@@ -120,7 +127,7 @@ func (h *health) noted(ctx context.Context, name string, err error) {
 
 type alive struct {
 	Body struct {
-		Status string `json:"status" enum:"ok"`
+		Status string `json:"status" enum:"ok" doc:"It is always ok."`
 	}
 }
 
@@ -136,18 +143,12 @@ type readiness struct {
 }
 
 type readinessBody struct {
-	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"unavailable: neither reads nor logs work."`
-	Checks map[string]condition `json:"checks"`
+	Status string               `json:"status" enum:"ok,degraded,unavailable" doc:"What works: ok when everything does, degraded when a check failed, unavailable when neither reads nor logs work, or when the catalog was never reached since the start."`
+	Checks map[string]condition `json:"checks" doc:"What was checked, by its name."`
 }
 
-func (readiness) answers(documented map[string]*huma.Response) {
-	documented[strconv.Itoa(http.StatusServiceUnavailable)] = &huma.Response{
-		Description: "Neither reads nor logs work.",
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: refTo("ReadinessBody")}},
-	}
-}
-
-// ready is 503 only when there is nothing left that the server can do.
+// ready is 503 only when there is nothing left that the server can do, and until it has reached
+// its catalog once: whatever is wrong with a new server's settings shall keep it out of rotation.
 func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
 	out := &readiness{Status: http.StatusOK, Body: readinessBody{Status: "ok", Checks: h.health.ask(ctx)}}
 	for _, c := range out.Body.Checks {
@@ -155,7 +156,8 @@ func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
 			out.Body.Status = "degraded"
 		}
 	}
-	if out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok" {
+	nothing := out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok"
+	if nothing || !h.health.reached() {
 		out.Status, out.Body.Status = http.StatusServiceUnavailable, "unavailable"
 	}
 	return out, nil

@@ -1,18 +1,12 @@
-// Package httpapi is the documented HTTP surface of a control plane.
-//
-//	auth := httpapi.Tokens(httpapi.TokenList{Admin: []string{token}})
-//	err := http.ListenAndServe(addr, httpapi.New(plane, auth, nil))
-//
-// It can be mounted under a prefix in another server: http.StripPrefix in front
-// is enough, for all its links are relative. GET /openapi.json describes every
-// route. Errors are problem documents (RFC 9457), which never repeat a value of the request.
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"runtime"
 	"time"
 
@@ -42,8 +36,15 @@ type Options struct {
 	// Observer is told about every request. Defaults to nobody.
 	Observer Observer
 
-	// Version is what GET /openapi.json says about the program. Defaults to "dev".
+	// Version is what GET /openapi.json says about the program. Defaults to the
+	// version or the commit that the build recorded.
 	Version string
+
+	// ClientAddress tells from which address a request comes: failed
+	// authentications are logged with it, and limited by it. Defaults to the
+	// address of the connection. A server behind a proxy that it trusts may
+	// return what the proxy says. It is called concurrently.
+	ClientAddress func(*http.Request) string
 }
 
 // Observer is told what the API does, for metrics. It is called concurrently
@@ -65,11 +66,18 @@ type Handler struct {
 	log      *slog.Logger
 	observer Observer
 	health   health
+	heads    *shared[snapshot.Head] // for writes that wait until they are published
+	fleet    *shared[*fleet]        // and applied
+	scheme   Scheme
+	throttle *throttle
+	address  func(*http.Request) string
 
 	draining context.Context // ends when what waits should
 	drain    context.CancelFunc
 
 	router   *httprouter.Router
+	literal  *httprouter.Router // see trees
+	nouns    []reflect.Type     // in the order of their registration
 	api      huma.API
 	routes   []string
 	spec     []byte
@@ -90,17 +98,24 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	if opts == nil {
 		opts = &Options{}
 	}
-	h := &Handler{plane: plane, auth: auth, log: opts.Logger, observer: opts.Observer}
+	h := &Handler{
+		plane: plane, auth: auth, log: opts.Logger, observer: opts.Observer,
+		scheme: schemeOf(auth), throttle: newThrottle(), address: opts.ClientAddress,
+	}
+	if h.address == nil {
+		h.address = remoteAddress
+	}
 	if h.log == nil {
 		h.log = slog.Default()
 	}
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
+	h.heads, h.fleet = newShared(h.draining, plane.Sync), newShared(h.draining, h.readFleet)
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
-	h.router = h.newRouter()
-	h.api = newAPI(h.router, opts.Version)
+	h.router, h.literal = h.newRouter(), httprouter.New()
+	h.api = h.newAPI(cmp.Or(opts.Version, builtVersion()))
 	h.register(opts)
 	h.describe()
 	return h
@@ -114,11 +129,11 @@ func (h *Handler) newRouter() *httprouter.Router {
 	r := httprouter.New()
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
 	r.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		newProblem(r.Context(), notFound, "nothing is at this path").write(w)
+		newProblem(r.Context(), problemNotFound, "nothing is at this path").write(w)
 	})
 	r.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		allowHead(w.Header())
-		newProblem(r.Context(), methodNotAllowed, "header Allow says which are").write(w)
+		newProblem(r.Context(), problemMethod, "the header Allow lists those that it has").write(w)
 	})
 	r.GlobalOPTIONS = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		allowHead(w.Header())
@@ -143,6 +158,10 @@ func (h *Handler) waiting(ctx context.Context, limit time.Duration) (context.Con
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x, r := newExchange(w, r)
 	defer h.finish(x)
+	if handle, params, _ := h.literal.Lookup(r.Method, r.URL.Path); handle != nil {
+		handle(x, r, params)
+		return
+	}
 	h.router.ServeHTTP(x, r)
 }
 
@@ -177,6 +196,6 @@ func (h *Handler) recovered(x *exchange, cause any) {
 	}
 	h.log.Error("a handler panicked", "panic", text, "route", x.route, "request_id", x.id, "stack", stack())
 	if !x.broken {
-		newProblem(context.WithValue(context.Background(), exchangeKey{}, x), internal, "").write(x)
+		newProblem(context.WithValue(context.Background(), exchangeKey{}, x), problemInternal, "").write(x)
 	}
 }

@@ -32,7 +32,7 @@ type accepted struct {
 // ingest takes access logs. It is the one hot path: under overload it refuses
 // before it reads, or at least before it decodes, and it appends nothing before all is read.
 func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
-	if err := h.plane.Logs().Ready(); err != nil {
+	if err := h.plane.LogsReady(); err != nil {
 		return err
 	}
 	media, err := logsMedia(r.Header.Get("Content-Type"))
@@ -77,7 +77,7 @@ func (h *Handler) decode(ctx context.Context, body []byte, media string) (logbuf
 	case <-ctx.Done():
 		return logbuf.Decoded{}, ctx.Err()
 	}
-	if err := h.plane.Logs().Ready(); err != nil {
+	if err := h.plane.LogsReady(); err != nil {
 		return logbuf.Decoded{}, err
 	}
 	return h.decoder.Decode(body, media)

@@ -316,7 +316,10 @@ func TestLogs(t *testing.T) {
 		for _, limit := range []int{1, 3, 1000} {
 			var got []string
 			for cursor := ""; ; {
-				path := fmt.Sprintf("/logs?limit=%d&cursor=%s", limit, cursor)
+				path := fmt.Sprintf("/logs?limit=%d", limit)
+				if cursor != "" {
+					path += "&cursor=" + cursor
+				}
 				if tc.query != "" {
 					path += "&" + tc.query
 				}

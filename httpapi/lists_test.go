@@ -17,7 +17,10 @@ import (
 func (s *service) names(path, query string, limit int) (names []string) {
 	s.t.Helper()
 	for cursor := ""; ; {
-		got := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("%s?limit=%d&cursor=%s%s", path, limit, url.QueryEscape(cursor), query), nil).object(s.t)
+		if cursor != "" {
+			cursor = "&cursor=" + url.QueryEscape(cursor)
+		}
+		got := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("%s?limit=%d%s%s", path, limit, cursor, query), nil).object(s.t)
 		data := got["data"].([]any)
 		if len(data) > limit {
 			s.t.Fatalf("a page of %d, want at most %d", len(data), limit)

@@ -11,16 +11,16 @@ import (
 )
 
 type listingLogs struct {
-	KeyID      int64     `query:"key_id" minimum:"1"`
-	ProviderID int64     `query:"provider_id" minimum:"1"`
-	Namespace  string    `query:"namespace" maxLength:"1024"`
-	Model      string    `query:"model" maxLength:"1024" doc:"Public name."`
-	Status     int       `query:"status" minimum:"100" maximum:"599"`
-	RequestID  string    `query:"request_id" maxLength:"1024"`
-	Since      time.Time `query:"since" doc:"Inclusive; defaults to 24 hours before until."`
-	Until      time.Time `query:"until" doc:"Exclusive; defaults to now."`
-	Limit      int       `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"At most so many."`
-	Cursor     string    `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before."`
+	KeyID      int64     `query:"key_id" minimum:"1" doc:"Only entries of this key."`
+	ProviderID int64     `query:"provider_id" minimum:"1" doc:"Only entries that this provider served."`
+	Namespace  string    `query:"namespace" maxLength:"1024" doc:"Only entries of this namespace."`
+	Model      string    `query:"model" maxLength:"1024" doc:"Only entries of this public name."`
+	Status     int       `query:"status" minimum:"100" maximum:"599" doc:"Only entries with this HTTP status."`
+	RequestID  string    `query:"request_id" maxLength:"1024" doc:"Only the entries of this request."`
+	Since      time.Time `query:"since" doc:"Only entries from this time on. The default is 24 hours before until."`
+	Until      time.Time `query:"until" doc:"Only entries before this time. The default is now."`
+	Limit      int       `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"How many a page has at most."`
+	Cursor     string    `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before. Without it the first page is shown."`
 }
 
 func (h *Handler) logs(ctx context.Context, in *listingLogs) (*page[logbuf.Entry], error) {
@@ -44,33 +44,33 @@ func (h *Handler) logs(ctx context.Context, in *listingLogs) (*page[logbuf.Entry
 }
 
 type summing struct {
-	GroupBy  []string  `query:"group_by" enum:"key,provider,namespace,model,group" doc:"What to tell apart, comma-separated; nothing by default."`
-	Interval string    `query:"interval" enum:"hour,day" default:"day" doc:"How long each row covers, in UTC."`
-	Since    time.Time `query:"since" doc:"Inclusive, cut to the interval; defaults to 24 hours before until."`
-	Until    time.Time `query:"until" doc:"Exclusive; defaults to now."`
+	GroupBy  []string  `query:"group_by" enum:"key,provider,namespace,model,group" doc:"What to tell apart, separated by commas. By default everything is summed up."`
+	Interval string    `query:"interval" enum:"hour,day" default:"day" doc:"How long the interval of each row is, in UTC."`
+	Since    time.Time `query:"since" doc:"Only usage from this time on. The default is 24 hours before until."`
+	Until    time.Time `query:"until" doc:"Only usage before this time. The default is now."`
 }
 
 // usageRow is what a group used in one interval.
 type usageRow struct {
-	Start            time.Time `json:"start" doc:"Of the interval."`
-	KeyID            *int64    `json:"key_id,omitempty" doc:"With group_by key; 0: none."`
-	ProviderID       *int64    `json:"provider_id,omitempty" doc:"With group_by provider; 0: none."`
-	Namespace        *string   `json:"namespace,omitempty" doc:"With group_by namespace."`
-	Model            *string   `json:"model,omitempty" doc:"With group_by model."`
-	Group            *string   `json:"group,omitempty" doc:"With group_by group."`
-	Requests         int64     `json:"requests"`
-	Errors           int64     `json:"errors" doc:"Requests with a status of 400 or more, or with an error."`
-	InputTokens      int64     `json:"input_tokens" doc:"Without what the cache read and wrote."`
-	CacheReadTokens  int64     `json:"cache_read_tokens"`
-	CacheWriteTokens int64     `json:"cache_write_tokens"`
-	OutputTokens     int64     `json:"output_tokens"`
-	CostNanoUSD      int64     `json:"cost_nano_usd" doc:"Of the requests whose cost is known, in billionths of a dollar."`
-	UnpricedRequests int64     `json:"unpriced_requests" doc:"Requests whose cost is not known."`
+	Start            time.Time `json:"start" doc:"When the interval begins."`
+	KeyID            *int64    `json:"key_id,omitempty" doc:"With group_by key: the id of the key, or 0 when there is none."`
+	ProviderID       *int64    `json:"provider_id,omitempty" doc:"With group_by provider: the id of the provider, or 0 when there is none."`
+	Namespace        *string   `json:"namespace,omitempty" doc:"With group_by namespace: the namespace."`
+	Model            *string   `json:"model,omitempty" doc:"With group_by model: the public name."`
+	Group            *string   `json:"group,omitempty" doc:"With group_by group: the route group."`
+	Requests         int64     `json:"requests" doc:"How many requests were made."`
+	Errors           int64     `json:"errors" doc:"How many requests had a status of 400 or more, or an error."`
+	InputTokens      int64     `json:"input_tokens" doc:"The input tokens, without cache_read_tokens and cache_write_tokens."`
+	CacheReadTokens  int64     `json:"cache_read_tokens" doc:"The input tokens that providers read from their caches."`
+	CacheWriteTokens int64     `json:"cache_write_tokens" doc:"The input tokens that providers wrote to their caches."`
+	OutputTokens     int64     `json:"output_tokens" doc:"The output tokens, those of reasoning included."`
+	CostNanoUSD      int64     `json:"cost_nano_usd" doc:"The cost of the requests whose cost is known, in billionths of a US dollar."`
+	UnpricedRequests int64     `json:"unpriced_requests" doc:"How many requests have a cost that is not known."`
 }
 
 type usage struct {
 	Body struct {
-		Data []usageRow `json:"data"`
+		Data []usageRow `json:"data" doc:"The usage of each group in each interval."`
 	}
 }
 

@@ -1,14 +1,8 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -17,62 +11,22 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
-func newAPI(router *httprouter.Router, version string) huma.API {
-	if version == "" {
-		version = "dev"
-	}
-	format := huma.Format{Marshal: marshal, Unmarshal: json.Unmarshal}
-	return humahttprouter.New(router, huma.Config{
-		OpenAPI:       newDocument(version),
-		Formats:       map[string]huma.Format{"application/json": format, "json": format},
-		DefaultFormat: "application/json",
-		Transformers:  []huma.Transformer{transform},
-	})
-}
+// detail completes what the OpenAPI document says of an operation; see details.go.
+type detail func(*huma.Operation)
 
-// marshal writes JSON. That a client has gone is not an error worth a panic,
-// which is what huma makes of one.
-func marshal(w io.Writer, v any) error {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	_, _ = w.Write(buf.Bytes())
-	return nil
-}
-
-// What an operation's input and output may say about it, beside what huma reads
-// off their fields.
-type (
-	bodied   interface{ body() *huma.RequestBody }
-	answered interface{ answer() int } // status when all is well
-	varied   interface {
-		answers(map[string]*huma.Response)
-	} // adds to the documented answers
-)
-
-// on registers an operation: who may use it, its method and path, its id, what
-// it does, and how. See routes.go.
-func on[I, O any](h *Handler, role Role, route, id, summary string, do func(context.Context, *I) (*O, error)) {
+// handle registers an operation: who may use it, its method and path, its id, what it
+// does, how, and what else the OpenAPI document says. See routes.go.
+func handle[I, O any](
+	h *Handler, role Role, route, id, summary string, do func(context.Context, *I) (*O, error), details ...detail,
+) {
 	method, path, _ := strings.Cut(route, " ")
 	h.routes = append(h.routes, route)
 	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag(path, role)}}
-	var in I
-	var out O
-	if o, ok := any(out).(answered); ok {
-		op.DefaultStatus = o.answer()
-	}
-	secure(&op, role)
-	op.Responses = map[string]*huma.Response{"default": problemResponse("What went wrong.")}
-	if o, ok := any(out).(varied); ok {
-		o.answers(op.Responses)
-	}
-	known := map[string]bool{}
+	op.Responses = map[string]*huma.Response{"default": problemResponse("Any other problem.")}
+	h.secure(&op, role)
+	known := map[string]bool{} // the query parameters, and whether they may be repeated
 	op.Middlewares = huma.Middlewares{h.entry(role, route, known)}
 	huma.Register(h.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := do(ctx, in)
@@ -82,20 +36,40 @@ func on[I, O any](h *Handler, role Role, route, id, summary string, do func(cont
 		return out, nil
 	})
 	documented := operationAt(h.api.OpenAPI(), method, path)
+	for _, d := range details { // only now: huma would validate bodies by them
+		d(documented)
+	}
 	for _, p := range documented.Parameters {
 		if p.In == "query" {
 			known[p.Name] = p.Explode != nil && *p.Explode
 		}
 	}
-	if i, ok := any(in).(bodied); ok { // only now: huma would validate by it
-		documented.RequestBody = i.body()
-	}
 	documentProblems(documented, role)
+}
+
+// plain registers a handle that huma has no part in; the operation is what the
+// OpenAPI document says about it.
+func (h *Handler) plain(role Role, route string, op *huma.Operation, do func(http.ResponseWriter, *http.Request) error) {
+	h.routes = append(h.routes, route)
+	op.Method, op.Path, _ = strings.Cut(route, " ")
+	h.secure(op, role)
+	documentProblems(op, role)
+	h.api.OpenAPI().AddOperation(op)
+	h.router.Handle(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
+		exchangeOf(r.Context()).route = route
+		ctx, err := h.enter(r, role)
+		if err == nil {
+			err = do(w, r.WithContext(ctx))
+		}
+		if err != nil {
+			h.problem(ctx, err).write(w)
+		}
+	})
 }
 
 // tag groups operations: by what they are about, or as being about the server.
 func tag(path string, role Role) string {
-	if role == open {
+	if role == everybody {
 		return "server"
 	}
 	return strings.Split(path, "/")[1]
@@ -119,46 +93,25 @@ func (h *Handler) entry(role Role, route string, known map[string]bool) func(hum
 	}
 }
 
-// checkQuery refuses parameters that an operation does not have: one that is
-// misspelt must not go unnoticed. known says which may be repeated.
-func checkQuery(r *http.Request, known map[string]bool) error {
-	if r.URL.RawQuery == "" {
-		return nil
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil || strings.Count(r.URL.RawQuery, "=") < strings.Count(r.URL.RawQuery, "&")+1 {
-		return fmt.Errorf("the query must be name=value, joined by &: %w", request.ErrMalformed)
-	}
-	var errs catalog.FieldErrors
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if repeatable, ok := known[name]; !ok {
-			errs = append(errs, &catalog.FieldError{Field: request.FieldName(name), Message: "is not a parameter of this operation"})
-		} else if len(query[name]) > 1 && !repeatable {
-			errs = append(errs, &catalog.FieldError{Field: name, Message: "must not be given twice"})
-		}
-	}
-	if len(errs) > 0 {
-		return errs
-	}
-	return nil
+// trees is where operations are registered. The router takes no literal segment beside
+// a parameter, such as /keys/lookup beside /keys/{id}: those have a tree of their own,
+// which is asked first.
+type trees struct {
+	huma.Adapter // for all others
+	literal      huma.Adapter
 }
 
-// plain registers a handle that huma has no part in; the operation is what the
-// OpenAPI document says about it.
-func (h *Handler) plain(role Role, route string, op *huma.Operation, do func(http.ResponseWriter, *http.Request) error) {
-	h.routes = append(h.routes, route)
-	op.Method, op.Path, _ = strings.Cut(route, " ")
-	secure(op, role)
-	documentProblems(op, role)
-	h.api.OpenAPI().AddOperation(op)
-	h.router.Handle(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-		exchangeOf(r.Context()).route = route
-		ctx, err := h.enter(r, role)
-		if err == nil {
-			err = do(w, r.WithContext(ctx))
-		}
-		if err != nil {
-			h.problem(ctx, err).write(w)
-		}
-	})
+// Handle implements [huma.Adapter].
+func (t trees) Handle(op *huma.Operation, handler func(huma.Context)) {
+	if isBesideID(op.Path) {
+		t.literal.Handle(op, handler)
+		return
+	}
+	t.Adapter.Handle(op, handler)
+}
+
+// isBesideID reports whether a path has a word where an entity's id stands in others.
+func isBesideID(path string) bool {
+	parts := strings.Split(path, "/")
+	return len(parts) == 3 && !strings.HasPrefix(parts[2], "{") && slices.Contains(catalog.Kinds(), catalog.Kind(parts[1]))
 }

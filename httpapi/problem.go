@@ -10,30 +10,32 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
-	"github.com/ez-api/ez-api/snapshot"
 )
 
 // problem is an error as clients see it, an RFC 9457 problem document.
 type problem struct {
-	Type      string         `json:"type" doc:"What kind of problem it is; stable."`
-	Title     string         `json:"title" doc:"The type in words."`
-	Status    int            `json:"status" doc:"The HTTP status."`
-	Detail    string         `json:"detail,omitempty" doc:"What is wrong this time. Never holds a value of the request."`
+	Type      string         `json:"type" doc:"The kind of problem. It never changes."`
+	Title     string         `json:"title" doc:"The kind of problem in words."`
+	Status    int            `json:"status" minimum:"400" maximum:"599" doc:"The HTTP status."`
+	Detail    string         `json:"detail,omitempty" doc:"What is wrong this time. It never holds a value of the request."`
 	RequestID string         `json:"request_id" doc:"The X-Request-ID of the response."`
-	Errors    []fieldProblem `json:"errors,omitempty" doc:"Which fields are not acceptable, and why."`
+	Errors    []fieldProblem `json:"errors,omitempty" maxItems:"100" doc:"The fields that are not acceptable, and why. Further ones are left out."`
 
 	header http.Header
 }
 
 // fieldProblem says which field is not acceptable, and why.
 type fieldProblem struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
+	Field   string `json:"field" doc:"The name of the field or of the parameter, such as models[2]."`
+	Message string `json:"message" doc:"What is wrong with it, and what would be right."`
 }
 
-const problemType = "application/problem+json"
+const (
+	problemType = "application/problem+json"
+
+	maxFieldProblems = 100 // that are listed
+)
 
 func (p *problem) Error() string             { return p.Title }
 func (p *problem) GetStatus() int            { return p.Status }
@@ -46,149 +48,79 @@ var (
 	_ huma.ContentTypeFilter = (*problem)(nil)
 )
 
-// kind is a kind of problem.
-type kind struct {
-	slug   string
-	status int
-	title  string
-}
-
-func (k kind) urn() string { return "urn:ezapi:" + k.slug }
-
-// The kinds of problems. Slugs are part of the contract.
-var (
-	malformed          = kind{"malformed", http.StatusBadRequest, "The request cannot be read"}
-	unauthenticated    = kind{"unauthenticated", http.StatusUnauthorized, "A valid bearer token is required"}
-	forbidden          = kind{"forbidden", http.StatusForbidden, "The token's role does not allow this"}
-	notFound           = kind{"not-found", http.StatusNotFound, "There is no such thing"}
-	methodNotAllowed   = kind{"method-not-allowed", http.StatusMethodNotAllowed, "The method is not one of this path"}
-	exists             = kind{"exists", http.StatusConflict, "Something else has this name already"}
-	referenced         = kind{"referenced", http.StatusConflict, "Something else still refers to this"}
-	conflict           = kind{"conflict", http.StatusConflict, "It has changed meanwhile"}
-	refused            = kind{"force-required", http.StatusConflict, "The re-synchronisation has to be forced"}
-	outranked          = kind{"outranked", http.StatusConflict, "What is published must not be overwritten from here"}
-	compacted          = kind{"compacted", http.StatusGone, "The history asked for is gone"}
-	gap                = kind{"gap", http.StatusGone, "The deltas asked for are gone"}
-	preconditionFailed = kind{"precondition-failed", http.StatusPreconditionFailed, "The precondition does not hold"}
-	tooLarge           = kind{"too-large", http.StatusRequestEntityTooLarge, "The body is too large"}
-	mediaType          = kind{"unsupported-media-type", http.StatusUnsupportedMediaType, "The body is of a type that is not read here"}
-	invalid            = kind{"invalid", http.StatusUnprocessableEntity, "Something in the request is not acceptable"}
-	overloaded         = kind{"overloaded", http.StatusTooManyRequests, "There is no room at the moment"}
-	internal           = kind{"internal", http.StatusInternalServerError, "Something went wrong here"}
-	sealed             = kind{"sealed", http.StatusInternalServerError, "A stored secret cannot be opened"}
-	unpublished        = kind{strings.TrimPrefix(snapshot.TypeUnpublished, "urn:ezapi:"), http.StatusServiceUnavailable, "Nothing was published yet"}
-	unavailable        = kind{"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"}
-)
-
-// kinds lists them for the OpenAPI document.
-func kinds() []kind {
-	return []kind{
-		malformed, unauthenticated, forbidden, notFound, methodNotAllowed, exists, referenced, conflict, refused, outranked, compacted,
-		gap, preconditionFailed, tooLarge, mediaType, invalid, overloaded, internal, sealed, unpublished, unavailable,
-	}
-}
-
-var (
-	errForbidden    = errors.New("not the role")
-	errPrecondition = errors.New("precondition failed")
-	errPublished    = errors.New("what is published cannot be read")
-)
-
-// rules say which error is which problem; the first that fits counts. Without
-// a detail the error's own words are shown, which are known to hold no values.
-var rules = []struct {
-	err    error
-	kind   kind
-	detail string
-}{
-	{ErrUnauthenticated, unauthenticated, "send Authorization: Bearer TOKEN"},
-	{errForbidden, forbidden, "this takes a token of another role"},
-	{errPrecondition, preconditionFailed, "the resource is not at the revision in If-Match: read it again"},
-
-	{errPublished, unavailable, "what is published cannot be read"},
-	{errNoArchive, notFound, "this server's log sink answers no questions"},
-
-	{request.ErrMalformed, malformed, ""},
-	{request.ErrTooLarge, tooLarge, ""},
-	{request.ErrMediaType, mediaType, ""},
-
-	{catalog.ErrMalformed, malformed, ""},
-	{catalog.ErrNotFound, notFound, "nothing has this id"},
-	{catalog.ErrExists, exists, "another one has this already: see errors"},
-	{catalog.ErrReferenced, referenced, "delete or change what refers to it first"},
-	{catalog.ErrConflict, conflict, "read it again, then try again"},
-	{catalog.ErrCompacted, compacted, "changes this old were pruned: start from what is there now"},
-	{catalog.ErrSealed, sealed, "the key that sealed it is not among those of this server"},
-	{catalog.ErrClosed, unavailable, "the server is shutting down"},
-	{catalog.ErrUnavailable, unavailable, "the catalog's database cannot be reached"},
-
-	{snapshot.ErrNone, unpublished, "try again in a moment"},
-	{snapshot.ErrForeign, refused, "what is published comes from another catalog; force=true overwrites it"},
-	{snapshot.ErrShrinks, refused, "more than half of the documents of a kind would be lost; force=true accepts that"},
-	{snapshot.ErrOutranked, outranked, "it was rendered by a newer version, or under a sync key that is not held here"},
-	{snapshot.ErrGap, gap, "load the whole snapshot again"},
-	{snapshot.ErrStale, conflict, "somebody else was faster: try again"},
-
-	{logbuf.ErrUnavailable, unavailable, "the logs' database cannot be reached"},
-	{logbuf.ErrTooMany, tooLarge, ""},
-	{logbuf.ErrMalformed, malformed, ""},
-	{logbuf.ErrFull, overloaded, "the log buffer is full: slow down and send it again"},
-	{logbuf.ErrClosed, unavailable, "the server is shutting down"},
-	{logbuf.ErrBroken, unavailable, "the log spool's disk has failed: nothing can be promised until a restart"},
-
-	{catalog.ErrInvalid, invalid, "see errors"},
-	{logbuf.ErrInvalid, invalid, "see errors"},
-
-	{context.DeadlineExceeded, unavailable, "it took too long"},
-	{context.Canceled, unavailable, "the request was given up"},
+func newProblem(ctx context.Context, k problemKind, detail string) *problem {
+	f := k.facts()
+	return &problem{Type: f.urn(), Title: f.title, Status: f.status, Detail: detail, RequestID: exchangeOf(ctx).id}
 }
 
 // problem makes of an error what the client is to see. The cause of what is
-// nobody's fault but ours goes to the log.
+// nobody's fault but the server's goes to the log.
 func (h *Handler) problem(ctx context.Context, err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
-	p := newProblem(ctx, internal, "")
-	for _, r := range rules {
-		if !errors.Is(err, r.err) {
-			continue
-		}
-		if p = newProblem(ctx, r.kind, r.detail); r.detail == "" {
-			p.Detail = words(err, r.err)
-		}
-		break
-	}
+	k, detail := classify(err)
+	p := newProblem(ctx, k, detail)
 	p.Errors = fieldProblems(err)
-	switch {
-	case p.Status == invalid.status && len(p.Errors) == 0 && p.Detail == "see errors":
+	if detail == seeErrors && len(p.Errors) == 0 {
 		p.Detail = "a value is not acceptable"
-	case catalog.IsDangling(err):
-		fields := p.Errors
-		p = newProblem(ctx, invalid, "see errors")
-		p.Errors = fields
-	case p.Status == unauthenticated.status:
-		p.header = http.Header{"Www-Authenticate": {`Bearer realm="ezapi"`}}
-	case p.Status == overloaded.status:
-		p.header = http.Header{"Retry-After": {"1"}}
 	}
+	h.addHeaders(p, k, err)
 	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil {
 		h.log.ErrorContext(ctx, "request failed", "error", err, "route", exchangeOf(ctx).route, "request_id", p.RequestID)
 	}
 	return p
 }
 
-func newProblem(ctx context.Context, k kind, detail string) *problem {
-	return &problem{Type: k.urn(), Title: k.title, Status: k.status, Detail: detail, RequestID: exchangeOf(ctx).id}
+// classify looks an error up in the table. What is not in it is the server's fault.
+func classify(err error) (k problemKind, detail string) {
+	if catalog.IsDangling(err) { // not a conflict: a field names what is not there
+		return problemInvalid, seeErrors
+	}
+	for _, row := range errorTable {
+		if !errors.Is(err, row.err) {
+			continue
+		}
+		if row.detail == "" {
+			return row.kind, ownWords(err, row.err)
+		}
+		return row.kind, row.detail
+	}
+	return problemInternal, ""
 }
 
-// words returns the text of an error without the sentinel at its end.
-func words(err, sentinel error) string {
-	return strings.TrimSuffix(strings.TrimPrefix(err.Error(), logbuf.ErrInvalid.Error()+": "), ": "+sentinel.Error())
+// ownWords returns the text of an error without the sentinel at its end.
+func ownWords(err, sentinel error) string {
+	text := strings.TrimPrefix(err.Error(), logbuf.ErrInvalid.Error()+": ")
+	return strings.TrimSuffix(text, ": "+sentinel.Error())
 }
 
-func fieldProblems(err error) (fields []fieldProblem) {
+// addHeaders adds what a kind of problem says in headers and in the words of the Auth.
+func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
+	switch k {
+	case problemUnauthenticated:
+		if s := h.scheme; s.Challenge != "" {
+			p.header = http.Header{"Www-Authenticate": {s.Challenge}}
+		}
+		if s := h.scheme; s.Remedy != "" {
+			p.Detail = s.Remedy
+		}
+	case problemOverloaded:
+		p.header = http.Header{"Retry-After": {"1"}}
+	case problemThrottled:
+		if t, ok := errors.AsType[*throttledError](err); ok {
+			p.header = http.Header{"Retry-After": {t.retryAfter()}}
+		}
+	}
+}
+
+// fieldProblems lists the fields that an error is about, as many as are shown.
+func fieldProblems(err error) []fieldProblem {
+	var fields []fieldProblem
 	for _, f := range catalog.FieldsOf(err) {
+		if len(fields) == maxFieldProblems {
+			break
+		}
 		fields = append(fields, fieldProblem(*f))
 	}
 	if f, ok := errors.AsType[*logbuf.FieldError](err); ok {
@@ -204,12 +136,12 @@ func transform(ctx huma.Context, _ string, v any) (any, error) {
 	if !ok {
 		return v, nil
 	}
-	k := internal
-	if theirs.Status == invalid.status {
-		k = invalid
+	k := problemInternal
+	if theirs.Status == problemInvalid.facts().status {
+		k = problemInvalid
 	}
-	p := newProblem(ctx.Context(), k, "see errors")
-	for _, e := range theirs.Errors {
+	p := newProblem(ctx.Context(), k, seeErrors)
+	for _, e := range theirs.Errors[:min(len(theirs.Errors), maxFieldProblems)] {
 		_, name, _ := strings.Cut(e.Location, ".")
 		p.Errors = append(p.Errors, fieldProblem{name, e.Message})
 	}

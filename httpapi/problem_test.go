@@ -36,7 +36,7 @@ func TestProblems(t *testing.T) {
 		{name: "nothing to export", method: "GET", path: "/export", status: 404, slug: "not-found"},
 		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
 		{name: "another case", method: "GET", path: "/Keys", status: 404, slug: "not-found"},
-		{name: "no such method", method: "PUT", path: "/keys", status: 405, slug: "method-not-allowed"},
+		{name: "no such method", method: "PATCH", path: "/keys", status: 405, slug: "method-not-allowed"},
 		{name: "no such id", method: "GET", path: "/keys/999", status: 404, slug: "not-found"},
 		{name: "no id at all", method: "GET", path: "/keys/abc", status: 404, slug: "not-found"},
 		{name: "no id to patch", method: "PATCH", path: "/keys/0", body: object{}, status: 404, slug: "not-found"},
@@ -56,7 +56,7 @@ func TestProblems(t *testing.T) {
 		{name: "a compressed body", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Encoding", "gzip"}, status: 415, slug: "unsupported-media-type"},
 
 		{name: "an unknown field", method: "POST", path: "/keys", body: object{"name": "k", "nmae": "k"}, status: 422, slug: "invalid", fields: []string{"nmae"}},
-		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": -1, "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
+		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": "x", "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
 		{name: "what is missing", method: "POST", path: "/providers", body: object{}, status: 422, slug: "invalid", fields: []string{"name", "type"}},
 		{name: "a private upstream", method: "POST", path: "/providers", body: object{"name": "p", "type": "custom", "base_url": "http://127.0.0.1"}, status: 422, slug: "invalid", fields: []string{"base_url"}},
 		{name: "a wrong patch", method: "PATCH", path: "/models/1", body: object{"kind": "x"}, status: 422, slug: "invalid", fields: []string{"kind"}},
@@ -122,7 +122,7 @@ func TestProblems(t *testing.T) {
 func TestAllow(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	for _, tc := range []struct{ method, path, allow string }{
-		{"PUT", "/keys", "GET, HEAD, OPTIONS, POST"},
+		{"PATCH", "/keys", "GET, HEAD, OPTIONS, POST, PUT"},
 		{"POST", "/keys/1", "DELETE, GET, HEAD, OPTIONS, PATCH"},
 		{"HEAD", "/keys/1/rotate", "OPTIONS, POST"},
 	} {
@@ -132,7 +132,7 @@ func TestAllow(t *testing.T) {
 		}
 	}
 	a := s.must(http.StatusNoContent, nobody, "OPTIONS", "/keys", nil)
-	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST" {
+	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST, PUT" {
 		t.Errorf("OPTIONS: Allow %q", got)
 	}
 }

@@ -1,51 +1,43 @@
 package httpapi
 
-import "github.com/ez-api/ez-api/catalog"
+import "github.com/ez-api/ez-api/httpapi/internal/request"
 
-// register says what there is: who may use it, where it is, its name in the
-// OpenAPI document, what it does, and how.
+// register says what there is: who may use it, where it is, its name in the OpenAPI
+// document, what it does, and how. A noun has six operations: list, create, put, get,
+// patch and delete; see serveNoun.
 func (h *Handler) register(opts *Options) {
 	t := h.plane
-	on(h, Viewer, "GET /providers", "listProviders", "List upstream providers", list[catalog.Provider, listProviders](t.Providers, asTheyAre))
-	on(h, Admin, "POST /providers", "createProvider", "Add an upstream provider", create(h, t.Providers, same))
-	on(h, Viewer, "GET /providers/{id}", "getProvider", "Show an upstream provider", get(t.Providers, asTheyAre))
-	on(h, Admin, "PATCH /providers/{id}", "patchProvider", "Change an upstream provider", patch(h, t.Providers))
-	on(h, Admin, "DELETE /providers/{id}", "deleteProvider", "Delete an upstream provider", remove(h, t.Providers))
+	serveNoun(plainNoun(h, t.Providers, "an upstream provider", "group"))
+	serveNoun(plainNoun(h, t.Models, "a model", "namespace"))
+	serveNoun(plainNoun(h, t.Bindings, "a binding of a model to groups", "group", "namespace"))
+	serveNoun(h.keys())
+	handle(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token", h.rotate,
+		takes(optional(bodyOf("Rotation", request.JSON))), explains("Only this answer shows the new token."))
+	handle(h, Admin, "POST /keys/lookup", "lookupKey", "Find the client key that a token belongs to", h.lookUp,
+		takes(bodyOf("Lookup", request.JSON)), fails(problemNotFound), explains("For a token that has leaked."))
 
-	on(h, Viewer, "GET /models", "listModels", "List models", list[catalog.Model, listModels](t.Models, asTheyAre))
-	on(h, Admin, "POST /models", "createModel", "Add a model", create(h, t.Models, same))
-	on(h, Viewer, "GET /models/{id}", "getModel", "Show a model", get(t.Models, asTheyAre))
-	on(h, Admin, "PATCH /models/{id}", "patchModel", "Change a model", patch(h, t.Models))
-	on(h, Admin, "DELETE /models/{id}", "deleteModel", "Delete a model", remove(h, t.Models))
-
-	on(h, Viewer, "GET /bindings", "listBindings", "List bindings of models to groups", list[catalog.Binding, listScoped](t.Bindings, asTheyAre))
-	on(h, Admin, "POST /bindings", "createBinding", "Bind a model to groups", create(h, t.Bindings, same))
-	on(h, Viewer, "GET /bindings/{id}", "getBinding", "Show a binding", get(t.Bindings, asTheyAre))
-	on(h, Admin, "PATCH /bindings/{id}", "patchBinding", "Change a binding", patch(h, t.Bindings))
-	on(h, Admin, "DELETE /bindings/{id}", "deleteBinding", "Delete a binding", remove(h, t.Bindings))
-
-	on(h, Viewer, "GET /keys", "listKeys", "List client keys", list[catalog.Key, listScoped](t.Keys.Table, h.withUsage))
-	on(h, Admin, "POST /keys", "createKey", "Add a client key; the answer alone holds its token", create(h, t.Keys.Table, withToken))
-	on(h, Viewer, "GET /keys/{id}", "getKey", "Show a client key", get(t.Keys.Table, h.withUsage))
-	on(h, Admin, "PATCH /keys/{id}", "patchKey", "Change a client key", patch(h, t.Keys.Table))
-	on(h, Admin, "DELETE /keys/{id}", "deleteKey", "Delete a client key with all its tokens", remove(h, t.Keys.Table))
-	on(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token; the answer alone holds it", h.rotate)
-
-	on(h, Admin, "POST /sync/snapshot", "resync", "Publish the whole catalog anew", h.resync)
+	handle(h, Admin, "POST /sync/snapshot", "publishSnapshot", "Publish the whole catalog anew", h.resync,
+		fails(problemForce, problemOutranked, problemConflict, problemUnavailable))
 	h.plain(Balancer, "GET /sync/snapshot", snapshotOperation(), h.snapshot)
 	h.plain(Balancer, "GET /sync/deltas", deltasOperation(), h.deltas)
-	on(h, Balancer, "POST /sync/nodes", "report", "Report what a balancer has applied", h.report)
-	on(h, Viewer, "GET /sync/status", "syncStatus", "Show how far publishing and each balancer have come", h.syncStatus)
-	on(h, Viewer, "GET /changes", "listChanges", "List changes of the catalog, oldest first", h.changes)
-	on(h, Viewer, "GET /explain", "explain", "Explain why a key can or cannot reach a model", h.explain)
+	handle(h, Balancer, "POST /sync/nodes", "reportNode", "Report what a balancer has applied", h.report,
+		takes(bodyOf("NodeReport", request.JSON)), answersNothing, fails(problemUnpublished, problemUnavailable))
+	handle(h, Viewer, "GET /sync/status", "getSyncStatus", "Show how far publishing and balancers are", h.syncStatus,
+		fails(problemUnavailable))
+	handle(h, Viewer, "GET /changes", "listChanges", "List the changes of the catalog, oldest first", h.changes,
+		fails(problemCompacted))
+	handle(h, Viewer, "GET /explain", "explainRoute", "Explain why a key can or cannot reach a model", h.explain,
+		fails(problemNotFound, problemConflict, problemUnpublished, problemUnavailable))
 
 	h.plain(Balancer, "POST /logs", ingestOperation(), h.ingest)
-	on(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs)
-	on(h, Viewer, "GET /usage", "usage", "Sum up usage by time and groups", h.usage)
+	handle(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs,
+		fails(problemNotFound, problemUnavailable))
+	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,
+		fails(problemNotFound, problemUnavailable))
 
-	on(h, open, "GET /healthz", "health", "Say that the process is alive", h.alive)
-	on(h, open, "GET /readyz", "readiness", "Say what works", h.ready)
-	on(h, open, "GET /openapi.json", "openapi", "This document", h.openapi)
+	handle(h, everybody, "GET /healthz", "getHealth", "Say that the process is alive", h.alive)
+	handle(h, everybody, "GET /readyz", "getReadiness", "Say what works", h.ready, answersUnready)
+	handle(h, everybody, "GET /openapi.json", "getOpenAPI", "Show this document", h.openapi, answersDocument)
 	if opts.Metrics != nil {
 		h.plain(Viewer, "GET /metrics", metricsOperation(), serve(opts.Metrics))
 	}

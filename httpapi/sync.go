@@ -12,19 +12,19 @@ import (
 
 // head is a snapshot.Head as the API shows it.
 type head struct {
-	Format    int               `json:"format" doc:"Of everything published."`
-	Store     string            `json:"store" doc:"UUID of the catalog that it comes from."`
-	Position  snapshot.Position `json:"position" doc:"<epoch>-<revision>."`
-	Epoch     int64             `json:"epoch"`
-	Revision  int64             `json:"revision"`
-	Mark      string            `json:"mark" doc:"Random name of the commit at this revision."`
+	Format    int               `json:"format" doc:"The format of everything that is published."`
+	Store     string            `json:"store" doc:"The UUID of the catalog that it comes from."`
+	Position  snapshot.Position `json:"position" doc:"The position, <epoch>-<revision>."`
+	Epoch     int64             `json:"epoch" doc:"The epoch of the position."`
+	Revision  int64             `json:"revision" doc:"The revision of the position."`
+	Mark      string            `json:"mark" doc:"The random name of the commit at this revision."`
 	Digest    snapshot.Digest   `json:"digest" doc:"Over all documents, in hex."`
-	Sig       string            `json:"sig,omitempty" doc:"Signature, in hex; absent without a sync key."`
-	Seal      string            `json:"seal,omitempty" doc:"Id of the sync key; absent without one."`
-	Renderer  int               `json:"renderer" doc:"Version of the code that made the documents."`
-	Counts    snapshot.Counts   `json:"counts" doc:"Documents of each kind."`
-	UpdatedAt time.Time         `json:"updated_at"`
-	Forced    bool              `json:"forced" doc:"Published by a forced re-synchronisation."`
+	Sig       string            `json:"sig,omitempty" doc:"The signature in hex. Without a sync key there is none."`
+	Seal      string            `json:"seal,omitempty" doc:"The id of the sync key. Without one it is absent."`
+	Renderer  int               `json:"renderer" doc:"The version of the code that made the documents."`
+	Counts    snapshot.Counts   `json:"counts" doc:"How many documents of each kind there are."`
+	UpdatedAt time.Time         `json:"updated_at" doc:"When it was published."`
+	Forced    bool              `json:"forced" doc:"Whether a forced re-synchronisation has published it."`
 }
 
 func newHead(h snapshot.Head) head {
@@ -41,14 +41,13 @@ func newHead(h snapshot.Head) head {
 
 type resyncing struct {
 	request.Wait
-	NewEpoch bool `query:"new_epoch" doc:"Begin a new epoch, which every balancer takes for newer than all before."`
-	Force    bool `query:"force" doc:"Overwrite what another catalog has published, or lose more than half of a kind."`
+	NewEpoch bool `query:"new_epoch" doc:"Whether a new epoch begins, which every balancer takes for newer than all before."`
+	Force    bool `query:"force" doc:"Whether to overwrite what another catalog has published, and to lose more than half of a kind."`
 }
 
 type resynced struct {
-	Sync  string `header:"EZ-Sync"`
-	Nodes string `header:"EZ-Sync-Nodes"`
-	Body  head
+	request.Progress
+	Body head
 }
 
 func (h *Handler) resync(ctx context.Context, in *resyncing) (*resynced, error) {
@@ -61,31 +60,31 @@ func (h *Handler) resync(ctx context.Context, in *resyncing) (*resynced, error) 
 		return nil, err
 	}
 	out := &resynced{Body: newHead(at)}
-	out.Sync, out.Nodes = h.follow(ctx, in.Wait.Wait, wait, at.Position.Revision)
+	out.Progress = h.follow(ctx, in.Wait.Wait, wait, at.Position.Revision)
 	return out, nil
 }
 
 // syncStatus answers with how far everybody has come.
 type syncStatus struct {
 	Body struct {
-		Store     string       `json:"store" doc:"UUID of the catalog."`
-		Revision  int64        `json:"revision" doc:"Of the catalog."`
-		Published *head        `json:"published,omitempty" doc:"What is published; absent when nothing is, or when it cannot be asked."`
-		Lag       int64        `json:"lag" doc:"Revisions that are not published yet."`
+		Store     string       `json:"store" doc:"The UUID of the catalog."`
+		Revision  int64        `json:"revision" doc:"The revision of the catalog."`
+		Published *head        `json:"published,omitempty" doc:"What is published. It is absent when nothing is published, or when that cannot be read."`
+		Lag       int64        `json:"lag" doc:"How many revisions are not published yet."`
 		Error     string       `json:"error,omitempty" doc:"Why publishing does not work."`
-		Nodes     []nodeStatus `json:"nodes"`
+		Nodes     []nodeStatus `json:"nodes" doc:"How far each balancer is."`
 	}
 }
 
 // nodeStatus is how far a balancer has come.
 type nodeStatus struct {
-	ID       string             `json:"id" doc:"Its name and a random part, new in each process."`
+	ID       string             `json:"id" doc:"The name of the balancer and a random part, which is new in each process."`
 	State    snapshot.NodeState `json:"state" enum:"applied,lagging,lost" doc:"applied: has what is published; lagging: has not; lost: was not heard of for 15 s."`
-	Position snapshot.Position  `json:"position" doc:"What it has applied, <epoch>-<revision>."`
-	Lag      int64              `json:"lag" doc:"Published revisions that it has not applied."`
-	Version  string             `json:"version,omitempty"`
-	Error    string             `json:"error,omitempty" doc:"Its last problem."`
-	SeenAt   time.Time          `json:"seen_at"`
+	Position snapshot.Position  `json:"position" doc:"The position that it has applied, <epoch>-<revision>."`
+	Lag      int64              `json:"lag" doc:"How many published revisions it has not applied."`
+	Version  string             `json:"version,omitempty" doc:"The version that the balancer says it has."`
+	Error    string             `json:"error,omitempty" doc:"The last problem of the balancer."`
+	SeenAt   time.Time          `json:"seen_at" doc:"When it was last heard of."`
 }
 
 func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, error) {
@@ -122,36 +121,6 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 			ID: n.ID, State: n.State(at.Position, time.Now()), Position: n.Position,
 			Lag: max(0, int64(at.Position.Revision-n.Position.Revision)), Version: n.Version, Error: n.Error, SeenAt: n.SeenAt,
 		})
-	}
-	return out, nil
-}
-
-type listingChanges struct {
-	After int64 `query:"after" minimum:"0" default:"0" doc:"Only changes after this revision."`
-	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"About so many; what belongs to one revision is never split."`
-}
-
-type changes struct {
-	Body struct {
-		Data      []catalog.Change `json:"data"`
-		NextAfter int64            `json:"next_after" doc:"The after of the next page. Ask again with it for what comes later."`
-	}
-}
-
-func (h *Handler) changes(ctx context.Context, in *listingChanges) (*changes, error) {
-	out := &changes{}
-	err := h.plane.Store().Read(ctx, func(r catalog.Reader) (err error) {
-		out.Body.Data, err = r.Changes(ctx, catalog.Revision(in.After), in.Limit)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	out.Body.NextAfter = in.After
-	if n := len(out.Body.Data); n > 0 {
-		out.Body.NextAfter = int64(out.Body.Data[n-1].Revision)
-	} else {
-		out.Body.Data = []catalog.Change{}
 	}
 	return out, nil
 }

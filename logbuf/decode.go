@@ -60,9 +60,9 @@ type Decoded struct {
 
 // A Rejection says why one entry of a body was not taken. It never holds a value.
 type Rejection struct {
-	Index   int    `json:"index"`           // position in the body, from 0
-	Field   string `json:"field,omitempty"` // empty when it is the entry as a whole
-	Message string `json:"message"`
+	Index   int    `json:"index" minimum:"0" doc:"The place of the entry in the body, from 0."`
+	Field   string `json:"field,omitempty" doc:"The field that is not acceptable. Without it the whole entry is not."`
+	Message string `json:"message" doc:"What is wrong with it, and what would be right."`
 	Reason  Reason `json:"-"`
 }
 

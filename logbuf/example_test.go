@@ -59,14 +59,12 @@ func ExampleDecoder() {
 	for _, r := range got.Rejected {
 		fmt.Println("entry", r.Index, "rejected:", r.Field, r.Message)
 	}
-	prices := logbuf.Prices(func(_, _ string) (logbuf.Price, bool) {
-		return logbuf.Price{Input: new(int64(2_500_000_000))}, true // 2.50 USD a million tokens
-	})
-	unpriced := prices.Fill(got.Entries)
-	fmt.Println("cost:", *got.Entries[0].CostNanoUSD, "nano-USD; unpriced:", unpriced)
+	price := logbuf.Price{Input: new(int64(2_500_000_000))} // 2.50 USD a million tokens
+	cost, known := price.Cost(&got.Entries[0])
+	fmt.Println("cost:", cost, "nano-USD; known:", known)
 	// Output:
 	// entry 1 rejected: status must be a whole number
-	// cost: 3000000 nano-USD; unpriced: 0
+	// cost: 3000000 nano-USD; known: true
 }
 
 // A balancer ships its log to the control plane.

@@ -37,8 +37,17 @@ type Options struct {
 	// doubles from one to the other, with jitter. Default to 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
 
+	// Pricer prices entries that say no cost: when they are appended or, where it does
+	// not know the prices yet, when they leave. Then a cost that an entry brings has no
+	// PricedRevision. Defaults to none: entries are handed on as they are.
+	Pricer Pricer
+
 	// Logger is told about failures and recovery. Defaults to none.
 	Logger *slog.Logger
+
+	// Clock tells the time of entries that say none, and of Stats. Timers go by the
+	// machine's clock whatever it says. Defaults to time.Now.
+	Clock func() time.Time
 
 	fs fileSystem // nil: the operating system's
 }
@@ -91,6 +100,9 @@ func (o *Options) withDefaults() (Options, error) {
 	orTime(&v.MaxBackoff, 5*time.Second)
 	if v.Dir == "" {
 		v.BatchSize = min(v.BatchSize, v.Capacity) // a full queue must not wait for its batch to fill
+	}
+	if v.Clock == nil {
+		v.Clock = time.Now
 	}
 	v.MaxBackoff = max(v.MaxBackoff, v.MinBackoff)
 	if v.Logger == nil {

@@ -1,84 +1,106 @@
 package logbuf
 
 import (
-	"cmp"
-	"math"
+	"context"
 	"math/bits"
 )
 
-// Prices looks up what a model costs; ok is false when it is not known. It is
-// called once for each entry that says no cost itself, so it has to be fast, and
-// it must be safe for concurrent use.
-type Prices func(namespace, model string) (p Price, ok bool)
+// A Pricer knows what requests cost. A [Queue] asks it for each entry that says no cost
+// itself. It is safe for concurrent use.
+type Pricer interface {
+	// Price fills in CostNanoUSD and PricedRevision of an entry that has no cost, from
+	// what is known in memory; it does not block. Where the cost is not known, it leaves
+	// CostNanoUSD nil and says in PricedRevision as of which revision. It MUST return
+	// false, and change nothing, when the prices are not known here yet, or when the entry
+	// knows a later revision than this process does.
+	Price(e *Entry) (known bool)
 
-// A Price is what a million tokens of a model cost, in nano-USD; nil is not known, 0 is free.
+	// PriceLate does the same for entries for which Price returned false when they were
+	// taken, and which leave the queue now. It reads what it needs, for as long as ctx lets
+	// it. After an error it is called again: the entries wait.
+	PriceLate(ctx context.Context, entries []*Entry) error
+}
+
+// A Price is what prices one request: what a million tokens of each kind cost, and the
+// request itself, in nano-USD; nil is not known, 0 is free.
 type Price struct {
 	Input      *int64
 	Output     *int64
-	CacheRead  *int64
+	CacheRead  *int64 // nil: as input
 	CacheWrite *int64
-	Revision   int64 // of the catalog that says so
+	Request    *int64 // nil: none
 }
 
-// Fill prices the entries that have no cost yet, in place, and returns how many
-// have none still: their model, or the price of a kind of token they used, is not
-// known.
-func (p Prices) Fill(entries []Entry) (unpriced int) {
-	for i := range entries {
-		e := &entries[i]
-		if e.CostNanoUSD != nil {
-			continue
+// Cost returns what an entry costs in nano-USD: exact, and rounded once, half to even. It is
+// not ok when a price that is needed is not known, or when the cost is more than [MaxCost],
+// which no sum could take back.
+//
+// Failed entries (status of 400 or more) pay for tokens only, so one without tokens costs
+// nothing, known price or not. The others need a price: a nil p, which stands for no record
+// at all, prices none of them.
+func (p *Price) Cost(e *Entry) (nanoUSD int64, ok bool) {
+	served := e.Status < 400
+	if p == nil {
+		if served {
+			return 0, false
 		}
-		if p != nil {
-			if price, ok := p(cmp.Or(e.Namespace, defaultNamespace), e.Model); ok {
-				if cost, ok := price.Cost(e); ok {
-					e.CostNanoUSD, e.PricedRevision = &cost, price.Revision
-					continue
-				}
-			}
-		}
-		unpriced++
+		p = new(Price)
 	}
-	return unpriced
-}
-
-// Cost returns what the tokens of an entry cost in nano-USD: exact, and rounded
-// once, half to even. It is not ok when a price that is needed is not known, or
-// when the cost does not fit.
-func (p Price) Cost(e *Entry) (nanoUSD int64, ok bool) {
-	// The product of two positive int64 is below 2^126: the sum of four fits
-	// 128 bits exactly.
-	var hi, lo uint64
+	cacheRead := p.CacheRead
+	if cacheRead == nil {
+		cacheRead = p.Input
+	}
+	var sum wideSum
 	for _, part := range [...]struct {
 		tokens int64
 		price  *int64
 	}{
 		{e.InputTokens, p.Input},
 		{e.OutputTokens, p.Output},
-		{e.CacheReadTokens, p.CacheRead},
+		{e.CacheReadTokens, cacheRead},
 		{e.CacheWriteTokens, p.CacheWrite},
 	} {
 		if part.tokens == 0 {
 			continue
 		}
-		if part.price == nil || *part.price < 0 || part.tokens < 0 {
+		if part.price == nil || !sum.add(part.tokens, *part.price) {
 			return 0, false
 		}
-		h, l := bits.Mul64(uint64(part.tokens), uint64(*part.price))
-		var carry uint64
-		lo, carry = bits.Add64(lo, l, 0)
-		hi, _ = bits.Add64(hi, h, carry)
 	}
-	const million = 1_000_000
-	if hi >= million { // the quotient would not fit 64 bits
+	if served && p.Request != nil && !sum.add(million, *p.Request) {
 		return 0, false
 	}
-	quo, rem := bits.Div64(hi, lo, million)
-	if quo > math.MaxInt64 {
+	return sum.cost()
+}
+
+const million = 1_000_000
+
+// wideSum adds up products in 128 bits.
+type wideSum struct{ hi, lo uint64 }
+
+// add adds a product. It is not ok when a factor is negative, or nothing could hold the sum.
+func (s *wideSum) add(a, b int64) (ok bool) {
+	if a < 0 || b < 0 {
+		return false
+	}
+	hi, lo := bits.Mul64(uint64(a), uint64(b))
+	var carry uint64
+	s.lo, carry = bits.Add64(s.lo, lo, 0)
+	s.hi, carry = bits.Add64(s.hi, hi, carry)
+	return carry == 0
+}
+
+// cost returns a millionth of the sum, rounded half to even.
+func (s wideSum) cost() (n int64, ok bool) {
+	if s.hi >= million { // the quotient would not fit 64 bits
+		return 0, false
+	}
+	quo, rem := bits.Div64(s.hi, s.lo, million)
+	if quo > MaxCost { // before it is rounded, which could overflow
 		return 0, false
 	}
 	if rem > million/2 || rem == million/2 && quo&1 == 1 {
 		quo++
 	}
-	return int64(quo), quo <= math.MaxInt64
+	return int64(quo), quo <= MaxCost //nolint:gosec // checked above
 }

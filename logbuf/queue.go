@@ -37,9 +37,10 @@ type Queue struct {
 	replaced atomic.Int64
 
 	mu       sync.Mutex
-	stats    Stats // but for what the fields above and the backlog know
-	inflight int64 // entries that were read and are not settled
-	arrived  timeline
+	stats    Stats         // but for what the fields above and the backlog know
+	inflight int64         // entries that were read and are not settled
+	arrived  timeline      // by Options.Clock, for Stats
+	due      timeline      // by the clock of the machine, for FlushInterval
 	sealed   bool          // nothing more can land
 	flushTo  int64         // settled has to reach this without delay
 	settled  chan struct{} // closed and forgotten at each change; nil when nobody waits
@@ -96,6 +97,7 @@ func Open(sink Sink, opts *Options) (*Queue, error) {
 		done:    make(chan struct{}),
 		closed:  make(chan struct{}),
 		arrived: timeline{step: max(time.Millisecond, o.FlushInterval/64)},
+		due:     timeline{step: max(time.Millisecond, o.FlushInterval/64)},
 	}
 	q.stats.Durability, q.stats.Capacity = Memory, int64(o.Capacity)
 	if o.Dir == "" {
@@ -131,13 +133,14 @@ func (q *Queue) Append(ctx context.Context, entries ...Entry) error {
 	if p == nil {
 		p = new(packed)
 	}
-	p.reset()
-	now := time.Now()
+	now := q.opts.Clock()
 	if err := q.pack(p, entries, now); err != nil {
+		p.reset()
 		q.scratch.Put(p)
 		return err
 	}
 	err := q.log.put(ctx, p, now)
+	p.reset()
 	if cap(p.records) <= chunkSize { // a rare large one is not worth keeping
 		q.scratch.Put(p)
 	}
@@ -154,18 +157,31 @@ func (q *Queue) pack(p *packed, entries []Entry, now time.Time) error {
 	var before [texts]string
 	var cut, replaced int64
 	for i := range entries {
-		e := entries[i]
+		p.entry = entries[i]
+		e := &p.entry
 		e.identify(now)
 		if err := e.validate(); err != nil {
 			return &FieldError{"[" + strconv.Itoa(i) + "]." + err.Field, err.Message}
 		}
 		c, r := e.clean(&before)
 		cut, replaced = cut+c, replaced+r
-		p.add(&e)
+		q.price(e)
+		p.add(e)
 	}
 	q.cut.Add(cut)
 	q.replaced.Add(replaced)
 	return nil
+}
+
+// price finds the cost of an entry that says none, if that is known already.
+func (q *Queue) price(e *Entry) {
+	if q.opts.Pricer == nil {
+		return
+	}
+	e.PricedRevision = 0
+	if e.CostNanoUSD == nil && !q.opts.Pricer.Price(e) {
+		e.PricedRevision = pricedLate
+	}
 }
 
 // Ready implements [Admitter].
@@ -195,7 +211,7 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 	if n == 0 {
 		return
 	}
-	if now := time.Now(); arrived.After(now) { // the clock was ahead then
+	if now := q.opts.Clock(); arrived.After(now) { // the clock was ahead then
 		arrived = now
 	}
 	q.mu.Lock()
@@ -203,6 +219,7 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 	q.stats.Accepted += n
 	q.stats.Pending += n
 	q.arrived.add(q.stats.Accepted, arrived)
+	q.due.add(q.stats.Accepted, time.Now().Add(-q.opts.FlushInterval)) // they have waited
 }
 
 // landed counts entries that the backlog has taken and wakes the worker when
@@ -212,7 +229,8 @@ func (q *Queue) landed(n int) {
 	before := q.stats.Pending - q.inflight
 	q.stats.Accepted += int64(n)
 	q.stats.Pending += int64(n)
-	q.arrived.add(q.stats.Accepted, time.Now())
+	q.arrived.add(q.stats.Accepted, q.opts.Clock())
+	q.due.add(q.stats.Accepted, time.Now())
 	full := int64(q.opts.BatchSize)
 	wake := before == 0 || before < full && before+int64(n) >= full
 	q.mu.Unlock()

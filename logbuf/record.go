@@ -40,11 +40,20 @@ type packed struct {
 	records []byte
 	parts   []part
 	count   int
+
+	entry Entry // the one that is being added; here, so that it needs no memory of its own
 }
 
 type part struct{ bytes, count int }
 
-func (p *packed) reset() { p.records, p.parts, p.count = p.records[:0], p.parts[:0], 0 }
+func (p *packed) reset() {
+	p.records, p.parts, p.count = p.records[:0], p.parts[:0], 0
+	p.entry = Entry{} // lets go of the strings
+}
+
+// pricedLate is the PricedRevision, in a record, of an entry whose cost is to be found when it
+// leaves.
+const pricedLate = -1
 
 func (p *packed) add(e *Entry) {
 	before := len(p.records)

@@ -35,14 +35,15 @@ type inflight struct {
 	result Result
 	stored bool          // or ctx ended; not before ended is closed
 	ended  chan struct{} // closed when no more is tried
-	failed chan struct{} // closed when the sink fails at first
+	failed chan struct{} // closed when something fails at first
+	fail   func()        // closes failed
 }
 
 // launch reads the next batch and begins to write it. It returns nil when ctx
 // ended first.
 func (q *Queue) launch(ctx context.Context) *inflight {
 	var b Batch
-	if !q.retryForever(ctx, func() (err error) {
+	if !q.retryForever(ctx, "to read the next batch", func() (err error) {
 		b, err = q.log.read(ctx, q.opts.BatchSize)
 		return err
 	}) {
@@ -83,12 +84,45 @@ func (q *Queue) send(ctx context.Context, b Batch, prior *inflight) *inflight {
 	q.inflight += int64(len(b.Entries))
 	q.mu.Unlock()
 	f := &inflight{batch: b, ended: make(chan struct{}), failed: make(chan struct{})}
+	f.fail = sync.OnceFunc(func() { close(f.failed) })
 	go func() {
 		defer close(f.ended)
-		f.stored = len(b.Entries) == 0 || prior != nil && q.writeBeside(ctx, f, prior) || q.writeAlone(ctx, f, prior)
+		f.stored = len(b.Entries) == 0 || q.priceLate(ctx, f) &&
+			(prior != nil && q.writeBeside(ctx, f, prior) || q.writeAlone(ctx, f, prior))
 	}()
 	return f
 }
+
+// priceLate prices the entries of a batch whose prices were not known when they came, as
+// often as it takes. It returns false when ctx ended first.
+func (q *Queue) priceLate(ctx context.Context, f *inflight) bool {
+	var late []*Entry
+	for i := range f.batch.Entries {
+		if e := &f.batch.Entries[i]; e.PricedRevision == pricedLate {
+			e.PricedRevision = 0
+			late = append(late, e)
+		}
+	}
+	if len(late) == 0 || q.opts.Pricer == nil {
+		return true
+	}
+	return q.retryForever(ctx, "to find out prices", func() error {
+		ctx, cancel := context.WithTimeout(ctx, priceTimeout)
+		defer cancel()
+		err := q.opts.Pricer.PriceLate(ctx, late)
+		if err == nil {
+			return nil
+		}
+		f.fail()
+		if q.closing.Load() && q.stats.Durability == Memory {
+			return nil // an entry without its cost is better than none
+		}
+		return err
+	})
+}
+
+// priceTimeout is how long one try to find out prices may take.
+const priceTimeout = 5 * time.Second
 
 // writeAlone writes a batch once the one before is stored, as often as it takes. It
 // returns false when ctx ended first.
@@ -98,10 +132,9 @@ func (q *Queue) writeAlone(ctx context.Context, f, prior *inflight) bool {
 			return false // what comes later must not be stored without it
 		}
 	}
-	fail := sync.OnceFunc(func() { close(f.failed) })
-	return q.retryForever(ctx, func() (err error) {
+	return q.retryForever(ctx, "to store a batch", func() (err error) {
 		if f.result, err = q.write(ctx, f.batch, q.sink.Write); err != nil {
-			fail()
+			f.fail()
 		}
 		return err
 	})
@@ -150,7 +183,7 @@ func (q *Queue) await(ctx context.Context) bool {
 		closing := q.sealed
 		pending := q.stats.Pending
 		flush := q.flushTo > q.settledCount()
-		wait := time.Until(q.arrived.oldest().Add(q.opts.FlushInterval))
+		wait := time.Until(q.due.oldest().Add(q.opts.FlushInterval))
 		q.mu.Unlock()
 		if pending == 0 && closing {
 			return false
@@ -170,8 +203,9 @@ func (q *Queue) await(ctx context.Context) bool {
 	}
 }
 
-// retryForever calls try until it works. It returns false when ctx ended first.
-func (q *Queue) retryForever(ctx context.Context, try func() error) bool {
+// retryForever calls try until it works. It returns false when ctx ended first. Doing says
+// what it is about.
+func (q *Queue) retryForever(ctx context.Context, doing string, try func() error) bool {
 	for pause := q.pauses(); ; {
 		err := try()
 		if err == nil {
@@ -181,7 +215,7 @@ func (q *Queue) retryForever(ctx context.Context, try func() error) bool {
 			return false
 		}
 		d := pause(err)
-		q.failed(err, d)
+		q.failed(doing, err, d)
 		select {
 		case <-time.After(d):
 		case <-ctx.Done():
@@ -222,8 +256,8 @@ func (q *Queue) pauses() func(err error) time.Duration {
 	}
 }
 
-// failed notes a failure of the sink.
-func (q *Queue) failed(err error, pause time.Duration) {
+// failed notes a failure.
+func (q *Queue) failed(doing string, err error, pause time.Duration) {
 	paused := errors.Is(err, ErrPaused)
 	q.mu.Lock()
 	first := q.stats.LastError == ""
@@ -232,7 +266,7 @@ func (q *Queue) failed(err error, pause time.Duration) {
 	q.stats.LastError = err.Error()
 	pending := q.stats.Pending
 	q.mu.Unlock()
-	level, text := slog.LevelWarn, "log sink failed, trying again"
+	level, text := slog.LevelWarn, "log queue fails "+doing+", trying again"
 	switch {
 	case paused:
 		level, text = slog.LevelError, "log sink is paused until somebody mends it"
@@ -264,6 +298,7 @@ func (q *Queue) finish(b Batch, r Result) {
 	q.stats.Pending -= int64(n) + skip.damaged + skip.stored
 	q.stats.Paused = false
 	q.arrived.done(q.settledCount())
+	q.due.done(q.settledCount())
 	if q.settled != nil {
 		close(q.settled)
 		q.settled = nil

@@ -24,11 +24,12 @@ type ProviderDoc struct {
 	GoogleProject  string            `json:"google_project,omitempty"`
 	GoogleLocation string            `json:"google_location,omitempty"`
 	Group          string            `json:"group"`
-	Models         []string          `json:"models,omitempty"` // upstream model ids
-	Weight         int               `json:"weight"`
-	Priority       int               `json:"priority"` // higher is tried first
+	Models         []string          `json:"models,omitempty"` // upstream model ids; a final * stands for every ending
+	Weight         int               `json:"weight"`           // 0 serves only when the others have failed
+	Priority       int               `json:"priority"`         // higher is tried first
 	Status         catalog.Status    `json:"status"`
-	AutoBan        bool              `json:"auto_ban"` // may be taken out while it fails
+	Error          string            `json:"error,omitempty"` // ConfigError when its secret cannot be opened: it cannot serve
+	AutoBan        bool              `json:"auto_ban"`        // may be taken out while it fails
 	Options        map[string]any    `json:"options,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`
 }
@@ -89,8 +90,7 @@ func pricesDoc(p *catalog.Prices) PricesDoc {
 type BindingDoc struct {
 	Namespace   string         `json:"namespace"`
 	PublicModel string         `json:"public_model"`
-	Status      catalog.Status `json:"status"`     // of the model
-	UpdatedAt   int64          `json:"updated_at"` // unix seconds; the latest of the model and its bindings
+	Status      catalog.Status `json:"status"` // of the model
 	Candidates  []Candidate    `json:"candidates"`
 }
 
@@ -99,8 +99,8 @@ type BindingDoc struct {
 type Candidate struct {
 	RouteGroup    string         `json:"route_group"`    // which keys
 	ProviderGroup string         `json:"provider_group"` // who serves
-	Weight        int            `json:"weight"`
-	Priority      int            `json:"priority"` // higher is tried first
+	Weight        int            `json:"weight"`         // 0 serves only when the others have failed
+	Priority      int            `json:"priority"`       // higher is tried first
 	SelectorType  string         `json:"selector_type"`
 	SelectorValue string         `json:"selector_value"`
 	Status        catalog.Status `json:"status"` // of the binding
@@ -108,11 +108,11 @@ type Candidate struct {
 	// Error is ConfigError when Errors has entries, NoProvider when the
 	// group has no provider at all. Neither keeps Upstreams from being used.
 	Error     string            `json:"error,omitempty"`
-	Upstreams map[string]string `json:"upstreams,omitempty"` // provider id → its model id
+	Upstreams map[string]string `json:"upstreams,omitempty"` // provider id → its model id; a final * stands for what that of the public name stands for
 	Errors    map[string]string `json:"errors,omitempty"`    // provider id → why it has none
 }
 
-// The values of Candidate.Error.
+// The values of Candidate.Error, and of ProviderDoc.Error.
 const (
 	ConfigError = "config_error"
 	NoProvider  = "no_provider"
@@ -223,7 +223,7 @@ func (d *ProviderDoc) check(key string) error {
 	switch {
 	case d.ID < 1 || key != providerKey(d.ID):
 		return errKey
-	case d.Weight < 1 || d.Weight > maxWeight:
+	case d.Weight < 0 || d.Weight > maxWeight:
 		return errWeight
 	}
 	return nil
@@ -241,7 +241,7 @@ func (d *BindingDoc) check(key string) error {
 		return errKey
 	}
 	for _, c := range d.Candidates {
-		if c.Weight < 1 || c.Weight > maxWeight {
+		if c.Weight < 0 || c.Weight > maxWeight {
 			return errWeight
 		}
 		for id := range c.Upstreams {

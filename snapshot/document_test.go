@@ -57,11 +57,11 @@ func TestEncode(t *testing.T) {
 		},
 		{
 			"a binding",
-			text(snapshot.Encode("ns.m", snapshot.BindingDoc{Namespace: "ns", PublicModel: "m", Status: "active", UpdatedAt: 12, Candidates: []snapshot.Candidate{{
+			text(snapshot.Encode("ns.m", snapshot.BindingDoc{Namespace: "ns", PublicModel: "m", Status: "active", Candidates: []snapshot.Candidate{{
 				RouteGroup: "r", ProviderGroup: "p", Weight: 1, Priority: 2, SelectorType: "exact", SelectorValue: "m", Status: "active", Error: snapshot.ConfigError,
 				Upstreams: map[string]string{"9": "m", "10": "m"}, Errors: map[string]string{"11": "why"},
 			}}})),
-			`bindings ns.m {"namespace":"ns","public_model":"m","status":"active","updated_at":12,"candidates":[{"route_group":"r","provider_group":"p","weight":1,"priority":2,` +
+			`bindings ns.m {"namespace":"ns","public_model":"m","status":"active","candidates":[{"route_group":"r","provider_group":"p","weight":1,"priority":2,` +
 				`"selector_type":"exact","selector_value":"m","status":"active","error":"config_error","upstreams":{"10":"m","9":"m"},"errors":{"11":"why"}}]}`,
 		},
 		{
@@ -117,12 +117,12 @@ func TestDecode(t *testing.T) {
 		{"invalid UTF-8", catalog.KindKey, someHash, with(key, "\"name\":\"\xff\""), false},
 		{"provider under another id", catalog.KindProvider, "8", provider, false},
 		{"provider without an id", catalog.KindProvider, "0", `{"id":0,"weight":1}`, false},
-		{"provider without a weight", catalog.KindProvider, "7", `{"id":7}`, false},
+		{"provider with a weight below 0", catalog.KindProvider, "7", `{"id":7,"weight":-1}`, false},
 		{"model under another name", catalog.KindModel, "ns.n", `{"namespace":"ns","name":"m"}`, false},
 		{"namespace with a dot", catalog.KindModel, "n.s.m", `{"namespace":"n.s","name":"m"}`, false},
 		{"binding under another name", catalog.KindBinding, "ns.b", binding, false},
 		{"upstream under no id", catalog.KindBinding, "ns.m", `{"namespace":"ns","public_model":"m","candidates":[{"weight":1,"upstreams":{"07":"m"}}]}`, false},
-		{"candidate without a weight", catalog.KindBinding, "ns.m", `{"namespace":"ns","public_model":"m","candidates":[{}]}`, false},
+		{"candidate with a weight below 0", catalog.KindBinding, "ns.m", `{"namespace":"ns","public_model":"m","candidates":[{"weight":-1}]}`, false},
 		{"key under no hash", catalog.KindKey, "abc", key, false},
 		{"key under an upper-case hash", catalog.KindKey, strings.ToUpper(someHash), key, false},
 		{"key without namespaces", catalog.KindKey, someHash, `{"id":3,"default_namespace":"a"}`, false},

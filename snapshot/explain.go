@@ -106,11 +106,7 @@ func (e *Explanation) refuse(err error) error {
 func lookup(ctx context.Context, src Source, key *Key, model string) (*View, error) {
 	none := emptyView(func() float64 { return 0.5 }) // every draw equal: weights alone order
 	b := newBuilder(none, none, newClosedReader)
-	names := []string{catalog.ModelKey(key.DefaultNamespace, model)}
-	if strings.Contains(model, ".") {
-		names = append(names, model)
-	}
-	docs, err := b.lookup(ctx, src, catalog.KindBinding, names)
+	docs, err := b.lookup(ctx, src, catalog.KindBinding, Names(key.DefaultNamespace, model))
 	if err != nil {
 		return nil, err
 	}

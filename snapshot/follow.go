@@ -47,10 +47,10 @@ func (f *follower) act(ctx context.Context, phase Phase) (event, error) {
 	case PhaseUnpublished, PhaseFollowing:
 		return f.next(ctx)
 	case PhaseRereading:
-		sleep(ctx, between(minBackoff, 3*minBackoff)) // it may have been read half-way
+		rest(ctx, between(minBackoff, 3*minBackoff)) // it may have been read half-way
 		return f.next(ctx)
 	default: // PhaseWaiting, PhaseRefusing
-		sleep(ctx, f.pause.after(time.Now()))
+		rest(ctx, f.pause.after(time.Now()))
 		if f.blank() {
 			return eventRetryBlank, nil
 		}
@@ -77,7 +77,7 @@ func (f *follower) hear(ctx context.Context) (event, error) {
 // load replaces the view by the whole snapshot.
 func (f *follower) load(ctx context.Context) (event, error) {
 	now := f.view.Load()
-	sleep(ctx, f.loadDelay())
+	rest(ctx, f.loadDelay())
 	if ctx.Err() != nil {
 		return eventStop, nil
 	}

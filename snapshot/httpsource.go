@@ -188,7 +188,7 @@ func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
 		case ctx.Err() != nil:
 			return Delta{}, ctx.Err()
 		case errors.Is(err, io.EOF):
-			sleep(ctx, min(s.wait, streamPause)-time.Since(stream.opened)) // the time is up
+			rest(ctx, min(s.wait, streamPause)-time.Since(stream.opened)) // the time is up
 		case errors.Is(err, context.DeadlineExceeded):
 			return Delta{}, errSilent
 		case err != nil:

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -53,16 +52,4 @@ func (p *pause) after(now time.Time) time.Duration {
 	p.failures++
 	p.last = now
 	return max(between(d/2, d), p.loadTook)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

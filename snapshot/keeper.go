@@ -170,7 +170,7 @@ func (k *keeper) run(ctx context.Context) {
 		err := k.write()
 		for err != nil {
 			k.failed(ctx, err)
-			if sleep(ctx, fileRetry); ctx.Err() != nil {
+			if !rest(ctx, fileRetry) {
 				return
 			}
 			err = k.renew(ctx)

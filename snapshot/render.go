@@ -164,10 +164,13 @@ func (r *renderer) put(kind catalog.Kind, key string, doc any) error {
 func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 	doc := ProviderDoc{
 		ID: p.ID, Name: p.Name, Type: p.Type, BaseURL: p.BaseURL, GoogleProject: p.GoogleProject, GoogleLocation: p.GoogleLocation,
-		Group: p.Group, Models: p.Models, Weight: p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: p.AutoBan,
+		Group: p.Group, Models: p.Models, Weight: *p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: *p.AutoBan,
 		Options: p.Options, Labels: p.Labels,
 	}
-	if !p.APIKey.IsZero() {
+	switch {
+	case p.Sealed:
+		doc.Error = ConfigError
+	case !p.APIKey.IsZero():
 		doc.SealedAPIKey = r.keys.Seal(p.APIKey.Reveal(), sealedData(&doc))
 	}
 	return doc

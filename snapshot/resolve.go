@@ -3,7 +3,6 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,7 +15,17 @@ import (
 type resolver struct {
 	providers map[int64]*servant
 	groups    map[string]*servants            // by group
-	listing   map[string]map[string]*servants // by model id, then by group
+	listing   map[string]map[string]*servants // by entry of a list of models, then by group
+	picked    map[pick]picked                 // what regular expressions said
+}
+
+// pick is a question that a binding asks of a provider's list of models. Many
+// providers have the same list.
+type pick struct{ value, models string }
+
+type picked struct {
+	model string
+	hits  int
 }
 
 // servant is what candidates depend on of a provider.
@@ -48,6 +57,7 @@ func (s *servants) remove(id int64) {
 func newResolver() *resolver {
 	return &resolver{
 		providers: map[int64]*servant{}, groups: map[string]*servants{}, listing: map[string]map[string]*servants{},
+		picked: map[pick]picked{},
 	}
 }
 
@@ -101,21 +111,24 @@ func (r *resolver) group(name string) *servants {
 	return r.groups[name]
 }
 
-// binding returns the document of a model with its binding records. Without
-// any, even disabled ones, the model is implied to be served under its own name by each group
-// in which a provider lists it, to the route group of the same name.
+// binding returns the document of a model with its binding records. For each
+// route group that has no record, not even a disabled one, the provider group of
+// the same name is implied, as far as its providers list the model.
 func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingDoc {
-	doc := BindingDoc{Namespace: m.Namespace, PublicModel: m.Name, Status: m.Status, UpdatedAt: m.UpdatedAt.Unix(), Candidates: []Candidate{}}
+	doc := BindingDoc{Namespace: m.Namespace, PublicModel: m.Name, Status: m.Status, Candidates: []Candidate{}}
+	bound := map[string]bool{}
 	for i := range records {
-		doc.UpdatedAt = max(doc.UpdatedAt, records[i].UpdatedAt.Unix())
+		bound[records[i].RouteGroup] = true
 		var providers []*servant
 		if group := r.groups[records[i].ProviderGroup]; group != nil {
 			providers = group.all
 		}
-		doc.Candidates = append(doc.Candidates, candidate(&records[i], providers))
+		doc.Candidates = append(doc.Candidates, r.candidate(&records[i], providers))
 	}
-	if len(records) == 0 {
-		doc.Candidates = append(doc.Candidates, r.implied(m)...)
+	for group, providers := range r.offering(m.Name) {
+		if !bound[group] {
+			doc.Candidates = append(doc.Candidates, r.implied(m, group, providers.all)...)
+		}
 	}
 	slices.SortFunc(doc.Candidates, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.RouteGroup, b.RouteGroup), cmp.Compare(a.ProviderGroup, b.ProviderGroup))
@@ -123,47 +136,72 @@ func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingD
 	return doc
 }
 
-// implied returns a candidate for each group in which a provider lists the
-// model. The others of the group have no part in it: nobody said that they should serve it.
-func (r *resolver) implied(m *catalog.Model) (candidates []Candidate) {
-	for group, listing := range r.listing[m.Name] {
-		c := candidate(&catalog.Binding{
-			Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: 1,
-			SelectorType: catalog.SelectExact, SelectorValue: m.Name,
-		}, nil)
-		c.Error = ""
-		for _, p := range listing.all {
-			c.Upstreams[providerKey(p.id)] = m.Name
+// offering returns, by group, the providers whose lists have an entry that may fit a model's name: the
+// name itself, or a beginning of it and a *.
+func (r *resolver) offering(name string) map[string]*servants {
+	found := map[string]*servants{}
+	note := func(entry string) {
+		for group, listing := range r.listing[entry] {
+			if found[group] == nil {
+				found[group] = &servants{}
+			}
+			for _, p := range listing.all {
+				found[group].add(p)
+			}
 		}
-		candidates = append(candidates, c)
 	}
-	return candidates
+	beginning, star := strings.CutSuffix(name, "*")
+	if !star {
+		note(name)
+	}
+	for i := range len(beginning) + 1 {
+		note(beginning[:i] + "*")
+	}
+	return found
+}
+
+// implied returns the candidate of a group in which a provider lists the model.
+// The others of the group have no part in it: nobody said that they should serve it.
+func (r *resolver) implied(m *catalog.Model, group string, offering []*servant) []Candidate {
+	b := &catalog.Binding{
+		Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: new(1),
+		SelectorType: catalog.SelectExact, SelectorValue: m.Name,
+	}
+	var listing []*servant
+	selector, err := catalog.ParseSelector(b.SelectorType, b.SelectorValue)
+	for _, p := range offering {
+		if _, hits := r.pick(selector, b, p); err == nil && hits == 1 {
+			listing = append(listing, p)
+		}
+	}
+	if len(listing) == 0 {
+		return nil
+	}
+	return []Candidate{r.candidate(b, listing)}
 }
 
 // candidate resolves one binding with the providers of its group. A provider
 // that its selector does not fit exactly once is shown with the reason.
-func candidate(b *catalog.Binding, providers []*servant) Candidate {
+func (r *resolver) candidate(b *catalog.Binding, providers []*servant) Candidate {
 	c := Candidate{
-		RouteGroup: b.RouteGroup, ProviderGroup: b.ProviderGroup, Weight: b.Weight, Priority: b.Priority,
+		RouteGroup: b.RouteGroup, ProviderGroup: b.ProviderGroup, Weight: *b.Weight, Priority: b.Priority,
 		SelectorType: b.SelectorType, SelectorValue: b.SelectorValue, Status: b.Status,
 		Upstreams: map[string]string{}, Errors: map[string]string{},
 	}
-	matches, err := selector(b)
+	selector, err := catalog.ParseSelector(b.SelectorType, b.SelectorValue)
 	for _, p := range providers {
 		id := providerKey(p.id)
-		var hits []string
-		if err == nil {
-			hits = slices.DeleteFunc(slices.Clone(p.models), func(m string) bool { return !matches(m) })
+		if err != nil {
+			c.Errors[id] = "the selector " + strings.TrimSuffix(err.Error(), ": "+catalog.ErrInvalid.Error())
+			continue
 		}
-		switch {
-		case err != nil:
-			c.Errors[id] = err.Error()
-		case len(hits) == 1:
-			c.Upstreams[id] = hits[0]
-		case len(hits) == 0:
+		switch model, hits := r.pick(selector, b, p); hits {
+		case 1:
+			c.Upstreams[id] = model
+		case 0:
 			c.Errors[id] = "the selector fits none of the provider's models"
 		default:
-			c.Errors[id] = fmt.Sprintf("the selector fits %d of the provider's models, it must fit one", len(hits))
+			c.Errors[id] = fmt.Sprintf("the selector fits %d of the provider's models, it must fit one", hits)
 		}
 	}
 	switch {
@@ -175,25 +213,22 @@ func candidate(b *catalog.Binding, providers []*servant) Candidate {
 	return c
 }
 
-// selector returns the test that a binding puts upstream models to.
-func selector(b *catalog.Binding) (func(model string) bool, error) {
-	want := b.SelectorValue
-	switch b.SelectorType {
-	case catalog.SelectRegex:
-		re, err := regexp.Compile(`^(?:` + want + `)$`)
-		if err != nil {
-			return nil, fmt.Errorf("the selector is not a regular expression")
-		}
-		return re.MatchString, nil
-	case catalog.SelectNormalized:
-		want = normalizeModel(want)
-		return func(model string) bool { return normalizeModel(model) == want }, nil
-	default:
-		return func(model string) bool { return model == want }, nil
-	}
-}
+// maxPicked bounds what is remembered of regular expressions.
+const maxPicked = 10_000
 
-func normalizeModel(model string) string {
-	model = strings.ToLower(strings.TrimSpace(model))
-	return model[strings.LastIndexByte(model, '/')+1:]
+// pick asks a selector, or remembers what a regular expression said of the same list.
+func (r *resolver) pick(selector *catalog.Selector, b *catalog.Binding, p *servant) (string, int) {
+	if b.SelectorType != catalog.SelectRegex {
+		return selector.Pick(p.models)
+	}
+	asked := pick{b.SelectorValue, strings.Join(p.models, "\x00")}
+	known, ok := r.picked[asked]
+	if !ok {
+		if len(r.picked) >= maxPicked {
+			clear(r.picked)
+		}
+		known.model, known.hits = selector.Pick(p.models)
+		r.picked[asked] = known
+	}
+	return known.model, known.hits
 }

@@ -16,7 +16,7 @@ type Target struct {
 	Provider      *Provider
 	UpstreamModel string // what the provider calls the model
 	Namespace     string // of the model
-	Model         string // its public name
+	Model         string // what was asked for, without a namespace
 	RouteGroup    string // the key's group
 	ProviderGroup string
 }
@@ -45,13 +45,14 @@ func newBinding(d *BindingDoc) *binding {
 
 // Route returns the providers that may serve a model to a key, in the order in
 // which to try them, each at most once. The model is a name as a client
-// writes it: a public name in the key's default namespace, or "namespace.name". It
-// does not ask whether the key may be used at all, see [View.Authenticate].
+// writes it: a public name in the key's default namespace, or "namespace.name"; see
+// [Names] for the records that it may mean. It does not ask whether the key may be
+// used at all, see [View.Authenticate].
 //
 // The candidates for the key's group come in order of priority, the highest
 // first; those of one priority in a random order that follows their weights: the
-// first is each with a chance proportional to its weight, and so on for the rest. The
-// providers of a candidate are ordered the same way.
+// first is each with a chance proportional to its weight, and so on for the rest;
+// those of weight 0 come last. The providers of a candidate are ordered the same way.
 //
 // The error is a [Refusal].
 func (v *View) Route(key *Key, model string) ([]Target, error) {
@@ -72,11 +73,12 @@ type trace func(check string, ok bool, detail string)
 
 // walk is the one routing walk, of requests and of explanations. A nil trace costs nothing.
 func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target, error) {
-	b, err := v.resolve(key, model, tell)
+	found, err := v.resolve(key, model, tell)
 	if err != nil {
 		return dst, err
 	}
-	allowed := len(key.Models) == 0 || slices.Contains(key.Models, b.PublicModel)
+	b := found.binding
+	allowed := len(key.Models) == 0 || catalog.MatchesList(key.Models, found.asked)
 	if tell != nil {
 		tell("allow-list", allowed, fmt.Sprintf("the key's list has %d models; an empty one allows all", len(key.Models)))
 	}
@@ -109,7 +111,7 @@ func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target,
 	sortRanked(order)
 	start := len(dst)
 	for _, r := range order {
-		dst = v.appendCandidate(dst, start, b, r.index, tell)
+		dst = v.appendCandidate(dst, start, found, r.index, tell)
 	}
 	if len(dst) == start {
 		return dst, ErrNoUpstream
@@ -117,41 +119,46 @@ func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target,
 	return dst, nil
 }
 
-// resolve finds the model that a name means: <default_namespace>.<name>, then
-// <name> as namespace.model; the first that exists.
-func (v *View) resolve(key *Key, model string, tell trace) (*binding, error) {
-	b := v.binding(modelName{key.DefaultNamespace, model})
-	if tell != nil {
-		tell("model name", b != nil, fmt.Sprintf("%q in the default namespace %q", model, key.DefaultNamespace))
-	}
-	if namespace, name, ok := strings.Cut(model, "."); b == nil && ok {
-		b = v.binding(modelName{namespace, name})
+// meant is the record that a name means.
+type meant struct {
+	*binding
+	asked string // the name asked for, without the namespace of the record
+	star  string // what the final * of the record stands for
+}
+
+// resolve finds the model that a name means: the first of [Names] that exists.
+func (v *View) resolve(key *Key, model string, tell trace) (meant, error) {
+	var found meant
+	lookupNames(key.DefaultNamespace, model, func(n modelName, asked, star string) bool {
+		b := v.binding(n)
 		if tell != nil {
-			tell("model name", b != nil, fmt.Sprintf("%q in namespace %q", name, namespace))
+			tell("model name", b != nil, fmt.Sprintf("%q in namespace %q", n.name, n.namespace))
 		}
+		found = meant{b, asked, star}
+		return b != nil
+	})
+	if found.binding == nil {
+		return found, ErrUnknownModel
 	}
-	if b == nil {
-		return nil, ErrUnknownModel
-	}
-	member := slices.Contains(key.Namespaces, b.Namespace)
+	member := slices.Contains(key.Namespaces, found.Namespace)
 	if tell != nil {
-		tell("namespace", member, fmt.Sprintf("%q among the key's namespaces %q", b.Namespace, key.Namespaces))
+		tell("namespace", member, fmt.Sprintf("%q among the key's namespaces %q", found.Namespace, key.Namespaces))
 	}
 	if !member {
-		return nil, ErrNamespace
+		return found, ErrNamespace
 	}
-	return b, nil
+	return found, nil
 }
 
 // appendCandidate appends the active providers of one candidate that are not
 // in dst[start:] yet.
-func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, tell trace) []Target {
+func (v *View) appendCandidate(dst []Target, start int, b meant, index int, tell trace) []Target {
 	c := &b.Candidates[index]
 	var space [16]ranked
 	order := space[:0]
 	for i, u := range b.upstreams[index] {
 		p := v.providers.get(u.provider)
-		fits := p != nil && p.Status == catalog.Active
+		fits := p != nil && p.Status == catalog.Active && p.Error == ""
 		if tell != nil {
 			tell("provider", fits, v.describe(u, c))
 		}
@@ -178,17 +185,28 @@ func (v *View) appendCandidate(dst []Target, start int, b *binding, index int, t
 		}
 		p := v.providers.get(u.provider)
 		dst = append(dst, Target{
-			Provider: p, UpstreamModel: u.model, Namespace: b.Namespace, Model: b.PublicModel,
+			Provider: p, UpstreamModel: b.upstream(u.model), Namespace: b.Namespace, Model: b.asked,
 			RouteGroup: c.RouteGroup, ProviderGroup: c.ProviderGroup,
 		})
 	}
 	return dst
 }
 
+// upstream returns what a provider calls the model that was asked for.
+func (b meant) upstream(model string) string {
+	if head, ok := strings.CutSuffix(model, "*"); ok && catalog.IsWildcard(b.PublicModel) {
+		return head + b.star
+	}
+	return model
+}
+
 func (v *View) describe(u upstream, c *Candidate) string {
 	p, ok := v.Provider(u.provider)
 	if !ok {
 		return fmt.Sprintf("provider %d of group %q has no document", u.provider, c.ProviderGroup)
+	}
+	if p.Error != "" {
+		return fmt.Sprintf("provider %d %q of group %q has no secret that can be opened (%s)", p.ID, p.Name, c.ProviderGroup, p.Error)
 	}
 	return fmt.Sprintf("provider %d %q of group %q, %s, priority %d, weight %d, serves it as %q",
 		p.ID, p.Name, c.ProviderGroup, p.Status, p.Priority, p.Weight, u.model)
@@ -205,8 +223,13 @@ type ranked struct {
 // weight as its rate, each is the smallest with a chance proportional to its
 // weight, and so on for the rest (Efraimidis and Spirakis: Weighted random
 // sampling with a reservoir, 2006).
+// Weight 0 comes after all others, in a random order.
 func (v *View) rank(index, priority, weight int) ranked {
-	return ranked{index, priority, -math.Log1p(-v.rand()) / float64(weight)}
+	draw := v.rand()
+	if weight == 0 {
+		return ranked{index, priority, math.MaxFloat64 / 2 * (1 + draw)}
+	}
+	return ranked{index, priority, -math.Log1p(-draw) / float64(weight)}
 }
 
 func sortRanked(order []ranked) {

@@ -252,7 +252,7 @@ func TestViewLookups(t *testing.T) {
 	v := mustView(t, keyDoc(t, "token", nil),
 		doc(t, "7", snapshot.ProviderDoc{ID: 7, Name: "p", Weight: 1, SealedAPIKey: "clear"}),
 		doc(t, "ns.a.b", snapshot.ModelDoc{Namespace: "ns", Name: "a.b", PricesDoc: snapshot.PricesDoc{InputPrice: usd(5)}}),
-		doc(t, "ns.a.b", snapshot.BindingDoc{Namespace: "ns", PublicModel: "a.b", UpdatedAt: 9}))
+		doc(t, "ns.a.b", snapshot.BindingDoc{Namespace: "ns", PublicModel: "a.b", Status: "disabled"}))
 	sum := sha256.Sum256([]byte("token"))
 	if k, ok := v.KeyByHash(hex.EncodeToString(sum[:])); !ok || k.Name != "k" {
 		t.Errorf("key %+v", k)
@@ -266,7 +266,7 @@ func TestViewLookups(t *testing.T) {
 	if _, ok := v.Model("ns.a", "b"); ok {
 		t.Error("namespace and name are only joined")
 	}
-	if b, ok := v.Binding("ns", "a.b"); !ok || b.UpdatedAt != 9 {
+	if b, ok := v.Binding("ns", "a.b"); !ok || b.Status != "disabled" {
 		t.Errorf("binding %+v", b)
 	}
 	models, providers := 0, 0

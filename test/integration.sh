@@ -74,6 +74,7 @@ compiles || die "the C compiler $(go env CC) does not work, and go test -race ne
 have curl || install curl curl               # for the tour of the README
 have python3 || install python3 python3      # for the reader in Python
 have redis-cli || install redis-cli redis-tools
+have npm || install "npm, for clients generated in TypeScript," nodejs npm
 
 # ---- PostgreSQL and Redis --------------------------------------------------
 

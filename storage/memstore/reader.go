@@ -122,6 +122,10 @@ func (t *table) candidates(q catalog.Query) []int64 {
 		for _, ref := range q.Refs {
 			ids = append(ids, t.refs[ref]...)
 		}
+	case len(q.Mentions) > 0:
+		for _, name := range q.Mentions {
+			ids = append(ids, t.named[name]...)
+		}
 	default:
 		return t.ids[sort.Search(len(t.ids), func(i int) bool { return t.ids[i] > q.After }):]
 	}

@@ -13,6 +13,7 @@ type table struct {
 	chains  map[int64][]version
 	holders map[held][]int64   // ids of which some version holds the value
 	refs    map[string][]int64 // ids of which some version has the Ref
+	named   map[string][]int64 // ids of which some version mentions the name
 }
 
 // version is what an entity is from a revision on; nil when it is gone.
@@ -27,7 +28,7 @@ type held struct {
 }
 
 func newTable() *table {
-	return &table{chains: map[int64][]version{}, holders: map[held][]int64{}, refs: map[string][]int64{}}
+	return &table{chains: map[int64][]version{}, holders: map[held][]int64{}, refs: map[string][]int64{}, named: map[string][]int64{}}
 }
 
 // at returns what an entity was at a revision, nil when it was not there.
@@ -125,6 +126,9 @@ func (t *table) put(id int64, v version) {
 	if v.entity.Ref != "" {
 		t.refs[v.entity.Ref] = include(t.refs[v.entity.Ref], id)
 	}
+	for _, name := range v.entity.Mentions {
+		t.named[name] = include(t.named[name], id)
+	}
 }
 
 // undo takes back what put has done in the revision.
@@ -172,10 +176,13 @@ func (t *table) drop(id int64, gone func(version) bool) {
 		t.chains[id] = kept
 	}
 	still := map[held]bool{}
-	refs := map[string]bool{}
+	refs, named := map[string]bool{}, map[string]bool{}
 	for _, v := range kept {
 		if v.entity != nil {
 			refs[v.entity.Ref] = true
+			for _, name := range v.entity.Mentions {
+				named[name] = true
+			}
 			for _, h := range values(v.entity) {
 				still[h] = true
 			}
@@ -192,6 +199,11 @@ func (t *table) drop(id int64, gone func(version) bool) {
 		}
 		if r := v.entity.Ref; r != "" && !refs[r] {
 			exclude(t.refs, r, id)
+		}
+		for _, name := range v.entity.Mentions {
+			if !named[name] {
+				exclude(t.named, name, id)
+			}
 		}
 	}
 }

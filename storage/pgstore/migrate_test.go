@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
@@ -129,4 +130,14 @@ func readOnly(tb testing.TB, cfg *pgxpool.Config) *pgxpool.Pool {
 	cfg = cfg.Copy()
 	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	return pgtest.Connect(tb, cfg)
+}
+
+// A database whose text is not UTF-8 would store what is no text, and is refused.
+func TestOtherEncoding(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.ConfigEncoded(t, "SQL_ASCII")
+	_, err := pgstore.Open(t.Context(), pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	if !errors.Is(err, catalog.ErrInvalid) || !strings.Contains(err.Error(), "encoding 'UTF8'") {
+		t.Errorf("Open on a database in SQL_ASCII: %v; want ErrInvalid that names the remedy", err)
+	}
 }

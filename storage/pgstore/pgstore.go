@@ -105,6 +105,9 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkEncoding(ctx); err != nil {
+		return err
+	}
 	if !opts.SkipMigrations {
 		if err := s.migrate(ctx, opts.Schema); err != nil {
 			return err
@@ -120,6 +123,20 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	s.head.Raise(rev)
 	if opts.ListenDSN != ListenNone {
 		s.listen(session)
+	}
+	return nil
+}
+
+// checkEncoding refuses a database in which text is not what it was: SQL_ASCII takes bytes that
+// are no text, and every other encoding lacks characters.
+func (s *Store) checkEncoding(ctx context.Context) error {
+	var encoding string
+	if err := s.db.GetContext(ctx, &encoding, `select current_setting('server_encoding')`); err != nil {
+		return s.fail(ctx, "read the encoding", err)
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s, it must be UTF8: create it with encoding 'UTF8' template template0: %w",
+			encoding, catalog.ErrInvalid)
 	}
 	return nil
 }

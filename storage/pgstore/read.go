@@ -31,7 +31,7 @@ from catalog_head as h`
 	sqlEntity = `
 select id, revision, created_at, updated_at, coalesce(natural_key, '') as natural_key,
     coalesce(external_id, '') as external_id, to_json(hashes) as hashes, coalesce(ref, '') as ref,
-    name, status, to_json(namespaces) as namespaces, to_json(groups) as groups, labels, due_at, spec
+    name, status, to_json(namespaces) as namespaces, to_json(groups) as groups, to_json(mentions) as mentions, labels, due_at, spec
 from %s where `
 
 	sqlCount = `select count(*) from %s where `
@@ -56,6 +56,7 @@ type entityRow struct {
 	Status     string       //
 	Namespaces []byte       // JSON
 	Groups     []byte       // JSON
+	Mentions   []byte       // JSON
 	Labels     []byte       // JSON
 	DueAt      sql.NullTime `db:"due_at"`
 	Spec       []byte
@@ -74,6 +75,7 @@ func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
 		decode(r.Hashes, &e.Hashes),
 		decode(r.Namespaces, &e.Namespaces),
 		decode(r.Groups, &e.Groups),
+		decode(r.Mentions, &e.Mentions),
 		decode(r.Labels, &e.Labels),
 	)
 }
@@ -284,6 +286,9 @@ func conditions(q catalog.Query) (string, []any, error) {
 		if !slices.Contains(q.Groups, "default") {
 			all = append(all, "groups <> '{default}'")
 		}
+	}
+	if len(q.Mentions) > 0 {
+		add("mentions && $%d::text[] and mentions <> '{}'", q.Mentions)
 	}
 	if len(q.Labels) > 0 {
 		labels, err := json.Marshal(q.Labels)

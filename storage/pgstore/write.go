@@ -10,8 +10,8 @@ import (
 )
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
-// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $15 are
-// entityArgs, $16 is Write.If, $17 … $26 are changeArgs, and what follows is sqlBump's.
+// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $16 are
+// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, and what follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
 // was not at Write.If.
 //
@@ -22,15 +22,15 @@ const (
 	sqlInsert = `with %[2]s,
 entity as (
     insert into %[1]s (id, revision, created_at, updated_at, natural_key, external_id, hashes, ref,
-        name, search, status, namespaces, groups, labels, due_at, spec)
+        name, search, status, namespaces, groups, labels, due_at, spec, mentions)
     select $1::bigint, revision, $2::timestamptz, $3::timestamptz, $4::text, $5::text, $6::text[], $7::text,
-        $8::text, $9::text, $10::text, $11::text[], $12::text[], $13::jsonb, $14::timestamptz, $15::jsonb
+        $8::text, $9::text, $10::text, $11::text[], $12::text[], $13::jsonb, $14::timestamptz, $15::json, $16::text[]
     from head
     returning id, hashes
 )%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
-select head.revision, case when $16::bigint = 0 then $17::int end, head.mark,
-    $18::timestamptz, $19::text, $20::text, $21::text, $22::text, $23::bigint, $24::json, $25::json, $26::json
+select head.revision, case when $17::bigint = 0 then $18::int end, head.mark,
+    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json
 from head
 returning revision`
 
@@ -41,14 +41,14 @@ entity as (
     set revision = head.revision, created_at = $2::timestamptz, updated_at = $3::timestamptz,
         natural_key = $4::text, external_id = $5::text, hashes = $6::text[], ref = $7::text,
         name = $8::text, search = $9::text, status = $10::text, namespaces = $11::text[], groups = $12::text[],
-        labels = $13::jsonb, due_at = $14::timestamptz, spec = $15::jsonb
+        labels = $13::jsonb, due_at = $14::timestamptz, spec = $15::json, mentions = $16::text[]
     from head
-    where e.id = $1::bigint and e.revision = $16::bigint
+    where e.id = $1::bigint and e.revision = $17::bigint
     returning e.id, e.hashes
 )%[3]s
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
-select head.revision, case when exists (select from entity) then $17::int end, head.mark,
-    $18::timestamptz, $19::text, $20::text, $21::text, $22::text, $23::bigint, $24::json, $25::json, $26::json
+select head.revision, case when exists (select from entity) then $18::int end, head.mark,
+    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json
 from head
 returning revision`
 
@@ -199,6 +199,7 @@ func entityArgs(e catalog.Entity) ([]any, error) {
 	return []any{
 		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), unique(e.Hashes), orNull(e.Ref),
 		e.Name, e.SearchText(), e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
+		notNull(e.Mentions),
 	}, nil
 }
 

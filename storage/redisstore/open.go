@@ -138,5 +138,5 @@ type slogger struct{ log *slog.Logger }
 
 // Printf implements the interface that redis.SetLogger takes.
 func (s slogger) Printf(ctx context.Context, format string, v ...any) {
-	s.log.InfoContext(ctx, "redis client: "+strings.TrimPrefix(fmt.Sprintf(format, v...), "redis: "))
+	s.log.WarnContext(ctx, "redis client: "+strings.TrimPrefix(fmt.Sprintf(format, v...), "redis: "))
 }

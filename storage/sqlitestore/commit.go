@@ -26,13 +26,13 @@ const (
 
 	sqlInsert = `
 insert into %s (revision, created_at, updated_at, natural_key, external_id, hashes, ref,
-    name, search, status, namespaces, groups, labels, due_at, spec, id)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+    name, search, status, namespaces, groups, labels, due_at, spec, mentions, id)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlUpdate = `
 update %s
 set revision = ?, created_at = ?, updated_at = ?, natural_key = ?, external_id = ?, hashes = ?, ref = ?,
-    name = ?, search = ?, status = ?, namespaces = ?, groups = ?, labels = ?, due_at = ?, spec = ?
+    name = ?, search = ?, status = ?, namespaces = ?, groups = ?, labels = ?, due_at = ?, spec = ?, mentions = ?
 where id = ?`
 
 	sqlDelete = `delete from %s where id = ?`
@@ -194,7 +194,7 @@ func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entit
 	_, err = tx.ExecContext(ctx, fmt.Sprintf(query, name),
 		rev, e.CreatedAt.UnixMicro(), e.UpdatedAt.UnixMicro(), orNull(e.NaturalKey), orNull(e.ExternalID),
 		list(e.Hashes), orNull(e.Ref), e.Name, e.SearchText(), e.Status, list(e.Namespaces), list(e.Groups), string(labels), due,
-		orNull(string(e.Spec)), e.ID)
+		orNull(string(e.Spec)), list(e.Mentions), e.ID)
 	if code(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
 		return taken(ctx, tx, e, name)
 	}

@@ -24,7 +24,7 @@ from catalog_head as h`
 	sqlEntity = `
 select id, revision, created_at, updated_at, coalesce(natural_key, '') as natural_key,
     coalesce(external_id, '') as external_id, hashes, coalesce(ref, '') as ref,
-    name, status, namespaces, groups, labels, due_at, spec
+    name, status, namespaces, groups, mentions, labels, due_at, spec
 from %s where `
 
 	sqlCount = `select count(*) from %s where `
@@ -66,6 +66,7 @@ type entityRow struct {
 	Status     string        //
 	Namespaces []byte        // JSON
 	Groups     []byte        // JSON
+	Mentions   []byte        // JSON
 	Labels     []byte        // JSON
 	DueAt      sql.NullInt64 `db:"due_at"`
 	Spec       []byte
@@ -84,6 +85,7 @@ func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
 		decode(r.Hashes, &e.Hashes),
 		decode(r.Namespaces, &e.Namespaces),
 		decode(r.Groups, &e.Groups),
+		decode(r.Mentions, &e.Mentions),
 		decode(r.Labels, &e.Labels),
 	)
 }
@@ -256,6 +258,9 @@ func conditions(q catalog.Query) (string, []any) {
 	}
 	if len(q.Groups) > 0 {
 		add("exists (select 1 from json_each(groups) where value in (select value from json_each(?)))", list(q.Groups))
+	}
+	if len(q.Mentions) > 0 {
+		add("mentions <> '[]' and exists (select 1 from json_each(mentions) where value in (select value from json_each(?)))", list(q.Mentions))
 	}
 	for label, value := range q.Labels {
 		add("exists (select 1 from json_each(labels) as l where l.key = ? and l.value = ?)", label, value)

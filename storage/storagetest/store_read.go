@@ -69,11 +69,13 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 		create(entity(catalog.KindModel, id+5, natural("m"))), create(entity(catalog.KindModel, id+6, natural("n"))),
 		create(entity(catalog.KindBinding, id, natural("zero"), refer("m"), func(e *catalog.Entity) {
 			e.Name, e.Status, e.Namespaces, e.Groups = "a", "active", []string{"x", "y"}, []string{"g", "h"}
+			e.Mentions = []string{"gpt", "a/b"}
 			e.ExternalID = "Straße 100%"
 			e.Labels, e.DueAt = map[string]string{"team": "blue", "tier": "1"}, due
 		})),
 		create(entity(catalog.KindBinding, id+1, natural("one"), refer("n"), func(e *catalog.Entity) {
 			e.Name, e.Status, e.Namespaces, e.Groups = "a", "disabled", []string{"y"}, []string{"h"}
+			e.Mentions = []string{"gp", "a/b"}
 			e.ExternalID = "ÉCLAIR_1000"
 			e.Labels, e.DueAt = map[string]string{"team": "blue", "empty": ""}, due.Add(-time.Microsecond)
 		})),
@@ -126,6 +128,9 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 		{"namespace with a case", catalog.Query{Namespace: "X"}, []int64{2}},
 		{"groups", catalog.Query{Groups: []string{"g"}}, []int64{0}},
 		{"groups share one", catalog.Query{Groups: []string{"gh", "h"}}, []int64{0, 1, 2}},
+		{"mentions", catalog.Query{Mentions: []string{"gpt"}}, []int64{0}},
+		{"mentions share one", catalog.Query{Mentions: []string{"gp", "none", "gpt"}}, []int64{0, 1}},
+		{"mentions of none", catalog.Query{Mentions: []string{"GPT", "a"}}, nil},
 		{"labels", catalog.Query{Labels: map[string]string{"team": "blue"}}, []int64{0, 1}},
 		{"labels, all of them", catalog.Query{Labels: map[string]string{"team": "blue", "tier": "1"}}, []int64{0}},
 		{"labels, one is wrong", catalog.Query{Labels: map[string]string{"team": "blue", "tier": "2"}}, nil},
@@ -171,7 +176,7 @@ func populate(t testing.TB, s catalog.Store, n int) []catalog.Entity {
 		e := catalog.Entity{
 			Kind: catalog.KindBinding, CreatedAt: storeTime, UpdatedAt: storeTime,
 			Ref: word.Draw(r, "ref"), Name: word.Draw(r, "name"), Status: word.Draw(r, "status"),
-			Namespaces: some.Draw(r, "namespaces"), Groups: some.Draw(r, "groups"),
+			Namespaces: some.Draw(r, "namespaces"), Groups: some.Draw(r, "groups"), Mentions: some.Draw(r, "mentions"),
 			Labels: rapid.MapOfN(rapid.SampledFrom(words), word, 0, 3).Draw(r, "labels"), Spec: []byte(`{}`),
 		}
 		if rapid.Bool().Draw(r, "due") {
@@ -210,7 +215,7 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 		q := catalog.Query{
 			Limit: rapid.IntRange(0, 5).Draw(r, "limit"),
 			Refs:  some.Draw(r, "refs"), Names: some.Draw(r, "names"), NaturalKeys: some.Draw(r, "natural keys"),
-			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"),
+			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"), Mentions: some.Draw(r, "mentions"),
 			Text: rapid.OneOf(word, rapid.StringOfN(rapid.RuneFrom([]rune("aAbBéÉ1%_\\'")), 0, 3, -1)).Draw(r, "text"),
 		}
 		if rapid.Bool().Draw(r, "external ids") {
@@ -263,11 +268,11 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 func keepSome(r *rapid.T, q catalog.Query) catalog.Query {
 	drop := map[string]func(){
 		"natural keys": func() { q.NaturalKeys = nil }, "refs": func() { q.Refs = nil }, "names": func() { q.Names = nil },
-		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" }, "groups": func() { q.Groups = nil },
+		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" }, "groups": func() { q.Groups = nil }, "mentions": func() { q.Mentions = nil },
 		"labels": func() { q.Labels = nil }, "due": func() { q.DueBefore = time.Time{} }, "ids": func() { q.IDs = nil },
 		"external ids": func() { q.ExternalIDs = nil }, "text": func() { q.Text = "" },
 	}
-	kept := rapid.SliceOfN(rapid.SampledFrom(slices.Sorted(maps.Keys(drop))), 0, 3).Draw(r, "keep")
+	kept := rapid.SliceOfN(rapid.SampledFrom(slices.Sorted(maps.Keys(drop))), 0, 4).Draw(r, "keep")
 	for name, fn := range drop {
 		if !slices.Contains(kept, name) {
 			fn()

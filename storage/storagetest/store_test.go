@@ -80,6 +80,7 @@ var brokenStores = []struct {
 		}
 	})},
 	{"List takes the first of the groups", "random queries", listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
+	{"List ignores mentions", "filters", listEdited(func(q *catalog.Query) { q.Mentions = nil })},
 	{"List counts what it does not select", "pages", listLimitsFirst},
 	{"List searches with the case", "filters", listSearchesExactly},
 	{"Count counts a page", "filters", countEdited(func(*catalog.Query) {})},

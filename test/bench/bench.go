@@ -77,7 +77,7 @@ func (w *world) open(ctx context.Context) (drop func() error, err error) {
 		_, err = conn.Exec(context.Background(), sql)
 		return err
 	}
-	if err := admin("create database " + name); err != nil {
+	if err := admin("create database " + name + " with template template0 encoding 'UTF8'"); err != nil {
 		return nil, err
 	}
 	config.ConnConfig.Database = name

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,23 +12,28 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-var (
-	bannerToken = regexp.MustCompile(`admin token\s+(\S+)`)
-	bannerRedis = regexp.MustCompile(`Redis\s+(127\.0\.0\.1:\d+)`)
-)
-
 // embedded starts a server with nothing but a data directory, and returns it
-// with what its banner says.
+// with what it has made there.
 func embedded(t *testing.T, dir string) (p *process, plane api, rdb *redis.Client) {
 	t.Helper()
 	p = start(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
-	token, addr := bannerToken.FindStringSubmatch(p.out.String()), bannerRedis.FindStringSubmatch(p.out.String())
-	if token == nil || addr == nil {
-		t.Fatalf("the banner lacks the admin token or the address of Redis:\n%s", p.out)
+	options, err := redis.ParseURL(secretFile(t, dir, "redis-url"))
+	if err != nil {
+		t.Fatal("redis-url does not hold the URL of Redis")
 	}
-	rdb = redis.NewClient(&redis.Options{Addr: addr[1]})
+	rdb = redis.NewClient(options)
 	t.Cleanup(func() { _ = rdb.Close() })
-	return p, api{p.url, token[1]}, rdb
+	return p, api{p.url, secretFile(t, dir, "admin-token")}, rdb
+}
+
+// secretFile returns what a file of a data directory holds.
+func secretFile(t *testing.T, dir, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(content))
 }
 
 // TestEmbeddedKeepsEverything restarts a server without any configuration.

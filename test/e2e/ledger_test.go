@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -191,6 +192,7 @@ func TestWithoutADatabase(t *testing.T) {
 	start(t, "server", env).stop(t) // once, so that there is a schema
 	database.begin()
 	server := start(t, "server", env)
+	api{url: server.url}.call(t, "GET", "/readyz", nil, http.StatusServiceUnavailable, nil)
 	l.url.Store(&server.url)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -221,6 +223,10 @@ func TestWithoutADatabase(t *testing.T) {
 		resp := plane.send(t, "GET", "/keys", nil)
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
+	})
+	plane.call(t, "GET", "/readyz", nil, http.StatusOK, nil)
+	eventually(t, time.Minute, "the server says that it is ready", func() bool {
+		return strings.Contains(server.out.String(), `"msg":"ready"`)
 	})
 	plane.call(t, "POST", "/keys?wait=published", object{"name": "alice"}, http.StatusCreated, nil)
 	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })

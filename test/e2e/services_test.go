@@ -44,7 +44,7 @@ func postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	exec("create database " + name)
+	exec("create database " + name + " with template template0 encoding 'UTF8'")
 	t.Cleanup(func() { exec("drop database if exists " + name + " with (force)") })
 
 	dsn = withDatabase(t, admin, name)

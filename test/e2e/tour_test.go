@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,17 +29,13 @@ func TestEmbeddedTour(t *testing.T) {
 	}
 
 	dir := t.TempDir()
-	server, plane, rdb := embedded(t, filepath.Join(dir, "ezapi-data"))
+	server, plane, _ := embedded(t, filepath.Join(dir, "ezapi-data"))
 	upstream := start(t, "upstream", nil, "-key", "sk-upstream-secret")
 	balancer := startBalancer(t,
-		"EZ_REDIS_ADDR="+rdb.Options().Addr, "EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+plane.token)
-	_, redisPort, err := net.SplitHostPort(rdb.Options().Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+		"EZ_REDIS_ADDR="+secretFile(t, filepath.Join(dir, "ezapi-data"), "redis-url"), "EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+plane.token)
 	// The README's addresses are the usual ones, which may be taken here.
-	usual := []string{"http://127.0.0.1:8080", "http://127.0.0.1:9090", "http://127.0.0.1:9000", "-p 6379"}
-	ours := []string{server.url, upstream.url, balancer.url, "-p " + redisPort}
+	usual := []string{"http://127.0.0.1:8080", "http://127.0.0.1:9090", "http://127.0.0.1:9000"}
+	ours := []string{server.url, upstream.url, balancer.url}
 	toOurs, toUsual := replacer(usual, ours), replacer(ours, usual)
 
 	shell := newShell(t, dir)

@@ -145,7 +145,7 @@ func some(r *rand.Rand, of ...string) (chosen []string) {
 func randomProvider(r *rand.Rand) catalog.Provider {
 	return catalog.Provider{
 		Name: one(r, "p0", "p1", "p2", "p3", "p4", "p5"), Type: "openai", Group: one(r, "default", "eu", "us"),
-		APIKey: catalog.NewSecret(fmt.Sprint("sk-", r.Uint64())), Weight: 1 + r.IntN(3), Priority: r.IntN(3),
+		APIKey: catalog.NewSecret(fmt.Sprint("sk-", r.Uint64())), Weight: new(r.IntN(3)), Priority: r.IntN(3),
 		Models: some(r, "m0", "m1", "m2", "vendor/m1", "other/M1", "M0", "m0-2026", "m1-2026"),
 	}
 }
@@ -157,7 +157,7 @@ func randomModel(r *rand.Rand) catalog.Model {
 func randomBinding(r *rand.Rand) catalog.Binding {
 	b := catalog.Binding{
 		Namespace: one(r, "default", "default", "team"), Model: one(r, "m0", "m1", "m2", "vendor/m1"), RouteGroup: one(r, "default", "eu"),
-		ProviderGroup: one(r, "", "eu", "us"), Weight: 1 + r.IntN(3), Priority: r.IntN(2),
+		ProviderGroup: one(r, "", "eu", "us"), Weight: new(r.IntN(3)), Priority: r.IntN(2),
 	}
 	switch r.IntN(4) {
 	case 0:

@@ -99,7 +99,7 @@ func TestRedisAddr(t *testing.T) {
 		if err := a.UnmarshalText([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		if got := a.address.String(); got != shown || !a.set() {
+		if got := a.address.String(); got != shown || !a.given {
 			t.Errorf("%s is shown as %s, want %s", text, got, shown)
 		}
 	}
@@ -113,11 +113,17 @@ func TestRedisAddr(t *testing.T) {
 func TestWrongValueNamesItsVariable(t *testing.T) {
 	const leak = "hunter2hunter2" // is in every value, and must be in no error
 	for name, values := range map[string][]string{
-		"EZ_API_PORT":                {leak, "65536", "-1", "80.5"},
-		"EZ_API_ADDR":                {leak + ":80", "a b", "-" + leak},
-		"EZ_PG_DSN":                  {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
-		"EZ_PG_LISTEN_DSN":           {"postgres://u:" + leak + "@h:port/db"},
-		"EZ_REDIS_ADDR":              {leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379", "redis+sentinel://u:" + leak + "@h"},
+		"EZ_API_PORT":      {leak, "65536", "-1", "80.5"},
+		"EZ_API_ADDR":      {leak + ":80", "a b", "-" + leak},
+		"EZ_PG_DSN":        {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
+		"EZ_PG_LISTEN_DSN": {"postgres://u:" + leak + "@h:port/db"},
+		"EZ_REDIS_ADDR": {
+			leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379",
+			"redis+sentinel://u:" + leak + "@h",
+			"embedded://", "embedded://" + leak, "embedded://h", "embedded://h:70000", "embedded://u:" + leak + leak + "@h:1",
+			"embedded://:" + leak + "@h:1", "embedded://h:1/0", "embedded://h:1?" + leak,
+		},
+		"EZ_REDIS_CA":                {"/" + leak},
 		"EZ_REDIS_PREFIX":            {"{" + leak + "}", strings.Repeat("a", 65)},
 		"EZ_LOG_QUEUE":               {leak, "0", "-5"},
 		"EZ_LOG_BATCH_SIZE":          {leak, "0", "1e3"},
@@ -146,7 +152,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 			if wrong.Name != name {
 				t.Errorf("%s=%s: names %s", name, value, wrong.Name)
 			}
-			if text := err.Error(); strings.Contains(text, leak) || strings.Contains(text, "\n") || len(text) < len(name)+10 {
+			if text := err.Error(); name != "EZ_REDIS_CA" && strings.Contains(text, leak) || strings.Contains(text, "\n") || len(text) < len(name)+10 {
 				t.Errorf("%s=%s: the message is %q", name, value, text)
 			}
 		}
@@ -239,6 +245,95 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	for _, f := range flags {
 		if !strings.Contains(text, f.Envs[0]) || f.Help == "" {
 			t.Errorf("%s is not described", f.Envs[0])
+		}
+	}
+}
+
+// TestEverythingWrongIsToldAtOnce has one fault of each kind.
+func TestEverythingWrongIsToldAtOnce(t *testing.T) {
+	_, unknown, err := Load([]string{
+		"EZ_API_PORT=many", "EZ_PG_DSN='postgres://ez@h/ez'", "EZ_LOG_RETENTION=1d", "EZ_VIEWER_TOKEN_FILE=/nowhere/at/all",
+		"EZ_BALANCER_TOKEN=short", "EZ_REDIS_ADRR=h:1", "EZ_DB_KEYS=" + goodKey, "EZ_DB_KEYS_FILE=/also/here",
+		"EZ_LOG_FORMAT=xml",
+	})
+	faults, ok := errors.AsType[Faults](err)
+	if !ok {
+		t.Fatalf("Load: %v, want Faults", err)
+	}
+	var names []string
+	for _, f := range faults {
+		names = append(names, f.Name)
+	}
+	want := []string{
+		"EZ_API_PORT", "EZ_PG_DSN", "EZ_VIEWER_TOKEN_FILE", "EZ_BALANCER_TOKEN", "EZ_DB_KEYS", "EZ_LOG_FORMAT",
+		"EZ_REDIS_ADDR", "EZ_ADMIN_TOKEN", "EZ_SYNC_KEYS", "EZ_LOG_RETENTION",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	if strings.Count(err.Error(), "\n") != len(want)-1 {
+		t.Errorf("not a line for each:\n%v", err)
+	}
+	if diff := cmp.Diff([]string{"EZ_REDIS_ADRR"}, unknown); diff != "" {
+		t.Errorf("unknown (-want +got):\n%s", diff)
+	}
+}
+
+func TestQuotesAreRecognised(t *testing.T) {
+	for _, entry := range []string{
+		`EZ_PG_DSN="postgres://ez@h/ez"`, `EZ_ADMIN_TOKEN='` + goodToken + `'`, `EZ_LOG_LEVEL="info"`, `EZ_DATA_DIR="/data"`,
+		`EZ_SYNC_KEYS=""`, `EZ_DB_KEYS_FILE="/run/secrets/db"`,
+	} {
+		name, _, _ := strings.Cut(entry, "=")
+		_, _, err := Load(append(withPostgres("EZ_DB_KEYS="), entry))
+		wrong, ok := errors.AsType[*SettingError](err)
+		if !ok || wrong.Name != name || !strings.Contains(wrong.Want, "quotation marks") {
+			t.Errorf("%s: %v", entry, err)
+		}
+	}
+	if c := mustLoad(t, withPostgres(`EZ_PG_DSN=host=h password='a b'`)...); c.Postgres == "" {
+		t.Error("quotes within a value are refused")
+	}
+}
+
+func TestEmbeddedRedisAddress(t *testing.T) {
+	c := mustLoad(t, "EZ_REDIS_ADDR=embedded://:0123456789abcdef@0.0.0.0:6380")
+	if !c.EmbeddedRedis() || c.Redis.listen != "0.0.0.0:6380" || c.Redis.password != "0123456789abcdef" {
+		t.Errorf("%+v", c.Redis)
+	}
+	c = mustLoad(t, "EZ_REDIS_ADDR=embedded://[::1]:6380")
+	if !c.EmbeddedRedis() || c.Redis.listen != "[::1]:6380" || c.Redis.password != "" {
+		t.Errorf("%+v", c.Redis)
+	}
+}
+
+// TestPrivateUpstreamsStayOnThisMachine: whoever reaches the server can make it reach others.
+func TestPrivateUpstreamsStayOnThisMachine(t *testing.T) {
+	for addr, want := range map[string]toggle{
+		"": on, "127.0.0.1": on, "::1": on, "localhost": on, "0.0.0.0": off, "192.0.2.1": off, "::": off, "box.example": off,
+	} {
+		if c := mustLoad(t, "EZ_API_ADDR="+addr); c.AllowPrivateUpstreams != want {
+			t.Errorf("listening on %q: private upstreams %s, want %s", addr, c.AllowPrivateUpstreams, want)
+		}
+	}
+	if c := mustLoad(t, "EZ_API_ADDR=0.0.0.0", "EZ_ALLOW_PRIVATE_UPSTREAMS=true"); c.AllowPrivateUpstreams != on {
+		t.Error("what is asked for is not allowed")
+	}
+}
+
+func TestRedisCA(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, []byte("not a certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, environ := range [][]string{
+		{"EZ_REDIS_CA=" + file}, // the in-process Redis
+		withPostgres("EZ_REDIS_CA=" + file),
+		withPostgres("EZ_REDIS_CA="+file, "EZ_REDIS_ADDR=rediss://h:1"),
+	} {
+		_, _, err := Load(environ)
+		if wrong, ok := errors.AsType[*SettingError](err); !ok || wrong.Name != "EZ_REDIS_CA" {
+			t.Errorf("%v: %v", environ, err)
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +15,9 @@ const (
 	sqliteFile = "ezapi.db"
 	tokenFile  = "admin-token"
 	dbKeysFile = "db-keys"
+
+	redisPasswordFile = "redis-password" // of the in-process Redis
+	redisURLFile      = "redis-url"      // where it is now, with the password
 )
 
 // errInUse says that another process holds the lock of a file.
@@ -36,16 +37,19 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, &SettingError{"EZ_DATA_DIR", "must name a directory: " + reason(err)}
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, &SettingError{"EZ_DATA_DIR", fmt.Sprintf("must name a directory that can be written, %s cannot be made: %s", path, reason(err))}
+		return nil, &SettingError{"EZ_DATA_DIR", fmt.Sprintf(
+			"must name a directory that can be written, %s cannot be made: %s%s", path, reason(err), ownerRemedy(path, err))}
 	}
 	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, &SettingError{"EZ_DATA_DIR", fmt.Sprintf("must name a directory that can be written, %s cannot: %s", path, reason(err))}
+		return nil, &SettingError{"EZ_DATA_DIR", fmt.Sprintf(
+			"must name a directory that can be written, %s cannot: %s%s", path, reason(err), ownerRemedy(path, err))}
 	}
 	if err := lockExclusive(lock); err != nil {
 		_ = lock.Close()
 		if errors.Is(err, errInUse) {
-			return nil, &SettingError{"EZ_DATA_DIR", "must name a directory that no other server uses, " + path + " is in use: stop that server or choose another directory"}
+			return nil, &SettingError{"EZ_DATA_DIR", "must name a directory that no other server uses, " + path +
+				" is in use: stop that server or choose another directory"}
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -105,9 +109,7 @@ func (d *dataDir) write(name, content string) (err error) {
 
 // adminToken returns the token that was made at the first start.
 func (d *dataDir) adminToken() (tokens, error) {
-	text, err := d.secret(tokenFile, func() string {
-		return "ez-admin-" + strings.ToLower(rand.Text()+rand.Text())
-	})
+	text, err := d.secret(tokenFile, func() string { return newToken("ez-admin-") })
 	if err != nil {
 		return nil, err
 	}
@@ -122,13 +124,10 @@ func (d *dataDir) adminToken() (tokens, error) {
 // beside a database that was sealed with others.
 func (d *dataDir) dbKeys() (keyList, error) {
 	if d.has(sqliteFile) && !d.has(dbKeysFile) {
-		return nil, &SettingError{"EZ_DB_KEYS", fmt.Sprintf("must be the keys that sealed %s, because %s is gone", d.file(sqliteFile), d.file(dbKeysFile))}
+		return nil, &SettingError{"EZ_DB_KEYS", fmt.Sprintf(
+			"must be the keys that sealed %s, because %s is gone", d.file(sqliteFile), d.file(dbKeysFile))}
 	}
-	text, err := d.secret(dbKeysFile, func() string {
-		key := make([]byte, 32)
-		_, _ = rand.Read(key) // never fails: see crypto/rand.Read
-		return "k1:" + base64.StdEncoding.EncodeToString(key)
-	})
+	text, err := d.secret(dbKeysFile, func() string { return newKey("k1") })
 	if err != nil {
 		return nil, err
 	}
@@ -137,4 +136,13 @@ func (d *dataDir) dbKeys() (keyList, error) {
 		return nil, fmt.Errorf("%s %w", d.file(dbKeysFile), err)
 	}
 	return keys, nil
+}
+
+// redisPassword returns the password of the in-process Redis, which was made at the first start.
+func (d *dataDir) redisPassword() (string, error) {
+	password, err := d.secret(redisPasswordFile, func() string { return newToken("") })
+	if err == nil && len(password) < minRedisPassword {
+		err = fmt.Errorf("%s does not hold a password: mend or remove it", d.file(redisPasswordFile))
+	}
+	return password, err
 }

@@ -23,7 +23,10 @@ type engines struct {
 	catalog   catalog.Store
 	sink      logbuf.Sink
 	publisher *redisstore.Publisher
-	redisAddr string // as the banner shows it: without credentials
+	redisAddr string // without credentials
+	redisURL  string // of the in-process Redis: with its password
+
+	reached chan struct{} // closed once the catalog's database was reached
 
 	pool    *pgxpool.Pool // nil when embedded
 	closers []func() error
@@ -44,7 +47,7 @@ func (e *engines) closing(fn func() error) { e.closers = append(e.closers, fn) }
 // openEngines opens what the configuration names. dir is nil where nothing is
 // kept on this machine.
 func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logger) (e *engines, err error) {
-	e = &engines{}
+	e = &engines{reached: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -59,7 +62,7 @@ func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logg
 	if err != nil {
 		return e, err
 	}
-	return e, e.openRedis(c, logger)
+	return e, e.openRedis(c, dir, logger)
 }
 
 func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
@@ -69,6 +72,7 @@ func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
 	}
 	e.closing(store.Close)
 	e.catalog = store
+	close(e.reached)
 	e.sink = sqlitestore.NewSink(store)
 	return nil
 }
@@ -100,9 +104,10 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	case err == nil:
 		e.closing(store.Close)
 		e.catalog = store
+		close(e.reached)
 	case away(err) && c.LogDurability == durability(logbuf.Disk):
-		logger.Warn("the database is not reached: access logs are taken, the catalog has to wait", "error", err)
-		late := openLate(open, logger)
+		logger.Warn("the database is not reached yet: access logs are taken, the catalog has to wait", "error", err)
+		late := openLate(open, e.reached, logger)
 		e.closing(late.Close)
 		e.catalog = late
 	default:
@@ -135,15 +140,19 @@ func closePool(pool *pgxpool.Pool) {
 	}
 }
 
-func (e *engines) openRedis(c *Config, logger *slog.Logger) error {
+func (e *engines) openRedis(c *Config, dir *dataDir, logger *slog.Logger) error {
 	address := c.Redis.address
 	if c.EmbeddedRedis() {
-		server, err := startRedis()
+		server, err := startRedis(c.Redis.listen, c.Redis.password)
 		if err != nil {
 			return err
 		}
 		e.closing(func() error { server.Close(); return nil })
-		if address, err = redisstore.ParseAddress(server.Addr()); err != nil {
+		e.redisURL = redisURL(server, c.Redis.password)
+		if err := dir.write(redisURLFile, e.redisURL+"\n"); err != nil {
+			return err
+		}
+		if address, err = redisstore.ParseAddress(e.redisURL); err != nil {
 			return err
 		}
 	}

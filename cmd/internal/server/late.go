@@ -34,10 +34,12 @@ const (
 	maxReopen = 10 * time.Second
 )
 
-// openLate opens a store in the background, again and again until that works.
-func openLate(open func(context.Context) (*pgstore.Store, error), logger *slog.Logger) *lateStore {
+// openLate opens a store in the background, again and again until that works. Then it closes opened.
+func openLate(
+	open func(context.Context) (*pgstore.Store, error), opened chan struct{}, logger *slog.Logger,
+) *lateStore {
 	ctx, stop := context.WithCancel(context.Background())
-	l := &lateStore{opened: make(chan struct{}), stop: stop, done: make(chan struct{})}
+	l := &lateStore{opened: opened, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		for pause := minReopen; ; pause = min(2*pause, maxReopen) {

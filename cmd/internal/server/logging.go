@@ -10,15 +10,27 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// newLogger returns the server's logger: for people on a terminal, for machines else.
+// How long a warning must not have come again to be over, and how long it is held back at most.
+// Attempts are at most ten seconds apart.
+const (
+	warningOver   = 30 * time.Second
+	warningRemind = 10 * time.Minute
+)
+
+// newLogger returns the server's logger: for people on a terminal, for machines else. What fails
+// again and again is said once.
 func newLogger(c *Config, w io.Writer) *slog.Logger {
+	return slog.New(newQuietHandler(newHandler(c, w), warningOver, warningRemind))
+}
+
+func newHandler(c *Config, w io.Writer) slog.Handler {
 	terminal := isTerminal(w)
 	if c.LogFormat == "text" || c.LogFormat == "" && terminal {
-		return slog.New(tint.NewTextHandler(w, &tint.Options{
+		return tint.NewTextHandler(w, &tint.Options{
 			Level: slog.Level(c.LogLevel), TimeFormat: time.TimeOnly, NoColor: !terminal,
-		}))
+		})
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(c.LogLevel)}))
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(c.LogLevel)})
 }
 
 func isTerminal(w io.Writer) bool {

@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -33,62 +30,6 @@ const (
 	requestGrace = 5 * time.Second
 	drainGrace   = 7 * time.Second
 )
-
-// Main runs the server as a program, until SIGINT or SIGTERM, and returns its
-// exit code. A second signal ends the process at once.
-func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // from then on signals do what they do by default
-	return Run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-}
-
-// Run starts a server, says on stdout where it is, and serves until ctx ends.
-// Logs, and the one line that says why it does not start, go to stderr.
-func Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		return help(args, stdout, stderr)
-	}
-	config, unknown, err := Load(environ)
-	if err != nil {
-		return fail(stderr, err)
-	}
-	logger := newLogger(config, stderr)
-	for _, name := range unknown {
-		logger.Warn("a variable that means nothing here; is it misspelt?", "name", name)
-	}
-	s, err := Open(ctx, config, logger)
-	if err != nil {
-		return fail(stderr, err)
-	}
-	fmt.Fprint(stdout, s.Banner())
-	if err := s.Serve(ctx); err != nil {
-		return fail(stderr, err)
-	}
-	return 0
-}
-
-func help(args []string, stdout, stderr io.Writer) int {
-	text, err := Usage()
-	if err != nil {
-		return fail(stderr, err)
-	}
-	switch strings.TrimLeft(args[0], "-") {
-	case "h", "help":
-		fmt.Fprint(stdout, text)
-		return 0
-	}
-	return fail(stderr, errors.New("takes no arguments: its settings come from the environment, see -help"))
-}
-
-// fail says in one line what is wrong. Wrong settings are exit code 2.
-func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "ezapi:", strings.ReplaceAll(err.Error(), "\n", "; "))
-	if _, ok := errors.AsType[*SettingError](err); ok {
-		return 2
-	}
-	return 1
-}
 
 // A Server is a plane with its engines and its listener.
 type Server struct {
@@ -112,11 +53,8 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 			_ = s.close() // what is wrong is known
 		}
 	}()
-	if err := s.prepare(); err != nil {
+	if err := s.claim(); err != nil {
 		return nil, err
-	}
-	if s.listener, err = net.Listen("tcp", config.address()); err != nil {
-		return nil, listenError(config, err)
 	}
 	if s.engines, err = openEngines(ctx, config, s.dir, logger); err != nil {
 		return nil, err
@@ -138,15 +76,48 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	return s, nil
 }
 
+// claim takes what this server alone may have: its data directory and its listening address. It
+// says at once what is wrong with either.
+func (s *Server) claim() (err error) {
+	var faults Faults
+	for _, take := range []func() error{s.prepare, s.listen} {
+		err := take()
+		if fault, ok := errors.AsType[*SettingError](err); ok {
+			faults = append(faults, fault)
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+func (s *Server) listen() (err error) {
+	if s.listener, err = net.Listen("tcp", s.config.address()); err != nil {
+		return listenError(s.config, err)
+	}
+	return nil
+}
+
 // prepare opens the data directory where one is needed, and completes the
 // secrets from it.
 func (s *Server) prepare() (err error) {
 	c := s.config
-	if !c.Embedded() && c.LogDurability == durability(logbuf.Memory) {
+	if !c.Embedded() && !c.EmbeddedRedis() && c.LogDurability == durability(logbuf.Memory) {
 		return nil
 	}
-	if s.dir, err = openDataDir(c.DataDir); err != nil || !c.Embedded() {
+	if s.dir, err = openDataDir(c.DataDir); err != nil {
 		return err
+	}
+	if c.EmbeddedRedis() && c.Redis.password == "" {
+		if c.Redis.password, err = s.dir.redisPassword(); err != nil {
+			return err
+		}
+	}
+	if !c.Embedded() {
+		return nil
 	}
 	if len(c.AdminTokens) == 0 {
 		s.madeToken = true
@@ -233,30 +204,6 @@ func (s *Server) URL() string {
 	return "http://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
 }
 
-// Banner says where everything is. It holds the admin's token if that was
-// made here, because nobody else could know it.
-func (s *Server) Banner() string {
-	var b strings.Builder
-	line := func(name, value string) { fmt.Fprintf(&b, "  %-12s %s\n", name, value) }
-	b.WriteString("EZ-API is ready\n\n")
-	line("URL", s.URL())
-	if s.madeToken {
-		line("admin token", s.config.AdminTokens[0])
-	} else {
-		line("admin token", "as EZ_ADMIN_TOKEN says")
-	}
-	if s.config.EmbeddedRedis() {
-		line("Redis", s.engines.redisAddr+" (in this process)")
-	} else {
-		line("Redis", s.engines.redisAddr)
-	}
-	if s.dir != nil {
-		line("data", s.dir.path)
-	}
-	b.WriteString("\n")
-	return b.String()
-}
-
 // Serve answers requests until ctx ends; then it ends those at work, stores
 // the logs that are pending and closes everything.
 func (s *Server) Serve(ctx context.Context) error {
@@ -275,8 +222,6 @@ func (s *Server) Serve(ctx context.Context) error {
 			failed <- fmt.Errorf("serve: %w", err)
 		}
 	}()
-	s.logger.Info("ready", "url", s.URL())
-
 	var err error
 	select {
 	case <-ctx.Done():

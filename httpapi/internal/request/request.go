@@ -1,6 +1,6 @@
-// Package request reads the parts that the API's requests have in common. Its
-// structs are embedded in the inputs of operations, which is why their names
-// are exported: huma finds no others.
+// Package request reads the parts that the API's requests have in common, and writes
+// those of answers. Its structs are embedded in the inputs and outputs of operations,
+// which is why their names are exported: huma finds no others.
 package request
 
 import (
@@ -35,8 +35,8 @@ func (in ID) Number() (int64, error) {
 
 // Page is a part of a list, in order of id.
 type Page struct {
-	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"At most so many."`
-	Cursor string `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before."`
+	Limit  int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"How many a page has at most."`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before. Without it the first page is shown."`
 }
 
 // After returns the id that the page starts after.
@@ -58,35 +58,33 @@ func Cursor(id int64) string {
 	return base64.RawURLEncoding.EncodeToString([]byte("id:" + strconv.FormatInt(id, 10)))
 }
 
-// List selects entities, page by page.
+// List selects entities, page by page. Not every filter applies to every noun.
 type List struct {
 	Page
-	Name   string   `query:"name" maxLength:"256" doc:"Has this name."`
-	Status string   `query:"status" enum:"active,disabled" doc:"Has this status."`
-	Labels []string `query:"label,explode" maxItems:"64" doc:"Has this label, written name=value; may be repeated, and then all must fit."`
+	Name       string   `query:"name" maxLength:"256" doc:"Only resources with this name."`
+	Text       string   `query:"q" maxLength:"256" doc:"Only resources with this text in their name or their external_id, in upper or lower case."`
+	ExternalID string   `query:"external_id" maxLength:"256" doc:"Only the resource with this external_id."`
+	Status     string   `query:"status" enum:"active,disabled" doc:"Only resources with this status."`
+	Group      string   `query:"group" maxLength:"64" doc:"Only resources of this group."`
+	Namespace  string   `query:"namespace" maxLength:"63" doc:"Only resources of this namespace."`
+	Labels     []string `query:"label,explode" maxItems:"64" doc:"Only resources with this label, written name=value. When it is repeated, all labels must be there."`
+	Count      bool     `query:"count" default:"false" doc:"Whether the answer says how many resources all pages have."`
 }
 
-// Group selects entities of a group.
-type Group struct {
-	Group string `query:"group" maxLength:"64" doc:"Is of this group."`
-}
-
-// Namespace selects entities of a namespace.
-type Namespace struct {
-	Namespace string `query:"namespace" maxLength:"63" doc:"Is of this namespace."`
-}
-
-// Query returns what is selected; an empty group or namespace does not restrict.
-func (in List) Query(group, namespace string) (q catalog.Query, err error) {
+// Query returns what is selected.
+func (in List) Query() (q catalog.Query, err error) {
 	if q.After, err = in.After(); err != nil {
 		return q, err
 	}
-	q.Limit, q.Status, q.Namespace = in.Limit, in.Status, namespace
+	q.Limit, q.Text, q.Status, q.Namespace = in.Limit, in.Text, in.Status, in.Namespace
 	if in.Name != "" {
 		q.Names = []string{in.Name}
 	}
-	if group != "" {
-		q.Groups = []string{group}
+	if in.ExternalID != "" {
+		q.ExternalIDs = []string{in.ExternalID}
+	}
+	if in.Group != "" {
+		q.Groups = []string{in.Group}
 	}
 	for _, label := range in.Labels {
 		name, value, ok := strings.Cut(label, "=")
@@ -106,7 +104,7 @@ func (in List) Query(group, namespace string) (q catalog.Query, err error) {
 
 // Match is the precondition of a write.
 type Match struct {
-	IfMatch string `header:"If-Match" doc:"The ETag that the resource must still have; * for any."`
+	IfMatch string `header:"If-Match" doc:"The ETag that the resource must still have, or * for any. Otherwise the answer is 412."`
 }
 
 // Given reports whether there is a precondition.
@@ -136,8 +134,14 @@ func ETag(r catalog.Revision) string { return `"` + strconv.FormatInt(int64(r), 
 
 // Wait says how long a write is to be followed on its way to the balancers.
 type Wait struct {
-	Wait    string `query:"wait" enum:"published,applied" doc:"Answer only when the write is published, or applied by every live balancer. Header EZ-Sync says how far it came."`
+	Wait    string `query:"wait" enum:"published,applied" doc:"Answer only when the write is published, or applied by every live balancer. The header EZ-Sync says how far it has come."`
 	Timeout string `query:"timeout" default:"10s" maxLength:"32" doc:"How long to wait at most, such as 500ms or 10s; up to 60s."`
+}
+
+// Progress says how far a write has come on its way to the balancers.
+type Progress struct {
+	Sync  string `header:"EZ-Sync" enum:"published,applied,pending" doc:"How far the write has come; only with wait."`
+	Nodes string `header:"EZ-Sync-Nodes" doc:"How many balancers have applied it, such as applied=3 lagging=0 lost=1; only with wait=applied."`
 }
 
 // Limit returns how long to wait.

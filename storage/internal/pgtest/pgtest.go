@@ -21,13 +21,19 @@ const EnvDSN = "EZ_TEST_PG_DSN"
 // configuration of a pool on it. Without a server it skips the test, and says so.
 func Config(tb testing.TB) *pgxpool.Config {
 	tb.Helper()
+	return ConfigEncoded(tb, "UTF8")
+}
+
+// ConfigEncoded is like [Config], for a database in the given encoding.
+func ConfigEncoded(tb testing.TB, encoding string) *pgxpool.Config {
+	tb.Helper()
 	dsn := os.Getenv(EnvDSN)
 	if dsn == "" {
 		tb.Skip("NOT TESTED ON POSTGRESQL: set " + EnvDSN + ", or run test/integration.sh, which does")
 	}
 
 	name := "ez_test_" + strings.ToLower(rand.Text())
-	runSQL(tb, dsn, "create database "+name)
+	runSQL(tb, dsn, "create database "+name+" with template template0 encoding '"+encoding+"'")
 	tb.Cleanup(func() { runSQL(tb, dsn, "drop database if exists "+name+" with (force)") })
 
 	cfg, err := pgxpool.ParseConfig(dsn)

@@ -30,7 +30,8 @@ create table models (
     groups      text[]      not null,
     labels      jsonb       not null,
     due_at      timestamptz,
-    spec        jsonb
+    spec        json,            -- json, not jsonb: it comes back byte for byte
+    mentions    text[]      not null
 );
 create table providers (like models);
 create table bindings (like models);
@@ -82,6 +83,9 @@ create index keys_by_label      on keys      using gin (labels jsonb_path_ops) w
 create index keys_by_group     on keys using gin (groups)     where groups <> '{default}';
 create index keys_by_namespace on keys using gin (namespaces) where namespaces <> '{default}';
 create index keys_by_status    on keys (status, id)           where status <> 'active';
+
+-- Mentions: the keys whose allow-list names a model that is renamed or deleted.
+create index keys_by_mention on keys using gin (mentions) where mentions <> '{}';
 
 -- DueBefore: hashes of rotated keys whose grace has ended. Only keys fall due.
 create index keys_by_due on keys (due_at) where due_at is not null;

@@ -35,7 +35,8 @@ create table models (
     groups      text    not null,
     labels      text    not null,
     due_at      integer,
-    spec        text
+    spec        text,
+    mentions    text    not null
 ) strict;
 create table providers (
     id          integer primary key,
@@ -53,7 +54,8 @@ create table providers (
     groups      text    not null,
     labels      text    not null,
     due_at      integer,
-    spec        text
+    spec        text,
+    mentions    text    not null
 ) strict;
 -- Deferred, so that the order of writes within a commit is free: what counts
 -- is what the last one leaves.
@@ -73,7 +75,8 @@ create table bindings (
     groups      text    not null,
     labels      text    not null,
     due_at      integer,
-    spec        text
+    spec        text,
+    mentions    text    not null
 ) strict;
 create table keys (
     id          integer primary key,
@@ -91,7 +94,8 @@ create table keys (
     groups      text    not null,
     labels      text    not null,
     due_at      integer,
-    spec        text
+    spec        text,
+    mentions    text    not null
 ) strict;
 
 -- Refs, and the check of the foreign key when a model goes.
@@ -100,6 +104,9 @@ create index bindings_by_ref on bindings (ref);
 -- name people search for.
 create index models_by_name on models (name);
 create index keys_by_name on keys (name);
+-- Mentions: the keys whose allow-list names a model that is renamed or deleted. Most
+-- keys have no list, and are not looked at.
+create index keys_by_mention on keys (id) where mentions <> '[]';
 -- DueBefore: hashes of rotated keys whose grace has ended.
 create index keys_by_due on keys (due_at) where due_at is not null;
 

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestReadmeListsEverySetting keeps the README's table as -help is.
-func TestReadmeListsEverySetting(t *testing.T) {
-	text, err := os.ReadFile("../../../README.md")
+// TestDocsListEverySetting keeps the table of docs/settings.md as -help is.
+func TestDocsListEverySetting(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -16,6 +16,7 @@ func TestReadmeListsEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var rows strings.Builder
 	for _, f := range flags {
 		secret, byDefault := "", ""
 		if f.Tag.Has("secret") {
@@ -25,8 +26,12 @@ func TestReadmeListsEverySetting(t *testing.T) {
 			byDefault = "`" + f.Default + "`"
 		}
 		row := "| `" + f.Envs[0] + "`" + secret + " | " + byDefault + " | " + strings.TrimSuffix(f.Help, ".") + " |\n"
+		rows.WriteString(row)
 		if !strings.Contains(string(text), row) {
-			t.Errorf("the README has no line\n%s", row)
+			t.Errorf("docs/settings.md has no line\n%s", row)
 		}
+	}
+	if t.Failed() {
+		t.Logf("the whole table is\n%s", &rows)
 	}
 }

@@ -1,0 +1,124 @@
+package catalog
+
+import (
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strings"
+)
+
+// The selector types.
+const (
+	SelectExact      = "exact"           // the same model id
+	SelectRegex      = "regex"           // RE2, matches the whole model id
+	SelectNormalized = "normalize_exact" // the same after trimming, lower-casing and cutting all up to the last "/"
+)
+
+// SelectorTypes lists the values of Binding.SelectorType.
+func SelectorTypes() []string { return []string{SelectExact, SelectRegex, SelectNormalized} }
+
+const (
+	maxSelector = 1024 // characters
+
+	// maxProgram bounds the instructions that a regular expression compiles to.
+	// Matching takes time in proportion to them. "gpt-4o(-\d{4}-\d{2}-\d{2})?" has 24.
+	maxProgram = 500
+)
+
+// Selector picks upstream models. It is safe for concurrent use.
+type Selector struct {
+	typ, value string
+	re         *regexp.Regexp
+	steps      int // per byte of a model id, about
+}
+
+// ParseSelector makes the selector of a binding. The error wraps [ErrInvalid]
+// and says in words for people what is wrong with the value.
+func ParseSelector(typ, value string) (*Selector, error) {
+	s := &Selector{typ: typ, value: value, steps: 1}
+	switch typ {
+	case SelectExact:
+	case SelectNormalized:
+		s.value = normalizeModel(value)
+	case SelectRegex:
+		parsed, err := syntax.Parse(value, syntax.Perl)
+		if err != nil {
+			return nil, fmt.Errorf("must be a regular expression in RE2 syntax: %w", ErrInvalid)
+		}
+		program, err := syntax.Compile(parsed.Simplify())
+		if err != nil || len(program.Inst) > maxProgram {
+			return nil, fmt.Errorf("must be a simpler regular expression: it compiles to more than %d instructions, mostly "+
+				"because of counted repetition such as {1,100}: %w", maxProgram, ErrInvalid)
+		}
+		// The parsed form has closed what the text may leave open, such as \Q.
+		if s.re, err = regexp.Compile(`\A(?:` + parsed.String() + `)\z`); err != nil {
+			return nil, fmt.Errorf("must be a regular expression in RE2 syntax: %w", ErrInvalid)
+		}
+		s.steps = len(program.Inst)
+	default:
+		return nil, fmt.Errorf("must be one of %s: %w", strings.Join(SelectorTypes(), ", "), ErrInvalid)
+	}
+	return s, nil
+}
+
+// Pick returns the upstream model that the selector hits among those that a
+// provider lists, and how many it hits; only one is right. A listed model that ends
+// in * stands for all that begin so: an exact selector hits it when it lists no
+// literal one, the longest counts, and the model is the selector's own value. A
+// selector that ends in * itself hits listed models whose beginning is one of its
+// own. The other types hit literal models only.
+func (s *Selector) Pick(listed []string) (model string, hits int) {
+	if s.typ != SelectExact {
+		for _, m := range listed {
+			if !strings.HasSuffix(m, "*") && s.matches(m) {
+				model, hits = m, hits+1
+			}
+		}
+		return model, hits
+	}
+	begins := strings.TrimSuffix(s.value, "*")
+	for _, m := range listed {
+		if head, star := strings.CutSuffix(m, "*"); m == s.value || star && strings.HasPrefix(begins, head) {
+			return s.value, 1
+		}
+	}
+	return "", 0
+}
+
+func (s *Selector) matches(model string) bool {
+	if s.re != nil {
+		return s.re.MatchString(model)
+	}
+	return normalizeModel(model) == s.value
+}
+
+func normalizeModel(model string) string {
+	model = strings.ToLower(strings.TrimSpace(model))
+	return model[strings.LastIndexByte(model, '/')+1:]
+}
+
+// checkSelector says what is wrong with how a binding picks upstream models.
+func (b *Binding) checkSelector(errs *FieldErrors) {
+	before := len(*errs)
+	checkText(errs, "selector_value", b.SelectorValue, 1, maxSelector)
+	if len(*errs) > before {
+		return
+	}
+	if _, err := ParseSelector(b.SelectorType, b.SelectorValue); err != nil {
+		field := "selector_value"
+		if !slices.Contains(SelectorTypes(), b.SelectorType) {
+			field = "selector_type"
+		}
+		errs.add(field, "%s", strings.TrimSuffix(err.Error(), ": "+ErrInvalid.Error()))
+		return
+	}
+	switch star := strings.Contains(b.SelectorValue, "*"); {
+	case IsWildcard(b.Model) && b.SelectorType != SelectExact:
+		errs.add("selector_type", "must be exact for a model whose name ends in *")
+	case IsWildcard(b.Model) && strings.IndexByte(b.SelectorValue, '*') != len(b.SelectorValue)-1:
+		errs.add("selector_value", "must end in * and have no other, because the name of the model ends in *")
+	case !IsWildcard(b.Model) && star && b.SelectorType != SelectRegex:
+		errs.add("selector_value", "must have no *, because the name of the model has none")
+	}
+}

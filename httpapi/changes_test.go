@@ -1,0 +1,163 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi"
+)
+
+// feed reads the whole feed that a query selects, page by page, and returns "revision kind id" of each change.
+func (s *service) feed(query string, limit int) (all []string, pages int) {
+	s.t.Helper()
+	after := ""
+	for {
+		path := "/changes?limit=" + strconv.Itoa(limit) + query
+		if after != "" {
+			path += "&after=" + after
+		}
+		got := s.must(http.StatusOK, viewer, "GET", path, nil).object(s.t)
+		for _, c := range got["data"].([]any) {
+			c := c.(object)
+			all = append(all, fmt.Sprintf("%s %s %s", number(c["revision"]), c["kind"], number(c["id"])))
+		}
+		pages++
+		next := got["next_cursor"].(string)
+		if n := len(got["data"].([]any)); n > limit {
+			s.t.Fatalf("a page of %d, want at most %d", n, limit)
+		}
+		if next == after || len(got["data"].([]any)) == 0 {
+			return all, pages
+		}
+		after = next
+	}
+}
+
+// However the feed is cut into pages, and whatever is selected, it is the same feed.
+func TestChangesInPages(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		s := newService(t, ezapi.Config{}, nil)
+		var all []catalog.Change
+		names := 0
+		for range rapid.IntRange(0, 6).Draw(r, "commits") {
+			ctx := catalog.WithActor(t.Context(), rapid.SampledFrom([]string{"alice", "bob"}).Draw(r, "actor"), "")
+			_, err := s.plane.Update(ctx, func(tx *catalog.Tx) error {
+				for range rapid.IntRange(1, 5).Draw(r, "writes") {
+					names++
+					var err error
+					if rapid.Bool().Draw(r, "model") {
+						_, err = tx.Models.Create(ctx, catalog.Model{Name: "m" + strconv.Itoa(names)})
+					} else {
+						_, err = tx.Keys.Create(ctx, catalog.Key{Name: "k"})
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				r.Fatal(err)
+			}
+		}
+		_ = s.plane.Store().Read(t.Context(), func(reader catalog.Reader) (err error) {
+			all, err = reader.Changes(t.Context(), 0, 1000)
+			return err
+		})
+		kind := rapid.SampledFrom([]catalog.Kind{"", catalog.KindKey, catalog.KindModel}).Draw(r, "kind")
+		actor := rapid.SampledFrom([]string{"", "alice", "carol"}).Draw(r, "only by")
+		id := rapid.SampledFrom([]int64{0, 0, 2, 99}).Draw(r, "id")
+		query := ""
+		if kind != "" {
+			query += "&kind=" + string(kind)
+		}
+		if actor != "" {
+			query += "&actor=" + actor
+		}
+		if id != 0 {
+			query += "&id=" + strconv.FormatInt(id, 10)
+		}
+		var want []string
+		for _, c := range all {
+			if (kind == "" || c.Kind == kind) && (actor == "" || c.Actor == actor) && (id == 0 || c.ID == id) {
+				want = append(want, fmt.Sprintf("%d %s %d", c.Revision, c.Kind, c.ID))
+			}
+		}
+		got, _ := s.feed(query, rapid.IntRange(1, 7).Draw(r, "limit"))
+		if diff := cmp.Diff(want, got); diff != "" {
+			r.Fatalf("the feed with %q (-want +got):\n%s", query, diff)
+		}
+	})
+}
+
+// The feed can be read from a time on, from where it is kept, and not from beyond its end.
+func TestChangesFromATime(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := newService(t, ezapi.Config{Clock: func() time.Time { return now }}, nil)
+	for i := range 100 {
+		now = now.Add(time.Minute)
+		s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k" + strconv.Itoa(i)})
+	}
+	since := "&since=" + url.QueryEscape(now.Add(-9*time.Minute).Format(time.RFC3339))
+	got, pages := s.feed(since, 7)
+	if len(got) != 10 || got[0] != "91 keys 91" || pages > 3 {
+		t.Errorf("%d changes in %d pages: %q", len(got), pages, got)
+	}
+	after := s.must(http.StatusOK, viewer, "GET", "/changes?after=95"+since, nil).object(t)["data"].([]any)
+	if len(after) != 5 || number(after[0].(object)["revision"]) != "96" {
+		t.Errorf("since a time and after a revision: %v", after)
+	}
+	if got, _ := s.feed("&since=2031-01-01T00:00:00Z", 7); got != nil {
+		t.Errorf("since a time that has not come: %q", got)
+	}
+	s.do(viewer, "GET", "/changes?after=101", nil).problem(t, http.StatusGone, "compacted")
+	if got := s.must(http.StatusOK, viewer, "GET", "/changes?after=100.7", nil).object(t); got["next_cursor"] != "100" {
+		t.Errorf("after more changes than the last revision has: %v", got)
+	}
+
+	if _, err := s.plane.Store().(catalog.Pruner).PruneChanges(t.Context(), now.Add(-19*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	s.do(viewer, "GET", "/changes?after=1", nil).problem(t, http.StatusGone, "compacted")
+	if got, _ := s.feed("", 1000); len(got) != 20 || got[0] != "81 keys 81" {
+		t.Errorf("what is kept: %q", got)
+	}
+	for _, after := range []string{"x", "1.", ".1", "1.x", "1.-1", "99999999999999999999", "1.99999999999999999999", "-1"} {
+		p := s.do(viewer, "GET", "/changes?after="+after, nil).problem(t, http.StatusUnprocessableEntity, "invalid")
+		if diff := cmp.Diff([]string{"after"}, p.fields()); diff != "" {
+			t.Errorf("after=%s: %s", after, diff)
+		}
+	}
+	s.do(viewer, "GET", "/changes?kind=cats", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
+}
+
+// A page that nothing is selected for ends all the same, and the next goes on behind it.
+func TestChangesLookAtNoMoreThanAPage(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{})
+	for range 25 {
+		_, err := s.plane.Update(t.Context(), func(tx *catalog.Tx) error {
+			for range 500 {
+				if _, err := tx.Keys.Create(t.Context(), catalog.Key{Name: "k"}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := s.must(http.StatusOK, viewer, "GET", "/changes?kind=models", nil).object(t)
+	if len(got["data"].([]any)) != 0 || got["next_cursor"] != "20" {
+		t.Errorf("the first page: %v", got)
+	}
+}

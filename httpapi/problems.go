@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// problemKind is one kind of problem that the API answers with.
+type problemKind int
+
+// The kinds of problems.
+const (
+	problemMalformed problemKind = iota
+	problemUnauthenticated
+	problemForbidden
+	problemNotFound
+	problemMethod
+	problemExists
+	problemReferenced
+	problemConflict
+	problemForce
+	problemOutranked
+	problemCompacted
+	problemGap
+	problemPrecondition
+	problemTooLarge
+	problemMediaType
+	problemInvalid
+	problemOverloaded
+	problemThrottled
+	problemInternal
+	problemSealed
+	problemUnpublished
+	problemUnavailable
+)
+
+// problemFacts are what a client sees of a kind of problem. The slug is part of the
+// contract: it is the end of the problem document's type.
+type problemFacts struct {
+	slug   string
+	status int
+	title  string
+}
+
+// problemTable has the facts of every kind.
+var problemTable = [...]problemFacts{
+	problemMalformed:       {"malformed", http.StatusBadRequest, "The request cannot be read"},
+	problemUnauthenticated: {"unauthenticated", http.StatusUnauthorized, "The request does not prove who makes it"},
+	problemForbidden:       {"forbidden", http.StatusForbidden, "The caller's role does not allow this"},
+	problemNotFound:        {"not-found", http.StatusNotFound, "There is no such thing"},
+	problemMethod:          {"method-not-allowed", http.StatusMethodNotAllowed, "The path does not have this method"},
+	problemExists:          {"exists", http.StatusConflict, "Another resource has this already"},
+	problemReferenced:      {"referenced", http.StatusConflict, "Another resource still refers to this one"},
+	problemConflict:        {"conflict", http.StatusConflict, "The resource has changed meanwhile"},
+	problemForce:           {"force-required", http.StatusConflict, "The re-synchronisation has to be forced"},
+	problemOutranked:       {"outranked", http.StatusConflict, "This server must not overwrite what is published"},
+	problemCompacted:       {"compacted", http.StatusGone, "The history that was asked for is gone"},
+	problemGap:             {"gap", http.StatusGone, "The deltas that were asked for are gone"},
+	problemPrecondition:    {"precondition-failed", http.StatusPreconditionFailed, "The precondition does not hold"},
+	problemTooLarge:        {"too-large", http.StatusRequestEntityTooLarge, "The body is too large"},
+	problemMediaType:       {"unsupported-media-type", http.StatusUnsupportedMediaType, "The body has a type that is not read here"},
+	problemInvalid:         {"invalid", http.StatusUnprocessableEntity, "A value of the request is not acceptable"},
+	problemOverloaded:      {"overloaded", http.StatusTooManyRequests, "There is no room at the moment"},
+	problemThrottled:       {"throttled", http.StatusTooManyRequests, "Too many requests from this address were refused"},
+	problemInternal:        {"internal", http.StatusInternalServerError, "The server has failed"},
+	problemSealed:          {"sealed", http.StatusInternalServerError, "A stored secret cannot be opened"},
+	problemUnpublished: {
+		strings.TrimPrefix(snapshot.TypeUnpublished, urnPrefix), http.StatusServiceUnavailable, "Nothing was published yet",
+	},
+	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
+}
+
+const urnPrefix = "urn:ezapi:"
+
+func (k problemKind) facts() problemFacts { return problemTable[k] }
+
+func (f problemFacts) urn() string { return urnPrefix + f.slug }
+
+// The errors of this package. The table below says what becomes of them.
+var (
+	errForbidden    = errors.New("the caller's role does not allow this")
+	errThrottled    = errors.New("too many requests from this address were refused")
+	errPrecondition = errors.New("the precondition does not hold")
+	errPublished    = errors.New("what is published cannot be read")
+)
+
+// errorTable says which error becomes which kind of problem; the first that fits
+// counts. The detail is what the client reads. Without one it reads the error's own
+// text, which is known to hold no values.
+var errorTable = []struct {
+	err    error
+	kind   problemKind
+	detail string
+}{
+	{ErrUnauthenticated, problemUnauthenticated, "see the documentation of this server for how to authenticate"},
+	{errForbidden, problemForbidden, "ask with the credentials of another role"},
+	{errThrottled, problemThrottled, "wait for as long as Retry-After says, and send a token that is valid"},
+	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
+
+	{errPublished, problemUnavailable, "what is published cannot be read"},
+	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
+
+	{request.ErrMalformed, problemMalformed, ""},
+	{request.ErrTooLarge, problemTooLarge, ""},
+	{request.ErrMediaType, problemMediaType, ""},
+
+	{catalog.ErrMalformed, problemMalformed, ""},
+	{catalog.ErrNotFound, problemNotFound, "nothing has this id"},
+	{catalog.ErrExists, problemExists, "see errors for what is taken"},
+	{catalog.ErrReferenced, problemReferenced, "delete or change first what refers to it"},
+	{catalog.ErrConflict, problemConflict, "read it again, then try again"},
+	{errAhead, problemCompacted, "the catalog has not come that far: it was restored from a backup; start anew"},
+	{catalog.ErrCompacted, problemCompacted, "changes this old were pruned: start from what is there now"},
+	{catalog.ErrSealed, problemSealed, "the key that sealed it is not among those of this server"},
+	{catalog.ErrClosed, problemUnavailable, "the server is shutting down"},
+	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached"},
+
+	{snapshot.ErrNone, problemUnpublished, "try again in a moment"},
+	{snapshot.ErrForeign, problemForce, "another catalog has published; force=true overwrites what it published"},
+	{snapshot.ErrShrinks, problemForce, "more than half of the documents of a kind would be lost; force=true accepts that"},
+	{snapshot.ErrOutranked, problemOutranked, "a newer version, or a sync key that is not held here, has made it"},
+	{snapshot.ErrGap, problemGap, "load the whole snapshot again"},
+	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
+
+	{logbuf.ErrUnavailable, problemUnavailable, "the logs' database cannot be reached"},
+	{logbuf.ErrTooMany, problemTooLarge, ""},
+	{logbuf.ErrMalformed, problemMalformed, ""},
+	{logbuf.ErrFull, problemOverloaded, "the log buffer is full: slow down and send it again"},
+	{logbuf.ErrClosed, problemUnavailable, "the server is shutting down"},
+	{logbuf.ErrBroken, problemUnavailable, "the log spool's disk has failed: nothing can be promised until a restart"},
+
+	{catalog.ErrInvalid, problemInvalid, seeErrors},
+	{logbuf.ErrInvalid, problemInvalid, seeErrors},
+
+	{context.DeadlineExceeded, problemUnavailable, "it took too long"},
+	{context.Canceled, problemUnavailable, "the request was given up"},
+}
+
+const seeErrors = "see errors"

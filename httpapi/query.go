@@ -1,0 +1,57 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
+)
+
+// checkQuery refuses parameters that an operation does not have, and those without a
+// value: one that is misspelt, or a variable that was not set, must not go unnoticed.
+// known says which may be repeated.
+func checkQuery(r *http.Request, known map[string]bool) error {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || strings.Count(r.URL.RawQuery, "=") < strings.Count(r.URL.RawQuery, "&")+1 {
+		return fmt.Errorf("the query must be name=value, joined by &: %w", request.ErrMalformed)
+	}
+	var errs catalog.FieldErrors
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if message := wrongParameter(known, name, query[name]); message != "" {
+			errs = append(errs, &catalog.FieldError{Field: request.FieldName(name), Message: message})
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	return nil
+}
+
+// wrongParameter says what is wrong with a parameter; "" is nothing.
+func wrongParameter(known map[string]bool, name string, values []string) string {
+	repeatable, ok := known[name]
+	switch {
+	case !ok:
+		return "is not a parameter of this operation"
+	case len(values) > 1 && !repeatable:
+		return "must not be given twice"
+	case slices.Contains(values, ""):
+		return "must not be empty; leave it out instead"
+	case slices.ContainsFunc(values, hasControl):
+		return "must hold no control characters, and be UTF-8"
+	}
+	return ""
+}
+
+// hasControl reports whether a text holds what no engine can look for.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
+}

@@ -1,0 +1,257 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi"
+)
+
+// schemas returns the schemas of the OpenAPI document.
+func (s *service) schemas() object { return s.document()["components"].(object)["schemas"].(object) }
+
+// kinds of a schema: "string", "null".
+func kindsOf(s object) []string {
+	if one, ok := s["type"].(string); ok {
+		return []string{one}
+	}
+	return strs(s["type"])
+}
+
+// Every field is described, in whole sentences.
+func TestEveryFieldIsDescribed(t *testing.T) {
+	sentence := regexp.MustCompile(`^[A-Z"<a].*\.$`)
+	for name, schema := range newService(t, ezapi.Config{}, nil).schemas() {
+		properties, _ := schema.(object)["properties"].(object)
+		for field, p := range properties {
+			if text, _ := p.(object)["description"].(string); p.(object)["$ref"] == nil && !sentence.MatchString(text) {
+				t.Errorf("%s.%s: its description %q is no sentence; it is the tag doc beside the field", name, field, text)
+			}
+		}
+	}
+}
+
+// A patch requires nothing, and no body has defaults, or generated clients would send what nobody said.
+func TestPatchSchemasChangeNothingUnasked(t *testing.T) {
+	eachNoun(t, func(s *service, _, name string, c nounCase) {
+		t := s.t
+		patch := s.schemas()[name+"Patch"].(object)
+		if patch["required"] != nil {
+			t.Errorf("a patch requires %v", patch["required"])
+		}
+		for field, p := range patch["properties"].(object) {
+			nullable := slices.Contains(kindsOf(p.(object)), "null")
+			if _, required := c.least[field]; required == nullable && p.(object)["$ref"] == nil {
+				t.Errorf("field %s of a patch: null is documented: %v", field, nullable)
+			}
+		}
+		for schema, v := range s.schemas() {
+			properties, _ := v.(object)["properties"].(object)
+			for field, p := range properties {
+				if d, has := p.(object)["default"]; has {
+					t.Errorf("%s.%s has the default %v", schema, field, d)
+				}
+			}
+		}
+		status := s.schemas()[name+"Create"].(object)["properties"].(object)["status"].(object)
+		if text := fmt.Sprint(status["description"]); !strings.HasSuffix(text, "The default is active.") {
+			t.Errorf("the default of status is not described: %q", text)
+		}
+	})
+}
+
+// Money is text wherever it is documented, so that no client makes a float of it.
+func TestMoneyIsText(t *testing.T) {
+	money := regexp.MustCompile(`_price$|^budget_limit$|^spend$`)
+	seen := 0
+	for name, schema := range newService(t, ezapi.Config{}, nil).schemas() {
+		properties, _ := schema.(object)["properties"].(object)
+		for field, p := range properties {
+			if !money.MatchString(field) {
+				continue
+			}
+			seen++
+			kinds := slices.DeleteFunc(kindsOf(p.(object)), func(k string) bool { return k == "null" })
+			if !slices.Equal(kinds, []string{"string"}) || p.(object)["pattern"] == nil || p.(object)["oneOf"] != nil {
+				t.Errorf("%s.%s is documented as %v", name, field, p)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("%d amounts of money are documented", seen)
+	}
+}
+
+// Everything that is sent has bounds, and the document is right about them.
+func TestBoundsAreTrue(t *testing.T) {
+	eachNoun(t, func(s *service, path, name string, c nounCase) {
+		t := s.t
+		sent := both(both(c.least, c.more), c.once)
+		refused := func(field string, value any) {
+			t.Helper()
+			p := s.do(admin, "POST", path, both(sent, object{field: value})).problem(t, http.StatusUnprocessableEntity, "invalid")
+			if !slices.ContainsFunc(p.fields(), func(f string) bool { return strings.HasPrefix(f, field) }) {
+				t.Errorf("a wrong %s: the problem names %v", field, p.fields())
+			}
+		}
+		for field, v := range s.schemas()[name+"Create"].(object)["properties"].(object) {
+			schema := v.(object)
+			if strings.HasPrefix(field, "google_") {
+				continue // these have a form of their own, which package catalog tests
+			}
+			wrap := func(v any) any { return v }
+			if slices.Contains(kindsOf(schema), "array") {
+				most, ok := schema["maxItems"].(float64)
+				if !ok {
+					t.Errorf("list %s has no maxItems", field)
+				}
+				if items := schema["items"].(object); items["$ref"] == nil {
+					refused(field, make([]any, int(most)+1))
+					schema, wrap = items, func(v any) any { return []any{v} }
+				}
+			}
+			switch kinds := kindsOf(schema); {
+			case slices.Contains(kinds, "string"):
+				most, bounded := schema["maxLength"].(float64)
+				if bounded {
+					refused(field, wrap(strings.Repeat("a", int(most)+1)))
+				} else if schema["enum"] == nil && schema["pattern"] == nil && schema["format"] == nil {
+					t.Errorf("text %s has neither a length nor a form", field)
+				}
+				if schema["enum"] != nil || schema["pattern"] != nil || schema["format"] != nil {
+					refused(field, wrap("no such value !"))
+				}
+			case slices.Contains(kinds, "integer"):
+				least, hasLeast := schema["minimum"].(float64)
+				most, hasMost := schema["maximum"].(float64)
+				if !hasLeast || !hasMost {
+					t.Fatalf("number %s has no bounds", field)
+				}
+				refused(field, least-1)
+				refused(field, strconv.FormatFloat(most, 'f', -1, 64)+"0")
+				refused(field, most*2)
+			}
+		}
+	})
+}
+
+// The lists of values are those of the catalog.
+func TestEnumsAreTheCatalogs(t *testing.T) {
+	schemas := newService(t, ezapi.Config{}, nil).schemas()
+	for _, tc := range []struct {
+		schema, field string
+		values        []string
+	}{
+		{"Provider", "type", catalog.ProviderTypes()}, {"Model", "kind", catalog.ModelKinds()},
+		{"Binding", "selector_type", catalog.SelectorTypes()}, {"Key", "budget_window", catalog.BudgetWindows()},
+		{"Key", "status", []string{string(catalog.Active), string(catalog.Disabled)}},
+	} {
+		got := strs(schemas[tc.schema].(object)["properties"].(object)[tc.field].(object)["enum"])
+		if want := slices.Sorted(slices.Values(tc.values)); !slices.Equal(got, want) {
+			t.Errorf("%s.%s: %q, want %q", tc.schema, tc.field, got, want)
+		}
+	}
+}
+
+// Operations are named by a verb and a noun, and schemas as a person would name them.
+func TestNames(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
+	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|explain)[A-Z][A-Za-z]+$`)
+	seen := map[string]bool{}
+	s.eachOperation(func(route string, op object) {
+		id := op["operationId"].(string)
+		if !operation.MatchString(id) || seen[id] {
+			t.Errorf("%s is called %q", route, id)
+		}
+		seen[id] = true
+	})
+	for _, id := range []string{"createKey", "listKeys", "putKey", "lookupKey", "reportNode", "getUsage", "getSyncStatus", "explainRoute"} {
+		if !seen[id] {
+			t.Errorf("no operation is called %s", id)
+		}
+	}
+	for name := range s.schemas() {
+		if !regexp.MustCompile(`^[A-Z][A-Za-z]+$`).MatchString(name) || regexp.MustCompile(`Body|Page|With[A-SU-Z]`).MatchString(name) {
+			t.Errorf("a schema is called %s", name)
+		}
+	}
+}
+
+// eachOperation calls fn for every documented operation.
+func (s *service) eachOperation(fn func(route string, op object)) {
+	s.t.Helper()
+	for path, item := range s.document()["paths"].(object) {
+		for method, op := range item.(object) {
+			fn(strings.ToUpper(method)+" "+path, op.(object))
+		}
+	}
+}
+
+// Every operation lists the problems that it may answer with, and every kind of problem is listed.
+func TestProblemsAreDocumented(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	found := map[string][]string{}
+	s.eachOperation(func(route string, op object) {
+		for status, response := range op["responses"].(object) {
+			text, _ := response.(object)["description"].(string)
+			if text == "" {
+				t.Errorf("%s: response %s has no description", route, status)
+			}
+			for _, m := range regexp.MustCompile("`([a-z-]+)`").FindAllStringSubmatch(text, -1) {
+				found[route] = append(found[route], status+" "+m[1])
+			}
+		}
+		slices.Sort(found[route])
+	})
+	common := []string{"401 unauthenticated", "403 forbidden", "429 throttled", "503 unavailable"}
+	for route, want := range map[string][]string{
+		"GET /sync/snapshot": {"400 malformed", "422 invalid", "503 nothing-published"},
+		"GET /sync/deltas":   {"400 malformed", "422 invalid", "410 gap", "503 nothing-published"},
+		"GET /sync/status":   {},
+		"GET /explain":       {"400 malformed", "404 not-found", "409 conflict", "422 invalid", "503 nothing-published"},
+		"POST /sync/nodes":   {"400 malformed", "413 too-large", "415 unsupported-media-type", "422 invalid", "503 nothing-published"},
+		"POST /sync/snapshot": {
+			"400 malformed", "409 conflict", "409 force-required", "409 outranked", "422 invalid",
+		},
+		"DELETE /models/{id}": {
+			"400 malformed", "404 not-found", "409 conflict", "409 referenced", "412 precondition-failed", "422 invalid",
+		},
+	} {
+		want = append(want, common...)
+		slices.Sort(want)
+		if diff := cmp.Diff(want, found[route]); diff != "" {
+			t.Errorf("%s (-want +documented):\n%s", route, diff)
+		}
+	}
+	var urns []string
+	for _, slug := range []string{
+		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced", "conflict",
+		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type", "invalid",
+		"overloaded", "throttled", "internal", "sealed", "nothing-published", "unavailable",
+	} {
+		urns = append(urns, "urn:ezapi:"+slug)
+	}
+	slices.Sort(urns)
+	if diff := cmp.Diff(urns, strs(s.schemas()["Problem"].(object)["properties"].(object)["type"].(object)["enum"])); diff != "" {
+		t.Errorf("types of problems (-want +documented):\n%s", diff)
+	}
+}
+
+// The document says which version it is of.
+func TestVersion(t *testing.T) {
+	for _, tc := range []struct{ option, want string }{{"1.2.3", "^1\\.2\\.3$"}, {"", "^(v[0-9].*|[0-9a-f]{12}|unreleased)$"}} {
+		s := newService(t, ezapi.Config{}, &httpapi.Options{Version: tc.option})
+		if got := fmt.Sprint(s.document()["info"].(object)["version"]); !regexp.MustCompile(tc.want).MatchString(got) {
+			t.Errorf("version %q", got)
+		}
+	}
+}

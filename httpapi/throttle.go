@@ -1,0 +1,165 @@
+package httpapi
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// The limits of failed authentications. docs/limits.md says them to people.
+const (
+	failuresBurst  = 20              // as many may follow each other at once
+	failuresRefill = 3 * time.Second // after so long there is room for one more
+
+	maxAddresses = 10_000    // that are counted
+	maxGood      = 4_096     // credentials that are remembered as valid
+	goodFor      = time.Hour // after they were last used
+)
+
+// throttle limits failed authentications by address. While an address is over its
+// limit, its requests are refused without a look at their credentials, so that guessing
+// does not go on. Credentials that were valid within the last hour are let through all
+// the same: whoever shares an address with a client that has gone wild, as all do behind
+// a proxy, is not shut out. It is safe for concurrent use.
+type throttle struct {
+	key []byte // of the hashes of credentials
+
+	mu        sync.Mutex
+	addresses map[string]bucket
+	good      map[[sha256.Size]byte]time.Time // when they were last valid
+}
+
+// bucket is how much room an address had at a time.
+type bucket struct {
+	room float64
+	at   time.Time
+}
+
+// now returns how much room there is now.
+func (b bucket) now(now time.Time) float64 {
+	return min(failuresBurst, b.room+now.Sub(b.at).Seconds()/failuresRefill.Seconds())
+}
+
+func newThrottle() *throttle {
+	key := make([]byte, sha256.Size)
+	rand.Read(key) //nolint:errcheck // it never fails
+	return &throttle{key: key, addresses: map[string]bucket{}, good: map[[sha256.Size]byte]time.Time{}}
+}
+
+// throttledError refuses a request of an address that has no room left.
+type throttledError struct{ after time.Duration }
+
+func (e *throttledError) Error() string {
+	return fmt.Sprintf("%v, for %s", errThrottled, e.after.Round(time.Second))
+}
+func (e *throttledError) Unwrap() error { return errThrottled }
+
+// retryAfter returns the whole seconds after which there is room.
+func (e *throttledError) retryAfter() string {
+	return strconv.Itoa(max(1, int(math.Ceil(e.after.Seconds()))))
+}
+
+// check refuses a request when its address has no room left and its credentials were
+// not valid before.
+func (t *throttle) check(address string, credentials [sha256.Size]byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, counted := t.addresses[address]
+	if !counted {
+		return nil
+	}
+	now := time.Now()
+	room := b.now(now)
+	if last, ok := t.good[credentials]; room >= 1 || ok && now.Sub(last) < goodFor {
+		return nil
+	}
+	return &throttledError{time.Duration((1 - room) * float64(failuresRefill))}
+}
+
+// failed counts a failed authentication, and reports whether it was the one that used
+// up the room of its address.
+func (t *throttle) failed(address string) (last bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	b, counted := t.addresses[address]
+	if !counted {
+		t.makeRoom(now)
+		b = bucket{failuresBurst, now}
+	}
+	before := b.now(now)
+	after := max(0, before-1)
+	t.addresses[address] = bucket{after, now}
+	return before >= 1 && after < 1
+}
+
+// makeRoom forgets addresses when there are too many: those that have all their room
+// back, else any.
+func (t *throttle) makeRoom(now time.Time) {
+	if len(t.addresses) < maxAddresses {
+		return
+	}
+	for address, b := range t.addresses {
+		if b.now(now) >= failuresBurst {
+			delete(t.addresses, address)
+		}
+	}
+	for address := range t.addresses {
+		if len(t.addresses) < maxAddresses {
+			return
+		}
+		delete(t.addresses, address)
+	}
+}
+
+// succeeded remembers credentials as valid.
+func (t *throttle) succeeded(credentials [sha256.Size]byte) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.good[credentials]; !known && len(t.good) >= maxGood {
+		for c, last := range t.good {
+			if now.Sub(last) >= goodFor || len(t.good) >= maxGood {
+				delete(t.good, c)
+			}
+		}
+	}
+	t.good[credentials] = now
+}
+
+// credentials returns a hash of what a request proves itself with. The key is random
+// and ends with the process, so that the hashes are of no use to anybody.
+func (t *throttle) credentials(r *http.Request) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, t.key)
+	mac.Write([]byte(r.Header.Get("Authorization"))) //nolint:errcheck // it never fails
+	mac.Sum(sum[:0])
+	return sum
+}
+
+// remoteAddress returns the address that a request comes from. Headers that a proxy
+// sets are not believed: a client can set them too.
+func remoteAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// throttledBy returns what of an address is counted: an IPv6 client has a whole /64.
+func throttledBy(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Unmap().Is4() {
+		return address
+	}
+	p, _ := a.WithZone("").Prefix(64) // it has that many bits
+	return p.String()
+}

@@ -1,0 +1,233 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+// maxDifferent is how many documents may be different in the region before the
+// whole is published there.
+const maxDifferent = 10_000
+
+// errDifferent says that more are.
+var errDifferent = errors.New("too many documents are different")
+
+// carryWhole makes the region what the source has. Where the region's head is good, what is
+// different is written alone: no data plane has to load anew.
+func (m *Mirror) carryWhole(ctx context.Context) error {
+	m.mu.Lock()
+	m.held = nil
+	m.mu.Unlock()
+	base, region, err := m.region(ctx)
+	if err != nil {
+		return err
+	}
+	l := &mirrorLoader{m: m, ctx: ctx, base: base, region: region, compare: true}
+	defer l.discard()
+	err = m.src.Load(ctx, l)
+	if errors.Is(err, errDifferent) || errors.Is(err, ErrTooLarge) || errors.Is(err, errPublish) && !errors.Is(err, ErrStale) {
+		m.log.DebugContext(ctx, "the whole is published in the region", "error", err)
+		l.compare = false
+		err = m.src.Load(ctx, l)
+	}
+	if err != nil {
+		return fmt.Errorf("carry the whole: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.at, m.held = l.head, &l.held
+	m.status.Wholes += l.wholes
+	m.status.Repaired += l.repaired
+	return nil
+}
+
+// region returns the base of what the region has, and its head; the zero Head
+// when there is none that is worth anything.
+func (m *Mirror) region(ctx context.Context) (Base, Head, error) {
+	head, err := m.dst.Head(ctx)
+	switch {
+	case errors.Is(err, ErrNone):
+		return Base{}, Head{}, nil
+	case errors.Is(err, ErrCorrupt):
+		return head.Base(), Head{}, nil
+	case err != nil:
+		return Base{}, Head{}, fmt.Errorf("read the region's head: %w", err)
+	}
+	if err := m.verify(head); err != nil {
+		m.log.WarnContext(ctx, "the region's head does not verify and is replaced", "error", err)
+		return head.Base(), Head{}, nil
+	}
+	return head.Base(), head, nil
+}
+
+var (
+	// errPublish says that publishing in the region failed, not loading from the source.
+	errPublish = errors.New("publish in the region")
+
+	// errBefore says that the source is not as far as the region.
+	errBefore = errors.New("the source is before what the region has; waiting for it")
+)
+
+// mirrorLoader publishes in the region what it is given: only what is different there, or
+// the whole.
+type mirrorLoader struct {
+	m       *Mirror
+	ctx     context.Context // of the load, which is the loader's life
+	base    Base            // of what the region has
+	region  Head            // the same; zero when it is worth nothing
+	compare bool            // write what is different alone, where that can be
+
+	held      carried // documents of the source
+	comparing bool
+	there     carried            // documents of the region, while comparing
+	different map[docName][]byte // what to write there; nil is to be deleted
+	staging   Staging            // while not comparing
+
+	head             Head
+	wholes, repaired int64
+}
+
+func (l *mirrorLoader) Begin(head Head) ([]catalog.Kind, error) {
+	l.discard()
+	if err := l.m.verify(head); err != nil {
+		return nil, err
+	}
+	known := l.region.Format != 0
+	switch {
+	case known && head.Store != l.region.Store && !head.Forced:
+		return nil, fmt.Errorf("the source has another catalog than the region, and nobody forced that: %w", errRefused)
+	case known && l.region.Position.After(head.Position):
+		return nil, fmt.Errorf("the source is at %s, the region at %s: %w", head.Position, l.region.Position, errBefore)
+	}
+	kinds := slices.Sorted(maps.Keys(head.Counts))
+	l.held = newCarried(l.m.keys, head)
+	l.comparing = l.compare && known && l.region.Store == head.Store && l.region.Seal == head.Seal &&
+		(l.region.Position != head.Position || l.region.Equal(head))
+	if l.comparing {
+		l.there, l.different = newCarried(l.m.keys, head), map[docName][]byte{}
+		return kinds, l.readRegion(kinds)
+	}
+	var err error
+	if l.staging, err = l.m.dst.Stage(l.ctx); err != nil {
+		return nil, fmt.Errorf("%w: %w", errPublish, err)
+	}
+	return kinds, nil
+}
+
+// readRegion notes what the region has.
+func (l *mirrorLoader) readRegion(kinds []catalog.Kind) error {
+	for _, kind := range kinds {
+		for d, err := range l.m.dst.Documents(l.ctx, kind) {
+			if err != nil {
+				return fmt.Errorf("read the region: %w", err)
+			}
+			l.there.take([]Change{Change(d)})
+		}
+		l.there.begin(kind)
+	}
+	return nil
+}
+
+func (l *mirrorLoader) Add(changes []Change) error {
+	l.held.take(changes)
+	if !l.comparing {
+		if err := l.staging.Add(l.ctx, changes); err != nil {
+			return fmt.Errorf("%w: %w", errPublish, err)
+		}
+		return nil
+	}
+	for _, c := range changes {
+		was, there := l.there.see(c.Kind, c.Key)
+		name := docName{c.Kind, c.Key}
+		if same := there == (c.Doc != nil) && (!there || was == l.there.hash(c)); same {
+			delete(l.different, name)
+		} else {
+			l.different[name] = c.Doc
+		}
+	}
+	if len(l.different) > maxDifferent {
+		return errDifferent
+	}
+	return nil
+}
+
+func (l *mirrorLoader) End(head Head) error {
+	if err := l.m.verify(head); err != nil {
+		return err
+	}
+	if err := l.held.fits(head); err != nil {
+		return err
+	}
+	var err error
+	if l.comparing {
+		err = l.publishDifferent(head)
+	} else {
+		err = l.staging.Publish(l.ctx, l.base, head)
+		l.wholes++
+	}
+	if errors.Is(err, ErrCorrupt) {
+		// It is the region that does not add up, not the source: nothing is to be replayed.
+		return fmt.Errorf("%w: the region's documents do not add up: %v", errPublish, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPublish, err)
+	}
+	l.head = head
+	return nil
+}
+
+// publishDifferent writes what is different, at the region's position when the
+// source is there, else as a delta.
+func (l *mirrorLoader) publishDifferent(head Head) error {
+	if err := l.findSurplus(head); err != nil {
+		return err
+	}
+	if len(l.different) > maxDifferent {
+		return errDifferent
+	}
+	changes := make([]Change, 0, len(l.different))
+	for name, doc := range l.different {
+		changes = append(changes, Change{name.kind, name.key, doc})
+	}
+	changes = inOrder(changes)
+	if l.region.Equal(head) {
+		if l.repaired = int64(len(changes)); l.repaired == 0 {
+			return nil
+		}
+		return l.m.dst.Repair(l.ctx, l.base, changes)
+	}
+	return l.m.dst.Apply(l.ctx, l.base, Delta{From: l.region.Position, Head: head, Changes: changes})
+}
+
+// findSurplus finds documents of the region that the source does not have.
+func (l *mirrorLoader) findSurplus(head Head) error {
+	for kind := range head.Counts {
+		if l.there.unseen(kind) == 0 {
+			continue
+		}
+		for d, err := range l.m.dst.Documents(l.ctx, kind) {
+			if err != nil {
+				return fmt.Errorf("read the region: %w", err)
+			}
+			if _, held := l.held.get(kind, d.Key); !held {
+				l.different[docName{kind, d.Key}] = nil
+			}
+			if len(l.different) > maxDifferent {
+				return errDifferent
+			}
+		}
+	}
+	return nil
+}
+
+func (l *mirrorLoader) discard() {
+	if l.staging != nil {
+		l.staging.Discard(l.ctx)
+		l.staging = nil
+	}
+}
