@@ -41,8 +41,12 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.Segment != uuid.Nil {
-		if s.checkpoints[b.Segment] >= b.To {
+		at := s.checkpoints[b.Segment]
+		if at >= b.To {
 			return logbuf.Result{Duplicate: len(b.Entries)}, nil
+		}
+		if at < b.From {
+			return logbuf.Result{}, &logbuf.BehindError{Position: at}
 		}
 		s.checkpoints[b.Segment] = b.To
 	}

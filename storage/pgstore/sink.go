@@ -31,10 +31,13 @@ select set_config('synchronous_commit', 'on', true) where current_setting('synch
 insert into log_checkpoints (segment, position) values ('%[1]s', 0) on conflict do nothing;
 select position from log_checkpoints where segment = '%[1]s' for update`
 
-	// It changes nothing when the segment is stored further than that.
+	// It changes nothing when the segment is stored further than that, or not as far as
+	// the batch begins; then it says where it is, which is nowhere when there is no row.
 	sqlSinkAdvance = `
-insert into log_checkpoints as c (segment, position) values ('%[1]s', %[2]d) on conflict (segment)
-do update set position = excluded.position, updated_at = now() where c.position < excluded.position`
+insert into log_checkpoints (segment, position) select '%[1]s', 0 where %[2]d = 0 on conflict do nothing;
+update log_checkpoints set position = %[3]d, updated_at = now()
+where segment = '%[1]s' and position >= %[2]d and position < %[3]d;
+select position from log_checkpoints where segment = '%[1]s'`
 
 	// sqlBlocking finds those who wait for this transaction to end.
 	sqlBlocking = `
@@ -195,6 +198,9 @@ func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful
 		return false, errors.New("the checkpoint vanished")
 	}
 	position, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	if err == nil && position < b.From {
+		return false, &logbuf.BehindError{Position: position}
+	}
 	return position >= b.To, err
 }
 
@@ -228,15 +234,24 @@ func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(co
 	}
 }
 
-// endBatch moves the checkpoint and commits, unless that is past the batch. Where
-// it is before does not matter: none of the entries was stored yet.
+// endBatch moves the checkpoint and commits, unless that is past the batch, or before it: then
+// the database has lost what it had.
 func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (again bool, err error) {
 	if b.Segment != uuid.Nil {
-		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.To)).ReadAll()
+		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.From, b.To)).ReadAll()
 		if err != nil {
 			return false, err
 		}
-		if results[0].CommandTag.RowsAffected() == 0 {
+		if results[1].CommandTag.RowsAffected() == 0 {
+			var position int64
+			if rows := results[2].Rows; len(rows) == 1 {
+				if position, err = strconv.ParseInt(string(rows[0][0]), 10, 64); err != nil {
+					return false, err
+				}
+			}
+			if position < b.From {
+				return false, &logbuf.BehindError{Position: position}
+			}
 			return true, nil
 		}
 	}

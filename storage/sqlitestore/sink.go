@@ -98,6 +98,9 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result,
 				result = logbuf.Result{Duplicate: len(b.Entries)}
 				return nil
 			}
+			if at < b.From {
+				return &logbuf.BehindError{Position: at}
+			}
 			if _, err := tx.ExecContext(ctx, sqlAdvance, b.Segment[:], b.To, time.Now().UnixMicro()); err != nil {
 				return err
 			}

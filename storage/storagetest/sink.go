@@ -92,6 +92,7 @@ var sinkCases = []sinkCase{
 	{"checkpoints", nothing, testSinkCheckpoints},
 	{"checkpoints are told", aCheckpointer, testSinkCheckpointer},
 	{"replays that overlap", nothing, testSinkOverlap},
+	{"checkpoints that are behind", nothing, testSinkBehind},
 	{"aliasing", nothing, testSinkAliasing},
 	{"writers at once", nothing, testSinkWriters},
 	{"the same batch at once", nothing, testSinkSameBatch},
