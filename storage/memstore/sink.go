@@ -22,11 +22,11 @@ type Sink struct {
 	entries     []logbuf.Entry // in order of time and id
 	usage       rollup.Ledger
 	checkpoints map[uuid.UUID]int64
-	repricing   repricingLease
+	repricing   repriceLease
 }
 
-// A repricingLease is of the run that prices entries anew.
-type repricingLease struct {
+// A repriceLease is of the run that prices entries anew.
+type repriceLease struct {
 	run   uuid.UUID
 	until time.Time
 }
@@ -142,7 +142,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 		if s.repricing.run != b.Run && now.Before(s.repricing.until) {
 			return result, fmt.Errorf("memstore: another run prices entries anew: %w", logbuf.ErrBusy)
 		}
-		s.repricing = repricingLease{b.Run, now.Add(logbuf.RepriceLease)}
+		s.repricing = repriceLease{b.Run, now.Add(logbuf.RepriceLease)}
 	}
 	page := r.Page(s.find(&r, func(e *logbuf.Entry) bool { return rollup.Wants(&b, e) }))
 	var p rollup.Repricing
@@ -159,7 +159,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	}
 	s.usage.Merge(&p.Usage)
 	if p.Result.Next == "" {
-		s.repricing = repricingLease{}
+		s.repricing = repriceLease{}
 	}
 	return p.Result, nil
 }

@@ -238,9 +238,8 @@ func (w *watcher) provider(v *snapshot.View, key string) ([]byte, error) {
 		return nil, err
 	}
 	doc := p.ProviderDoc
-	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), strings.Join([]string{
-		"provider/" + key + "/api_key", p.Type, p.BaseURL, p.GoogleProject, p.GoogleLocation, "{}",
-	}, "\x00"))
+	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), catalog.NewDestination(
+		p.Type, p.BaseURL, p.GoogleProject, p.GoogleLocation, p.Options).SealData(id))
 	return encoded(key, doc)
 }
 
