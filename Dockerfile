@@ -1,8 +1,12 @@
 # The server and the example balancer, in an image without a shell.
 #
 #   docker build -t ez-api .
-#   docker run -p 8080:8080 -v ezapi-data:/data ez-api
+#   docker run -p 127.0.0.1:8080:8080 -v ezapi-data:/data ez-api
+#
+# It runs as user 65532 and keeps everything in /data. Where the module proxy cannot be reached,
+# name another: --build-arg GOPROXY=https://goproxy.cn,direct
 FROM golang:1.26 AS build
+ARG GOPROXY=https://proxy.golang.org,direct
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -18,4 +22,5 @@ ENV EZ_API_ADDR=0.0.0.0 EZ_DATA_DIR=/data PATH=/usr/local/bin
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["server", "-check"]
 ENTRYPOINT ["server"]

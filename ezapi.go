@@ -150,7 +150,7 @@ func (c Config) withDefaults() Config {
 		c.Publisher = memstore.NewPublisher()
 	}
 	if c.LogSink == nil {
-		c.LogSink = memstore.NewSink()
+		c.LogSink = memstore.NewSink(nil)
 	}
 	if c.ChangesRetention == 0 {
 		c.ChangesRetention = defaultRetention

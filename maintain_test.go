@@ -117,7 +117,7 @@ func TestLogsAreForgotten(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				sink := &watchedSink{Sink: memstore.NewSink()}
+				sink := &watchedSink{Sink: memstore.NewSink(nil)}
 				var stored []logbuf.Entry
 				for _, days := range []int{1, 3, 89, 92} {
 					stored = append(stored, logbuf.Entry{ID: uuid.New(), Time: time.Now().AddDate(0, 0, -days)})
@@ -136,7 +136,7 @@ func TestLogsAreForgotten(t *testing.T) {
 func TestLogsAreMaintainedRegularly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var clock travel
-		sink := &watchedSink{Sink: memstore.NewSink()}
+		sink := &watchedSink{Sink: memstore.NewSink(nil)}
 		sink.maintainFail.Store(true) // and whether it works or not
 		plane := runPlane(t, ezapi.Config{LogSink: sink, LogRetention: 2 * day, Clock: clock.now})
 		time.Sleep(10*time.Minute + time.Second)
@@ -159,7 +159,7 @@ func TestLogsAreMaintainedRegularly(t *testing.T) {
 func TestPendingLogsHoldRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var clock travel
-		sink := &watchedSink{Sink: memstore.NewSink()}
+		sink := &watchedSink{Sink: memstore.NewSink(nil)}
 		plane := runPlane(t, ezapi.Config{
 			LogSink: sink, LogRetention: 3 * day, Clock: clock.now, Logs: logbuf.Options{Dir: t.TempDir()},
 		})
@@ -195,7 +195,7 @@ func TestPendingLogsHoldRetention(t *testing.T) {
 // A sink that needs no maintenance is none the worse.
 func TestLogsWithoutMaintenance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sink := memstore.NewSink()
+		sink := memstore.NewSink(nil)
 		plane := runPlane(t, ezapi.Config{LogSink: struct{ logbuf.Sink }{sink}})
 		appendLogs(t, plane, time.Now().AddDate(0, 0, -200))
 		time.Sleep(time.Hour)

@@ -67,7 +67,7 @@ func TestRunPublishesAndEnds(t *testing.T) {
 }
 
 func TestLogsArePricedAndStored(t *testing.T) {
-	sink := memstore.NewSink()
+	sink := memstore.NewSink(nil)
 	plane := newPlane(t, ezapi.Config{LogSink: sink})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -129,7 +129,7 @@ func TestFirstLogIsPriced(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				sink := memstore.NewSink()
+				sink := memstore.NewSink(nil)
 				plane, err := ezapi.New(ezapi.Config{Catalog: c.store, Keeper: keeper, LogSink: sink})
 				if err != nil {
 					t.Fatal(err)

@@ -272,7 +272,7 @@ func TestEntryKnowsALaterRevision(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sink := memstore.NewSink()
+			sink := memstore.NewSink(nil)
 			plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink, Publisher: deafPublisher{memstore.NewPublisher()}})
 			eventually(t, "prices are known", func() bool { return plane.Stats().Copies.Revision == 1 })
 			if _, err := other.Models.Edit(t.Context(), m.ID, func(m *ezapi.Model) error {

@@ -49,6 +49,7 @@ func marshal(w io.Writer, v any) error {
 func newDocument(version string, s Scheme) *huma.OpenAPI {
 	registry := huma.NewMapRegistry(schemaPrefix, schemaName)
 	registry.RegisterTypeAlias(reflect.TypeFor[catalog.Secret](), reflect.TypeFor[string]())
+	registry.RegisterTypeAlias(reflect.TypeFor[request.Whole](), reflect.TypeFor[int64]())
 	registry.RegisterTypeAlias(reflect.TypeFor[catalog.NanoUSD](), reflect.TypeFor[usd]())
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",

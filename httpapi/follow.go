@@ -27,6 +27,10 @@ func (h *Handler) follow(ctx context.Context, until string, limit time.Duration,
 	if until == "published" {
 		return request.Progress{Sync: "published"}
 	}
+	// What this process keeps in memory, the prices above all, is applied here.
+	if err := h.plane.CatchUp(ctx, revision); err != nil {
+		return request.Progress{Sync: "pending"}
+	}
 	return h.applied(ctx, at)
 }
 

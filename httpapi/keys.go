@@ -71,7 +71,7 @@ type rotating struct {
 
 // rotation is the body of a rotation; there may be none.
 type rotation struct {
-	GraceSeconds int64 `json:"grace_seconds,omitempty" minimum:"0" maximum:"2592000" default:"0" doc:"How many seconds the current tokens stay valid."`
+	GraceSeconds request.Whole `json:"grace_seconds,omitempty" minimum:"0" maximum:"2592000" default:"0" doc:"How many seconds the current tokens stay valid."`
 }
 
 func (h *Handler) rotate(ctx context.Context, in *rotating) (*shown[keyWithToken], error) {
@@ -85,7 +85,7 @@ func (h *Handler) rotate(ctx context.Context, in *rotating) (*shown[keyWithToken
 			return nil, err
 		}
 	}
-	key, err := h.plane.Keys.Rotate(ctx, id, grace(r.GraceSeconds), match)
+	key, err := h.plane.Keys.Rotate(ctx, id, grace(int64(r.GraceSeconds)), match)
 	if err != nil {
 		return nil, matched(in.Match, err)
 	}

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 )
 
@@ -20,6 +22,7 @@ func TestProblems(t *testing.T) {
 	s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m"})
 	s.must(http.StatusCreated, admin, "POST", "/bindings", object{"model": "m"})
 	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k", "external_id": "x"})
+	s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "named", "external_id": "theirs"})
 	large := `{"name":"` + strings.Repeat("a", 1<<20) + `"}`
 	for _, tc := range []struct {
 		name    string
@@ -91,6 +94,25 @@ func TestProblems(t *testing.T) {
 
 		{name: "too long a grace", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": 2592001}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "grace of the wrong type", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": "1"}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "grace of half a second", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":0.5}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "grace of no number", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1e400}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "a field of a rotation twice", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1,"grace_seconds":1}`, status: 400, slug: "malformed"},
+		{name: "a lookup of nothing", method: "POST", path: "/keys/lookup", body: object{}, status: 422, slug: "invalid", fields: []string{"token"}},
+		{name: "a lookup of two things", method: "POST", path: "/keys/lookup", body: object{"token": "a", "hash": "b"}, status: 422, slug: "invalid", fields: []string{"token"}},
+		{name: "a lookup of no hash", method: "POST", path: "/keys/lookup", body: object{"hash": "b"}, status: 422, slug: "invalid", fields: []string{"hash"}},
+		{name: "a lookup of a token of nobody's", method: "POST", path: "/keys/lookup", body: object{"token": "nobody's"}, status: 404, slug: "not-found"},
+		{name: "a method that a lookup has not", method: "GET", path: "/keys/lookup", status: 404, slug: "not-found"},
+		{name: "an empty filter", method: "GET", path: "/keys?group=", status: 422, slug: "invalid", fields: []string{"group"}},
+		{name: "several empty filters", method: "GET", path: "/keys?q=&label=a=1&label=&external_id=", status: 422, slug: "invalid", fields: []string{"external_id", "label", "q"}},
+		{name: "an empty wait", method: "POST", path: "/keys?wait=", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"wait"}},
+		{name: "deltas after an empty position", method: "GET", path: "/sync/deltas?after=", status: 422, slug: "invalid", fields: []string{"after"}},
+		{name: "a control character in a filter", method: "GET", path: "/keys?q=a%00b", status: 422, slug: "invalid", fields: []string{"q"}},
+		{name: "a filter that is not UTF-8", method: "GET", path: "/keys?name=%ff", status: 422, slug: "invalid", fields: []string{"name"}},
+		{name: "a count of maybe", method: "GET", path: "/keys?count=maybe", status: 422, slug: "invalid", fields: []string{"count"}},
+		{name: "a put without a name to find it by", method: "PUT", path: "/keys", body: object{"name": "p"}, status: 422, slug: "invalid", fields: []string{"external_id"}},
+		{name: "a put over what another one named", method: "PUT", path: "/models", body: object{"name": "named", "external_id": "mine"}, status: 409, slug: "exists", fields: []string{"namespace", "name"}},
+		{name: "a put of another revision", method: "PUT", path: "/models", body: object{"name": "m"}, headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
+		{name: "a put of what is not there", method: "PUT", path: "/models", body: object{"name": "absent"}, headers: []string{"If-Match", `"1"`}, status: 412, slug: "precondition-failed"},
 		{name: "an unknown field of a rotation", method: "POST", path: "/keys/3/rotate", body: object{"grace": 1}, status: 422, slug: "invalid", fields: []string{"grace"}},
 		{name: "a rotation that is no object", method: "POST", path: "/keys/3/rotate", body: "[1]", status: 400, slug: "malformed"},
 		{name: "a rotation that is no JSON", method: "POST", path: "/keys/3/rotate", body: "{", status: 400, slug: "malformed"},
@@ -195,5 +217,38 @@ func TestRequestID(t *testing.T) {
 		if (got == tc.sent) != tc.own {
 			t.Errorf("sent %q, got %q", tc.sent, got)
 		}
+	}
+}
+
+// A problem lists a hundred fields, and no more.
+func TestProblemsListAHundredFields(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	wrong := make([]string, 250)
+	for i := range wrong {
+		wrong[i] = "a\x01b" + strconv.Itoa(i)
+	}
+	p := s.do(admin, "POST", "/keys", object{"name": "k", "models": wrong}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	if len(p.Errors) != 100 {
+		t.Errorf("%d fields are listed", len(p.Errors))
+	}
+}
+
+// A token that has leaked leads to its key, by itself or by its hash, and is in no answer.
+func TestLookup(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	made := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k"}).object(t)
+	token := made["token"].(string)
+	rotated := s.must(http.StatusOK, admin, "POST", "/keys/1/rotate", `{"grace_seconds":6e1}`).object(t)["token"].(string)
+	for _, body := range []object{
+		{"token": token}, {"hash": catalog.HashToken(token)}, {"token": rotated}, {"hash": catalog.HashToken(rotated)},
+	} {
+		a := s.must(http.StatusOK, admin, "POST", "/keys/lookup", body)
+		shows(t, a.object(t), object{"id": 1.0, "name": "k"})
+		if strings.Contains(a.body, token) || strings.Contains(a.body, rotated) || a.Header.Get("ETag") == "" {
+			t.Errorf("looked up: %s", a.body)
+		}
+	}
+	if strings.Contains(s.log.String(), token) {
+		t.Error("the token is in the log")
 	}
 }

@@ -61,6 +61,7 @@ type Stats struct {
 	Damaged   int64 // read back damaged from the spool and skipped
 	Pending   int64
 	Refused   int64 // entries turned away with ErrFull
+	Again     int64 // taken up again because the sink had lost them; Accepted counts them once more
 
 	Cut      int64 // strings that Append found too long
 	Replaced int64 // strings in which Append replaced invalid UTF-8 or NUL
@@ -73,10 +74,13 @@ type Stats struct {
 	OldestPending time.Time // when the oldest pending entry was appended, which its own time may be days before; zero when nothing is pending
 
 	// Of the spool, zero in memory mode.
-	SpoolBytes int64         // used by segments and by what awaits fsync
+	SpoolBytes int64         // used by segments and by what awaits fsync, but for SpoolKept
+	SpoolKept  int64         // used by segments that are stored, and go when the room is needed
 	SpoolMax   int64         // the most it may use
 	Segments   int           // files
 	Syncs      int64         // calls of fsync that worked
 	SyncTime   time.Duration // all of them together
 	Broken     bool          // Append returns ErrBroken
+	SetAside   int           // segments that could not be read, since the queue was opened
+	Alarm      string        // the last thing of this queue's time that an operator should look into
 }

@@ -2,16 +2,18 @@ package logbuf
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"syscall"
 )
 
 // fileSystem is what the spool needs of a directory. Tests have one that tears,
 // flips, fills and fails.
 type fileSystem interface {
 	// Lock makes the directory if need be and keeps other queues out until the
-	// result is closed or the process ends.
+	// result is closed or the process ends. It locks the directory itself, whatever
+	// is deleted in it.
 	Lock(dir string) (io.Closer, error)
 	List(dir string) (names []string, err error)
 	// Create makes a file that must not exist yet.
@@ -19,6 +21,7 @@ type fileSystem interface {
 	// Open opens a file that exists.
 	Open(name string) (file, error)
 	Remove(name string) error
+	Rename(from, to string) error
 	// SyncDir makes what was created in a directory survive a power loss.
 	SyncDir(dir string) error
 	// Room is how many bytes of zeros to write ahead of the entries, because
@@ -36,6 +39,8 @@ type file interface {
 	// Sync returns when the content, and the size needed to read it, survive a
 	// power loss.
 	Sync() error
+	// Unlinked reports whether the file is known to have no name any more.
+	Unlinked() bool
 }
 
 // osFS is the file system of the operating system.
@@ -50,11 +55,14 @@ func (osFS) Lock(dir string) (io.Closer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator names the directory
+	f, err := os.Open(dir) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
+	if info, err := f.Stat(); err != nil || !info.IsDir() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a directory", dir), f.Close())
+	}
+	if err := lockDir(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -79,6 +87,9 @@ func (osFS) Create(name string) (file, error) {
 
 func (osFS) Open(name string) (file, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0) //nolint:gosec // as above
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(name) //nolint:gosec // as above; to read is enough for what is there
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +97,8 @@ func (osFS) Open(name string) (file, error) {
 }
 
 func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir) //nolint:gosec // as above
@@ -108,3 +121,5 @@ func (f osFile) Size() (int64, error) {
 }
 
 func (f osFile) Sync() error { return syncData(f.File) }
+
+func (f osFile) Unlinked() bool { return unlinked(f.File) }

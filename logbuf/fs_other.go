@@ -7,10 +7,12 @@ import (
 	"os"
 )
 
-// lockFile refuses: without a lock that ends with the process, two queues could
+var errQuota = errors.New("disk quota exceeded")
+
+// lockDir refuses: without a lock that ends with the process, two queues could
 // write one spool. Memory mode works everywhere.
-func lockFile(*os.File) error {
+func lockDir(*os.File) error {
 	return errors.New("the disk spool needs a Unix system: leave Options.Dir empty")
 }
 
-func isFull(error) bool { return false }
+func unlinked(*os.File) bool { return false }

@@ -154,6 +154,17 @@ func (m *memFS) Remove(name string) error {
 	return nil
 }
 
+func (m *memFS) Rename(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.files[from] == nil {
+		return fs.ErrNotExist
+	}
+	m.files[to] = m.files[from]
+	delete(m.files, from)
+	return nil
+}
+
 func (m *memFS) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,6 +234,12 @@ func (f *memFile) Sync() error {
 		return f.m.sync(f.name)
 	}
 	return nil
+}
+
+func (f *memFile) Unlinked() bool {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return f.m.files[f.name] != f.d
 }
 
 func (f *memFile) Close() error { return nil }

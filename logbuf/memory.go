@@ -166,6 +166,14 @@ func (m *memory) settle() (skipped, error) {
 	return skipped{}, nil
 }
 
+func (m *memory) tend(context.Context) {}
+
+func (m *memory) tendAt() time.Time { return time.Time{} }
+
+func (m *memory) behind(int64) {} // there are no segments
+
+func (m *memory) doubt() {}
+
 func (m *memory) seal(context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,6 +16,12 @@ type Options struct {
 	// Append returns ErrFull. Defaults to 1 GiB.
 	SpoolMax int64
 
+	// SpoolKeep is how long a segment stays in the spool after all of it was stored. A
+	// database that fails over may lose what it had committed; the queue notices by the
+	// checkpoints of a sink that has them, and stores it again from there. It goes
+	// earlier when its room is needed. Negative keeps nothing. Defaults to 10 minutes.
+	SpoolKeep time.Duration
+
 	// Capacity is how many entries may be pending in memory mode, or may await
 	// fsync in disk mode. Beyond it Append returns ErrFull. In memory
 	// mode pending entries may take 1 KiB each on average, which typical ones
@@ -94,6 +100,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	or(&v.Capacity, 100_000)
 	or(&v.BatchSize, 5_000)
+	orTime(&v.SpoolKeep, 10*time.Minute)
 	orTime(&v.FlushInterval, time.Second)
 	orTime(&v.WriteTimeout, time.Minute)
 	orTime(&v.MinBackoff, 100*time.Millisecond)

@@ -36,6 +36,8 @@ type Queue struct {
 	cut      atomic.Int64
 	replaced atomic.Int64
 
+	rest time.Time // nothing can be read before; belongs to the worker
+
 	mu       sync.Mutex
 	stats    Stats         // but for what the fields above and the backlog know
 	inflight int64         // entries that were read and are not settled
@@ -55,7 +57,8 @@ type backlog interface {
 	// ready returns what put would, as far as it is known.
 	ready() error
 	// read returns the next batch, when all read before are settled. It is empty
-	// when there was only something to skip.
+	// when there was only something to skip. The error is a notYet when there are
+	// entries, and none can be read now.
 	read(ctx context.Context, limit int) (Batch, error)
 	// readAhead returns the batch after one that is not settled; call it once for
 	// each. It is not ok when there is none that can be read without doubt.
@@ -63,6 +66,15 @@ type backlog interface {
 	// settle forgets the first batch that was read and not settled, and says what was
 	// skipped to get it.
 	settle() (skipped, error)
+	// tend does what has its time, when nothing is in flight, and tendAt says when there is
+	// something to do; zero when there is not.
+	tend(ctx context.Context)
+	tendAt() time.Time
+	// behind says that the sink has only so much of the segment that is being read. What was
+	// read and not settled is to be read again.
+	behind(position int64)
+	// doubt says that the sink has come back from a failure, and may have lost something.
+	doubt()
 	// seal makes put return ErrClosed, and returns once nothing more can land, or
 	// ctx ends.
 	seal(ctx context.Context)
@@ -104,7 +116,7 @@ func Open(sink Sink, opts *Options) (*Queue, error) {
 		q.log = newMemory(o.Capacity, q.landed)
 	} else {
 		q.stats.Durability = Disk
-		if q.log, err = openSpool(&o, sink, q.landed, q.recovered); err != nil {
+		if q.log, err = openSpool(&o, sink, tally{q.landed, q.recovered, q.again}); err != nil {
 			cancel()
 			return nil, err
 		}
@@ -199,7 +211,8 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.SpoolBytes, s.SpoolMax, s.Segments = of.SpoolBytes, of.SpoolMax, of.Segments
+	s.SpoolBytes, s.SpoolKept, s.SpoolMax, s.Segments = of.SpoolBytes, of.SpoolKept, of.SpoolMax, of.Segments
+	s.SetAside, s.Alarm = of.SetAside, of.Alarm
 	s.Syncs, s.SyncTime, s.Broken = of.Syncs, of.SyncTime, of.Broken
 	s.OldestPending = q.arrived.oldest()
 	s.Cut, s.Replaced = q.cut.Load(), q.replaced.Load()
@@ -220,6 +233,15 @@ func (q *Queue) recovered(n int64, arrived time.Time) {
 	q.stats.Pending += n
 	q.arrived.add(q.stats.Accepted, arrived)
 	q.due.add(q.stats.Accepted, time.Now().Add(-q.opts.FlushInterval)) // they have waited
+}
+
+// again counts entries that were stored, and which the sink has lost. They were accepted
+// once, and are counted once more: no counter goes back.
+func (q *Queue) again(n int64, now time.Time) {
+	q.recovered(n, now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.Again += n
 }
 
 // landed counts entries that the backlog has taken and wakes the worker when

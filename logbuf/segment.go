@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,30 +12,87 @@ import (
 	"github.com/google/uuid"
 )
 
-// A segment is one file of the spool.
+// A segment is one file of the spool. Three look at it: the committer writes the newest, the
+// worker reads, and whoever needs room lets go of the oldest. So its parts have owners.
 type segment struct {
+	// What it is never changes.
 	id     uuid.UUID
 	number uint64 // orders the segments of a directory
 	path   string
-	file   file // nil in an old segment until it is read
+	old    bool // left by an earlier queue
 
-	old     bool      // left by an earlier queue
-	size    int64     // bytes that may be read
-	room    int64     // offset up to which zeros were written; belongs to the committer
-	end     int64     // position after the last entry
-	done    int64     // position up to which its entries are accounted for
-	from    int64     // position up to which the sink has stored it; less than done behind damage
-	asked   bool      // the sink's checkpoint is in from and done
-	arrived time.Time // of the first entry; old segments only
+	// How far it can be read, and what is to become of it, are guarded by spool.mu: the
+	// committer extends it, the worker moves it on, and both look.
+	size  int64 // bytes that may be read
+	end   int64 // position after the last entry
+	phase phase
+
+	// file belongs to the worker, but for that of the newest segment, which the committer
+	// has opened and writes to. Nil when nobody needs it.
+	file file
+
+	read progress // belongs to the worker
+}
+
+// phase says what is to become of a segment.
+type phase int
+
+const (
+	unscanned phase = iota // of an earlier queue, and not readable so far: nobody knows what it holds
+	readable               // being written, or it may hold entries that are to be stored
+	drained                // all its entries are accounted for; kept, in case the sink loses them
+	gone                   // removed or set aside
+)
+
+// follows reports whether a segment may go from one phase to another.
+func (p phase) follows(before phase) bool {
+	switch before {
+	case unscanned:
+		return p == readable || p == gone
+	case readable:
+		return p == drained || p == gone
+	case drained:
+		return p == readable || p == gone
+	}
+	return false
+}
+
+// progress is how far the worker is with a segment.
+type progress struct {
+	cursor
+	entered bool // the cursor is valid
+
+	done      int64     // position up to which its entries are accounted for
+	from      int64     // position up to which the sink has stored it; less than done behind damage
+	asked     bool      // the sink's checkpoint is in from and done
+	settledAt time.Time // when a batch of it was stored last, or the queue was opened
+	drainedAt time.Time
+	arrived   time.Time // when the first entry was appended; of old segments only
+	cuts      []int64   // where batches end that an earlier queue may have written
+
+	tries   int       // at reading it, in vain
+	retryAt time.Time // not before; zero when the last try worked
+	lost    bool      // nothing more of it can be read
+	holes   *holes    // not nil: what cannot be read is passed over
+}
+
+// A cursor is a place in a segment.
+type cursor struct {
+	offset int64 // of the next frame
+	at     int64 // position of the next entry
+	batch  int64 // To of the batch before
+	rest   string
+	left   int // records in rest
 }
 
 // Files of a spool are named NUMBER-UUID.v1 with the number in 16 hex digits; a
 // version that reads another format has another suffix. Beside a segment may lie
-// NUMBER-UUID.v1.pos: how far it has been stored, a hint of 12 bytes (position,
-// checksum) for sinks that keep no checkpoints.
+// NUMBER-UUID.v1.pos: how far it has been stored, a hint, see noteSize. A segment that could
+// not be read is called NUMBER-UUID.v1.aside; nobody touches it any more.
 const (
 	segmentSuffix  = ".v1"
 	positionSuffix = ".pos"
+	asideSuffix    = ".aside"
 )
 
 func segmentName(number uint64, id uuid.UUID) string {
@@ -58,7 +113,8 @@ func parseSegmentName(name string) (number uint64, id uuid.UUID, ok bool) {
 // checkVersion refuses files of a spool that this version cannot read: to ignore
 // them would be to forget acknowledged entries.
 func checkVersion(name string) error {
-	stem, suffix, ok := strings.Cut(strings.TrimSuffix(name, positionSuffix), ".")
+	name = strings.TrimSuffix(strings.TrimSuffix(name, positionSuffix), asideSuffix)
+	stem, suffix, ok := strings.Cut(name, ".")
 	if ok && len(stem) == 16+1+36 && "."+suffix != segmentSuffix {
 		if _, err := hex.DecodeString(stem[:16]); err == nil && strings.HasPrefix(suffix, "v") {
 			return fmt.Errorf("%s was written by another version of this program, which has to drain it first", name)
@@ -67,142 +123,50 @@ func checkVersion(name string) error {
 	return nil
 }
 
-// findSegments returns the segments in a directory, oldest first, each read
-// through once: its end is known and its torn tail is cut. Segments without an
-// entry are removed.
-func findSegments(fs fileSystem, dir string) ([]*segment, error) {
-	names, err := fs.List(dir)
-	if err != nil {
-		return nil, err
-	}
-	var list []*segment
-	for _, name := range names {
-		if err := checkVersion(name); err != nil {
-			return nil, err
-		}
-		number, id, ok := parseSegmentName(name)
-		if !ok {
-			continue
-		}
-		s := &segment{id: id, number: number, path: filepath.Join(dir, name), old: true}
-		if err := s.scan(fs); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
-		if s.end == 0 {
-			if err := s.remove(fs); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		list = append(list, s)
-	}
-	slices.SortFunc(list, func(a, b *segment) int {
-		if a.number < b.number {
-			return -1
-		}
-		return 1
-	})
-	return list, nil
-}
-
-// scan reads a segment through to learn how many entries it holds.
-func (s *segment) scan(fs fileSystem) (err error) {
-	f, err := fs.Open(s.path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	full, err := f.Size()
-	if err != nil {
-		return err
-	}
-	w := window{r: f, seed: frameSeed(s.id)}
-	for {
-		fr, ok, err := w.next(s.size, full, s.end)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
-		if s.end == 0 {
-			s.arrived = fr.arrived
-		}
-		if fr.payload == nil {
-			torn, err := w.zero(fr.end-tornZeros, full)
-			if err != nil {
-				return err
-			}
-			if torn {
-				s.size, s.end = fr.offset, fr.first
-				break
-			}
-		}
-		s.size, s.end = fr.end, fr.first+int64(fr.count)
-	}
-	if s.size == full {
-		return nil
-	}
-	torn, err := s.isTorn(&w, full)
-	if err != nil {
-		return err
-	}
-	if torn {
-		return f.Truncate(s.size)
-	}
-	// There was more, and its header, which knew how much, is damaged.
-	s.size = full
-	s.end++
-	return nil
-}
-
-// tornZeros is how many zeros at the end of a damaged payload, and nothing but
-// zeros behind it, say that its write was never finished. A sound record ends
-// with ten at most, for it has a namespace, and one flipped bit makes few more.
-const tornZeros = 16
-
-// isTorn reports whether what follows the last frame is the beginning of one,
-// or room for it: the write was never finished, and so never acknowledged. A
-// frame whose header is damaged has a payload, which is never all zeros.
-func (s *segment) isTorn(w *window, full int64) (bool, error) {
-	if torn, err := w.zero(s.size+frameHeader, full); torn || err != nil {
-		return torn, err
-	}
-	_, sound, err := w.header(s.size, full, s.end)
-	return sound, err
-}
-
-// remove deletes the segment's files.
+// remove deletes the segment's files. The path must not be in use.
 func (s *segment) remove(fs fileSystem) error {
-	if s.file != nil {
-		_ = s.file.Close() // nothing in it is needed any more
-		s.file = nil
-	}
 	_ = fs.Remove(s.path + positionSuffix) // may not exist, and does no harm
 	return fs.Remove(s.path)
 }
 
-// readPosition reads the hint beside a segment, 0 when there is none to trust.
-func (s *segment) readPosition(fs fileSystem) int64 {
-	f, err := fs.Open(s.path + positionSuffix)
-	if err != nil {
-		return 0
-	}
-	defer f.Close() //nolint:errcheck // only read
-	var b [12]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
-		return 0
-	}
-	at := int64(binary.LittleEndian.Uint64(b[:])) //nolint:gosec // checked below
-	if binary.LittleEndian.Uint32(b[8:]) != checksum(frameSeed(s.id), b[:8]) || at < 0 {
-		return 0
-	}
-	return min(at, s.end)
+// A note is what the hint beside a segment says.
+type note struct {
+	done int64   // position up to which its entries are accounted for
+	cuts []int64 // positions at which the batches end that follow, and may have been written
 }
 
-// writePosition writes the hint. It is not synced: after a power loss it may be
-// behind or damaged, but never ahead.
-func (s *segment) writePosition(fs fileSystem, at int64) error {
+// maxCuts is how many batches are in flight at once.
+const maxCuts = 2
+
+// noteSize is the length of the hint beside a segment: the position, the count and the
+// positions of the cuts, and a checksum that is begun with the segment's, all little endian.
+const noteSize = 8 + 1 + 8*maxCuts + 4
+
+// readNote reads the hint beside a segment, an empty one when there is none to trust.
+func (s *segment) readNote(fs fileSystem) (n note) {
+	f, err := fs.Open(s.path + positionSuffix)
+	if err != nil {
+		return note{}
+	}
+	defer f.Close() //nolint:errcheck // only read
+	var b [noteSize]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		return note{}
+	}
+	const sum = noteSize - 4
+	if binary.LittleEndian.Uint32(b[sum:]) != checksum(frameSeed(s.id), b[:sum]) || b[8] > maxCuts {
+		return note{}
+	}
+	n.done = int64(binary.LittleEndian.Uint64(b[:])) //nolint:gosec // as it was written
+	for i := range b[8] {
+		n.cuts = append(n.cuts, int64(binary.LittleEndian.Uint64(b[9+8*int(i):]))) //nolint:gosec // likewise
+	}
+	return n
+}
+
+// writeNote writes the hint. Unless it is flushed, it may be behind or damaged after a power
+// loss, but never ahead.
+func (s *segment) writeNote(fs fileSystem, n note, flush bool) error {
 	name := s.path + positionSuffix
 	f, err := fs.Open(name)
 	if err != nil {
@@ -210,8 +174,16 @@ func (s *segment) writePosition(fs fileSystem, at int64) error {
 			return err
 		}
 	}
-	b := binary.LittleEndian.AppendUint64(nil, uint64(at)) //nolint:gosec // not negative
-	b = binary.LittleEndian.AppendUint32(b, checksum(frameSeed(s.id), b))
-	_, err = f.WriteAt(b, 0)
+	var b [noteSize]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(n.done)) //nolint:gosec // not negative
+	b[8] = byte(len(n.cuts))                            //nolint:gosec // at most maxCuts
+	for i, cut := range n.cuts {
+		binary.LittleEndian.PutUint64(b[9+8*i:], uint64(cut)) //nolint:gosec // not negative
+	}
+	binary.LittleEndian.PutUint32(b[noteSize-4:], checksum(frameSeed(s.id), b[:noteSize-4]))
+	_, err = f.WriteAt(b[:], 0)
+	if err == nil && flush {
+		err = f.Sync()
+	}
 	return errors.Join(err, f.Close())
 }

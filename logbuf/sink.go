@@ -2,6 +2,7 @@ package logbuf
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,11 +19,15 @@ type Sink interface {
 	// being stored: such an entry goes to the dead letters, with the reason.
 	//
 	// When b.Segment is not zero, it MUST move that segment's checkpoint (0 when
-	// there is none) to b.To in the same transaction, with a compare-and-set from
-	// b.From. When the checkpoint is at or past b.To already, it MUST store
-	// nothing and report every entry as a duplicate. When it is anywhere else,
-	// it MUST NOT fail: it stores the batch as one that may hold duplicates, and
-	// moves the checkpoint to b.To.
+	// there is none) to b.To in the same transaction, with a compare-and-set:
+	//
+	//   - At or past b.To already, it MUST store nothing and report every entry as a
+	//     duplicate.
+	//   - Between b.From and b.To, it MUST NOT fail: it stores the batch as one that may
+	//     hold duplicates, and moves the checkpoint to b.To.
+	//   - Before b.From, the store has lost what it had committed: it failed over, or was
+	//     set back to a backup. It MUST store nothing, leave the checkpoint where it is, and
+	//     return a [*BehindError]. The queue goes back to there.
 	//
 	// Sums of usage MUST be exact: they are held wide enough, because what was
 	// cut off could not be taken back when costs are computed anew.
@@ -50,6 +55,16 @@ type Batch struct {
 
 	// Entries are read by the sink and not kept.
 	Entries []Entry
+}
+
+// A BehindError is what [Sink.Write] returns when the checkpoint of the batch's segment is
+// before the batch, although everything before it was stored once.
+type BehindError struct {
+	Position int64 // of the checkpoint: what the store still has
+}
+
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("the store has only the first %d entries of the segment, and had more", e.Position)
 }
 
 // A Result says what became of a batch's entries; the three add up to its length.

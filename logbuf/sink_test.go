@@ -49,6 +49,9 @@ func (l *ledger) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, erro
 		if l.at[b.Segment] >= b.To {
 			return logbuf.Result{Duplicate: len(b.Entries)}, nil
 		}
+		if at := l.at[b.Segment]; at < b.From {
+			return logbuf.Result{}, &logbuf.BehindError{Position: at}
+		}
 		l.at[b.Segment] = b.To
 	}
 	for _, e := range b.Entries {

@@ -17,36 +17,55 @@ import (
 // before becomes the next group, one write and one flush. So a lone caller waits
 // for one flush, many share it, and no timer is involved. The worker reads what
 // was flushed back from the file, usually from the page cache. A segment is
-// written by the queue that made it only, and removed when all of it is stored.
+// written by the queue that made it only. When all of it is stored, it stays for a while,
+// because a database that fails over may lose what it had committed; then it is removed.
+//
+// The committer's part is in spool_write.go, the worker's in spool_read.go (batches) and
+// spool_tend.go (everything else that has its time).
 type spool struct {
 	dir         string
 	fs          fileSystem
 	lock        io.Closer
 	logger      *slog.Logger
-	landed      func(n int)
+	clock       func() time.Time
+	tell        tally
 	capacity    int   // entries awaiting a flush
 	maxBytes    int64 // of all segments
 	segmentSize int64
-	zeros       []byte // what is written ahead at once, see makeRoom
+	keep        time.Duration // how long drained segments stay
+	retryPause  time.Duration // after a segment could not be read for the first time
+	zeros       []byte        // what is written ahead at once, see makeRoom
 
 	work      chan struct{} // of capacity 1: there is a group, or the end
 	committed chan struct{} // closed when the committer has ended
 
-	mu       sync.Mutex
-	broken   error // sticky
-	sealed   bool
-	group    *group
-	spare    []byte // of the group before, to be used again
-	waiting  int    // entries put and not flushed
-	bytes    int64  // of the segments and of what is waiting
-	want     demand
-	segments []*segment // oldest first
-	current  *segment   // the one being written, nil before the first group
-	next     uint64     // number of the next segment
-	syncs    int64
-	syncTime time.Duration
+	// mu guards all below: whoever appends, the committer, and the worker need it.
+	mu           sync.Mutex
+	broken       error // sticky
+	sealed       bool
+	group        *group
+	spare        []byte // of the group before, to be used again
+	waiting      int    // entries put and not flushed
+	bytes        int64  // of the segments and of what is waiting
+	drainedBytes int64  // of those segments that may go when room is needed
+	want         demand
+	segments     []*segment     // oldest first
+	current      *segmentWriter // the one being written, nil before the first group
+	abandoned    *segment       // not to be written to any more
+	next         uint64         // number of the next segment
+	syncs        int64
+	syncTime     time.Duration
+	aside        int    // segments that were set aside
+	alarm        string // what an operator should know of
 
 	reader spoolReader // belongs to the worker
+}
+
+// A tally is told what becomes of entries, for the counters of the queue.
+type tally struct {
+	landed    func(n int)                      // taken, and durable
+	recovered func(n int64, arrived time.Time) // left by an earlier queue
+	again     func(n int64, arrived time.Time) // stored before, and lost by the sink
 }
 
 // A group is what is written and flushed at once.
@@ -68,38 +87,56 @@ const (
 	maxSpare   = 4 << 20  // bytes of a buffer worth keeping
 )
 
-// openSpool locks and reads a directory. Recovered is called for each segment
-// found, with how many entries are pending and when the first arrived.
-func openSpool(o *Options, sink Sink, landed func(n int), recovered func(n int64, arrived time.Time)) (*spool, error) {
+// openSpool locks and reads a directory.
+func openSpool(o *Options, sink Sink, tell tally) (*spool, error) {
 	lock, err := o.fs.Lock(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("logbuf: lock the spool: %w", err)
 	}
 	s := &spool{
-		dir: o.Dir, fs: o.fs, lock: lock, logger: o.Logger, landed: landed,
+		dir: o.Dir, fs: o.fs, lock: lock, logger: o.Logger, clock: o.Clock, tell: tell, keep: max(0, o.SpoolKeep), retryPause: 10 * o.MinBackoff,
 		capacity: o.Capacity, maxBytes: o.SpoolMax, segmentSize: min(64<<20, max(64<<10, o.SpoolMax/16)),
 		work: make(chan struct{}, 1), committed: make(chan struct{}),
 	}
 	s.zeros = make([]byte, min(int64(o.fs.Room()), s.segmentSize))
 	_ = o.fs.SyncDir(filepath.Dir(o.Dir)) // the directory may be new; not everybody may sync its parent
-	s.segments, err = findSegments(o.fs, o.Dir)
+	segments, failed, err := findSegments(o.fs, o.Dir)
 	if err != nil {
 		_ = lock.Close() // the other error is the one to tell
 		return nil, fmt.Errorf("logbuf: open the spool %s: %w", o.Dir, err)
 	}
+	s.segments = segments
 	s.reader.checkpoints, _ = sink.(Checkpointer)
+	s.reader.stable = ClassOf(sink) == ByIdentity
+	s.reader.verifyAt = time.Now()
+	if s.reader.checkpoints == nil {
+		s.keep = 0 // nobody could say that something is lost
+	}
 	for _, seg := range s.segments {
-		if s.reader.checkpoints == nil {
-			seg.done = seg.readPosition(s.fs)
-			seg.from = seg.done
-		}
-		s.bytes += seg.size
 		s.next = seg.number + 1
-		recovered(seg.end-seg.done, seg.arrived)
-		s.logger.Info("log spool has entries of an earlier run", "segment", seg.id, "entries", seg.end-seg.done)
+		if seg.phase == readable {
+			s.takeUp(seg)
+		} else if err := failed[seg]; err != nil {
+			s.postpone(seg, err)
+		}
 	}
 	go s.commitGroups()
 	return s, nil
+}
+
+// takeUp counts what an earlier queue has left in a segment that was scanned.
+func (s *spool) takeUp(seg *segment) {
+	n := seg.readNote(s.fs)
+	p := &seg.read
+	p.done = max(0, min(n.done, seg.end))
+	p.from, p.cuts, p.settledAt = p.done, n.cuts, time.Now()
+	s.bytes += seg.size
+	if p.done == seg.end && s.keep > 0 {
+		s.drain(seg) // whether the sink still has it is asked soon
+		return
+	}
+	s.tell.recovered(seg.end-p.done, p.arrived)
+	s.logger.Info("log spool has entries of an earlier run", "segment", seg.id, "entries", seg.end-p.done)
 }
 
 func (s *spool) put(ctx context.Context, p *packed, now time.Time) error {
@@ -140,8 +177,10 @@ func (s *spool) put(ctx context.Context, p *packed, now time.Time) error {
 	}
 }
 
-// refuse returns why n entries of a size cannot be taken now. It needs the lock.
+// refuse returns why n entries of a size cannot be taken now. It needs the lock. Drained
+// segments are no reason: they go when the room is needed.
 func (s *spool) refuse(n int, size int64) error {
+	used := s.bytes - s.drainedBytes
 	switch {
 	case s.sealed:
 		return ErrClosed
@@ -151,8 +190,8 @@ func (s *spool) refuse(n int, size int64) error {
 		return fmt.Errorf("%w: they take %d bytes, and the spool has room for %d", ErrTooMany, size, s.maxBytes)
 	case s.waiting > 0 && s.waiting+n > s.capacity, s.group != nil && len(s.group.buf) > maxWaiting:
 		return fmt.Errorf("%w: %d entries await the disk", ErrFull, s.waiting)
-	case s.bytes+size > s.maxBytes:
-		return fmt.Errorf("%w: the spool holds %d of %d bytes", ErrFull, s.bytes, s.maxBytes)
+	case used+size > s.maxBytes:
+		return fmt.Errorf("%w: the spool holds %d of %d bytes", ErrFull, used, s.maxBytes)
 	}
 	return nil
 }
@@ -181,157 +220,15 @@ func (s *spool) seal(ctx context.Context) {
 	}
 }
 
-// commitGroups is the committer.
-func (s *spool) commitGroups() {
-	defer close(s.committed)
-	for range s.work {
-		for {
-			s.mu.Lock()
-			g, sealed, broken := s.group, s.sealed, s.broken
-			s.group = nil
-			s.mu.Unlock()
-			if g == nil {
-				if sealed {
-					return
-				}
-				break
-			}
-			if g.err = broken; broken == nil {
-				g.err = s.commit(g)
-			}
-			s.mu.Lock()
-			s.waiting -= g.count
-			if g.err != nil {
-				s.bytes -= int64(len(g.buf))
-			}
-			if cap(g.buf) <= maxSpare {
-				s.spare = g.buf
-			}
-			s.mu.Unlock()
-			close(g.done)
-		}
-	}
-}
-
-// commit makes a group durable.
-func (s *spool) commit(g *group) error {
-	seg, err := s.writable()
-	if err != nil {
-		return err
-	}
-	seed := frameSeed(seg.id)
-	first, b := seg.end, g.buf
-	for _, p := range g.parts {
-		putFrameHeader(b[:frameHeader+p.bytes], p.count, first, p.arrived, seed)
-		first += int64(p.count)
-		b = b[frameHeader+p.bytes:]
-	}
-	if _, err := seg.file.WriteAt(g.buf, seg.size); err != nil {
-		return s.undo(seg, err)
-	}
-	s.makeRoom(seg, seg.size+int64(len(g.buf)))
-	start := time.Now()
-	if err := seg.file.Sync(); err != nil {
-		// The kernel may have dropped the pages and forgotten about it: a second
-		// fsync that works proves nothing.
-		return s.breakDown(fmt.Errorf("fsync: %w", err))
-	}
-	took := time.Since(start)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.landed(g.count) // at once with the size, so that counters and files agree
-	s.syncs++
-	s.syncTime += took
-	seg.size += int64(len(g.buf))
-	seg.end = first
-	return nil
-}
-
-// writable returns the segment to write to, a new one at first and whenever the
-// last is large enough.
-func (s *spool) writable() (*segment, error) {
-	s.mu.Lock()
-	seg := s.current
-	s.mu.Unlock()
-	if seg != nil && seg.size < s.segmentSize {
-		return seg, nil
-	}
-	id := newID(time.Now())
-	seg = &segment{id: id, number: s.next, path: filepath.Join(s.dir, segmentName(s.next, id))}
-	f, err := s.fs.Create(seg.path)
-	if err != nil {
-		// A full disk, or too many open files: it may pass.
-		return nil, fmt.Errorf("%w: new segment: %w", ErrFull, err)
-	}
-	seg.file = f
-	if err := s.fs.SyncDir(s.dir); err != nil {
-		_ = seg.remove(s.fs) // nothing is in it
-		return nil, s.breakDown(fmt.Errorf("fsync of the directory: %w", err))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next++
-	s.current = seg
-	s.segments = append(s.segments, seg)
-	return seg, nil
-}
-
-// undo takes a write back that did not work.
-func (s *spool) undo(seg *segment, cause error) error {
-	if !isFull(cause) {
-		return s.breakDown(fmt.Errorf("write: %w", cause))
-	}
-	if err := seg.file.Truncate(seg.size); err != nil {
-		return s.breakDown(fmt.Errorf("truncate after %w: %w", cause, err))
-	}
-	seg.room = seg.size
-	s.logger.Warn("log spool: the disk is full", "error", cause)
-	return fmt.Errorf("%w: the disk is full", ErrFull)
-}
-
-// roomFor is how many groups like the last one zeros must be enough for. What
-// is written twice costs more than it saves when groups are large.
-const roomFor = 16
-
-// makeRoom writes zeros from an offset, where the segment's frames end, when
-// those from before are used up; the flush of the group takes them along.
-// They never go beyond the segment nor, with all that was put, SpoolMax, so that
-// to fill them later needs no more of the disk. That they cannot be written
-// is no failure: the segment grows as it is filled.
-func (s *spool) makeRoom(seg *segment, from int64) {
-	if from < seg.room {
-		return
-	}
-	s.mu.Lock()
-	n := min(int64(len(s.zeros)), s.segmentSize-from, s.maxBytes-s.bytes)
-	s.mu.Unlock()
-	if n < roomFor*(from-seg.size) {
-		return
-	}
-	seg.room = from + n
-	if _, err := seg.file.WriteAt(s.zeros[:n], from); err != nil {
-		_ = seg.file.Truncate(from)
-		seg.room = s.segmentSize // as if: it is not tried again
-	}
-}
-
-// breakDown makes an error sticky.
-func (s *spool) breakDown(cause error) error {
-	err := fmt.Errorf("%w: %w", ErrBroken, cause)
-	s.mu.Lock()
-	s.broken = err
-	s.mu.Unlock()
-	s.logger.Error("log spool takes no more entries until it is opened again", "error", cause)
-	return err
-}
-
 func (s *spool) fill(st *Stats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.SpoolBytes, st.SpoolMax = s.bytes, s.maxBytes
+	st.SpoolBytes, st.SpoolMax = s.bytes-s.drainedBytes, s.maxBytes
+	st.SpoolKept = s.drainedBytes
 	st.Segments = len(s.segments)
 	st.Syncs, st.SyncTime = s.syncs, s.syncTime
 	st.Broken = s.broken != nil
+	st.SetAside, st.Alarm = s.aside, s.alarm
 }
 
 // extent is how far a segment can be read.
@@ -343,17 +240,7 @@ type extent struct {
 func (s *spool) extentOf(seg *segment) extent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return extent{seg.size, seg.end, seg != s.current}
-}
-
-// oldest returns the first segment, nil when there is none.
-func (s *spool) oldest() *segment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.segments) == 0 {
-		return nil
-	}
-	return s.segments[0]
+	return extent{seg.size, seg.end, s.current == nil || s.current.segment != seg}
 }
 
 // retire ends the segment being written, so that it can go and its space be used,
@@ -361,25 +248,46 @@ func (s *spool) oldest() *segment {
 func (s *spool) retire(seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == seg && s.waiting == 0 && seg.size >= s.segmentSize {
+	if s.current != nil && s.current.segment == seg && s.waiting == 0 && seg.size >= s.segmentSize {
 		s.current = nil
 	}
 }
 
-// drop removes the oldest segment, which is stored.
-func (s *spool) drop(seg *segment) error {
-	s.mu.Lock()
-	s.segments = s.segments[1:]
-	s.bytes -= seg.size
-	s.want = demand{}
-	s.mu.Unlock()
-	if err := seg.remove(s.fs); err != nil {
-		return fmt.Errorf("log spool: remove a segment that is stored: %w", err)
+// move takes a segment to its next phase. It needs the lock.
+func (s *spool) move(seg *segment, to phase) {
+	if !to.follows(seg.phase) {
+		panic(fmt.Sprintf("logbuf: a segment goes from phase %d to %d", seg.phase, to))
 	}
-	return nil
+	if seg.phase == drained {
+		s.drainedBytes -= seg.size
+	}
+	seg.phase = to
+	switch to {
+	case drained:
+		s.drainedBytes += seg.size
+		s.want = demand{}
+	case gone:
+		s.bytes -= seg.size
+		s.want = demand{}
+		for i, other := range s.segments {
+			if other == seg {
+				s.segments = append(s.segments[:i:i], s.segments[i+1:]...)
+				break
+			}
+		}
+	}
 }
 
-// close releases the directory. What is stored to its end is removed.
+// warn raises an alarm: it is logged, and shown until the queue is opened again.
+func (s *spool) warn(text string, seg *segment, args ...any) {
+	args = append([]any{"file", seg.path}, args...)
+	s.logger.Error("log spool: "+text, args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alarm = text + ": " + seg.path
+}
+
+// close releases the directory. What is stored to its end is removed, or noted.
 func (s *spool) close() error {
 	grace := time.NewTimer(time.Second)
 	defer grace.Stop()
@@ -396,12 +304,18 @@ func (s *spool) close() error {
 }
 
 func (s *spool) release() (err error) {
-	if seg := s.oldest(); seg != nil && s.reader.finished(seg, s.extentOf(seg)) {
-		err = s.drop(seg)
+	if w := s.current; w != nil {
+		if w.room > w.size {
+			_ = w.file.Truncate(w.size) // Open would
+		}
+		s.current = nil
 	}
-	for _, seg := range s.segments {
-		if seg.room > seg.size {
-			_ = seg.file.Truncate(seg.size) // Open would
+	for _, seg := range append([]*segment(nil), s.segments...) {
+		if seg.phase == readable && seg.read.done >= seg.end {
+			s.drain(seg)
+		}
+		if seg.phase == drained && (s.keep == 0 || seg.end == 0) {
+			err = errors.Join(err, s.drop(seg))
 		}
 		if seg.file != nil {
 			err = errors.Join(err, seg.file.Close())

@@ -4,36 +4,36 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // spoolReader is where the worker is in the spool.
 type spoolReader struct {
 	checkpoints Checkpointer // nil when the sink has none
+	stable      bool         // batches must be the same when they are written again, in any process
 
-	segment *segment // nil before the first, and after each
+	segment *segment // the one being read; nil: the next is to be chosen
 	window  window
-	cursor
 
 	inflight inflightBatches
 	batch    *recordBatch // the one that is read
 	skip     skipped      // for it
 	taken    []taken      // read and not settled
-}
 
-// A cursor is a place in a segment.
-type cursor struct {
-	offset int64 // of the next frame
-	at     int64 // position of the next entry
-	from   int64 // To of the batch before
-	rest   string
-	left   int // records in rest
+	verifyAt time.Time // when to ask for checkpoints next
 }
 
 // taken is what there is to settle of a batch.
 type taken struct {
-	at, from int64 // of the cursor behind it
+	at, from int64 // position behind it, and up to which the sink has stored the segment then
+	cut      bool  // it has entries, and so ends there whoever writes it again
 	skip     skipped
 }
+
+// A notYet says that there are entries, and that none can be read before a time.
+type notYet struct{ until time.Time }
+
+func (notYet) Error() string { return "nothing can be read yet" }
 
 // read implements [backlog]. A batch never spans two segments.
 func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
@@ -41,20 +41,32 @@ func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 	r.begin()
 	for {
 		if r.segment == nil {
-			if ok, err := s.enter(ctx); !ok || err != nil {
+			if err := s.enter(ctx); err != nil {
 				return Batch{}, err
 			}
+			if r.segment == nil {
+				return Batch{}, nil
+			}
 		}
-		ext := s.extentOf(r.segment)
-		if err := r.readSegment(ext, limit); err != nil {
-			r.segment = nil // begin again behind what is settled
-			return Batch{}, fmt.Errorf("log spool: read: %w", err)
+		seg := r.segment
+		ext := s.extentOf(seg)
+		if seg.read.lost {
+			r.lose(ext.end)
+		} else if err := r.readSegment(ext, limit); err != nil && r.nothing() {
+			s.postpone(seg, err)
+			r.segment = nil
+			continue
 		}
-		if !r.nothing() || !ext.complete {
-			return r.take(), nil
+		if !r.nothing() {
+			return s.take()
 		}
-		if err := s.leave(); err != nil {
-			return Batch{}, err
+		r.segment = nil
+		if seg.read.done >= ext.end && ext.complete {
+			if err := s.finish(seg); err != nil {
+				return Batch{}, err
+			}
+		} else if !ext.complete {
+			return Batch{}, nil // all that there is
 		}
 	}
 }
@@ -63,16 +75,21 @@ func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 // as it should be to read.
 func (s *spool) readAhead(limit int) (Batch, bool) {
 	r := &s.reader
-	if r.segment == nil {
+	if r.segment == nil || r.segment.read.lost {
 		return Batch{}, false
 	}
-	before := r.cursor
+	before := r.segment.read.cursor
 	r.begin()
 	if err := r.readSegment(s.extentOf(r.segment), limit); err != nil || r.nothing() {
-		r.cursor = before
+		r.segment.read.cursor = before
 		return Batch{}, false
 	}
-	return r.take(), true
+	b, err := s.take()
+	if err != nil {
+		r.segment.read.cursor = before
+		return Batch{}, false
+	}
+	return b, true
 }
 
 func (r *spoolReader) begin() { r.batch, r.skip = r.inflight.next(), skipped{} }
@@ -81,124 +98,173 @@ func (r *spoolReader) begin() { r.batch, r.skip = r.inflight.next(), skipped{} }
 func (r *spoolReader) nothing() bool { return len(r.batch.entries) == 0 && r.skip == skipped{} }
 
 // take returns what was read as a batch that is to be settled.
-func (r *spoolReader) take() Batch {
-	b := Batch{Segment: r.segment.id, From: r.from, To: r.at, Entries: r.batch.entries}
+func (s *spool) take() (Batch, error) {
+	r := &s.reader
+	p := &r.segment.read
+	b := Batch{Segment: r.segment.id, From: p.batch, To: p.at, Entries: r.batch.entries}
 	if len(b.Entries) > 0 {
-		r.from = r.at
+		p.batch = p.at
 	}
-	r.taken = append(r.taken, taken{r.at, r.from, r.skip})
-	return b
+	r.taken = append(r.taken, taken{at: p.at, from: p.batch, cut: len(b.Entries) > 0, skip: r.skip})
+	if !r.stable || len(b.Entries) == 0 {
+		return b, nil
+	}
+	// Where the batch ends has to be known to whoever writes it again.
+	if err := r.segment.writeNote(s.fs, r.note(), true); err != nil {
+		r.taken = r.taken[:len(r.taken)-1]
+		return Batch{}, fmt.Errorf("log spool: note where a batch ends: %w", err)
+	}
+	return b, nil
 }
 
-// enter begins the oldest segment. It is not ok when there is none.
-func (s *spool) enter(ctx context.Context) (ok bool, err error) {
-	r := &s.reader
-	seg := s.oldest()
-	if seg == nil {
-		return false, nil
+// note returns what is to be noted of the segment being read.
+func (r *spoolReader) note() note {
+	n := note{done: r.segment.read.done}
+	for _, t := range r.taken {
+		if t.cut {
+			n.cuts = append(n.cuts, t.at)
+		}
 	}
-	at, from := seg.done, seg.from
-	if seg.old && !seg.asked && r.checkpoints != nil {
+	return n
+}
+
+// enter chooses the segment to read: the oldest that may hold something. There may be none.
+// The error is a notYet when some can only be tried later.
+func (s *spool) enter(ctx context.Context) error {
+	r := &s.reader
+	seg, until := s.choose(time.Now())
+	if seg == nil {
+		if !until.IsZero() {
+			return notYet{until}
+		}
+		return nil
+	}
+	p := &seg.read
+	if seg.old && !p.asked && r.checkpoints != nil {
 		stored, err := r.checkpoints.Checkpoint(ctx, seg.id)
 		if err != nil {
-			return false, fmt.Errorf("log sink: checkpoint of segment %s: %w", seg.id, err)
+			return fmt.Errorf("log sink: checkpoint of segment %s: %w", seg.id, err)
 		}
-		from = max(stored, 0)
-		at = min(from, seg.end)
+		p.from, p.asked = max(stored, 0), true
+		at := min(p.from, seg.end)
+		if at < p.done {
+			s.goBack(seg, at)
+		}
+		p.cursor, p.entered = cursor{at: at, batch: p.from}, true
 	}
-	if seg.file == nil {
+	if !p.entered {
+		p.cursor, p.entered = cursor{at: p.done, batch: p.from}, true
+	}
+	if seg.file == nil && !p.lost {
 		f, err := s.fs.Open(seg.path)
 		if err != nil {
-			return false, fmt.Errorf("log spool: %w", err)
+			s.postpone(seg, err)
+			return s.enter(ctx) // another; this one has its turn later
 		}
 		seg.file = f
 	}
 	r.segment = seg
-	r.window = window{r: seg.file, seed: frameSeed(seg.id), buf: r.window.buf[:0]}
-	r.skip.stored = at - seg.done
-	r.cursor = cursor{at: at, from: from}
-	return true, nil
+	r.skip.stored = p.at - p.done // as the checkpoint says; otherwise they are the same
+	r.window = window{r: p.holes.wrap(seg.file), seed: frameSeed(seg.id), buf: r.window.buf[:0]}
+	return nil
 }
 
-// leave ends a segment that is stored.
-func (s *spool) leave() error {
-	seg := s.reader.segment
-	s.reader.segment = nil
-	return s.drop(seg)
+// choose returns the oldest segment that may hold something to read. When there are only
+// some that have to wait, it says until when.
+func (s *spool) choose(now time.Time) (seg *segment, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segments {
+		if seg.phase != unscanned && seg.phase != readable {
+			continue
+		}
+		p := &seg.read
+		switch {
+		case now.Before(p.retryAt) || seg.phase == unscanned:
+			if until.IsZero() || p.retryAt.Before(until) {
+				until = p.retryAt
+			}
+		case !p.entered, p.at < seg.end, p.done < seg.end, s.current == nil || s.current.segment != seg:
+			return seg, time.Time{}
+		}
+	}
+	return nil, until
 }
 
 // readSegment fills the batch from the segment, counting what is damaged.
 func (r *spoolReader) readSegment(ext extent, limit int) error {
-	for len(r.batch.entries) < limit && r.batch.bytes < maxBatchBytes {
-		if r.left > 0 {
-			used, n, err := r.batch.add(r.rest, r.left, limit)
-			r.rest, r.left, r.at = r.rest[used:], r.left-n, r.at+int64(n)
+	p := &r.segment.read
+	cut := ext.end
+	for len(p.cuts) > 0 && p.cuts[0] <= p.at {
+		p.cuts = p.cuts[1:]
+	}
+	if len(p.cuts) > 0 { // as it was written before, whatever the limits were then
+		cut, limit = min(cut, p.cuts[0]), int(p.cuts[0]-p.at)
+	}
+	for p.at < cut && len(r.batch.entries) < limit && r.batch.bytes < maxBatchBytes {
+		if p.left > 0 {
+			used, n, err := r.batch.add(p.rest, int(min(int64(p.left), cut-p.at)), limit)
+			p.rest, p.left, p.at = p.rest[used:], p.left-n, p.at+int64(n)
 			if err != nil { // the checksum is right and the record is not: nobody else wrote it
-				r.lose(r.at + int64(r.left))
-				r.left = 0
+				r.lose(p.at + int64(p.left))
+				p.left = 0
 			}
 			continue
 		}
-		if r.offset >= ext.size {
-			if r.at < ext.end {
+		if p.offset >= ext.size {
+			if p.at < ext.end {
 				r.lose(ext.end)
 			}
 			return nil
 		}
-		f, ok, err := r.window.next(r.offset, ext.size, 0)
+		f, ok, err := r.window.next(p.offset, ext.size, 0)
 		if err != nil {
 			return err
 		}
 		if !ok {
-			r.offset = ext.size
+			p.offset = ext.size
 			continue
 		}
-		if err := r.enterFrame(f); err != nil {
-			return err
-		}
+		r.enterFrame(f)
 	}
 	return nil
 }
 
 // enterFrame makes the records of a frame the ones to read.
-func (r *spoolReader) enterFrame(f frame) error {
-	r.offset = f.end
+func (r *spoolReader) enterFrame(f frame) {
+	p := &r.segment.read
+	p.offset = f.end
 	end := f.first + int64(f.count)
-	if end <= r.at {
-		return nil // stored before
+	if end <= p.at {
+		return // stored before
 	}
-	if f.first > r.at {
+	if f.first > p.at {
 		r.lose(f.first)
 	}
 	if f.payload == nil {
 		r.lose(end)
-		return nil
+		return
 	}
-	r.rest, r.left = string(f.payload), f.count
-	for skip := r.at - f.first; skip > 0; skip-- {
+	p.rest, p.left = string(f.payload), f.count
+	for skip := p.at - f.first; skip > 0; skip-- {
 		var e Entry
 		var cost int64
-		rest, err := readRecord(&e, r.rest, &cost)
+		rest, err := readRecord(&e, p.rest, &cost)
 		if err != nil {
 			r.lose(end)
-			r.left = 0
-			return nil
+			p.left = 0
+			return
 		}
-		r.rest = rest
-		r.left--
+		p.rest = rest
+		p.left--
 	}
-	return nil
 }
 
 // lose counts the entries up to a position as damaged.
 func (r *spoolReader) lose(to int64) {
-	r.skip.damaged += to - r.at
-	r.at = to
-}
-
-// finished reports whether all of a segment is stored.
-func (r *spoolReader) finished(seg *segment, ext extent) bool {
-	return r.segment == seg && r.left == 0 && r.offset >= ext.size && seg.done >= ext.end
+	p := &r.segment.read
+	r.skip.damaged += to - p.at
+	p.at = to
 }
 
 // settle implements [backlog].
@@ -210,13 +276,15 @@ func (s *spool) settle() (skipped, error) {
 	}
 	t := r.taken[0]
 	r.taken = slices.Delete(r.taken, 0, 1)
-	seg.done, seg.from, seg.asked = t.at, t.from, true
+	p := &seg.read
+	p.done, p.from, p.asked, p.settledAt = t.at, t.from, true, time.Now()
 	s.retire(seg)
-	if ext := s.extentOf(seg); ext.complete && r.finished(seg, ext) {
-		return t.skip, s.leave()
+	if ext := s.extentOf(seg); ext.complete && len(r.taken) == 0 && p.done >= ext.end {
+		r.segment = nil
+		return t.skip, s.finish(seg)
 	}
 	if r.checkpoints == nil {
-		if err := seg.writePosition(s.fs, seg.done); err != nil {
+		if err := seg.writeNote(s.fs, r.note(), false); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}

@@ -8,23 +8,34 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // run writes batches until the queue is closed and empty, or ctx ends.
 func (q *Queue) run(ctx context.Context) {
 	defer close(q.done)
 	for q.await(ctx) {
-		for f := q.launch(ctx); f != nil; {
+		f, ok := q.launch(ctx)
+		if !ok {
+			return
+		}
+		for f != nil {
 			next := q.follow(ctx, f)
 			<-f.ended
-			if !f.stored {
-				if next != nil {
-					<-next.ended
-				}
+			if f.stored {
+				q.finish(f.batch, f.result)
+				f = next
+				continue
+			}
+			if next != nil {
+				<-next.ended
+			}
+			if f.behind == nil {
 				return
 			}
-			q.finish(f.batch, f.result)
-			f = next
+			q.takeBack(f, next)
+			f = nil
 		}
 	}
 }
@@ -33,23 +44,32 @@ func (q *Queue) run(ctx context.Context) {
 type inflight struct {
 	batch  Batch
 	result Result
-	stored bool          // or ctx ended; not before ended is closed
+	stored bool          // or it did not come to that; not before ended is closed
+	behind *BehindError  // the sink has lost what comes before; not before ended is closed
 	ended  chan struct{} // closed when no more is tried
 	failed chan struct{} // closed when something fails at first
 	fail   func()        // closes failed
 }
 
-// launch reads the next batch and begins to write it. It returns nil when ctx
-// ended first.
-func (q *Queue) launch(ctx context.Context) *inflight {
+// launch reads the next batch and begins to write it. It returns nil when nothing can be
+// read yet, and is not ok when ctx ended first.
+func (q *Queue) launch(ctx context.Context) (f *inflight, ok bool) {
 	var b Batch
+	var later notYet
 	if !q.retryForever(ctx, "to read the next batch", func() (err error) {
 		b, err = q.log.read(ctx, q.opts.BatchSize)
+		if errors.As(err, &later) {
+			return nil
+		}
 		return err
 	}) {
-		return nil
+		return nil, false
 	}
-	return q.send(ctx, b, nil)
+	q.rest = later.until
+	if !later.until.IsZero() {
+		return nil, true
+	}
+	return q.send(ctx, b, nil), true
 }
 
 // follow begins to write the next batch beside f as soon as it is full, if the
@@ -59,6 +79,9 @@ func (q *Queue) follow(ctx context.Context, f *inflight) *inflight {
 		return nil
 	}
 	for {
+		if at := q.log.tendAt(); !at.IsZero() && !time.Now().Before(at) {
+			return nil // it is done when nothing is in flight
+		}
 		q.mu.Lock()
 		full := q.stats.Pending-q.inflight >= int64(q.opts.BatchSize)
 		q.mu.Unlock()
@@ -133,11 +156,29 @@ func (q *Queue) writeAlone(ctx context.Context, f, prior *inflight) bool {
 		}
 	}
 	return q.retryForever(ctx, "to store a batch", func() (err error) {
-		if f.result, err = q.write(ctx, f.batch, q.sink.Write); err != nil {
-			f.fail()
+		if f.result, err = q.write(ctx, f.batch, q.sink.Write); err == nil {
+			return nil
+		}
+		f.fail()
+		if f.batch.Segment != uuid.Nil && errors.As(err, &f.behind) {
+			return nil // it is of no use to try the same again
 		}
 		return err
-	})
+	}) && f.behind == nil
+}
+
+// takeBack gives batches back that cannot be stored, because the sink has lost what comes
+// before them.
+func (q *Queue) takeBack(f, next *inflight) {
+	n := len(f.batch.Entries)
+	if next != nil {
+		n += len(next.batch.Entries)
+	}
+	q.mu.Lock()
+	q.inflight -= int64(n)
+	q.stats.Retries++
+	q.mu.Unlock()
+	q.log.behind(f.behind.Position)
 }
 
 // writeBeside tries once to write a batch while the one before is written. That
@@ -172,12 +213,19 @@ func (f *inflight) wait(ctx context.Context) error {
 	return errFailedBefore
 }
 
-// await blocks until a batch is due. It returns false when there is none and
-// there will be none.
+// await blocks until a batch is due, and tends the backlog meanwhile. It returns false when
+// there is none and there will be none.
 func (q *Queue) await(ctx context.Context) bool {
 	for {
 		if ctx.Err() != nil {
 			return false
+		}
+		now := time.Now()
+		tendAt := q.log.tendAt()
+		if !tendAt.IsZero() && !now.Before(tendAt) {
+			q.log.tend(ctx)
+			q.rest = time.Time{}
+			continue
 		}
 		q.mu.Lock()
 		closing := q.sealed
@@ -189,19 +237,29 @@ func (q *Queue) await(ctx context.Context) bool {
 			return false
 		}
 		if pending > 0 && (closing || flush || pending >= int64(q.opts.BatchSize) || wait <= 0) {
-			return true
+			if !now.Before(q.rest) {
+				return true
+			}
+			wait = min(q.rest.Sub(now), time.Second)
+		} else if pending == 0 {
+			wait = noWait
 		}
-		var due <-chan time.Time
-		if pending > 0 {
-			due = time.After(wait)
+		if !tendAt.IsZero() {
+			wait = min(wait, tendAt.Sub(now))
 		}
+		due := time.NewTimer(wait)
 		select {
 		case <-q.wake:
-		case <-due:
+			q.rest = time.Time{} // there may be others to read
+		case <-due.C:
 		case <-ctx.Done():
 		}
+		due.Stop()
 	}
 }
+
+// noWait is how long nobody waits for a timer.
+const noWait = time.Duration(1 << 62)
 
 // retryForever calls try until it works. It returns false when ctx ended first. Doing says
 // what it is about.
@@ -284,6 +342,7 @@ func (q *Queue) finish(b Batch, r Result) {
 	if err != nil {
 		q.stats.LastError = err.Error()
 	} else if q.stats.LastError != "" {
+		q.log.doubt()
 		q.opts.Logger.Info("log sink works again", "pending", q.stats.Pending)
 		q.stats.LastError = ""
 	}

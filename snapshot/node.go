@@ -84,7 +84,8 @@ func (n Node) Equal(other Node) bool {
 	return maps.Equal(n.text(), other.text()) && n.SeenAt.Equal(other.SeenAt) && n.Age == other.Age
 }
 
-// ParseNode reads what [Node.Encode] writes. The error wraps
+// ParseNode reads what [Node.Encode] writes. A field seen_at, which an engine
+// keeps beside the report, is left out. The error wraps
 // [catalog.ErrInvalid], and is a [catalog.FieldError] where a field is wrong. The
 // signature is not verified here.
 func ParseNode(text []byte) (Node, error) {
@@ -93,6 +94,7 @@ func ParseNode(text []byte) (Node, error) {
 		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
 	}
 	f := n.fields
+	delete(f, fieldSeenAt)
 	if err := f.check(); err != nil {
 		return Node{}, err
 	}

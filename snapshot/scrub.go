@@ -31,6 +31,11 @@ const (
 // often while there are few documents, and out of turn when it is asked for. Of all
 // control planes one does so.
 func (r *Relay) scrubAlways(ctx context.Context) {
+	defer func() { // another control plane need not wait for its end
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		r.lease(ctx, leaseScrub, 0)
+	}()
 	var next time.Time
 	for {
 		asked := false
@@ -79,9 +84,12 @@ type findings struct {
 	suspects []docName            // wrong, or not rendered at all
 	wrong    int                  // how many those would be, were they not bounded
 	missing  map[catalog.Kind]int // not seen
+
+	// unreadable says that what is kept in a kind's place is no documents at all.
+	unreadable bool
 }
 
-func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 }
+func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 && !f.unreadable }
 
 // many reports whether more is to be mended than can be mended by name.
 func (f *findings) many() bool {
@@ -92,10 +100,10 @@ func (f *findings) many() bool {
 	return n > maxSuspects
 }
 
-// unnameable reports whether a document is to be taken away whose name cannot be
-// written: a whole that is published in its place does not have it.
-func (f *findings) unnameable() bool {
-	return slices.ContainsFunc(f.suspects, func(d docName) bool { return !utf8.ValidString(d.key) })
+// unmendable reports whether only a whole that is put in its place helps: a
+// document is to be taken away whose name cannot be written, or there are no documents at all.
+func (f *findings) unmendable() bool {
+	return f.unreadable || slices.ContainsFunc(f.suspects, func(d docName) bool { return !utf8.ValidString(d.key) })
 }
 
 // scrub compares once, and mends what is wrong. It returns how many documents
@@ -112,7 +120,12 @@ func (r *Relay) scrub(ctx context.Context, urgent bool) (documents int, err erro
 	}
 	found := findings{missing: map[catalog.Kind]int{}}
 	for _, kind := range Kinds() {
-		if err := r.compare(ctx, g, kind, pace, &found); err != nil {
+		err := r.compare(ctx, g, kind, pace, &found)
+		if errors.Is(err, ErrCorrupt) {
+			found.unreadable = true
+			continue
+		}
+		if err != nil {
 			return documents, fmt.Errorf("read the published %s: %w", kind, err)
 		}
 	}
@@ -167,15 +180,15 @@ func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
 		if r.rendering != g {
 			return head, nil // everything was published anew
 		}
-		if found.many() {
-			return r.restore(ctx, found, behind)
-		}
-		if found.unnameable() {
+		if found.unmendable() {
 			s, err := r.look(ctx)
 			if err != nil {
 				return head, err
 			}
 			return r.rebuild(ctx, s)
+		}
+		if found.many() {
+			return r.restore(ctx, found, behind)
 		}
 		suspects := found.suspects
 		for kind := range found.missing {

@@ -161,14 +161,22 @@ func TestReplayOfWhatWasSigned(t *testing.T) {
 func TestWatcherFollowsARotation(t *testing.T) {
 	bubble(t, func(t *testing.T, s *stage) {
 		both := mustKeys(t, keyA+","+keyB)
+		model := snapshot.Change(doc(t, "default.m", snapshot.ModelDoc{Namespace: "default", Name: "m"}))
+		s.change(model)
 		w := watch(t, s, snapshot.WatcherOptions{Keys: both})
 		old := watch(t, s, snapshot.WatcherOptions{Keys: mustKeys(t, keyA)})
 		<-w.Ready()
 		<-old.Ready()
 		s.keys = mustKeys(t, keyB)
-		s.replace(1, 2, "first", "second")
+		next := s.snap(1, 9, "first", "second")
+		next.put(model)
+		next.sign()
+		s.put(next)
 		s.delta("third")
 		time.Sleep(3 * time.Second)
+		if _, ok := w.View().Model("default", "m"); !ok {
+			t.Error("the model cannot be found under the new key")
+		}
 		serves(t, w, "first", "second", "third")
 		serves(t, old, "first")
 		if got := old.Status(); got.Phase == snapshot.PhaseFollowing || got.Error == "" {

@@ -51,7 +51,7 @@ func (l *viewLoader) Begin(head Head) ([]catalog.Kind, error) {
 	}
 	known := l.base
 	if known.head.Seal != head.Seal {
-		known = emptyView(nil) // its hashes are others
+		known = l.base.blank() // its hashes are others
 	}
 	l.seal, l.made = head.Seal, newViewBuilder(l.base.blank(), known, keys)
 	if l.copy != nil {

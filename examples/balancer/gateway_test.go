@@ -80,11 +80,7 @@ func (b *bench) publish(t *testing.T) {
 	if _, err := b.plane.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := b.plane.Publisher().Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	view, err := snapshot.NewView(whole, nil)
+	view, err := snapshot.LoadView(t.Context(), b.plane.Publisher(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,8 @@
 //	EZ_BALANCER_TOKEN=… go run ./examples/balancer
 //
 // With EZ_SNAPSHOT_URL it reads from the control plane instead of Redis; with
-// EZ_SNAPSHOT_FILE it starts from the last good snapshot while neither is up.
+// EZ_SNAPSHOT_FILE it starts from the last good snapshot while neither is up; with
+// EZ_MAX_STALE it refuses everything while no control plane was heard of for so long.
 //
 // It authenticates keys and routes; limits and budgets, which the snapshot holds
 // too, are left to whoever copies it. It is meant to be copied: gateway.go is the
@@ -34,6 +35,7 @@ import (
 type settings struct {
 	snapshotURL string // EZ_SNAPSHOT_URL: the control plane, to read from it instead of Redis
 	lastGood    string // EZ_SNAPSHOT_FILE: keeps the last good snapshot, to start while nothing else is up
+	maxStale    string // EZ_MAX_STALE: refuse everything when no control plane was heard of for so long; empty: never
 	redisAddr   string // EZ_REDIS_ADDR: host:port, a URL, a Cluster's list, or redis+sentinel://…
 	redisCA     string // EZ_REDIS_CA: file of the certificates that sign those of Redis
 	redisPrefix string // EZ_REDIS_PREFIX, default ezapi
@@ -59,6 +61,7 @@ func environment() settings {
 	return settings{
 		snapshotURL: os.Getenv("EZ_SNAPSHOT_URL"),
 		lastGood:    os.Getenv("EZ_SNAPSHOT_FILE"),
+		maxStale:    or("EZ_MAX_STALE", "0s"),
 		redisAddr:   or("EZ_REDIS_ADDR", "127.0.0.1:6379"),
 		redisCA:     os.Getenv("EZ_REDIS_CA"),
 		redisPrefix: or("EZ_REDIS_PREFIX", "ezapi"),
@@ -95,7 +98,13 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 		return err
 	}
 	defer closeSource()
-	watcher := snapshot.NewWatcher(source, &snapshot.WatcherOptions{Keys: keys, Name: s.name, File: s.lastGood, Logger: logger})
+	maxStale, err := time.ParseDuration(s.maxStale)
+	if err != nil || maxStale < 0 {
+		return errors.New("EZ_MAX_STALE must be a duration such as 60s, or 0s for never")
+	}
+	watcher := snapshot.NewWatcher(source, &snapshot.WatcherOptions{
+		Keys: keys, Name: s.name, File: s.lastGood, MaxStale: maxStale, Logger: logger,
+	})
 	logs, err := logbuf.Open(logbuf.NewHTTPSink(s.logsURL, s.token, nil), &logbuf.Options{Dir: s.spool, Logger: logger})
 	if err != nil {
 		return err

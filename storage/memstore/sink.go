@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -19,8 +20,15 @@ import (
 type Sink struct {
 	mu          sync.RWMutex
 	entries     []logbuf.Entry // in order of time and id
-	usage       rollup.Table
+	usage       rollup.Ledger
 	checkpoints map[uuid.UUID]int64
+	repricing   repriceLease
+}
+
+// A repriceLease is of the run that prices entries anew.
+type repriceLease struct {
+	run   uuid.UUID
+	until time.Time
 }
 
 var (
@@ -28,10 +36,24 @@ var (
 	_ logbuf.Archive      = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
+	_ logbuf.Repricer     = (*Sink)(nil)
 )
 
+// SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.
+type SinkOptions struct {
+	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. Defaults to UTC.
+	UsageZone *time.Location
+}
+
 // NewSink returns an empty sink.
-func NewSink() *Sink { return &Sink{checkpoints: make(map[uuid.UUID]int64)} }
+func NewSink(opts *SinkOptions) *Sink {
+	s := &Sink{checkpoints: make(map[uuid.UUID]int64)}
+	s.usage.Zone = time.UTC
+	if opts != nil && opts.UsageZone != nil {
+		s.usage.Zone = opts.UsageZone
+	}
+	return s
+}
 
 // Write stores a batch; see [logbuf.Sink]. Memory refuses no entry.
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
@@ -41,12 +63,17 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.Segment != uuid.Nil {
-		if s.checkpoints[b.Segment] >= b.To {
+		at := s.checkpoints[b.Segment]
+		if at >= b.To {
 			return logbuf.Result{Duplicate: len(b.Entries)}, nil
+		}
+		if at < b.From {
+			return logbuf.Result{}, &logbuf.BehindError{Position: at}
 		}
 		s.checkpoints[b.Segment] = b.To
 	}
 	var result logbuf.Result
+	var usage rollup.Table
 	for _, e := range b.Entries {
 		e = stored(&e)
 		at, found := slices.BinarySearchFunc(s.entries, e, byTime)
@@ -55,9 +82,10 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 			continue
 		}
 		s.entries = slices.Insert(s.entries, at, e)
-		s.usage.Add(&e)
+		usage.Add(&e)
 		result.Stored++
 	}
+	s.usage.Merge(&usage)
 	return result, nil
 }
 
@@ -69,18 +97,71 @@ func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error)
 }
 
 // Tasks lists what there is to do; see [logbuf.Maintainer].
-func (s *Sink) Tasks() []logbuf.Task { return []logbuf.Task{{Name: "drop", Run: s.drop}} }
+func (s *Sink) Tasks() []logbuf.Task {
+	task := func(name string, do func(logbuf.MaintenanceOptions) int64) logbuf.Task {
+		return logbuf.Task{Name: name, Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+			if err := ctx.Err(); err != nil {
+				return r, err
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			r.Done = do(o)
+			return r, nil
+		}}
+	}
+	return []logbuf.Task{
+		task("drop", s.drop),
+		task("days", func(o logbuf.MaintenanceOptions) int64 { return s.usage.Close(o.Now) }),
+		task("prune", func(o logbuf.MaintenanceOptions) int64 { return s.usage.Prune(o.UsageBefore) }),
+	}
+}
 
 // drop forgets entries of days that ended before a time.
-func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
-	if o.Before.IsZero() || ctx.Err() != nil {
-		return report, ctx.Err()
+func (s *Sink) drop(o logbuf.MaintenanceOptions) int64 {
+	if o.Before.IsZero() {
+		return 0
+	}
+	n, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: o.Before.Truncate(24 * time.Hour)}, byTime)
+	s.entries = slices.Delete(s.entries, 0, n)
+	return int64(n)
+}
+
+// Reprice prices the next entries anew; see [logbuf.Repricer].
+func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbuf.RepriceResult, err error) {
+	if err := ctx.Err(); err != nil {
+		return result, err
+	}
+	now := time.Now()
+	r, err := b.Query.Resolve(now)
+	if err != nil {
+		return result, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: o.Before.Truncate(24 * time.Hour)}, byTime)
-	s.entries = slices.Delete(s.entries, 0, n)
-	return logbuf.TaskReport{Done: int64(n)}, nil
+	if !b.DryRun {
+		if s.repricing.run != b.Run && now.Before(s.repricing.until) {
+			return result, fmt.Errorf("memstore: another run prices entries anew: %w", logbuf.ErrBusy)
+		}
+		s.repricing = repriceLease{b.Run, now.Add(logbuf.RepriceLease)}
+	}
+	page := r.Page(s.find(&r, func(e *logbuf.Entry) bool { return rollup.Wants(&b, e) }))
+	var p rollup.Repricing
+	for i := range page.Entries {
+		p.Price(&b, &page.Entries[i])
+	}
+	p.Result.Next = page.Next
+	if b.DryRun {
+		return p.Result, nil
+	}
+	for i := range p.Changed {
+		at, _ := slices.BinarySearchFunc(s.entries, p.Changed[i], byTime)
+		s.entries[at] = stored(&p.Changed[i])
+	}
+	s.usage.Merge(&p.Usage)
+	if p.Result.Next == "" {
+		s.repricing = repriceLease{}
+	}
+	return p.Result, nil
 }
 
 // Logs returns a page of entries; see [logbuf.Archive].
@@ -94,15 +175,19 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return r.Page(s.find(&r, q.Matches)), nil
+}
+
+// find returns copies of one entry more than a page holds, newest first.
+func (s *Sink) find(r *logbuf.LogRange, wanted func(*logbuf.Entry) bool) (entries []logbuf.Entry) {
 	first, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: r.Since}, byTime)
 	end, _ := slices.BinarySearchFunc(s.entries, logbuf.Entry{Time: r.Before, ID: r.BeforeID}, byTime)
-	var entries []logbuf.Entry
 	for i := end - 1; i >= first && len(entries) <= r.Limit; i-- {
-		if e := &s.entries[i]; q.Matches(e) {
+		if e := &s.entries[i]; wanted(e) {
 			entries = append(entries, stored(e))
 		}
 	}
-	return r.Page(entries), nil
+	return entries
 }
 
 // Usage returns aggregates; see [logbuf.Archive].
@@ -116,7 +201,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return rollup.Answer(r, s.usage.Rows), nil
+	return s.usage.Answer(&r)
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
@@ -126,7 +211,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return rollup.AnswerKeys(since, s.usage.Rows), nil
+	return s.usage.AnswerKeys(since), nil
 }
 
 // stored returns the entry as it is kept: a copy, its time in microseconds.

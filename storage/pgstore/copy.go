@@ -34,9 +34,9 @@ const (
     route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures`
 	logFields = 30
 
-	usageColumns = `hour, key_id, provider_id, requests, errors,
-    input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, unpriced,
-    namespace, model, route_group, project`
+	usageColumns = `starts, key_id, provider_id, requests, errors, unpriced,
+    input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd,
+    project, namespace, model, route_group`
 	usageFields = 15
 )
 
@@ -176,26 +176,30 @@ func storable(t time.Time) bool {
 	return year >= 1 && year <= 9999
 }
 
-// usageRows returns the rows of usage.
+// usageRows returns the rows of usage. A sum that no bigint holds makes more rows than one.
 func usageRows(rows []rollup.Row) *copyReader {
+	var rest rollup.Row
 	return newCopyReader(func(buf []byte) ([]byte, error) {
-		if len(rows) == 0 {
-			return buf, io.EOF
+		if rest.Counts == (rollup.Counts{}) {
+			if len(rows) == 0 {
+				return buf, io.EOF
+			}
+			rest, rows = rows[0], rows[1:]
 		}
-		r := &rows[0]
-		rows = rows[1:]
 		buf = appendRow(buf, usageFields)
-		buf = appendTime(buf, r.Quarter)
+		buf = appendTime(buf, rest.Starts)
 		for _, n := range [...]int64{
-			r.KeyID, r.ProviderID, r.Requests, r.Errors,
-			r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD, r.Unpriced,
+			rest.KeyID, rest.ProviderID, rest.Requests, rest.Errors, rest.Unpriced,
+			rest.InputTokens.Take(), rest.CacheReadTokens.Take(), rest.CacheWriteTokens.Take(),
+			rest.OutputTokens.Take(), rest.CostNanoUSD.Take(),
 		} {
 			buf = appendInt64(buf, n)
 		}
-		buf = appendText(buf, r.Namespace)
-		buf = appendText(buf, r.Model)
-		buf = appendText(buf, r.Group)
-		return appendText(buf, r.Project), nil
+		rest.Requests, rest.Errors, rest.Unpriced = 0, 0, 0
+		buf = appendText(buf, rest.Project)
+		buf = appendText(buf, rest.Namespace)
+		buf = appendText(buf, rest.Model)
+		return appendText(buf, rest.Group), nil
 	})
 }
 

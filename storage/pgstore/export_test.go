@@ -8,7 +8,12 @@ import (
 
 // Times counts the times at which a query would look for entries.
 func (s *Sink) Times(ctx context.Context, keyID int64, requestID string, since, until time.Time) (int, error) {
-	times, err := s.times(ctx, keyID, requestID, span{since, until})
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	times, err := readTimes(ctx, conn.Conn(), keyID, requestID, span{since, until})
 	return len(times), err
 }
 

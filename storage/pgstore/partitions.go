@@ -2,46 +2,92 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
 
 const (
-	// Keys of advisory locks.
-	partitionLock = 0x65_7a_61_70_69_10 // "ezapi", 16: one makes or drops partitions
-	maintainLock  = 0x65_7a_61_70_69_11 // "ezapi", 17: one does maintenance
-
-	sqlLock = `select pg_advisory_xact_lock($1)`
-
 	sqlPartitions = `
-select relname::text from pg_inherits join pg_class on oid = inhrelid
-where inhparent = 'access_logs'::regclass`
+select relname::text, nspname::text, pg_get_expr(relpartbound, c.oid) = 'DEFAULT'
+from pg_inherits join pg_class c on c.oid = inhrelid join pg_namespace n on n.oid = relnamespace
+where inhparent = 'access_logs'::regclass order by relname`
 
 	sqlPartitionSchema = `
 select nspname::text from pg_class join pg_namespace n on n.oid = relnamespace
 where pg_class.oid = 'access_logs'::regclass`
 
+	sqlIsTaken = `select exists (select from pg_class where relname = $2
+    and relnamespace = (select oid from pg_namespace where nspname = $1))`
+
 	// Made beside and then attached: to make it in place would wait for
 	// everything that reads or writes logs, and stop it meanwhile.
 	sqlCreatePartition = `create table %[1]s (like access_logs including defaults including constraints including storage)`
-	sqlAttachPartition = `alter table access_logs attach partition %[1]s for values from ('%[2]s 00:00:00+00') to ('%[3]s 00:00:00+00')`
+	sqlAttachPartition = `alter table access_logs attach partition %[1]s
+for values from ('%[2]s 00:00:00+00') to ('%[3]s 00:00:00+00')`
 
 	sqlDropPartition = `drop table %s`
 
-	// sqlShortWait is for what may as well be done with the next maintenance.
-	// Everybody else waits behind the one who waits to drop a partition; and who waits
-	// for a second makes PostgreSQL break off a vacuum.
-	sqlShortWait = `set local lock_timeout = '500ms'`
+	sqlDeleteFrom = `
+delete from %[1]s where ctid = any (array(select ctid from %[1]s where ts < $1::timestamptz limit $2))`
+
+	// sqlShortWait is for what may as well be done with the next maintenance. Everybody else waits
+	// behind the one who waits to drop a partition.
+	sqlShortWait = `set local lock_timeout = '200ms'`
 
 	partitionPrefix = "access_logs_"
 	partitionDay    = "20060102"
+	daysAhead       = 2 // partitions that are there before their day begins
 )
+
+// A partition is a table that is attached to access_logs.
+type partition struct {
+	schema, name string
+	isDefault    bool
+}
+
+func (p partition) table() string { return pgx.Identifier{p.schema, p.name}.Sanitize() }
+
+// day returns the day that a partition is for; false when its name is not of ours. Ours are called after the day,
+// and by a number where somebody had a table of that name.
+func (p partition) day() (time.Time, bool) {
+	suffix, ok := strings.CutPrefix(p.name, partitionPrefix)
+	suffix, number, numbered := strings.Cut(suffix, "_")
+	if !ok || numbered && strings.Trim(number, "0123456789") != "" {
+		return time.Time{}, false
+	}
+	day, err := time.Parse(partitionDay, suffix)
+	return day, err == nil
+}
+
+// partitions lists the partitions by name.
+func partitions(ctx context.Context, conn *pgx.Conn) ([]partition, error) {
+	rows, err := query(ctx, conn, sqlPartitions)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p partition, err error) {
+		err = row.Scan(&p.name, &p.schema, &p.isDefault)
+		return p, err
+	})
+}
+
+// listPartitions lists the partitions without a transaction.
+func (s *Sink) listPartitions(ctx context.Context) ([]partition, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	return partitions(ctx, conn.Conn())
+}
 
 // daysOf returns the days, in UTC, that entries belong to.
 func daysOf(entries []logbuf.Entry) []time.Time {
@@ -55,118 +101,175 @@ func daysOf(entries []logbuf.Entry) []time.Time {
 	return days
 }
 
-// dayOf returns the day that a partition is for; false when the name is not of ours.
-func dayOf(partition string) (time.Time, bool) {
-	suffix, ok := strings.CutPrefix(partition, partitionPrefix)
-	if !ok {
-		return time.Time{}, false
+// makeAhead makes the partitions of today and the next days.
+func (s *Sink) makeAhead(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	existing, err := s.listPartitions(ctx)
+	if err != nil {
+		return report, err
 	}
-	day, err := time.Parse(partitionDay, suffix)
-	return day, err == nil
+	today := o.Now.UTC().Truncate(24 * time.Hour)
+	var missing []time.Time
+	for i := range daysAhead + 1 {
+		day := today.AddDate(0, 0, i)
+		if !slices.ContainsFunc(existing, func(p partition) bool { d, ok := p.day(); return ok && d.Equal(day) }) {
+			missing = append(missing, day)
+		}
+	}
+	// Each by itself: that one is in the way keeps no other from being made.
+	var errs []error
+	for _, day := range missing {
+		made, err := s.addPartitions(ctx, []time.Time{day})
+		report.Done += int64(made)
+		errs = append(errs, err)
+	}
+	return report, errors.Join(errs...)
 }
 
-// addPartitions makes the partitions of those days that have none.
-func (s *Sink) addPartitions(ctx context.Context, days []time.Time) error {
-	var made []string
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlLock, int64(partitionLock)); err != nil {
+// addPartitions makes the partitions of those days that have none, unless the entries of a day go elsewhere: to a
+// partition of somebody else's that spans it, or to a DEFAULT one that has some already.
+func (s *Sink) addPartitions(ctx context.Context, days []time.Time) (made int, err error) {
+	var names []string
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := affect(ctx, tx, sqlLock, int64(partitionLock)); err != nil {
 			return err
 		}
-		existing, err := partitions(ctx, tx)
+		existing, err := partitions(ctx, tx.Conn())
 		if err != nil {
 			return err
 		}
 		var schema string
-		if err := tx.QueryRow(ctx, sqlPartitionSchema).Scan(&schema); err != nil {
+		if err := tx.QueryRow(ctx, sqlPartitionSchema, pgx.QueryExecModeExec).Scan(&schema); err != nil {
 			return err
 		}
 		for _, day := range days {
-			name := partitionPrefix + day.Format(partitionDay)
-			if slices.Contains(existing, name) {
+			if slices.ContainsFunc(existing, func(p partition) bool { d, ok := p.day(); return ok && d.Equal(day) }) {
 				continue
 			}
-			table := pgx.Identifier{schema, name}.Sanitize()
-			if _, err := tx.Exec(ctx, fmt.Sprintf(sqlCreatePartition, table)); err != nil {
-				return fmt.Errorf("make the partition %s: %w", name, err)
+			name, err := addPartition(ctx, tx, schema, day)
+			if err != nil {
+				return err
 			}
-			attach := fmt.Sprintf(sqlAttachPartition, table, day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly))
-			if _, err := tx.Exec(ctx, attach); err != nil {
-				return fmt.Errorf("attach the partition %s: %w", name, err)
+			if name != "" {
+				names = append(names, name)
 			}
-			made = append(made, name)
 		}
 		return nil
 	})
-	if err == nil && len(made) > 0 {
-		s.logger.InfoContext(ctx, "pgstore: made log partitions", "partitions", made)
+	if err == nil && len(names) > 0 {
+		s.logger.InfoContext(ctx, "pgstore: made log partitions", "partitions", names)
 	}
-	return err
+	return len(names), err
 }
 
-// dropPartitions drops those whose day ended before a time, one at a time.
-func (s *Sink) dropPartitions(ctx context.Context, before time.Time) error {
-	existing, err := partitions(ctx, s.pool)
+// addPartition makes one, and returns its name; none when the day's entries go elsewhere.
+func addPartition(ctx context.Context, tx pgx.Tx, schema string, day time.Time) (string, error) {
+	name, err := freeName(ctx, tx, schema, partitionPrefix+day.Format(partitionDay))
 	if err != nil {
-		return err
+		return "", err
 	}
-	for _, name := range existing {
-		day, ok := dayOf(name)
-		if !ok || day.AddDate(0, 0, 1).After(before) {
+	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
+		table := pgx.Identifier{schema, name}.Sanitize()
+		if _, err := tx.Exec(ctx, fmt.Sprintf(sqlCreatePartition, table)); err != nil {
+			return fmt.Errorf("make the partition %s: %w", name, err)
+		}
+		attach := fmt.Sprintf(sqlAttachPartition, table, day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly))
+		if _, err := tx.Exec(ctx, attach); err != nil {
+			return fmt.Errorf("attach the partition %s: %w", name, err)
+		}
+		return nil
+	})
+	if isServed(err) {
+		return "", nil
+	}
+	return name, err
+}
+
+// freeName returns a name that no table has. A partition that somebody has detached keeps its own.
+func freeName(ctx context.Context, tx pgx.Tx, schema, name string) (string, error) {
+	for n := 1; ; n++ {
+		candidate := name
+		if n > 1 {
+			candidate = fmt.Sprintf("%s_%d", name, n)
+		}
+		var taken bool
+		err := tx.QueryRow(ctx, sqlIsTaken, pgx.QueryExecModeExec, schema, candidate).Scan(&taken)
+		if err != nil || !taken {
+			return candidate, err
+		}
+	}
+}
+
+// isServed reports whether a partition could not be attached because its entries go to another: one that
+// overlaps it, or the DEFAULT one, which has some of them.
+func isServed(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == stateOverlap || pg.Code == stateCheck)
+}
+
+// dropPartitions drops those whose day ended before a time, one at a time, and deletes what is as old from a DEFAULT
+// one. At the first that somebody uses it stops: whoever waits for its lock holds up all writes.
+func (s *Sink) dropPartitions(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	if o.Before.IsZero() {
+		return report, ctx.Err()
+	}
+	existing, err := s.listPartitions(ctx)
+	if err != nil {
+		return report, err
+	}
+	var errs []error
+	for _, p := range existing {
+		if p.isDefault {
+			n, err := s.deleteFrom(ctx, p, o.Before.UTC().Truncate(24*time.Hour))
+			report.Done += n
+			errs = append(errs, err)
+		}
+	}
+	for _, p := range existing {
+		day, ok := p.day()
+		if !ok || p.isDefault || day.AddDate(0, 0, 1).After(o.Before) {
 			continue
 		}
-		err := s.inTx(ctx, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, sqlShortWait); err != nil {
-				return err
+		err := s.dropPartition(ctx, p)
+		if err != nil {
+			report.Behind = o.Before.Sub(day.AddDate(0, 0, 1))
+			if !isLockTimeout(err) {
+				errs = append(errs, fmt.Errorf("drop the partition %s: %w", p.name, err))
+				continue
 			}
-			if _, err := tx.Exec(ctx, sqlLock, int64(partitionLock)); err != nil {
-				return err
-			}
-			current, err := partitions(ctx, tx)
-			if err != nil || !slices.Contains(current, name) { // another process was faster
-				return err
-			}
-			var schema string
-			if err := tx.QueryRow(ctx, sqlPartitionSchema).Scan(&schema); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, fmt.Sprintf(sqlDropPartition, pgx.Identifier{schema, name}.Sanitize())); err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, sqlForgetBlocks, day, day.AddDate(0, 0, 1))
+			s.logger.InfoContext(ctx, "pgstore: a log partition is in use and will be dropped later", "partition", p.name)
+			break
+		}
+		report.Done++
+		s.logger.InfoContext(ctx, "pgstore: dropped a log partition", "partition", p.name)
+	}
+	return report, errors.Join(errs...)
+}
+
+// dropPartition drops one, unless another process was faster.
+func (s *Sink) dropPartition(ctx context.Context, p partition) error {
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlShortWait); err != nil {
+			return err
+		}
+		if _, err := affect(ctx, tx, sqlLock, int64(partitionLock)); err != nil {
+			return err
+		}
+		current, err := partitions(ctx, tx.Conn())
+		if err != nil || !slices.Contains(current, p) {
+			return err
+		}
+		_, err = tx.Exec(ctx, fmt.Sprintf(sqlDropPartition, p.table()))
+		return err
+	})
+}
+
+// deleteFrom deletes old entries from a partition that is not dropped.
+func (s *Sink) deleteFrom(ctx context.Context, p partition, before time.Time) (deleted int64, err error) {
+	for n := int64(forgetSize); n == forgetSize && err == nil; deleted += n {
+		err = s.inTx(ctx, func(tx pgx.Tx) (err error) {
+			n, err = affect(ctx, tx, fmt.Sprintf(sqlDeleteFrom, p.table()), before, int64(forgetSize))
 			return err
 		})
-		if isLockTimeout(err) {
-			s.logger.InfoContext(ctx, "pgstore: a log partition is in use and will be dropped later", "partition", name)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("drop the partition %s: %w", name, err)
-		}
-		s.logger.InfoContext(ctx, "pgstore: dropped a log partition", "partition", name)
 	}
-	return nil
-}
-
-// querier is a pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// partitions lists the partitions by name.
-func partitions(ctx context.Context, db querier) ([]string, error) {
-	rows, err := db.Query(ctx, sqlPartitions)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-// inTx runs fn in a transaction with the bounds that every one of ours has.
-func (s *Sink) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlSettings); err != nil {
-			return err
-		}
-		return fn(tx)
-	})
+	return deleted, err
 }

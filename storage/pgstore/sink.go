@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/gate"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
@@ -22,7 +23,7 @@ const (
 	// sqlSinkSettings bound what a frozen process can do to others, as for the
 	// catalog, and make sure that a commit which is answered is on disk, however the
 	// connection is set up: the spool forgets what is stored.
-	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `;
+	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `, set_config('statement_timeout', '5min', true);
 select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'`
 
 	// The row is made first, so that there is one to lock: a write whose
@@ -31,10 +32,13 @@ select set_config('synchronous_commit', 'on', true) where current_setting('synch
 insert into log_checkpoints (segment, position) values ('%[1]s', 0) on conflict do nothing;
 select position from log_checkpoints where segment = '%[1]s' for update`
 
-	// It changes nothing when the segment is stored further than that.
+	// It changes nothing when the segment is stored further than that, or not as far as
+	// the batch begins; then it says where it is, which is nowhere when there is no row.
 	sqlSinkAdvance = `
-insert into log_checkpoints as c (segment, position) values ('%[1]s', %[2]d) on conflict (segment)
-do update set position = excluded.position, updated_at = now() where c.position < excluded.position`
+insert into log_checkpoints (segment, position) select '%[1]s', 0 where %[2]d = 0 on conflict do nothing;
+update log_checkpoints set position = %[3]d, updated_at = now()
+where segment = '%[1]s' and position >= %[2]d and position < %[3]d;
+select position from log_checkpoints where segment = '%[1]s'`
 
 	// sqlBlocking finds those who wait for this transaction to end.
 	sqlBlocking = `
@@ -51,8 +55,17 @@ type SinkOptions struct {
 	// Logger is told of partitions that come and go. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	// Clock tells what is today. Defaults to time.Now.
+	// Clock tells from when a query looks back that does not say. Defaults to time.Now.
 	Clock func() time.Time
+
+	// QueryConns is how many of the pool's connections queries may use at once; others wait, and
+	// too many others are turned away with an error that wraps logbuf.ErrUnavailable. At least half of
+	// the pool is left to writes. Defaults to 4.
+	QueryConns int
+
+	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is fixed by the
+	// first maintenance of a database. Defaults to UTC.
+	UsageZone *time.Location
 }
 
 // Sink stores access logs in PostgreSQL, and answers questions about them. It
@@ -66,9 +79,14 @@ type Sink struct {
 	pool   *pgxpool.Pool
 	logger *slog.Logger
 	clock  func() time.Time
+	zone   *time.Location
+	gate   *gate.Gate
 
 	// replaying is set while batches hold duplicates: the next will, too.
 	replaying atomic.Bool
+
+	// withoutTemp is set once the role turned out not to be allowed temporary tables.
+	withoutTemp atomic.Bool
 }
 
 var (
@@ -77,18 +95,26 @@ var (
 	_ logbuf.Pipeliner    = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
+	_ logbuf.Timekeeper   = (*Sink)(nil)
+	_ logbuf.Repricer     = (*Sink)(nil)
 )
 
 // NewSink returns a sink in the database that the pool leads to. It does not
 // reach for it: a server may take logs into its spool while the database is
 // down. [Open] makes the tables. The pool stays the caller's.
 func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
-	s := &Sink{pool: pool, logger: slog.Default(), clock: time.Now}
-	if opts != nil && opts.Logger != nil {
-		s.logger = opts.Logger
+	if opts == nil {
+		opts = &SinkOptions{}
 	}
-	if opts != nil && opts.Clock != nil {
-		s.clock = opts.Clock
+	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone, gate: newGate(pool, opts.QueryConns)}
+	if s.logger == nil {
+		s.logger = slog.Default()
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.zone == nil {
+		s.zone = time.UTC
 	}
 	return s
 }
@@ -115,7 +141,7 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(contex
 		switch f := faultOf(err); {
 		case attempt == 3 || ctx.Err() != nil:
 		case f == faultPartition:
-			if err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
+			if _, err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
 				continue
 			}
 		case f == faultDuplicate, f == faultData && !careful:
@@ -195,6 +221,9 @@ func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful
 		return false, errors.New("the checkpoint vanished")
 	}
 	position, err := strconv.ParseInt(string(rows[0][0]), 10, 64)
+	if err == nil && position < b.From {
+		return false, &logbuf.BehindError{Position: position}
+	}
 	return position >= b.To, err
 }
 
@@ -228,15 +257,24 @@ func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(co
 	}
 }
 
-// endBatch moves the checkpoint and commits, unless that is past the batch. Where
-// it is before does not matter: none of the entries was stored yet.
+// endBatch moves the checkpoint and commits, unless that is past the batch, or before it: then
+// the database has lost what it had.
 func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (again bool, err error) {
 	if b.Segment != uuid.Nil {
-		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.To)).ReadAll()
+		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.From, b.To)).ReadAll()
 		if err != nil {
 			return false, err
 		}
-		if results[0].CommandTag.RowsAffected() == 0 {
+		if results[1].CommandTag.RowsAffected() == 0 {
+			var position int64
+			if rows := results[2].Rows; len(rows) == 1 {
+				if position, err = strconv.ParseInt(string(rows[0][0]), 10, 64); err != nil {
+					return false, err
+				}
+			}
+			if position < b.From {
+				return false, &logbuf.BehindError{Position: position}
+			}
 			return true, nil
 		}
 	}

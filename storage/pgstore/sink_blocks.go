@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 // Blocks find the entries of a key or a request. With every batch goes, for
@@ -43,16 +45,22 @@ const (
 	sqlBlocks = `select since, entries from log_blocks where %s`
 	sqlProbe  = `get_bit(filter, (%d::bigint %% (8 * octet_length(filter)))::int) = 1`
 
+	sqlCountEntries = `
+select (coalesce(sum(octet_length(entries)), 0) / $3::bigint)::bigint from log_blocks
+where until >= $1::timestamptz and since <= $2::timestamptz`
+
 	// Quarters of an hour, lately ended, that have many more blocks than their
 	// entries make necessary.
 	sqlScattered = `
 select to_timestamp(quarter * 900) from (
-    select floor(extract(epoch from since) / 900) as quarter, octet_length(entries) / $1::int as entries
-    from log_blocks where until >= $2 and until < $3
-) as blocks group by quarter having count(*) > 4 + 2 * sum(entries) / $4::int order by quarter limit 100`
+    select floor(extract(epoch from since) / 900) as quarter, octet_length(entries) / $1::bigint as entries
+    from log_blocks where until >= $2::timestamptz and until < $3::timestamptz
+) as blocks group by quarter having count(*) > 4 + 2 * sum(entries) / $4::bigint order by quarter limit 100`
 
-	sqlTakeBlocks   = `delete from log_blocks where since >= $1 and since < $2 returning since, entries`
-	sqlForgetBlocks = `delete from log_blocks where since >= $1 and since < $2`
+	// A block lies within one quarter of an hour. Its end is what the index knows.
+	sqlTakeBlocks = `
+delete from log_blocks where since >= $1::timestamptz and since < $2::timestamptz
+    and until >= $1::timestamptz and until < $2::timestamptz returning since, entries`
 )
 
 // A block tells when some entries of one quarter of an hour are.
@@ -210,9 +218,9 @@ func blockRows(blocks []block) *copyReader {
 // A span is a time from and to, both inclusive.
 type span struct{ since, until time.Time }
 
-// times returns when there may be entries with a key and a request, as far as
-// those are given: newest first, each once.
-func (s *Sink) times(ctx context.Context, keyID int64, requestID string, within span) ([]time.Time, error) {
+// readTimes returns when there may be entries with a key and a request, as far as those are given: newest first,
+// each once.
+func readTimes(ctx context.Context, conn *pgx.Conn, keyID int64, requestID string, within span) ([]time.Time, error) {
 	key, request := hashKey(keyID), hashRequest(requestID)
 	var w where
 	w.add("until >= %s and since <= %s", within.since, within.until)
@@ -224,7 +232,7 @@ func (s *Sink) times(ctx context.Context, keyID int64, requestID string, within 
 		}
 	}
 	var times []time.Time
-	err := s.eachBlock(ctx, s.pool, fmt.Sprintf(sqlBlocks, &w), w.all(), func(e blockEntry) {
+	err := eachBlock(ctx, conn, fmt.Sprintf(sqlBlocks, &w), w.args, func(e blockEntry) {
 		if (key == 0 || key == e.key) && (request == 0 || request == e.request) {
 			if t := time.UnixMicro(e.micros); !t.Before(within.since) && !t.After(within.until) {
 				times = append(times, t)
@@ -235,9 +243,15 @@ func (s *Sink) times(ctx context.Context, keyID int64, requestID string, within 
 	return slices.Compact(times), err
 }
 
+// countEntries returns how many entries there are in a time, roughly.
+func countEntries(ctx context.Context, conn *pgx.Conn, within span) (n int64, err error) {
+	err = queryRow(ctx, conn, sqlCountEntries, []any{within.since, within.until, int64(blockEntrySize)}, &n)
+	return n, err
+}
+
 // eachBlock calls fn with every entry of the blocks that a statement returns.
-func (s *Sink) eachBlock(ctx context.Context, db querier, sql string, args []any, fn func(blockEntry)) error {
-	rows, err := db.Query(ctx, sql, args...)
+func eachBlock(ctx context.Context, conn *pgx.Conn, sql string, args []any, fn func(blockEntry)) error {
+	rows, err := query(ctx, conn, sql, args...)
 	if err != nil {
 		return err
 	}
@@ -265,29 +279,31 @@ func latest(a, b time.Time) time.Time {
 }
 
 // gatherBlocks makes few blocks of the many that small batches leave behind.
-func (s *Sink) gatherBlocks(ctx context.Context) error {
-	ended := s.clock().Add(-blockSpan)
-	rows, err := s.pool.Query(ctx, sqlScattered, pgx.QueryExecModeExec, blockEntrySize, ended.Add(-scatteredFor), ended, blockEntries)
-	if err != nil {
-		return err
-	}
-	quarters, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
-	if err != nil {
-		return err
-	}
-	for _, quarter := range quarters {
-		if err := s.alone(ctx, func(tx pgx.Tx) error { return s.gatherQuarter(ctx, tx, quarter) }); err != nil {
+func (s *Sink) gatherBlocks(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	ended := o.Now.Add(-blockSpan)
+	var quarters []time.Time
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		rows, err := query(ctx, tx.Conn(), sqlScattered, int64(blockEntrySize), ended.Add(-scatteredFor), ended, int64(blockEntries))
+		if err != nil {
 			return err
 		}
+		quarters, err = pgx.CollectRows(rows, pgx.RowTo[time.Time])
+		return err
+	})
+	for _, quarter := range quarters {
+		if err = s.alone(ctx, gatherLock, func(tx pgx.Tx) error { return gatherQuarter(ctx, tx, quarter) }); err != nil {
+			break
+		}
+		report.Done++
 	}
-	return nil
+	return report, err
 }
 
 // gatherQuarter makes new blocks of those there are of a quarter of an hour.
 // What is written meanwhile brings blocks of its own.
-func (s *Sink) gatherQuarter(ctx context.Context, tx pgx.Tx, since time.Time) error {
+func gatherQuarter(ctx context.Context, tx pgx.Tx, since time.Time) error {
 	var entries []blockEntry
-	err := s.eachBlock(ctx, tx, sqlTakeBlocks, []any{pgx.QueryExecModeExec, since, since.Add(blockSpan)}, func(e blockEntry) {
+	err := eachBlock(ctx, tx.Conn(), sqlTakeBlocks, []any{since, since.Add(blockSpan)}, func(e blockEntry) {
 		entries = append(entries, e)
 	})
 	if err != nil {

@@ -23,12 +23,14 @@ import (
 const (
 	// sqlPart makes the table that parts of a batch go through, because COPY
 	// has no ON CONFLICT. It has none of the constraints.
-	sqlPart = `create temp table log_part on commit drop as select ` + logColumns + ` from access_logs with no data`
+	sqlPart = `savepoint part; create temp table log_part on commit drop as select ` + logColumns + `
+from access_logs with no data; release savepoint part`
 
 	sqlPartBegin  = `savepoint part`
 	sqlPartCopy   = `copy pg_temp.log_part (` + logColumns + `) from stdin (format binary)`
 	sqlPartInsert = `insert into access_logs (` + logColumns + `) select ` + logColumns + ` from pg_temp.log_part on conflict do nothing returning ts, id`
 	sqlPartEnd    = `truncate pg_temp.log_part; release savepoint part`
+	sqlPartDone   = `release savepoint part`
 	sqlPartUndo   = `rollback to savepoint part; release savepoint part`
 
 	sqlTypes = `select ` + logColumns + ` from access_logs`
@@ -54,10 +56,11 @@ type carefully struct {
 	result  logbuf.Result
 	note    func(*logbuf.Entry) // of each entry that is stored now
 	checked bool                // the columns have the types that are written
+	arrays  bool                // rows go as arrays, because the role may have no temporary table
 }
 
 func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, note func(*logbuf.Entry)) (logbuf.Result, error) {
-	c := &carefully{conn: conn, segment: b.Segment, note: note}
+	c := &carefully{conn: conn, segment: b.Segment, note: note, arrays: s.withoutTemp.Load()}
 	entries := make([]logbuf.Entry, 0, len(b.Entries))
 	seen := make(map[identity]struct{}, len(b.Entries))
 	for i := range b.Entries {
@@ -74,8 +77,17 @@ func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.
 	slices.SortFunc(entries, func(a, b logbuf.Entry) int {
 		return cmp.Or(a.Time.Compare(b.Time), bytes.Compare(a.ID[:], b.ID[:]))
 	})
-	if err := run(ctx, conn, sqlPart); err != nil {
-		return logbuf.Result{}, err
+	if !c.arrays {
+		err := run(ctx, conn, sqlPart)
+		if isForbidden(err) {
+			c.arrays = true
+			s.withoutTemp.Store(true)
+			s.logger.InfoContext(ctx, "pgstore: the role may not make temporary tables; batches that may hold duplicates take longer")
+			err = run(ctx, conn, sqlPartUndo)
+		}
+		if err != nil {
+			return logbuf.Result{}, err
+		}
 	}
 	err := c.store(ctx, entries)
 	return c.result, err
@@ -112,11 +124,22 @@ func (c *carefully) insert(ctx context.Context, entries []logbuf.Entry) ([]ident
 	if err := run(ctx, c.conn, sqlPartBegin); err != nil {
 		return nil, err
 	}
-	if err := copyFrom(ctx, c.conn, sqlPartCopy, logRows(entries, nil)); err != nil {
-		return nil, err
+	var result *pgconn.ResultReader
+	end := sqlPartEnd
+	if c.arrays {
+		columns, err := logArrays(entries)
+		if err != nil {
+			return nil, err
+		}
+		formats := []int16{pgx.BinaryFormatCode}
+		result = c.conn.Conn().PgConn().ExecParams(ctx, sqlArraysInsert(), columns, nil, formats, formats)
+		end = sqlPartDone
+	} else {
+		if err := copyFrom(ctx, c.conn, sqlPartCopy, logRows(entries, nil)); err != nil {
+			return nil, err
+		}
+		result = c.conn.Conn().PgConn().ExecParams(ctx, sqlPartInsert, nil, nil, nil, []int16{pgx.BinaryFormatCode})
 	}
-	binaryRows := []int16{pgx.BinaryFormatCode}
-	result := c.conn.Conn().PgConn().ExecParams(ctx, sqlPartInsert, nil, nil, nil, binaryRows)
 	stored := make([]identity, 0, len(entries))
 	for result.NextRow() {
 		row := result.Values()
@@ -125,7 +148,7 @@ func (c *carefully) insert(ctx context.Context, entries []logbuf.Entry) ([]ident
 	if _, err := result.Close(); err != nil {
 		return nil, err
 	}
-	return stored, run(ctx, c.conn, sqlPartEnd)
+	return stored, run(ctx, c.conn, end)
 }
 
 // count notes those of the entries that were stored. They come

@@ -20,7 +20,9 @@ const (
 	stateCheck         = "23514" // a constraint; without a name: no partition
 	stateProgramLimit  = "54000" // a value too long for an index
 	stateRaise         = "P0001" // a trigger says no
+	stateForbidden     = "42501" // the role lacks a right
 	stateNoTable       = "42P01"
+	stateOverlap       = "42P17" // a partition whose bounds overlap another's
 	stateLockTimeout   = "55P03"
 	stateDeadlock      = "40P01" // who writes logs waits only for the same entries
 	classData          = "22"
@@ -117,4 +119,10 @@ func explainSink(ctx context.Context, doing string, err error) error {
 func isLockTimeout(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == stateLockTimeout
+}
+
+// isForbidden reports whether the role lacks a right.
+func isForbidden(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateForbidden
 }

@@ -17,6 +17,7 @@ func TestSink(t *testing.T) {
 		pool, other := pgtest.Connect(t, cfg), pgtest.Connect(t, cfg)
 		open(t, pool, nil) // makes the tables
 		return storagetest.SinkHarness{
+			Days:   scaled(0, 400),
 			Sink:   newSink(pool),
 			Second: newSink(other),
 			Poison: func(_ testing.TB, e *logbuf.Entry) { e.Model = "not UTF-8: \xff" },

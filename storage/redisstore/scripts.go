@@ -41,6 +41,9 @@ var forgetSource string
 //go:embed scripts/rights.lua
 var rightsSource string
 
+//go:embed scripts/lease.lua
+var leaseSource string
+
 // Scripts are sent once and then called by their hash. They are constants in
 // all but the language's eyes.
 var (
@@ -51,6 +54,7 @@ var (
 	reportScript = redis.NewScript(libSource + nodesLibSource + reportSource)
 	nodesScript  = redis.NewScript(libSource + nodesLibSource + nodesSource)
 	forgetScript = redis.NewScript(libSource + nodesLibSource + forgetSource)
+	leaseScript  = redis.NewScript(leaseSource)
 	rightsScript = redis.NewScript(libSource + rightsSource)
 )
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/gate"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
@@ -21,27 +22,10 @@ const (
     status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
     route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures`
 
-	usageColumns = `hour, key_id, project, provider_id, namespace, model, route_group, requests, errors,
-    input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, unpriced`
-
 	sqlInsertLog = `
 insert into access_logs (` + logColumns + `)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (ts, id) do nothing`
-
-	// sqlAddUsage stops sums at the largest integer.
-	sqlAddUsage = `
-insert into usage_hourly (` + usageColumns + `)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (hour, key_id, project, provider_id, namespace, model, route_group) do update set
-    requests           = requests + excluded.requests,
-    errors             = errors + excluded.errors,
-    input_tokens       = input_tokens + min(excluded.input_tokens, 9223372036854775807 - input_tokens),
-    cache_read_tokens  = cache_read_tokens + min(excluded.cache_read_tokens, 9223372036854775807 - cache_read_tokens),
-    cache_write_tokens = cache_write_tokens + min(excluded.cache_write_tokens, 9223372036854775807 - cache_write_tokens),
-    output_tokens      = output_tokens + min(excluded.output_tokens, 9223372036854775807 - output_tokens),
-    cost_nano_usd      = cost_nano_usd + min(excluded.cost_nano_usd, 9223372036854775807 - cost_nano_usd),
-    unpriced           = unpriced + excluded.unpriced`
 
 	sqlPosition = `select position from log_checkpoints where segment = ?`
 
@@ -52,17 +36,6 @@ on conflict (segment) do update set position = excluded.position, updated_at = e
 	sqlDead = `
 insert into log_dead_letter (id, micros, at, segment, code, reason, entry) values (?, ?, ?, ?, ?, ?, ?)
 on conflict do nothing`
-
-	sqlForgetLogs = `
-delete from access_logs
-where ts < ? and (ts, id) in (select ts, id from access_logs where ts < ? order by ts, id limit ?)`
-
-	// A segment is gone long before its checkpoint, which is needed only while
-	// somebody may still send the segment.
-	sqlForgetCheckpoints = `delete from log_checkpoints where updated_at < ?`
-
-	forgetSize      = 5_000 // entries in one transaction: the catalog waits for it
-	checkpointsKept = 365 * 24 * time.Hour
 )
 
 // Sink stores access logs in the file of a [Store], and answers questions
@@ -70,17 +43,35 @@ where ts < ? and (ts, id) in (select ts, id from access_logs where ts < ? order 
 //
 // A batch is one transaction, during which commits of the catalog wait: some
 // tens of µs an entry, a quarter of a second for a batch of 5,000.
-type Sink struct{ store *Store }
+type Sink struct {
+	store *Store
+	zone  *time.Location
+	gate  *gate.Gate // half of the connections that read: the catalog's requests keep the others
+}
 
 var (
 	_ logbuf.Sink         = (*Sink)(nil)
 	_ logbuf.Archive      = (*Sink)(nil)
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
+	_ logbuf.Repricer     = (*Sink)(nil)
 )
 
+// SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.
+type SinkOptions struct {
+	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is fixed by the
+	// first maintenance of a file. Defaults to UTC.
+	UsageZone *time.Location
+}
+
 // NewSink returns a sink in the file of a store. It ends with the store.
-func NewSink(store *Store) *Sink { return &Sink{store} }
+func NewSink(store *Store, opts *SinkOptions) *Sink {
+	s := &Sink{store: store, zone: time.UTC, gate: gate.New(readers / 2)}
+	if opts != nil && opts.UsageZone != nil {
+		s.zone = opts.UsageZone
+	}
+	return s
+}
 
 // Write stores a batch; see [logbuf.Sink].
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result, err error) {
@@ -98,6 +89,9 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result,
 				result = logbuf.Result{Duplicate: len(b.Entries)}
 				return nil
 			}
+			if at < b.From {
+				return &logbuf.BehindError{Position: at}
+			}
 			if _, err := tx.ExecContext(ctx, sqlAdvance, b.Segment[:], b.To, time.Now().UnixMicro()); err != nil {
 				return err
 			}
@@ -106,7 +100,7 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result,
 			return err
 		}
 		result = w.result
-		return nil
+		return s.addUsage(ctx, tx, w.usage.Rows)
 	})
 	if err != nil {
 		return logbuf.Result{}, err
@@ -167,23 +161,6 @@ func (w *writer) write(ctx context.Context, entries []logbuf.Entry) error {
 		default:
 			w.result.Stored++
 			w.usage.Add(e)
-		}
-	}
-	return w.addUsage(ctx)
-}
-
-// addUsage adds up what was stored. Parsing costs more than running: both
-// statements of a batch are prepared.
-func (w *writer) addUsage(ctx context.Context) error {
-	add, err := w.tx.PrepareContext(ctx, sqlAddUsage)
-	if err != nil {
-		return err
-	}
-	defer add.Close() //nolint:errcheck // with the transaction at the latest
-	for _, r := range w.usage.Rows {
-		if _, err := add.ExecContext(ctx, r.Quarter, r.KeyID, r.Project, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
-			r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD, r.Unpriced); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -249,39 +226,4 @@ func position(ctx context.Context, db sqlx.QueryerContext, segment uuid.UUID) (a
 		return 0, nil
 	}
 	return at, err
-}
-
-// Tasks lists what there is to do; see [logbuf.Maintainer].
-func (s *Sink) Tasks() []logbuf.Task {
-	return []logbuf.Task{{Name: "drop", Run: s.drop}, {Name: "checkpoints", Run: s.forgetCheckpoints}}
-}
-
-func (s *Sink) forgetCheckpoints(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
-	old := o.Now.Add(-checkpointsKept).UnixMicro()
-	err = s.inTx(ctx, "forget checkpoints", func(tx *sqlx.Tx) error {
-		_, err := tx.ExecContext(ctx, sqlForgetCheckpoints, old)
-		return err
-	})
-	return r, err
-}
-
-// drop forgets entries of days that ended before a time.
-func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
-	if o.Before.IsZero() {
-		return r, ctx.Err()
-	}
-	day := o.Before.UTC().Truncate(24 * time.Hour).UnixMicro()
-	for n := int64(forgetSize); n == forgetSize; r.Done += n {
-		if err := s.inTx(ctx, "forget logs", func(tx *sqlx.Tx) error {
-			done, err := tx.ExecContext(ctx, sqlForgetLogs, day, day, forgetSize)
-			if err != nil {
-				return err
-			}
-			n, err = done.RowsAffected()
-			return err
-		}); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
 }

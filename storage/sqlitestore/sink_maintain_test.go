@@ -19,7 +19,7 @@ func TestMaintainGivesWay(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "logs.db")
 	store := open(t, path)
-	sink := sqlitestore.NewSink(store)
+	sink := sqlitestore.NewSink(store, nil)
 	operator := connect(t, path)
 	if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: logEntries(10)}); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func maintain(ctx context.Context, s *sqlitestore.Sink, before time.Time) error 
 func TestMaintainForgetsCheckpoints(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "logs.db")
-	sink := sqlitestore.NewSink(open(t, path))
+	sink := sqlitestore.NewSink(open(t, path), nil)
 	old, young := uuid.New(), uuid.New()
 	for _, segment := range []uuid.UUID{old, young} {
 		if _, err := sink.Write(t.Context(), logbuf.Batch{Segment: segment, To: 5}); err != nil {
@@ -103,11 +103,13 @@ func TestMaintainForgetsCheckpoints(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "logs.db")
-	sink := sqlitestore.NewSink(open(t, path))
+	sink := sqlitestore.NewSink(open(t, path), nil)
 	operator := connect(t, path)
+	execute(t, operator, refusePoison)
 	entries := logEntries(4)
-	entries[1].CostNanoUSD = new(int64(-1))
-	entries[2].OutputTokens = -5
+	for i := range entries[1:] {
+		entries[i+1].Endpoint = "poison"
+	}
 	entries[2].Time = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC) // which JSON does not know
 	entries[2].Error = "\x00\xff"
 	segment := uuid.New()
@@ -115,12 +117,11 @@ func TestDeadLetters(t *testing.T) {
 	if r, err := sink.Write(t.Context(), batch); err != nil || r != (logbuf.Result{Stored: 1, Dead: 2}) {
 		t.Fatalf("Write: %+v, %v", r, err)
 	}
-	entries[3].InputTokens = -1
 	if r, err := sink.Write(t.Context(), logbuf.Batch{Entries: entries[3:]}); err != nil || r != (logbuf.Result{Dead: 1}) {
 		t.Fatalf("Write from memory: %+v, %v", r, err)
 	}
 
-	const check = 275 // SQLITE_CONSTRAINT_CHECK
+	const trigger, reason = 1811, "constraint failed: not wanted (1811)" // SQLITE_CONSTRAINT_TRIGGER
 	type letter struct {
 		Micros  int64
 		Segment []byte
@@ -134,9 +135,9 @@ func TestDeadLetters(t *testing.T) {
 		id   uuid.UUID
 		want letter
 	}{
-		{entries[1].ID, letter{entries[1].Time.UnixMicro(), segment[:], check, "constraint failed: CHECK constraint failed: cost_nano_usd >= 0 (275)", entries[1]}},
-		{entries[2].ID, letter{entries[2].Time.UnixMicro(), segment[:], check, "constraint failed: CHECK constraint failed: output_tokens >= 0 (275)", timeless}},
-		{entries[3].ID, letter{entries[3].Time.UnixMicro(), nil, check, "constraint failed: CHECK constraint failed: input_tokens >= 0 (275)", entries[3]}},
+		{entries[1].ID, letter{entries[1].Time.UnixMicro(), segment[:], trigger, reason, entries[1]}},
+		{entries[2].ID, letter{entries[2].Time.UnixMicro(), segment[:], trigger, reason, timeless}},
+		{entries[3].ID, letter{entries[3].Time.UnixMicro(), nil, trigger, reason, entries[3]}},
 	} {
 		var got letter
 		var at int64

@@ -101,8 +101,8 @@ func TestSinkPauses(t *testing.T) {
 		},
 		{
 			"a dropped column of usage",
-			sqlDo(`alter table usage_hourly drop column unpriced`),
-			sqlDo(`alter table usage_hourly add column unpriced integer not null default 0`),
+			sqlDo(`alter table usage_quarters drop column unpriced`),
+			sqlDo(`alter table usage_quarters add column unpriced integer not null default 0`),
 		},
 		{
 			"a trigger that ends the transaction",
@@ -111,11 +111,11 @@ func TestSinkPauses(t *testing.T) {
 		},
 		{
 			"a trigger that refuses usage",
-			sqlDo(`create trigger spoil before insert on usage_hourly when new.key_id = 1 begin select raise(abort, 'no'); end`),
+			sqlDo(`create trigger spoil before insert on usage_quarters when new.key_id = 1 begin select raise(abort, 'no'); end`),
 			sqlDo(`drop trigger spoil`),
 		},
 	}
-	for _, table := range []string{"access_logs", "usage_hourly", "log_checkpoints"} {
+	for _, table := range []string{"access_logs", "usage_quarters", "log_checkpoints"} {
 		faults = append(faults, fault{
 			"no " + table,
 			sqlDo(`alter table ` + table + ` rename to away`),
@@ -126,8 +126,8 @@ func TestSinkPauses(t *testing.T) {
 		{"a column too many", "access_logs", "revision           text    not null,", "revision text not null, extra text not null,"},
 		{"text as numbers", "access_logs", "model              text", "model integer"},
 		{"numbers as blobs", "access_logs", "latency_ms         integer", "latency_ms blob"},
-		{"a column of usage too many", "usage_hourly", "unpriced           integer not null,", "unpriced integer not null, extra text not null,"},
-		{"text of usage as numbers", "usage_hourly", "model              text", "model integer"},
+		{"a column of usage too many", "usage_quarters", "unpriced                integer not null,", "unpriced integer not null, extra text not null,"},
+		{"text of usage as numbers", "usage_quarters", "model                   text", "model integer"},
 		{"no identity", "access_logs", "primary key (ts, id)", "primary key (id)"},
 	} {
 		spoil, mend := remade(c.table, c.old, c.new)
@@ -138,7 +138,7 @@ func TestSinkPauses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "logs.db")
-			sink := sqlitestore.NewSink(open(t, path))
+			sink := sqlitestore.NewSink(open(t, path), nil)
 			operator := connect(t, path)
 			entries := logEntries(30)
 			batch := logbuf.Batch{Segment: uuid.New(), To: 30, Entries: entries}
@@ -157,7 +157,7 @@ func TestSinkPauses(t *testing.T) {
 			if r, err := sink.Write(t.Context(), batch); err != nil || r.Stored != len(entries) {
 				t.Errorf("Write, when all is mended: %+v, %v; want all to be stored", r, err)
 			}
-			if n := count(t, operator, `select sum(requests) from usage_hourly`); n != len(entries) {
+			if n := count(t, operator, `select sum(requests) from usage_quarters`); n != len(entries) {
 				t.Errorf("usage counts %d requests; want %d", n, len(entries))
 			}
 			if at, err := sink.Checkpoint(t.Context(), batch.Segment); err != nil || at != batch.To {
@@ -186,7 +186,7 @@ func TestSinkPausesDamaged(t *testing.T) {
 	if _, err := file.WriteAt(make([]byte, size), at*int64(size)); err != nil {
 		t.Fatal(err)
 	}
-	sink := sqlitestore.NewSink(open(t, path))
+	sink := sqlitestore.NewSink(open(t, path), nil)
 	if r, err := sink.Write(t.Context(), logbuf.Batch{Entries: logEntries(3)}); !errors.Is(err, logbuf.ErrPaused) {
 		t.Errorf("Write: %+v, %v; want an error that wraps ErrPaused", r, err)
 	}

@@ -3,7 +3,7 @@
 //	store, err := sqlitestore.Open("ezapi.db", nil)
 //	…
 //	defer store.Close()
-//	sink := sqlitestore.NewSink(store)
+//	sink := sqlitestore.NewSink(store, nil)
 //
 // It is made for one process; others may share the file, on the same machine.
 // A commit is on disk when Commit returns: the journal is a write-ahead log,

@@ -46,6 +46,12 @@ type Meddler interface {
 	Save(t testing.TB) (restore func())
 }
 
+// Mistyper is a [Meddler] of an engine whose keys have types.
+type Mistyper interface {
+	// Mistyped returns, by what it is, what puts something of another type in place of each key.
+	Mistyped(t testing.TB) map[string]func()
+}
+
 // RunRelay tests that relays over the publisher and the catalog mend whatever
 // is spoilt, that publishing goes on, and that no reader that verifies takes a set of documents
 // that was not published at its position. It takes about half a minute.
@@ -86,6 +92,7 @@ var relayCases = []struct {
 	{"a forged beat", testForgedBeat},
 	{"everything is gone", testAllGone},
 	{"two relays", testTwoRelays},
+	{"keys of another type", testMistyped},
 }
 
 const relayKeys = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

@@ -357,3 +357,32 @@ func testTwoRelays(t *testing.T, w *town) {
 		t.Errorf("%d Replaces", n)
 	}
 }
+
+// testMistyped: whatever is of another type than it should be is replaced.
+func testMistyped(t *testing.T, w *town) {
+	m, ok := w.Meddler.(Mistyper)
+	if !ok {
+		t.Log("the keys of this engine have no types")
+		return
+	}
+	for name, spoil := range m.Mistyped(t) {
+		before := w.revision(t)
+		spoil()
+		w.sound(t, name+" is of another type")
+		if made := w.revision(t).Revision - before.Revision; made > 3 {
+			t.Errorf("%s: %d revisions were made of it", name, made)
+		}
+		n := snapshot.Node{ID: "b", Store: before.Store, Kinds: snapshot.Kinds()}
+		w.keys.SignNode(&n)
+		until(t, name+" is of another type, and reports are taken", func() error {
+			if _, err := w.Publisher.Report(t.Context(), n); err != nil {
+				return err
+			}
+			list, err := w.Publisher.Nodes(t.Context(), snapshot.NodeQuery{})
+			if err == nil && len(list.Nodes) != 1 {
+				err = fmt.Errorf("%d reports", len(list.Nodes))
+			}
+			return err
+		})
+	}
+}

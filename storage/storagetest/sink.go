@@ -36,6 +36,9 @@ type SinkHarness struct {
 	// Required with Poison.
 	Dead func(t testing.TB, id uuid.UUID) int
 
+	// Days is how many days of usage are written to compare it in many time zones. Defaults to 100.
+	Days int
+
 	// Close ends the sink, which then must refuse everything. Nil when it
 	// cannot be closed.
 	Close func(t testing.TB)
@@ -92,6 +95,7 @@ var sinkCases = []sinkCase{
 	{"checkpoints", nothing, testSinkCheckpoints},
 	{"checkpoints are told", aCheckpointer, testSinkCheckpointer},
 	{"replays that overlap", nothing, testSinkOverlap},
+	{"checkpoints that are behind", nothing, testSinkBehind},
 	{"aliasing", nothing, testSinkAliasing},
 	{"writers at once", nothing, testSinkWriters},
 	{"the same batch at once", nothing, testSinkSameBatch},
@@ -102,11 +106,13 @@ var sinkCases = []sinkCase{
 	{"closed", aClose, testSinkClosed},
 	{"poison", aPoison, testSinkPoison},
 	{"poison among duplicates", aPoison, testSinkPoisonDuplicates},
+	{"text at its limits", nothing, testSinkLimits},
 
 	{"newest first", nothing, testLogsOrder},
 	{"pages", nothing, testLogsPages},
 	{"pages while others write", nothing, testLogsPagesWhileWriting},
 	{"filters", nothing, testLogsFilters},
+	{"more filters", nothing, testLogsMoreFilters},
 	{"since and until", nothing, testLogsSpan},
 	{"the last 24 hours", nothing, testLogsWindow},
 	{"bad queries", nothing, testLogsInvalid},
@@ -115,11 +121,17 @@ var sinkCases = []sinkCase{
 	{"usage by hour and day", nothing, testUsageIntervals},
 	{"usage counts", nothing, testUsageCounts},
 	{"usage is exact", nothing, testUsageExact},
+	{"usage beyond the largest integer", nothing, testUsageWide},
+	{"usage in pages", nothing, testUsagePages},
+	{"usage in every time zone", nothing, testUsageZones},
 	{"usage of keys", nothing, testUsageKeys},
 	{"what keys have used", nothing, testKeyUsage},
 	{"usage counts once", nothing, testUsageOnce},
 	{"bad usage queries", nothing, testUsageInvalid},
 
+	{"tasks", aMaintainer, testTasks},
+	{"usage by closed days", aDayKeeper, testUsageDays},
+	{"prices anew", aRepricer, testReprice},
 	{"maintenance changes no answer", aMaintainer, testMaintainUsage},
 	{"maintenance forgets whole days", aMaintainer, testMaintainForgets},
 	{"maintenance while others write", aMaintainer, testMaintainWhileWriting},
@@ -139,6 +151,21 @@ func aCheckpointer(h SinkHarness) string {
 func aMaintainer(h SinkHarness) string {
 	if _, ok := h.Sink.(logbuf.Maintainer); !ok {
 		return "needs no maintenance"
+	}
+	return ""
+}
+
+// aDayKeeper keeps usage by the day when its quarters are gone.
+func aDayKeeper(h SinkHarness) string {
+	if logbuf.ClassOf(h.Sink) != logbuf.Transactional {
+		return "forgets usage with the entries"
+	}
+	return aMaintainer(h)
+}
+
+func aRepricer(h SinkHarness) string {
+	if _, ok := h.Sink.(logbuf.Repricer); !ok {
+		return "cannot price anew"
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -169,14 +170,14 @@ func usageOfLeft(s *fakeSink) {
 	}
 }
 
-func maintainNothing(ctx context.Context, _ time.Time) error { return ctx.Err() }
+func maintainNothing(ctx context.Context, _ logbuf.MaintenanceOptions) error { return ctx.Err() }
 
 func maintainTwice(s *fakeSink) {
 	maintain := s.maintain
 	var folded atomic.Bool
-	s.maintain = func(ctx context.Context, before time.Time) error {
+	s.maintain = func(ctx context.Context, o logbuf.MaintenanceOptions) error {
 		folded.Store(true)
-		return maintain(ctx, before)
+		return maintain(ctx, o)
 	}
 	usageEdited(func(rows []logbuf.Usage) {
 		for i := range rows {
@@ -189,18 +190,19 @@ func maintainTwice(s *fakeSink) {
 
 func maintainZero(s *fakeSink) {
 	maintain := s.maintain
-	s.maintain = func(ctx context.Context, before time.Time) error {
-		if before.IsZero() {
-			before = logDay.AddDate(1, 0, 0)
+	s.maintain = func(ctx context.Context, o logbuf.MaintenanceOptions) error {
+		if o.Before.IsZero() {
+			o.Before = logDay.AddDate(1, 0, 0)
 		}
-		return maintain(ctx, before)
+		return maintain(ctx, o)
 	}
 }
 
 func maintainEarly(s *fakeSink) {
 	maintain := s.maintain
-	s.maintain = func(ctx context.Context, before time.Time) error {
-		return maintain(ctx, before.Add(24*time.Hour-time.Microsecond))
+	s.maintain = func(ctx context.Context, o logbuf.MaintenanceOptions) error {
+		o.Before = o.Before.Add(24*time.Hour - time.Microsecond)
+		return maintain(ctx, o)
 	}
 }
 
@@ -208,7 +210,7 @@ func maintainEarly(s *fakeSink) {
 func maintainGap(s *fakeSink) {
 	usage := s.usage
 	var away atomic.Bool
-	s.maintain = func(context.Context, time.Time) error {
+	s.maintain = func(context.Context, logbuf.MaintenanceOptions) error {
 		away.Store(true)
 		time.Sleep(time.Millisecond)
 		away.Store(false)
@@ -219,5 +221,59 @@ func maintainGap(s *fakeSink) {
 			return logbuf.UsagePage{}, nil
 		}
 		return usage(ctx, q)
+	}
+}
+
+// usageSkips loses the first row of each page but the first.
+func usageSkips(s *fakeSink) {
+	usage := s.usage
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		page, err := usage(ctx, q)
+		if q.Cursor != "" && len(page.Rows) > 0 {
+			page.Rows = page.Rows[1:]
+		}
+		return page, err
+	}
+}
+
+func usageInUTC(s *fakeSink) {
+	usage := s.usage
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		q.Zone = nil
+		return usage(ctx, q)
+	}
+}
+
+// pruneTooMuch loses a request of usage when quarters are forgotten.
+func pruneTooMuch(s *fakeSink) {
+	maintain := s.maintain
+	var pruned atomic.Bool
+	s.maintain = func(ctx context.Context, o logbuf.MaintenanceOptions) error {
+		pruned.Store(!o.UsageBefore.IsZero())
+		return maintain(ctx, o)
+	}
+	usageEdited(func(rows []logbuf.Usage) {
+		if pruned.Load() && len(rows) > 0 {
+			rows[0].Requests--
+		}
+	})(s)
+}
+
+func tasksAnonymous(s *fakeSink) {
+	var calls atomic.Int64
+	tasks := s.tasks
+	s.tasks = func() []logbuf.Task {
+		all := tasks()
+		all[0].Name = fmt.Sprint("task-", calls.Add(1))
+		return all
+	}
+}
+
+// repriceNothing says what it would do, and does not do it.
+func repriceNothing(s *fakeSink) {
+	reprice := s.reprice
+	s.reprice = func(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
+		b.DryRun = true
+		return reprice(ctx, b)
 	}
 }

@@ -131,6 +131,17 @@ func storeBehind(s *fakeSink) {
 	}
 }
 
+// storeFromThere stores what follows a gap, as if there were none.
+func storeFromThere(s *fakeSink) {
+	write := s.write
+	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+		if at, err := s.checkpoint(ctx, b.Segment); err == nil {
+			b.From = min(b.From, at)
+		}
+		return write(ctx, b)
+	}
+}
+
 // storeRacy tells every writer of a batch that was not there what the first is told.
 func storeRacy(s *fakeSink) {
 	write := s.write

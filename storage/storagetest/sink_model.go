@@ -103,7 +103,7 @@ func testSinkModel(t testing.TB, h SinkHarness) {
 					Entries: rapid.SliceOfN(entry, 0, 10).Draw(r, "entries"),
 				}
 				if b.Segment != uuid.Nil {
-					b.From = rapid.Int64Range(0, 20).Draw(r, "from")
+					b.From = rapid.Int64Range(0, model.checkpoints[b.Segment]).Draw(r, "from")
 					if rapid.Bool().Draw(r, "in order") {
 						b.From = model.checkpoints[b.Segment]
 					}

@@ -39,7 +39,8 @@ var brokenSinks = []struct {
 	{"Checkpoint goes back", "checkpoints are told", checkpointLast},
 	{"Checkpoint mixes segments", "checkpoints are told", checkpointShared},
 	{"Write wants the batch at the checkpoint", "replays that overlap", storeInOrder},
-	{"Write takes what is ahead of the checkpoint for stored", "replays that overlap", storeBehind},
+	{"Write takes what is ahead of the checkpoint for stored", "checkpoints that are behind", storeBehind},
+	{"Write hides that something is lost", "checkpoints that are behind", storeFromThere},
 	{"Logs share memory with Write", "aliasing", logsShared},
 	{"Write looks first and stores later", "writers at once", storeRacy},
 	{"Write looks at the checkpoint first and stores later", "the same batch at once", storeRacy},
@@ -52,12 +53,16 @@ var brokenSinks = []struct {
 	{"one refused entry takes its batch along", "poison", deadAll},
 	{"dead letters are only counted", "poison", deadForgotten},
 	{"dead letters come once for each try", "poison among duplicates", deadTwice},
+	{"Write cuts the model at 255 bytes", "text at its limits", storeEdited(func(e *logbuf.Entry) {
+		e.Model = e.Model[:min(255, len(e.Model))]
+	})},
 
 	{"Logs order equal times by their age", "newest first", logsTies},
 	{"Logs filter pages, not entries", "pages", logsFilteredLate},
 	{"Logs promise a page that is empty", "pages", logsAnother},
 	{"Logs count offsets", "pages while others write", logsOffset},
 	{"Logs ignore the status", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Status = 0 })},
+	{"Logs ignore tags", "more filters", logsEdited(func(q *logbuf.LogQuery) { q.Tags = nil })},
 	{"Logs compare without case", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Model = strings.ToLower(q.Model) })},
 	{"Logs include until", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Until = q.Until.Add(time.Microsecond) })},
 	{"Logs exclude since", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Since = q.Since.Add(time.Microsecond) })},
@@ -97,11 +102,21 @@ var brokenSinks = []struct {
 			u[i].CostNanoUSD = int64(math.Nextafter(float64(u[i].CostNanoUSD), 0))
 		}
 	})},
+	{"Usage has no negative sums", "usage beyond the largest integer", usageEdited(func(u []logbuf.Usage) {
+		for i := range u {
+			u[i].CostNanoUSD = max(0, u[i].CostNanoUSD)
+		}
+	})},
+	{"Usage loses a row at each page", "usage in pages", usageSkips},
+	{"Usage has days of UTC in every zone", "usage in every time zone", usageInUTC},
 	{"Usage is of all keys", "usage of keys", usageOfAll},
 	{"Usage counts what was sent", "usage counts once", usageOfSent},
 	{"KeyUsage knows one time for all", "what keys have used", keyUsageSinceFirst},
 	{"Usage takes any interval", "bad usage queries", usageLenient},
 
+	{"Tasks have a new name each time", "tasks", tasksAnonymous},
+	{"Maintain loses usage with its quarters", "usage by closed days", pruneTooMuch},
+	{"Reprice only looks", "prices anew", repriceNothing},
 	{"Maintain counts usage again", "maintenance changes no answer", maintainTwice},
 	{"Maintain without a time forgets all", "maintenance changes no answer", maintainZero},
 	{"Maintain keeps all", "maintenance forgets whole days", func(s *fakeSink) { s.maintain = maintainNothing }},
@@ -194,7 +209,9 @@ type fakeSink struct {
 	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
 	usage      func(context.Context, logbuf.UsageQuery) (logbuf.UsagePage, error)
 	keyUsage   func(context.Context, map[int64]time.Time) (map[int64]logbuf.KeyUsage, error)
-	maintain   func(context.Context, time.Time) error
+	maintain   func(context.Context, logbuf.MaintenanceOptions) error
+	tasks      func() []logbuf.Task
+	reprice    func(context.Context, logbuf.RepriceBatch) (logbuf.RepriceResult, error)
 	close      func()
 
 	mu     sync.Mutex
@@ -203,11 +220,22 @@ type fakeSink struct {
 }
 
 func newFakeSink() *fakeSink {
-	memory := memstore.NewSink()
+	memory := memstore.NewSink(nil)
 	s := &fakeSink{
 		checkpoint: memory.Checkpoint, logs: memory.Logs, usage: memory.Usage, keyUsage: memory.KeyUsage,
-		maintain: func(ctx context.Context, before time.Time) error { return maintain(ctx, memory, before) },
-		dead:     make(map[uuid.UUID]int),
+		maintain: func(ctx context.Context, o logbuf.MaintenanceOptions) error {
+			if err := logbuf.MaintenanceError(logbuf.Maintain(ctx, memory, o)); err != nil {
+				return err
+			}
+			return ctx.Err()
+		},
+		reprice: memory.Reprice,
+		dead:    make(map[uuid.UUID]int),
+	}
+	s.tasks = func() []logbuf.Task {
+		return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+			return r, s.maintain(ctx, o)
+		}}}
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
 	s.beside = func(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
@@ -248,6 +276,7 @@ func (s *fakeSink) bury(ctx context.Context, memory *memstore.Sink, b logbuf.Bat
 func (s *fakeSink) harness() SinkHarness {
 	return SinkHarness{
 		Sink:   s,
+		Days:   60,
 		Poison: func(_ testing.TB, e *logbuf.Entry) { e.Model = poison },
 		Dead: func(_ testing.TB, id uuid.UUID) int {
 			s.mu.Lock()
@@ -306,8 +335,8 @@ func (s *fakeSink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, er
 	return s.checkpoint(ctx, segment)
 }
 
-func (s *fakeSink) Tasks() []logbuf.Task {
-	return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
-		return r, s.maintain(ctx, o.Before)
-	}}}
+func (s *fakeSink) Tasks() []logbuf.Task { return s.tasks() }
+
+func (s *fakeSink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
+	return s.reprice(ctx, b)
 }

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -138,8 +139,8 @@ func testSinkCheckpointer(t testing.TB, h SinkHarness) {
 	want(one, 9)
 	wantWrite(t, h.Sink, spooled(one, 0, 7), logbuf.Result{Duplicate: 7})
 	want(one, 9) // it does not go back
-	wantWrite(t, h.Sink, spooled(two, 100, 110), logbuf.Result{Stored: 10})
-	want(two, 110)
+	wantWrite(t, h.Sink, logbuf.Batch{Segment: two, To: 10, Entries: logEntries(100, 110)}, logbuf.Result{Stored: 10})
+	want(two, 10)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := checkpointer.Checkpoint(canceled, one); err == nil {
@@ -152,12 +153,35 @@ func testSinkOverlap(t testing.TB, h SinkHarness) {
 	segment := uuid.New()
 	wantWrite(t, h.Sink, spooled(segment, 0, 10), logbuf.Result{Stored: 10})
 	wantWrite(t, h.Sink, spooled(segment, 5, 15), logbuf.Result{Stored: 5, Duplicate: 5}) // back
-	wantWrite(t, h.Sink, spooled(segment, 20, 25), logbuf.Result{Stored: 5})              // ahead
-	wantWrite(t, h.Sink, spooled(segment, 10, 25), logbuf.Result{Duplicate: 15})          // past
-	wantWrite(t, h.Sink, spooled(segment, 25, 30), logbuf.Result{Stored: 5})              // as it should be
-	wantWrite(t, h.Sink, spooled(uuid.New(), 40, 45), logbuf.Result{Stored: 5})           // a first one that is none
-	wantLogs(t, h.Archive, everything(),
-		newest(slices.Concat(logEntries(0, 15), logEntries(20, 30), logEntries(40, 45))...)...)
+	wantWrite(t, h.Sink, spooled(segment, 8, 15), logbuf.Result{Duplicate: 7})            // past
+	wantWrite(t, h.Sink, spooled(segment, 15, 20), logbuf.Result{Stored: 5})              // as it should be
+	wantWrite(t, h.Sink, spooled(segment, 2, 25), logbuf.Result{Stored: 5, Duplicate: 18})
+	wantLogs(t, h.Archive, everything(), newest(logEntries(0, 25)...)...)
+}
+
+// testSinkBehind: a store that has lost what it had committed says so, and does not hide it by
+// storing what comes next.
+func testSinkBehind(t testing.TB, h SinkHarness) {
+	segment := uuid.New()
+	wantWrite(t, h.Sink, spooled(segment, 0, 10), logbuf.Result{Stored: 10})
+	for _, c := range []struct {
+		batch logbuf.Batch
+		at    int64
+	}{
+		{spooled(segment, 15, 20), 10}, // as if 10 to 15 had been stored
+		{logbuf.Batch{Segment: segment, From: 11, To: 20, Entries: logEntries(5, 14)}, 10}, // with duplicates
+		{spooled(uuid.New(), 40, 45), 0}, // a first one that is none
+	} {
+		for range 2 {
+			_, err := h.Sink.Write(t.Context(), c.batch)
+			var behind *logbuf.BehindError
+			if !errors.As(err, &behind) || behind.Position != c.at {
+				t.Errorf("Write from %d: %v; want a BehindError at %d", c.batch.From, err, c.at)
+			}
+		}
+	}
+	wantLogs(t, h.Archive, everything(), newest(logEntries(0, 10)...)...)
+	wantWrite(t, h.Sink, spooled(segment, 10, 20), logbuf.Result{Stored: 10})
 }
 
 // testSinkAliasing: what goes in and what comes out is a copy.

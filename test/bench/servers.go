@@ -124,7 +124,8 @@ func (w *world) arrays(ctx context.Context, p *process) (rate float64, cpu time.
 func (w *world) expect(ctx context.Context, want int) error {
 	var rows, requests int
 	err := w.pool.QueryRow(ctx, `select (select count(*) from access_logs),
-		(select coalesce(sum(requests), 0) from (table usage_pending union all table usage_hourly) u)`).Scan(&rows, &requests)
+		(select coalesce(sum(requests), 0) from
+		(select requests from usage_pending union all select requests from usage_quarters) u)`).Scan(&rows, &requests)
 	if err == nil && (rows != want || requests != want) {
 		err = fmt.Errorf("%d rows, usage of %d requests, want %d", rows, requests, want)
 	}

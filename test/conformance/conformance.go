@@ -1,14 +1,18 @@
 // Package conformance tests data planes in any language: it publishes a
 // scripted sequence to a Redis, and asks a reader after each step what it serves.
 //
-// The reader is a program. It gets EZ_REDIS_ADDR, EZ_REDIS_PREFIX and
-// EZ_SYNC_KEYS, follows what is published there, and answers questions: one
+// The reader is a program. It gets EZ_REDIS_ADDR, EZ_REDIS_PREFIX, EZ_SYNC_KEYS and
+// EZ_MAX_STALE (seconds), follows what is published there, and answers questions: one
 // JSON object a line on standard input, one a line on standard output.
 //
-//	{"op":"position"}                         {"position":"1767225600-7","digest":"<hex>"}, both null before there is a view
+//	{"op":"position"}                         {"position":"1767225600-7","digest":{"keys":"<hex>",…},"outdated":false}
 //	{"op":"get","kind":"keys","key":"<hash>"} {"doc":"<the exact bytes>"}, null when there is none
 //
-// It reports to the hash of nodes, as the contract says, at least every 5 s.
+// Position and digest are null before there is anything to serve; outdated says that it refuses
+// everything. It reports as the contract says, at least every 6 s, and takes its report away
+// when its input ends.
+//
+// The reader's connections go through a proxy, so that they can be cut.
 package conformance
 
 import (
@@ -17,7 +21,9 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,13 +37,18 @@ import (
 // SyncKeys are the sync keys of the signed runs, in the form of EZ_SYNC_KEYS.
 const SyncKeys = "c2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=,c1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-// patience is how long a reader may take for anything.
-const patience = 10 * time.Second
+const (
+	// patience is how long a reader may take for anything.
+	patience = 20 * time.Second
+
+	// maxStale is after what time without a beat a reader has to refuse everything.
+	maxStale = 15 * time.Second
+)
 
 // A Reader is the program under test.
 type Reader interface {
 	// Position returns what the reader serves; the zero position is nothing.
-	Position() (snapshot.Position, string, error)
+	Position() (Serving, error)
 	// Get returns a document, nil when there is none.
 	Get(kind catalog.Kind, key string) ([]byte, error)
 	// Pause stops the reader where it is, and Resume lets it go on.
@@ -46,8 +57,23 @@ type Reader interface {
 	Stop() error
 }
 
-// A Start starts a reader on a prefix of the Redis.
-type Start func(ctx context.Context, addr, prefix, syncKeys string) (Reader, error)
+// Serving is what a reader serves.
+type Serving struct {
+	Position snapshot.Position
+	Digest   map[catalog.Kind]string
+	Outdated bool
+}
+
+// Config is what a reader is started with.
+type Config struct {
+	Addr     string // of Redis
+	Prefix   string
+	SyncKeys string
+	MaxStale time.Duration
+}
+
+// A Start starts a reader.
+type Start func(ctx context.Context, c Config) (Reader, error)
 
 // script is one run: a catalog, what publishes it, and the reader.
 type script struct {
@@ -58,8 +84,10 @@ type script struct {
 	tables *catalog.Tables
 	relay  *snapshot.Relay
 	keys   *snapshot.Keys
+	proxy  *proxy
 	reader Reader
 	seen   map[name][]byte // all that was ever published, as the reader last had it
+	silent atomic.Bool     // no beat is written
 }
 
 // name is a document's.
@@ -70,24 +98,39 @@ type name struct {
 
 // steps build on each other.
 var steps = []struct {
-	name string
-	run  func(*script) error
+	name   string
+	run    func(*script) error
+	signed bool // needs sync keys
 }{
-	{"nothing is published: there is no view", (*script).nothing},
-	{"the first publish is served whole", (*script).first},
-	{"each change is followed", (*script).changes},
-	{"fields that are not known are ignored", (*script).future},
-	{"what is large comes as a whole", (*script).large},
-	{"a re-synchronisation is followed", (*script).resync},
-	{"a new epoch is followed", (*script).epoch},
-	{"a gap in the stream is noticed", (*script).gap},
-	{"changes during a load are not lost", (*script).moving},
-	{"a wrong digest in the stream is noticed", (*script).wrongDelta},
-	{"what is damaged is refused, and reported", (*script).damaged},
-	{"it never goes back", (*script).back},
-	{"an empty Redis is no empty catalog", (*script).flushed},
-	{"an empty catalog that nobody forced is refused", (*script).empty},
-	{"it goes on reporting", (*script).reports},
+	{"nothing is published: there is no view", (*script).nothing, false},
+	{"a first publish without documents is served", (*script).first, false},
+	{"documents are followed", (*script).documents, false},
+	{"each change is followed", (*script).changes, false},
+	{"fields that are not known are ignored", (*script).future, false},
+	{"a large change comes in parts", (*script).large, false},
+	{"parts that were given up are dropped", (*script).givenUp, false},
+	{"a kind that is not known is ignored", (*script).unknownKind, false},
+	{"a re-synchronisation is followed", (*script).resync, false},
+	{"a new epoch is followed", (*script).epoch, false},
+	{"a gap in the stream is noticed", (*script).gap, false},
+	{"changes during a load are not lost", (*script).moving, false},
+	{"an entry that cannot be read is survived", (*script).unreadable, false},
+	{"a wrong digest in the stream is noticed", (*script).wrongDelta, false},
+	{"a wrong signature is refused", (*script).wrongSignature, true},
+	{"an unsigned head is refused", (*script).unsigned, true},
+	{"what is damaged is refused, and reported", (*script).damaged, false},
+	{"a document that is not JSON is refused", (*script).notJSON, false},
+	{"another format is refused", (*script).format, false},
+	{"another catalog is refused", (*script).foreign, false},
+	{"it never goes back", (*script).back, false},
+	{"an empty Redis is no empty catalog", (*script).flushed, false},
+	{"an empty catalog that nobody forced is refused", (*script).empty, false},
+	{"an empty catalog that somebody forced is served", (*script).forcedEmpty, false},
+	{"the second key of a rotation is taken", (*script).rotation, true},
+	{"a lost connection is survived", (*script).connectionLost, false},
+	{"a restart of Redis is survived", (*script).restart, false},
+	{"what no control plane confirms is not served", (*script).stale, false},
+	{"it goes on reporting", (*script).reports, false},
 }
 
 // Run runs the script once, and calls tell after each step with what was wrong. It
@@ -99,21 +142,35 @@ func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, 
 			return err
 		}
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	s.pub = redisstore.New(rdb, &redisstore.Options{Prefix: s.prefix, Logger: quiet})
+	s.pub = redisstore.New(rdb, &redisstore.Options{Prefix: s.prefix, Logger: quiet()})
 	s.tables = catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), nil)
-	s.relay = snapshot.NewRelay(s.tables, s.pub, &snapshot.RelayOptions{Keys: s.keys, Logger: quiet})
 	defer s.clear() //nolint:errcheck // at worst something is left in Redis
 
-	if s.reader, err = start(ctx, addr, s.prefix, syncKeys); err != nil {
+	if s.proxy, err = newProxy(addr); err != nil {
+		return err
+	}
+	defer s.proxy.close()
+	ctx, stopBeats := context.WithCancel(ctx)
+	beating := make(chan struct{})
+	go func() { defer close(beating); s.beat(ctx) }()
+	defer func() { stopBeats(); <-beating }()
+	config := Config{Addr: s.proxy.addr(), Prefix: s.prefix, SyncKeys: syncKeys, MaxStale: maxStale}
+	if s.reader, err = start(s.ctx, config); err != nil {
 		return err
 	}
 	defer func() {
 		if stopErr := s.reader.Stop(); err == nil {
-			err = stopErr
+			if err = stopErr; err == nil {
+				err = s.left()
+			}
+			tell("it takes its report away", err)
 		}
 	}()
 	for _, step := range steps {
+		if step.signed && s.keys == nil {
+			continue
+		}
+		s.relay = s.newRelay(s.keys) // one to which nothing has happened yet
 		err := step.run(s)
 		tell(step.name, err)
 		if err != nil {
@@ -121,6 +178,40 @@ func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, 
 		}
 	}
 	return nil
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func (s *script) newRelay(keys *snapshot.Keys) *snapshot.Relay {
+	return snapshot.NewRelay(s.tables, s.pub, &snapshot.RelayOptions{Keys: keys, Logger: quiet()})
+}
+
+// beat writes what control planes say about what is published, every two seconds.
+func (s *script) beat(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !s.silent.Load() {
+			_ = s.writeBeat(ctx, func(*snapshot.Beat) {}) // nothing may be published, or it is spoilt
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func (s *script) writeBeat(ctx context.Context, spoil func(*snapshot.Beat)) error {
+	head, err := s.pub.Head(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := s.keys.Activate(head.Seal)
+	if err != nil {
+		return err
+	}
+	b := snapshot.Beat{Store: head.Store, Position: head.Position, At: time.Now().UTC().Truncate(time.Microsecond)}
+	keys.SignBeat(&b)
+	spoil(&b)
+	return s.pub.SetBeat(ctx, b)
 }
 
 func (s *script) key(name string) string { return "{" + s.prefix + "}:" + name }
@@ -149,11 +240,11 @@ func (s *script) until(holds func() error) error {
 	}
 }
 
-// stays checks that the reader goes on serving exactly a snapshot for a while.
-func (s *script) stays(want *snapshot.Snapshot) error {
+// stays checks that the reader goes on serving exactly a whole for a while.
+func (s *script) stays(want *content) error {
 	for range 6 {
 		time.Sleep(250 * time.Millisecond)
-		if err := s.at(want.Head); err != nil {
+		if err := s.at(want.head); err != nil {
 			return err
 		}
 	}
@@ -162,25 +253,32 @@ func (s *script) stays(want *snapshot.Snapshot) error {
 
 // at checks where the reader is.
 func (s *script) at(want snapshot.Head) error {
-	at, digest, err := s.reader.Position()
+	got, err := s.reader.Position()
 	switch {
 	case err != nil:
 		return err
-	case at != want.Position:
-		return fmt.Errorf("the reader is at %s, want %s", at, want.Position)
-	case digest != want.Digest.String():
-		return fmt.Errorf("the reader's digest at %s is %s, want %s", at, digest, want.Digest)
+	case got.Position != want.Position:
+		return fmt.Errorf("the reader is at %s, want %s", got.Position, want.Position)
+	case got.Outdated:
+		return fmt.Errorf("the reader says at %s that it is outdated", got.Position)
+	}
+	for _, kind := range snapshot.Kinds() {
+		if got.Digest[kind] != want.Digest[kind].String() {
+			return fmt.Errorf("the reader's digest of %s at %s is %q, want %s", kind, got.Position, got.Digest[kind], want.Digest[kind])
+		}
 	}
 	return nil
 }
 
 // same compares documents: all that have changed since it last did, and some others
 // that were ever published.
-func (s *script) same(want *snapshot.Snapshot) error {
+func (s *script) same(want *content) error {
 	now := map[name][]byte{}
-	for _, d := range want.Docs {
-		n := name{d.Kind, d.Key}
-		if now[n] = d.Doc; !bytes.Equal(s.seen[n], d.Doc) {
+	for n, doc := range want.docs {
+		if !slices.Contains(snapshot.Kinds(), n.kind) {
+			continue
+		}
+		if now[n] = doc; !bytes.Equal(s.seen[n], doc) {
 			s.seen[n] = nil // to be asked for
 		}
 	}
@@ -216,11 +314,11 @@ func (s *script) publish() error {
 
 // follows waits until the reader serves what is published now.
 func (s *script) follows() error {
-	want, err := s.pub.Load(s.ctx)
+	want, err := s.read()
 	if err != nil {
 		return err
 	}
-	if err := s.until(func() error { return s.at(want.Head) }); err != nil {
+	if err := s.until(func() error { return s.at(want.head) }); err != nil {
 		return err
 	}
 	return s.same(want)

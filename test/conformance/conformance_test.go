@@ -5,14 +5,15 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -51,6 +52,15 @@ func connect(t *testing.T) (rdb *redis.Client, addr string) {
 
 func tellNobody(string, error) {}
 
+func tell(t *testing.T) func(string, error) {
+	begun := time.Now()
+	return func(step string, err error) {
+		if err == nil {
+			t.Logf("%5.1f s  %s", time.Since(begun).Seconds(), step)
+		}
+	}
+}
+
 func runs() map[string]string {
 	return map[string]string{"in clear text": "none", "sealed": SyncKeys}
 }
@@ -64,7 +74,7 @@ func TestThePythonReaderConforms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rdb, addr := connect(t)
-			if err := Run(t.Context(), rdb, addr, keys, Program(t.Output(), "python3", python), tellNobody); err != nil {
+			if err := Run(t.Context(), rdb, addr, keys, Program(t.Output(), "python3", python), tell(t)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -116,7 +126,7 @@ func TestTheWatcherConforms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rdb, addr := connect(t)
-			if err := Run(t.Context(), rdb, addr, keys, watch(rdb), tellNobody); err != nil {
+			if err := Run(t.Context(), rdb, addr, keys, watch, tell(t)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -129,6 +139,7 @@ type watcher struct {
 	stop func()
 	gate *gate
 	keys *snapshot.Keys
+	view *atomic.Pointer[snapshot.View] // the last that was applied
 }
 
 // gate holds up what a source returns while it is closed.
@@ -137,55 +148,61 @@ type gate struct {
 	mu sync.RWMutex
 }
 
-func (g *gate) Head(ctx context.Context) (snapshot.Head, error) {
-	h, err := g.Source.Head(ctx)
+func (g *gate) wait() {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return h, err
 }
 
-func (g *gate) Load(ctx context.Context) (*snapshot.Snapshot, error) {
-	s, err := g.Source.Load(ctx)
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return s, err
+func (g *gate) Load(ctx context.Context, into snapshot.Loader) error {
+	g.wait()
+	defer g.wait()
+	return g.Source.Load(ctx, into)
 }
 
 func (g *gate) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
-	d, err := g.Source.Next(ctx, after)
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return d, err
+	defer g.wait()
+	return g.Source.Next(ctx, after)
 }
 
-func watch(rdb *redis.Client) Start {
-	return func(ctx context.Context, _, prefix, syncKeys string) (Reader, error) {
-		quiet := slog.New(slog.DiscardHandler)
-		var keys *snapshot.Keys
-		if syncKeys != "none" {
-			var err error
-			if keys, err = snapshot.ParseKeys(syncKeys); err != nil {
-				return nil, err
-			}
+func watch(ctx context.Context, c Config) (Reader, error) {
+	var keys *snapshot.Keys
+	if c.SyncKeys != "none" {
+		var err error
+		if keys, err = snapshot.ParseKeys(c.SyncKeys); err != nil {
+			return nil, err
 		}
-		g := &gate{Source: redisstore.New(rdb, &redisstore.Options{Prefix: prefix, Logger: quiet})}
-		w := &watcher{gate: g, keys: keys, Watcher: snapshot.NewWatcher(g, &snapshot.WatcherOptions{Keys: keys, Name: "go", Logger: quiet})}
-		ctx, cancel := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() { defer close(done); _ = w.Run(ctx) }()
-		w.stop = func() { cancel(); <-done }
-		return w, nil
 	}
+	rdb := redis.NewClient(&redis.Options{Addr: c.Addr})
+	g := &gate{Source: redisstore.New(rdb, &redisstore.Options{Prefix: c.Prefix, Logger: quiet()})}
+	view := new(atomic.Pointer[snapshot.View])
+	w := &watcher{gate: g, keys: keys, view: view, Watcher: snapshot.NewWatcher(g, &snapshot.WatcherOptions{
+		Keys: keys, Name: "go", MaxStale: c.MaxStale, Logger: quiet(),
+		OnApply: view.Store,
+	})}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.Run(ctx) }()
+	w.stop = func() { cancel(); <-done; _ = rdb.Close() }
+	return w, nil
 }
 
-func (w *watcher) Position() (snapshot.Position, string, error) {
-	h := w.View().Head()
-	return h.Position, h.Digest.String(), nil
+func (w *watcher) Position() (Serving, error) {
+	s := Serving{Outdated: w.Status().Outdated, Digest: map[catalog.Kind]string{}}
+	v := w.view.Load()
+	if v == nil {
+		return Serving{}, nil
+	}
+	h := v.Head()
+	s.Position = h.Position
+	for kind, d := range h.Digest {
+		s.Digest[kind] = d.String()
+	}
+	return s, nil
 }
 
 // Get serialises the view's document anew, which gives the same bytes.
 func (w *watcher) Get(kind catalog.Kind, key string) ([]byte, error) {
-	v := w.View()
+	v := w.view.Load()
 	switch kind {
 	case catalog.KindKey:
 		if k, ok := v.KeyByHash(key); ok {
@@ -221,7 +238,8 @@ func (w *watcher) provider(v *snapshot.View, key string) ([]byte, error) {
 		return nil, err
 	}
 	doc := p.ProviderDoc
-	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), "provider/"+key+"/api_key")
+	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), catalog.NewDestination(
+		p.Type, p.BaseURL, p.GoogleProject, p.GoogleLocation, p.Options).SealData(id))
 	return encoded(key, doc)
 }
 
@@ -235,7 +253,7 @@ func (w *watcher) Resume() error { w.gate.mu.Unlock(); return nil }
 
 func (w *watcher) Stop() error {
 	w.stop()
-	if w.View().Position() == (snapshot.Position{}) {
+	if w.view.Load() == nil {
 		return errors.New("nothing was ever served")
 	}
 	return nil

@@ -19,9 +19,10 @@ import (
 // Program returns what starts a command as a reader. Its standard error is
 // passed on to errors.
 func Program(errs io.Writer, command ...string) Start {
-	return func(ctx context.Context, addr, prefix, syncKeys string) (Reader, error) {
+	return func(ctx context.Context, c Config) (Reader, error) {
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // that is what it is for
-		cmd.Env = append(os.Environ(), "EZ_REDIS_ADDR="+addr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKeys)
+		cmd.Env = append(os.Environ(), "EZ_REDIS_ADDR="+c.Addr, "EZ_REDIS_PREFIX="+c.Prefix, "EZ_SYNC_KEYS="+c.SyncKeys,
+			fmt.Sprintf("EZ_MAX_STALE=%g", c.MaxStale.Seconds()))
 		cmd.Stderr = errs
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -64,16 +65,17 @@ func (p *program) ask(question, answer any) error {
 	return nil
 }
 
-func (p *program) Position() (snapshot.Position, string, error) {
+func (p *program) Position() (Serving, error) {
 	var answer struct {
-		Position *snapshot.Position `json:"position"`
-		Digest   string             `json:"digest"`
+		Position *snapshot.Position      `json:"position"`
+		Digest   map[catalog.Kind]string `json:"digest"`
+		Outdated bool                    `json:"outdated"`
 	}
 	err := p.ask(map[string]string{"op": "position"}, &answer)
 	if err != nil || answer.Position == nil {
-		return snapshot.Position{}, "", err
+		return Serving{}, err
 	}
-	return *answer.Position, answer.Digest, nil
+	return Serving{*answer.Position, answer.Digest, answer.Outdated}, nil
 }
 
 func (p *program) Get(kind catalog.Kind, key string) ([]byte, error) {

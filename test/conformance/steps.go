@@ -15,19 +15,21 @@ import (
 
 func (s *script) nothing() error {
 	for range 4 {
-		at, _, err := s.reader.Position()
+		got, err := s.reader.Position()
 		if err != nil {
 			return err
 		}
-		if at != (snapshot.Position{}) {
-			return fmt.Errorf("the reader is at %s", at)
+		if got.Position != (snapshot.Position{}) {
+			return fmt.Errorf("the reader is at %s", got.Position)
 		}
 		time.Sleep(250 * time.Millisecond)
 	}
 	return nil
 }
 
-func (s *script) first() error {
+func (s *script) first() error { return s.publish() }
+
+func (s *script) documents() error {
 	_, err := s.tables.Update(s.ctx, func(tx *catalog.Tx) error {
 		for i := range 3 {
 			if _, err := tx.Providers.Create(s.ctx, catalog.Provider{
@@ -116,13 +118,13 @@ func (s *script) provider() int64 {
 }
 
 func (s *script) future() error {
-	if err := s.rdb.HSet(s.ctx, s.key("head"), "of_the_future", "1").Err(); err != nil {
+	if err := s.forge(s.keys, func(*content) {}, func(f snapshot.Fields) {
+		f["of_the_future"] = "a=b"
+		_ = sign("head", f) // SyncKeys can be read
+	}); err != nil {
 		return err
 	}
-	if _, err := s.tables.Keys.Create(s.ctx, catalog.Key{Name: "after the future"}); err != nil {
-		return err
-	}
-	return s.publish()
+	return s.follows()
 }
 
 func (s *script) large() error {
@@ -130,6 +132,50 @@ func (s *script) large() error {
 		return err
 	}
 	return s.publish()
+}
+
+// givenUp begins a publish in parts, which nobody ends, and lets another take over.
+func (s *script) givenUp() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	at := before.head.Position
+	to := snapshot.Position{Epoch: at.Epoch, Revision: at.Revision + 1}
+	err = s.rdb.XAdd(s.ctx, &redis.XAddArgs{Stream: s.key("changes"), ID: to.String() + "000", Values: []any{
+		"from", at.String(), "to", to.String(), "chain", strings.Repeat("0", 32), "part", "1", "last", "0", "reset", "0",
+		"changes", `[{"kind":"keys","key":"` + strings.Repeat("0", 64) + `","op":"put","doc":"{\"id\":1}"}]`,
+	}}).Err()
+	if err != nil {
+		return err
+	}
+	if err := s.stays(before); err != nil {
+		return err
+	}
+	return s.published()
+}
+
+// published changes something, and publishes until that works: what somebody left is in the way for a while.
+func (s *script) published() error {
+	if _, err := s.tables.Keys.Create(s.ctx, catalog.Key{Name: "another"}); err != nil {
+		return err
+	}
+	return s.until(s.publish)
+}
+
+func (s *script) unknownKind() error {
+	err := s.forge(s.keys, func(c *content) {
+		for i := range 5 {
+			c.docs[name{"of_the_future", fmt.Sprint(i)}] = []byte("no JSON")
+		}
+	}, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.follows(); err != nil {
+		return err
+	}
+	return s.published()
 }
 
 func (s *script) resync() error {
@@ -204,22 +250,70 @@ func (s *script) moving() error {
 	return nil
 }
 
-// wrongDelta puts an entry into the stream, and into the hash, that the head's digest does not cover.
-func (s *script) wrongDelta() error {
-	before, err := s.pub.Load(s.ctx)
+// entry returns the last entry of the stream, made to lead on from the head.
+func (s *script) entry() (id string, fields map[string]any, err error) {
+	head, err := s.pub.Head(s.ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	at := head.Position
+	to := snapshot.Position{Epoch: at.Epoch, Revision: at.Revision + 1}
+	fields = map[string]any{
+		"from": at.String(), "to": to.String(), "chain": strings.Repeat("0", 32), "part": "1", "last": "1", "reset": "0",
+		"changes": "[]", "bytes": "0",
+	}
+	for n, v := range head.Fields() {
+		fields[n] = v
+	}
+	fields["revision"] = fmt.Sprint(to.Revision)
+	return to.String() + "999", fields, nil
+}
+
+func (s *script) addEntry(id string, fields map[string]any) error {
+	return s.rdb.XAdd(s.ctx, &redis.XAddArgs{Stream: s.key("changes"), ID: id, Values: fields}).Err()
+}
+
+// unreadable puts an entry into the stream that is nobody's.
+func (s *script) unreadable() error {
+	before, err := s.read()
 	if err != nil {
 		return err
 	}
-	next := before.Head.Position
-	next.Revision++
-	entries, err := s.rdb.XRevRangeN(s.ctx, s.key("changes"), "+", "-", 1).Result()
-	if err != nil || len(entries) == 0 {
-		return errors.Join(err, errors.New("the stream is empty"))
+	at := before.head.Position
+	id := snapshot.Position{Epoch: at.Epoch, Revision: at.Revision + 1}.String() + "000"
+	if err := s.addEntry(id, map[string]any{"changes": "["}); err != nil {
+		return err
 	}
-	entry := entries[0].Values
-	entry["from"], entry["to"] = before.Head.Position.String(), next.String()
-	entry["changes"] = `[{"kind":"keys","key":"` + strings.Repeat("0", 64) + `","op":"put","doc":"{\"id\":1}"}]`
-	if err := s.rdb.XAdd(s.ctx, &redis.XAddArgs{Stream: s.key("changes"), ID: next.String(), Values: entry}).Err(); err != nil {
+	if err := s.stays(before); err != nil {
+		return err
+	}
+	return s.published()
+}
+
+// wrongDelta puts an entry into the stream that the digests in it do not cover.
+func (s *script) wrongDelta() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	id, fields, err := s.entry()
+	if err != nil {
+		return err
+	}
+	fields["changes"] = `[{"kind":"keys","key":"` + strings.Repeat("0", 64) + `","op":"put","doc":"{\"id\":1}"}]`
+	f := snapshot.Fields{}
+	for n, v := range fields {
+		if !slices.Contains([]string{"from", "to", "chain", "part", "last", "reset", "changes", "bytes"}, n) {
+			f[n] = v.(string)
+		}
+	}
+	if s.keys != nil {
+		if err := sign("head", f); err != nil {
+			return err
+		}
+		fields["sig"] = f["sig"]
+	}
+	if err := s.addEntry(id, fields); err != nil {
 		return err
 	}
 	if err := s.stays(before); err != nil {
@@ -231,52 +325,76 @@ func (s *script) wrongDelta() error {
 	return s.follows()
 }
 
+// wrongSignature publishes what nobody signed: in the stream alone, and as a whole.
+func (s *script) wrongSignature() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	id, fields, err := s.entry() // under the signature of the head before
+	if err != nil {
+		return err
+	}
+	if err := s.addEntry(id, fields); err != nil {
+		return err
+	}
+	if err := s.stays(before); err != nil {
+		return err
+	}
+	return s.refuses(func() error {
+		return s.forge(s.keys, func(*content) {}, func(f snapshot.Fields) { f["sig"] = strings.Repeat("0", 64) })
+	})
+}
+
+// unsigned publishes a whole that is right but for that it names no key.
+func (s *script) unsigned() error {
+	return s.refuses(func() error { return s.forge(nil, func(*content) {}, nil) })
+}
+
 // damaged changes a byte of a document, and makes the reader load.
 func (s *script) damaged() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	if err := s.forge(s.keys, func(*content) {}, nil); err != nil { // a whole: it has to load
+		return err
+	}
+	if err := s.follows(); err != nil {
+		return err
+	}
 	if err := s.reader.Pause(); err != nil {
 		return err
 	}
-	var good []*snapshot.Snapshot // the first change may have been on its way to the reader already
-	for range 2 {
-		before, err := s.pub.Load(s.ctx)
-		if err != nil {
-			return err
-		}
-		good = append(good, before)
-		if err := s.change(); err != nil {
-			return err
-		}
-	}
-	if err := s.rdb.XTrimMaxLen(s.ctx, s.key("changes"), 0).Err(); err != nil {
+	if before, err = s.read(); err != nil {
 		return err
 	}
-	doc := good[0].Docs[0]
-	spoilt := strings.Replace(string(doc.Doc), `"status"`, `"statu5"`, 1)
-	if spoilt == string(doc.Doc) {
-		return errors.New("the document has no status")
+	// A publish may have been on its way to the reader already, so there are two.
+	for range 2 {
+		if err := s.forge(s.keys, func(*content) {}, nil); err != nil {
+			return err
+		}
 	}
-	if err := s.rdb.HSet(s.ctx, s.key(string(doc.Kind)), doc.Key, spoilt).Err(); err != nil {
+	key := before.some(catalog.KindKey)
+	spoilt := strings.Replace(string(before.docs[name{catalog.KindKey, key}]), `"status"`, `"statu5"`, 1)
+	if err := s.rdb.HSet(s.ctx, s.key("keys"), key, spoilt).Err(); err != nil {
 		return err
 	}
 	if err := s.reader.Resume(); err != nil {
 		return err
 	}
-	time.Sleep(time.Second)
-	at, _, err := s.reader.Position()
-	if err != nil {
+	return s.isDamaged(before)
+}
+
+// isDamaged checks that the reader stays where it was, reports damage, and goes on.
+func (s *script) isDamaged(before *content) error {
+	if err := s.stays(before); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(good, func(g *snapshot.Snapshot) bool { return g.Head.Position == at })
-	if i < 0 {
-		return fmt.Errorf("the reader is at %s, where nothing was whole", at)
-	}
-	if err := s.stays(good[i]); err != nil {
+	if err := s.until(func() error { return s.reported(before.head.Position, true) }); err != nil {
 		return err
 	}
-	if err := s.until(func() error { return s.reported(at, true) }); err != nil {
-		return err
-	}
-	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{}); err != nil {
+	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{NewEpoch: true}); err != nil {
 		return err
 	}
 	if err := s.follows(); err != nil {
@@ -289,18 +407,38 @@ func (s *script) damaged() error {
 	return s.until(func() error { return s.reported(head.Position, false) })
 }
 
+func (s *script) notJSON() error {
+	return s.refuses(func() error {
+		return s.forge(s.keys, func(c *content) { c.docs[name{catalog.KindKey, c.some(catalog.KindKey)}] = []byte(`{"id":`) }, nil)
+	})
+}
+
+func (s *script) format() error {
+	return s.refuses(func() error { return s.forge(s.keys, func(c *content) { c.head.Format = 2 }, nil) })
+}
+
+func (s *script) foreign() error {
+	return s.refuses(func() error {
+		return s.forge(s.keys, func(c *content) { c.head.Store, c.head.Forced = "another", false }, nil)
+	})
+}
+
 // reported checks what the reader says about itself in the hash of nodes.
 func (s *script) reported(at snapshot.Position, trouble bool) error {
-	nodes, err := s.pub.Nodes(s.ctx)
+	list, err := s.pub.Nodes(s.ctx, snapshot.NodeQuery{})
 	if err != nil {
 		return err
 	}
-	if len(nodes) != 1 {
-		return fmt.Errorf("%d nodes have reported, want one", len(nodes))
+	if len(list.Nodes) != 1 {
+		return fmt.Errorf("%d nodes have reported, want one", len(list.Nodes))
 	}
-	switch n := nodes[0]; {
-	case time.Since(n.SeenAt).Abs() > 6*time.Second:
-		return fmt.Errorf("the last report is of %s, now is %s", n.SeenAt, time.Now())
+	switch n := list.Nodes[0]; {
+	case list.Now.Sub(n.SeenAt) > 7*time.Second:
+		return fmt.Errorf("the last report is of %s, now is %s", n.SeenAt, list.Now)
+	case s.keys != nil && s.keys.VerifyNode(n) != nil:
+		return errors.New("the signature of the report is wrong")
+	case !slices.Equal(n.Kinds, snapshot.Kinds()):
+		return fmt.Errorf("the reader reports the kinds %q, want %q", n.Kinds, snapshot.Kinds())
 	case n.Position != at:
 		return fmt.Errorf("the reader reports %s, want %s", n.Position, at)
 	case trouble != (n.Error != ""):
@@ -327,7 +465,7 @@ func (s *script) back() error {
 	if err := s.follows(); err != nil {
 		return err
 	}
-	newest, err := s.pub.Load(s.ctx)
+	newest, err := s.read()
 	if err != nil {
 		return err
 	}
@@ -339,11 +477,11 @@ func (s *script) back() error {
 	if err := s.stays(newest); err != nil {
 		return err
 	}
-	return s.publish() // the feed leads from there to where the reader is
+	return s.published() // the feed leads from there to where the reader is
 }
 
 func (s *script) flushed() error {
-	before, err := s.pub.Load(s.ctx)
+	before, err := s.read()
 	if err != nil {
 		return err
 	}
@@ -358,24 +496,134 @@ func (s *script) flushed() error {
 
 // empty publishes an empty catalog over the reader's, as a wrong database would.
 func (s *script) empty() error {
-	before, err := s.pub.Load(s.ctx)
+	return s.refuses(func() error {
+		return s.forge(s.keys, func(c *content) { c.docs, c.head.Forced = map[name][]byte{}, false }, nil)
+	})
+}
+
+func (s *script) forcedEmpty() error {
+	err := s.forge(s.keys, func(c *content) { c.docs, c.head.Forced = map[name][]byte{}, true }, nil)
 	if err != nil {
 		return err
 	}
-	head := before.Head
-	head.Position.Epoch++
-	head.Digest, head.Counts, head.Forced = snapshot.Digest{}, snapshot.Counts{}, false
-	s.keys.Sign(&head)
-	if err := s.pub.Replace(s.ctx, &snapshot.Snapshot{Head: head}, nil); err != nil {
+	if err := s.follows(); err != nil {
+		return err
+	}
+	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{NewEpoch: true}); err != nil {
+		return err
+	}
+	return s.follows()
+}
+
+// rotation publishes under the other key of the list.
+func (s *script) rotation() error {
+	first, second, _ := strings.Cut(SyncKeys, ",")
+	keys, err := snapshot.ParseKeys(second + "," + first)
+	if err != nil {
+		return err
+	}
+	s.keys, s.relay = keys, s.newRelay(keys)
+	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{}); err != nil {
+		return err
+	}
+	if err := s.follows(); err != nil {
+		return err
+	}
+	return s.published()
+}
+
+func (s *script) connectionLost() error {
+	for range 3 {
+		s.proxy.cut()
+		if err := s.published(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restart makes Redis refuse connections for a while, during which something is published.
+func (s *script) restart() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	start := s.proxy.stop()
+	if err := s.change(); err != nil {
 		return err
 	}
 	if err := s.stays(before); err != nil {
 		return err
 	}
-	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{NewEpoch: true, Force: true}); err != nil {
+	if err := start(); err != nil {
 		return err
 	}
 	return s.follows()
+}
+
+// stale lets no control plane be heard of, but for beats that say nothing.
+func (s *script) stale() error {
+	before, err := s.read()
+	if err != nil {
+		return err
+	}
+	s.silent.Store(true)
+	defer s.silent.Store(false)
+	time.Sleep(2500 * time.Millisecond)
+	began := time.Now()
+	wrong := []func(*snapshot.Beat){
+		func(b *snapshot.Beat) { b.Position.Revision += 1000; s.signBeat(b) }, // of what it has not reached
+		func(b *snapshot.Beat) { b.Store = "another"; s.signBeat(b) },
+		func(b *snapshot.Beat) { b.At = b.At.Add(-time.Hour); s.signBeat(b) },
+	}
+	if s.keys != nil {
+		wrong = append(wrong, func(b *snapshot.Beat) { // with the signature of another
+			*b = snapshot.Beat{Store: b.Store, Position: b.Position, At: b.At.Add(time.Microsecond), Seal: b.Seal, Sig: b.Sig}
+		})
+	}
+	for i := 0; ; i++ {
+		got, err := s.reader.Position()
+		if err != nil {
+			return err
+		}
+		took := time.Since(began)
+		if got.Outdated {
+			if took < maxStale-8*time.Second {
+				return fmt.Errorf("it refuses after %s, want %s", took, maxStale)
+			}
+			break
+		}
+		if took > maxStale+7*time.Second {
+			return fmt.Errorf("it serves still after %s without a control plane", took)
+		}
+		if err := s.writeBeat(s.ctx, wrong[i%len(wrong)]); err != nil {
+			return err
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	s.silent.Store(false)
+	return s.until(func() error { return s.at(before.head) })
+}
+
+func (s *script) signBeat(b *snapshot.Beat) {
+	head, err := s.pub.Head(s.ctx)
+	if err != nil {
+		return
+	}
+	if keys, err := s.keys.Activate(head.Seal); err == nil {
+		keys.SignBeat(b)
+	}
+}
+
+// left checks that there is no report any more.
+func (s *script) left() error {
+	return s.until(func() error {
+		list, err := s.pub.Nodes(s.ctx, snapshot.NodeQuery{})
+		if err == nil && len(list.Nodes) > 0 {
+			err = errors.New("the report of a reader that ended is still there")
+		}
+		return err
+	})
 }
 
 func (s *script) reports() error {

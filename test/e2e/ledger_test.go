@@ -342,7 +342,7 @@ func (l *ledger) audit(t *testing.T, db *pgx.Conn) {
 		t.Fatal(err)
 	}
 	if err := db.QueryRow(t.Context(), `select coalesce(sum(requests), 0), coalesce(sum(cost_nano_usd), 0) from
-		(select requests, cost_nano_usd from usage_pending union all select requests, cost_nano_usd from usage_hourly) u`).Scan(&requests, &cost); err != nil {
+		(select requests, cost_nano_usd from usage_pending union all select requests, cost_nano_usd from usage_quarters) u`).Scan(&requests, &cost); err != nil {
 		t.Fatal(err)
 	}
 	if dead != 0 || requests != int64(len(ids)) || cost != 7*int64(len(ids)) {

@@ -131,7 +131,7 @@ func auditCounts(t *testing.T, db *pgx.Conn, acknowledged int64) {
 		t.Fatal(err)
 	}
 	if err := db.QueryRow(t.Context(), `select coalesce(sum(requests), 0), coalesce(sum(cost_nano_usd), 0) from
-		(select requests, cost_nano_usd from usage_pending union all select requests, cost_nano_usd from usage_hourly) u`).Scan(&requests, &cost); err != nil {
+		(select requests, cost_nano_usd from usage_pending union all select requests, cost_nano_usd from usage_quarters) u`).Scan(&requests, &cost); err != nil {
 		t.Fatal(err)
 	}
 	if rows != acknowledged || ids != rows || requests != rows || cost != floodCost*rows {

@@ -56,17 +56,23 @@ var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
 func start(t *testing.T, name string, env []string, args ...string) *process {
 	t.Helper()
 	p := launch(t, name, env, args...)
-	deadline := time.After(60 * time.Second)
+	p.waitForURL(t, time.Minute)
+	return p
+}
+
+// waitForURL waits until the process says its URL.
+func (p *process) waitForURL(t *testing.T, limit time.Duration) {
+	t.Helper()
+	deadline := time.After(limit)
 	for p.url = ""; p.url == ""; p.url = urlPattern.FindString(p.out.String()) {
 		select {
 		case <-p.done:
-			t.Fatalf("%s ended before it was ready: %v", name, p.cmd.ProcessState)
+			t.Fatalf("%s ended before it was ready: %v", p.name, p.cmd.ProcessState)
 		case <-deadline:
-			t.Fatalf("%s does not say its URL", name)
+			t.Fatalf("%s does not say its URL", p.name)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return p
 }
 
 // startBalancer runs the balancer until the test ends, and waits until it has
@@ -74,15 +80,21 @@ func start(t *testing.T, name string, env []string, args ...string) *process {
 func startBalancer(t *testing.T, env ...string) *process {
 	t.Helper()
 	p := start(t, "balancer", append(env, "LISTEN=127.0.0.1:0"))
+	waitForSnapshot(t, p.url)
+	return p
+}
+
+// waitForSnapshot waits until the balancer at a URL has a snapshot.
+func waitForSnapshot(t *testing.T, url string) {
+	t.Helper()
 	eventually(t, 30*time.Second, "the balancer has a snapshot", func() bool {
-		resp, err := http.Get(p.url + "/healthz")
+		resp, err := http.Get(url + "/healthz")
 		if err != nil {
 			return false
 		}
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	return p
 }
 
 // launch runs a program without waiting for anything.

@@ -1,46 +1,55 @@
 package e2e_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEmbeddedTour does what the README's tour says, command by command, and
-// expects what the README shows. With EZ_TEST_UPDATE_TOUR=1 it writes into the README
-// what it has seen instead.
+// TestEmbeddedTour does what the README's tour says, command by command, in a copy of the
+// repository, and expects what the README shows. With EZ_TEST_UPDATE_TOUR=1 it writes into the
+// README what it has seen instead. That README.zh-CN.md has the same commands is another test's
+// matter.
 func TestEmbeddedTour(t *testing.T) {
-	const readme = "../../README.md"
-	text, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := consoleBlocks(string(text))
-	if len(blocks) < 4 {
-		t.Fatalf("the README has %d console blocks", len(blocks))
-	}
+	text := readDocument(t, "README.md")
+	terminals := blockWith(t, text, "sh", "go run ./examples/balancer")
+	dir := copyOfRepository(t)
 
-	dir := t.TempDir()
-	server, plane, _ := embedded(t, filepath.Join(dir, "ezapi-data"))
-	upstream := start(t, "upstream", nil, "-key", "sk-upstream-secret")
-	balancer := startBalancer(t,
-		"EZ_REDIS_ADDR="+secretFile(t, filepath.Join(dir, "ezapi-data"), "redis-url"), "EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+plane.token)
 	// The README's addresses are the usual ones, which may be taken here.
 	usual := []string{"http://127.0.0.1:8080", "http://127.0.0.1:9090", "http://127.0.0.1:9000"}
-	ours := []string{server.url, upstream.url, balancer.url}
+	ours := make([]string, len(usual))
+	upstream := freeAddress(t)
+	env := map[int][]string{
+		0: {"EZ_API_PORT=0"},
+		2: {"LISTEN=127.0.0.1:0"},
+	}
+	commands := strings.Split(strings.TrimSpace(terminals), "\n")
+	if len(commands) != len(usual) {
+		t.Fatalf("the README has %d commands for terminals, want %d", len(commands), len(usual))
+	}
+	for i, command := range commands {
+		command = strings.Replace(command, "127.0.0.1:9090", upstream, 1)
+		p := runInTerminal(t, dir, command, env[i]...)
+		ours[i] = p.url
+		env[2] = append(env[2], "EZ_LOGS_URL="+ours[0])
+	}
+	waitForSnapshot(t, ours[2])
 	toOurs, toUsual := replacer(usual, ours), replacer(ours, usual)
 
 	shell := newShell(t, dir)
-	updated := string(text)
-	for _, block := range blocks {
+	updated := text
+	for _, block := range blocksOf(text, "console") {
 		var seen strings.Builder
 		for _, step := range steps(block) {
 			got := toUsual.Replace(shell.run(t, toOurs.Replace(step.command)))
@@ -51,16 +60,84 @@ func TestEmbeddedTour(t *testing.T) {
 			if os.Getenv("EZ_TEST_UPDATE_TOUR") != "" {
 				continue
 			}
-			if diff := cmp.Diff(settled(step.output), settled(got)); diff != "" {
+			if diff := cmp.Diff(step.output, got); diff != "" {
 				t.Errorf("$ %s (-README +seen):\n%s", step.command, diff)
 			}
 		}
 		updated = strings.Replace(updated, block, seen.String(), 1)
 	}
 	if os.Getenv("EZ_TEST_UPDATE_TOUR") != "" {
-		if err := os.WriteFile(readme, []byte(updated), 0o644); err != nil { //nolint:gosec // it is for everybody
+		if err := os.WriteFile("../../README.md", []byte(updated), 0o644); err != nil { //nolint:gosec // it is for everybody
 			t.Fatal(err)
 		}
+	}
+}
+
+// runInTerminal runs a command line until the test ends, with all the processes that it starts, and
+// waits until it says its URL.
+func runInTerminal(t *testing.T, dir, command string, env ...string) *process {
+	t.Helper()
+	p := &process{name: command, out: &output{}, done: make(chan struct{})}
+	p.cmd = exec.Command("bash", "-c", command)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Dir = dir
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", command, p.out)
+		}
+	})
+	p.waitForURL(t, 5*time.Minute) // it may have to be compiled first
+	return p
+}
+
+// copyOfRepository returns a directory with the files that somebody would have who cloned it.
+func copyOfRepository(t *testing.T) string {
+	t.Helper()
+	list, err := exec.Command("git", "-C", "../..", "ls-files", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	dir := t.TempDir()
+	lines := bufio.NewScanner(strings.NewReader(string(list)))
+	for lines.Scan() {
+		copyFile(t, filepath.Join("../..", lines.Text()), filepath.Join(dir, lines.Text()))
+	}
+	return dir
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	source, err := os.Open(from)
+	if os.IsNotExist(err) { // deleted, but not committed yet
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	target, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(target, source); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -70,14 +147,6 @@ func replacer(from, to []string) *strings.Replacer {
 		pairs = append(pairs, from[i], to[i])
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// consoleBlocks returns the content of a document's console blocks.
-func consoleBlocks(text string) (blocks []string) {
-	for _, m := range regexp.MustCompile("(?ms)^```console\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
-		blocks = append(blocks, m[1])
-	}
-	return blocks
 }
 
 type step struct{ command, output string }
@@ -95,47 +164,46 @@ func steps(block string) (all []step) {
 	return all
 }
 
-// settled replaces what is another at each run.
-func settled(text string) string {
-	for pattern, name := range map[string]string{
-		`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`:                         "TIME",
-		`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`: "UUID",
-		`"(latency_ms|ttft_ms|created)":[0-9]+`:                        `"$1":N`,
-		`"token_hint":"[^"]*"`:                                         `"token_hint":"HINT"`,
-		`"balancer":"[^"]*"`:                                           `"balancer":"NAME"`,
-		`"[0-9]{10}-([0-9]+)"`:                                         `"EPOCH-$1"`,
-	} {
-		text = regexp.MustCompile(pattern).ReplaceAllString(text, name)
-	}
-	return text
+// A shell runs commands one after the other; each has the variables and functions that those before
+// it have set.
+type shell struct {
+	dir, state string
+	limit      time.Duration // for each command
 }
 
-// A shell runs commands one after the other; each has the variables that those
-// before it have set.
-type shell struct{ dir, variables string }
+const (
+	commandTimeout    = 30 * time.Second
+	containersTimeout = 9 * time.Minute
+)
 
 func newShell(t *testing.T, dir string) *shell {
 	t.Helper()
-	for _, name := range []string{"bash", "curl", "redis-cli", "sha256sum"} {
+	for _, name := range []string{"bash", "curl", "redis-cli"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Fatalf("the tour needs %s: run test/integration.sh, which installs it", name)
 		}
 	}
-	return &shell{dir: dir, variables: filepath.Join(t.TempDir(), "variables")}
+	return &shell{dir: dir, state: filepath.Join(t.TempDir(), "state"), limit: commandTimeout}
 }
 
-var assignment = regexp.MustCompile(`(?:^| )([A-Z]+)=`)
+var (
+	assignment = regexp.MustCompile(`(?:^| )([A-Z]+)=`)
+	definition = regexp.MustCompile(`^([a-z]+)\(\)`)
+)
 
 // run returns the output of a command.
 func (s *shell) run(t *testing.T, command string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), s.limit)
 	defer cancel()
 	script := "touch $0; . $0\n" + command + "\nstatus=$?\n"
 	for _, m := range assignment.FindAllStringSubmatch(command, -1) {
 		script += "declare -p " + m[1] + " >>$0\n"
 	}
-	cmd := exec.CommandContext(ctx, "bash", "-c", script+"exit $status", s.variables)
+	for _, m := range definition.FindAllStringSubmatch(command, -1) {
+		script += "declare -f " + m[1] + " >>$0\n"
+	}
+	cmd := exec.CommandContext(ctx, "bash", "-c", script+"exit $status", s.state)
 	cmd.Dir = s.dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {

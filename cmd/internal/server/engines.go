@@ -73,7 +73,7 @@ func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
 	e.closing(store.Close)
 	e.catalog = store
 	close(e.reached)
-	e.sink = sqlitestore.NewSink(store)
+	e.sink = sqlitestore.NewSink(store, nil)
 	return nil
 }
 

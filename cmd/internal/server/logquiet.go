@@ -11,7 +11,7 @@ import (
 
 // A quietHandler passes a warning or an error on when it happens first, and then holds back the
 // same one for as long as it keeps coming: what fails while something is down is tried again every
-// second, and needs to be said once. When it has not come for a while, the handler says so, and
+// second, and needs to be said once. When it has not come for a while, the handler says that, and
 // how often it came. Warnings are the same when they differ only in attributes called error.
 type quietHandler struct {
 	slog.Handler
@@ -120,8 +120,8 @@ func (h *quietHandler) end(key string, r slog.Record) {
 	if seen.count == 1 || !h.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	over := slog.NewRecord(time.Now(), slog.LevelInfo, "no longer: "+r.Message, 0)
-	over.AddAttrs(slog.Int("times", seen.count), slog.Duration("lasted", time.Since(seen.first).Round(time.Second)))
+	over := slog.NewRecord(time.Now(), slog.LevelInfo, fmt.Sprintf("not repeated for %s: %s", q.over, r.Message), 0)
+	over.AddAttrs(slog.Int("times", seen.count), slog.String("lasted", seen.last.Sub(seen.first).Round(time.Second).String()))
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "error" {
 			over.AddAttrs(a)

@@ -33,7 +33,7 @@ func TestWhatFailsAgainIsSaidOnce(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if text := out.String(); !strings.Contains(text, `level=INFO msg="no longer: cannot follow" times=100 lasted=2m9s`) {
+		if text := out.String(); !strings.Contains(text, `level=INFO msg="not repeated for 30s: cannot follow" times=100 lasted=1m39s`) {
 			t.Errorf("it does not say that it is over:\n%s", text)
 		}
 		log.Warn("cannot follow", "error", "again")

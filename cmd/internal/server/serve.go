@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -76,6 +77,10 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	return s, nil
 }
 
+// maxConnections is how many clients may be connected at once. Those beyond wait until
+// another has gone. Each connection costs a few kilobytes.
+const maxConnections = 10_000
+
 // claim takes what this server alone may have: its data directory and its listening address. It
 // says at once what is wrong with either.
 func (s *Server) claim() (err error) {
@@ -98,6 +103,7 @@ func (s *Server) listen() (err error) {
 	if s.listener, err = net.Listen("tcp", s.config.address()); err != nil {
 		return listenError(s.config, err)
 	}
+	s.listener = netutil.LimitListener(s.listener, maxConnections)
 	return nil
 }
 

@@ -9,27 +9,29 @@ import (
 
 // Answer adds up the rows that a range selects, and makes the page of them. Rows of one
 // key may come any number of times.
-func Answer(r logbuf.UsageRange, rows []Row) logbuf.UsagePage {
-	groups := make(map[logbuf.Usage]logbuf.Usage)
-	for _, row := range rows {
-		interval, ok := r.Interval(time.UnixMicro(row.Quarter))
+func Answer(r *logbuf.UsageRange, rows []Row) logbuf.UsagePage {
+	groups := make(map[logbuf.Usage]*Counts)
+	for i := range rows {
+		row := &rows[i]
+		interval, ok := r.Interval(time.UnixMicro(row.Starts))
 		all := row.usage()
 		if !ok || !r.Matches(&all) {
 			continue
 		}
-		group := GroupOf(&all, r.GroupBy)
+		group := groupOf(&all, r.GroupBy)
 		group.Start = r.Starts[interval]
-		sum, ok := groups[group]
-		if !ok {
-			sum = group
+		sums := groups[group]
+		if sums == nil {
+			sums = &Counts{}
+			groups[group] = sums
 		}
-		row.AddTo(&sum)
-		groups[group] = sum
+		sums.Merge(&row.Counts)
 	}
 	usage := make([]logbuf.Usage, 0, len(groups))
-	for _, sum := range groups {
-		if r.After == nil || logbuf.CompareUsage(&sum, r.After) > 0 {
-			usage = append(usage, sum)
+	for group, sums := range groups {
+		if r.After == nil || logbuf.CompareUsage(&group, r.After) > 0 {
+			sums.Show(&group)
+			usage = append(usage, group)
 		}
 	}
 	slices.SortFunc(usage, func(a, b logbuf.Usage) int { return logbuf.CompareUsage(&a, &b) })
@@ -44,8 +46,8 @@ func (k Key) usage() logbuf.Usage {
 	}
 }
 
-// GroupOf returns the dimensions of usage that a query groups by.
-func GroupOf(all *logbuf.Usage, by []logbuf.Dimension) (u logbuf.Usage) {
+// groupOf returns the dimensions of usage that a query groups by.
+func groupOf(all *logbuf.Usage, by []logbuf.Dimension) (u logbuf.Usage) {
 	for _, d := range by {
 		switch d {
 		case logbuf.ByKey:
@@ -65,24 +67,28 @@ func GroupOf(all *logbuf.Usage, by []logbuf.Dimension) (u logbuf.Usage) {
 	return u
 }
 
-// AnswerKeys adds up the rows of keys, each since its time.
-func AnswerKeys(since map[int64]time.Time, rows []Row) map[int64]logbuf.KeyUsage {
-	used := make(map[int64]logbuf.KeyUsage)
-	for _, row := range rows {
-		from, asked := since[row.KeyID]
-		if !asked {
-			continue
-		}
-		u := used[row.KeyID]
-		at := time.UnixMicro(row.Quarter).UTC()
-		if at.After(u.LastUsed) {
-			u.LastUsed = at
-		}
-		if !at.Before(from.Truncate(logbuf.Quarter)) {
-			u.CostNanoUSD = sum(u.CostNanoUSD, row.CostNanoUSD)
-			u.Unpriced += row.Unpriced
-		}
-		used[row.KeyID] = u
+// Collect adds up the intervals of a range one after the other, more of them at once when they hold few rows, until
+// there is a page, and one row more if there is another. It calls sum with the first interval, the one after the last,
+// and how many rows are wanted at most.
+func Collect(r *logbuf.UsageRange, sum func(first, end, limit int) ([]logbuf.Usage, error)) (rows []logbuf.Usage, err error) {
+	const few = 8
+	first, width := 0, r.Limit+1
+	if len(r.GroupBy) > 0 {
+		width = few
 	}
-	return used
+	if r.After != nil {
+		if i, ok := r.Interval(r.After.Start); ok {
+			first, width = i, 1 // the rest of its interval
+		}
+	}
+	for first < len(r.Starts) && len(rows) <= r.Limit {
+		end := min(first+width, len(r.Starts))
+		some, err := sum(first, end, r.Limit+1-len(rows))
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+		first, width = end, max(few, 4*width)
+	}
+	return rows, nil
 }

@@ -1,16 +1,15 @@
-// Package rollup adds up what access logs say was used, by the quarter of an hour.
+// Package rollup adds up what access logs say was used, by the quarter of an hour and by the day.
 package rollup
 
 import (
-	"math"
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// Key says what one row of usage is about: a quarter of an hour, and every dimension.
+// Key says what one row of usage is about: a span of time, and every dimension.
 type Key struct {
-	Quarter    int64 // its start, in microseconds since 1970
+	Starts     int64 // of the quarter of an hour, or of the day, in microseconds since 1970
 	KeyID      int64
 	Project    string
 	ProviderID int64
@@ -19,16 +18,16 @@ type Key struct {
 	Group      string
 }
 
-// Counts are the sums of a row. A sum that no int64 can hold stops at the largest.
+// Counts are the sums of a row.
 type Counts struct {
 	Requests         int64
 	Errors           int64
-	InputTokens      int64
-	CacheReadTokens  int64
-	CacheWriteTokens int64
-	OutputTokens     int64
-	CostNanoUSD      int64
 	Unpriced         int64
+	InputTokens      Wide
+	CacheReadTokens  Wide
+	CacheWriteTokens Wide
+	OutputTokens     Wide
+	CostNanoUSD      Wide
 }
 
 // Row is one row of usage.
@@ -45,17 +44,56 @@ type Table struct {
 
 const quarter = int64(logbuf.Quarter / time.Microsecond)
 
-// Add counts an entry.
-func (t *Table) Add(e *logbuf.Entry) {
+// keyOf returns the row in which an entry counts.
+func keyOf(e *logbuf.Entry) Key {
 	micros := e.Time.UnixMicro()
 	into := micros % quarter
 	if into < 0 { // before 1970
 		into += quarter
 	}
-	key := Key{
-		Quarter: micros - into, KeyID: e.KeyID, Project: e.Project, ProviderID: e.ProviderID,
+	return Key{
+		Starts: micros - into, KeyID: e.KeyID, Project: e.Project, ProviderID: e.ProviderID,
 		Namespace: e.Namespace, Model: e.Model, Group: e.Group,
 	}
+}
+
+// Add counts an entry.
+func (t *Table) Add(e *logbuf.Entry) {
+	c := t.At(keyOf(e))
+	c.Requests++
+	if e.Failed() {
+		c.Errors++
+	}
+	c.InputTokens.Add(e.InputTokens)
+	c.CacheReadTokens.Add(e.CacheReadTokens)
+	c.CacheWriteTokens.Add(e.CacheWriteTokens)
+	c.OutputTokens.Add(e.OutputTokens)
+	c.addCost(e.CostNanoUSD, 1)
+}
+
+// Reprice counts that an entry has another cost than before. The amounts may be negative.
+func (t *Table) Reprice(before, after *logbuf.Entry) {
+	c := t.At(keyOf(after))
+	c.addCost(before.CostNanoUSD, -1)
+	c.addCost(after.CostNanoUSD, 1)
+}
+
+// addCost counts a cost, which may be unknown, once or takes it off with a sign of -1.
+func (c *Counts) addCost(cost *int64, sign int64) {
+	if cost == nil {
+		c.Unpriced += sign
+		return
+	}
+	var w Wide
+	w.Add(*cost)
+	if sign < 0 {
+		w.negate()
+	}
+	c.CostNanoUSD.AddWide(w)
+}
+
+// At returns the sums of a row, which is made when it is not there.
+func (t *Table) At(key Key) *Counts {
 	i, ok := t.index[key]
 	if !ok {
 		if t.index == nil {
@@ -65,40 +103,27 @@ func (t *Table) Add(e *logbuf.Entry) {
 		t.index[key] = i
 		t.Rows = append(t.Rows, Row{Key: key})
 	}
-	t.Rows[i].count(e)
+	return &t.Rows[i].Counts
 }
 
-func (c *Counts) count(e *logbuf.Entry) {
-	c.Requests++
-	if e.Failed() {
-		c.Errors++
-	}
-	c.InputTokens = sum(c.InputTokens, e.InputTokens)
-	c.CacheReadTokens = sum(c.CacheReadTokens, e.CacheReadTokens)
-	c.CacheWriteTokens = sum(c.CacheWriteTokens, e.CacheWriteTokens)
-	c.OutputTokens = sum(c.OutputTokens, e.OutputTokens)
-	if e.CostNanoUSD == nil {
-		c.Unpriced++
-	} else {
-		c.CostNanoUSD = sum(c.CostNanoUSD, *e.CostNanoUSD)
-	}
+// Merge adds sums.
+func (c *Counts) Merge(o *Counts) {
+	c.Requests += o.Requests
+	c.Errors += o.Errors
+	c.Unpriced += o.Unpriced
+	c.InputTokens.AddWide(o.InputTokens)
+	c.CacheReadTokens.AddWide(o.CacheReadTokens)
+	c.CacheWriteTokens.AddWide(o.CacheWriteTokens)
+	c.OutputTokens.AddWide(o.OutputTokens)
+	c.CostNanoUSD.AddWide(o.CostNanoUSD)
 }
 
-func sum(a, b int64) int64 {
-	if b > 0 && a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-// AddTo adds the sums to those of a group of rows.
-func (c Counts) AddTo(u *logbuf.Usage) {
-	u.Requests += c.Requests
-	u.Errors += c.Errors
-	u.InputTokens = sum(u.InputTokens, c.InputTokens)
-	u.CacheReadTokens = sum(u.CacheReadTokens, c.CacheReadTokens)
-	u.CacheWriteTokens = sum(u.CacheWriteTokens, c.CacheWriteTokens)
-	u.OutputTokens = sum(u.OutputTokens, c.OutputTokens)
-	u.CostNanoUSD = sum(u.CostNanoUSD, c.CostNanoUSD)
-	u.Unpriced += c.Unpriced
+// Show puts the sums into an answer, each as the nearest int64.
+func (c *Counts) Show(u *logbuf.Usage) {
+	u.Requests, u.Errors, u.Unpriced = c.Requests, c.Errors, c.Unpriced
+	u.InputTokens = c.InputTokens.Int64()
+	u.CacheReadTokens = c.CacheReadTokens.Int64()
+	u.CacheWriteTokens = c.CacheWriteTokens.Int64()
+	u.OutputTokens = c.OutputTokens.Int64()
+	u.CostNanoUSD = c.CostNanoUSD.Int64()
 }

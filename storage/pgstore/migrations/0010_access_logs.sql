@@ -72,33 +72,84 @@ create table log_dead_letter (
     constraint log_dead_letter_pkey primary key (id, micros)
 );
 
--- Usage by the quarter of an hour and every dimension. Texts compare by their bytes, so that
+-- Usage by the quarter of an hour and every dimension. Sums are wider than what is added to them, so
+-- that nothing is ever cut off which could not be taken back. Texts compare by their bytes, so that
 -- their order is the same everywhere.
-create table usage_hourly (
-    hour               timestamptz not null,
+create table usage_quarters (
+    starts             timestamptz not null,
     key_id             bigint      not null,
     provider_id        bigint      not null,
     requests           bigint      not null,
     errors             bigint      not null,
+    unpriced           bigint      not null, -- requests
+    input_tokens       numeric     not null,
+    cache_read_tokens  numeric     not null,
+    cache_write_tokens numeric     not null,
+    output_tokens      numeric     not null,
+    cost_nano_usd      numeric     not null, -- of the priced requests
+    project            text        collate "C" not null,
+    namespace          text        collate "C" not null,
+    model              text        collate "C" not null,
+    route_group        text        collate "C" not null,
+    -- One row a group, and the usage of a key.
+    constraint usage_quarters_pkey primary key (key_id, starts, project, provider_id, namespace, model, route_group)
+) with (fillfactor = 80); -- rows of the present quarter are updated in place
+
+-- The usage of a project.
+create index usage_quarters_by_project on usage_quarters (project, starts);
+
+-- The usage of all over a short time. Rows come in the order of time.
+create index usage_quarters_by_time on usage_quarters using brin (starts)
+    with (pages_per_range = 16, autosummarize = on);
+
+-- The same by the day, of the days that are closed.
+create table usage_days (like usage_quarters,
+    constraint usage_days_pkey primary key (key_id, starts, project, provider_id, namespace, model, route_group)
+) with (fillfactor = 90);
+create index usage_days_by_project on usage_days (project, starts);
+create index usage_days_by_time on usage_days using brin (starts) with (pages_per_range = 16, autosummarize = on);
+
+-- What usage_quarters and usage_days hold.
+create table usage_state (
+    singleton     boolean     primary key default true check (singleton),
+    zone          text,                            -- whose days usage_days has; null: not chosen yet
+    closed_until  timestamptz,                     -- all before is in usage_days; null: nothing is
+    quarters_from timestamptz not null default '-infinity', -- what is before is in usage_days only
+    folded_at     timestamptz                      -- when nothing was pending
+);
+insert into usage_state default values;
+
+-- Usage as batches bring it, until maintenance adds it to usage_quarters: an append costs half of an
+-- upsert. It has no index, because it stays short: vacuum would stop writes to shrink its file, and
+-- maintenance, which does it, takes the right moment.
+create table usage_pending (
+    starts             timestamptz not null,
+    key_id             bigint      not null,
+    provider_id        bigint      not null,
+    requests           bigint      not null,
+    errors             bigint      not null,
+    unpriced           bigint      not null,
     input_tokens       bigint      not null,
     cache_read_tokens  bigint      not null,
     cache_write_tokens bigint      not null,
     output_tokens      bigint      not null,
-    cost_nano_usd      bigint      not null, -- of the priced requests
-    unpriced           bigint      not null, -- requests
+    cost_nano_usd      bigint      not null,
+    project            text        collate "C" not null,
     namespace          text        collate "C" not null,
     model              text        collate "C" not null,
-    route_group        text        collate "C" not null,
-    project            text        collate "C" not null,
-    -- One row a group, and the usage of a key over a long time: its budget.
-    constraint usage_hourly_pkey primary key (key_id, hour, provider_id, namespace, model, route_group, project)
-) with (fillfactor = 80); -- rows of the current hour are updated in place
+    route_group        text        collate "C" not null
+) with (vacuum_truncate = off);
 
--- The usage of all keys over a short time. Rows come in the order of time.
-create index usage_hourly_by_hour on usage_hourly using brin (hour) with (pages_per_range = 16, autosummarize = on);
+-- Rows of usage_pending that usage_quarters refuses, each with the reason. They count as what is pending does.
+create table usage_aside (like usage_pending,
+    at       timestamptz not null default now(),
+    sqlstate text        not null,
+    reason   text        not null
+);
 
--- Usage as batches bring it, until maintenance adds it to usage_hourly: an
--- append costs half of an upsert. It has no index, because it stays short: vacuum
--- would stop writes to shrink its file, and maintenance, which does it, takes the right moment.
-create table usage_pending (like usage_hourly) with (vacuum_truncate = off);
-
+-- The run that prices stored entries anew, while it lasts.
+create table log_reprice (
+    singleton boolean     primary key default true check (singleton),
+    run       uuid        not null,
+    until     timestamptz not null
+);

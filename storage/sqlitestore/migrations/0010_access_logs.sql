@@ -8,11 +8,11 @@ create table access_logs (
     provider_id        integer not null,
     latency_ms         integer not null,
     ttft_ms            integer not null,
-    input_tokens       integer not null check (input_tokens >= 0),
-    cache_read_tokens  integer not null check (cache_read_tokens >= 0),
-    cache_write_tokens integer not null check (cache_write_tokens >= 0),
-    output_tokens      integer not null check (output_tokens >= 0),
-    cost_nano_usd      integer check (cost_nano_usd >= 0), -- null: not known
+    input_tokens       integer not null,
+    cache_read_tokens  integer not null,
+    cache_write_tokens integer not null,
+    output_tokens      integer not null,
+    cost_nano_usd      integer, -- null: not known
     priced_revision    integer not null,
     status             integer not null,
     attempts           integer not null,
@@ -64,30 +64,84 @@ create table log_dead_letter (
 
 -- Usage by the quarter of an hour and every dimension. There is one writer at a time, so it
 -- is added up as it is written.
-create table usage_hourly (
-    hour               integer not null,
-    key_id             integer not null,
-    project            text    not null,
-    provider_id        integer not null,
-    namespace          text    not null,
-    model              text    not null,
-    route_group        text    not null,
-    requests           integer not null,
-    errors             integer not null,
-    input_tokens       integer not null,
-    cache_read_tokens  integer not null,
-    cache_write_tokens integer not null,
-    output_tokens      integer not null,
-    cost_nano_usd      integer not null,
-    unpriced           integer not null,
-    primary key (hour, key_id, project, provider_id, namespace, model, route_group)
+create table usage_quarters (
+    starts                  integer not null,
+    key_id                  integer not null,
+    project                 text    not null,
+    provider_id             integer not null,
+    namespace               text    not null,
+    model                   text    not null,
+    route_group             text    not null,
+    requests                integer not null,
+    errors                  integer not null,
+    unpriced                integer not null, -- requests
+    input_tokens_high       integer not null, -- a sum is high × 2³² + low: no number of integers makes it overflow
+    input_tokens_low        integer not null,
+    cache_read_tokens_high  integer not null,
+    cache_read_tokens_low   integer not null,
+    cache_write_tokens_high integer not null,
+    cache_write_tokens_low  integer not null,
+    output_tokens_high      integer not null,
+    output_tokens_low       integer not null,
+    cost_nano_usd_high      integer not null, -- of the priced requests
+    cost_nano_usd_low       integer not null,
+    primary key (starts, key_id, project, provider_id, namespace, model, route_group)
 ) strict, without rowid;
 
--- What one key has spent.
-create index usage_hourly_key on usage_hourly (key_id, hour);
+-- What one key, and what one project has used.
+create index usage_quarters_by_key on usage_quarters (key_id, starts);
+create index usage_quarters_by_project on usage_quarters (project, starts);
+
+-- The same by the day, of the days that are closed.
+create table usage_days (
+    starts                  integer not null,
+    key_id                  integer not null,
+    project                 text    not null,
+    provider_id             integer not null,
+    namespace               text    not null,
+    model                   text    not null,
+    route_group             text    not null,
+    requests                integer not null,
+    errors                  integer not null,
+    unpriced                integer not null, -- requests
+    input_tokens_high       integer not null, -- a sum is high × 2³² + low: no number of integers makes it overflow
+    input_tokens_low        integer not null,
+    cache_read_tokens_high  integer not null,
+    cache_read_tokens_low   integer not null,
+    cache_write_tokens_high integer not null,
+    cache_write_tokens_low  integer not null,
+    output_tokens_high      integer not null,
+    output_tokens_low       integer not null,
+    cost_nano_usd_high      integer not null, -- of the priced requests
+    cost_nano_usd_low       integer not null,
+    primary key (starts, key_id, project, provider_id, namespace, model, route_group)
+) strict, without rowid;
+
+-- What one key, and what one project has used.
+create index usage_days_by_key on usage_days (key_id, starts);
+create index usage_days_by_project on usage_days (project, starts);
+
+-- What usage_quarters and usage_days hold.
+create table usage_state (
+    singleton     integer primary key check (singleton = 1),
+    zone          text    not null, -- whose days usage_days has; empty: not chosen yet
+    closed_until  integer not null, -- all before is in usage_days
+    quarters_from integer not null  -- what is before is in usage_days only
+) strict;
+insert into usage_state values (1, '', 0, 0);
+
+-- The run that prices stored entries anew, while it lasts.
+create table log_reprice (
+    singleton integer primary key check (singleton = 1),
+    run       blob    not null,
+    until     integer not null
+) strict;
 
 -- +goose Down
-drop table usage_hourly;
+drop table log_reprice;
+drop table usage_state;
+drop table usage_days;
+drop table usage_quarters;
 drop table log_dead_letter;
 drop table log_checkpoints;
 drop table access_logs;

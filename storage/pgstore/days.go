@@ -1,0 +1,115 @@
+package pgstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+const (
+	sqlChooseZone = `update usage_state set zone = $1::text where zone is null`
+
+	sqlFirstUsage = `
+select min(starts) from (
+    (select starts from usage_quarters order by starts limit 1) union all (select starts from usage_pending order by starts limit 1)
+) as first`
+
+	// sqlCloseDay adds up the quarters of a day.
+	sqlCloseDay = `
+insert into usage_days (` + usageKey + `, ` + usageCounts + `)
+select key_id, $1::timestamptz, project, provider_id, namespace, model, route_group,
+    sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
+    sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd)
+from usage_quarters where starts >= $1::timestamptz and starts < $2::timestamptz
+group by key_id, project, provider_id, namespace, model, route_group`
+
+	sqlClosed = `update usage_state set closed_until = $1::timestamptz`
+
+	sqlQuartersFrom = `update usage_state set quarters_from = $1::timestamptz where quarters_from < $1::timestamptz`
+
+	sqlPruneQuarters = `
+delete from usage_quarters where ctid = any (array(
+    select ctid from usage_quarters where starts < $1::timestamptz limit $2))`
+
+	pruneSize = 20_000 // rows in one transaction
+)
+
+// closeDays adds up the days that ended an hour ago, each in a transaction. From then on the fold adds what comes
+// late to both tables, under the same lock.
+func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	for more := true; more && err == nil; {
+		more = false
+		err = s.alone(ctx, usageLock, func(tx pgx.Tx) error {
+			if _, err := affect(ctx, tx, sqlChooseZone, s.zone.String()); err != nil {
+				return err
+			}
+			st, err := s.readUsageState(ctx, tx.Conn())
+			if err != nil {
+				return err
+			}
+			first := o.Now
+			if st.ClosedUntil.IsZero() {
+				var earliest *time.Time
+				if err := queryRow(ctx, tx.Conn(), sqlFirstUsage, nil, &earliest); err != nil {
+					return err
+				}
+				if earliest != nil && earliest.Before(first) {
+					first = *earliest
+				}
+			}
+			day, ok := st.Closable(first, o.Now)
+			if !ok {
+				return nil
+			}
+			report.Behind = o.Now.Sub(day.Until.Add(time.Hour))
+			if _, err := affect(ctx, tx, sqlCloseDay, day.From, day.Until); err != nil {
+				return err
+			}
+			_, err = affect(ctx, tx, sqlClosed, day.Until)
+			more = err == nil
+			return err
+		})
+		if more && err == nil {
+			report.Done++
+			report.Behind = 0
+		}
+	}
+	return report, err
+}
+
+// pruneQuarters forgets quarters that are too old, of days that are closed. Before the first is gone, queries
+// and the fold know that they are not to be looked for.
+func (s *Sink) pruneQuarters(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	if o.UsageBefore.IsZero() {
+		return report, ctx.Err()
+	}
+	var from time.Time
+	err = s.alone(ctx, usageLock, func(tx pgx.Tx) error {
+		st, err := s.readUsageState(ctx, tx.Conn())
+		if err != nil || st.ClosedUntil.IsZero() {
+			return err
+		}
+		before := o.UsageBefore
+		if st.ClosedUntil.Before(before) {
+			before = st.ClosedUntil
+		}
+		from = st.DayStart(before)
+		_, err = affect(ctx, tx, sqlQuartersFrom, from)
+		return err
+	})
+	for n := int64(pruneSize); err == nil && !from.IsZero() && n == pruneSize; {
+		report.Behind = o.UsageBefore.Sub(from)
+		err = s.alone(ctx, pruneLock, func(tx pgx.Tx) (err error) {
+			n, err = affect(ctx, tx, sqlPruneQuarters, from, int64(pruneSize))
+			return err
+		})
+		report.Done += n
+	}
+	if err == nil {
+		report.Behind = 0
+	}
+	return report, err
+}

@@ -1,0 +1,243 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+const (
+	usageKey    = `key_id, starts, project, provider_id, namespace, model, route_group`
+	usageCounts = `requests, errors, unpriced, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd`
+
+	// sqlTake takes some rows of usage_pending and adds them up.
+	sqlTake = `
+with taken as (
+    delete from usage_pending where ctid = any (array(select ctid from usage_pending %[1]s limit $1)) returning *
+), sums as (
+    select ` + usageKey + `, sum(requests) as requests, sum(errors) as errors, sum(unpriced) as unpriced,
+        sum(input_tokens) as input_tokens, sum(cache_read_tokens) as cache_read_tokens,
+        sum(cache_write_tokens) as cache_write_tokens, sum(output_tokens) as output_tokens,
+        sum(cost_nano_usd) as cost_nano_usd
+    from taken group by ` + usageKey + `
+)`
+
+	// sqlAdd adds sums to the rows of a table.
+	sqlAdd = ` as u (` + usageKey + `, ` + usageCounts + `)
+    %s
+    on conflict (` + usageKey + `) do update set
+        requests           = u.requests + excluded.requests,
+        errors             = u.errors + excluded.errors,
+        unpriced           = u.unpriced + excluded.unpriced,
+        input_tokens       = u.input_tokens + excluded.input_tokens,
+        cache_read_tokens  = u.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+        output_tokens      = u.output_tokens + excluded.output_tokens,
+        cost_nano_usd      = u.cost_nano_usd + excluded.cost_nano_usd`
+
+	sqlOfSums = `select ` + usageKey + `, ` + usageCounts + ` from sums`
+
+	// sqlOfDays adds up sums by the days whose beginnings are a parameter.
+	sqlOfDays = `select key_id, day, project, provider_id, namespace, model, route_group,
+        sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
+        sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd)
+    from (select ($2::timestamptz[])[width_bucket(starts, $2::timestamptz[])] as day, * from sums
+        where starts < $3::timestamptz) as late
+    group by 1, 2, 3, 4, 5, 6, 7`
+
+	sqlTaken = `
+select count(*) from taken`
+
+	// sqlEarliest finds whether usage of closed days is pending.
+	sqlEarliest = `select min(starts) from usage_pending where starts < $1::timestamptz`
+
+	sqlLocateOne = `select ctid::text from usage_pending %s limit $1`
+	sqlSetAside  = `
+with taken as (delete from usage_pending where ctid = $1::tid returning *)
+insert into usage_aside select *, now(), $2::text, $3::text from taken`
+
+	sqlFolded       = `update usage_state set folded_at = greatest(folded_at, $1::timestamptz)`
+	sqlHasPending   = `select exists (select from usage_pending)`
+	sqlPendingSize  = `select pg_relation_size('usage_pending')`
+	sqlPendingFew   = `select count(*) from (select from usage_pending limit $1) as few`
+	sqlTrimPending  = `truncate usage_pending`
+	sqlLockPending  = `set local lock_timeout = '50ms'; lock table usage_pending in access exclusive mode`
+	pendingSize     = 8 << 20 // of usage_pending, in bytes, from which on it is trimmed
+	foldSize        = 50_000  // rows of usage_pending in one transaction
+	trimSize        = 5_000   // rows that are folded while writes wait
+	asideAtOnce     = 1_000   // rows that one run sets aside
+	sqlAsideWaiting = `select count(*) from usage_aside`
+)
+
+// fold moves what is in usage_pending into usage_quarters, and what is of closed days into usage_days, too.
+// A batch that takes too long, or is refused, is halved, down to the row that is at fault: that one goes to
+// usage_aside, where it still counts.
+func (s *Sink) fold(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	size, aside := int64(foldSize), 0
+	for err == nil {
+		var n int64
+		n, err = s.foldSome(ctx, size)
+		switch {
+		case err == nil:
+			report.Done += n
+			if n < size {
+				err = s.folded(ctx, o.Now)
+				return s.foldReport(ctx, o, report, err)
+			}
+			size = min(2*size, foldSize)
+		case ctx.Err() != nil, errors.Is(err, logbuf.ErrBusy):
+		case size > 1 && (isTimeout(err) || isRefused(err)):
+			size /= 2
+			err = nil
+		case isRefused(err) && aside < asideAtOnce:
+			aside++
+			err = s.setAside(ctx, err)
+		}
+	}
+	return s.foldReport(ctx, o, report, err)
+}
+
+// folded notes that everything from before a time is folded.
+func (s *Sink) folded(ctx context.Context, now time.Time) error {
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		_, err := affect(ctx, tx, sqlFolded, now)
+		return err
+	})
+}
+
+// foldReport says how old the oldest usage may be that is pending.
+func (s *Sink) foldReport(
+	ctx context.Context, o logbuf.MaintenanceOptions, report logbuf.TaskReport, err error,
+) (logbuf.TaskReport, error) {
+	if err == nil || errors.Is(err, logbuf.ErrBusy) {
+		return report, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = s.inTx(ctx, func(tx pgx.Tx) error { // it is a report of a failure, and the failure is what counts
+		st, stateErr := s.readUsageState(ctx, tx.Conn())
+		if stateErr == nil && !st.foldedAt.IsZero() && st.foldedAt.Before(o.Now) {
+			report.Behind = o.Now.Sub(st.foldedAt)
+		}
+		return stateErr
+	})
+	return report, err
+}
+
+// foldSome folds so many rows, in one transaction.
+func (s *Sink) foldSome(ctx context.Context, size int64) (n int64, err error) {
+	err = s.alone(ctx, usageLock, func(tx pgx.Tx) (err error) {
+		n, err = s.foldIn(ctx, tx, size)
+		return err
+	})
+	return n, err
+}
+
+// foldIn folds so many rows within a transaction that holds usageLock.
+func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err error) {
+	st, err := s.readUsageState(ctx, tx.Conn())
+	if err != nil {
+		return 0, err
+	}
+	args := []any{size}
+	only, parts := "", []string{}
+	var earliest *time.Time
+	if !st.ClosedUntil.IsZero() {
+		if err := queryRow(ctx, tx.Conn(), sqlEarliest, []any{st.ClosedUntil}, &earliest); err != nil {
+			return 0, err
+		}
+		if earliest == nil { // what comes meanwhile is for the next time
+			only = "where starts >= $2::timestamptz"
+			args = append(args, st.ClosedUntil)
+		}
+	}
+	if earliest != nil {
+		days := st.Days(*earliest, st.ClosedUntil)
+		only = "where starts >= ($2::timestamptz[])[1]"
+		args = append(args, days, st.ClosedUntil)
+		parts = append(parts, "days as (\n    insert into usage_days"+fmt.Sprintf(sqlAdd, sqlOfDays)+"\n)")
+	}
+	kept := sqlOfSums + " where true" // or the parser takes "on conflict" for a join
+	if !st.QuartersFrom.IsZero() {
+		args = append(args, st.QuartersFrom)
+		kept = fmt.Sprintf("%s where starts >= $%d::timestamptz", sqlOfSums, len(args))
+	}
+	parts = append(parts, "quarters as (\n    insert into usage_quarters"+fmt.Sprintf(sqlAdd, kept)+"\n)")
+	sql := fmt.Sprintf(sqlTake, only) + ", " + strings.Join(parts, ", ") + sqlTaken
+	err = queryRow(ctx, tx.Conn(), sql, args, &n)
+	return n, err
+}
+
+// setAside moves the next row out of the way of the others.
+func (s *Sink) setAside(ctx context.Context, cause error) error {
+	var pg *pgconn.PgError
+	if !errors.As(cause, &pg) {
+		return cause
+	}
+	return s.alone(ctx, usageLock, func(tx pgx.Tx) error {
+		var row string
+		err := tx.QueryRow(ctx, fmt.Sprintf(sqlLocateOne, ""), pgx.QueryExecModeExec, int64(1)).Scan(&row)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := affect(ctx, tx, sqlSetAside, row, pg.Code, pg.Message); err != nil {
+			return fmt.Errorf("set a row of usage aside: %w", err)
+		}
+		s.logger.ErrorContext(ctx, "pgstore: a row of usage cannot be added up and is set aside in usage_aside",
+			"sqlstate", pg.Code, "reason", pg.Message)
+		return nil
+	})
+}
+
+// trim makes the file of usage_pending small again, in which every query of usage has to look: after a
+// backlog it has hundreds of megabytes. Everybody else waits behind the one who waits for its lock,
+// therefore not for long: it is had soon, or the next time.
+func (s *Sink) trim(ctx context.Context, _ logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
+	err = s.alone(ctx, usageLock, func(tx pgx.Tx) error {
+		var size, left int64
+		if err := tx.QueryRow(ctx, sqlPendingSize, pgx.QueryExecModeExec).Scan(&size); err != nil || size < pendingSize {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlLockPending, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, sqlPendingFew, pgx.QueryExecModeExec, int64(trimSize)).Scan(&left)
+		if err != nil || left >= trimSize {
+			return err
+		}
+		// What came since the fold.
+		if n, err := s.foldIn(ctx, tx, trimSize); err != nil || n < left {
+			return err
+		}
+		if _, err := tx.Exec(ctx, sqlTrimPending); err != nil {
+			return err
+		}
+		report.Done = size
+		return nil
+	})
+	if isLockTimeout(err) {
+		err = nil
+	}
+	return report, err
+}
+
+// isTimeout reports whether a statement took too long, or waited too long for a lock.
+func isTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == stateCanceled || pg.Code == stateLockTimeout || pg.Code == stateDeadlock)
+}
+
+// isRefused reports whether a row is at fault.
+func isRefused(err error) bool {
+	return faultOf(err) == faultData || faultOf(err) == faultDuplicate && !isTimeout(err)
+}

@@ -1,0 +1,131 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/storage/internal/gate"
+)
+
+const (
+	// A query sees all of its tables as of one moment. None takes as long as these limits, because
+	// whoever asks gives up before.
+	sqlReadBegin    = `begin isolation level repeatable read read only`
+	sqlReadSettings = `;
+set local statement_timeout = '2min'; set local lock_timeout = '30s';
+set local idle_in_transaction_session_timeout = '30s'; set local jit = off`
+
+	// Maintenance truncates usage_pending, which hides its rows also from transactions that began
+	// before. The lock keeps that away, and is taken before the transaction gets its snapshot.
+	sqlReadUsage = `; lock table usage_pending in access share mode`
+)
+
+const defaultQueryConns = 4
+
+// newGate makes a gate for so many of a pool's connections, but leaves at least as many to others.
+func newGate(pool *pgxpool.Pool, conns int) *gate.Gate {
+	if conns <= 0 {
+		conns = defaultQueryConns
+	}
+	return gate.New(min(conns, int(pool.Config().MaxConns)/2))
+}
+
+// read runs fn in a transaction that only reads, on one of the connections for queries.
+func (s *Sink) read(ctx context.Context, begin string, fn func(conn *pgx.Conn) error) error {
+	if err := s.gate.Enter(ctx); err != nil {
+		return err
+	}
+	defer s.gate.Leave()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	defer rollback(ctx, conn)
+	if err := run(ctx, conn, begin); err != nil {
+		return err
+	}
+	return fn(conn.Conn())
+}
+
+// query runs a statement with results in the binary format, whatever the connection's settings say
+// about texts, and without a prepared statement, which a pooler might not know. Each time it is planned
+// with its arguments: what is best for one key is not for another.
+func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (pgx.Rows, error) {
+	types := conn.TypeMap()
+	values, oids := make([][]byte, len(args)), make([]uint32, len(args))
+	for i, arg := range args {
+		t, ok := types.TypeForValue(arg)
+		if !ok {
+			return nil, fmt.Errorf("no type for argument %d, %T", i+1, arg)
+		}
+		value, err := types.Encode(t.OID, pgtype.BinaryFormatCode, arg, make([]byte, 0, 16))
+		if err != nil {
+			return nil, fmt.Errorf("argument %d: %w", i+1, err)
+		}
+		values[i], oids[i] = value, t.OID
+	}
+	binary := []int16{pgtype.BinaryFormatCode}
+	if len(args) == 0 {
+		return pgx.RowsFromResultReader(types, conn.PgConn().ExecParams(ctx, sql, nil, nil, nil, binary)), nil
+	}
+	return pgx.RowsFromResultReader(types, conn.PgConn().ExecParams(ctx, sql, values, oids, binary, binary)), nil
+}
+
+// queryRow reads the only row of a statement; [pgx.ErrNoRows] when there is none.
+func queryRow(ctx context.Context, conn *pgx.Conn, sql string, args []any, into ...any) error {
+	rows, err := query(ctx, conn, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return errors.Join(rows.Err(), noRows(rows.Err()))
+	}
+	if err := rows.Scan(into...); err != nil {
+		return err
+	}
+	rows.Close()
+	return rows.Err()
+}
+
+func noRows(err error) error {
+	if err == nil {
+		return pgx.ErrNoRows
+	}
+	return nil
+}
+
+// where collects conditions and their arguments.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+// add adds a condition; each %s in it stands for one of the values.
+func (w *where) add(condition string, values ...any) {
+	marks := make([]any, len(values))
+	for i, v := range values {
+		marks[i] = w.arg(v)
+	}
+	w.conditions = append(w.conditions, fmt.Sprintf(condition, marks...))
+}
+
+// arg adds an argument and returns its mark.
+func (w *where) arg(v any) string {
+	w.args = append(w.args, v)
+	return fmt.Sprint("$", len(w.args))
+}
+
+func (w *where) String() string {
+	if len(w.conditions) == 0 {
+		return "true"
+	}
+	return strings.Join(w.conditions, " and ")
+}

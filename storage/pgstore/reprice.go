@@ -1,0 +1,130 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
+)
+
+const (
+	// sqlLease takes or renews the lease of a run; nothing comes back while another has it.
+	sqlLease = `
+insert into log_reprice as l (run, until) values ($1::uuid, clock_timestamp() + $2::bigint * interval '1 microsecond')
+on conflict (singleton) do update set run = excluded.run, until = excluded.until
+where l.run = excluded.run or l.until < clock_timestamp()
+returning run::text`
+
+	sqlEndLease = `delete from log_reprice where run = $1::uuid`
+
+	// The entries stay as they are until the transaction ends.
+	sqlForUpdate = ` for update`
+
+	sqlNewCosts = `
+update access_logs l set cost_nano_usd = n.cost, priced_revision = n.revision
+from unnest($1::timestamptz[], $2::text[], $3::bigint[], $4::bigint[]) as n (ts, id, cost, revision)
+where l.ts = n.ts and l.id = n.id::uuid and l.ts >= $5::timestamptz and l.ts <= $6::timestamptz`
+)
+
+// errRepricing says that another run prices entries anew.
+var errRepricing = fmt.Errorf("pgstore: another run prices entries anew: %w", logbuf.ErrBusy)
+
+// Reprice prices the next entries anew; see [logbuf.Repricer]. The rows of entries are locked, and what their costs
+// change by goes to usage_pending in the same transaction.
+func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbuf.RepriceResult, err error) {
+	r, err := b.Query.Resolve(s.clock())
+	if err != nil {
+		return result, fmt.Errorf("pgstore: reprice: %w", err)
+	}
+	step := repriceStep{batch: &b, r: &r}
+	if b.DryRun {
+		err = s.read(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn, "") })
+	} else {
+		err = s.inTx(ctx, func(tx pgx.Tx) error { return step.run(ctx, tx) })
+	}
+	if errors.Is(err, logbuf.ErrBusy) {
+		return result, err
+	}
+	if err != nil {
+		return result, explainSink(ctx, "reprice", err)
+	}
+	return step.Result, nil
+}
+
+// A repriceStep is one try of a batch.
+type repriceStep struct {
+	batch *logbuf.RepriceBatch
+	r     *logbuf.LogRange
+	rollup.Repricing
+}
+
+func (p *repriceStep) run(ctx context.Context, tx pgx.Tx) error {
+	lease := []any{p.batch.Run.String(), logbuf.RepriceLease.Microseconds()}
+	var holder string
+	switch err := queryRow(ctx, tx.Conn(), sqlLease, lease, &holder); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errRepricing
+	case err != nil:
+		return err
+	}
+	if err := p.look(ctx, tx.Conn(), sqlForUpdate); err != nil {
+		return err
+	}
+	if err := p.store(ctx, tx); err != nil {
+		return err
+	}
+	if p.Result.Next == "" {
+		_, err := affect(ctx, tx, sqlEndLease, p.batch.Run.String())
+		return err
+	}
+	return nil
+}
+
+// look reads the next entries, and prices them.
+func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn, locking string) error {
+	var w where
+	w.add("ts >= %s and ts <= %s", p.r.Since, p.r.Before)
+	w.add("(ts, id) < (%s, %s::uuid)", p.r.Before, p.r.BeforeID.String())
+	if !p.batch.Own {
+		w.add("(cost_nano_usd is null or priced_revision <> 0)")
+	}
+	filterLogs(&w, &p.batch.Query)
+	rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(p.r.Limit+1)))+locking, w.args...)
+	if err != nil {
+		return err
+	}
+	entries, err := pgx.CollectRows(rows, scanLog)
+	if err != nil {
+		return err
+	}
+	page := p.r.Page(entries)
+	p.Result.Next = page.Next
+	for i := range page.Entries {
+		p.Price(p.batch, &page.Entries[i])
+	}
+	return nil
+}
+
+// store stores the new costs, and what usage changes by.
+func (p *repriceStep) store(ctx context.Context, tx pgx.Tx) error {
+	n := len(p.Changed)
+	if n == 0 {
+		return nil
+	}
+	times, ids, costs, revisions := make([]time.Time, n), make([]string, n), make([]*int64, n), make([]int64, n)
+	for i := range p.Changed {
+		e := &p.Changed[i]
+		times[i], ids[i], costs[i], revisions[i] = e.Time, e.ID.String(), e.CostNanoUSD, e.PricedRevision
+	}
+	first, last := times[n-1], times[0] // newest first
+	if _, err := affect(ctx, tx, sqlNewCosts, times, ids, costs, revisions, first, last); err != nil {
+		return err
+	}
+	_, err := tx.Conn().PgConn().CopyFrom(ctx, usageRows(p.Usage.Rows), sqlCopyUsage)
+	return err
+}

@@ -1,0 +1,190 @@
+package pgstore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// hostile are settings that a role may have, each of which has broken somebody's program.
+func hostile() []string {
+	return []string{
+		"datestyle = 'SQL, DMY'", "intervalstyle = 'postgres_verbose'", "timezone = 'Asia/Kathmandu'", "bytea_output = 'escape'",
+		"extra_float_digits = -15", "default_transaction_isolation = 'serializable'", "default_transaction_read_only = on",
+		"default_transaction_deferrable = on", "statement_timeout = '5s'", "lock_timeout = '1ms'",
+		"idle_in_transaction_session_timeout = '200ms'", "synchronous_commit = off", "work_mem = '64kB'", "enable_hashagg = off",
+		"enable_nestloop = off", "jit_above_cost = 0", "row_security = off", "xmloption = document", "lc_messages = 'C'",
+		"array_nulls = off", "transform_null_equals = on", "synchronize_seqscans = on", "plan_cache_mode = force_generic_plan",
+	}
+}
+
+// A role with every hostile setting, and without the right to temporary tables, stores, folds, closes, drops and finds as
+// any other does.
+func TestHostileRole(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	admin := pgtest.Connect(t, cfg)
+	role := "ez_r_" + strings.ToLower(rand.Text())
+	database := pgx.Identifier{cfg.ConnConfig.Database}.Sanitize()
+	execute(t, admin, "create role "+role+" login; revoke temporary on database "+database+" from public; create schema authorization "+role)
+	t.Cleanup(func() {
+		for _, sql := range []string{"drop owned by " + role + " cascade", "drop role " + role} {
+			if _, err := admin.Exec(context.Background(), sql); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, setting := range hostile() {
+		execute(t, admin, "alter role "+role+" set "+setting)
+	}
+	cfg = cfg.Copy()
+	cfg.ConnConfig.User = role
+	pool := pgtest.Connect(t, cfg)
+	if got := collect[string](t, pool, `select current_setting('bytea_output')`)[0]; got != "escape" {
+		t.Fatalf("bytea_output is %s; the settings do not hold", got)
+	}
+	store := open(t, pool, nil)
+	if _, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil {
+		t.Errorf("commit: %v", err)
+	}
+
+	sink := newSink(pool)
+	var entries []logbuf.Entry
+	for n := range 3000 {
+		e := logEntry(n)
+		e.Error, e.Tags = `\x5c "quoted" \134 é`, map[string]string{"a": "b"}
+		entries = append(entries, e)
+	}
+	segment := uuid.New()
+	want(t, sink, logbuf.Batch{Segment: segment, To: 2000, Entries: entries[:2000]}, logbuf.Result{Stored: 2000})
+	want(t, sink, logbuf.Batch{Entries: entries[1500:2500]}, logbuf.Result{Stored: 500, Duplicate: 500})
+	poisoned := append([]logbuf.Entry{}, entries[2400:]...)
+	poisoned[200].Model = "not UTF-8: \xff"
+	want(t, sink, logbuf.Batch{Entries: poisoned}, logbuf.Result{Stored: 499, Duplicate: 100, Dead: 1})
+	entries = append(entries[:2600], entries[2601:]...)
+	if at, err := sink.Checkpoint(t.Context(), segment); err != nil || at != 2000 {
+		t.Errorf("checkpoint %d, %v; want 2000", at, err)
+	}
+	if now, err := sink.Clock(t.Context()); err != nil || time.Since(now).Abs() > time.Minute {
+		t.Errorf("clock: %s, %v", now, err)
+	}
+	before := usageOf(t, sink)
+	wantLedger(t, admin2(t, cfg), sink, entries)
+	for _, o := range []logbuf.MaintenanceOptions{
+		{Now: logDay.Add(30 * time.Hour)},
+		{Now: logDay.AddDate(0, 0, 5)},
+		{Now: logDay.AddDate(0, 0, 6), UsageBefore: logDay.AddDate(-2, 0, 0)},
+	} {
+		for _, r := range logbuf.Maintain(t.Context(), sink, o) {
+			if r.Err != nil {
+				t.Errorf("task %s: %v", r.Name, r.Err)
+			}
+		}
+		if fmt.Sprint(usageOf(t, sink)) != fmt.Sprint(before) {
+			t.Error("maintenance changed what usage answers")
+		}
+	}
+	for _, q := range []logbuf.LogQuery{{KeyID: 3}, {RequestID: "request-77"}, {KeyID: 3, Model: "m-1"}, {Tags: map[string]string{"a": "b"}}} {
+		q.Since, q.Until, q.Limit = logDay.AddDate(0, 0, -1), logDay.AddDate(0, 0, 9), 1000
+		page, err := sink.Logs(t.Context(), q)
+		matching := 0
+		for i := range entries {
+			if q.Matches(&entries[i]) {
+				matching++
+			}
+		}
+		if err != nil || len(page.Entries) != min(matching, 1000) {
+			t.Errorf("logs by %+v: %d, %v; want %d", q, len(page.Entries), err, matching)
+		}
+	}
+	used, err := sink.KeyUsage(t.Context(), map[int64]time.Time{3: {}})
+	if err != nil || used[3].CostNanoUSD == 0 {
+		t.Errorf("usage of a key: %+v, %v", used, err)
+	}
+	reprice := logbuf.RepriceBatch{
+		Run: uuid.New(), Own: true, Price: func(e *logbuf.Entry) { e.CostNanoUSD, e.PricedRevision = new(int64(1)), 5 },
+		Query: logbuf.LogQuery{KeyID: 3, Since: logDay, Until: logDay.AddDate(0, 0, 9), Limit: 1000},
+	}
+	if r, err := sink.Reprice(t.Context(), reprice); err != nil || r.Changed == 0 {
+		t.Errorf("reprice: %+v, %v", r, err)
+	}
+	if used, err := sink.KeyUsage(t.Context(), map[int64]time.Time{3: {}}); err != nil || used[3].CostNanoUSD > 1000 {
+		t.Errorf("usage of the key after it was priced anew: %+v, %v", used, err)
+	}
+}
+
+// admin2 returns a pool of the same user without the settings that are in the way of a test's own reads.
+func admin2(tb testing.TB, cfg *pgxpool.Config) *pgxpool.Pool {
+	tb.Helper()
+	cfg = cfg.Copy()
+	for name, value := range map[string]string{"statement_timeout": "0", "lock_timeout": "0", "datestyle": "ISO"} {
+		cfg.ConnConfig.RuntimeParams[name] = value
+	}
+	return pgtest.Connect(tb, cfg)
+}
+
+// A standby, or any connection that only reads, is unavailable: a matter of time, and nobody's data is at fault.
+func TestOnlyReads(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	open(t, pool, nil)
+	store(t, newSink(pool), logEntry(1))
+	execute(t, pool, `create function standby() returns trigger language plpgsql as $$
+begin raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; end $$;
+create trigger standby before insert on access_logs for each statement execute function standby()`)
+	sink := newSink(pool)
+	if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: logEntries(2, 3)}); !errors.Is(err, logbuf.ErrUnavailable) {
+		t.Errorf("write: %v; want ErrUnavailable", err)
+	}
+	if n := count(t, pool, `select count(*) from log_dead_letter`); n != 0 {
+		t.Errorf("%d dead letters; want none", n)
+	}
+	page, err := sink.Logs(t.Context(), logbuf.LogQuery{Since: logDay})
+	if err != nil || len(page.Entries) != 1 {
+		t.Errorf("read: %d, %v", len(page.Entries), err)
+	}
+}
+
+// Through a pooler in transaction mode, with few connections, everything works as it does without.
+func TestSinkBehindPooler(t *testing.T) {
+	t.Parallel()
+	direct := pgtest.Config(t)
+	pool := pgtest.Connect(t, pgtest.Pooler(t, direct, 3))
+	open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	sink := pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: slog.New(slog.DiscardHandler)})
+	entries := logEntries(0, 2000)
+	store(t, sink, entries...)
+	want(t, sink, logbuf.Batch{Entries: entries[:50]}, logbuf.Result{Duplicate: 50})
+	before := usageOf(t, sink)
+	maintainAt(t, sink, logbuf.MaintenanceOptions{Now: logDay.AddDate(0, 0, 4)})
+	if fmt.Sprint(usageOf(t, sink)) != fmt.Sprint(before) {
+		t.Error("maintenance changed what usage answers")
+	}
+	page, err := sink.Logs(t.Context(), logbuf.LogQuery{KeyID: 3, Since: logDay, Limit: 10})
+	if err != nil || len(page.Entries) != 10 {
+		t.Errorf("logs of a key: %d, %v", len(page.Entries), err)
+	}
+}
+
+// maintainAt runs all tasks, none of which may fail.
+func maintainAt(tb testing.TB, s *pgstore.Sink, o logbuf.MaintenanceOptions) {
+	tb.Helper()
+	for _, r := range logbuf.Maintain(tb.Context(), s, o) {
+		if r.Err != nil {
+			tb.Errorf("task %s: %v", r.Name, r.Err)
+		}
+	}
+}

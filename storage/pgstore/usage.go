@@ -1,0 +1,356 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/rollup"
+)
+
+const (
+	// Between these two stands a sum, which is answered as the nearest bigint.
+	sqlNearest = `least(9223372036854775807, greatest(-9223372036854775808, coalesce(sum(`
+	sqlBigint  = `), 0)))::bigint`
+
+	sqlSums = `sum(requests)::bigint, sum(errors)::bigint, sum(unpriced)::bigint,
+    ` + sqlNearest + `input_tokens` + sqlBigint + `, ` + sqlNearest + `cache_read_tokens` + sqlBigint + `,
+    ` + sqlNearest + `cache_write_tokens` + sqlBigint + `, ` + sqlNearest + `output_tokens` + sqlBigint + `,
+    ` + sqlNearest + `cost_nano_usd` + sqlBigint
+
+	// sqlUsage adds up closed days, quarters, and what is pending, as of one moment. Intervals are
+	// told apart by the list of instants at which they begin.
+	sqlUsage = `
+%[1]sselect width_bucket(starts, %[2]s::timestamptz[]) - 1%[3]s, ` + sqlSums + `
+from (
+    %[4]s) as used
+group by 1%[5]s %[6]s
+order by 1%[5]s limit %[7]s`
+
+	// sqlUsed are rows of a table of usage.
+	sqlUsed = `select starts, key_id, project, provider_id, namespace, model, route_group, requests, errors, unpriced,
+        input_tokens::numeric, cache_read_tokens::numeric, cache_write_tokens::numeric, output_tokens::numeric,
+        cost_nano_usd::numeric from %s where %s`
+
+	sqlUsedSpans = `select used.* from unnest(%s::timestamptz[], %s::timestamptz[]) as s (since, until)
+        cross join lateral (%s) as used`
+
+	// sqlProjects finds the projects at and below a path that have usage, one after the other through the
+	// indexes. They are few, and for each of them an index has the rows of a time.
+	sqlProjects = `with recursive found (project) as (
+    select min(project) from (` + sqlFirstProjects + `) as first
+    union all
+    select (select min(project) from (` + sqlNextProjects + `) as next) from found where project is not null
+), projects as materialized (
+    select project from found where project = %[1]s or project >= %[2]s
+)
+`
+	sqlFirstProjects = `
+        (select project from usage_quarters where project >= %[1]s and project < %[3]s order by project limit 1)
+        union all
+        (select project from usage_days where project >= %[1]s and project < %[3]s order by project limit 1)`
+	sqlNextProjects = `
+        (select q.project from usage_quarters q where q.project > found.project and q.project >= %[2]s
+            and q.project < %[3]s order by q.project limit 1)
+        union all
+        (select d.project from usage_days d where d.project > found.project and d.project >= %[2]s
+            and d.project < %[3]s order by d.project limit 1)`
+	sqlOfProjects = `project = any (array(select project from projects))`
+
+	sqlUsageState = `
+select coalesce(zone, ''), closed_until, nullif(quarters_from, '-infinity'), folded_at from usage_state`
+
+	sqlKeyUsage = `
+with asked as materialized (
+    select * from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[])
+        as a (key_id, since, days_from, days_until)
+), pending as materialized (
+    select key_id, starts, requests, cost_nano_usd, unpriced from usage_pending where key_id = any ($1::bigint[])
+    union all
+    select key_id, starts, requests, cost_nano_usd, unpriced from usage_aside where key_id = any ($1::bigint[])
+)
+select a.key_id, last.starts, ` + sqlNearest + `used.cost` + sqlBigint + `, coalesce(sum(used.unpriced), 0)::bigint
+from asked a
+cross join lateral (
+    select greatest(
+        (select max(starts) from usage_quarters where key_id = a.key_id),
+        (select max(starts) from usage_days where key_id = a.key_id),
+        (select max(starts) from pending where key_id = a.key_id and requests > 0)) as starts
+) as last
+left join lateral (
+    select cost_nano_usd as cost, unpriced from usage_days
+    where key_id = a.key_id and starts >= a.days_from and starts < a.days_until
+    union all
+    select cost_nano_usd, unpriced from usage_quarters
+    where key_id = a.key_id and starts >= a.since and starts < a.days_from
+    union all
+    select cost_nano_usd, unpriced from usage_quarters where key_id = a.key_id and starts >= a.days_until
+    union all
+    select cost_nano_usd, unpriced from pending where key_id = a.key_id and starts >= a.since
+) as used on true
+where last.starts is not null group by 1, 2`
+)
+
+// usageState is what usage_state says.
+type usageState struct {
+	rollup.State
+	foldedAt time.Time
+}
+
+// errUnknownZone says that a zone was chosen which this program does not know.
+var errUnknownZone = errors.New("the zone whose days usage is kept by is not known here")
+
+// readUsageState reads what is kept of usage.
+func (s *Sink) readUsageState(ctx context.Context, conn *pgx.Conn) (st usageState, err error) {
+	var name string
+	var closed, from, folded *time.Time
+	if err := queryRow(ctx, conn, sqlUsageState, nil, &name, &closed, &from, &folded); err != nil {
+		return st, err
+	}
+	st.Zone = s.zone
+	if name != "" && name != s.zone.String() {
+		if st.Zone, err = time.LoadLocation(name); err != nil {
+			return st, fmt.Errorf("%w: %q", errUnknownZone, name)
+		}
+	}
+	for _, t := range []struct {
+		from *time.Time
+		into *time.Time
+	}{{closed, &st.ClosedUntil}, {from, &st.QuartersFrom}, {folded, &st.foldedAt}} {
+		if t.from != nil {
+			*t.into = t.from.UTC()
+		}
+	}
+	return st, nil
+}
+
+// Usage returns a page of aggregates; see [logbuf.Archive].
+func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.UsagePage, err error) {
+	r, err := q.Resolve(s.clock())
+	if err != nil {
+		return page, fmt.Errorf("pgstore: read usage: %w", err)
+	}
+	var rows []logbuf.Usage
+	err = s.read(ctx, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
+		st, err := s.readUsageState(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if _, _, err := st.Plan(&r, 0, len(r.Starts)); err != nil {
+			return err
+		}
+		rows, err = rollup.Collect(&r, func(first, end, limit int) ([]logbuf.Usage, error) {
+			return sumIntervals(ctx, conn, &r, &st.State, first, end, limit)
+		})
+		return err
+	})
+	if err != nil {
+		return page, explainSink(ctx, "read usage", err)
+	}
+	return r.Page(rows), nil
+}
+
+// sumIntervals adds up some of the intervals.
+func sumIntervals(
+	ctx context.Context, conn *pgx.Conn, r *logbuf.UsageRange, st *rollup.State, first, end, limit int,
+) ([]logbuf.Usage, error) {
+	days, quarters, err := st.Plan(r, first, end)
+	if err != nil {
+		return nil, err
+	}
+	until := r.Until
+	if end < len(r.Starts) {
+		until = r.Starts[end]
+	}
+	starts := r.Starts[first:end]
+	var w where
+	bucket := "width_bucket(starts, " + w.arg(starts) + "::timestamptz[]) - 1"
+	columns, positions, after := "", "", ""
+	for i, d := range r.GroupBy {
+		columns += ", " + usageColumn(d)
+		positions += fmt.Sprint(", ", i+2)
+	}
+	if i, ok := afterInterval(r); ok && i >= first && i < end {
+		marks := w.arg(int64(i - first))
+		for _, d := range r.GroupBy {
+			marks += ", " + w.arg(dimensionOf(r.After, d))
+		}
+		after = "having (" + bucket + columns + ") > (" + marks + ")"
+		if len(r.GroupBy) > 0 && r.GroupBy[0] == logbuf.ByKey && end == first+1 {
+			w.add("key_id >= %s", r.After.KeyID)
+		}
+	}
+	filterUsage(&w, r)
+	projects, ofProjects, below := "", "", ""
+	if r.Project != "" {
+		path, from, to := w.arg(r.Project), w.arg(r.Project+"/"), w.arg(r.Project+"0") // 0 comes after /
+		projects = fmt.Sprintf(sqlProjects, path, from, to)
+		ofProjects = " and " + sqlOfProjects
+		below = fmt.Sprintf(" and (project = %s or project >= %s and project < %s)", path, from, to)
+	}
+	filters := w.String()
+	tables := append(usedSpans(&w, "usage_days", days, filters+ofProjects),
+		usedSpans(&w, "usage_quarters", quarters, filters+ofProjects)...)
+	span := fmt.Sprintf("starts >= %s and starts < %s and ", w.arg(starts[0]), w.arg(until))
+	for _, table := range []string{"usage_pending", "usage_aside"} {
+		tables = append(tables, fmt.Sprintf(sqlUsed, table, span+filters+below))
+	}
+	sql := fmt.Sprintf(sqlUsage, projects, "$1", columns, strings.Join(tables, "\n    union all\n    "),
+		positions, after, w.arg(int64(limit)))
+	rows, err := query(ctx, conn, sql, w.args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (logbuf.Usage, error) { return scanUsage(row, r.GroupBy, starts) })
+}
+
+// fewSpans is how many spans of time a statement names one by one, so that the planner knows them.
+const fewSpans = 8
+
+// usedSpans returns statements for the rows of a table in some spans of time.
+func usedSpans(w *where, table string, spans []rollup.Span, filters string) (statements []string) {
+	if len(spans) > fewSpans {
+		from, until := make([]time.Time, len(spans)), make([]time.Time, len(spans))
+		for i, s := range spans {
+			from[i], until[i] = s.From, s.Until
+		}
+		rows := fmt.Sprintf(sqlUsed, table, "starts >= since and starts < until and "+filters)
+		return []string{fmt.Sprintf(sqlUsedSpans, w.arg(from), w.arg(until), rows)}
+	}
+	for _, s := range spans {
+		span := fmt.Sprintf("starts >= %s and starts < %s and ", w.arg(s.From), w.arg(s.Until))
+		statements = append(statements, fmt.Sprintf(sqlUsed, table, span+filters))
+	}
+	return statements
+}
+
+// afterInterval returns the interval of the last row of the page before.
+func afterInterval(r *logbuf.UsageRange) (int, bool) {
+	if r.After == nil {
+		return 0, false
+	}
+	return r.Interval(r.After.Start)
+}
+
+// filterUsage adds the conditions of a query, but those of time and project.
+func filterUsage(w *where, r *logbuf.UsageRange) {
+	if len(r.KeyIDs) > 0 {
+		w.add("key_id = any (%s::bigint[])", r.KeyIDs)
+	}
+	if r.ProviderID != 0 {
+		w.add("provider_id = %s", r.ProviderID)
+	}
+	for _, f := range []struct{ column, value string }{
+		{"namespace", r.Namespace}, {"model", r.Model}, {"route_group", r.Group},
+	} {
+		if f.value != "" {
+			w.add(f.column+" = %s", f.value)
+		}
+	}
+}
+
+// usageColumn returns the column of a dimension.
+func usageColumn(d logbuf.Dimension) string {
+	switch d {
+	case logbuf.ByKey:
+		return "key_id"
+	case logbuf.ByProject:
+		return "project"
+	case logbuf.ByProvider:
+		return "provider_id"
+	case logbuf.ByNamespace:
+		return "namespace"
+	case logbuf.ByModel:
+		return "model"
+	default:
+		return "route_group"
+	}
+}
+
+// dimensionOf returns the value of a dimension.
+func dimensionOf(u *logbuf.Usage, d logbuf.Dimension) any {
+	switch d {
+	case logbuf.ByKey:
+		return u.KeyID
+	case logbuf.ByProject:
+		return u.Project
+	case logbuf.ByProvider:
+		return u.ProviderID
+	case logbuf.ByNamespace:
+		return u.Namespace
+	case logbuf.ByModel:
+		return u.Model
+	default:
+		return u.Group
+	}
+}
+
+// scanUsage reads a row that is grouped by dimensions.
+func scanUsage(row pgx.CollectableRow, by []logbuf.Dimension, starts []time.Time) (u logbuf.Usage, err error) {
+	var interval int64
+	into := []any{&interval}
+	for _, d := range by {
+		switch d {
+		case logbuf.ByKey:
+			into = append(into, &u.KeyID)
+		case logbuf.ByProject:
+			into = append(into, &u.Project)
+		case logbuf.ByProvider:
+			into = append(into, &u.ProviderID)
+		case logbuf.ByNamespace:
+			into = append(into, &u.Namespace)
+		case logbuf.ByModel:
+			into = append(into, &u.Model)
+		case logbuf.ByGroup:
+			into = append(into, &u.Group)
+		}
+	}
+	into = append(into, &u.Requests, &u.Errors, &u.Unpriced,
+		&u.InputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.OutputTokens, &u.CostNanoUSD)
+	if err := row.Scan(into...); err != nil {
+		return u, err
+	}
+	u.Start = starts[interval]
+	return u, nil
+}
+
+// KeyUsage returns what keys have used; see [logbuf.Archive].
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	used := make(map[int64]logbuf.KeyUsage, len(since))
+	if len(since) == 0 {
+		return used, ctx.Err()
+	}
+	err := s.read(ctx, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
+		st, err := s.readUsageState(ctx, conn)
+		if err != nil {
+			return err
+		}
+		spans := st.PlanKeys(since)
+		ids := make([]int64, len(spans))
+		times := [3][]time.Time{make([]time.Time, len(spans)), make([]time.Time, len(spans)), make([]time.Time, len(spans))}
+		for i, k := range spans {
+			ids[i], times[0][i], times[1][i], times[2][i] = k.KeyID, k.Since, k.DaysFrom, k.DaysUntil
+		}
+		rows, err := query(ctx, conn, sqlKeyUsage, ids, times[0], times[1], times[2])
+		if err != nil {
+			return err
+		}
+		var id int64
+		var u logbuf.KeyUsage
+		_, err = pgx.ForEachRow(rows, []any{&id, &u.LastUsed, &u.CostNanoUSD, &u.Unpriced}, func() error {
+			u.LastUsed = u.LastUsed.UTC()
+			used[id] = u
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, explainSink(ctx, "read the usage of keys", err)
+	}
+	return used, nil
+}
