@@ -78,6 +78,7 @@ func TestOpen(t *testing.T) {
 	cluster := func(change func(o *opened)) opened {
 		return node(func(o *opened) {
 			o.Kind, o.Addrs, o.Reload, o.MaxRetries = "cluster", []string{"a:1", "b:6379"}, 2*time.Second, -1
+			o.ReadTimeout = 2 * time.Second
 			change(o)
 		})
 	}

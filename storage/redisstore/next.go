@@ -44,7 +44,11 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 			case <-ctx.Done():
 				return snapshot.Delta{}, ctx.Err()
 			case <-watch.C:
-				waiting = p.masterAddr() == master
+				now := p.masterAddr()
+				if master == "" { // it was not known when the wait began
+					master = now
+				}
+				waiting = now == master
 			case r := <-arrived:
 				if r.Err != nil {
 					return snapshot.Delta{}, wrap("next", r.Err)

@@ -22,6 +22,10 @@ const (
 	// which is how long everything would stand still after a failover.
 	clusterReload = 2 * time.Second
 
+	// clusterTimeout is how long a node of a Cluster may keep an answer. One that has frozen is asked twice
+	// before another is, so it is what decides how long that takes.
+	clusterTimeout = 2 * time.Second
+
 	// dialTimeout is how long a machine that answers nothing, such as a master that lost its network,
 	// keeps a connection from being tried elsewhere.
 	dialTimeout = 2 * time.Second
@@ -84,6 +88,7 @@ func (a Address) Open(opts *OpenOptions) (redis.UniversalClient, error) {
 	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch a.deployment {
 	case cluster:
+		u.ReadTimeout = cmp.Or(u.ReadTimeout, clusterTimeout)
 		c := u.Cluster()
 		c.ClusterStateReloadInterval = clusterReload
 		return redis.NewClusterClient(c), nil

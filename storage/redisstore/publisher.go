@@ -223,37 +223,50 @@ func wrap(op string, err error) error {
 	return fmt.Errorf("redisstore: %s: %w", op, refusedBy(err))
 }
 
+// suspicion is how long after an error it is looked again and again where the keys of a Cluster are.
+const suspicion = 30 * time.Second
+
 // master is where the keys of a Cluster are.
 type master struct {
-	mu   sync.Mutex
-	addr string
+	mu      sync.Mutex
+	addr    string
+	suspect time.Time // until when it may have changed
 }
 
-// noteMaster looks, after a command, whether the keys have moved to another node of a Cluster. A read that
+// noteMaster notes, after a command, whether the keys have moved to another node of a Cluster. A read that
 // waits on the old one might do so for long, when that one has frozen: whoever waits then starts
-// another. After an error the client looks at once how the Cluster is now.
+// another, see masterAddr. After an error the client looks at once how the Cluster is now.
 func (p *Publisher) noteMaster(err error) {
 	cluster, ok := p.client.(*redis.ClusterClient)
 	if !ok {
 		return
 	}
-	if err != nil {
-		cluster.ReloadState(context.Background())
-		return
-	}
-	node, err := cluster.MasterForKey(context.Background(), p.key(keyHead))
-	if err != nil {
-		return
-	}
-	addr := node.Options().Addr
 	p.master.mu.Lock()
 	defer p.master.mu.Unlock()
-	p.master.addr = addr
+	if err != nil {
+		cluster.ReloadState(context.Background())
+		p.master.suspect = time.Now().Add(suspicion)
+		return
+	}
+	p.findMaster(cluster)
 }
 
-// masterAddr returns what noteMaster found last.
+// findMaster asks the client, which knows the Cluster. The caller holds the lock.
+func (p *Publisher) findMaster(cluster *redis.ClusterClient) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if node, err := cluster.MasterForKey(ctx, p.key(keyHead)); err == nil {
+		p.master.addr = node.Options().Addr
+	}
+}
+
+// masterAddr returns where the keys of a Cluster are; "" when there is none, or it is not known yet. It costs
+// nothing but after an error.
 func (p *Publisher) masterAddr() string {
 	p.master.mu.Lock()
 	defer p.master.mu.Unlock()
+	if cluster, ok := p.client.(*redis.ClusterClient); ok && time.Now().Before(p.master.suspect) {
+		p.findMaster(cluster)
+	}
 	return p.master.addr
 }

@@ -138,6 +138,11 @@ func (s *staging) send(ctx context.Context, part []snapshot.Change) error {
 		return nil
 	})
 	s.p.noteMaster(err)
+	if redis.HasErrorPrefix(err, "EXECABORT") { // which does not say why
+		if cause := s.p.rights(ctx); cause != nil {
+			return cause
+		}
+	}
 	return err
 }
 

@@ -100,9 +100,10 @@ end
 -- probe is a key that nobody else uses; written are keys of any type.
 local function refusal(probe, written)
   local tries = {
+    -- The first asks for memory, too: after any other write command Redis does not look any more.
+    {'XADD', probe, 'NOMKSTREAM', '*', 'probe', ''},
     {'UNLINK', probe},
     {'HDEL', probe, 'none'},
-    {'XADD', probe, 'NOMKSTREAM', '*', 'probe', ''}, -- also asks for memory
     {'XTRIM', probe, 'MINID', '0'},
     {'PERSIST', probe},
   }

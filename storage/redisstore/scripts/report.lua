@@ -14,7 +14,7 @@ local function damaged(key, kind)
 end
 
 for _, try in ipairs({
-  {'ZADD', index, 'XX', '0', '\0probe'}, -- also asks for memory
+  {'ZADD', index, 'XX', '0', '\0probe'}, -- the first also asks for memory, see refusal
   {'ZREM', index, '\0probe'},
   {'HDEL', nodes, '\0probe'},
   {'SET', crowded, '1', 'XX', 'KEEPTTL'},
