@@ -239,7 +239,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 23 {
+	if len(flags) != 25 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

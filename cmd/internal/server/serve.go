@@ -174,7 +174,8 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Publisher: s.engines.publisher, SyncKeys: syncKeys,
 		LogSink: s.engines.sink, Logs: logs,
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
-		Logger: s.logger,
+		UsageRetention: c.UsageRetention.forever(),
+		Logger:         s.logger,
 	})
 	if err != nil {
 		return nil, err

@@ -140,6 +140,18 @@ func (r *retention) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// A zone is a time zone by its IANA name.
+type zone struct{ location *time.Location }
+
+func (z *zone) UnmarshalText(text []byte) error {
+	location, err := time.LoadLocation(string(text))
+	if err != nil || len(text) == 0 || string(text) == "Local" {
+		return expectation("must be the name of an IANA time zone such as Europe/Berlin")
+	}
+	z.location = location
+	return nil
+}
+
 type durability logbuf.Durability
 
 func (d *durability) UnmarshalText(text []byte) error {
