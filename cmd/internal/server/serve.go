@@ -167,7 +167,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Capacity: int(c.LogQueue), BatchSize: int(c.LogBatchSize), FlushInterval: time.Duration(c.LogFlushInterval), Logger: s.logger,
 	}
 	if c.LogDurability == durability(logbuf.Disk) {
-		logs.Dir, logs.SpoolMax = s.dir.file("spool"), int64(c.LogSpoolMax)
+		logs.Dir, logs.SpoolMax, logs.SpoolKeep = s.dir.file("spool"), int64(c.LogSpoolMax), c.LogSpoolKeep.option()
 	}
 	plane, err := ezapi.New(ezapi.Config{
 		Catalog: s.engines.catalog, Keeper: keeper, AllowPrivateUpstreams: c.AllowPrivateUpstreams == on,
