@@ -50,7 +50,7 @@ func snapshotOperation() *huma.Operation {
 			"default": problemResponse("Any other problem."),
 		},
 	}
-	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemUnavailable)
+	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemDamaged, problemUnavailable)
 	return op
 }
 
@@ -92,14 +92,17 @@ func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
 // head answers with the head and the last beat alone.
 func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
 	head, err := h.plane.Publisher().Head(r.Context())
-	if err != nil {
+	if err != nil && !errors.Is(err, snapshot.ErrNone) {
 		return unreadable(err)
 	}
+	published := err == nil
 	beat, err := h.plane.Publisher().LastBeat(r.Context())
 	if err != nil {
 		return unreadable(err)
 	}
-	w.Header().Set("ETag", snapshot.ETag(head))
+	if published {
+		w.Header().Set("ETag", snapshot.ETag(head))
+	}
 	w.Header().Set("Content-Type", request.JSON)
 	_ = marshal(w, snapshot.NewHeadAnswer(head, beat)) // the balancer has gone
 	return nil
@@ -109,6 +112,9 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
 func unreadable(err error) error {
 	if errors.Is(err, snapshot.ErrNone) || errors.Is(err, snapshot.ErrGap) {
 		return err
+	}
+	if errors.Is(err, snapshot.ErrCorrupt) {
+		return errors.Join(errDamaged, err)
 	}
 	return errors.Join(errPublished, err)
 }
@@ -135,7 +141,7 @@ func deltasOperation() *huma.Operation {
 			"default": problemResponse("Any other problem."),
 		},
 	}
-	addProblems(op, problemGap, problemUnpublished, problemUnavailable)
+	addProblems(op, problemGap, problemUnpublished, problemDamaged, problemUnavailable)
 	return op
 }
 

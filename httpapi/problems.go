@@ -38,6 +38,7 @@ const (
 	problemInternal
 	problemSealed
 	problemUnpublished
+	problemDamaged
 	problemUnavailable
 )
 
@@ -74,6 +75,9 @@ var problemTable = [...]problemFacts{
 	problemUnpublished: {
 		strings.TrimPrefix(snapshot.TypeUnpublished, urnPrefix), http.StatusServiceUnavailable, "Nothing was published yet",
 	},
+	problemDamaged: {
+		strings.TrimPrefix(snapshot.TypeDamaged, urnPrefix), http.StatusServiceUnavailable, "What is published does not add up",
+	},
 	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
 }
 
@@ -89,6 +93,7 @@ var (
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
 	errPublished    = errors.New("what is published cannot be read")
+	errDamaged      = errors.New("what is published does not add up")
 )
 
 // errorTable says which error becomes which kind of problem; the first that fits
@@ -104,6 +109,7 @@ var errorTable = []struct {
 	{errThrottled, problemThrottled, "wait for as long as Retry-After says, and send a token that is valid"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
+	{errDamaged, problemDamaged, "it is being mended: try again in a moment"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// exportAge is how long a whole is given to readers after others were
-	// published, if deltas lead on from it; or ten times as long as it took to make.
-	exportAge = 2 * time.Second
+	// exportCheap is what a whole may take to be made anew whenever something was published.
+	// One that takes longer is given to readers for ten times as long as it took, if
+	// deltas lead on from it.
+	exportCheap = 50 * time.Millisecond
 
 	// exportLook is how long is waited for a delta, to know whether one leads on.
 	exportLook = 50 * time.Millisecond
@@ -74,13 +75,16 @@ func (e *Exporter) Open(ctx context.Context) (*Export, error) {
 	last := e.last.use()
 	e.mu.Unlock()
 	if last != nil {
-		if last.Head.Base() == head.Base() || time.Since(last.made) < max(exportAge, 10*last.took) && e.leadsOn(ctx, last.Head) {
+		if last.Head.Base() == head.Base() || last.fresh() && e.leadsOn(ctx, last.Head) {
 			return last, nil
 		}
 		last.Close()
 	}
 	return e.wait(ctx, e.begin(ctx))
 }
+
+// fresh reports whether it is worth to give a whole to readers that is not the last one.
+func (x *Export) fresh() bool { return x.took > exportCheap && time.Since(x.made) < 10*x.took }
 
 // leadsOn reports whether deltas follow on a head.
 func (e *Exporter) leadsOn(ctx context.Context, head Head) bool {

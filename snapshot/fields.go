@@ -37,9 +37,9 @@ func (f Fields) check() error {
 		size += len(name) + len(value)
 		switch {
 		case !fieldName.MatchString(name):
-			return fmt.Errorf("a field's name is not 1 to 32 of a to z and _: %w", catalog.ErrInvalid)
+			return &catalog.FieldError{Field: "body", Message: "has a field whose name is not 1 to 32 of a to z and _"}
 		case strings.ContainsFunc(value, isControl):
-			return fmt.Errorf("field %s holds a control character: %w", name, catalog.ErrInvalid)
+			return &catalog.FieldError{Field: name, Message: "must not hold control characters"}
 		}
 	}
 	if size > maxFieldsSize {

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -246,23 +245,24 @@ func (f *Fleet) live(n *fleetNode) bool { return f.now.Sub(n.SeenAt) < Liveness 
 // Applied waits until every live data plane has applied what is published at
 // a head, or ctx ends, and returns how many have. Fifty that wait cost the publisher as much as
 // one. The error says that reports cannot be read.
-func (f *Fleet) Applied(ctx context.Context, at Head, kinds ...catalog.Kind) (s Standing, err error) {
+func (f *Fleet) Applied(ctx context.Context, at Head, kinds ...catalog.Kind) (Standing, error) {
+	var failed error // of the last reading that came to an end
 	for pace := fleetPace; ; {
-		err = f.refresh(ctx, time.Now().Add(-fleetPace))
+		err := f.refresh(ctx, time.Now().Add(-fleetPace))
 		if err == nil {
 			err = f.lookAhead(ctx)
 		}
 		if err == nil && f.mayBeApplied(at) {
-			if s = f.Standing(at, kinds...); s.Lagging == 0 && !s.Crowded {
+			if s := f.Standing(at, kinds...); s.Lagging == 0 && !s.Crowded {
 				return s, nil
 			}
 			pace = min(2*pace, 8*fleetPace) // counting all of many costs
 		}
+		if ctx.Err() == nil {
+			failed = err
+		}
 		if !rest(ctx, pace) {
-			if err != nil && errors.Is(err, ctx.Err()) {
-				err = nil
-			}
-			return f.Standing(at, kinds...), err
+			return f.Standing(at, kinds...), failed
 		}
 	}
 }

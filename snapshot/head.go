@@ -38,9 +38,10 @@ type Head struct {
 // cannot be read, or whose signature is wrong, is found again by it. The zero
 // Base is no head at all.
 type Base struct {
-	Epoch    string `json:"epoch"` // the fields' values as they are
-	Revision string `json:"revision"`
-	Sig      string `json:"sig"`
+	// The fields' values, as they are.
+	Epoch    string `json:"epoch" doc:"The epoch, as the head has it."`
+	Revision string `json:"revision" doc:"The revision, as the head has it."`
+	Sig      string `json:"sig" doc:"The signature, as the head has it. Without a sync key it is empty."`
 }
 
 // Base returns what the head is found again by; of the zero Head, the zero Base.

@@ -21,6 +21,10 @@ import (
 // answers over HTTP that nothing was published yet.
 const TypeUnpublished = "urn:ezapi:nothing-published"
 
+// TypeDamaged is the type of the problem with which a control plane answers
+// over HTTP that what is published does not add up.
+const TypeDamaged = "urn:ezapi:damaged"
+
 // errSilent says that the time is long up, and the answer has no end.
 var errSilent = errors.New("the control plane has become silent")
 
@@ -77,13 +81,16 @@ func NewHTTPSource(baseURL, token string, opts *HTTPOptions) *HTTPSource {
 
 // HeadAnswer is what GET /sync/snapshot?head=true answers.
 type HeadAnswer struct {
-	Head Fields `json:"head"`           // as they are published
+	Head Fields `json:"head,omitempty"` // as they are published; absent when nothing is
 	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
 }
 
-// NewHeadAnswer returns an answer as it is written.
+// NewHeadAnswer returns an answer as it is written. The zero head is none.
 func NewHeadAnswer(h Head, b Beat) HeadAnswer {
-	a := HeadAnswer{Head: h.Fields()}
+	var a HeadAnswer
+	if h.Store != "" {
+		a.Head = h.Fields()
+	}
 	if !b.At.IsZero() {
 		a.Beat = b.text()
 	}
@@ -102,9 +109,6 @@ func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
 // LastBeat implements [Source].
 func (s *HTTPSource) LastBeat(ctx context.Context) (Beat, error) {
 	a, err := s.headAnswer(ctx)
-	if errors.Is(err, ErrNone) {
-		return Beat{}, nil
-	}
 	return beatOf(a.Beat), err
 }
 
@@ -174,6 +178,9 @@ func (d *deltaStream) close() {
 // Next implements [Source]. One request brings many deltas; it belongs to one
 // caller at a time, and others make their own.
 func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
+	if after.Epoch < 0 || after.Revision < 0 {
+		return Delta{}, fmt.Errorf("after %s: %w", after, ErrGap)
+	}
 	for {
 		stream, err := s.streamAt(ctx, after)
 		if err != nil {
@@ -299,9 +306,9 @@ func (*picker) End(Head) error { return nil }
 
 // ReportAnswer is what POST /sync/nodes answers.
 type ReportAnswer struct {
-	Head *Base  `json:"head,omitempty"` // of what is published; absent when nothing is
-	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
-	Live int    `json:"live"`           // nodes seen within 15 s
+	Head *Base  `json:"head,omitempty" doc:"The head of what is published. It is absent when nothing is."`
+	Beat Fields `json:"beat,omitempty" doc:"The last beat. It is absent when there is none."`
+	Live int    `json:"live" doc:"How many balancers were heard of within 15 s."`
 }
 
 // NewReportAnswer returns an answer as it is written.
@@ -387,6 +394,8 @@ func answerError(resp *http.Response) error {
 	switch {
 	case problem.Type == TypeUnpublished:
 		return ErrNone
+	case problem.Type == TypeDamaged:
+		return ErrCorrupt
 	case resp.StatusCode == http.StatusGone:
 		return ErrGap
 	case resp.StatusCode == http.StatusUnprocessableEntity:

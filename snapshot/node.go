@@ -91,7 +91,7 @@ func (n Node) Equal(other Node) bool {
 func ParseNode(text []byte) (Node, error) {
 	var n Node
 	if len(text) > maxFieldsSize || json.Unmarshal(text, &n.fields) != nil {
-		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
+		return Node{}, &catalog.FieldError{Field: "body", Message: "must be a JSON object whose values are strings"}
 	}
 	f := n.fields
 	delete(f, fieldSeenAt)
@@ -103,14 +103,14 @@ func ParseNode(text []byte) (Node, error) {
 			return Node{}, &catalog.FieldError{Field: name, Message: fmt.Sprintf("must be at most %d bytes", maxNodeText)}
 		}
 	}
-	var err error
-	if n.Position, err = ParsePosition(f["position"]); err != nil {
-		return Node{}, &catalog.FieldError{Field: "position", Message: "must be <epoch>-<revision>, two numbers"}
-	}
 	n.ID, n.Head, n.Version, n.Error, n.Store = f["id"], f["head"], f["version"], f["error"], f["store"]
 	n.Leaving, n.Sig = f["leaving"] == "1", f[fieldSig]
 	if n.ID == "" || len(n.ID) > 200 {
 		return Node{}, &catalog.FieldError{Field: "id", Message: "must be 1 to 200 bytes"}
+	}
+	var err error
+	if n.Position, err = ParsePosition(f["position"]); err != nil {
+		return Node{}, &catalog.FieldError{Field: "position", Message: "must be <epoch>-<revision>, two numbers"}
 	}
 	if f["kinds"] != "" {
 		for kind := range strings.SplitSeq(f["kinds"], ",") {
