@@ -114,7 +114,8 @@ func TestWaitApplied(t *testing.T) {
 				}
 				after := snapshot.Position{Epoch: before.Position.Epoch, Revision: before.Position.Revision + 1}
 				report := func(name string, at snapshot.Position) {
-					if err := s.plane.Publisher().Report(context.Background(), snapshot.Node{ID: name, Position: at}); err != nil {
+					n := snapshot.Node{ID: name, Position: at, Store: before.Store, Kinds: snapshot.Kinds()}
+					if _, err := s.plane.Publisher().Report(context.Background(), n); err != nil {
 						t.Error(err)
 					}
 				}
@@ -261,25 +262,25 @@ type brokenPublisher struct {
 
 var errDown = errors.New("the publisher is down")
 
-func (p *brokenPublisher) Apply(ctx context.Context, d snapshot.Delta) error {
+func (p *brokenPublisher) Apply(ctx context.Context, over snapshot.Base, d snapshot.Delta) error {
 	if p.write.Load() {
 		return errDown
 	}
-	return p.Publisher.Apply(ctx, d)
+	return p.Publisher.Apply(ctx, over, d)
 }
 
-func (p *brokenPublisher) Replace(ctx context.Context, s *snapshot.Snapshot, catchUp snapshot.CatchUp) error {
+func (p *brokenPublisher) Stage(ctx context.Context) (snapshot.Staging, error) {
 	if p.write.Load() {
-		return errDown
-	}
-	return p.Publisher.Replace(ctx, s, catchUp)
-}
-
-func (p *brokenPublisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
-	if p.nodes.Load() {
 		return nil, errDown
 	}
-	return p.Publisher.Nodes(ctx)
+	return p.Publisher.Stage(ctx)
+}
+
+func (p *brokenPublisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
+	if p.nodes.Load() {
+		return snapshot.NodeList{}, errDown
+	}
+	return p.Publisher.Nodes(ctx, q)
 }
 
 // A price that was answered as applied is used from then on, each time.
@@ -318,7 +319,7 @@ func TestWaitingIsShared(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := pub.Report(t.Context(), snapshot.Node{ID: "behind", Position: head.Position}); err != nil {
+			if _, err := pub.Report(t.Context(), snapshot.Node{ID: "behind", Position: head.Position, Store: head.Store}); err != nil {
 				t.Fatal(err)
 			}
 			pub.heads.Store(0)
@@ -347,9 +348,9 @@ type countingPublisher struct {
 	nodes, heads atomic.Int64
 }
 
-func (p *countingPublisher) Nodes(ctx context.Context) ([]snapshot.Node, error) {
+func (p *countingPublisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
 	p.nodes.Add(1)
-	return p.Publisher.Nodes(ctx)
+	return p.Publisher.Nodes(ctx, q)
 }
 
 func (p *countingPublisher) Head(ctx context.Context) (snapshot.Head, error) {

@@ -67,7 +67,6 @@ type Handler struct {
 	observer Observer
 	health   health
 	heads    *shared[snapshot.Head] // for writes that wait until they are published
-	fleet    *shared[*fleet]        // and applied
 	scheme   Scheme
 	throttle *throttle
 	address  func(*http.Request) string
@@ -110,7 +109,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	}
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
-	h.heads, h.fleet = newShared(h.draining, plane.Sync), newShared(h.draining, h.readFleet)
+	h.heads = newShared(h.draining, plane.Sync)
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention = max(0, plane.LogRetention())
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))

@@ -11,7 +11,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/snapshot"
 )
 
 // The schemas come from the Go types: descriptions, bounds and forms are tags beside the

@@ -18,23 +18,23 @@ type head struct {
 	Epoch     int64             `json:"epoch" doc:"The epoch of the position."`
 	Revision  int64             `json:"revision" doc:"The revision of the position."`
 	Mark      string            `json:"mark" doc:"The random name of the commit at this revision."`
-	Digest    snapshot.Digest   `json:"digest" doc:"Over all documents, in hex."`
+	Digest    snapshot.Digests  `json:"digest" doc:"Over the documents of each kind, in hex."`
 	Sig       string            `json:"sig,omitempty" doc:"The signature in hex. Without a sync key there is none."`
 	Seal      string            `json:"seal,omitempty" doc:"The id of the sync key. Without one it is absent."`
 	Renderer  int               `json:"renderer" doc:"The version of the code that made the documents."`
 	Counts    snapshot.Counts   `json:"counts" doc:"How many documents of each kind there are."`
-	UpdatedAt time.Time         `json:"updated_at" doc:"When it was published."`
+	UpdatedAt time.Time         `json:"updated_at" doc:"When the catalog committed this revision."`
 	Forced    bool              `json:"forced" doc:"Whether a forced re-synchronisation has published it."`
 }
 
 func newHead(h snapshot.Head) head {
-	counts := h.Counts
+	counts, digest := h.Counts, h.Digest
 	if counts == nil {
-		counts = snapshot.Counts{}
+		counts, digest = snapshot.Counts{}, snapshot.Digests{}
 	}
 	return head{
 		Format: h.Format, Store: h.Store, Position: h.Position, Epoch: int64(h.Position.Epoch), Revision: int64(h.Position.Revision),
-		Mark: string(h.Mark), Digest: h.Digest, Sig: h.Sig, Seal: h.Seal, Renderer: h.Renderer,
+		Mark: string(h.Mark), Digest: digest, Sig: h.Sig, Seal: h.Seal, Renderer: h.Renderer,
 		Counts: counts, UpdatedAt: h.UpdatedAt, Forced: h.Forced,
 	}
 }
@@ -64,22 +64,32 @@ func (h *Handler) resync(ctx context.Context, in *resyncing) (*resynced, error) 
 	return out, nil
 }
 
+// statusNodes bounds the balancers that an answer shows.
+const statusNodes = 1000
+
 // syncStatus answers with how far everybody has come.
 type syncStatus struct {
 	Body struct {
-		Store     string       `json:"store" doc:"The UUID of the catalog."`
-		Revision  int64        `json:"revision" doc:"The revision of the catalog."`
-		Published *head        `json:"published,omitempty" doc:"What is published. It is absent when nothing is published, or when that cannot be read."`
-		Lag       int64        `json:"lag" doc:"How many revisions are not published yet."`
-		Error     string       `json:"error,omitempty" doc:"Why publishing does not work."`
-		Nodes     []nodeStatus `json:"nodes" doc:"How far each balancer is."`
+		Store      string       `json:"store" doc:"The UUID of the catalog."`
+		Revision   int64        `json:"revision" doc:"The revision of the catalog."`
+		Published  *head        `json:"published,omitempty" doc:"What is published. It is absent when nothing is published, or when that cannot be read."`
+		Lag        int64        `json:"lag" doc:"How many revisions are not published yet."`
+		Error      string       `json:"error,omitempty" doc:"Why publishing does not work."`
+		Trouble    string       `json:"trouble,omitempty" doc:"What keeps the catalog from being published, in a word."`
+		Nodes      []nodeStatus `json:"nodes" doc:"How far each balancer is, those first that were heard of last; at most 1000."`
+		Total      int          `json:"total" doc:"How many balancers were heard of within a day."`
+		Applied    int          `json:"applied" doc:"How many live balancers have what is published."`
+		Lagging    int          `json:"lagging" doc:"How many live balancers have it not, or refuse it."`
+		Lost       int          `json:"lost" doc:"How many balancers were not heard of for 15 s."`
+		Unverified int          `json:"unverified" doc:"How many reports are not signed with a sync key. They count for nothing."`
+		Crowded    bool         `json:"crowded,omitempty" doc:"Whether there are too many balancers to know all live ones. Nothing is answered as applied then."`
 	}
 }
 
 // nodeStatus is how far a balancer has come.
 type nodeStatus struct {
 	ID       string             `json:"id" doc:"The name of the balancer and a random part, which is new in each process."`
-	State    snapshot.NodeState `json:"state" enum:"applied,lagging,lost" doc:"applied: has what is published; lagging: has not; lost: was not heard of for 15 s."`
+	State    snapshot.NodeState `json:"state" enum:"applied,lagging,lost,unverified" doc:"applied: has what is published; lagging: has not, or refuses it; lost: was not heard of for 15 s; unverified: its report is not signed with a sync key."`
 	Position snapshot.Position  `json:"position" doc:"The position that it has applied, <epoch>-<revision>."`
 	Lag      int64              `json:"lag" doc:"How many published revisions it has not applied."`
 	Version  string             `json:"version,omitempty" doc:"The version that the balancer says it has."`
@@ -108,17 +118,24 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		published := newHead(at)
 		b.Published, b.Lag = &published, max(0, b.Revision-published.Revision)
 	}
-	if h.plane.Relay().Status().LastError != "" && b.Error == "" {
+	status := h.plane.Relay().Status()
+	b.Trouble = string(status.Trouble)
+	if status.LastError != "" && b.Error == "" {
 		b.Error = "publishing fails, and is tried again: see the server's log"
 	}
-	nodes, err := h.plane.Publisher().Nodes(ctx)
-	if err != nil && b.Error == "" {
-		h.log.WarnContext(ctx, "the publisher cannot be asked for nodes", "error", err)
+	fleet := h.plane.Relay().Fleet()
+	if err := fleet.Refresh(ctx); err != nil && b.Error == "" {
+		h.log.WarnContext(ctx, "the publisher cannot be asked for the reports of balancers", "error", err)
 		b.Error = "what balancers report cannot be read"
 	}
+	standing := fleet.Standing(at)
+	b.Applied, b.Lagging, b.Lost = standing.Applied, standing.Lagging, standing.Lost
+	b.Unverified, b.Crowded = standing.Unverified, standing.Crowded
+	nodes, total := fleet.Nodes(at, statusNodes)
+	b.Total = total
 	for _, n := range nodes {
 		b.Nodes = append(b.Nodes, nodeStatus{
-			ID: n.ID, State: n.State(at.Position, time.Now()), Position: n.Position,
+			ID: n.ID, State: n.State, Position: n.Position,
 			Lag: max(0, int64(at.Position.Revision-n.Position.Revision)), Version: n.Version, Error: n.Error, SeenAt: n.SeenAt,
 		})
 	}

@@ -207,7 +207,7 @@ func TestKindsOfARevision(t *testing.T) {
 	ok[catalog.Model](t)(w.tables.Models.Create(ctx, catalog.Model{Name: "m"}))
 	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}}))
 	created := w.at(t).Revision
-	ok[catalog.Provider](t)(w.tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = 7; return nil }))
+	ok[catalog.Provider](t)(w.tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = new(7); return nil }))
 	weighed := w.at(t).Revision
 	ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
 	for _, tc := range []struct {

@@ -123,7 +123,8 @@ func TestCatalogRelayAndNodes(t *testing.T) {
 		s.do("POST", "/keys", `{"name":"k"}`)
 		first := s.sync() // the new epoch is a revision of its own
 		report := func(name string, at snapshot.Position, problem string) {
-			if err := s.plane.Publisher().Report(t.Context(), snapshot.Node{ID: name, Position: at, Error: problem}); err != nil {
+			n := snapshot.Node{ID: name, Position: at, Store: first.Store, Kinds: snapshot.Kinds(), Error: problem}
+			if _, err := s.plane.Publisher().Report(t.Context(), n); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -18,9 +18,10 @@ type reading struct {
 	now           time.Time
 	cut, replaced int64
 
-	up    bool // the publisher answers
-	head  snapshot.Head
-	nodes []snapshot.Node
+	up       bool // the publisher answers
+	head     snapshot.Head
+	standing snapshot.Standing
+	nodes    []snapshot.NodeStatus
 }
 
 // patience is how long the publisher may take to answer a scrape.
@@ -33,8 +34,10 @@ func (c *Collector) read() reading {
 	var err error
 	r.head, err = c.plane.Publisher().Head(ctx)
 	if r.up = err == nil || errors.Is(err, snapshot.ErrNone); r.up {
-		r.nodes, err = c.plane.Publisher().Nodes(ctx)
-		r.up = err == nil
+		fleet := c.plane.Relay().Fleet()
+		r.up = fleet.Refresh(ctx) == nil
+		r.standing = fleet.Standing(r.head)
+		r.nodes, _ = fleet.Nodes(r.head, snapshot.MaxNodes)
 	}
 	r.Stats, r.now = c.plane.Stats(), time.Now()
 	return r
@@ -100,6 +103,11 @@ func metrics() []metric {
 		counter("ezapi_relay_deltas_total", "Deltas published.", func(r *reading) int64 { return r.Relay.Publishes }),
 		counter("ezapi_relay_replaces_total", "Whole snapshots published.", func(r *reading) int64 { return r.Relay.Replaces }),
 		counter("ezapi_relay_documents_total", "Documents published, by deltas and whole snapshots.", func(r *reading) int64 { return r.Relay.Documents }),
+		counter("ezapi_relay_repairs_total", "Published documents that were not as they should be, and were written again.", func(r *reading) int64 { return r.Relay.Repairs }),
+		gauge("ezapi_relay_unrendered", "Entities that cannot be read, and are not published.", func(r *reading) int { return r.Relay.Failed }),
+		flag("ezapi_relay_scrub_failing", "Whether comparing what is published with the catalog failed.", func(r *reading) bool { return r.Relay.ScrubError != "" }),
+		flag("ezapi_relay_beat_failing", "Whether telling balancers that control planes are alive failed.", func(r *reading) bool { return r.Relay.BeatError != "" }),
+		flag("ezapi_relay_fleet_failing", "Whether reading the reports of balancers failed.", func(r *reading) bool { return r.Relay.FleetError != "" }),
 		flag("ezapi_relay_failing", "Whether the relay's last pass failed.", func(r *reading) bool { return r.Relay.LastError != "" }),
 		simple(prometheus.GaugeValue, "ezapi_relay_idle_seconds", "Since the relay's last pass ended; 0 before the first.", func(r *reading) float64 {
 			return seconds(r.Relay.UpdatedAt, r.now)
@@ -117,19 +125,16 @@ func metrics() []metric {
 				emit(float64(r.head.Counts[kind]), string(kind))
 			}
 		}),
-		published("ezapi_nodes", "Balancers heard of within a day, by state: applied, lagging, or lost.", "state", func(r *reading, emit func(float64, ...string)) {
-			count := map[snapshot.NodeState]int{}
-			for _, n := range r.nodes {
-				count[n.State(r.head.Position, r.now)]++
-			}
-			for _, state := range []snapshot.NodeState{snapshot.NodeApplied, snapshot.NodeLagging, snapshot.NodeLost} {
-				emit(float64(count[state]), string(state))
-			}
+		published("ezapi_nodes", "Balancers heard of within a day, by state: applied, lagging, lost, or unverified.", "state", func(r *reading, emit func(float64, ...string)) {
+			emit(float64(r.standing.Applied), string(snapshot.NodeApplied))
+			emit(float64(r.standing.Lagging), string(snapshot.NodeLagging))
+			emit(float64(r.standing.Lost), string(snapshot.NodeLost))
+			emit(float64(r.standing.Unverified), string(snapshot.NodeUnverified))
 		}),
 		published("ezapi_nodes_lag_revisions", "Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading, emit func(float64, ...string)) {
 			most := catalog.Revision(0)
 			for _, n := range r.nodes {
-				if n.State(r.head.Position, r.now) == snapshot.NodeLagging {
+				if n.State == snapshot.NodeLagging {
 					most = max(most, r.head.Position.Revision-n.Position.Revision)
 				}
 			}
@@ -138,7 +143,7 @@ func metrics() []metric {
 		published("ezapi_nodes_failing", "Live balancers that report a problem.", "", func(r *reading, emit func(float64, ...string)) {
 			failing := 0
 			for _, n := range r.nodes {
-				if n.Error != "" && n.State(r.head.Position, r.now) != snapshot.NodeLost {
+				if n.Error != "" && n.Live {
 					failing++
 				}
 			}
