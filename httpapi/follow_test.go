@@ -160,7 +160,7 @@ func TestWaitForWatchers(t *testing.T) {
 		s := newService(t, ezapi.Config{}, nil)
 		s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "first"})
 		s.sync()
-		run := func(name string) (w *snapshot.Watcher, kill func()) {
+		run := func(name string) (w *snapshot.Watcher, stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
 			w = snapshot.NewWatcher(s.plane.Publisher(), &snapshot.WatcherOptions{Name: name})
 			ended := make(chan struct{})
@@ -185,7 +185,7 @@ func TestWaitForWatchers(t *testing.T) {
 				t.Errorf("%s is said to have applied what it does not serve", w.Status().Node)
 			}
 		}
-		stopB() // in good order: nobody waits for it
+		stopB() // in good order: it is waited for no longer
 		s.must(http.StatusNoContent, admin, "DELETE", "/models/2?wait=applied&timeout=1s", nil).follows(t, "applied", "applied=1 lagging=0 lost=0")
 	})
 }

@@ -85,6 +85,7 @@ func (a Address) Open(opts *OpenOptions) (redis.UniversalClient, error) {
 	u.PoolSize = cmp.Or(u.PoolSize, connections)
 	u.PipelinePoolSize = -1 // a second pool would double the connections of each balancer
 	u.ContextTimeoutEnabled = true
+	u.DisableIdentity = true // CLIENT SETINFO is one right and one round trip more
 	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch a.deployment {
 	case cluster:

@@ -37,9 +37,9 @@ func refused(text string) error {
 	switch {
 	case has("NOPERM", "has no permissions", "can't run this command", "ACL failure", "can't access"):
 		return fmt.Errorf("%w: %s", ErrRights, text)
-	case has("OOM", "maxmemory"):
+	case has("OOM command not allowed"):
 		return fmt.Errorf("%w: raise maxmemory, or make room: %s", ErrMemory, text)
-	case has("READONLY", "read only replica", "MISCONF", "NOREPLICAS"):
+	case has("READONLY", "read only replica", "MISCONF", "NOREPLICAS", "Not enough good replicas"):
 		return fmt.Errorf("%w: %s", ErrReadOnly, text)
 	}
 	return errors.New(text)
@@ -51,10 +51,8 @@ func refusedBy(err error) error {
 	if !errors.As(err, &answer) || errors.Is(err, redis.Nil) {
 		return err
 	}
-	for _, prefix := range []string{"NOPERM", "OOM", "READONLY", "MISCONF", "NOREPLICAS"} {
-		if redis.HasErrorPrefix(err, prefix) {
-			return fmt.Errorf("%w: %w", refused(answer.Error()), err)
-		}
+	if cause := refused(answer.Error()); errors.Is(cause, ErrRights) || errors.Is(cause, ErrMemory) || errors.Is(cause, ErrReadOnly) {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }
@@ -121,6 +119,13 @@ func (p *Publisher) rights(ctx context.Context) error {
 		return err
 	}
 	missing, other := []string{}, ""
+	_, err = p.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error { return pipe.Exists(ctx, p.key(keyProbe)).Err() })
+	if err != nil {
+		if !redis.HasErrorPrefix(err, "NOPERM") && !redis.HasErrorPrefix(err, "EXECABORT") {
+			return err
+		}
+		missing = append(missing, "multi, exec")
+	}
 	for i := 1; i+1 < len(answer); i += 2 {
 		err := refused(answer[i+1])
 		switch {

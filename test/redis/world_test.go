@@ -42,6 +42,11 @@ func newWorld(t testing.TB, control, balancer redis.UniversalClient) *world {
 // run runs both until the test ends.
 func (w *world) run(t testing.TB) {
 	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("relay %+v\nwatcher %+v", w.relay.Status(), w.watcher.Status())
+		}
+	})
 	background(t, w.relay.Run)
 	background(t, w.watcher.Run)
 	w.sees(t, 20*time.Second, w.createKey(t, "first"))
@@ -71,11 +76,6 @@ func (w *world) createKey(t testing.TB, name string) catalog.Key {
 // sees waits until the balancer knows a key.
 func (w *world) sees(t testing.TB, limit time.Duration, k catalog.Key) time.Duration {
 	t.Helper()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("relay %+v\nwatcher %+v", w.relay.Status(), w.watcher.Status())
-		}
-	})
 	return eventually(t, limit, fmt.Sprintf("the balancer knows key %q", k.Name), func() bool {
 		_, ok := w.watcher.View().Key(k.Token.Reveal())
 		return ok

@@ -106,6 +106,7 @@ local function refusal(probe, written)
     {'HDEL', probe, 'none'},
     {'XTRIM', probe, 'MINID', '0'},
     {'PERSIST', probe},
+    {'XLEN', probe}, {'XRANGE', probe, '0-1', '0-1'}, {'TIME'}, -- which are used after the first write
   }
   for _, key in ipairs(written) do
     tries[#tries + 1] = {'HDEL', key, '\0probe'}

@@ -7,9 +7,9 @@ local answer = {'ok'}
 for _, try in ipairs({
   {'XADD', probe, 'NOMKSTREAM', '*', NONE, ''}, -- the first also asks for memory, see refusal
   {'UNLINK', probe},
-  {'TYPE', probe}, {'EXISTS', probe}, {'PERSIST', probe}, {'PEXPIRE', probe, '1'}, {'RENAME', probe, probe},
+  {'TYPE', probe}, {'EXISTS', probe}, {'PERSIST', probe}, {'PEXPIRE', probe, '1'}, {'PTTL', probe}, {'RENAME', probe, probe},
   {'TIME'},
-  {'HSCAN', probe, '0'}, {'HGETALL', probe}, {'HGET', head, NONE}, {'HMGET', head, NONE}, {'HKEYS', probe},
+  {'HSCAN', probe, '0'}, {'HGET', head, NONE}, {'HMGET', head, NONE}, {'HKEYS', probe},
   {'HLEN', head}, {'HEXISTS', head, NONE}, {'HSTRLEN', head, NONE}, {'HDEL', head, NONE},
   {'XLEN', stream}, {'XRANGE', stream, '0-1', '0-1'}, {'XREVRANGE', stream, '0-1', '0-1'},
   {'XREAD', 'COUNT', '1', 'STREAMS', stream, '18446744073709551615-18446744073709551615'},
