@@ -74,8 +74,9 @@ type syncStatus struct {
 		Revision   int64        `json:"revision" doc:"The revision of the catalog."`
 		Published  *head        `json:"published,omitempty" doc:"What is published. It is absent when nothing is published, or when that cannot be read."`
 		Lag        int64        `json:"lag" doc:"How many revisions are not published yet."`
-		Error      string       `json:"error,omitempty" doc:"Why publishing does not work."`
+		Error      string       `json:"error,omitempty" doc:"What keeps the catalog from being published, and what helps."`
 		Trouble    string       `json:"trouble,omitempty" doc:"What keeps the catalog from being published, in a word."`
+		Warnings   []string     `json:"warnings,omitempty" doc:"What does not work beside publishing."`
 		Nodes      []nodeStatus `json:"nodes" doc:"How far each balancer is, those first that were heard of last; at most 1000."`
 		Total      int          `json:"total" doc:"How many balancers were heard of within a day."`
 		Applied    int          `json:"applied" doc:"How many live balancers have what is published."`
@@ -119,9 +120,9 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		b.Published, b.Lag = &published, max(0, b.Revision-published.Revision)
 	}
 	status := h.plane.Relay().Status()
-	b.Trouble = string(status.Trouble)
-	if status.LastError != "" && b.Error == "" {
-		b.Error = "publishing fails, and is tried again: see the server's log"
+	b.Trouble, b.Warnings = string(status.Trouble), warningsOf(status)
+	if b.Error == "" {
+		b.Error = troubleText(status)
 	}
 	fleet := h.plane.Relay().Fleet()
 	if err := fleet.Refresh(ctx); err != nil && b.Error == "" {
@@ -140,4 +141,38 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		})
 	}
 	return out, nil
+}
+
+// troubleText says what keeps a relay from publishing, and what helps. Where the cause is
+// what is published, the relay's own words say it, which hold no secret; other errors are in the log alone.
+func troubleText(s snapshot.RelayStatus) string {
+	switch s.Trouble {
+	case snapshot.TroubleNone:
+		return ""
+	case snapshot.TroubleForeign, snapshot.TroubleOutrank, snapshot.TroubleShrinks, snapshot.TroubleWaiting:
+		return s.LastError
+	case snapshot.TroubleBusy:
+		return "other control planes publish all the time, or one has stopped in the middle; this ends by itself"
+	case snapshot.TroubleDamaged:
+		return "what is published does not add up, and is being mended"
+	case snapshot.TroubleCatalog:
+		return "the catalog's database cannot be read or written; see the server's log"
+	case snapshot.TroubleUnsealed:
+		return "some entities cannot be read and are not published; see the server's log"
+	}
+	return "what is published cannot be read or written; see the server's log"
+}
+
+// warningsOf says what does not work beside publishing.
+func warningsOf(s snapshot.RelayStatus) (warnings []string) {
+	for _, w := range []struct{ failed, text string }{
+		{s.ScrubError, "what is published could not be compared with the catalog; see the server's log"},
+		{s.BeatError, "the beat cannot be written, and balancers that have MaxStale will refuse; see the server's log"},
+		{s.FleetError, "what balancers report cannot be read; see the server's log"},
+	} {
+		if w.failed != "" {
+			warnings = append(warnings, w.text)
+		}
+	}
+	return warnings
 }

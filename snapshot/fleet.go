@@ -318,3 +318,20 @@ func (f *Fleet) Nodes(at Head, limit int) (nodes []NodeStatus, total int) {
 	}
 	return nodes, len(all)
 }
+
+// Worst returns how many revisions the live data plane is behind a head that is
+// furthest behind, and how many live ones report a problem. Reports that are not verified do not count.
+func (f *Fleet) Worst(at Head) (lag catalog.Revision, failing int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.nodes {
+		if !n.verified || !f.live(n) {
+			continue
+		}
+		lag = max(lag, at.Position.Revision-n.Position.Revision)
+		if n.Error != "" {
+			failing++
+		}
+	}
+	return lag, failing
+}

@@ -21,7 +21,8 @@ type reading struct {
 	up       bool // the publisher answers
 	head     snapshot.Head
 	standing snapshot.Standing
-	nodes    []snapshot.NodeStatus
+	lag      catalog.Revision // of the live balancer that is furthest behind
+	failing  int              // live balancers that report a problem
 }
 
 // patience is how long the publisher may take to answer a scrape.
@@ -37,7 +38,7 @@ func (c *Collector) read() reading {
 		fleet := c.plane.Relay().Fleet()
 		r.up = fleet.Refresh(ctx) == nil
 		r.standing = fleet.Standing(r.head)
-		r.nodes, _ = fleet.Nodes(r.head, snapshot.MaxNodes)
+		r.lag, r.failing = fleet.Worst(r.head)
 	}
 	r.Stats, r.now = c.plane.Stats(), time.Now()
 	return r
@@ -109,6 +110,9 @@ func metrics() []metric {
 		flag("ezapi_relay_beat_failing", "Whether telling balancers that control planes are alive failed.", func(r *reading) bool { return r.Relay.BeatError != "" }),
 		flag("ezapi_relay_fleet_failing", "Whether reading the reports of balancers failed.", func(r *reading) bool { return r.Relay.FleetError != "" }),
 		flag("ezapi_relay_failing", "Whether the relay's last pass failed.", func(r *reading) bool { return r.Relay.LastError != "" }),
+		simple(prometheus.GaugeValue, "ezapi_relay_beat_seconds", "Since the relay last found or wrote a beat; 0 before the first.", func(r *reading) float64 {
+			return seconds(r.Relay.BeatAt, r.now)
+		}),
 		simple(prometheus.GaugeValue, "ezapi_relay_idle_seconds", "Since the relay's last pass ended; 0 before the first.", func(r *reading) float64 {
 			return seconds(r.Relay.UpdatedAt, r.now)
 		}),
@@ -132,22 +136,10 @@ func metrics() []metric {
 			emit(float64(r.standing.Unverified), string(snapshot.NodeUnverified))
 		}),
 		published("ezapi_nodes_lag_revisions", "Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading, emit func(float64, ...string)) {
-			most := catalog.Revision(0)
-			for _, n := range r.nodes {
-				if n.State == snapshot.NodeLagging {
-					most = max(most, r.head.Position.Revision-n.Position.Revision)
-				}
-			}
-			emit(float64(most))
+			emit(float64(r.lag))
 		}),
 		published("ezapi_nodes_failing", "Live balancers that report a problem.", "", func(r *reading, emit func(float64, ...string)) {
-			failing := 0
-			for _, n := range r.nodes {
-				if n.Error != "" && n.Live {
-					failing++
-				}
-			}
-			emit(float64(failing))
+			emit(float64(r.failing))
 		}),
 
 		// accepted = stored + duplicate + dead + damaged + pending, always.
