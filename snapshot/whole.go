@@ -185,10 +185,10 @@ func (w *whole) overtaken(s sight, head Head) error {
 	}
 	at := s.head.Position
 	switch {
+	case w.opts.resync:
+		return nil // whatever it is, everything is written anew, and later than it: at the catalog's head
 	case at.After(head.Position):
 		return fmt.Errorf("the whole was published at %s: %w", at, ErrStale)
-	case w.opts.resync:
-		return nil // whatever it is, everything is written anew
 	case w.plan.action == doRestart && at.Epoch >= w.epoch,
 		w.plan.action == doSucceed && !s.head.Equal(w.plan.sight.head):
 		return fmt.Errorf("another control plane has published %s: %w", at, ErrStale)

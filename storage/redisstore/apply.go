@@ -94,7 +94,7 @@ func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []sn
 
 // scriptKeys returns the KEYS that the scripts part and repair describe.
 func (p *Publisher) scriptKeys(kinds []catalog.Kind) []string {
-	keys := p.keys(keyHead, keyChanges, keyProbe)
+	keys := p.keys(keyHead, keyChanges, keyProbe, keyFence)
 	for _, k := range kinds {
 		keys = append(keys, p.hash(k))
 	}

@@ -279,6 +279,62 @@ func TestLoadOfAnAbandonedPublish(t *testing.T) {
 	}
 }
 
+// TestWholeWinsInTheEnd: where others publish whenever a whole is about to be published, it keeps them from that
+// for a moment.
+func TestWholeWinsInTheEnd(t *testing.T) {
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		ctx := t.Context()
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(ctx, f.Publisher, w))
+		next := newWorld(position(2, 1), keyDoc("b", `{}`))
+		staged, err := f.Stage(ctx)
+		must(t, err)
+		defer staged.Discard(ctx)
+		must(t, staged.Add(ctx, next.whole()))
+		other := f.other()
+		tries, kept := 0, 0
+		for {
+			base := w.head.Base()
+			d := (&world{w.head, cloneDocs(w)}).next(keyDoc("c", fmt.Sprint(tries)))
+			switch err := other.Apply(ctx, base, d); {
+			case err == nil:
+				follow := w.next(keyDoc("c", fmt.Sprint(tries)))
+				if follow.Head.Base() != d.Head.Base() {
+					t.Fatal("the test has lost its way")
+				}
+			case errors.Is(err, snapshot.ErrBusy):
+				kept++
+				base = w.head.Base()
+			default:
+				t.Fatalf("Apply: %v", err)
+			}
+			if tries++; tries > 10 {
+				t.Fatal("a whole is overtaken for ever")
+			}
+			err := staged.Publish(ctx, base, next.head)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, snapshot.ErrStale) {
+				t.Fatalf("Publish: %v", err)
+			}
+		}
+		if kept != 1 {
+			t.Errorf("others were kept from publishing %d times", kept)
+		}
+		holds(t, f, next)
+		follow(t, other, next, keyDoc("d", `{}`))
+
+		// One that nobody has put up like this keeps nobody.
+		for _, fence := range []time.Duration{0, time.Hour} {
+			must(t, f.raw.Set(ctx, f.tag+"fence", "x", fence).Err())
+			follow(t, other, next, keyDoc("d", `{}`))
+		}
+		must(t, f.raw.Del(ctx, f.tag+"fence").Err())
+	})
+}
+
 // TestScriptsAreSentAgain: a Redis that was restarted has forgotten them.
 func TestScriptsAreSentAgain(t *testing.T) {
 	f := newFixture(t, miniredis.RunT(t).Addr(), redisstore.Options{})

@@ -106,6 +106,7 @@ const (
 	keySeen    = "nodes:seen"    // the index of nodes
 	keyCrowded = "nodes:crowded" // is there while a live node has no room
 	keyProbe   = "probe"         // is never there; scripts try commands on it
+	keyFence   = "fence"         // is there while a whole is about to be published that was overtaken before
 )
 
 // key returns the full name of a key.

@@ -112,7 +112,11 @@ func removeAll(t testing.TB, client *redis.Client, prefix string) {
 	} {
 		known = append(known, tag+name)
 	}
-	if err := client.Unlink(ctx, known...).Err(); err != nil {
+	leases, err := client.Keys(ctx, tag+"lease:*").Result()
+	if err != nil {
+		t.Errorf("clean up: %v", err)
+	}
+	if err := client.Unlink(ctx, append(known, leases...)...).Err(); err != nil {
 		t.Errorf("clean up: %v", err)
 	}
 	left, _, err := client.Scan(ctx, 0, tag+"*", 10_000_000).Result()

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,12 +20,22 @@ import (
 // living one renews it four times as often.
 const stagingTTL = 2 * time.Minute
 
+// A whole takes longer to publish than a delta, so where others publish all the time it could be overtaken for
+// ever. After maxOvertaken times it puts up a fence, for as long as fenceTTL at most, that keeps others
+// from beginning a delta meanwhile.
+const (
+	maxOvertaken = 3
+	fenceTTL     = snapshot.TakeoverAfter
+)
+
 // staging is a whole that is being published: hashes beside those that are live.
 type staging struct {
 	p     *Publisher
 	id    string
 	stop  func() // ends what keeps the hashes alive
 	ended bool   // published or discarded
+
+	overtaken int // times
 
 	mu    sync.Mutex
 	kinds map[catalog.Kind]bool // that have a hash
@@ -182,11 +193,24 @@ func (s *staging) Publish(ctx context.Context, over snapshot.Base, head snapshot
 		kinds[k] = true
 	}
 	if err := s.swap(ctx, over, head, slices.Sorted(maps.Keys(kinds))); err != nil {
+		if errors.Is(err, snapshot.ErrStale) {
+			s.putUpFence(ctx)
+		}
 		return wrap("publish", fmt.Errorf("the whole at %s: %w", head.Position, err))
 	}
 	s.ended = true
 	s.discard(ctx)
 	return nil
+}
+
+// putUpFence keeps others from publishing for a moment, after some times that they were faster.
+func (s *staging) putUpFence(ctx context.Context) {
+	if s.overtaken++; s.overtaken < maxOvertaken {
+		return
+	}
+	if err := s.p.client.Set(ctx, s.p.key(keyFence), s.id, fenceTTL).Err(); err != nil {
+		s.p.log.DebugContext(ctx, "others could not be kept from publishing", "error", err)
+	}
 }
 
 // swap makes what is staged live.
@@ -232,6 +256,9 @@ func (s *staging) Discard(ctx context.Context) {
 func (s *staging) discard(ctx context.Context) {
 	s.stop()
 	keys := s.hashes()
+	if s.overtaken >= maxOvertaken {
+		keys = append(keys, s.p.key(keyFence))
+	}
 	if len(keys) == 0 {
 		return
 	}

@@ -99,7 +99,7 @@ const relayKeys = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 // mends is within what time whatever is spoilt is mended, on a machine that
 // has other things to do.
-const mends = 20 * time.Second
+const mends = 14 * time.Second
 
 // town is a catalog with a relay that runs, and a reader that looks all the
 // time and verifies.

@@ -19,19 +19,20 @@ import (
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
-// manyKeys makes a snapshot of a provider, a model and n keys, and their tokens.
-func manyKeys(b *testing.B, keys *snapshot.Keys, n int) (*snapshot.Snapshot, []string) {
+// manyKeys makes documents of a provider, a model and n keys, and their tokens.
+func manyKeys(b *testing.B, keys *snapshot.Keys, n int) ([]snapshot.Change, []string) {
 	b.Helper()
-	docs := make([]snapshot.Document, 0, n+3)
+	docs := make([]snapshot.Change, 0, n+3)
 	put := func(d snapshot.Document, err error) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		docs = append(docs, d)
+		docs = append(docs, snapshot.Change(d))
 	}
+	destination := catalog.NewDestination("openai", "", "", "", nil)
 	put(snapshot.Encode("1", snapshot.ProviderDoc{
 		ID: 1, Name: "p", Type: "openai", Group: "default", Models: []string{"large-2026"}, Weight: 1, Status: catalog.Active,
-		SealedAPIKey: keys.Seal("sk-secret", "provider/1/api_key"),
+		SealedAPIKey: keys.Seal("sk-secret", destination.SealData(1)),
 	}))
 	put(snapshot.Encode("default.large", snapshot.ModelDoc{Namespace: "default", Name: "large", Kind: "chat", Status: catalog.Active}))
 	put(snapshot.Encode("default.large", snapshot.BindingDoc{
@@ -50,16 +51,39 @@ func manyKeys(b *testing.B, keys *snapshot.Keys, n int) (*snapshot.Snapshot, []s
 			Labels: map[string]string{"team": fmt.Sprint("team-", i%100)},
 		}))
 	}
-	s := &snapshot.Snapshot{Docs: docs, Head: snapshot.Head{
-		Format: 1, Store: "00000000-0000-4000-8000-000000000001", Position: snapshot.Position{Epoch: 1, Revision: 1},
-		Mark: "0123456789abcdef0123456789abcdef", Renderer: 1, Counts: snapshot.Counts{}, UpdatedAt: time.Now().UTC().Truncate(time.Microsecond),
-	}}
-	for _, d := range docs {
-		s.Head.Digest = s.Head.Digest.Add(keys.Hash(d.Kind, d.Key, d.Doc))
-		s.Head.Counts[d.Kind]++
+	return docs, tokens
+}
+
+// published returns a publisher that has documents, signed.
+func published(b *testing.B, keys *snapshot.Keys, docs []snapshot.Change) *memstore.Publisher {
+	b.Helper()
+	head := snapshot.Head{
+		Format: snapshot.Format, Store: "00000000-0000-4000-8000-000000000001", Position: snapshot.Position{Epoch: 1, Revision: 1},
+		Mark: "0123456789abcdef0123456789abcdef", Renderer: 1, UpdatedAt: time.Now().UTC().Truncate(time.Microsecond),
+		Counts: snapshot.Counts{}, Digest: snapshot.Digests{},
 	}
-	keys.Sign(&s.Head)
-	return s, tokens
+	sums := map[catalog.Kind]snapshot.Digest{}
+	for _, d := range docs {
+		sums[d.Kind] = sums[d.Kind].Add(keys.Hash(d.Kind, d.Key, d.Doc))
+		head.Counts[d.Kind]++
+	}
+	for _, kind := range snapshot.Kinds() {
+		head.Counts[kind] += 0
+		head.Digest[kind] = keys.Digest(kind, sums[kind])
+	}
+	keys.SignHead(&head)
+	pub := memstore.NewPublisher()
+	staged, err := pub.Stage(b.Context())
+	if err == nil {
+		err = staged.Add(b.Context(), docs)
+	}
+	if err == nil {
+		err = staged.Publish(b.Context(), snapshot.Base{}, head)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pub
 }
 
 func benchKeys(b *testing.B) *snapshot.Keys {
@@ -84,13 +108,14 @@ func heap() uint64 {
 func BenchmarkView(b *testing.B) {
 	const n = 1_000_000
 	keys := benchKeys(b)
-	s, tokens := manyKeys(b, keys, n)
+	docs, tokens := manyKeys(b, keys, n)
 	size := 0
-	for _, d := range s.Docs {
+	for _, d := range docs {
 		size += len(d.Doc)
 	}
+	pub := published(b, keys, docs)
 	without := heap()
-	v, err := snapshot.NewView(s, keys)
+	v, err := snapshot.LoadView(b.Context(), pub, keys)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,9 +164,10 @@ func BenchmarkView(b *testing.B) {
 func BenchmarkBootstrap(b *testing.B) {
 	const n = 100_000
 	keys := benchKeys(b)
-	s, _ := manyKeys(b, keys, n)
+	docs, _ := manyKeys(b, keys, n)
+	pub := published(b, keys, docs)
 	all := map[string]json.RawMessage{}
-	for _, d := range s.Docs {
+	for _, d := range docs {
 		all[string(d.Kind)+" "+d.Key] = d.Doc
 	}
 	one, err := json.Marshal(all)
@@ -165,16 +191,12 @@ func BenchmarkBootstrap(b *testing.B) {
 	})
 	b.Run("View", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := snapshot.NewView(s, keys); err != nil {
+			if _, err := snapshot.LoadView(b.Context(), pub, keys); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("last good file", func(b *testing.B) {
-		pub := memstore.NewPublisher()
-		if err := pub.Replace(b.Context(), s, nil); err != nil {
-			b.Fatal(err)
-		}
 		opts := &snapshot.WatcherOptions{Keys: keys, Logger: slog.New(slog.DiscardHandler), File: filepath.Join(b.TempDir(), "good")}
 		startWatcher(b, pub, opts)
 		down := memstore.NewPublisher() // where nothing was published: as good as down

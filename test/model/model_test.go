@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,12 +33,57 @@ func TestEverythingHeals(t *testing.T) {
 		plan := rapid.SliceOfN(rapid.Custom(drawStep), 1, 40).Draw(rt, "plan")
 		sealed := rapid.Bool().Draw(rt, "sealed")
 		var err error
-		synctest.Test(t, func(t *testing.T) { err = live(t, plan, sealed) })
+		synctest.Test(t, func(t *testing.T) {
+			err = live(t, memory{memstore.NewPublisher()}, plan, sealed, unhurried)
+		})
 		if err != nil {
 			rt.Fatal(err)
 		}
 	})
 }
+
+// TestEverythingHealsOnRedis is the same on a real Redis, in real time, so with few plans and little rest.
+func TestEverythingHealsOnRedis(t *testing.T) {
+	addr := os.Getenv("EZ_TEST_REDIS_ADDR")
+	if addr == "" {
+		t.Skip("EZ_TEST_REDIS_ADDR is not set: nothing here was tested on a real Redis")
+	}
+	for n := range *plans {
+		t.Run(fmt.Sprint("plan ", n), func(t *testing.T) {
+			t.Parallel()
+			seed := *firstPlan + uint64(n)
+			r := rand.New(rand.NewPCG(seed, 2))
+			var plan []step
+			for range 25 {
+				plan = append(plan, step{
+					Name: slices.Sorted(maps.Keys(happenings))[r.IntN(len(happenings))], Seed: r.Uint64(),
+					Rest: []time.Duration{0, time.Millisecond, 50 * time.Millisecond, 700 * time.Millisecond}[r.IntN(4)],
+				})
+			}
+			redis := newRemote(addr)
+			defer redis.close()
+			if err := live(t, redis, plan, n%4 > 0, hurried); err != nil {
+				t.Errorf("-first-plan %d: %v\n%+v", seed, err, plan)
+			}
+		})
+	}
+}
+
+var (
+	plans     = flag.Int("plans", 6, "how many plans happen to a real Redis")
+	firstPlan = flag.Uint64("first-plan", uint64(time.Now().UnixNano()), "the seed of the first")
+)
+
+// A pace is how long healing may take: so many times, each of so long a pause.
+type pace struct {
+	times int
+	pause time.Duration
+}
+
+var (
+	unhurried = pace{60, 10 * time.Second}
+	hurried   = pace{240, 250 * time.Millisecond}
+)
 
 // A step is one thing that happens; the seed decides the details.
 type step struct {
@@ -70,10 +116,18 @@ var happenings = map[string]func(*world, *rand.Rand) error{
 	"publishes are refused":   disaster(func(c *cache, n int) { c.deaf = n }),
 	"answers are lost":        disaster(func(c *cache, n int) { c.mute = n }),
 	"stream entries are lost": disaster(func(c *cache, n int) { c.forgetful = n }),
-	"publisher is flushed":    func(w *world, _ *rand.Rand) error { return w.cache.become(nil) },
-	"publisher is dumped":     (*world).dumpCache,
-	"publisher falls back":    func(w *world, _ *rand.Rand) error { return w.cache.become(w.dump) },
+	"publisher is flushed":    func(w *world, _ *rand.Rand) error { w.cache.wipe(); return nil },
+	"publisher is dumped":     func(w *world, _ *rand.Rand) error { w.restore = w.cache.save(); return nil },
+	"publisher falls back":    func(w *world, _ *rand.Rand) error { w.restore(); return nil },
 	"a document is damaged":   (*world).damage,
+	"a document is replayed":  (*world).replayDocument,
+	"documents are surplus":   (*world).surplus,
+	"a head is forged":        (*world).forgeHead,
+	"a head is replayed":      (*world).replayHead,
+	"a head is gone":          func(w *world, _ *rand.Rand) error { w.cache.setFields(nil); return nil },
+	"an entry is forged":      func(w *world, r *rand.Rand) error { w.cache.stray(r.IntN(100)); return nil },
+	"a beat is forged":        (*world).forgeBeat,
+	"reports are forged":      (*world).forgeReports,
 	"database is backed up":   (*world).backup,
 	"database is restored":    (*world).restoreDatabase,
 }
@@ -101,7 +155,10 @@ type world struct {
 	watchers []*watched
 	tokens   []string // all that were ever issued
 
-	dump       *snapshot.Snapshot // of the cache; nil: it was empty
+	restore    func()          // puts the cache back as it was dumped
+	oldHead    snapshot.Fields // that was published once
+	oldDoc     snapshot.Document
+	pace       pace
 	backups    int
 	stopRelays func() // nil while they are stopped
 	problems   chan error
@@ -116,13 +173,14 @@ type watched struct {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // live lets the plan happen, and says what is wrong in the end.
-func live(t *testing.T, plan []step, sealed bool) error {
+func live(t *testing.T, published server, plan []step, sealed bool, p pace) error {
 	db, err := openDatabase(filepath.Join(t.TempDir(), "catalog.db"))
 	if err != nil {
 		return err
 	}
 	defer db.close() //nolint:errcheck // it goes
-	w := &world{keeper: catalog.NewRandomKeyRing(), ctx: t.Context(), dir: t.TempDir(), db: db, cache: newCache(), problems: make(chan error, 1)}
+	w := &world{keeper: catalog.NewRandomKeyRing(), ctx: t.Context(), dir: t.TempDir(), db: db, cache: &cache{server: published}, pace: p, problems: make(chan error, 1)}
+	w.restore = w.cache.wipe // nothing was dumped yet
 	if sealed {
 		if w.keys, err = snapshot.ParseKeys(syncKey); err != nil {
 			return err
@@ -160,8 +218,8 @@ func (w *world) settle() error {
 		w.startRelays()
 	}
 	err := errors.New("never looked")
-	for range 60 {
-		time.Sleep(10 * time.Second)
+	for range w.pace.times {
+		time.Sleep(w.pace.pause)
 		if err = w.agree(); err == nil {
 			break
 		}
@@ -170,7 +228,7 @@ func (w *world) settle() error {
 		}
 	}
 	if err == nil {
-		time.Sleep(10 * time.Second)
+		time.Sleep(w.pace.pause)
 		err = w.agree() // and goes on to
 	}
 	select {
@@ -196,18 +254,21 @@ func (w *world) operate() error {
 
 // agree says in what the catalog, the publisher, the views and the oracle differ.
 func (w *world) agree() error {
-	published, err := w.cache.Load(w.ctx)
+	published, err := load(w.ctx, w.cache)
 	if err != nil {
+		return err
+	}
+	if err := w.keys.VerifyHead(published.head); err != nil {
 		return err
 	}
 	rendered, err := w.render()
 	if err != nil {
 		return err
 	}
-	if err := sameDocuments(rendered.Docs, published.Docs); err != nil {
+	if err := sameDocuments(rendered.docs, published.docs); err != nil {
 		return fmt.Errorf("published is not what the catalog renders to: %w", err)
 	}
-	if rendered.Head.Digest != published.Head.Digest {
+	if !maps.Equal(rendered.head.Digest, published.head.Digest) {
 		return errors.New("the published digest is wrong")
 	}
 	o, err := consult(w.ctx, w.tables)
@@ -216,8 +277,8 @@ func (w *world) agree() error {
 	}
 	for i, watcher := range w.watchers {
 		v := watcher.View()
-		if v.Position() != published.Head.Position || v.Head().Digest != published.Head.Digest {
-			return fmt.Errorf("watcher %d is at %s, published is %s: %+v", i, v.Position(), published.Head.Position, watcher.Status())
+		if !v.Head().Equal(published.head) {
+			return fmt.Errorf("watcher %d is at %s, published is %s: %+v", i, v.Position(), published.head.Position, watcher.Status())
 		}
 		if err := w.interview(v, o); err != nil {
 			return fmt.Errorf("watcher %d: %w", i, err)
@@ -227,7 +288,7 @@ func (w *world) agree() error {
 }
 
 // render publishes the catalog to a publisher of its own.
-func (w *world) render() (*snapshot.Snapshot, error) {
+func (w *world) render() (*whole, error) {
 	// On a copy, since the first publish is recorded in the catalog.
 	w.backups++
 	path := filepath.Join(w.dir, fmt.Sprint("render-", w.backups))
@@ -244,18 +305,47 @@ func (w *world) render() (*snapshot.Snapshot, error) {
 	if _, err := snapshot.NewRelay(tables, pub, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}).Sync(w.ctx); err != nil {
 		return nil, err
 	}
-	return pub.Load(w.ctx)
+	return load(w.ctx, pub)
 }
 
-func sameDocuments(want, got []snapshot.Document) error {
-	content := map[string]string{}
-	for _, d := range want {
-		content[string(d.Kind)+" "+d.Key] = string(d.Doc)
+// whole is everything that is published, by kind and key; it is a loader.
+type whole struct {
+	head snapshot.Head
+	docs map[string]string
+}
+
+func load(ctx context.Context, src snapshot.Source) (*whole, error) {
+	w := new(whole)
+	return w, src.Load(ctx, w)
+}
+
+func (w *whole) Begin(h snapshot.Head) ([]catalog.Kind, error) {
+	w.docs = make(map[string]string)
+	return slices.Collect(maps.Keys(h.Counts)), nil
+}
+
+func (w *whole) Add(changes []snapshot.Change) error {
+	for _, c := range changes {
+		if w.docs[string(c.Kind)+" "+c.Key] = string(c.Doc); c.Doc == nil {
+			delete(w.docs, string(c.Kind)+" "+c.Key)
+		}
 	}
-	for _, d := range got {
-		name := string(d.Kind) + " " + d.Key
-		if doc, ok := content[name]; !ok || doc != string(d.Doc) {
-			return fmt.Errorf("%s is %s, want %s", name, d.Doc, doc)
+	return nil
+}
+
+func (w *whole) End(h snapshot.Head) error {
+	w.head = h
+	if h.Counts.Total() != len(w.docs) {
+		return snapshot.ErrCorrupt
+	}
+	return nil
+}
+
+func sameDocuments(want, got map[string]string) error {
+	content := maps.Clone(want)
+	for name, found := range got {
+		if doc, ok := content[name]; !ok || doc != found {
+			return fmt.Errorf("%s is %s, want %s", name, found, doc)
 		}
 		delete(content, name)
 	}
@@ -348,29 +438,14 @@ func (w *world) sync(r *rand.Rand) error {
 
 func (w *world) resync(r *rand.Rand) error {
 	_, err := w.relays[r.IntN(len(w.relays))].Resync(w.ctx, snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0, Force: r.IntN(2) == 0})
-	if errors.Is(err, errDown) || errors.Is(err, snapshot.ErrShrinks) {
-		return nil
+	for _, expected := range []error{
+		errDown, snapshot.ErrShrinks, snapshot.ErrStale, snapshot.ErrWaiting, snapshot.ErrForeign, snapshot.ErrOutranked, snapshot.ErrCorrupt,
+	} {
+		if errors.Is(err, expected) {
+			return nil
+		}
 	}
 	return err
-}
-
-func (w *world) dumpCache(*rand.Rand) error {
-	s, err := w.cache.Load(w.ctx)
-	if err == nil {
-		w.dump = s
-	}
-	return nil
-}
-
-// damage flips a bit of a published document.
-func (w *world) damage(r *rand.Rand) error {
-	s, err := w.cache.Load(w.ctx)
-	if err != nil || len(s.Docs) == 0 {
-		return nil
-	}
-	doc := s.Docs[r.IntN(len(s.Docs))].Doc
-	doc[r.IntN(len(doc))] ^= 1
-	return w.cache.become(s)
 }
 
 func (w *world) backup(*rand.Rand) error {

@@ -1,7 +1,7 @@
--- Publishes one part of a delta. KEYS: head, stream, probe, a hash for each kind that the head counts or
+-- Publishes one part of a delta. KEYS: head, stream, probe, fence, a hash for each kind that the head counts or
 -- the part changes.
-local head, stream, probe = KEYS[1], KEYS[2], KEYS[3]
-local hashes = keys_from(3)
+local head, stream, probe, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local hashes = keys_from(4)
 
 local seen_base = {arg(), arg(), arg()}         -- of the head that the delta starts at
 local own_id = arg()                            -- of that head's own entry
@@ -15,6 +15,8 @@ local counts = args()                           -- how many documents each hash 
 
 local MAX_TRIMS = 16                            -- publishes that go at a time; more go with the next one
 local USED = 'used'                             -- the end of a stream whose ids cannot be used again
+local FENCED = 'fenced'                         -- the end of one that somebody keeps for a whole
+local FENCE_TTL = 2000                          -- milliseconds
 local is_first, is_last = before == '', #head_fields > 0
 
 local base = base_of(head)
@@ -23,6 +25,11 @@ if not same_base(base, seen_base) then
     return {'ok', id}
   end
   return {'stale', position_of(base)}
+end
+-- A fence that would stand for longer than anybody puts one up for is nobody's.
+local stands = redis.call('PTTL', fence)
+if is_first and stands > 0 and stands <= FENCE_TTL then
+  return {'busy', FENCED}
 end
 local stream_type = type_of(stream)
 local abandon = false -- what the stream ends in

@@ -1,6 +1,7 @@
--- Writes documents at the position of the head. KEYS: head, stream, probe, a hash for each kind.
+-- Writes documents at the position of the head. KEYS: head, stream, probe, fence (which does not
+-- matter here), a hash for each kind.
 local head, stream, probe = KEYS[1], KEYS[2], KEYS[3]
-local hashes = keys_from(3)
+local hashes = keys_from(4)
 
 local seen_base = {arg(), arg(), arg()}
 local own_id = arg()   -- of the head's own entry; '' when its position cannot be read

@@ -1,7 +1,8 @@
--- Makes what is staged the published whole. KEYS: head, stream, probe, then for each kind its hash, then for
--- each its staged hash, then for each a free name.
-local head, stream, probe = KEYS[1], KEYS[2], KEYS[3]
-local kinds = (#KEYS - 3) / 3
+-- Makes what is staged the published whole. KEYS: head, stream, probe, fence, then for each kind its hash, then
+-- for each its staged hash, then for each a free name.
+local head, stream, probe, fence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local FIRST = 4 -- of KEYS, before the hashes
+local kinds = (#KEYS - FIRST) / 3
 
 local seen_base = {arg(), arg(), arg()}
 local id, position, chain = arg(), arg(), arg()
@@ -15,9 +16,9 @@ if not same_base(base, seen_base) then
   end
   return {'stale', position_of(base)}
 end
-local staged, written = {}, {head, stream}
+local staged, written = {}, {head, stream, fence}
 for i = 1, kinds do
-  local live, staging = KEYS[3 + i], KEYS[3 + kinds + i]
+  local live, staging = KEYS[FIRST + i], KEYS[FIRST + kinds + i]
   written[#written + 1] = live
   written[#written + 1] = staging
   staged[i] = type_of(staging) == 'hash' and redis.call('HLEN', staging) or 0
@@ -39,10 +40,10 @@ end
 
 -- Nobody can follow from before a whole, so the stream begins anew with it. It is written first, because
 -- only XADD could fail.
-redis.call('UNLINK', stream)
+redis.call('UNLINK', stream, fence)
 redis.call('XADD', stream, id, unpack(entry))
 for i = 1, kinds do
-  local live, staging, old = KEYS[3 + i], KEYS[3 + kinds + i], KEYS[3 + 2 * kinds + i]
+  local live, staging, old = KEYS[FIRST + i], KEYS[FIRST + kinds + i], KEYS[FIRST + 2 * kinds + i]
   local exists = type_of(live) ~= 'none'
   if exists then
     redis.call('RENAME', live, old) -- onto a live hash of a million fields it would free those at once
