@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -225,11 +226,16 @@ type Commit struct {
 	// new revision, and raises the head's epoch to Epoch where that is higher.
 	Sync  bool
 	Epoch Epoch
+	// SyncAction is the action of that change. Defaults to ActionSync.
+	SyncAction Action
 
 	Time   time.Time // when, in UTC and whole microseconds; the changes' time
 	Actor  string    // who
 	Reason string    // why; may be empty
 }
+
+// SyncChange is the change that touches no entity, which a commit with Sync records.
+func (c *Commit) SyncChange() Change { return Change{Action: cmp.Or(c.SyncAction, ActionSync)} }
 
 // Write is one entity's part in a commit.
 type Write struct {
@@ -251,6 +257,10 @@ const (
 	ActionUpdate Action = "update"
 	ActionDelete Action = "delete"
 	ActionSync   Action = "sync"
+
+	// ActionReprice says that costs of stored log entries were computed anew. Like
+	// ActionSync it touches no entity.
+	ActionReprice Action = "reprice"
 )
 
 // Change is one row of the change feed. The feed is the outbox from which
@@ -260,9 +270,9 @@ type Change struct {
 	Time     time.Time       `json:"time" doc:"When the change was committed."`
 	Actor    string          `json:"actor" doc:"Who made the change."`
 	Reason   string          `json:"reason,omitempty" doc:"Why the change was made, where the actor said so."`
-	Action   Action          `json:"action" enum:"create,update,delete,sync" doc:"What was done. sync is a full re-synchronisation, which changes no resource."`
-	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. A sync has none."`
-	ID       int64           `json:"id,omitzero" doc:"The id of the resource. A sync has none."`
+	Action   Action          `json:"action" enum:"create,update,delete,sync,reprice" doc:"What was done. sync is a full re-synchronisation, and reprice computed costs of log entries anew; neither changes a resource."`
+	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. sync and reprice have none."`
+	ID       int64           `json:"id,omitzero" doc:"The id of the resource. sync and reprice have none."`
 	Before   json.RawMessage `json:"before,omitempty" doc:"The resource as it was before, without secrets. A create has none."`
 	After    json.RawMessage `json:"after,omitempty" doc:"The resource as it was after, without secrets. A delete has none."`
 

@@ -8,7 +8,7 @@ import "github.com/ez-api/ez-api/httpapi/internal/request"
 func (h *Handler) register(opts *Options) {
 	t := h.plane
 	serveNoun(plainNoun(h, t.Providers, "an upstream provider", "group"))
-	serveNoun(plainNoun(h, t.Models, "a model", "namespace", "cascade"))
+	serveNoun(plainNoun(h, t.Models, "a model", "namespace"))
 	serveNoun(plainNoun(h, t.Bindings, "a binding of a model to groups", "group", "namespace"))
 	serveNoun(h.keys())
 	handle(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token", h.rotate,
@@ -30,6 +30,10 @@ func (h *Handler) register(opts *Options) {
 		fails(problemNotFound, problemConflict, problemUnpublished, problemUnavailable))
 
 	h.plain(Balancer, "POST /logs", ingestOperation(), h.ingest)
+	handle(h, Admin, "POST /logs/reprice", "repriceLogs", "Compute the costs of stored entries anew", h.reprice,
+		takes(bodyOf("Reprice", request.JSON)), fails(problemNotFound, problemBusy, problemCompacted, problemUnavailable),
+		explains("Entries and usage change together. A cost that is known is never replaced by none. "+
+			"One run is at work at a time, and a run that was broken off can be repeated."))
 	handle(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs,
 		fails(problemNotFound, problemUnavailable))
 	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,

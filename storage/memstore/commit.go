@@ -102,7 +102,7 @@ func (s *Store) record(c catalog.Commit, revision catalog.Revision) {
 		s.lastID = max(s.lastID, w.Entity.ID)
 	}
 	if c.Sync {
-		add(catalog.Change{Action: catalog.ActionSync})
+		add(c.SyncChange())
 	}
 }
 

@@ -151,7 +151,7 @@ func planWrite(c catalog.Commit, w catalog.Write, seq int, b *bump) (statement, 
 }
 
 func planSync(c catalog.Commit, seq int) (statement, error) {
-	args, err := changeArgs(c, catalog.Change{Action: catalog.ActionSync}, seq)
+	args, err := changeArgs(c, c.SyncChange(), seq)
 	return newStatement(sqlSync, args), err
 }
 

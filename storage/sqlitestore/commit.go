@@ -129,7 +129,7 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 		changes = append(changes, w.Change)
 	}
 	if c.Sync {
-		changes = append(changes, catalog.Change{Action: catalog.ActionSync})
+		changes = append(changes, c.SyncChange())
 	}
 	for i, ch := range changes {
 		touches, err := json.Marshal(ch.Touches)
