@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"storage/redisstore":  {"catalog", "snapshot", "logbuf", "storage/internal"},
 	"storage/storagetest": {"catalog", "snapshot", "logbuf"},
 	"httpapi":             {".", "catalog", "snapshot", "logbuf"},
+	"httpapi/client":      {"catalog", "snapshot", "logbuf"},
 	"cmd":                 {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},
 	"examples":            {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},
 }
@@ -113,6 +114,8 @@ func TestCheckFindsWrongArrows(t *testing.T) {
 		{"a sub-package belongs to its room", p("logbuf/spool", own("catalog")), []string{"logbuf/spool must not import catalog"}},
 		{"the root brings an engine", p(".", own("storage/redisstore")), []string{". must not import storage/redisstore"}},
 		{"httpapi imports an engine", p("httpapi", module, own("storage/pgstore")), []string{"httpapi must not import storage/pgstore"}},
+		{"the client of the API brings the plane", p("httpapi/client", module), []string{"httpapi/client must not import ."}},
+		{"the client of the API brings its server", p("httpapi/client", own("httpapi")), []string{"httpapi/client must not import httpapi"}},
 		{"the server imports anything", p("cmd/internal/server", module, own("storage/pgstore"), own("httpapi"), "github.com/redis/go-redis/v9"), nil},
 		{"a room that nobody drew", p("util"), []string{"util is in no room of the design"}},
 		{"a name that only begins alike", p("catalogue"), []string{"catalogue is in no room of the design"}},

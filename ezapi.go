@@ -72,6 +72,10 @@ type Config struct {
 	// ChangesRetention is how long the change feed reaches back. Defaults to
 	// 90 days; negative keeps all.
 	ChangesRetention time.Duration
+	// UsageRetention is how long usage is kept by the quarter of an hour, where LogSink
+	// is a logbuf.Maintainer. By the day it is kept for ever. Defaults to 400 days; negative
+	// keeps all.
+	UsageRetention time.Duration
 	// LogRetention is how long access logs are kept, at least 48 hours, where
 	// LogSink is a logbuf.Maintainer. What they used is kept for ever. Defaults
 	// to 90 days; negative keeps all.
@@ -84,7 +88,10 @@ type Config struct {
 	Clock func() time.Time
 }
 
-const defaultRetention = 90 * 24 * time.Hour
+const (
+	defaultRetention      = 90 * 24 * time.Hour
+	defaultUsageRetention = 400 * 24 * time.Hour
+)
 
 // Plane is a control plane: the catalog's tables, the relay that publishes
 // them, and the log buffer, assembled. It is safe for concurrent use.
@@ -100,6 +107,7 @@ type Plane struct {
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
 	repricing  sync.Mutex // held by the run that computes costs anew
+	clocks     clocks
 
 	closing sync.Once
 	closed  error
@@ -142,7 +150,7 @@ func New(config Config) (*Plane, error) {
 
 func (c Config) withDefaults() Config {
 	if c.Catalog == nil {
-		c.Catalog = memstore.New(nil)
+		c.Catalog = memstore.New(&memstore.Options{Clock: c.Clock})
 		if c.Keeper == nil {
 			c.Keeper = catalog.NewRandomKeyRing()
 		}
@@ -158,6 +166,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LogRetention == 0 {
 		c.LogRetention = defaultRetention
+	}
+	if c.UsageRetention == 0 {
+		c.UsageRetention = defaultUsageRetention
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -267,6 +278,8 @@ type Stats struct {
 	Relay snapshot.RelayStatus
 	// Copies says how what is kept of the catalog in memory follows it.
 	Copies catalog.FollowerStatus
+	// Clocks says how far this process's clock is from those of its stores, as it was last read.
+	Clocks []Clock
 	// Maintenance is what became of each task of the log sink when it was last
 	// tried; empty before the first run.
 	Maintenance []logbuf.TaskResult
@@ -275,6 +288,7 @@ type Stats struct {
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status()}
+	s.Clocks = p.clocks.status()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}
@@ -295,63 +309,6 @@ const (
 
 	logMaintenanceInterval = time.Minute
 )
-
-// maintain does at intervals what time brings to the catalog.
-func (p *Plane) maintain(ctx context.Context) error {
-	var pruned time.Time
-	return p.regularly(ctx, maintenanceInterval, "maintenance failed, will try again", func(ctx context.Context) error {
-		if err := p.Maintain(ctx); err != nil {
-			return err
-		}
-		now := p.config.Clock()
-		if now.Sub(pruned) < pruneInterval {
-			return nil
-		}
-		pruned = now
-		return p.prune(ctx, now)
-	})
-}
-
-// prune forgets changes that are older than their retention.
-func (p *Plane) prune(ctx context.Context, now time.Time) error {
-	pruner, ok := p.config.Catalog.(catalog.Pruner)
-	if !ok || p.config.ChangesRetention < 0 {
-		return nil
-	}
-	_, err := pruner.PruneChanges(ctx, now.Add(-p.config.ChangesRetention))
-	return err
-}
-
-// maintainLogs does at intervals what time brings to the access logs. It has a
-// goroutine of its own, because much may be due, and in a database that is
-// not the catalog's.
-func (p *Plane) maintainLogs(ctx context.Context) error {
-	sink, ok := p.config.LogSink.(logbuf.Maintainer)
-	if !ok {
-		<-ctx.Done()
-		return nil
-	}
-	return p.regularly(ctx, logMaintenanceInterval, "maintenance of the logs failed, will try again", func(ctx context.Context) error {
-		results := logbuf.Maintain(ctx, sink, logbuf.MaintenanceOptions{Now: p.config.Clock(), Before: p.forgettable()})
-		p.maintained.Store(&results)
-		return logbuf.MaintenanceError(results)
-	})
-}
-
-// forgettable returns the time before which access logs need not be kept; zero
-// when all are. It stands still while entries wait to be stored: one of them
-// may be as old as the retention allowed when it came, and if it was stored
-// already and its answer lost, it is recognised only by what is there.
-func (p *Plane) forgettable() time.Time {
-	if p.config.LogRetention < 0 {
-		return time.Time{}
-	}
-	now := p.config.Clock()
-	if oldest := p.logs.Stats().OldestPending; !oldest.IsZero() && oldest.Before(now) {
-		now = oldest
-	}
-	return now.Add(-p.config.LogRetention)
-}
 
 // regularly does something now and at intervals until ctx ends. A failure is
 // logged under what.

@@ -34,12 +34,12 @@ func explains(text string) detail {
 	return func(op *huma.Operation) { op.Description += " " + text }
 }
 
-// only keeps those filters of a list that apply to it.
-func only(filters []string) detail {
-	all := []string{"group", "namespace"}
+// only keeps those of the query parameters of nouns that apply to this noun.
+func only(applicable []string) detail {
+	all := []string{"group", "namespace", "cascade"}
 	return func(op *huma.Operation) {
 		op.Parameters = slices.DeleteFunc(op.Parameters, func(p *huma.Param) bool {
-			return slices.Contains(all, p.Name) && !slices.Contains(filters, p.Name)
+			return slices.Contains(all, p.Name) && !slices.Contains(applicable, p.Name)
 		})
 	}
 }

@@ -35,7 +35,8 @@
 //     enters through: auth.go and throttle.go ask who it is, query.go checks its query.
 //   - nouns.go serves the six operations that every noun has, keys.go what keys have besides.
 //     The package internal/request reads ids, pages, preconditions, waits and bodies.
-//   - follow.go waits until a write is published or applied.
+//   - follow.go waits until a write is published or applied, with shared.go; warnings.go
+//     says what should be known about a write.
 //   - sync.go and distribute.go are what balancers and people ask about publishing,
 //     changes.go shows the feed, explain.go explains a route.
 //   - ingest.go takes access logs, logs.go answers questions about them.

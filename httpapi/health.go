@@ -27,6 +27,7 @@ const (
 	checkCatalog   = "catalog"
 	checkPublisher = "publisher"
 	checkLogs      = "logs"
+	checkClock     = "clock"
 )
 
 var errNotPublishing = errors.New("publishing fails, and is tried again")
@@ -70,6 +71,12 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 				return "full: refuses entries until there is room", nil
 			}
 			return "", err
+		},
+		checkClock: func(context.Context) (string, error) {
+			if err := plane.ClockReady(); err != nil {
+				return "this server's clock is far from a store's: nothing old is deleted until they agree", err
+			}
+			return "", nil
 		},
 	}
 	for name, check := range more {

@@ -17,9 +17,9 @@ import (
 // shows of it, and W is what it shows when the entity was made.
 type noun[T catalog.Noun, V, W any] struct {
 	*Handler
-	table   catalog.Table[T]
-	words   string   // for summaries: "an upstream provider"
-	filters []string // the query parameters of its list, beside those that all lists have
+	table  catalog.Table[T]
+	words  string   // for summaries: "an upstream provider"
+	params []string // the query parameters that it has beside those of all nouns; see only
 
 	read    func(context.Context, []T) []V // of entities that are read
 	changed func(T) V                      // of an entity that was changed
@@ -27,10 +27,10 @@ type noun[T catalog.Noun, V, W any] struct {
 }
 
 // plainNoun is a noun of which everything is shown as it is stored.
-func plainNoun[T catalog.Noun](h *Handler, t catalog.Table[T], words string, filters ...string) noun[T, T, T] {
+func plainNoun[T catalog.Noun](h *Handler, t catalog.Table[T], words string, params ...string) noun[T, T, T] {
 	asStored := func(v T) T { return v }
 	return noun[T, T, T]{
-		h, t, words, filters, func(_ context.Context, vs []T) []T { return vs }, asStored, asStored,
+		h, t, words, params, func(_ context.Context, vs []T) []T { return vs }, asStored, asStored,
 	}
 }
 
@@ -46,16 +46,16 @@ func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 
 	n.nouns = append(n.nouns, reflect.TypeFor[T]())
 
-	handle(n.Handler, Viewer, "GET "+path, "list"+name+"s", "List "+string(kind), n.list, only(n.filters))
+	handle(n.Handler, Viewer, "GET "+path, "list"+name+"s", "List "+string(kind), n.list, only(n.params))
 	handle(n.Handler, Admin, "POST "+path, "create"+name, "Create "+n.words, n.create,
 		takes(whole), answersCreated, fails(problemExists))
 	handle(n.Handler, Admin, "PUT "+path, "put"+name, "Create "+n.words+", or make the stored one equal", n.put,
 		takes(whole), answersCreatedOrOK, fails(problemExists), explains(putText))
 	handle(n.Handler, Viewer, "GET "+one, "get"+name, "Show "+n.words, n.get)
 	handle(n.Handler, Admin, "PATCH "+one, "patch"+name, "Change "+n.words, n.patch,
-		takes(patch), fails(problemExists, problemReferenced), explains(patchText))
+		takes(patch), only(n.params), fails(problemExists, problemReferenced), explains(patchText))
 	handle(n.Handler, Admin, "DELETE "+one, "delete"+name, "Delete "+n.words, n.delete,
-		answersNothing, fails(problemReferenced))
+		answersNothing, only(n.params), fails(problemReferenced))
 }
 
 const (
@@ -201,6 +201,7 @@ type patching struct {
 	request.ID
 	request.Match
 	request.Wait
+	request.Cascade
 	Content request.Body
 }
 
@@ -213,7 +214,7 @@ func (n noun[T, V, W]) patch(ctx context.Context, in *patching) (*shown[V], erro
 	if err != nil {
 		return nil, err
 	}
-	v, err := n.table.Patch(ctx, id, match, data)
+	v, err := n.table.Patch(in.Cascade.In(ctx), id, match, data)
 	if err != nil {
 		return nil, matched(in.Match, err)
 	}
@@ -227,6 +228,7 @@ type deleting struct {
 	request.ID
 	request.Match
 	request.Wait
+	request.Cascade
 }
 
 // deleted answers that an entity was deleted.
@@ -237,7 +239,7 @@ func (n noun[T, V, W]) delete(ctx context.Context, in *deleting) (*deleted, erro
 	if err != nil {
 		return nil, err
 	}
-	revision, err := n.table.Delete(ctx, id, match)
+	revision, err := n.table.Delete(in.Cascade.In(ctx), id, match)
 	if err != nil {
 		return nil, matched(in.Match, err)
 	}

@@ -29,10 +29,12 @@ func handle[I, O any](
 	known := map[string]bool{} // the query parameters, and whether they may be repeated
 	op.Middlewares = huma.Middlewares{h.entry(role, route, known)}
 	huma.Register(h.api, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := do(ctx, in)
+		var w warnings
+		out, err := do(w.withWarnings(ctx), in)
 		if err != nil {
 			return nil, h.problem(ctx, err)
 		}
+		w.addTo(exchangeOf(ctx).Header())
 		return out, nil
 	})
 	documented := operationAt(h.api.OpenAPI(), method, path)
@@ -45,6 +47,9 @@ func handle[I, O any](
 		}
 	}
 	documentProblems(documented, role)
+	if role == Admin && method != http.MethodGet {
+		documentWarnings(documented)
+	}
 }
 
 // plain registers a handle that huma has no part in; the operation is what the

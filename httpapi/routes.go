@@ -8,7 +8,7 @@ import "github.com/ez-api/ez-api/httpapi/internal/request"
 func (h *Handler) register(opts *Options) {
 	t := h.plane
 	serveNoun(plainNoun(h, t.Providers, "an upstream provider", "group"))
-	serveNoun(plainNoun(h, t.Models, "a model", "namespace"))
+	serveNoun(plainNoun(h, t.Models, "a model", "namespace", "cascade"))
 	serveNoun(plainNoun(h, t.Bindings, "a binding of a model to groups", "group", "namespace"))
 	serveNoun(h.keys())
 	handle(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token", h.rotate,

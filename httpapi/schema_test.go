@@ -105,9 +105,6 @@ func TestBoundsAreTrue(t *testing.T) {
 		}
 		for field, v := range s.schemas()[name+"Create"].(object)["properties"].(object) {
 			schema := v.(object)
-			if strings.HasPrefix(field, "google_") {
-				continue // these have a form of their own, which package catalog tests
-			}
 			wrap := func(v any) any { return v }
 			if slices.Contains(kindsOf(schema), "array") {
 				most, ok := schema["maxItems"].(float64)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -69,6 +70,11 @@ func flag(name, help string, read func(*reading) bool) metric {
 
 func simple(kind prometheus.ValueType, name, help string, read func(*reading) float64) metric {
 	return metric{prometheus.NewDesc(name, help, nil, nil), kind, func(r *reading, emit func(float64, ...string)) { emit(read(r)) }}
+}
+
+// each is a metric with a value for each of a label's.
+func each(name, help, label string, read func(*reading, func(float64, ...string))) metric {
+	return metric{prometheus.NewDesc(name, help, []string{label}, nil), prometheus.GaugeValue, read}
 }
 
 // published is a metric of what the publisher says: there is none while it does not answer.
@@ -164,6 +170,30 @@ func metrics() []metric {
 		counter("ezapi_logs_retries_total", "Failures of the log sink, or of reading the spool, each followed by another try.", func(r *reading) int64 { return r.Logs.Retries }),
 		flag("ezapi_logs_paused", "Whether the log sink asks to wait.", func(r *reading) bool { return r.Logs.Paused }),
 		flag("ezapi_logs_failing", "Whether the log sink's last write failed.", func(r *reading) bool { return r.Logs.LastError != "" }),
+
+		each("ezapi_logs_maintenance_failing", "Whether a task of the logs' maintenance failed when it was last tried.", "task",
+			func(r *reading, emit func(float64, ...string)) {
+				for _, t := range r.Maintenance {
+					failing := 0.0
+					if t.Err != nil && !errors.Is(t.Err, logbuf.ErrBusy) {
+						failing = 1
+					}
+					emit(failing, t.Name)
+				}
+			}),
+		each("ezapi_logs_maintenance_behind_seconds", "How far a task of the logs' maintenance is behind what is due: the age of the "+
+			"oldest usage that is not added up (fold), how long ago the oldest partition should have gone (drop).", "task",
+			func(r *reading, emit func(float64, ...string)) {
+				for _, t := range r.Maintenance {
+					emit(t.Report.Behind.Seconds(), t.Name)
+				}
+			}),
+		each("ezapi_clock_skew_seconds", "By how much this process's clock is ahead of a store's. Beyond 300, either way, nothing old is deleted.",
+			"store", func(r *reading, emit func(float64, ...string)) {
+				for _, c := range r.Clocks {
+					emit(c.Skew.Seconds(), c.Store)
+				}
+			}),
 
 		// Of the spool: zero in memory mode.
 		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.", func(r *reading) int64 { return r.Logs.SpoolBytes }),

@@ -49,7 +49,7 @@ func TestEmptyEnvironmentIsEmbedded(t *testing.T) {
 	}
 	if c.RedisPrefix != "ezapi" || c.DataDir != "./ezapi-data" || c.LogQueue != 100000 || c.LogBatchSize != 5000 ||
 		time.Duration(c.LogFlushInterval) != time.Second || logbuf.Durability(c.LogDurability) != logbuf.Disk ||
-		c.LogSpoolMax != 1<<30 || c.LogRetention.days() != 90 || c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
+		c.LogSpoolMax != 1<<30 || c.LogSpoolKeep.option() != 10*time.Minute || c.LogRetention.days() != 90 || c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
 		t.Errorf("defaults are not those of the contract: %+v", c)
 	}
 }
@@ -71,14 +71,14 @@ func TestPostgresDefaults(t *testing.T) {
 func TestSettings(t *testing.T) {
 	c := mustLoad(t, withPostgres(
 		"EZ_API_PORT=0", "EZ_API_ADDR=::1", "EZ_PG_LISTEN_DSN=none", "EZ_REDIS_PREFIX=a.b", "EZ_LOG_QUEUE=7", "EZ_LOG_FLUSH_INTERVAL=20ms",
-		"EZ_LOG_DURABILITY=memory", "EZ_LOG_SPOOL_MAX=512 MiB", "EZ_LOG_RETENTION=72h", "EZ_CHANGES_RETENTION=0",
+		"EZ_LOG_DURABILITY=memory", "EZ_LOG_SPOOL_MAX=512 MiB", "EZ_LOG_SPOOL_KEEP=0", "EZ_LOG_RETENTION=72h", "EZ_CHANGES_RETENTION=0",
 		"EZ_VIEWER_TOKEN="+strings.Repeat("v", 32)+", "+strings.Repeat("w", 40), "EZ_LOG_LEVEL=WARN", "EZ_LOG_FORMAT=json",
 		"EZ_ALLOW_PRIVATE_UPSTREAMS=1", "EZ_SYNC_KEYS=none",
 	)...)
 	for name, got := range map[string]bool{
 		"address": c.address() == "[::1]:0", "listen": c.PostgresListen == "none", "prefix": c.RedisPrefix == "a.b", "queue": c.LogQueue == 7,
 		"flush": time.Duration(c.LogFlushInterval) == 20*time.Millisecond, "durability": c.LogDurability == "memory",
-		"spool": c.LogSpoolMax == 512<<20, "log retention": c.LogRetention.days() == 3, "changes retention": c.ChangesRetention.forever() < 0,
+		"spool": c.LogSpoolMax == 512<<20, "spool keep": c.LogSpoolKeep.option() < 0, "log retention": c.LogRetention.days() == 3, "changes retention": c.ChangesRetention.forever() < 0,
 		"viewers": len(c.ViewerTokens) == 2, "level": slog.Level(c.LogLevel) == slog.LevelWarn, "format": c.LogFormat == "json",
 		"private": c.AllowPrivateUpstreams == on, "sync keys": c.SyncKeys.none && c.SyncKeys.set(),
 	} {
@@ -130,6 +130,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_LOG_FLUSH_INTERVAL":      {leak, "1", "0s", "-1s", "2h"},
 		"EZ_LOG_DURABILITY":          {leak, "DISK"},
 		"EZ_LOG_SPOOL_MAX":           {leak, "0", "1GB", "-1MiB", "9999999TiB"},
+		"EZ_LOG_SPOOL_KEEP":          {leak, "8d", "-1s", "169h", "999999d"},
 		"EZ_LOG_RETENTION":           {leak, "1d", "47h", "-3d"},
 		"EZ_CHANGES_RETENTION":       {leak, "-1h", "1.5d"},
 		"EZ_ADMIN_TOKEN":             {leak, strings.Repeat("t", 31), goodToken + ",", leak + " " + goodToken},
@@ -239,7 +240,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 23 {
+	if len(flags) != 26 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

@@ -55,7 +55,7 @@ func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logg
 		}
 	}()
 	if c.Embedded() {
-		err = e.openSQLite(dir, logger)
+		err = e.openSQLite(c, dir, logger)
 	} else {
 		err = e.openPostgres(ctx, c, logger)
 	}
@@ -65,7 +65,7 @@ func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logg
 	return e, e.openRedis(c, dir, logger)
 }
 
-func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
+func (e *engines) openSQLite(c *Config, dir *dataDir, logger *slog.Logger) error {
 	store, err := sqlitestore.Open(dir.file(sqliteFile), &sqlitestore.Options{Logger: logger})
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (e *engines) openSQLite(dir *dataDir, logger *slog.Logger) error {
 	e.closing(store.Close)
 	e.catalog = store
 	close(e.reached)
-	e.sink = sqlitestore.NewSink(store, nil)
+	e.sink = sqlitestore.NewSink(store, &sqlitestore.SinkOptions{UsageZone: c.UsageZone.location})
 	return nil
 }
 
@@ -113,7 +113,7 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	default:
 		return err
 	}
-	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger})
+	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
 	return nil
 }
 

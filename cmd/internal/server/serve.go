@@ -167,14 +167,15 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Capacity: int(c.LogQueue), BatchSize: int(c.LogBatchSize), FlushInterval: time.Duration(c.LogFlushInterval), Logger: s.logger,
 	}
 	if c.LogDurability == durability(logbuf.Disk) {
-		logs.Dir, logs.SpoolMax = s.dir.file("spool"), int64(c.LogSpoolMax)
+		logs.Dir, logs.SpoolMax, logs.SpoolKeep = s.dir.file("spool"), int64(c.LogSpoolMax), c.LogSpoolKeep.option()
 	}
 	plane, err := ezapi.New(ezapi.Config{
 		Catalog: s.engines.catalog, Keeper: keeper, AllowPrivateUpstreams: c.AllowPrivateUpstreams == on,
 		Publisher: s.engines.publisher, SyncKeys: syncKeys,
 		LogSink: s.engines.sink, Logs: logs,
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
-		Logger: s.logger,
+		UsageRetention: c.UsageRetention.forever(),
+		Logger:         s.logger,
 	})
 	if err != nil {
 		return nil, err

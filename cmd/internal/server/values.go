@@ -110,6 +110,38 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// A keep is how long something stays that is not needed any more; 0 is not at all.
+type keep time.Duration
+
+// maxKeep is as old as an entry may be that is stored.
+const maxKeep = 7 * 24 * time.Hour
+
+// option returns the duration as the library wants it: negative for not at all.
+func (k keep) option() time.Duration {
+	if k == 0 {
+		return -1
+	}
+	return time.Duration(k)
+}
+
+func (k *keep) UnmarshalText(text []byte) error {
+	v, err := parseDays(string(text))
+	if err != nil || v < 0 || v > maxKeep {
+		return expectation("must be a duration such as 10m or 1h, at most 7d, or 0 for not at all")
+	}
+	*k = keep(v)
+	return nil
+}
+
+// parseDays reads a duration that may be given in days.
+func parseDays(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(text)
+}
+
 // A retention is a duration that may be given in days; 0 keeps all.
 type retention time.Duration
 
@@ -124,19 +156,23 @@ func (r retention) forever() time.Duration {
 }
 
 func (r *retention) UnmarshalText(text []byte) error {
-	var v time.Duration
-	var err error
-	if days, ok := strings.CutSuffix(string(text), "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		v = time.Duration(n) * 24 * time.Hour
-	} else {
-		v, err = time.ParseDuration(string(text))
-	}
+	v, err := parseDays(string(text))
 	if err != nil || v < 0 {
 		return expectation("must be a number of days such as 90d, a duration such as 72h, or 0 to keep all")
 	}
 	*r = retention(v)
+	return nil
+}
+
+// A zone is a time zone by its IANA name.
+type zone struct{ location *time.Location }
+
+func (z *zone) UnmarshalText(text []byte) error {
+	location, err := time.LoadLocation(string(text))
+	if err != nil || len(text) == 0 || string(text) == "Local" {
+		return expectation("must be the name of an IANA time zone such as Europe/Berlin")
+	}
+	z.location = location
 	return nil
 }
 

@@ -4,6 +4,7 @@
 package request
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -131,6 +132,19 @@ func (in Match) Revision() (catalog.Revision, error) {
 
 // ETag returns the entity tag of a revision.
 func ETag(r catalog.Revision) string { return `"` + strconv.FormatInt(int64(r), 10) + `"` }
+
+// Cascade says whether a change of a name goes on to what names it.
+type Cascade struct {
+	Cascade bool `query:"cascade" default:"false" doc:"Whether the allow-lists that name the model are changed with it, in the same revision. Otherwise a warning says how many there are."`
+}
+
+// In returns a context whose writes go on as the request says.
+func (in Cascade) In(ctx context.Context) context.Context {
+	if in.Cascade {
+		return catalog.WithCascade(ctx)
+	}
+	return ctx
+}
 
 // Wait says how long a write is to be followed on its way to the balancers.
 type Wait struct {

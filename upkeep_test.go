@@ -1,0 +1,126 @@
+package ezapi_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// timedSink is a sink with a clock of its own, which notes what maintenance may forget.
+type timedSink struct {
+	*memstore.Sink
+	mu    sync.Mutex
+	wrong error
+	seen  []logbuf.MaintenanceOptions
+}
+
+func (s *timedSink) Clock(context.Context) (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now(), s.wrong
+}
+
+func (s *timedSink) Tasks() []logbuf.Task {
+	return []logbuf.Task{{Name: "note", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.seen = append(s.seen, o)
+		return r, logbuf.MaintenanceError(logbuf.Maintain(ctx, s.Sink, o))
+	}}}
+}
+
+func (s *timedSink) last() (logbuf.MaintenanceOptions, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.seen) == 0 {
+		return logbuf.MaintenanceOptions{}, 0
+	}
+	return s.seen[len(s.seen)-1], len(s.seen)
+}
+
+// prunedCatalog notes what is pruned.
+type prunedCatalog struct {
+	*memstore.Store
+	mu     sync.Mutex
+	before []time.Time
+}
+
+func (c *prunedCatalog) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = append(c.before, before)
+	return c.Store.PruneChanges(ctx, before)
+}
+
+// A server whose clock is wrong deletes nothing, neither entries nor the change feed, and says so; everything else goes by
+// the stores' clocks. When the clock is right again, it goes on.
+func TestWrongClockDeletesNothing(t *testing.T) {
+	for _, off := range []time.Duration{100 * day, -2 * time.Hour, 6 * time.Minute} {
+		t.Run(off.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var clock travel
+				clock.ahead.Store(int64(off))
+				sink := &timedSink{Sink: memstore.NewSink(nil)}
+				store := &prunedCatalog{Store: memstore.New(nil)}
+				var stored []logbuf.Entry
+				for _, days := range []int{1, 50, 95} {
+					stored = append(stored, logbuf.Entry{ID: uuid.New(), Time: time.Now().AddDate(0, 0, -days)})
+				}
+				if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: stored}); err != nil {
+					t.Fatal(err)
+				}
+				plane := runPlane(t, ezapi.Config{
+					Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogSink: sink, Clock: clock.now,
+				})
+				time.Sleep(30 * time.Minute)
+				wantKept(t, plane, 3, 3)
+				o, runs := sink.last()
+				if runs < 30 || !o.Before.IsZero() || !o.UsageBefore.IsZero() || time.Since(o.Now).Abs() > 2*time.Minute {
+					t.Errorf("%d runs of maintenance, the last with %+v; want it to forget nothing, by the sink's clock", runs, o)
+				}
+				if len(store.before) > 0 {
+					t.Errorf("the change feed was pruned up to %v", store.before)
+				}
+				if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
+					t.Errorf("ClockReady: %v; want ErrClock", err)
+				}
+				if !slices.ContainsFunc(plane.Stats().Clocks, func(c ezapi.Clock) bool { return c.Store == "logs" && c.Skew == off && c.Wrong() }) {
+					t.Errorf("clocks %+v; want the skew of %v", plane.Stats().Clocks, off)
+				}
+
+				clock.ahead.Store(0)
+				time.Sleep(2 * time.Minute)
+				wantKept(t, plane, 2, 3)
+				if err := plane.ClockReady(); err != nil {
+					t.Errorf("ClockReady with the right clock: %v", err)
+				}
+				if len(store.before) == 0 {
+					t.Error("the change feed is not pruned")
+				}
+			})
+		})
+	}
+}
+
+// Without the sink's time nothing is too old.
+func TestUnknownClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &timedSink{Sink: memstore.NewSink(nil), wrong: errors.New("down")}
+		runPlane(t, ezapi.Config{LogSink: sink})
+		time.Sleep(5 * time.Minute)
+		if _, runs := sink.last(); runs != 0 {
+			t.Errorf("%d runs of maintenance; want none", runs)
+		}
+	})
+}
