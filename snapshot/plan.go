@@ -121,7 +121,7 @@ func (r *Relay) saw(at catalog.Head) {
 // errManyTouched.
 func readChanges(ctx context.Context, reader catalog.Reader, after catalog.Revision, most int) (all []catalog.Change, err error) {
 	for after < reader.Head().Revision {
-		page, err := reader.Changes(ctx, after, queryChunk)
+		page, err := catalog.WholeRevisions(ctx, reader, after, queryChunk)
 		if err != nil {
 			return nil, err
 		}
