@@ -166,7 +166,7 @@ func TestReprice(t *testing.T) {
 
 			// The feed says who did it, and touches nothing.
 			err := store.Read(t.Context(), func(r catalog.Reader) error {
-				changes, err := r.Changes(t.Context(), 3, 10)
+				changes, err := r.Changes(t.Context(), catalog.Cursor{Revision: 3}, 10)
 				if c.request.DryRun {
 					if len(changes) != 0 || err != nil {
 						t.Errorf("a trial leaves %+v, %v", changes, err)

@@ -91,7 +91,7 @@ func firstRevision(ctx context.Context, r Reader) (Revision, error) {
 	var failed error
 	head := r.Head().Revision
 	n := sort.Search(int(head), func(at int) bool { // revisions are pruned from the oldest on
-		_, err := r.Changes(ctx, Revision(at), 1)
+		_, err := r.Changes(ctx, Cursor{Revision: Revision(at)}, 1)
 		if err != nil && !errors.Is(err, ErrCompacted) {
 			failed = err
 		}
@@ -106,8 +106,8 @@ func firstRevision(ctx context.Context, r Reader) (Revision, error) {
 func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision) (all []Change, err error) {
 	var latest time.Time
 	h.revisions = append(h.revisions, era[struct{}]{revision: after})
-	for head := r.Head().Revision; after < head; {
-		page, err := r.Changes(ctx, after, feedPage)
+	for at := (Cursor{Revision: after}); ; {
+		page, err := r.Changes(ctx, at, feedPage)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +132,7 @@ func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision
 		if len(all) > maxPriceChanges {
 			return nil, fmt.Errorf("more than %d changes of models and providers: %w", maxPriceChanges, ErrTooMany)
 		}
-		after = page[len(page)-1].Revision
+		at = page[len(page)-1].Cursor()
 	}
 	return all, nil
 }
