@@ -106,6 +106,7 @@ type Plane struct {
 	archive logbuf.Archive
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
+	repricing  sync.Mutex // held by the run that computes costs anew
 	clocks     clocks
 
 	closing sync.Once

@@ -1,15 +1,41 @@
 package catalog
 
-import "context"
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+)
 
 type actorKey struct{}
 
 type actor struct{ name, reason string }
 
+const (
+	maxActor  = 256 // bytes
+	maxReason = 1024
+)
+
 // WithActor returns a context whose commits are recorded as done by name, for
-// a reason that may be empty.
+// a reason that may be empty. Names of more than 256 bytes and reasons of more than
+// 1024 are cut, and what no name may hold in them becomes U+FFFD: who did something
+// is no reason to refuse it.
 func WithActor(ctx context.Context, name, reason string) context.Context {
-	return context.WithValue(ctx, actorKey{}, actor{name, reason})
+	return context.WithValue(ctx, actorKey{}, actor{plainText(name, maxActor), plainText(reason, maxReason)})
+}
+
+// plainText returns a text that every store keeps and every reader can see.
+func plainText(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if refusedRune(r) != "" {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+	for len(s) > most {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
 }
 
 // ActorFrom returns what [WithActor] has put into ctx; the name is "unknown"

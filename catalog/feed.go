@@ -164,7 +164,7 @@ func (f *Follower) replay(ctx context.Context, r Reader) error {
 		return errOtherHistory
 	}
 	for at := from.Revision; at < head.Revision; {
-		changes, err := r.Changes(ctx, at, feedPage)
+		changes, err := WholeRevisions(ctx, r, at, feedPage)
 		if errors.Is(err, ErrCompacted) {
 			return errOtherHistory
 		}

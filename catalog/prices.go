@@ -72,13 +72,36 @@ func (l *PriceList) Quote(k PriceKey) (q Quote, ok bool) {
 		return Quote{}, false
 	}
 	q = Quote{Epoch: l.head.Epoch, Revision: l.head.Revision}
-	if p := l.providers[k.ProviderID]; p != nil {
-		q.Prices = p.find(k.UpstreamModel)
-	}
-	if q.Prices == nil {
-		q.Prices = l.findModel(k.Namespace, k.Model)
-	}
+	q.Prices = findPrices(l, k)
 	return q, true
+}
+
+// priceBook is where prices are looked up.
+type priceBook interface {
+	model(name modelName) (p *Prices, ok bool)
+	provider(id int64) *providerPrices
+}
+
+var (
+	_ priceBook = (*PriceList)(nil)
+	_ priceBook = pricesAt{}
+)
+
+func (l *PriceList) model(name modelName) (*Prices, bool) {
+	m, ok := l.models[name]
+	return m.prices, ok
+}
+
+func (l *PriceList) provider(id int64) *providerPrices { return l.providers[id] }
+
+// findPrices returns the record that prices a request, nil when there is none.
+func findPrices(b priceBook, k PriceKey) *Prices {
+	if p := b.provider(k.ProviderID); p != nil {
+		if prices := p.find(k.UpstreamModel); prices != nil {
+			return prices
+		}
+	}
+	return findModel(b, k.Namespace, k.Model)
 }
 
 func (p *providerPrices) find(upstream string) *Prices {
@@ -103,9 +126,9 @@ const (
 )
 
 // findModel looks for a name as it is, then for each shorter path with a star.
-func (l *PriceList) findModel(namespace, name string) *Prices {
-	if m, ok := l.models[modelName{namespace, name}]; ok {
-		return m.prices
+func findModel(b priceBook, namespace, name string) *Prices {
+	if p, ok := b.model(modelName{namespace, name}); ok {
+		return p
 	}
 	if name == "" || len(name) > maxRoutedName || strings.Contains(name, "*") || strings.Count(name, "/") > maxRoutedSlashes {
 		return nil
@@ -113,11 +136,12 @@ func (l *PriceList) findModel(namespace, name string) *Prices {
 	for path := name; ; {
 		i := strings.LastIndexByte(path, '/')
 		if i < 0 {
-			return l.models[modelName{namespace, "*"}].prices
+			p, _ := b.model(modelName{namespace, "*"})
+			return p
 		}
 		path = path[:i]
-		if m, ok := l.models[modelName{namespace, path + "/*"}]; ok {
-			return m.prices
+		if p, ok := b.model(modelName{namespace, path + "/*"}); ok {
+			return p
 		}
 	}
 }

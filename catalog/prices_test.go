@@ -261,7 +261,7 @@ func (r fickleReader) List(ctx context.Context, k catalog.Kind, q catalog.Query)
 	return r.Reader.List(ctx, k, q)
 }
 
-func (r fickleReader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+func (r fickleReader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 	if r.store.pruned.Load() {
 		return nil, catalog.ErrCompacted
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -94,15 +95,19 @@ type Store interface {
 	// the order in which commits become visible. A commit without writes takes
 	// no revision and returns the head's, unless c.Sync is set.
 	//
+	// What is unique and what is referred to is judged by what there is after the
+	// last write: two entities may swap their names in one commit, and the order of the
+	// writes is that of the changes in the feed, no more.
+	//
 	// It MUST return an error that wraps
+	//   - ErrInvalid when [Commit.Check] does,
 	//   - ErrConflict when c.Base is not zero and not the head's revision,
 	//   - ErrConflict when an entity is not at its Write.If (an absent entity
 	//     is at 0),
-	//   - ErrExists, best made by [Exists], when a natural key, an external id
-	//     or a token hash is taken by another entity of the kind; writes apply in
-	//     order, and each finds what those before it left,
-	//   - ErrReferenced, made by [Dangling] or [Referenced], when after the
-	//     last write an entity's Ref names no entity,
+	//   - ErrExists, best made by [Exists], when two entities of a kind have the
+	//     same natural key, external id or token hash,
+	//   - ErrReferenced, made by [Dangling] or [Referenced], when an entity's Ref
+	//     names no entity,
 	// and ctx.Err() when the context ended first. Where the outcome is not known
 	// (a connection lost during the commit), it MUST return an error that wraps none of these.
 	Commit(ctx context.Context, c Commit) (Revision, error)
@@ -141,11 +146,12 @@ type Reader interface {
 	// are left aside.
 	Count(ctx context.Context, k Kind, q Query) (int64, error)
 
-	// Changes returns the changes after a revision, oldest first, those of
-	// one revision in the order of their writes. It returns about limit of
-	// them, but never part of a revision and at least one revision. It MUST
-	// return an error that wraps ErrCompacted when changes after that revision were pruned.
-	Changes(ctx context.Context, after Revision, limit int) ([]Change, error)
+	// Changes returns the changes after a place in the feed, oldest first, those of
+	// one revision in the order of their writes: at most limit of them, all where limit
+	// is not positive. It may end within a revision, see [WholeRevisions]. After a
+	// Seq beyond the last come the changes of the next revision. It MUST return an error that
+	// wraps ErrCompacted when changes after that place may have been pruned.
+	Changes(ctx context.Context, after Cursor, limit int) ([]Change, error)
 
 	// MarkAt returns the mark of a revision; "" at 0. It MUST return an error
 	// that wraps ErrCompacted when the revision was pruned, and ErrNotFound
@@ -225,11 +231,16 @@ type Commit struct {
 	// new revision, and raises the head's epoch to Epoch where that is higher.
 	Sync  bool
 	Epoch Epoch
+	// SyncAction is the action of that change. Defaults to ActionSync.
+	SyncAction Action
 
 	Time   time.Time // when, in UTC and whole microseconds; the changes' time
 	Actor  string    // who
 	Reason string    // why; may be empty
 }
+
+// SyncChange is the change that touches no entity, which a commit with Sync records.
+func (c *Commit) SyncChange() Change { return Change{Action: cmp.Or(c.SyncAction, ActionSync)} }
 
 // Write is one entity's part in a commit.
 type Write struct {
@@ -237,7 +248,7 @@ type Write struct {
 	Delete bool
 	If     Revision // revision that the entity must have; 0: must not exist
 
-	// Change is what the feed records; the store adds Revision, Time,
+	// Change is what the feed records; the store adds Revision, Seq, Time,
 	// Actor and Reason.
 	Change Change
 }
@@ -251,18 +262,23 @@ const (
 	ActionUpdate Action = "update"
 	ActionDelete Action = "delete"
 	ActionSync   Action = "sync"
+
+	// ActionReprice says that costs of stored log entries were computed anew. Like
+	// ActionSync it touches no entity.
+	ActionReprice Action = "reprice"
 )
 
 // Change is one row of the change feed. The feed is the outbox from which
 // snapshots are published, the audit trail, and the history, in one.
 type Change struct {
 	Revision Revision        `json:"revision" doc:"The revision of the catalog that this change belongs to."`
+	Seq      int             `json:"seq" doc:"The place of this change among those of its revision, from 1 on."`
 	Time     time.Time       `json:"time" doc:"When the change was committed."`
 	Actor    string          `json:"actor" doc:"Who made the change."`
 	Reason   string          `json:"reason,omitempty" doc:"Why the change was made, where the actor said so."`
-	Action   Action          `json:"action" enum:"create,update,delete,sync" doc:"What was done. sync is a full re-synchronisation, which changes no resource."`
-	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. A sync has none."`
-	ID       int64           `json:"id,omitzero" doc:"The id of the resource. A sync has none."`
+	Action   Action          `json:"action" enum:"create,update,delete,sync,reprice" doc:"What was done. sync is a full re-synchronisation, and reprice computed costs of log entries anew; neither changes a resource."`
+	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. sync and reprice have none."`
+	ID       int64           `json:"id,omitzero" doc:"The id of the resource. sync and reprice have none."`
 	Before   json.RawMessage `json:"before,omitempty" doc:"The resource as it was before, without secrets. A create has none."`
 	After    json.RawMessage `json:"after,omitempty" doc:"The resource as it was after, without secrets. A delete has none."`
 

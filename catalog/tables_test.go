@@ -34,7 +34,7 @@ func must[T any](t *testing.T) func(v T, err error) T {
 func changes(t *testing.T, tables *catalog.Tables) (all []catalog.Change) {
 	t.Helper()
 	err := tables.Store().Read(t.Context(), func(r catalog.Reader) (err error) {
-		all, err = r.Changes(t.Context(), 0, 1<<20)
+		all, err = r.Changes(t.Context(), catalog.Cursor{}, 1<<20)
 		return err
 	})
 	if err != nil {
@@ -103,7 +103,7 @@ func TestSecretsAreSealedInTheStore(t *testing.T) {
 	err := tables.Store().Read(ctx, func(r catalog.Reader) error {
 		provider, err := r.Get(ctx, catalog.KindProvider, p.ID)
 		key, err2 := r.Get(ctx, catalog.KindKey, k.ID)
-		feed, err3 := r.Changes(ctx, 0, 100)
+		feed, err3 := r.Changes(ctx, catalog.Cursor{}, 100)
 		text := fmt.Sprintf("%+v %s %+v %s", provider, provider.Spec, key, key.Spec)
 		for _, c := range feed {
 			text += fmt.Sprintf("%s %s %+v", c.Before, c.After, c)

@@ -15,8 +15,9 @@ type txn struct {
 	core   *core
 	reader Reader // nil in a transaction that does not read
 	now    time.Time
-	writes []*Write      // in order; nil where a new entity was deleted again
-	places map[place]int // of each entity's write
+	writes []*Write            // in order; nil where a new entity was deleted again
+	places map[place]int       // of each entity's write
+	held   map[heldValue]int64 // who holds a unique value by what was written
 
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
@@ -28,6 +29,12 @@ type txn struct {
 type place struct {
 	kind Kind
 	id   int64
+}
+
+type heldValue struct {
+	kind  Kind
+	by    Index
+	value string
 }
 
 // mode says what a transaction reads, and what its commit depends on.
@@ -166,10 +173,8 @@ func (tx *txn) get(ctx context.Context, k Kind, id int64) (Entity, error) {
 func notFound(k Kind, id int64) error { return fmt.Errorf("%s %d: %w", k.Noun(), id, ErrNotFound) }
 
 func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity, error) {
-	for _, w := range tx.writes {
-		if w != nil && w.Entity.Kind == k && !w.Delete && holds(w.Entity, by, value) {
-			return w.Entity, nil
-		}
+	if id, ok := tx.held[heldValue{k, by, value}]; ok {
+		return tx.pending(k, id).Entity, nil
 	}
 	e, err := tx.reader.Find(ctx, k, by, value)
 	if err == nil && tx.pending(k, e.ID) != nil { // it held the value before
@@ -178,16 +183,32 @@ func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity
 	return e, err
 }
 
-func holds(e Entity, by Index, value string) bool {
-	switch by {
-	case ByNaturalKey:
-		return e.NaturalKey == value
-	case ByExternalID:
-		return e.ExternalID == value
-	case ByHash:
-		return slices.Contains(e.Hashes, value)
+// hold notes the unique values of a write, and forgets those of the one before it.
+func (tx *txn) hold(before, after *Write) {
+	if tx.held == nil {
+		tx.held = map[heldValue]int64{}
 	}
-	return false
+	each := func(w *Write, do func(heldValue)) {
+		if w == nil || w.Delete {
+			return
+		}
+		e := &w.Entity
+		do(heldValue{e.Kind, ByNaturalKey, e.NaturalKey})
+		do(heldValue{e.Kind, ByExternalID, e.ExternalID})
+		for _, h := range e.Hashes {
+			do(heldValue{e.Kind, ByHash, h})
+		}
+	}
+	each(before, func(v heldValue) {
+		if tx.held[v] == before.Entity.ID {
+			delete(tx.held, v)
+		}
+	})
+	each(after, func(v heldValue) {
+		if v.value != "" {
+			tx.held[v] = after.Entity.ID
+		}
+	})
 }
 
 func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
@@ -270,6 +291,7 @@ func (tx *txn) remove(before record) error {
 func (tx *txn) record(w Write) {
 	at := place{w.Entity.Kind, w.Entity.ID}
 	earlier := tx.pending(at.kind, at.id)
+	tx.hold(earlier, &w)
 	switch {
 	case earlier == nil:
 		if tx.places == nil {

@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,25 +29,27 @@ type changes struct {
 // The bounds of one page. A page that has looked at so many changes ends, however few
 // of them were selected.
 const (
-	changesAtOnce   = 500
-	changesAtMost   = 10_000
-	clocksApart     = 5 * time.Second // of the servers whose times are in the feed, at most
-	longestRevision = 18              // digits
+	changesAtOnce = 500
+	changesAtMost = 10_000
+	clocksApart   = 5 * time.Second // of the servers whose times are in the feed, at most
 )
 
 // errAhead says that the catalog has not come as far as a cursor says.
 var errAhead = errors.New("the catalog is not that far")
 
 func (h *Handler) changes(ctx context.Context, in *listingChanges) (*changes, error) {
-	at, err := parseFeedCursor(in.After)
-	if err != nil {
-		return nil, err
+	var at catalog.Cursor
+	if in.After != "" {
+		var err error
+		if at, err = catalog.ParseCursor(in.After); err != nil {
+			return nil, &catalog.FieldError{Field: "after", Message: "must be a revision, or the next_cursor of the page before"}
+		}
 	}
 	if in.Kind != "" && !isKind(in.Kind) {
 		return nil, &catalog.FieldError{Field: "kind", Message: "must be one of " + kindList()}
 	}
 	out := &changes{}
-	err = h.plane.Store().Read(ctx, func(r catalog.Reader) error {
+	err := h.plane.Store().Read(ctx, func(r catalog.Reader) (err error) {
 		if in.After == "" || !in.Since.IsZero() {
 			if at, err = seek(ctx, r, at, in.After == "", in.Since); err != nil {
 				return err
@@ -82,78 +82,28 @@ func kindList() string {
 	return strings.Join(all, ", ")
 }
 
-// feedCursor is a place in the feed: after so many changes of a revision. As many as
-// there are is the same as all of them: -1.
-type feedCursor struct {
-	revision catalog.Revision
-	seen     int
-}
-
-const wholeRevision = -1
-
-// String writes the cursor as a client sends it back.
-func (c feedCursor) String() string {
-	if c.seen == wholeRevision {
-		return strconv.FormatInt(int64(c.revision), 10)
-	}
-	return fmt.Sprintf("%d.%d", c.revision, c.seen)
-}
-
-// parseFeedCursor reads REV or REV.SEQ. An empty text is the beginning.
-func parseFeedCursor(text string) (feedCursor, error) {
-	c := feedCursor{seen: wholeRevision}
-	if text == "" {
-		return c, nil
-	}
-	revision, seen, within := strings.Cut(text, ".")
-	n, err := strconv.ParseInt(revision, 10, 64)
-	if within && err == nil {
-		c.seen, err = strconv.Atoi(seen)
-	}
-	if err != nil || n < 0 || len(revision) > longestRevision || within && c.seen < 0 {
-		return c, &catalog.FieldError{Field: "after", Message: "must be a revision, or the next_cursor of the page before"}
-	}
-	c.revision = catalog.Revision(n)
-	return c, nil
-}
-
 // feedPage collects what a page shows.
 type feedPage struct {
 	in    *listingChanges
-	at    feedCursor
+	at    catalog.Cursor
 	found []catalog.Change
 }
 
 // fill reads on from the cursor until the page is full, or has looked at enough.
 func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
-	if p.at.revision > r.Head().Revision {
+	if p.at.Revision > r.Head().Revision {
 		return errAhead
 	}
 	for looked := 0; looked < changesAtMost; {
-		start, after := p.at, p.at.revision
-		if start.seen != wholeRevision {
-			after = max(after-1, 0) // what is left of the revision comes with what was seen of it
-		}
-		batch, err := r.Changes(ctx, after, changesAtOnce)
+		batch, err := r.Changes(ctx, p.at, changesAtOnce+1) // one more tells where a revision ends
 		if err != nil {
 			return err
 		}
-		if len(batch) == 0 {
-			p.at.seen = wholeRevision
-			return nil
-		}
-		seq := 0
-		for i, c := range batch {
-			if seq++; i == 0 || batch[i-1].Revision != c.Revision {
-				seq = 1
-			}
-			if c.Revision == start.revision && seq <= start.seen {
-				continue
-			}
+		for i, c := range batch[:min(len(batch), changesAtOnce)] {
 			looked++
-			p.at = feedCursor{c.Revision, seq}
+			p.at = c.Cursor()
 			if i == len(batch)-1 || batch[i+1].Revision != c.Revision {
-				p.at.seen = wholeRevision
+				p.at.Seq = 0 // that was all of it
 			}
 			if p.selects(c) {
 				p.found = append(p.found, c)
@@ -162,7 +112,10 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 				return nil
 			}
 		}
-		p.at.seen = wholeRevision
+		if len(batch) <= changesAtOnce {
+			p.at.Seq = 0
+			return nil
+		}
 	}
 	return nil
 }
@@ -176,18 +129,18 @@ func (p *feedPage) selects(c catalog.Change) bool {
 // seek moves a cursor forward to where the feed is kept, if oldest is set, and to where
 // changes may be from since on. It asks for the feed as often as the number of revisions
 // can be halved.
-func seek(ctx context.Context, r catalog.Reader, at feedCursor, oldest bool, since time.Time) (feedCursor, error) {
+func seek(ctx context.Context, r catalog.Reader, at catalog.Cursor, oldest bool, since time.Time) (catalog.Cursor, error) {
 	tooEarly := func(n catalog.Revision) (bool, error) {
-		next, err := r.Changes(ctx, n, 1)
+		next, err := r.Changes(ctx, catalog.Cursor{Revision: n}, 1)
 		if oldest && errors.Is(err, catalog.ErrCompacted) {
 			return true, nil
 		}
 		return err == nil && len(next) > 0 && next[0].Time.Before(since.Add(-clocksApart)), err
 	}
-	if early, err := tooEarly(at.revision); !early || err != nil {
+	if early, err := tooEarly(at.Revision); !early || err != nil {
 		return at, err
 	}
-	low, high := at.revision+1, r.Head().Revision // the first that is not too early is in [low, high]
+	low, high := at.Revision+1, r.Head().Revision // the first that is not too early is in [low, high]
 	for low < high {
 		middle := low + (high-low)/2
 		early, err := tooEarly(middle)
@@ -200,5 +153,5 @@ func seek(ctx context.Context, r catalog.Reader, at feedCursor, oldest bool, sin
 			high = middle
 		}
 	}
-	return feedCursor{low, wholeRevision}, nil
+	return catalog.Cursor{Revision: low}, nil
 }

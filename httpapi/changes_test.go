@@ -70,7 +70,7 @@ func TestChangesInPages(t *testing.T) {
 			}
 		}
 		_ = s.plane.Store().Read(t.Context(), func(reader catalog.Reader) (err error) {
-			all, err = reader.Changes(t.Context(), 0, 1000)
+			all, err = reader.Changes(t.Context(), catalog.Cursor{}, 1000)
 			return err
 		})
 		kind := rapid.SampledFrom([]catalog.Kind{"", catalog.KindKey, catalog.KindModel}).Draw(r, "kind")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
@@ -25,6 +26,7 @@ const (
 	problemExists
 	problemReferenced
 	problemConflict
+	problemBusy
 	problemForce
 	problemOutranked
 	problemCompacted
@@ -60,6 +62,7 @@ var problemTable = [...]problemFacts{
 	problemExists:          {"exists", http.StatusConflict, "Another resource has this already"},
 	problemReferenced:      {"referenced", http.StatusConflict, "Another resource still refers to this one"},
 	problemConflict:        {"conflict", http.StatusConflict, "The resource has changed meanwhile"},
+	problemBusy:            {"busy", http.StatusConflict, "The same is being done already"},
 	problemForce:           {"force-required", http.StatusConflict, "The re-synchronisation has to be forced"},
 	problemOutranked:       {"outranked", http.StatusConflict, "This server must not overwrite what is published"},
 	problemCompacted:       {"compacted", http.StatusGone, "The history that was asked for is gone"},
@@ -112,6 +115,7 @@ var errorTable = []struct {
 	{errDamaged, problemDamaged, "it is being mended: try again in a moment"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
+	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
 
 	{request.ErrMalformed, problemMalformed, ""},
 	{request.ErrTooLarge, problemTooLarge, ""},
@@ -135,6 +139,7 @@ var errorTable = []struct {
 	{snapshot.ErrGap, problemGap, "load the whole snapshot again"},
 	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
 
+	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrUnavailable, problemUnavailable, "the logs' database cannot be reached"},
 	{logbuf.ErrTooMany, problemTooLarge, ""},
 	{logbuf.ErrMalformed, problemMalformed, ""},

@@ -30,6 +30,10 @@ func (h *Handler) register(opts *Options) {
 		fails(problemNotFound, problemConflict, problemUnpublished, problemUnavailable))
 
 	h.plain(Balancer, "POST /logs", ingestOperation(), h.ingest)
+	handle(h, Admin, "POST /logs/reprice", "repriceLogs", "Compute the costs of stored entries anew", h.reprice,
+		takes(bodyOf("Reprice", request.JSON)), fails(problemNotFound, problemBusy, problemCompacted, problemUnavailable),
+		explains("Entries and usage change together. A cost that is known is never replaced by none. "+
+			"One run is at work at a time, and a run that was broken off can be repeated."))
 	handle(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs,
 		fails(problemNotFound, problemUnavailable))
 	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,

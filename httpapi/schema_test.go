@@ -162,7 +162,7 @@ func TestEnumsAreTheCatalogs(t *testing.T) {
 // Operations are named by a verb and a noun, and schemas as a person would name them.
 func TestNames(t *testing.T) {
 	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
-	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|explain)[A-Z][A-Za-z]+$`)
+	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|reprice|explain)[A-Z][A-Za-z]+$`)
 	seen := map[string]bool{}
 	s.eachOperation(func(route string, op object) {
 		id := op["operationId"].(string)
@@ -231,7 +231,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 	}
 	var urns []string
 	for _, slug := range []string{
-		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced", "conflict",
+		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced", "conflict", "busy",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type", "invalid",
 		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "unavailable",
 	} {

@@ -118,15 +118,27 @@ func (r *Relay) note(ctx context.Context, head Head, err error) {
 func (r *Relay) Kinds(ctx context.Context, revision catalog.Revision) (kinds []catalog.Kind, err error) {
 	var t touched
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
-		changes, err := reader.Changes(ctx, revision-1, 1)
-		for _, c := range changes {
-			if c.Revision == revision {
+		for at := (catalog.Cursor{Revision: revision - 1}); ; {
+			page, err := reader.Changes(ctx, at, queryChunk)
+			if err != nil {
+				return err
+			}
+			for _, c := range page {
+				if c.Revision != revision {
+					return nil
+				}
 				t.add(c)
+				at = c.Cursor()
+			}
+			if len(page) == 0 {
+				return nil
+			}
+			if t.size() > maxTouched {
+				return errManyTouched
 			}
 		}
-		return err
 	})
-	if errors.Is(err, catalog.ErrCompacted) {
+	if errors.Is(err, catalog.ErrCompacted) || errors.Is(err, errManyTouched) {
 		return Kinds(), nil
 	}
 	return t.kinds(), err

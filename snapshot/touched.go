@@ -297,20 +297,27 @@ func (t *touched) bounded() error {
 
 // readFeed calls fn with the changes after a revision until the reader's head.
 func readFeed(ctx context.Context, reader catalog.Reader, after catalog.Revision, fn func(catalog.Change) error) error {
-	for after < reader.Head().Revision {
-		page, err := reader.Changes(ctx, after, queryChunk)
+	at := catalog.Cursor{Revision: after}
+	for {
+		page, err := reader.Changes(ctx, at, queryChunk)
 		if err != nil {
 			return err
 		}
-		if len(page) == 0 {
-			return fmt.Errorf("the feed ends at revision %d, the catalog is at %d", after, reader.Head().Revision)
-		}
 		for _, c := range page {
+			if !at.Before(c) {
+				return fmt.Errorf("the feed after %s goes on at %s", at, c.Cursor())
+			}
+			at = c.Cursor()
 			if err := fn(c); err != nil {
 				return err
 			}
 		}
-		after = page[len(page)-1].Revision
+		if len(page) == 0 {
+			break
+		}
+	}
+	if head := reader.Head().Revision; at.Revision < head {
+		return fmt.Errorf("the feed ends at revision %d, the catalog is at %d", at.Revision, head)
 	}
 	return nil
 }

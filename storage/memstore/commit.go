@@ -12,6 +12,9 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if err := s.alive(ctx); err != nil {
 		return 0, err
 	}
+	if err := c.Check(); err != nil {
+		return 0, fmt.Errorf("memstore: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.Base != 0 && c.Base != s.head.Revision {
@@ -46,21 +49,24 @@ func (s *Store) apply(c catalog.Commit, revision catalog.Revision) (err error) {
 		}
 	}()
 	for _, w := range c.Writes {
-		t := s.tables[w.Entity.Kind]
-		if t == nil {
-			return fmt.Errorf("kind %q: %w", w.Entity.Kind, catalog.ErrInvalid)
-		}
-		if err := t.check(w, revision); err != nil {
+		if err := s.tables[w.Entity.Kind].checkRevision(w); err != nil {
 			return err
 		}
+	}
+	for _, w := range c.Writes {
 		var e *catalog.Entity
 		if !w.Delete {
 			clone := w.Entity.Clone()
 			clone.Revision = revision
 			e = &clone
 		}
-		t.put(w.Entity.ID, version{revision, e})
+		s.tables[w.Entity.Kind].put(w.Entity.ID, version{revision, e})
 		done++
+	}
+	for _, w := range c.Writes {
+		if err := s.tables[w.Entity.Kind].checkUnique(w); err != nil {
+			return err
+		}
 	}
 	return s.checkReferences(c)
 }
@@ -92,8 +98,10 @@ func (s *Store) checkReferences(c catalog.Commit) error {
 
 // record adds the commit's changes to the feed, and notes what became garbage.
 func (s *Store) record(c catalog.Commit, revision catalog.Revision) {
+	seq := 0
 	add := func(change catalog.Change) {
-		change.Revision, change.Time, change.Actor, change.Reason = revision, c.Time, c.Actor, c.Reason
+		seq++
+		change.Revision, change.Seq, change.Time, change.Actor, change.Reason = revision, seq, c.Time, c.Actor, c.Reason
 		s.changes = append(s.changes, change)
 	}
 	for _, w := range c.Writes {
@@ -102,7 +110,7 @@ func (s *Store) record(c catalog.Commit, revision catalog.Revision) {
 		s.lastID = max(s.lastID, w.Entity.ID)
 	}
 	if c.Sync {
-		add(catalog.Change{Action: catalog.ActionSync})
+		add(c.SyncChange())
 	}
 }
 

@@ -134,18 +134,15 @@ func (t *table) candidates(q catalog.Query) []int64 {
 }
 
 // Changes implements [catalog.Reader].
-func (r *reader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 	var list []catalog.Change
 	err := r.look(ctx, catalog.KindKey, func(*table) error {
-		all := r.store.changes
-		if after < r.store.commits[0].revision {
-			return fmt.Errorf("memstore: changes after revision %d: %w", after, catalog.ErrCompacted)
+		all, first := r.store.changes, r.store.commits[0].revision
+		if after.Revision < first || after.Revision == first && after.Seq > 0 { // of the first only the mark is kept
+			return fmt.Errorf("memstore: changes after %s: %w", after, catalog.ErrCompacted)
 		}
-		from := sort.Search(len(all), func(i int) bool { return all[i].Revision > after })
-		for i := from; i < len(all) && all[i].Revision <= r.head.Revision; i++ {
-			if len(list) >= max(limit, 1) && all[i].Revision != all[i-1].Revision {
-				break
-			}
+		from := sort.Search(len(all), func(i int) bool { return after.Before(all[i]) })
+		for i := from; i < len(all) && all[i].Revision <= r.head.Revision && (limit <= 0 || len(list) < limit); i++ {
 			list = append(list, all[i].Clone())
 		}
 		return nil

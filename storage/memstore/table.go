@@ -90,25 +90,36 @@ func (t *table) refersTo(ref string) bool {
 	})
 }
 
-// check refuses a write whose precondition does not hold, or whose values are taken.
-func (t *table) check(w catalog.Write, revision catalog.Revision) error {
-	e := t.newest(w.Entity.ID)
+// checkRevision refuses a write whose precondition does not hold.
+func (t *table) checkRevision(w catalog.Write) error {
 	var is catalog.Revision
-	if e != nil {
+	if e := t.newest(w.Entity.ID); e != nil {
 		is = e.Revision
 	}
-	if is != w.If || is == revision {
+	if is != w.If {
 		return fmt.Errorf("%s %d is at revision %d: %w", w.Entity.Kind.Noun(), w.Entity.ID, is, catalog.ErrConflict)
 	}
+	return nil
+}
+
+// checkUnique refuses a write whose values another entity holds, when all is written.
+func (t *table) checkUnique(w catalog.Write) error {
 	if w.Delete {
 		return nil
 	}
-	for i, h := range values(&w.Entity) {
-		if id, ok := t.holder(h.by, h.value); ok && id != w.Entity.ID || slices.Contains(values(&w.Entity)[:i], h) {
+	for _, h := range values(&w.Entity) {
+		if t.heldByAnother(h, w.Entity.ID) {
 			return catalog.Exists(w.Entity.Kind, h.by)
 		}
 	}
 	return nil
+}
+
+func (t *table) heldByAnother(h held, id int64) bool {
+	return slices.ContainsFunc(t.holders[h], func(other int64) bool {
+		e := t.newest(other)
+		return other != id && e != nil && slices.Contains(values(e), h)
+	})
 }
 
 func (t *table) put(id int64, v version) {

@@ -80,6 +80,9 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
+	if err := c.Check(); err != nil {
+		return 0, fmt.Errorf("pgstore: commit: %w", err)
+	}
 	if len(c.Writes) == 0 && !c.Sync {
 		return s.commitNothing(ctx, c.Base)
 	}
@@ -99,7 +102,11 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 // transaction block, if one suffices.
 func (s *Store) commit(ctx context.Context, c catalog.Commit, alone bool) (catalog.Revision, error) {
 	var rev catalog.Revision
-	statements, err := plan(c, alone, &rev)
+	planned := plan
+	if len(c.Writes) > manyWrites {
+		planned = planMany
+	}
+	statements, err := planned(c, alone, &rev)
 	if err != nil {
 		return 0, &notCommitted{err}
 	}
@@ -125,6 +132,7 @@ type statement struct {
 	args []any
 	size int // about, in bytes, of the arguments
 	read func(pgx.Row) error
+	copy *copyRows // in place of all the others
 }
 
 // plan lists the statements of a commit, which leave its revision in rev.
@@ -140,8 +148,9 @@ func plan(c catalog.Commit, alone bool, rev *catalog.Revision) ([]statement, err
 		args:     []any{int64(c.Base), uuid.UUID(mark).String(), int64(epoch)},
 		read:     func(row pgx.Row) error { return row.Scan(rev) },
 	}
+	releases := planReleases(c)
 	// A delete at 0 needs a snapshot from after the lock, see sqlDelete.
-	carried := len(c.Writes) > 0 && (!c.Writes[0].Delete || c.Writes[0].If != 0)
+	carried := len(c.Writes) > 0 && (!c.Writes[0].Delete || c.Writes[0].If != 0) && len(releases) == 0
 	if alone && carried && len(c.Writes) == 1 && !c.Sync {
 		b.settings = sqlSettingsAlone
 		st, err := planWrite(c, c.Writes[0], 1, &b)
@@ -154,6 +163,7 @@ func plan(c catalog.Commit, alone bool, rev *catalog.Revision) ([]statement, err
 		head, args := b.after(nil)
 		statements = append(statements, statement{sql: fmt.Sprintf(sqlBumpAlone, head), args: args, read: b.read})
 	}
+	statements = append(statements, releases...)
 	for i, w := range c.Writes {
 		var carry *bump
 		if i == 0 && carried {
@@ -243,7 +253,15 @@ func send(ctx context.Context, stopped func() error, conn *pgxpool.Conn, stateme
 		}
 		var part pgx.Batch
 		n, size := 0, 0
-		for n < len(statements) && (n == 0 || size+statements[n].size <= partSize) {
+		if rows := statements[0].copy; rows != nil {
+			if _, err := conn.CopyFrom(ctx, rows.table, rows.columns, rows); err != nil {
+				rollback(ctx, conn)
+				return err
+			}
+			statements = statements[1:]
+			continue
+		}
+		for n < len(statements) && statements[n].copy == nil && (n == 0 || size+statements[n].size <= partSize) {
 			st := statements[n]
 			query := part.Queue(st.sql, st.args...)
 			if st.read != nil {

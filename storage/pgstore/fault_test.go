@@ -243,7 +243,7 @@ func TestLargeCommit(t *testing.T) {
 		t.Fatalf("commit: revision %d, %v; want 1", rev, err)
 	}
 	err := store.Read(t.Context(), func(r catalog.Reader) error {
-		changes, err := r.Changes(t.Context(), 0, 1)
+		changes, err := r.Changes(t.Context(), catalog.Cursor{}, 1)
 		if len(changes) != len(writes) {
 			t.Errorf("%d changes; want %d, whole revisions", len(changes), len(writes))
 		}

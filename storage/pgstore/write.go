@@ -80,7 +80,8 @@ hash as (
 	sqlUpdateHashes = `,
 gone as (
     delete from key_hashes
-    where hash in (select h from entity, old, unnest(old.hashes) as h
+    where key_id = $1::bigint -- an earlier write of the commit may have given one to another key
+      and hash in (select h from entity, old, unnest(old.hashes) as h
                    where h <> all (coalesce(entity.hashes, '{}')))
 ),
 hash as (
@@ -91,7 +92,8 @@ hash as (
 
 	sqlDeleteHashes = `,
 gone as (
-    delete from key_hashes where hash in (select h from entity, unnest(entity.hashes) as h)
+    delete from key_hashes
+    where key_id = $1::bigint and hash in (select h from entity, unnest(entity.hashes) as h)
 )`
 )
 
@@ -151,7 +153,7 @@ func planWrite(c catalog.Commit, w catalog.Write, seq int, b *bump) (statement, 
 }
 
 func planSync(c catalog.Commit, seq int) (statement, error) {
-	args, err := changeArgs(c, catalog.Change{Action: catalog.ActionSync}, seq)
+	args, err := changeArgs(c, c.SyncChange(), seq)
 	return newStatement(sqlSync, args), err
 }
 
@@ -179,12 +181,6 @@ func newStatement(sql string, args []any) statement {
 // takes from the head. JSON goes as text, which every exec mode of pgx
 // understands.
 func entityArgs(e catalog.Entity) ([]any, error) {
-	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
-		return nil, fmt.Errorf("a %s has no token", e.Kind.Noun())
-	}
-	if e.Ref != "" && e.Kind.Refers() == "" {
-		return nil, fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
-	}
 	labels, err := json.Marshal(e.Labels)
 	if err != nil {
 		return nil, err
@@ -197,7 +193,7 @@ func entityArgs(e catalog.Entity) ([]any, error) {
 		due = &e.DueAt
 	}
 	return []any{
-		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), unique(e.Hashes), orNull(e.Ref),
+		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), e.Hashes, orNull(e.Ref),
 		e.Name, e.SearchText(), e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
 		notNull(e.Mentions),
 	}, nil
@@ -227,15 +223,4 @@ func notNull(s []string) []string {
 		return []string{}
 	}
 	return s
-}
-
-// unique returns the values in their order, each once. They are few.
-func unique(values []string) []string {
-	var once []string
-	for _, v := range values {
-		if !slices.Contains(once, v) {
-			once = append(once, v)
-		}
-	}
-	return once
 }

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// sqlChanges takes whole revisions: up to the one in which the limit falls.
 	sqlChanges = `
-select revision, time, actor, reason, action, kind, id, before, after, touches
+select revision, seq, time, actor, reason, action, kind, id, before, after, touches
 from changes
-where revision > ?1 and revision <= (
-    select max(revision)
-    from (select revision from changes where revision > ?1 order by revision, seq limit ?2))
-order by revision, seq`
+where (revision, seq) > (?, ?)
+order by revision, seq
+limit ?`
+
+	sqlHasRevision = `select exists (select 1 from changes where revision = ?)`
 
 	sqlMark = `select mark from changes where revision = ? limit 1`
 
@@ -40,6 +40,7 @@ select coalesce(
 
 type changeRow struct {
 	Revision catalog.Revision
+	Seq      int
 	Time     int64 // microseconds
 	Actor    string
 	Reason   string
@@ -53,26 +54,36 @@ type changeRow struct {
 
 func (r *changeRow) change() (catalog.Change, error) {
 	c := catalog.Change{
-		Revision: r.Revision, Time: microseconds(r.Time), Actor: r.Actor, Reason: r.Reason,
+		Revision: r.Revision, Seq: r.Seq, Time: microseconds(r.Time), Actor: r.Actor, Reason: r.Reason,
 		Action: r.Action, Kind: r.Kind, ID: r.ID, Before: r.Before, After: r.After,
 	}
 	return c, decode(r.Touches, &c.Touches)
 }
 
-func (r *reader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
-	if after >= r.head.Revision {
+func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+	if after.Revision > r.head.Revision || after.Revision == r.head.Revision && after.Seq == 0 {
 		return nil, nil
+	}
+	seq := after.Seq
+	if seq == 0 {
+		seq = math.MaxInt32
 	}
 	if limit <= 0 {
 		limit = math.MaxInt32
 	}
 	var rows []changeRow
-	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after, limit); err != nil {
+	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
-	// Revisions have no gaps: what is missing was pruned.
-	if len(rows) == 0 || rows[0].Revision != after+1 {
-		return nil, fmt.Errorf("sqlitestore: changes after revision %d: %w", after, catalog.ErrCompacted)
+	// Revisions and the places within them have no gaps: what is missing was pruned.
+	there := len(rows) > 0 && rows[0].Revision == after.Revision+1
+	if after.Seq > 0 {
+		if err := r.tx.GetContext(ctx, &there, sqlHasRevision, after.Revision); err != nil {
+			return nil, r.store.fail(ctx, "read changes", err)
+		}
+	}
+	if !there {
+		return nil, fmt.Errorf("sqlitestore: changes after %s: %w", after, catalog.ErrCompacted)
 	}
 	changes := make([]catalog.Change, len(rows))
 	for i := range rows {

@@ -35,12 +35,17 @@ set revision = ?, created_at = ?, updated_at = ?, natural_key = ?, external_id =
     name = ?, search = ?, status = ?, namespaces = ?, groups = ?, labels = ?, due_at = ?, spec = ?, mentions = ?
 where id = ?`
 
+	// sqlRelease costs nothing where neither value changes.
+	sqlRelease = `
+update %s set natural_key = null, external_id = null
+where id = ? and (natural_key is not ? or external_id is not ?)`
+
 	sqlDelete = `delete from %s where id = ?`
 
 	sqlTakenKey = `select exists (select 1 from %s where natural_key = ? and id <> ?)`
 
 	sqlDeleteHashes = `delete from key_hashes where key_id = ?`
-	sqlInsertHashes = `insert into key_hashes (hash, key_id) select distinct value, ? from json_each(?)`
+	sqlInsertHashes = `insert into key_hashes (hash, key_id) select value, ? from json_each(?)`
 
 	sqlChange = `
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
@@ -55,6 +60,9 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
 	if err := s.alive(); err != nil {
 		return 0, err
+	}
+	if err := c.Check(); err != nil {
+		return 0, fmt.Errorf("sqlitestore: commit: %w", err)
 	}
 	if len(c.Writes) == 0 && !c.Sync {
 		return s.commitNothing(ctx, c.Base)
@@ -123,13 +131,21 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 
 	changes := make([]catalog.Change, 0, len(c.Writes)+1)
 	for _, w := range c.Writes {
-		if err := applyWrite(ctx, tx, rev, w); err != nil {
+		if err := release(ctx, tx, w, len(c.Writes) > 1); err != nil {
 			return 0, err
 		}
 		changes = append(changes, w.Change)
 	}
+	for _, w := range c.Writes {
+		if w.Delete {
+			continue
+		}
+		if err := put(ctx, tx, rev, w.Entity, string(w.Entity.Kind), w.If == 0); err != nil {
+			return 0, err
+		}
+	}
 	if c.Sync {
-		changes = append(changes, catalog.Change{Action: catalog.ActionSync})
+		changes = append(changes, c.SyncChange())
 	}
 	for i, ch := range changes {
 		touches, err := json.Marshal(ch.Touches)
@@ -145,40 +161,38 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 	return rev, nil
 }
 
-func applyWrite(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, w catalog.Write) error {
-	e := w.Entity
-	name, err := table(e.Kind)
-	if err != nil {
-		return err
-	}
+// release checks that an entity is at the revision it must have, deletes it if
+// that is what is to be done, and else, where the commit has other writes, gives up its
+// unique values, so that what counts is what the last write leaves.
+func release(ctx context.Context, tx *sqlx.Tx, w catalog.Write, others bool) error {
+	e, name := w.Entity, string(w.Entity.Kind)
 	var at catalog.Revision
-	err = tx.GetContext(ctx, &at, fmt.Sprintf(sqlAt, name), e.ID)
+	err := tx.GetContext(ctx, &at, fmt.Sprintf(sqlAt, name), e.ID)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	if at != w.If {
 		return errEntity
 	}
-	if at != 0 && e.Kind == catalog.KindKey {
+	if at == 0 {
+		return nil
+	}
+	if e.Kind == catalog.KindKey {
 		if _, err := tx.ExecContext(ctx, sqlDeleteHashes, e.ID); err != nil {
 			return err
 		}
 	}
-	if w.Delete {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf(sqlDelete, name), e.ID)
-		return err
+	switch {
+	case w.Delete:
+		_, err = tx.ExecContext(ctx, fmt.Sprintf(sqlDelete, name), e.ID)
+	case others:
+		_, err = tx.ExecContext(ctx, fmt.Sprintf(sqlRelease, name), e.ID, orNull(e.NaturalKey), orNull(e.ExternalID))
 	}
-	return put(ctx, tx, rev, e, name, at == 0)
+	return err
 }
 
 // put inserts or updates an entity, whose hashes are not in key_hashes.
 func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entity, name string, create bool) error {
-	if len(e.Hashes) > 0 && e.Kind != catalog.KindKey {
-		return fmt.Errorf("a %s has no token", e.Kind.Noun())
-	}
-	if e.Ref != "" && e.Kind.Refers() == "" {
-		return fmt.Errorf("a %s refers to nothing", e.Kind.Noun())
-	}
 	labels, err := json.Marshal(e.Labels)
 	if err != nil {
 		return err

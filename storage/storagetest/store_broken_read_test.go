@@ -59,7 +59,7 @@ func countEdited(edit func(*catalog.Query)) func(*fakeStore) {
 func changesEdited(edit func(changes []catalog.Change, limit int) []catalog.Change) func(*fakeStore) {
 	return readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 			all, err := changes(ctx, after, limit)
 			return edit(all, limit), err
 		}
@@ -164,14 +164,41 @@ var (
 
 	changesOne = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Revision, _ int) ([]catalog.Change, error) {
+		r.changes = func(ctx context.Context, after catalog.Cursor, _ int) ([]catalog.Change, error) {
 			return changes(ctx, after, 1)
+		}
+	})
+
+	changesWhole = readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+			all, err := changes(ctx, after, limit)
+			if err != nil || len(all) == 0 {
+				return all, err
+			}
+			rest, err := changes(ctx, all[len(all)-1].Cursor(), 1<<20)
+			for _, c := range rest {
+				if c.Revision == all[len(all)-1].Revision {
+					all = append(all, c)
+				}
+			}
+			return all, err
+		}
+	})
+
+	changesAnew = readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+			if after.Seq > 0 {
+				after = catalog.Cursor{Revision: after.Revision - 1}
+			}
+			return changes(ctx, after, limit)
 		}
 	})
 
 	changesLenient = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 			all, err := changes(ctx, after, limit)
 			if errors.Is(err, catalog.ErrCompacted) {
 				err = nil
@@ -231,7 +258,7 @@ func readNewest(s *fakeStore) {
 			})
 			return all, err
 		}
-		r.changes = func(ctx context.Context, after catalog.Revision, limit int) (all []catalog.Change, err error) {
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) (all []catalog.Change, err error) {
 			if _, err := changes(ctx, after, limit); err != nil {
 				return nil, err
 			}
@@ -288,7 +315,7 @@ func changesShared(s *fakeStore) {
 	var kept []catalog.Change
 	s.spoilReader(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Revision, limit int) (_ []catalog.Change, err error) {
+		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) (_ []catalog.Change, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if kept == nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,6 +143,32 @@ var (
 		return commit(ctx, c)
 	})
 
+	// commitUniqueEach looks at what each write finds, as if they came one by one.
+	commitUniqueEach = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+		gone := map[int64]bool{}
+		for _, w := range c.Writes {
+			id := s.holder(ctx, w.Entity.Kind, w.Entity.NaturalKey).ID
+			if !w.Delete && id != 0 && id != w.Entity.ID && !gone[id] {
+				return 0, catalog.Exists(w.Entity.Kind, catalog.ByNaturalKey)
+			}
+			gone[w.Entity.ID] = true
+		}
+		return commit(ctx, c)
+	})
+
+	commitDropsSecond = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+		seen := map[int64]bool{}
+		var once []catalog.Write
+		for _, w := range c.Writes {
+			if !seen[w.Entity.ID] {
+				once = append(once, w)
+			}
+			seen[w.Entity.ID] = true
+		}
+		c.Writes = once
+		return commit(ctx, c)
+	})
+
 	commitReferencesFirst = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
 		for i, w := range c.Writes {
 			if w.Entity.Ref != "" && i == 0 && s.holder(ctx, catalog.KindModel, w.Entity.Ref).ID == 0 {
@@ -259,7 +286,7 @@ func commitRemembers(s *fakeStore) {
 	around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
 		for _, w := range c.Writes {
 			key := string(w.Entity.Kind) + w.Entity.ExternalID
-			if id, ok := taken[key]; ok && w.Entity.ExternalID == "gone" && id != w.Entity.ID {
+			if id, ok := taken[key]; ok && strings.HasPrefix(w.Entity.ExternalID, "gone") && id != w.Entity.ID {
 				return 0, catalog.Exists(w.Entity.Kind, catalog.ByExternalID)
 			}
 			taken[key] = w.Entity.ID

@@ -141,7 +141,7 @@ func contentsOf(t testing.TB, r catalog.Reader) contents {
 			t.Fatalf("List %s: %v", k, err)
 		}
 	}
-	if c.Changes, err = r.Changes(t.Context(), 0, 1<<20); err != nil {
+	if c.Changes, err = r.Changes(t.Context(), catalog.Cursor{}, 1<<20); err != nil {
 		t.Fatalf("Changes: %v", err)
 	}
 	for rev := range c.Head.Revision + 1 {
@@ -188,7 +188,7 @@ func since(t testing.TB, s catalog.Store, after catalog.Revision) (changes []cat
 	t.Helper()
 	mustRead(t, s, func(r catalog.Reader) {
 		var err error
-		if changes, err = r.Changes(t.Context(), after, 1<<20); err != nil {
+		if changes, err = r.Changes(t.Context(), catalog.Cursor{Revision: after}, 1<<20); err != nil {
 			t.Fatalf("Changes after %d: %v", after, err)
 		}
 	})
@@ -211,7 +211,7 @@ func recorded(c catalog.Commit, rev catalog.Revision) (changes []catalog.Change)
 	}
 	for i := range changes {
 		ch := &changes[i]
-		ch.Revision, ch.Time, ch.Actor, ch.Reason = rev, c.Time, c.Actor, c.Reason
+		ch.Revision, ch.Seq, ch.Time, ch.Actor, ch.Reason = rev, i+1, c.Time, c.Actor, c.Reason
 	}
 	return changes
 }

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -52,26 +53,39 @@ func testFeed(t testing.TB, h StoreHarness) {
 	}
 
 	head := revisionOf(t, h.Second)
+	cursors := []catalog.Cursor{{Revision: head + 1}}
+	for rev := range head + 1 {
+		for seq := range widest + 2 { // a place beyond the last is the end of the revision
+			if rev > 0 || seq == 0 {
+				cursors = append(cursors, catalog.Cursor{Revision: rev, Seq: seq})
+			}
+		}
+	}
 	mustRead(t, h.Second, func(r catalog.Reader) {
-		for after := range head + 1 {
-			rest := want[slices.IndexFunc(append(slices.Clone(want), catalog.Change{Revision: head + 1}),
-				func(c catalog.Change) bool { return c.Revision > after }):]
-			for _, limit := range []int{1, 2, 4, 7, len(want), 1 << 20} {
+		for _, after := range cursors {
+			rest := slices.DeleteFunc(slices.Clone(want), func(c catalog.Change) bool { return !after.Before(c) })
+			for _, limit := range []int{-1, 0, 1, 2, 4, 7, len(want), 1 << 20} {
+				some := rest
+				if limit > 0 {
+					some = rest[:min(limit, len(rest))]
+				}
 				got, err := r.Changes(t.Context(), after, limit)
-				if err != nil || len(got) > len(rest) {
-					t.Fatalf("Changes after %d, about %d: %d of %d, %v", after, limit, len(got), len(rest), err)
+				if err != nil {
+					t.Fatalf("Changes after %s, at most %d: %v", after, limit, err)
 				}
-				if diff := cmp.Diff(rest[:len(got)], got, byValue()); diff != "" {
-					t.Fatalf("Changes after %d, about %d (-want +got):\n%s", after, limit, diff)
+				if diff := cmp.Diff(some, got, byValue()); diff != "" {
+					t.Fatalf("Changes after %s, at most %d (-want +got):\n%s", after, limit, diff)
 				}
-				if len(got) == len(rest) && len(got) < limit+widest {
-					continue // to the end
+				if after.Seq > 0 {
+					continue
 				}
-				if len(got) == 0 || got[len(got)-1].Revision == rest[len(got)].Revision {
-					t.Errorf("Changes after %d, about %d: %d, which is no whole revision", after, limit, len(got))
+				whole, err := catalog.WholeRevisions(t.Context(), r, after.Revision, limit)
+				end := min(max(limit, 1), len(rest))
+				for end > 0 && end < len(rest) && rest[end].Revision == rest[end-1].Revision {
+					end++
 				}
-				if len(got) <= limit-widest || len(got) >= limit+widest {
-					t.Errorf("Changes after %d, about %d: %d", after, limit, len(got))
+				if diff := cmp.Diff(rest[:end], whole, byValue()); err != nil || diff != "" {
+					t.Fatalf("whole revisions after %s, about %d: %v (-want +got):\n%s", after, limit, err, diff)
 				}
 			}
 		}
@@ -160,7 +174,11 @@ func testPrune(t testing.TB, h StoreHarness) {
 		prune(tt.before, pruned)
 		mustRead(t, h.Second, func(r catalog.Reader) {
 			for after := range last + 1 {
-				got, err := r.Changes(t.Context(), after, 1)
+				if _, err := r.Changes(t.Context(), catalog.Cursor{Revision: after, Seq: 1}, 1); after > 0 && after < tt.oldest && !errors.Is(err, catalog.ErrCompacted) || after >= tt.oldest && err != nil {
+					t.Fatalf("Changes within %d, with all before %d pruned: %v", after, tt.oldest, err)
+				}
+				got, err := r.Changes(t.Context(), catalog.Cursor{Revision: after}, 0)
+				got = slices.DeleteFunc(got, func(c catalog.Change) bool { return c.Revision != after+1 })
 				switch {
 				case after < tt.oldest-1:
 					mustFail(t, fmt.Sprintf("Changes after %d, of which all before %d are pruned", after, tt.oldest), err, catalog.ErrCompacted)

@@ -42,6 +42,8 @@ var brokenStores = []struct {
 	{"values are unique across kinds", "unique values", commitUniqueAcross},
 	{"Commit says nothing of what is taken", "unique values", errorEdited(catalog.ErrExists, nil)},
 	{"values are looked at before the first write", "unique values change hands", commitUniqueBefore},
+	{"values are looked at after each write", "unique values change hands", commitUniqueEach},
+	{"Commit writes an entity twice", "unique values change hands", commitDropsSecond},
 	{"values that were refused stay taken", "unique values change hands", commitRemembers},
 	{"references are looked at after each write", "references", commitReferencesFirst},
 	{"the clock stands still", "the clock of a view", readerEdited(func(r *fakeReader) { r.now = func() time.Time { return storeTime } })},
@@ -95,7 +97,14 @@ var brokenStores = []struct {
 	{"changes that are read are kept", "aliasing", changesShared},
 	{"what is written is kept", "aliasing", commitShared},
 
-	{"Changes cut the limit", "the feed", changesEdited(func(c []catalog.Change, limit int) []catalog.Change { return c[:min(limit, len(c))] })},
+	{"Changes finish the revision", "the feed", changesWhole},
+	{"Changes begin the revision anew", "the feed", changesAnew},
+	{"Changes forget their places", "the feed", changesEdited(func(c []catalog.Change, _ int) []catalog.Change {
+		for i := range c {
+			c[i].Seq = 0
+		}
+		return c
+	})},
 	{"Changes are one revision", "the feed", changesOne},
 	{"Changes come sorted by id", "the feed", changesEdited(changesByID)},
 	{"Changes say themselves who did it", "the feed", changesTrusted},
@@ -218,7 +227,7 @@ type fakeReader struct {
 	find    func(context.Context, catalog.Kind, catalog.Index, string) (catalog.Entity, error)
 	list    func(context.Context, catalog.Kind, catalog.Query) ([]catalog.Entity, error)
 	count   func(context.Context, catalog.Kind, catalog.Query) (int64, error)
-	changes func(context.Context, catalog.Revision, int) ([]catalog.Change, error)
+	changes func(context.Context, catalog.Cursor, int) ([]catalog.Change, error)
 	markAt  func(context.Context, catalog.Revision) (catalog.Mark, error)
 }
 
@@ -254,7 +263,7 @@ func (r *fakeReader) Count(ctx context.Context, k catalog.Kind, q catalog.Query)
 	return r.count(ctx, k, q)
 }
 
-func (r *fakeReader) Changes(ctx context.Context, after catalog.Revision, limit int) ([]catalog.Change, error) {
+func (r *fakeReader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 	return r.changes(ctx, after, limit)
 }
 

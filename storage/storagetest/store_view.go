@@ -67,7 +67,7 @@ func testReadView(t testing.TB, h StoreHarness) {
 		}
 		_, err := r.MarkAt(t.Context(), rev+1)
 		mustFail(t, "a Read that is open: MarkAt of a later revision", err, catalog.ErrNotFound)
-		changes, err := r.Changes(t.Context(), rev, 100)
+		changes, err := r.Changes(t.Context(), catalog.Cursor{Revision: rev}, 100)
 		if err != nil || len(changes) != 0 {
 			t.Fatalf("a Read that is open: Changes after its revision: %v, %v; want none", changes, err)
 		}
@@ -193,7 +193,7 @@ func lookForTears(ctx context.Context, r catalog.Reader, after catalog.Revision)
 	if mark, err := r.MarkAt(ctx, head.Revision); err != nil || mark != head.Mark {
 		return 0, fmt.Errorf("the head's mark is %q, MarkAt says %q, %w", head.Mark, mark, err)
 	}
-	changes, err := r.Changes(ctx, after, 1<<20)
+	changes, err := r.Changes(ctx, catalog.Cursor{Revision: after}, 1<<20)
 	if err != nil {
 		return 0, err
 	}
@@ -259,7 +259,7 @@ func testStoreAliasing(t testing.TB, h StoreHarness) {
 			}
 			scribbleEntity(list[0])
 		}
-		changes, err := r.Changes(t.Context(), 0, 100)
+		changes, err := r.Changes(t.Context(), catalog.Cursor{}, 100)
 		if err != nil || len(changes) != 2 {
 			t.Fatalf("Changes: %v, %v", changes, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -188,22 +189,19 @@ func testStoreIf(t testing.TB, h StoreHarness) {
 		third := mustCommit(t, h.Store, remove(gone, second))
 		var attempts []attempt
 		for name, commit := range map[string]catalog.Commit{
-			"create what exists":                  commitOf(create(e)),
-			"update an older revision":            commitOf(update(e, first)),
-			"update a revision of others":         commitOf(update(e, third)),
-			"update a revision to come":           commitOf(update(e, third+1)),
-			"update what never was":               commitOf(update(absent, first)),
-			"update what is gone":                 commitOf(update(gone, second)),
-			"delete an older revision":            commitOf(remove(e, first)),
-			"delete a revision to come":           commitOf(remove(e, third+1)),
-			"delete what must not exist":          commitOf(remove(e, 0)),
-			"delete what never was":               commitOf(remove(absent, first)),
-			"delete what is gone":                 commitOf(remove(gone, second)),
-			"fail after a write":                  commitOf(create(absent), update(e, first)),
-			"fail before a write":                 commitOf(update(e, first), create(absent)),
-			"create the same twice":               commitOf(create(absent), create(absent)),
-			"update the same twice":               commitOf(update(e, second), update(e, second)),
-			"update what was deleted just before": commitOf(remove(e, second), update(e, second)),
+			"create what exists":          commitOf(create(e)),
+			"update an older revision":    commitOf(update(e, first)),
+			"update a revision of others": commitOf(update(e, third)),
+			"update a revision to come":   commitOf(update(e, third+1)),
+			"update what never was":       commitOf(update(absent, first)),
+			"update what is gone":         commitOf(update(gone, second)),
+			"delete an older revision":    commitOf(remove(e, first)),
+			"delete a revision to come":   commitOf(remove(e, third+1)),
+			"delete what must not exist":  commitOf(remove(e, 0)),
+			"delete what never was":       commitOf(remove(absent, first)),
+			"delete what is gone":         commitOf(remove(gone, second)),
+			"fail after a write":          commitOf(create(absent), update(e, first)),
+			"fail before a write":         commitOf(update(e, first), create(absent)),
 		} {
 			attempts = append(attempts, attempt{string(k) + ": " + name, commit, catalog.ErrConflict})
 		}
@@ -212,8 +210,9 @@ func testStoreIf(t testing.TB, h StoreHarness) {
 		// An id may be used again, and absence be demanded.
 		rev := mustCommit(t, h.Second, create(gone), remove(absent, 0))
 		mustEntities(t, h.Store, k, written(e, second), written(gone, rev))
-		rev = mustCommit(t, h.Store, remove(e, second), create(e))
-		mustEntities(t, h.Second, k, written(e, rev), written(gone, rev-1))
+		mustCommit(t, h.Store, remove(e, second))
+		again := mustCommit(t, h.Store, create(e))
+		mustEntities(t, h.Second, k, written(e, again), written(gone, rev))
 	}
 }
 
@@ -305,23 +304,79 @@ func testStoreSync(t testing.TB, h StoreHarness) {
 }
 
 // testStoreLarge: a commit of any size is one.
+// testStoreLarge does in one commit more than an engine does one by one: of every
+// kind, with every field, new, changed and gone.
 func testStoreLarge(t testing.TB, h StoreHarness) {
-	const n = 100
-	id := mustIDs(t, h.Store, n+1)
-	var writes []catalog.Write
-	var want []catalog.Entity
-	for i := range int64(n) {
-		e := full(catalog.KindKey, id+i)
-		writes = append(writes, create(e))
-		want = append(want, written(e, 1))
+	const n = 60 // of each kind
+	kinds := catalog.Kinds()
+	id := mustIDs(t, h.Store, 2*n*len(kinds)+1)
+	make := func(i int64) catalog.Entity {
+		e := full(kinds[i/(2*n)], id+i)
+		if e.Kind == catalog.KindBinding {
+			e.Ref = full(catalog.KindModel, id+2*n+i%n).NaturalKey // of one that stays
+		}
+		return e
 	}
-	refused := append(slices.Clone(writes), create(entity(catalog.KindKey, id+n, hashes(want[0].Hashes[1]))))
+	var first, second []catalog.Write
+	now := map[catalog.Kind][]catalog.Entity{}
+	for k := range int64(len(kinds)) {
+		for i := k * 2 * n; i < k*2*n+n; i++ {
+			first = append(first, create(make(i)))
+		}
+	}
+	refused := append(slices.Clone(first), create(entity(catalog.KindKey, id+2*n*int64(len(kinds)), hashes(make(3 * 2 * n).Hashes[1]))))
 	mustRefuse(t, h, attempt{"a large commit whose last write fails", commitOf(refused...), catalog.ErrExists})
 
-	mustCommit(t, h.Store, writes...)
-	mustEntities(t, h.Second, catalog.KindKey, want...)
-	if diff := cmp.Diff(recorded(commitOf(writes...), 1), since(t, h.Second, 0), byValue()); diff != "" {
+	rev := mustCommit(t, h.Store, first...)
+	for _, k := range kinds {
+		var want []catalog.Entity
+		for _, w := range first {
+			if w.Entity.Kind == k {
+				want = append(want, written(w.Entity, rev))
+			}
+		}
+		mustEntities(t, h.Second, k, want...)
+		now[k] = want
+	}
+	if diff := cmp.Diff(recorded(commitOf(first...), rev), since(t, h.Second, 0), byValue()); diff != "" {
 		t.Errorf("the feed (-want +got):\n%s", diff)
+	}
+
+	for k := range int64(len(kinds)) {
+		kind, left := kinds[k], []catalog.Entity(nil)
+		for j, e := range now[kind] {
+			switch {
+			case j%3 == 0 && kind != catalog.KindModel:
+				second = append(second, remove(e, rev))
+			case j%3 == 1:
+				changed := e.Clone()
+				changed.Status, changed.ExternalID, changed.Mentions, changed.DueAt = "changed", "", nil, time.Time{}
+				if kind == catalog.KindKey {
+					changed.Hashes = append(changed.Hashes[1:], fmt.Sprintf("3%063x", changed.ID))
+				}
+				second = append(second, update(changed, rev))
+				left = append(left, written(changed, rev+1))
+			default:
+				left = append(left, e)
+			}
+		}
+		for i := k*2*n + n; i < (k+1)*2*n; i++ {
+			second = append(second, create(make(i)))
+			left = append(left, written(make(i), rev+1))
+		}
+		now[kind] = left
+	}
+	mustCommit(t, h.Second, second...)
+	for _, k := range kinds {
+		mustEntities(t, h.Store, k, now[k]...)
+	}
+	if diff := cmp.Diff(recorded(commitOf(second...), rev+1), since(t, h.Second, rev), byValue()); diff != "" {
+		t.Errorf("the feed of the second (-want +got):\n%s", diff)
+	}
+	for _, e := range now[catalog.KindKey] {
+		for _, hash := range e.Hashes {
+			mustBeFound(t, h.Store, holding{kind: catalog.KindKey, by: catalog.ByHash}, hash, e.ID)
+		}
 	}
 }
 

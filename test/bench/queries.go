@@ -216,6 +216,14 @@ func (q *queryBench) kinds() []queryKind {
 		logs("logs of a namespace (7 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Namespace: "research"} }),
 		logs("logs with status 429 (3 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Status: 429} }),
 		logs("logs with status 413 (one in 100,000)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Status: 413} }),
+		logs("logs of the busiest key with status 413", func(int) logbuf.LogQuery { return logbuf.LogQuery{KeyID: 1, Status: 413} }),
+		logs("logs of the busiest key that a provider never served", func(int) logbuf.LogQuery {
+			return logbuf.LogQuery{KeyID: 1, ProviderID: 99}
+		}),
+		logs("logs that a provider never served", func(int) logbuf.LogQuery { return logbuf.LogQuery{ProviderID: 99} }),
+		logs("logs of a key in the middle with status 413", func(int) logbuf.LogQuery {
+			return logbuf.LogQuery{KeyID: 100 + r.Int64N(201), Status: 413}
+		}),
 		usage("usage by day and key", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{logbuf.ByKey}}),
 		usage("usage by hour and key", logbuf.UsageQuery{GroupBy: []logbuf.Dimension{logbuf.ByKey}, Interval: logbuf.Hour}),
 		usage("usage by hour", logbuf.UsageQuery{Interval: logbuf.Hour}),

@@ -92,6 +92,12 @@ func TestNotReadyBeforeTheDatabaseWasReached(t *testing.T) {
 	if got := s.call(t, "POST", "/logs", goodToken, map[string]any{"status": 200}, nil); got != http.StatusAccepted {
 		t.Errorf("POST /logs: %d, want 202", got)
 	}
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+	var said, errs output
+	if got := Run(t.Context(), []string{"-check"}, []string{"EZ_API_PORT=" + port}, &said, &errs); got != 1 ||
+		!strings.Contains(said.String(), `"status":"unavailable"`) {
+		t.Errorf("-check: %d %s%s, want 1", got, &said, &errs)
+	}
 	cancel()
 	<-code
 	for line := range strings.Lines(out.String()) {

@@ -3,6 +3,7 @@
 package refer
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -13,18 +14,18 @@ import (
 // [catalog.Referenced]. Where the commit alone does not tell, it calls exist
 // with natural keys, which returns how many of them models have.
 func Explain(c catalog.Commit, exist func(naturalKeys []string) (int, error)) error {
-	var refs []string   // referred to by what was written
-	var models []string // names that models were given, or had
-	moved := false      // whether models went, or may have been renamed
+	refs := map[string]bool{}   // referred to by what was written
+	models := map[string]bool{} // names that models were given
+	moved := false              // whether models went, or may have been renamed
 	for _, w := range c.Writes {
 		switch e := w.Entity; {
 		case e.Kind == catalog.KindModel:
 			moved = moved || w.Delete || w.If != 0
 			if !w.Delete {
-				models = append(models, e.NaturalKey)
+				models[e.NaturalKey] = true
 			}
-		case e.Ref != "" && !w.Delete && !slices.Contains(refs, e.Ref):
-			refs = append(refs, e.Ref)
+		case e.Ref != "" && !w.Delete:
+			refs[e.Ref] = true
 		}
 	}
 	switch {
@@ -34,8 +35,8 @@ func Explain(c catalog.Commit, exist func(naturalKeys []string) (int, error)) er
 		return catalog.Dangling(catalog.KindBinding)
 	}
 
-	refs = slices.DeleteFunc(refs, func(ref string) bool { return slices.Contains(models, ref) })
-	if n, err := exist(refs); err != nil || n == len(refs) {
+	maps.DeleteFunc(refs, func(ref string, _ bool) bool { return models[ref] })
+	if n, err := exist(slices.Sorted(maps.Keys(refs))); err != nil || n == len(refs) {
 		return catalog.Referenced(catalog.KindModel)
 	}
 	return catalog.Dangling(catalog.KindBinding)

@@ -1,0 +1,76 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Check says what no store takes, so that all refuse the same: an unknown kind,
+// an entity that is written twice, a token that an entity has twice, a token or a
+// reference of a kind that has none, and a text that is not UTF-8 or holds NUL, which not every database keeps. Stores
+// MUST call it before they do anything. The error wraps [ErrInvalid].
+func (c Commit) Check() error {
+	kinds, seen := Kinds(), make(map[place]bool, len(c.Writes))
+	for i := range c.Writes {
+		w := &c.Writes[i]
+		e := &w.Entity
+		at := place{e.Kind, e.ID}
+		switch {
+		case !slices.Contains(kinds, e.Kind):
+			return fmt.Errorf("write %d is of an unknown kind: %w", i+1, ErrInvalid)
+		case seen[at]:
+			return fmt.Errorf("write %d is of an entity that the commit writes already: %w", i+1, ErrInvalid)
+		case len(e.Hashes) > 0 && e.Kind != KindKey:
+			return fmt.Errorf("write %d: a %s has no token: %w", i+1, e.Kind.Noun(), ErrInvalid)
+		case e.Ref != "" && e.Kind.Refers() == "":
+			return fmt.Errorf("write %d: a %s refers to nothing: %w", i+1, e.Kind.Noun(), ErrInvalid)
+		}
+		seen[at] = true
+		if slices.ContainsFunc(e.Hashes, func(h string) bool { return countIn(e.Hashes, h) > 1 }) {
+			return fmt.Errorf("write %d has a token twice: %w", i+1, ErrInvalid)
+		}
+		if !e.storable() || !w.Change.storable() {
+			return fmt.Errorf("write %d holds a text that is not UTF-8, or NUL: %w", i+1, ErrInvalid)
+		}
+	}
+	if !storable(c.Actor, c.Reason) {
+		return fmt.Errorf("actor or reason is not UTF-8, or holds NUL: %w", ErrInvalid)
+	}
+	return nil
+}
+
+func (e *Entity) storable() bool {
+	for name, value := range e.Labels {
+		if !storable(name, value) {
+			return false
+		}
+	}
+	return storable(e.NaturalKey, e.ExternalID, e.Ref, e.Name, e.Status, string(e.Spec)) &&
+		storable(e.Hashes...) && storable(e.Namespaces...) && storable(e.Groups...) && storable(e.Mentions...)
+}
+
+func (c *Change) storable() bool {
+	t := &c.Touches
+	return storable(string(c.Before), string(c.After)) && storable(t.NaturalKeys...) && storable(t.Refs...) &&
+		storable(t.Hashes...) && storable(t.Groups...) && storable(t.Models...)
+}
+
+func storable(texts ...string) bool {
+	for _, text := range texts {
+		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func countIn(list []string, v string) (n int) {
+	for _, e := range list {
+		if e == v {
+			n++
+		}
+	}
+	return n
+}

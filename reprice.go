@@ -1,0 +1,213 @@
+package ezapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// ErrUnsupported says that the log store of a Plane cannot do what it was asked for.
+var ErrUnsupported = errors.New("the log store cannot do this")
+
+// RepricePrices says which prices entries are priced by.
+type RepricePrices string
+
+// The prices to price by.
+const (
+	PricesNow  RepricePrices = "now"  // of the catalog as it is
+	PricesThen RepricePrices = "then" // of the catalog as it was at an entry's time
+)
+
+// A RepriceRequest says which stored entries are to be priced anew, and how.
+type RepriceRequest struct {
+	// Query selects the entries. Since is required, and Until defaults to now. Cursor is
+	// the Next of a run whose budget was used up. Limit is not heeded. With Unpriced set, only
+	// entries without a cost are selected.
+	Query logbuf.LogQuery
+
+	// Prices defaults to PricesNow.
+	Prices RepricePrices
+
+	// Own selects entries whose cost the balancer brought, too.
+	Own bool
+
+	// DryRun changes nothing.
+	DryRun bool
+
+	// Budget is how long the run may take, until it ends with a report that says where to
+	// go on. Defaults to no limit.
+	Budget time.Duration
+}
+
+// A RepriceReport says what was done, or would be.
+type RepriceReport struct {
+	Read       int64            // entries selected
+	Changed    int64            // entries that have another cost now
+	Priced     int64            // entries that have a cost and had none
+	Unpriced   int64            // entries that have none, as before
+	CostBefore *big.Int         // nano-USD, of the changed entries
+	CostAfter  *big.Int         // likewise
+	Revision   catalog.Revision // that the run took at its end; 0 when it changed nothing
+	Next       string           // where to go on, when the budget was used up
+}
+
+const (
+	repriceBatch = 1000 // entries in one transaction
+	repriceTries = 5    // at one batch, before the run ends
+	repricePause = 200 * time.Millisecond
+)
+
+// Reprice computes the costs of stored entries anew: entries and their usage together, in one
+// transaction for each thousand. A cost that is known is never replaced by none. At its end the
+// run takes a revision without entities, with the action reprice.
+//
+// One run is at work at a time: while another is, here or elsewhere, the error wraps
+// logbuf.ErrBusy. When ctx ends, what was done stays done, the report says what that was, and
+// the run can be repeated. The error wraps catalog.ErrCompacted when the change feed does not
+// tell of the prices at Since, and ErrUnsupported when the log sink is no logbuf.Repricer.
+func (p *Plane) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, error) {
+	report := RepriceReport{CostBefore: new(big.Int), CostAfter: new(big.Int)}
+	sink, ok := p.config.LogSink.(logbuf.Repricer)
+	if !ok {
+		return report, fmt.Errorf("ezapi: reprice: %w", ErrUnsupported)
+	}
+	if !p.repricing.TryLock() {
+		return report, fmt.Errorf("ezapi: reprice: %w", logbuf.ErrBusy)
+	}
+	defer p.repricing.Unlock()
+	if r.Query.Since.IsZero() {
+		return report, &logbuf.FieldError{Field: "since", Message: "must be given"}
+	}
+	if r.Query.Until.IsZero() {
+		r.Query.Until = p.config.Clock()
+	}
+	r.Query.Limit = repriceBatch
+	price, err := p.repricer(ctx, r)
+	if err != nil {
+		return report, err
+	}
+	b := logbuf.RepriceBatch{Query: r.Query, Own: r.Own, DryRun: r.DryRun, Price: price}
+	if b.Run, b.Query.Cursor, ok = runOf(r.Query.Cursor); !ok {
+		return report, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the request before"}
+	}
+	err = p.reprice(ctx, sink, b, r.Budget, &report)
+	if report.Changed > 0 && !r.DryRun {
+		revision, e := p.closeReprice(ctx, &report)
+		report.Revision, err = revision, errors.Join(err, e)
+	}
+	return report, err
+}
+
+// repricer returns what prices an entry.
+func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.Entry), error) {
+	fill := func(e *logbuf.Entry, q catalog.Quote) {
+		if cost, ok := priceFor(e, q.Prices).Cost(e); ok && (e.CostNanoUSD == nil || *e.CostNanoUSD != cost) {
+			e.CostNanoUSD, e.PricedRevision = &cost, int64(q.Revision)
+		}
+	}
+	switch r.Prices {
+	case "", PricesNow:
+		if _, err := p.copies.Refresh(ctx); err != nil {
+			return nil, err
+		}
+		return func(e *logbuf.Entry) {
+			if q, ok := p.prices.list.Quote(priceKey(e)); ok {
+				fill(e, q)
+			}
+		}, nil
+	case PricesThen:
+		history, err := catalog.ReadPriceHistory(ctx, p.config.Catalog)
+		if err != nil {
+			return nil, err
+		}
+		if begins := history.Begins(); r.Query.Since.Before(begins) {
+			return nil, fmt.Errorf("ezapi: the change feed tells of prices from %s on: %w", begins.UTC().Format(time.RFC3339), catalog.ErrCompacted)
+		}
+		return func(e *logbuf.Entry) {
+			if q, ok := history.Quote(priceKey(e), e.Time); ok {
+				fill(e, q)
+			}
+		}, nil
+	}
+	return nil, &logbuf.FieldError{Field: "prices", Message: "must be now or then"}
+}
+
+// reprice does batch after batch.
+func (p *Plane) reprice(
+	ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration, report *RepriceReport,
+) error {
+	begun := time.Now()
+	for tries := 0; ; {
+		r, err := sink.Reprice(ctx, b)
+		if err != nil {
+			var field *logbuf.FieldError
+			tries++
+			if ctx.Err() != nil || errors.As(err, &field) || errors.Is(err, logbuf.ErrBusy) || tries == repriceTries {
+				return fmt.Errorf("ezapi: reprice: %w", err)
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("ezapi: reprice: %w", err)
+			case <-time.After(repricePause << tries):
+			}
+			continue
+		}
+		tries = 0
+		report.add(r)
+		if r.Next == "" {
+			return nil
+		}
+		b.Query.Cursor = r.Next
+		if budget > 0 && time.Since(begun) >= budget {
+			report.Next = b.Run.String() + runSeparator + r.Next
+			return nil
+		}
+	}
+}
+
+// runSeparator stands between the run and the place in a cursor: who goes on is the same run.
+const runSeparator = "."
+
+// runOf takes a cursor apart. Without one, the run is a new one.
+func runOf(cursor string) (run uuid.UUID, at string, ok bool) {
+	if cursor == "" {
+		return uuid.New(), "", true
+	}
+	name, at, ok := strings.Cut(cursor, runSeparator)
+	run, err := uuid.Parse(name)
+	return run, at, ok && err == nil
+}
+
+func (r *RepriceReport) add(b logbuf.RepriceResult) {
+	r.Read += int64(b.Read)
+	r.Changed += int64(b.Changed)
+	r.Priced += int64(b.Priced)
+	r.Unpriced += int64(b.Unpriced)
+	r.CostBefore.Add(r.CostBefore, big.NewInt(b.CostBefore))
+	r.CostAfter.Add(r.CostAfter, big.NewInt(b.CostAfter))
+}
+
+// closeReprice records that a run has changed something, also one that was broken off.
+func (p *Plane) closeReprice(ctx context.Context, report *RepriceReport) (catalog.Revision, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	actor, reason := catalog.ActorFrom(ctx)
+	reason = cmp.Or(reason, fmt.Sprintf("%d log entries cost otherwise, %d of them had no cost", report.Changed, report.Priced))
+	revision, err := p.config.Catalog.Commit(ctx, catalog.Commit{
+		Sync: true, SyncAction: catalog.ActionReprice,
+		Time: p.config.Clock().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ezapi: the costs are stored, and the change feed could not be told: %w", err)
+	}
+	return revision, nil
+}

@@ -1,0 +1,290 @@
+package ezapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// ledgerPlane is a plane with a clock of its own, and models whose prices change with time:
+// until minute 10 there is no price, then 1 USD, from minute 20 on 5 USD a million tokens.
+func ledgerPlane(t *testing.T) (plane *ezapi.Plane, store *memstore.Store, at func(minute int) time.Time) {
+	t.Helper()
+	store = memstore.New(nil)
+	begin := time.Now().UTC().Truncate(logbuf.Quarter).Add(-time.Hour)
+	at = func(minute int) time.Time { return begin.Add(time.Duration(minute) * time.Minute) }
+	now := begin
+	plane = newPlane(t, ezapi.Config{
+		Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogSink: memstore.NewSink(nil), Clock: func() time.Time { return now },
+	})
+	ctx := catalog.WithActor(t.Context(), "alice", "")
+	m, err := plane.Models.Create(ctx, ezapi.Model{Name: "m"})
+	for _, c := range []struct {
+		minute int
+		price  catalog.NanoUSD
+	}{{10, 1_000_000_000}, {20, 5_000_000_000}} {
+		now = at(c.minute)
+		if err == nil {
+			_, err = plane.Models.Edit(ctx, m.ID, func(m *ezapi.Model) error { m.InputPrice = new(c.price); return nil })
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = at(60)
+	return plane, store, at
+}
+
+// storeLogs stores entries as they are, whatever they cost now.
+func storeLogs(t *testing.T, plane *ezapi.Plane, sink logbuf.Sink, entries ...logbuf.Entry) {
+	t.Helper()
+	for i := range entries {
+		entries[i].ID, entries[i].Namespace = uuid.New(), "default"
+	}
+	if r, err := sink.Write(t.Context(), logbuf.Batch{Entries: entries}); err != nil || r.Stored != len(entries) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+// costsOf returns the cost of each request, and what usage says that all cost.
+func costsOf(t *testing.T, plane *ezapi.Plane, since time.Time) (costs map[string]string, total, unpriced int64) {
+	t.Helper()
+	page, err := plane.Archive().Logs(t.Context(), logbuf.LogQuery{Since: since, Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	costs = make(map[string]string)
+	for _, e := range page.Entries {
+		costs[e.RequestID] = "unknown"
+		if e.CostNanoUSD != nil {
+			costs[e.RequestID] = fmt.Sprint(*e.CostNanoUSD, " at ", e.PricedRevision)
+		}
+	}
+	usage, err := plane.Archive().Usage(t.Context(), logbuf.UsageQuery{Since: since, Until: since.Add(2 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range usage.Rows {
+		total += u.CostNanoUSD
+		unpriced += u.Unpriced
+	}
+	return costs, total, unpriced
+}
+
+func TestReprice(t *testing.T) {
+	for name, c := range map[string]struct {
+		request ezapi.RepriceRequest
+		want    map[string]string
+		total   int64
+		report  string
+	}{
+		"unpriced, now": {
+			ezapi.RepriceRequest{Query: logbuf.LogQuery{Unpriced: true}},
+			map[string]string{"early": "5 at 3", "then": "5 at 3", "late": "2 at 3", "own": "9 at 0", "other": "unknown"},
+			5 + 5 + 2 + 9, "read 3, changed 2, priced 2, unpriced 1, 0 to 10",
+		},
+		"unpriced, then": {
+			ezapi.RepriceRequest{Query: logbuf.LogQuery{Unpriced: true}, Prices: ezapi.PricesThen},
+			map[string]string{"early": "unknown", "then": "1 at 2", "late": "2 at 3", "own": "9 at 0", "other": "unknown"},
+			1 + 2 + 9, "read 3, changed 1, priced 1, unpriced 2, 0 to 1",
+		},
+		"all but what balancers brought": {
+			ezapi.RepriceRequest{},
+			map[string]string{"early": "5 at 3", "then": "5 at 3", "late": "5 at 3", "own": "9 at 0", "other": "unknown"},
+			5 + 5 + 5 + 9, "read 4, changed 3, priced 2, unpriced 1, 2 to 15",
+		},
+		"all": {
+			ezapi.RepriceRequest{Own: true, Prices: ezapi.PricesThen},
+			map[string]string{"early": "unknown", "then": "1 at 2", "late": "5 at 3", "own": "5 at 3", "other": "unknown"},
+			1 + 5 + 5, "read 5, changed 3, priced 1, unpriced 2, 11 to 11",
+		},
+		"a trial": {
+			ezapi.RepriceRequest{DryRun: true},
+			map[string]string{"early": "unknown", "then": "unknown", "late": "2 at 3", "own": "9 at 0", "other": "unknown"},
+			2 + 9, "read 4, changed 3, priced 2, unpriced 1, 2 to 15",
+		},
+		"some": {
+			ezapi.RepriceRequest{Query: logbuf.LogQuery{RequestID: "late"}},
+			map[string]string{"early": "unknown", "then": "unknown", "late": "5 at 3", "own": "9 at 0", "other": "unknown"},
+			5 + 9, "read 1, changed 1, priced 0, unpriced 0, 2 to 5",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plane, store, at := ledgerPlane(t)
+			entry := func(request string, minute int, cost *int64, revision int64, model string) logbuf.Entry {
+				return logbuf.Entry{RequestID: request, Time: at(minute), InputTokens: 1000, Model: model, CostNanoUSD: cost, PricedRevision: revision}
+			}
+			milli := int64(1_000_000) // a thousand tokens at a dollar a million
+			storeLogs(t, plane, plane.Archive().(logbuf.Sink),
+				entry("early", 5, nil, 0, "m"), entry("then", 15, nil, 0, "m"), entry("late", 25, new(2*milli), 3, "m"),
+				entry("own", 30, new(9*milli), 0, "m"), entry("other", 40, nil, 0, "unknown"),
+			)
+			c.request.Query.Since = at(0)
+			ctx := catalog.WithActor(t.Context(), "bob", "")
+			var first ezapi.RepriceReport
+			for again := range 2 {
+				report, err := plane.Reprice(ctx, c.request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if again == 0 {
+					first = report
+				} else if !c.request.DryRun && (report.Changed != 0 || report.Revision != 0) {
+					t.Errorf("a second run changes something: %+v", report)
+				}
+			}
+			text := fmt.Sprintf("read %d, changed %d, priced %d, unpriced %d, %d to %d", first.Read, first.Changed, first.Priced, first.Unpriced,
+				first.CostBefore.Int64()/milli, first.CostAfter.Int64()/milli)
+			if text != c.report {
+				t.Errorf("report: %s; want %s", text, c.report)
+			}
+			costs, total, unpriced := costsOf(t, plane, at(0))
+			unknown := int64(0)
+			for request, want := range c.want {
+				var cost, revision int64
+				if n, _ := fmt.Sscanf(want, "%d at %d", &cost, &revision); n == 2 {
+					want = fmt.Sprint(cost*milli, " at ", revision)
+				} else {
+					unknown++
+				}
+				if costs[request] != want {
+					t.Errorf("%s costs %s; want %s", request, costs[request], want)
+				}
+			}
+			if total != c.total*milli || unpriced != unknown {
+				t.Errorf("usage: %d, %d unpriced; want %d and %d", total, unpriced, c.total*milli, unknown)
+			}
+
+			// The feed says who did it, and touches nothing.
+			err := store.Read(t.Context(), func(r catalog.Reader) error {
+				changes, err := r.Changes(t.Context(), catalog.Cursor{Revision: 3}, 10)
+				if c.request.DryRun {
+					if len(changes) != 0 || err != nil {
+						t.Errorf("a trial leaves %+v, %v", changes, err)
+					}
+					return nil
+				}
+				if err != nil || len(changes) != 1 || changes[0].Action != catalog.ActionReprice || changes[0].Kind != "" ||
+					changes[0].Actor != "bob" || changes[0].Revision != first.Revision {
+					t.Errorf("changes %+v, %v", changes, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// stubborn is a sink whose Reprice fails now and then, and may be busy.
+type stubborn struct {
+	*memstore.Sink
+	fail func(b logbuf.RepriceBatch) error
+}
+
+func (s *stubborn) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
+	if err := s.fail(b); err != nil {
+		return logbuf.RepriceResult{}, err
+	}
+	return s.Sink.Reprice(ctx, b)
+}
+
+// A run outlives failures that pass, one is at work at a time, and one whose budget is used up
+// says where to go on.
+func TestRepriceGoesOn(t *testing.T) {
+	sink := &stubborn{Sink: memstore.NewSink(nil)}
+	plane := newPlane(t, ezapi.Config{LogSink: sink})
+	if _, err := plane.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}}); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-time.Hour)
+	const count = 2500
+	for range count / 500 {
+		entries := make([]logbuf.Entry, 500)
+		for i := range entries {
+			entries[i] = logbuf.Entry{Time: begin, Model: "m", InputTokens: 1}
+		}
+		storeLogs(t, plane, sink, entries...)
+	}
+	request := ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: begin}}
+
+	tries := 0
+	sink.fail = func(logbuf.RepriceBatch) error {
+		if tries++; tries%2 == 1 {
+			return errors.New("the connection is lost")
+		}
+		return nil
+	}
+	request.DryRun = true
+	if report, err := plane.Reprice(t.Context(), request); err != nil || report.Changed != count {
+		t.Errorf("report %+v, %v", report, err)
+	}
+	request.DryRun = false
+
+	sink.fail = func(logbuf.RepriceBatch) error {
+		if _, err := plane.Reprice(t.Context(), request); !errors.Is(err, logbuf.ErrBusy) {
+			t.Errorf("a second run at the same time: %v", err)
+		}
+		return nil
+	}
+	request.Budget = 1
+	var runs, changed int64
+	for {
+		report, err := plane.Reprice(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs, changed = runs+1, changed+report.Changed
+		if request.Query.Cursor = report.Next; report.Next == "" {
+			break
+		}
+	}
+	if runs != 3 || changed != count {
+		t.Errorf("%d runs changed %d entries; want 3 and %d", runs, changed, count)
+	}
+	if _, total, unpriced := costsOf(t, plane, begin); total != count || unpriced != 0 {
+		t.Errorf("usage %d, %d unpriced; want %d", total, unpriced, count)
+	}
+
+	sink.fail = func(logbuf.RepriceBatch) error { return logbuf.ErrBusy }
+	request = ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: begin}}
+	if _, err := plane.Reprice(t.Context(), request); !errors.Is(err, logbuf.ErrBusy) {
+		t.Errorf("while another server prices: %v", err)
+	}
+}
+
+func TestRepriceRefuses(t *testing.T) {
+	plane, store, at := ledgerPlane(t)
+	if _, err := store.PruneChanges(t.Context(), at(15)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		request ezapi.RepriceRequest
+		want    error
+	}{
+		"no since":        {ezapi.RepriceRequest{}, logbuf.ErrInvalid},
+		"other prices":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}, Prices: "tomorrow"}, logbuf.ErrInvalid},
+		"a bad cursor":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Cursor: "x"}}, logbuf.ErrInvalid},
+		"a bad filter":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Until: at(-1)}}, logbuf.ErrInvalid},
+		"pruned history":  {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(5)}, Prices: ezapi.PricesThen}, catalog.ErrCompacted},
+		"history on time": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(20)}, Prices: ezapi.PricesThen}, nil},
+	} {
+		if _, err := plane.Reprice(t.Context(), c.request); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v; want %v", name, err, c.want)
+		}
+	}
+	plain := newPlane(t, ezapi.Config{LogSink: struct{ logbuf.Sink }{memstore.NewSink(nil)}})
+	if _, err := plain.Reprice(t.Context(), ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}}); !errors.Is(err, ezapi.ErrUnsupported) {
+		t.Errorf("a sink that cannot: %v", err)
+	}
+}
