@@ -50,7 +50,8 @@ func drawStep(rt *rapid.T) step {
 	return step{
 		Name: rapid.SampledFrom(slices.Sorted(maps.Keys(happenings))).Draw(rt, "name"),
 		Seed: rapid.Uint64().Draw(rt, "seed"),
-		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 40 * time.Second}).Draw(rt, "rest"),
+		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second,
+			40 * time.Second}).Draw(rt, "rest"),
 	}
 }
 
@@ -122,7 +123,8 @@ func live(t *testing.T, plan []step, sealed bool) error {
 		return err
 	}
 	defer db.close() //nolint:errcheck // it goes
-	w := &world{keeper: catalog.NewRandomKeyRing(), ctx: t.Context(), dir: t.TempDir(), db: db, cache: newCache(), problems: make(chan error, 1)}
+	w := &world{keeper: catalog.NewRandomKeyRing(), ctx: t.Context(), dir: t.TempDir(), db: db,
+		cache: newCache(), problems: make(chan error, 1)}
 	if sealed {
 		if w.keys, err = snapshot.ParseKeys(syncKey); err != nil {
 			return err
@@ -130,7 +132,8 @@ func live(t *testing.T, plan []step, sealed bool) error {
 	}
 	w.tables = catalog.NewTables(db, w.keeper, nil)
 	for range 2 {
-		w.relays = append(w.relays, snapshot.NewRelay(w.tables, w.cache, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}))
+		w.relays = append(w.relays, snapshot.NewRelay(w.tables, w.cache, &snapshot.RelayOptions{Keys: w.keys,
+			Logger: quiet()}))
 	}
 	w.startRelays()
 	defer func() {
@@ -217,7 +220,8 @@ func (w *world) agree() error {
 	for i, watcher := range w.watchers {
 		v := watcher.View()
 		if v.Position() != published.Head.Position || v.Head().Digest != published.Head.Digest {
-			return fmt.Errorf("watcher %d is at %s, published is %s: %+v", i, v.Position(), published.Head.Position, watcher.Status())
+			return fmt.Errorf("watcher %d is at %s, published is %s: %+v", i, v.Position(), published.Head.Position,
+				watcher.Status())
 		}
 		if err := w.interview(v, o); err != nil {
 			return fmt.Errorf("watcher %d: %w", i, err)
@@ -241,7 +245,8 @@ func (w *world) render() (*snapshot.Snapshot, error) {
 	defer db.close() //nolint:errcheck // it goes
 	pub := memstore.NewPublisher()
 	tables := catalog.NewTables(db, w.keeper, nil)
-	if _, err := snapshot.NewRelay(tables, pub, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}).Sync(w.ctx); err != nil {
+	if _, err := snapshot.NewRelay(tables, pub, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}).
+		Sync(w.ctx); err != nil {
 		return nil, err
 	}
 	return pub.Load(w.ctx)
@@ -347,7 +352,8 @@ func (w *world) sync(r *rand.Rand) error {
 }
 
 func (w *world) resync(r *rand.Rand) error {
-	_, err := w.relays[r.IntN(len(w.relays))].Resync(w.ctx, snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0, Force: r.IntN(2) == 0})
+	_, err := w.relays[r.IntN(len(w.relays))].Resync(w.ctx, snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0,
+		Force: r.IntN(2) == 0})
 	if errors.Is(err, errDown) || errors.Is(err, snapshot.ErrShrinks) {
 		return nil
 	}
