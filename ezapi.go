@@ -140,6 +140,9 @@ func New(config Config) (*Plane, error) {
 		return p, nil
 	}
 	config.Logs.Pricer = p.prices
+	if config.Logs.Clock == nil {
+		config.Logs.Clock = p.LogTime
+	}
 	logs, err := logbuf.Open(config.LogSink, &config.Logs)
 	if err != nil {
 		return nil, fmt.Errorf("ezapi: %w", err)
@@ -159,7 +162,7 @@ func (c Config) withDefaults() Config {
 		c.Publisher = memstore.NewPublisher()
 	}
 	if c.LogSink == nil {
-		c.LogSink = memstore.NewSink(nil)
+		c.LogSink = memstore.NewSink(&memstore.SinkOptions{Clock: c.Clock})
 	}
 	if c.ChangesRetention == 0 {
 		c.ChangesRetention = defaultRetention
@@ -178,9 +181,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
-	}
-	if c.Logs.Clock == nil {
-		c.Logs.Clock = c.Clock
 	}
 	return c
 }
@@ -220,6 +220,17 @@ func (p *Plane) SyncKeys() *snapshot.Keys { return p.config.SyncKeys }
 
 // Logs returns the buffer of access logs. Use AppendLogs, which prices entries.
 func (p *Plane) Logs() LogBuffer { return p.logs }
+
+// LogTime returns the time by which access logs are judged and dated: that of their store, where
+// its clock was read and is not this process's, so that one server whose clock is wrong refuses
+// no good entries. Config.Clock otherwise.
+func (p *Plane) LogTime() time.Time {
+	now := p.config.Clock()
+	if skew := p.clocks.skew(storeOfLogs); skew.Abs() >= clockNoise {
+		return now.Add(-skew)
+	}
+	return now
+}
 
 // LogsReady returns nil, or the error that AppendLogs would return now, as far as the buffer
 // can tell beforehand: see logbuf.Admitter. It costs next to nothing.

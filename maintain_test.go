@@ -35,15 +35,16 @@ func (s *watchedSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result,
 }
 
 func (s *watchedSink) Tasks() []logbuf.Task {
-	return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
-		s.mu.Lock()
-		s.calls, s.before = append(s.calls, time.Now()), append(s.before, o.Before)
-		s.mu.Unlock()
-		if s.maintainFail.Load() {
-			return r, errors.New("down")
-		}
-		return r, logbuf.MaintenanceError(logbuf.Maintain(ctx, s.Sink, o))
-	}}}
+	return []logbuf.Task{{Name: "all",
+		Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+			s.mu.Lock()
+			s.calls, s.before = append(s.calls, time.Now()), append(s.before, o.Before)
+			s.mu.Unlock()
+			if s.maintainFail.Load() {
+				return r, errors.New("down")
+			}
+			return r, logbuf.MaintenanceError(logbuf.Maintain(ctx, s.Sink, o))
+		}}}
 }
 
 // seen returns the runs of maintenance since the last time.
@@ -79,7 +80,8 @@ func runPlane(t *testing.T, config ezapi.Config) *ezapi.Plane {
 func appendLogs(t *testing.T, plane *ezapi.Plane, times ...time.Time) {
 	t.Helper()
 	for _, at := range times {
-		if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{ID: uuid.New(), Time: at, Namespace: "default", KeyID: 1}); err != nil {
+		if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{ID: uuid.New(), Time: at, Namespace: "default",
+			KeyID: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -115,7 +115,8 @@ func TestFirstLogIsPriced(t *testing.T) {
 	store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
 	price := catalog.NanoUSD(2_500_000_000)
 	before := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-	if _, err := before.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
+	if _, err := before.Models.Create(t.Context(),
+		ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -136,7 +137,8 @@ func TestFirstLogIsPriced(t *testing.T) {
 				}
 				begin := time.Now()
 				for range 2 {
-					if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Namespace: c.namespace, Model: "m", InputTokens: 1000}); err != nil {
+					if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Namespace: c.namespace, Model: "m",
+						InputTokens: 1000}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -54,7 +54,8 @@ func TestPlaneTakesAnyLogBuffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	price := catalog.NanoUSD(2_000_000)
-	if _, err := plane.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
+	if _, err := plane.Models.Create(t.Context(),
+		ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
 		t.Fatal(err)
 	}
 	entries := []ezapi.LogEntry{{Model: "m", InputTokens: 3}, {Model: "m", CostNanoUSD: new(int64(1)), PricedRevision: 8}}
@@ -62,7 +63,8 @@ func TestPlaneTakesAnyLogBuffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := buffer.take()
-	if len(got) != 2 || *got[0].CostNanoUSD != 6 || got[0].PricedRevision != 1 || *got[1].CostNanoUSD != 1 || got[1].PricedRevision != 0 {
+	if len(got) != 2 || *got[0].CostNanoUSD != 6 || got[0].PricedRevision != 1 || *got[1].CostNanoUSD != 1 ||
+		got[1].PricedRevision != 0 {
 		t.Errorf("the buffer got %+v", got)
 	}
 	if entries[0].CostNanoUSD != nil || entries[1].PricedRevision != 8 {
@@ -91,7 +93,8 @@ func entryPrices() *rapid.Generator[catalog.Prices] {
 		p.InputPrice, p.OutputPrice = maybe("input"), maybe("output")
 		p.CacheReadPrice, p.CacheWritePrice, p.RequestPrice = maybe("read"), maybe("write"), maybe("request")
 		for _, above := range rapid.SliceOfNDistinct(rapid.Int64Range(1, 1000), 0, 3, rapid.ID[int64]).Draw(r, "tiers") {
-			tier := catalog.PriceTier{AboveInputTokens: above, InputPrice: maybe("input above"), OutputPrice: maybe("output above"),
+			tier := catalog.PriceTier{AboveInputTokens: above, InputPrice: maybe("input above"),
+				OutputPrice:    maybe("output above"),
 				CacheReadPrice: maybe("read above"), CacheWritePrice: maybe("write above"), RequestPrice: maybe("request above")}
 			if tier.InputPrice == nil && tier.OutputPrice == nil {
 				tier.InputPrice = new(catalog.NanoUSD(1))
@@ -114,7 +117,8 @@ func bigCost(e *logbuf.Entry, record *catalog.Prices) *big.Int {
 	}
 	tier := catalog.PriceTier{}
 	for _, t := range record.PriceTiers {
-		if e.InputTokens+e.CacheReadTokens+e.CacheWriteTokens > t.AboveInputTokens && t.AboveInputTokens > tier.AboveInputTokens {
+		if e.InputTokens+e.CacheReadTokens+e.CacheWriteTokens > t.AboveInputTokens &&
+			t.AboveInputTokens > tier.AboveInputTokens {
 			tier = t
 		}
 	}
@@ -268,12 +272,14 @@ func TestEntryKnowsALaterRevision(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
 			other := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-			m, err := other.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}})
+			m, err := other.Models.Create(t.Context(),
+				ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			sink := memstore.NewSink(nil)
-			plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink, Publisher: deafPublisher{memstore.NewPublisher()}})
+			plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink,
+				Publisher: deafPublisher{memstore.NewPublisher()}})
 			eventually(t, "prices are known", func() bool { return plane.Stats().Copies.Revision == 1 })
 			if _, err := other.Models.Edit(t.Context(), m.ID, func(m *ezapi.Model) error {
 				m.InputPrice = new(catalog.NanoUSD(7_000_000))
@@ -281,7 +287,8 @@ func TestEntryKnowsALaterRevision(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Model: "m", InputTokens: 1, Revision: c.revision}); err != nil {
+			if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Model: "m", InputTokens: 1,
+				Revision: c.revision}); err != nil {
 				t.Fatal(err)
 			}
 			if err := plane.Logs().Flush(t.Context()); err != nil {
@@ -313,7 +320,8 @@ func TestPricesAreNeverOlderThanApplied(t *testing.T) {
 	plane := runPlane(t, ezapi.Config{LogBuffer: buffer})
 	ids := make([]int64, models)
 	for n := range ids {
-		m, err := plane.Models.Create(t.Context(), ezapi.Model{Name: fmt.Sprint("m", n), Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(0))}})
+		m, err := plane.Models.Create(t.Context(), ezapi.Model{Name: fmt.Sprint("m", n),
+			Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(0))}})
 		if err != nil {
 			t.Fatal(err)
 		}

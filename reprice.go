@@ -130,7 +130,8 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 			return nil, err
 		}
 		if begins := history.Begins(); r.Query.Since.Before(begins) {
-			return nil, fmt.Errorf("ezapi: the change feed tells of prices from %s on: %w", begins.UTC().Format(time.RFC3339), catalog.ErrCompacted)
+			return nil, fmt.Errorf("ezapi: the change feed tells of prices from %s on: %w",
+				begins.UTC().Format(time.RFC3339), catalog.ErrCompacted)
 		}
 		return func(e *logbuf.Entry) {
 			if q, ok := history.Quote(priceKey(e), e.Time); ok {
@@ -201,7 +202,8 @@ func (p *Plane) closeReprice(ctx context.Context, report *RepriceReport) (catalo
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	actor, reason := catalog.ActorFrom(ctx)
-	reason = cmp.Or(reason, fmt.Sprintf("%d log entries cost otherwise, %d of them had no cost", report.Changed, report.Priced))
+	reason = cmp.Or(reason, fmt.Sprintf("%d log entries cost otherwise, %d of them had no cost", report.Changed,
+		report.Priced))
 	revision, err := p.config.Catalog.Commit(ctx, catalog.Commit{
 		Sync: true, SyncAction: catalog.ActionReprice,
 		Time: p.config.Clock().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,

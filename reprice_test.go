@@ -24,7 +24,8 @@ func ledgerPlane(t *testing.T) (plane *ezapi.Plane, store *memstore.Store, at fu
 	at = func(minute int) time.Time { return begin.Add(time.Duration(minute) * time.Minute) }
 	now := begin
 	plane = newPlane(t, ezapi.Config{
-		Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogSink: memstore.NewSink(nil), Clock: func() time.Time { return now },
+		Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogSink: memstore.NewSink(nil),
+		Clock: func() time.Time { return now },
 	})
 	ctx := catalog.WithActor(t.Context(), "alice", "")
 	m, err := plane.Models.Create(ctx, ezapi.Model{Name: "m"})
@@ -121,7 +122,8 @@ func TestReprice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			plane, store, at := ledgerPlane(t)
 			entry := func(request string, minute int, cost *int64, revision int64, model string) logbuf.Entry {
-				return logbuf.Entry{RequestID: request, Time: at(minute), InputTokens: 1000, Model: model, CostNanoUSD: cost, PricedRevision: revision}
+				return logbuf.Entry{RequestID: request, Time: at(minute), InputTokens: 1000, Model: model,
+					CostNanoUSD: cost, PricedRevision: revision}
 			}
 			milli := int64(1_000_000) // a thousand tokens at a dollar a million
 			storeLogs(t, plane, plane.Archive().(logbuf.Sink),
@@ -142,7 +144,8 @@ func TestReprice(t *testing.T) {
 					t.Errorf("a second run changes something: %+v", report)
 				}
 			}
-			text := fmt.Sprintf("read %d, changed %d, priced %d, unpriced %d, %d to %d", first.Read, first.Changed, first.Priced, first.Unpriced,
+			text := fmt.Sprintf("read %d, changed %d, priced %d, unpriced %d, %d to %d", first.Read, first.Changed,
+				first.Priced, first.Unpriced,
 				first.CostBefore.Int64()/milli, first.CostAfter.Int64()/milli)
 			if text != c.report {
 				t.Errorf("report: %s; want %s", text, c.report)
@@ -204,7 +207,8 @@ func (s *stubborn) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.R
 func TestRepriceGoesOn(t *testing.T) {
 	sink := &stubborn{Sink: memstore.NewSink(nil)}
 	plane := newPlane(t, ezapi.Config{LogSink: sink})
-	if _, err := plane.Models.Create(t.Context(), ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}}); err != nil {
+	if _, err := plane.Models.Create(t.Context(),
+		ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}}); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now().UTC().Truncate(time.Hour).Add(-time.Hour)
@@ -272,11 +276,13 @@ func TestRepriceRefuses(t *testing.T) {
 		request ezapi.RepriceRequest
 		want    error
 	}{
-		"no since":        {ezapi.RepriceRequest{}, logbuf.ErrInvalid},
-		"other prices":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}, Prices: "tomorrow"}, logbuf.ErrInvalid},
-		"a bad cursor":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Cursor: "x"}}, logbuf.ErrInvalid},
-		"a bad filter":    {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Until: at(-1)}}, logbuf.ErrInvalid},
-		"pruned history":  {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(5)}, Prices: ezapi.PricesThen}, catalog.ErrCompacted},
+		"no since": {ezapi.RepriceRequest{}, logbuf.ErrInvalid},
+		"other prices": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}, Prices: "tomorrow"},
+			logbuf.ErrInvalid},
+		"a bad cursor": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Cursor: "x"}}, logbuf.ErrInvalid},
+		"a bad filter": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0), Until: at(-1)}}, logbuf.ErrInvalid},
+		"pruned history": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(5)}, Prices: ezapi.PricesThen},
+			catalog.ErrCompacted},
 		"history on time": {ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(20)}, Prices: ezapi.PricesThen}, nil},
 	} {
 		if _, err := plane.Reprice(t.Context(), c.request); !errors.Is(err, c.want) {
@@ -284,7 +290,8 @@ func TestRepriceRefuses(t *testing.T) {
 		}
 	}
 	plain := newPlane(t, ezapi.Config{LogSink: struct{ logbuf.Sink }{memstore.NewSink(nil)}})
-	if _, err := plain.Reprice(t.Context(), ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}}); !errors.Is(err, ezapi.ErrUnsupported) {
+	if _, err := plain.Reprice(t.Context(),
+		ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}}); !errors.Is(err, ezapi.ErrUnsupported) {
 		t.Errorf("a sink that cannot: %v", err)
 	}
 }

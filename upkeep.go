@@ -16,6 +16,12 @@ import (
 // has made old is deleted, because what one server deletes is gone for all.
 const maxSkew = 5 * time.Minute
 
+// clockNoise is how far two clocks may be apart and count as the same.
+const clockNoise = time.Second
+
+// storeOfLogs is the name of the store whose clock access logs go by.
+const storeOfLogs = "logs"
+
 // ErrClock says that this process's clock and a store's differ too much for anything old to be deleted.
 var ErrClock = errors.New("this server's clock is wrong, or its store's: nothing old is deleted until they agree")
 
@@ -48,6 +54,18 @@ func (c *clocks) note(store string, theirs, ours time.Time) error {
 		return fmt.Errorf("%w (it is %s ahead of the %s)", ErrClock, reading.Skew.Round(time.Second), store)
 	}
 	return nil
+}
+
+// skew returns by how much this process is ahead of a store, as it was read last.
+func (c *clocks) skew(store string) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.read {
+		if c.read[i].Store == store {
+			return c.read[i].Skew
+		}
+	}
+	return 0
 }
 
 func (c *clocks) status() []Clock {
@@ -140,7 +158,7 @@ func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err e
 		}
 		ours := o.Now
 		o.Now = now
-		if err := p.clocks.note("logs", now, ours); err != nil {
+		if err := p.clocks.note(storeOfLogs, now, ours); err != nil {
 			return o, err
 		}
 	}

@@ -34,7 +34,8 @@ func (q Query) Match(e Entity) bool {
 		(q.Status == "" || q.Status == e.Status) &&
 		(q.Namespace == "" || slices.Contains(e.Namespaces, q.Namespace)) &&
 		(len(q.Groups) == 0 || slices.ContainsFunc(e.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })) &&
-		(len(q.Mentions) == 0 || slices.ContainsFunc(e.Mentions, func(m string) bool { return slices.Contains(q.Mentions, m) })) &&
+		(len(q.Mentions) == 0 || slices.ContainsFunc(e.Mentions,
+			func(m string) bool { return slices.Contains(q.Mentions, m) })) &&
 		hasLabels(e.Labels, q.Labels) &&
 		(q.DueBefore.IsZero() || !e.DueAt.IsZero() && e.DueAt.Before(q.DueBefore))
 }

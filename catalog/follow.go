@@ -29,7 +29,8 @@ func (m *Model) follow(ctx context.Context, tx *txn, before, after record) error
 		return nil
 	}
 	if n > maxCascade {
-		return &FieldError{Field: "name", Message: fmt.Sprintf("is on more than %d lists, too many for one commit; change them first", maxCascade)}
+		return &FieldError{Field: "name",
+			Message: fmt.Sprintf("is on more than %d lists, too many for one commit; change them first", maxCascade)}
 	}
 	to := ""
 	if after != nil {
@@ -76,7 +77,8 @@ func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string) erro
 }
 
 // modelElsewhere reports whether a key can reach another model of the same name.
-func (tx *txn) modelElsewhere(ctx context.Context, known map[string]bool, old *Model, namespaces []string) (bool, error) {
+func (tx *txn) modelElsewhere(ctx context.Context, known map[string]bool, old *Model,
+	namespaces []string) (bool, error) {
 	for _, namespace := range namespaces {
 		if namespace == old.Namespace {
 			continue

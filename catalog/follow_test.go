@@ -24,7 +24,8 @@ func warned(t *testing.T) (context.Context, *[]string) {
 func TestRenamingAModelWarnsAndCascades(t *testing.T) {
 	tables := newTables(t, nil)
 	keyWith := func(namespaces []string, models ...string) catalog.Key {
-		return must[catalog.Key](t)(tables.Keys.Create(t.Context(), catalog.Key{Name: "k", Namespaces: namespaces, Models: models}))
+		return must[catalog.Key](t)(tables.Keys.Create(t.Context(), catalog.Key{Name: "k", Namespaces: namespaces,
+			Models: models}))
 	}
 	m := must[catalog.Model](t)(tables.Models.Create(t.Context(), catalog.Model{Name: "old"}))
 	must[catalog.Model](t)(tables.Models.Create(t.Context(), catalog.Model{Name: "old", Namespace: "other"}))
@@ -47,7 +48,8 @@ func TestRenamingAModelWarnsAndCascades(t *testing.T) {
 	}
 	ctx, got = warned(t)
 	m = must[catalog.Model](t)(tables.Models.Patch(catalog.WithCascade(ctx), m.ID, 0, []byte(`{"name":"new"}`)))
-	if diff := cmp.Diff([][]string{{"a", "new", "b"}, {"new"}, {"old", "new", "c"}, {"old"}, {"ol*"}, {"new"}}, lists()); diff != "" {
+	if diff := cmp.Diff([][]string{{"a", "new", "b"}, {"new"}, {"old", "new", "c"}, {"old"}, {"ol*"}, {"new"}},
+		lists()); diff != "" {
 		t.Errorf("lists after renaming (-want +got):\n%s", diff)
 	}
 	if !slices.Equal(*got, []string{"4 lists were changed with it"}) {
@@ -64,7 +66,8 @@ func TestRenamingAModelWarnsAndCascades(t *testing.T) {
 	if diff := cmp.Diff([][]string{{"a", "b"}, {"new"}, {"old", "c"}, {"old"}, {"ol*"}, {"new"}}, lists()); diff != "" {
 		t.Errorf("lists after deleting (-want +got):\n%s", diff)
 	}
-	want := []string{"2 lists were changed with it", "it stays on 2 lists, where it is the only name: a list without names allows all models"}
+	want := []string{"2 lists were changed with it", "it stays on 2 lists, where it is the only name: a list " +
+		"without names allows all models"}
 	if diff := cmp.Diff(want, *got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
@@ -77,11 +80,17 @@ func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 		"request_price":0.00001,"price_tiers":[{"above_input_tokens":5,"input_price":0.00009}]}`)))
 	must[catalog.Model](t)(tables.Models.Create(ctx, m))
 	p := must[catalog.Provider](t)(catalog.Decode[catalog.Provider]([]byte(`{"name":"p","type":"openai","prices":{"gpt-4o":{"input_price":20000}}}`)))
-	if _, err := tables.Update(ctx, func(tx *catalog.Tx) error { _, err := tx.Providers.Create(ctx, p); return err }); err != nil {
+	if _, err := tables.Update(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.Providers.Create(ctx,
+			p)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
-	below, above := " is below 0.0001 USD per million tokens; is it the price of a single token?", " is above 10,000 USD per million tokens"
-	want := []string{"input_price" + below, "output_price" + above, "price_tiers[0].input_price" + below, "prices.gpt-4o.input_price" + above}
+	below, above := " is below 0.0001 USD per million tokens; is it the price of a single token?",
+		" is above 10,000 USD per million tokens"
+	want := []string{"input_price" + below, "output_price" + above, "price_tiers[0].input_price" + below,
+		"prices.gpt-4o.input_price" + above}
 	if diff := cmp.Diff(want, *got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
@@ -96,7 +105,8 @@ func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 func TestMaintenanceGoesOn(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	store, ctx := memstore.New(nil), t.Context()
-	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: func() time.Time { return now }})
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
+		&catalog.Options{Clock: func() time.Time { return now }})
 	var ids []int64
 	for i := range 4 {
 		k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint("k", i)}))
@@ -105,11 +115,18 @@ func TestMaintenanceGoesOn(t *testing.T) {
 	}
 	spoil := func(id int64, spoil func(*catalog.Entity)) {
 		var e catalog.Entity
-		if err := store.Read(ctx, func(r catalog.Reader) (err error) { e, err = r.Get(ctx, catalog.KindKey, id); return err }); err != nil {
+		if err := store.Read(ctx, func(r catalog.Reader) (err error) {
+			e, err = r.Get(ctx, catalog.KindKey,
+				id)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 		spoil(&e)
-		if _, err := store.Commit(ctx, catalog.Commit{Time: now, Writes: []catalog.Write{{Entity: e, If: e.Revision, Change: catalog.Change{Action: catalog.ActionUpdate, Kind: e.Kind, ID: e.ID}}}}); err != nil {
+		if _, err := store.Commit(ctx,
+			catalog.Commit{Time: now,
+				Writes: []catalog.Write{{Entity: e, If: e.Revision, Change: catalog.Change{Action: catalog.ActionUpdate,
+					Kind: e.Kind, ID: e.ID}}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,7 +134,8 @@ func TestMaintenanceGoesOn(t *testing.T) {
 	spoil(ids[1], func(e *catalog.Entity) { e.Spec = json.RawMessage(`"none"`) }) // nothing can be read of it
 	now = now.Add(time.Hour)
 	err := tables.Maintain(ctx)
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("key %d", ids[1])) || strings.Contains(err.Error(), fmt.Sprintf("key %d:", ids[0])) {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("key %d", ids[1])) ||
+		strings.Contains(err.Error(), fmt.Sprintf("key %d:", ids[0])) {
 		t.Errorf("Maintain: %v; want an error about key %d alone", err, ids[1])
 	}
 	for _, i := range []int{0, 2, 3} {

@@ -50,11 +50,13 @@ func ParseKeyList(list string) ([]NamedKey, error) {
 	for i, item := range strings.Split(list, ",") {
 		id, text, ok := strings.Cut(strings.TrimSpace(item), ":")
 		if !ok || !keyID.MatchString(id) {
-			return nil, fmt.Errorf("key %d must be <id>:<base64 of 32 bytes>, the id 1 to 32 of A-Z a-z 0-9 _ -: %w", i+1, ErrInvalid)
+			return nil, fmt.Errorf("key %d must be <id>:<base64 of 32 bytes>, the id 1 to 32 of A-Z a-z 0-9 _ -: %w",
+				i+1, ErrInvalid)
 		}
 		raw, err := base64.StdEncoding.DecodeString(text)
 		if err != nil || len(raw) != 32 {
-			return nil, fmt.Errorf("key %d: what follows the id must be base64 of exactly 32 bytes (openssl rand -base64 32): %w", i+1, ErrInvalid)
+			return nil, fmt.Errorf("key %d: what follows the id must be base64 of exactly 32 bytes (openssl rand "+
+				"-base64 32): %w", i+1, ErrInvalid)
 		}
 		if seen[id] {
 			return nil, fmt.Errorf("key %d has the id of an earlier one: %w", i+1, ErrInvalid)
@@ -125,7 +127,8 @@ func (r *KeyRing) Open(sealed, additionalData string) (string, error) {
 	}
 	aead, ok := r.aeads[id]
 	if !ok {
-		return "", fmt.Errorf("%s: sealed with key %q, which is not among the keys held; add it to the list: %w", additionalData, id, ErrSealed)
+		return "", fmt.Errorf("%s: sealed with key %q, which is not among the keys held; add it to the list: %w",
+			additionalData, id, ErrSealed)
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
@@ -133,7 +136,8 @@ func (r *KeyRing) Open(sealed, additionalData string) (string, error) {
 	}
 	plain, err := aead.Open(nil, nil, raw, []byte(additionalData))
 	if err != nil {
-		return "", fmt.Errorf("%s: key %q does not open it, or the text belongs to another record: %w", additionalData, id, errors.Join(ErrSealed, err))
+		return "", fmt.Errorf("%s: key %q does not open it, or the text belongs to another record: %w",
+			additionalData, id, errors.Join(ErrSealed, err))
 	}
 	return string(plain), nil
 }

@@ -173,7 +173,8 @@ func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
 	case token != "" && len(k.Tokens) > 0:
 		errs.add("token_hashes", "must not come together with token")
 	case token != "":
-		if len(token) < minToken || len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		if len(token) < minToken || len(token) > maxToken || strings.ContainsFunc(token,
+			func(r rune) bool { return r <= ' ' || r > '~' }) {
 			errs.add("token", "must be %d to %d printable ASCII characters without spaces", minToken, maxToken)
 		}
 		k.setToken(k.Token)
@@ -252,12 +253,14 @@ func (k *Key) rotate(now time.Time, grace time.Duration) {
 
 // expire removes the tokens whose grace is over.
 func (k *Key) expire(now time.Time) {
-	k.Tokens = slices.DeleteFunc(k.Tokens, func(t TokenHash) bool { return !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(now) })
+	k.Tokens = slices.DeleteFunc(k.Tokens,
+		func(t TokenHash) bool { return !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(now) })
 }
 
 func (k *Key) encode(Keeper) (Entity, error) {
 	e := k.entity(KindKey)
-	e.Name, e.Namespaces, e.Groups, e.Mentions = k.Name, slices.Clone(k.Namespaces), []string{k.Group}, slices.Clone(k.Models)
+	e.Name, e.Namespaces, e.Groups, e.Mentions = k.Name, slices.Clone(k.Namespaces), []string{k.Group},
+		slices.Clone(k.Models)
 	for _, t := range k.Tokens {
 		e.Hashes = append(e.Hashes, t.Hash)
 		if !t.ExpiresAt.IsZero() && (e.DueAt.IsZero() || t.ExpiresAt.Before(e.DueAt)) {
@@ -272,7 +275,8 @@ func (k *Key) decode(e Entity, _ Keeper) error {
 	if err := e.spec(&storedKey{(*plainKey)(k), &k.Tokens}); err != nil {
 		return err
 	}
-	k.Name, k.Group, k.Namespaces, k.Models = e.Name, first(e.Groups), slices.Clone(e.Namespaces), append([]string{}, e.Mentions...)
+	k.Name, k.Group, k.Namespaces, k.Models = e.Name, first(e.Groups), slices.Clone(e.Namespaces),
+		append([]string{}, e.Mentions...)
 	k.load(e)
 	return nil
 }

@@ -18,7 +18,8 @@ type Keys struct{ Table[Key] }
 // key must be at that revision, else the error wraps ErrConflict.
 func (k Keys) Rotate(ctx context.Context, id int64, grace time.Duration, match Revision) (Key, error) {
 	if grace < 0 || grace > MaxGrace {
-		return Key{}, &FieldError{Field: "grace_seconds", Message: fmt.Sprintf("must be 0 to %d", int64(MaxGrace/time.Second))}
+		return Key{}, &FieldError{Field: "grace_seconds", Message: fmt.Sprintf("must be 0 to %d",
+			int64(MaxGrace/time.Second))}
 	}
 	return k.Edit(ctx, id, func(key *Key) error {
 		if err := matches(match, key.Revision); err != nil {

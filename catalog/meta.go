@@ -103,7 +103,8 @@ func checkNamespace(errs *FieldErrors, field, v string) {
 
 func checkWeight(errs *FieldErrors, weight *int, priority int) {
 	if *weight < 0 || *weight > maxWeight {
-		errs.add("weight", "must be 0 to %d; 0 serves only when the others have failed, status disabled not at all", maxWeight)
+		errs.add("weight", "must be 0 to %d; 0 serves only when the others have failed, status disabled not at all",
+			maxWeight)
 	}
 	if priority < -maxWeight || priority > maxWeight {
 		errs.add("priority", "must be %d to %d", -maxWeight, maxWeight)

@@ -21,7 +21,8 @@ func TestParseUSD(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "x", "1.0000000001", "-1", "1e-10", "9223372036.854775808", "1e99999999999", "NaN", "Inf", "1/3", "0x10", "1_000", " 1", "true", "null", "1e41", ".5", "1.",
+		"", "x", "1.0000000001", "-1", "1e-10", "9223372036.854775808", "1e99999999999", "NaN", "Inf", "1/3",
+		"0x10", "1_000", " 1", "true", "null", "1e41", ".5", "1.",
 	} {
 		if got, err := catalog.ParseUSD(text); !errors.Is(err, catalog.ErrInvalid) {
 			t.Errorf("ParseUSD(%q) = %d, %v; want ErrInvalid", text, got, err)

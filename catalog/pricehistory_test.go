@@ -21,7 +21,8 @@ func TestPriceHistoryTellsWhatThereWas(t *testing.T) {
 		ctx := t.Context()
 		store := memstore.New(nil)
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-		tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: func() time.Time { return now }})
+		tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
+			&catalog.Options{Clock: func() time.Time { return now }})
 		list := catalog.NewPriceList()
 		follower := catalog.NewFollower(store, list)
 		names, upstreams := []string{"a", "b", "a/*", "*"}, []string{"u", "u*", "v"}
@@ -47,9 +48,11 @@ func TestPriceHistoryTellsWhatThereWas(t *testing.T) {
 		prunedAt := time.Time{}
 		for range rapid.IntRange(1, 25).Draw(r, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 2).Draw(r, "minutes")) * time.Minute)
-			switch rapid.SampledFrom([]string{"create", "edit", "edit", "delete", "provider", "drop provider", "key", "prune"}).Draw(r, "step") {
+			switch rapid.SampledFrom([]string{"create", "edit", "edit", "delete", "provider", "drop provider", "key",
+				"prune"}).Draw(r, "step") {
 			case "create":
-				if m, err := tables.Models.Create(ctx, catalog.Model{Name: rapid.SampledFrom(names).Draw(r, "name"), Prices: price("price")}); err == nil {
+				if m, err := tables.Models.Create(ctx, catalog.Model{Name: rapid.SampledFrom(names).Draw(r, "name"),
+					Prices: price("price")}); err == nil {
 					models = append(models, m.ID)
 				}
 			case "edit":

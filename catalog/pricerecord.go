@@ -65,7 +65,8 @@ func (p Prices) For(inputTokens int64) Prices {
 
 // HasAny reports whether any price is known, in the record itself or in a tier.
 func (p Prices) HasAny() bool {
-	return hasAmount(p.amounts()) || slices.ContainsFunc(p.PriceTiers, func(t PriceTier) bool { return hasAmount(t.amounts()) })
+	return hasAmount(p.amounts()) || slices.ContainsFunc(p.PriceTiers,
+		func(t PriceTier) bool { return hasAmount(t.amounts()) })
 }
 
 // amount is one of the prices of a record or a tier.

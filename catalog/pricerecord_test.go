@@ -29,7 +29,8 @@ func TestPricesGoEverywhere(t *testing.T) {
 	want := catalog.Prices{
 		InputPrice: usd(300_000_000), OutputPrice: usd(2_000_000_000), RequestPrice: usd(10_000_000),
 		PriceTiers: []catalog.PriceTier{
-			{AboveInputTokens: 200_000, InputPrice: usd(3_000_000_000)}, {AboveInputTokens: 1_000_000, InputPrice: usd(4_000_000_000)},
+			{AboveInputTokens: 200_000, InputPrice: usd(3_000_000_000)},
+			{AboveInputTokens: 1_000_000, InputPrice: usd(4_000_000_000)},
 		},
 	}
 	read := must[catalog.Model](t)(tables.Models.Get(ctx, m.ID))
@@ -55,7 +56,8 @@ func TestPricesGoEverywhere(t *testing.T) {
 	p := decoded(t, tables.Providers, `{"name":"p","type":"openai","models":["gpt-4o","ft:*"],"prices":{"gpt-4o":{"input_price":"1"},"ft:*":{"request_price":0.5}}}`)
 	p = must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0, []byte(`{"prices":{"gpt-4o":{"output_price":2,"price_tiers":[{"above_input_tokens":5,"input_price":"7"}]},"ft:*":null}}`)))
 	diff := cmp.Diff(map[string]catalog.Prices{"gpt-4o": {
-		InputPrice: usd(1_000_000_000), OutputPrice: usd(2_000_000_000), PriceTiers: []catalog.PriceTier{{AboveInputTokens: 5, InputPrice: usd(7_000_000_000)}},
+		InputPrice: usd(1_000_000_000), OutputPrice: usd(2_000_000_000),
+		PriceTiers: []catalog.PriceTier{{AboveInputTokens: 5, InputPrice: usd(7_000_000_000)}},
 	}}, must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)).Prices)
 	if diff != "" {
 		t.Errorf("a provider's prices after a patch (-want +got):\n%s", diff)

@@ -130,7 +130,8 @@ func findModel(b priceBook, namespace, name string) *Prices {
 	if p, ok := b.model(modelName{namespace, name}); ok {
 		return p
 	}
-	if name == "" || len(name) > maxRoutedName || strings.Contains(name, "*") || strings.Count(name, "/") > maxRoutedSlashes {
+	if name == "" || len(name) > maxRoutedName || strings.Contains(name, "*") ||
+		strings.Count(name, "/") > maxRoutedSlashes {
 		return nil
 	}
 	for path := name; ; {

@@ -139,7 +139,8 @@ func (p *Provider) succeed(stored record, sent map[string]bool) FieldErrors {
 	var errs FieldErrors
 	if !p.APIKey.isAbsent() && p.Destination() != before.Destination() {
 		errs.add("api_key", "must be sent again when what decides where it is sent changes "+
-			"(type, base_url, google_project, google_location or an option for the host), so that the stored one goes nowhere else")
+			"(type, base_url, google_project, google_location or an option for the host), so that the stored one goes "+
+			"nowhere else")
 	}
 	return errs
 }
@@ -152,7 +153,8 @@ func (p *Provider) encode(k Keeper) (Entity, error) {
 	sealed, data := "", p.Destination().SealData(p.ID)
 	switch closed := p.APIKey.closed; {
 	case closed != nil && closed.data != data:
-		return e, &FieldError{Field: "api_key", Message: "must be sent again: the stored one cannot be opened, and so not be sealed for another destination"}
+		return e, &FieldError{Field: "api_key", Message: "must be sent again: the stored one cannot be opened, and " +
+			"so not be sealed for another destination"}
 	case closed != nil:
 		sealed = closed.text
 	case !p.APIKey.IsZero():
@@ -189,7 +191,8 @@ func (p *Provider) decode(e Entity, k Keeper) error {
 }
 
 func (p *Provider) touches() Touches {
-	return Touches{NaturalKeys: sortedSet(p.Name), Groups: sortedSet(p.Group), Models: sortedSet(slices.Clone(p.Models)...)}
+	return Touches{NaturalKeys: sortedSet(p.Name), Groups: sortedSet(p.Group),
+		Models: sortedSet(slices.Clone(p.Models)...)}
 }
 
 // MarshalJSON writes the provider as the API shows it: without its api_key.

@@ -14,7 +14,8 @@ import (
 
 func TestAPIKeys(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	account := "{\n  \"type\": \"service_account\",\n\t\"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMII\\n-----END PRIVATE KEY-----\\n\"\r\n}"
+	account := "{\n  \"type\": \"service_account\",\n\t\"private_key\": \"-----BEGIN PRIVATE " +
+		"KEY-----\\nMII\\n-----END PRIVATE KEY-----\\n\"\r\n}"
 	pem := "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----"
 	for i, tc := range []struct{ key, stored, hint string }{
 		{"sk-0123456789abcd\n", "sk-0123456789abcd", "abcd"},
@@ -24,12 +25,15 @@ func TestAPIKeys(t *testing.T) {
 		{"0123456789a\u00a0bcd", "0123456789a\u00a0bcd", ""}, {"пароль-0123456789ключ", "пароль-0123456789ключ", "ключ"},
 		{" ", "", ""},
 	} {
-		p, err := tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai", APIKey: catalog.NewSecret(tc.key)})
+		p, err := tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai",
+			APIKey: catalog.NewSecret(tc.key)})
 		if err != nil || p.APIKey.Reveal() != tc.stored || p.APIKeyHint != tc.hint {
-			t.Errorf("%q is stored as %q with the hint %q, %v; want %q and %q", tc.key, p.APIKey.Reveal(), p.APIKeyHint, err, tc.stored, tc.hint)
+			t.Errorf("%q is stored as %q with the hint %q, %v; want %q and %q", tc.key, p.APIKey.Reveal(),
+				p.APIKeyHint, err, tc.stored, tc.hint)
 		}
 	}
-	for _, key := range []string{"sk-0123\n456789abcd", "sk-0123\x00456789", "sk-\x7f0123456789", "sk-\u00850123456789", "{\n not JSON }", "-----BEGIN X\n\x01", "{\"a\":\"b\x00\"}", "sk-\xff0123456789"} {
+	for _, key := range []string{"sk-0123\n456789abcd", "sk-0123\x00456789", "sk-\x7f0123456789",
+		"sk-\u00850123456789", "{\n not JSON }", "-----BEGIN X\n\x01", "{\"a\":\"b\x00\"}", "sk-\xff0123456789"} {
 		_, err := tables.Providers.Create(ctx, catalog.Provider{Name: "bad", Type: "openai", APIKey: catalog.NewSecret(key)})
 		var field *catalog.FieldError
 		if !errors.As(err, &field) || field.Field != "api_key" || strings.Contains(err.Error(), "0123") {
@@ -65,7 +69,8 @@ func TestASecretStaysWhereItWasSentTo(t *testing.T) {
 		p := must[catalog.Provider](t)(tables.Providers.Create(ctx, tc.create))
 		for _, patch := range tc.moves {
 			var field *catalog.FieldError
-			if _, err := tables.Providers.Patch(ctx, p.ID, 0, []byte(patch)); !errors.As(err, &field) || field.Field != "api_key" {
+			if _, err := tables.Providers.Patch(ctx, p.ID, 0, []byte(patch)); !errors.As(err, &field) ||
+				field.Field != "api_key" {
 				t.Errorf("%s %s without the secret: %v", name, patch, err)
 			}
 			put := tc.create
@@ -93,13 +98,20 @@ func TestASecretStaysWhereItWasSentTo(t *testing.T) {
 func TestASecretIsSealedWithItsDestination(t *testing.T) {
 	store, ring := memstore.New(nil), catalog.NewRandomKeyRing()
 	tables, ctx := catalog.NewTables(store, ring, nil), t.Context()
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+		BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))
 	var e catalog.Entity
-	if err := store.Read(ctx, func(r catalog.Reader) (err error) { e, err = r.Get(ctx, catalog.KindProvider, p.ID); return err }); err != nil {
+	if err := store.Read(ctx, func(r catalog.Reader) (err error) {
+		e, err = r.Get(ctx, catalog.KindProvider,
+			p.ID)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	e.Spec = json.RawMessage(strings.Replace(string(e.Spec), "one.example.com", "evil.example.com", 1))
-	if _, err := store.Commit(ctx, catalog.Commit{Writes: []catalog.Write{{Entity: e, If: e.Revision, Change: catalog.Change{Action: catalog.ActionUpdate, Kind: e.Kind, ID: e.ID}}}}); err != nil {
+	if _, err := store.Commit(ctx,
+		catalog.Commit{Writes: []catalog.Write{{Entity: e, If: e.Revision,
+			Change: catalog.Change{Action: catalog.ActionUpdate, Kind: e.Kind, ID: e.ID}}}}); err != nil {
 		t.Fatal(err)
 	}
 	moved := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID))
@@ -122,9 +134,11 @@ func TestSealedProviders(t *testing.T) {
 	ring := catalog.NewRandomKeyRing()
 	before := catalog.NewTables(store, ring, nil)
 	const secret = "sk-0123456789abcdef"
-	old := must[catalog.Provider](t)(before.Providers.Create(ctx, catalog.Provider{Name: "old", Type: "openai", BaseURL: "https://one.example.com", APIKey: catalog.NewSecret(secret), Models: []string{"m"}}))
+	old := must[catalog.Provider](t)(before.Providers.Create(ctx, catalog.Provider{Name: "old", Type: "openai",
+		BaseURL: "https://one.example.com", APIKey: catalog.NewSecret(secret), Models: []string{"m"}}))
 	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil) // the keys were lost
-	must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "new", Type: "openai", APIKey: catalog.NewSecret("sk-another-credential")}))
+	must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "new", Type: "openai",
+		APIKey: catalog.NewSecret("sk-another-credential")}))
 
 	all := must[[]catalog.Provider](t)(tables.Providers.List(ctx, catalog.Query{}))
 	if len(all) != 2 || !all[0].Sealed || !all[0].APIKey.IsZero() || all[0].APIKeyHint != "cdef" || all[1].Sealed {
@@ -144,7 +158,9 @@ func TestSealedProviders(t *testing.T) {
 	if _, err := patch(`{"base_url":"https://two.example.com"}`); !errors.As(err, &field) || field.Field != "api_key" {
 		t.Errorf("another address without the secret: %v", err)
 	}
-	if _, err := tables.Providers.Edit(ctx, old.ID, func(p *catalog.Provider) error { p.BaseURL = "https://two.example.com"; return nil }); !errors.As(err, &field) || field.Field != "api_key" {
+	if _, err := tables.Providers.Edit(ctx, old.ID,
+		func(p *catalog.Provider) error { p.BaseURL = "https://two.example.com"; return nil }); !errors.As(err,
+		&field) || field.Field != "api_key" {
 		t.Errorf("another address by an edit: %v", err)
 	}
 	// What was sealed is still there for who has the key.

@@ -77,7 +77,8 @@ func (e Entity) withSpec(v any, more ...member) (Entity, error) {
 	var members []member
 	for _, f := range reflect.VisibleFields(s.Type()) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || name == "-" || f.Tag.Get("store") == "-" || s.Type().Field(f.Index[0]).Type == reflect.TypeFor[Meta]() {
+		if f.Anonymous || name == "-" || f.Tag.Get("store") == "-" ||
+			s.Type().Field(f.Index[0]).Type == reflect.TypeFor[Meta]() {
 			continue
 		}
 		members = append(members, member{name, s.FieldByIndex(f.Index).Interface()})

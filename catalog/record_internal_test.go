@@ -75,7 +75,8 @@ func testNoFieldIsLost[T Noun](t *testing.T) {
 	}
 	compare := []cmp.Option{
 		cmp.Comparer(func(a, b Secret) bool { return a.Equal(b) }),
-		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Token" || p.String() == "Sealed" }, cmp.Ignore()), // never stored
+		// never stored
+		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Token" || p.String() == "Sealed" }, cmp.Ignore()),
 	}
 
 	var v T
@@ -128,7 +129,8 @@ func TestNoFieldIsLost(t *testing.T) {
 
 // Every field of a noun can be decoded from JSON and be patched.
 func TestEveryFieldHasAJSONForm(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Provider](), reflect.TypeFor[Model](), reflect.TypeFor[Binding](), reflect.TypeFor[Key]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Provider](), reflect.TypeFor[Model](),
+		reflect.TypeFor[Binding](), reflect.TypeFor[Key]()} {
 		v := reflect.New(typ).Elem()
 		fill(t, v)
 		for name, f := range fieldsOf(typ) {
@@ -146,7 +148,8 @@ func TestEveryFieldHasAJSONForm(t *testing.T) {
 			var errs FieldErrors
 			into := reflect.New(typ).Elem()
 			assignField(&errs, name, f, into, object[name])
-			if diff := cmp.Diff(v.FieldByIndex(f.Index).Interface(), into.FieldByIndex(f.Index).Interface()); diff != "" || len(errs) > 0 {
+			if diff := cmp.Diff(v.FieldByIndex(f.Index).Interface(),
+				into.FieldByIndex(f.Index).Interface()); diff != "" || len(errs) > 0 {
 				t.Errorf("%s.%s (-written +read): %v\n%s", typ.Name(), name, errs, diff)
 			}
 			if f.Tag.Get("doc") == "" && !strings.HasSuffix(name, "_hint") {

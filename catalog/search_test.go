@@ -12,7 +12,8 @@ import (
 // Texts that differ only in case fold to the same, in every script, and folding twice changes nothing more.
 func TestFoldCase(t *testing.T) {
 	for _, same := range [][]string{
-		{"Gpt-4O", "gPT-4o"}, {"ÉCLAIR", "éclair"}, {"ΣΊΣΥΦΟΣ", "σίσυφος"}, {"ЁЖ", "ёж"}, {"山田　太郎"}, {"ﬃ"}, {"K", "k", "\u212a"},
+		{"Gpt-4O", "gPT-4o"}, {"ÉCLAIR", "éclair"}, {"ΣΊΣΥΦΟΣ", "σίσυφος"}, {"ЁЖ", "ёж"}, {"山田　太郎"}, {"ﬃ"},
+		{"K", "k", "\u212a"},
 	} {
 		for _, s := range same {
 			if got, want := catalog.FoldCase(s), catalog.FoldCase(same[0]); got != want {

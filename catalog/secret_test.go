@@ -49,7 +49,8 @@ func TestSecretIsNeverShown(t *testing.T) {
 }
 
 func TestSecretHint(t *testing.T) {
-	for text, want := range map[string]string{"": "", "12345678901": "", "123456789012": "9012", "äöüäöüäöüäöü": "üäöü", "123456789012\xff": ""} {
+	for text, want := range map[string]string{"": "", "12345678901": "", "123456789012": "9012",
+		"äöüäöüäöüäöü": "üäöü", "123456789012\xff": ""} {
 		if got := catalog.NewSecret(text).Hint(); got != want {
 			t.Errorf("Hint of %d characters = %q, want %q", len([]rune(text)), got, want)
 		}
@@ -110,7 +111,8 @@ func TestKeyRing(t *testing.T) {
 
 func TestParseKeyListRefuses(t *testing.T) {
 	for name, list := range map[string]string{
-		"empty": "", "no id": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "bad id": "a b:AAEC", "short": "a:AAEC", "no base64": "a:§§§",
+		"empty": "", "no id": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "bad id": "a b:AAEC",
+		"short": "a:AAEC", "no base64": "a:§§§",
 		"twice": keyA + "," + keyA, "trailing comma": keyA + ",",
 	} {
 		_, err := catalog.ParseKeyList(list)
@@ -121,7 +123,8 @@ func TestParseKeyListRefuses(t *testing.T) {
 		}
 	}
 	keys, _ := catalog.ParseKeyList(keyA)
-	if s := fmt.Sprintf("%v %+v %#v", keys, keys, keys[0]); strings.Contains(s, "[0 1 2") || strings.Contains(s, "0x1, 0x2") {
+	if s := fmt.Sprintf("%v %+v %#v", keys, keys, keys[0]); strings.Contains(s, "[0 1 2") ||
+		strings.Contains(s, "0x1, 0x2") {
 		t.Errorf("a key prints: %s", s)
 	}
 }

@@ -71,11 +71,14 @@ func TestExpensiveSelectors(t *testing.T) {
 		return models
 	}
 	regex := strings.Repeat("(x|y)*", 20) + "z"
-	b := must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m", ProviderGroup: "g", SelectorType: "regex", SelectorValue: regex}))
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Group: "g", Models: list(0)}))
+	b := must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m", ProviderGroup: "g",
+		SelectorType: "regex", SelectorValue: regex}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+		Group: "g", Models: list(0)}))
 	var failed error
 	for i := range 9 {
-		if _, failed = tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint(i), Type: "openai", Group: "g", Models: list(i + 1)}); failed != nil {
+		if _, failed = tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint(i), Type: "openai",
+			Group: "g", Models: list(i + 1)}); failed != nil {
 			break
 		}
 	}
@@ -84,7 +87,8 @@ func TestExpensiveSelectors(t *testing.T) {
 	}
 	var second error
 	for i := range 9 {
-		if _, second = tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: fmt.Sprint("r", i), ProviderGroup: "g", SelectorType: "regex", SelectorValue: regex}); second != nil {
+		if _, second = tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: fmt.Sprint("r", i),
+			ProviderGroup: "g", SelectorType: "regex", SelectorValue: regex}); second != nil {
 			break
 		}
 	}
@@ -148,8 +152,10 @@ func TestMatchesList(t *testing.T) {
 		name string
 		want bool
 	}{
-		{"", "a", false}, {"a", "a", true}, {"a", "ab", false}, {"a*", "ab", true}, {"a*", "a", true}, {"*", "anything/at all", true},
-		{"bedrock/*", "bedrock/x", true}, {"bedrock/*", "bedrock", false}, {"x,bedrock/*", "bedrock/y/z", true}, {"A*", "ab", false},
+		{"", "a", false}, {"a", "a", true}, {"a", "ab", false}, {"a*", "ab", true}, {"a*", "a", true},
+		{"*", "anything/at all", true},
+		{"bedrock/*", "bedrock/x", true}, {"bedrock/*", "bedrock", false}, {"x,bedrock/*", "bedrock/y/z", true},
+		{"A*", "ab", false},
 	} {
 		var list []string
 		if tc.list != "" {

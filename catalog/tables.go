@@ -355,7 +355,8 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 		return v, err
 	}
 	if e.ExternalID == "" && e.NaturalKey == "" {
-		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether the " + t.Kind().Noun() + " exists already"}
+		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether " +
+			"the " + t.Kind().Noun() + " exists already"}
 	}
 	found, err := Entity{}, error(ErrNotFound)
 	if e.ExternalID != "" {

@@ -21,7 +21,8 @@ func TestNamesOfEveryLanguage(t *testing.T) {
 		"العربية", "עברית", "ไทย", "한국어", "Ελληνικά", "Tiếng Việt", "Đặng", "ქართული", "አማርኛ", "Кириллица",
 		"a\u0301", "ﬁ", "½ €", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "٪", "\u0600١", "🫩 new", "𠮷", "it's \"quoted\" \\ {x} [1] % $1 <b>&amp;",
 	} {
-		k, err := tables.Keys.Create(ctx, catalog.Key{Name: name, Meta: catalog.Meta{Labels: map[string]string{"name": name}}})
+		k, err := tables.Keys.Create(ctx,
+			catalog.Key{Name: name, Meta: catalog.Meta{Labels: map[string]string{"name": name}}})
 		if err != nil {
 			t.Errorf("%q: %v", name, err)
 			continue
@@ -82,7 +83,8 @@ func TestLengthsAreOfCharacters(t *testing.T) {
 // Space at the ends is trimmed, space within stays, and words have none.
 func TestSpaces(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "　a b　", Models: []string{" gpt 4 "}, Scopes: []string{"read "}}))
+	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "　a b　", Models: []string{" gpt 4 "},
+		Scopes: []string{"read "}}))
 	if k.Name != "a b" || k.Models[0] != "gpt 4" || k.Scopes[0] != "read" {
 		t.Errorf("%+v", k)
 	}

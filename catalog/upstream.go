@@ -113,7 +113,8 @@ func checkUpstreamURL(errs *FieldErrors, field, text string, private bool) {
 			return
 		}
 		if r > 0x7F {
-			errs.add(field, "must hold ASCII only; write a host of another alphabet in punycode (xn--…), and percent-encode its path")
+			errs.add(field, "must hold ASCII only; write a host of another alphabet in punycode (xn--…), and "+
+				"percent-encode its path")
 			return
 		}
 	}
@@ -126,7 +127,8 @@ func checkUpstreamURL(errs *FieldErrors, field, text string, private bool) {
 		errs.add(field, "must have no user, password, query or fragment; the credential belongs into api_key")
 		return
 	}
-	if n, err := strconv.ParseUint(u.Port(), 10, 16); strings.HasSuffix(u.Host, ":") || u.Port() != "" && (err != nil || n == 0) {
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); strings.HasSuffix(u.Host, ":") ||
+		u.Port() != "" && (err != nil || n == 0) {
 		errs.add(field, "must have a port from 1 to 65535, or none")
 		return
 	}
@@ -142,7 +144,8 @@ func checkUpstreamURL(errs *FieldErrors, field, text string, private bool) {
 		return
 	}
 	if !publicHost(u.Hostname()) {
-		errs.add(field, "must name a public host; loopback, private, link-local and other special addresses only where private upstreams are allowed")
+		errs.add(field, "must name a public host; loopback, private, link-local and other special addresses only "+
+			"where private upstreams are allowed")
 	}
 }
 

@@ -126,7 +126,8 @@ func TestErrorsNeverEchoValues(t *testing.T) {
 		`{"name":"p","type":"openai","base_url":"https://example.com/%zz` + secret + `"}`,
 		`{"` + secret + `":1,"` + secret + `":2}`,
 	} {
-		if err := decodeAndCreate(t, tables, catalog.KindProvider, body); err == nil || strings.Contains(err.Error(), secret) {
+		if err := decodeAndCreate(t, tables, catalog.KindProvider, body); err == nil ||
+			strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}

@@ -38,8 +38,10 @@ func (tx *txn) checkRendering(ctx context.Context) error {
 			return err
 		}
 		if work += steps * size; work > maxWork {
-			return &FieldError{Field: "selector_value", Message: fmt.Sprintf("of the bindings to provider group %q takes too long "+
-				"to match against the models of its providers; make the regular expressions simpler, or the lists of models shorter", group)}
+			return &FieldError{Field: "selector_value",
+				Message: fmt.Sprintf("of the bindings to provider group %q takes too long "+
+					"to match against the models of its providers; make the regular expressions simpler, or the lists of "+
+					"models shorter", group)}
 		}
 	}
 	return nil

@@ -17,18 +17,21 @@ import (
 // Each route is open to its role and to admin, and to nobody else.
 func TestRoles(t *testing.T) {
 	var asked int
-	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler(), ClientAddress: func(*http.Request) string {
-		asked++ // each from another address, so that nobody is limited
-		return strconv.Itoa(asked)
-	}})
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler(),
+		ClientAddress: func(*http.Request) string {
+			asked++ // each from another address, so that nobody is limited
+			return strconv.Itoa(asked)
+		}})
 	public := map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /openapi.json": true}
 	viewers := map[string]bool{
-		"GET /sync/status": true, "GET /changes": true, "GET /logs": true, "GET /usage": true, "GET /explain": true, "GET /metrics": true,
+		"GET /sync/status": true, "GET /changes": true, "GET /logs": true, "GET /usage": true, "GET /explain": true,
+		"GET /metrics": true,
 	}
 	for _, k := range catalog.Kinds() {
 		viewers["GET /"+string(k)], viewers["GET /"+string(k)+"/{id}"] = true, true
 	}
-	balancers := map[string]bool{"POST /logs": true, "GET /sync/snapshot": true, "GET /sync/deltas": true, "POST /sync/nodes": true}
+	balancers := map[string]bool{"POST /logs": true, "GET /sync/snapshot": true, "GET /sync/deltas": true,
+		"POST /sync/nodes": true}
 	for _, route := range s.api.(*httpapi.Handler).Routes() {
 		method, path, _ := strings.Cut(strings.ReplaceAll(route, "{id}", "77"), " ")
 		for _, caller := range []struct {
@@ -61,7 +64,8 @@ func TestRoles(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	auth := httpapi.Tokens(httpapi.TokenList{Admin: []string{"", "new-admin", "old-admin"}, Viewer: []string{"v", "old-admin"}})
+	auth := httpapi.Tokens(httpapi.TokenList{Admin: []string{"", "new-admin", "old-admin"},
+		Viewer: []string{"v", "old-admin"}})
 	for _, tc := range []struct {
 		header string
 		role   httpapi.Role // empty: none
@@ -81,7 +85,8 @@ func TestTokens(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Authorization", tc.header)
 		caller, err := auth.Authenticate(r)
-		if caller.Role != tc.role || (err == nil) != (tc.role != "") || err != nil && !errors.Is(err, httpapi.ErrUnauthenticated) {
+		if caller.Role != tc.role || (err == nil) != (tc.role != "") || err != nil && !errors.Is(err,
+			httpapi.ErrUnauthenticated) {
 			t.Errorf("%q: %v, %v; want role %q", tc.header, caller, err, tc.role)
 		}
 		if tc.role != "" && !strings.HasPrefix(caller.Actor, string(tc.role)+":") {

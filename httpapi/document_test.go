@@ -54,7 +54,8 @@ func TestRoutes(t *testing.T) {
 	for _, kind := range catalog.Kinds() {
 		noun := "/" + string(kind)
 		for _, route := range []string{
-			"POST " + noun, "PUT " + noun, "GET " + noun, "GET " + noun + "/{id}", "PATCH " + noun + "/{id}", "DELETE " + noun + "/{id}",
+			"POST " + noun, "PUT " + noun, "GET " + noun, "GET " + noun + "/{id}", "PATCH " + noun + "/{id}",
+			"DELETE " + noun + "/{id}",
 		} {
 			if !slices.Contains(routes, route) {
 				t.Errorf("%s is not there", route)
@@ -62,7 +63,9 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	for _, route := range []string{
-		"POST /keys/{id}/rotate", "POST /keys/lookup", "POST /sync/snapshot", "GET /sync/snapshot", "GET /sync/deltas", "POST /sync/nodes", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs", "GET /logs", "GET /usage",
+		"POST /keys/{id}/rotate", "POST /keys/lookup", "POST /sync/snapshot", "GET /sync/snapshot",
+		"GET /sync/deltas", "POST /sync/nodes", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs",
+		"GET /logs", "GET /usage",
 		"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /metrics",
 	} {
 		if !slices.Contains(routes, route) {
@@ -72,7 +75,8 @@ func TestRoutes(t *testing.T) {
 	// Without metrics there is no such route, in the document neither.
 	s = newService(t, ezapi.Config{}, nil)
 	s.do(admin, "GET", "/metrics", nil).problem(t, http.StatusNotFound, "not-found")
-	if paths := s.must(http.StatusOK, nobody, "GET", "/openapi.json", nil).object(t)["paths"].(object); paths["/metrics"] != nil {
+	if paths := s.must(http.StatusOK, nobody, "GET", "/openapi.json",
+		nil).object(t)["paths"].(object); paths["/metrics"] != nil {
 		t.Error("GET /metrics is documented and is not there")
 	}
 }
@@ -96,7 +100,8 @@ func TestDocumentIsWhole(t *testing.T) {
 			t.Errorf("schema %s is of no use", name)
 		}
 	}
-	for _, slug := range []string{"malformed", "invalid", "not-found", "exists", "referenced", "precondition-failed", "overloaded"} {
+	for _, slug := range []string{"malformed", "invalid", "not-found", "exists", "referenced",
+		"precondition-failed", "overloaded"} {
 		if !strings.Contains(text.body, `"urn:ezapi:`+slug+`"`) {
 			t.Errorf("slug %s is not listed", slug)
 		}

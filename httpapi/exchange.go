@@ -27,7 +27,8 @@ type exchangeKey struct{}
 
 // newExchange begins an exchange. HEAD is routed as GET, and its answer has no body.
 func newExchange(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
-	x := &exchange{ResponseWriter: w, id: requestID(r), route: "other", head: r.Method == http.MethodHead, start: time.Now()}
+	x := &exchange{ResponseWriter: w, id: requestID(r), route: "other", head: r.Method == http.MethodHead,
+		start: time.Now()}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if x.head {
 		r.Method = http.MethodGet

@@ -72,7 +72,8 @@ func (h *Handler) explain(ctx context.Context, in *explaining) (*explanation, er
 	}
 	for i, t := range e.Targets {
 		b.Targets[i] = target{
-			ProviderID: t.Provider.ID, Provider: t.Provider.Name, UpstreamModel: t.UpstreamModel, Namespace: t.Namespace, Model: t.Model,
+			ProviderID: t.Provider.ID, Provider: t.Provider.Name, UpstreamModel: t.UpstreamModel,
+			Namespace: t.Namespace, Model: t.Model,
 			RouteGroup: t.RouteGroup, ProviderGroup: t.ProviderGroup, Priority: t.Provider.Priority, Weight: t.Provider.Weight,
 		}
 	}

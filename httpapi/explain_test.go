@@ -69,7 +69,8 @@ func TestExplain(t *testing.T) {
 			}
 			reason, _ := got["reason"].(string)
 			type want struct{ reason, targets, fails string }
-			if diff := cmp.Diff(want{tc.reason, tc.targets, tc.fails}, want{reason, strings.Join(targets, " "), strings.Join(fails, ", ")}, cmp.AllowUnexported(want{})); diff != "" {
+			if diff := cmp.Diff(want{tc.reason, tc.targets, tc.fails}, want{reason, strings.Join(targets, " "),
+				strings.Join(fails, ", ")}, cmp.AllowUnexported(want{})); diff != "" {
 				t.Errorf("explanation (-want +got):\n%s\n%s", diff, a.body)
 			}
 			if got["reachable"] != (tc.reason == "") || !strings.Contains(got["position"].(string), "-") {
@@ -84,10 +85,12 @@ func TestExplain(t *testing.T) {
 
 	// A rotated key is explained by its new token, which is not published yet.
 	s.must(http.StatusOK, admin, "POST", "/keys/"+number(key["id"])+"/rotate", nil)
-	shows(t, s.must(http.StatusOK, viewer, "GET", path+"m", nil).object(t), object{"reachable": false, "reason": snapshot.ErrUnknownToken.Error()})
+	shows(t, s.must(http.StatusOK, viewer, "GET", path+"m", nil).object(t),
+		object{"reachable": false, "reason": snapshot.ErrUnknownToken.Error()})
 
 	for query, field := range map[string]string{
-		"model=m": "key_id", "key_id=1": "model", "key_id=1&model=": "model", "key_id=x&model=m": "key_id", "key_id=0&model=m": "key_id",
+		"model=m": "key_id", "key_id=1": "model", "key_id=1&model=": "model", "key_id=x&model=m": "key_id",
+		"key_id=0&model=m": "key_id",
 	} {
 		p := s.do(viewer, "GET", "/explain?"+query, nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 		if len(p.Errors) != 1 || p.Errors[0].Field != field {
@@ -103,7 +106,8 @@ func TestExplainWithoutPublisher(t *testing.T) {
 	key := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice"}).object(t)
 	s.sync()
 	pub.deaf = true
-	p := s.do(viewer, "GET", "/explain?model=m&key_id="+number(key["id"]), nil).problem(t, http.StatusServiceUnavailable, "unavailable")
+	p := s.do(viewer, "GET", "/explain?model=m&key_id="+number(key["id"]), nil).problem(t,
+		http.StatusServiceUnavailable, "unavailable")
 	if strings.Contains(p.Detail, "10.0.0.7") || !strings.Contains(s.log.String(), "10.0.0.7") {
 		t.Errorf("detail %q, log %s", p.Detail, s.log)
 	}

@@ -52,7 +52,8 @@ func newService(t testing.TB, config ezapi.Config, opts *httpapi.Options) *servi
 	}
 	o.Logger = logger
 	s.plane = plane
-	s.api = httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{admin}, Viewer: []string{viewer}, Balancer: []string{balancer}}), &o)
+	s.api = httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{admin}, Viewer: []string{viewer},
+		Balancer: []string{balancer}}), &o)
 	return s
 }
 
@@ -160,7 +161,8 @@ func (a answer) problem(t testing.TB, status int, slug string) problem {
 	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
 		t.Fatal(err)
 	}
-	if a.StatusCode != status || p.Status != status || p.Type != "urn:ezapi:"+slug || p.Title == "" || p.RequestID != a.Header.Get("X-Request-ID") {
+	if a.StatusCode != status || p.Status != status || p.Type != "urn:ezapi:"+slug || p.Title == "" ||
+		p.RequestID != a.Header.Get("X-Request-ID") {
 		t.Errorf("status %d, %s; want %d, %s", a.StatusCode, a.body, status, slug)
 	}
 	return p

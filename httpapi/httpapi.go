@@ -111,7 +111,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.heads = newShared(h.draining, plane.Sync)
 	h.health = newHealth(plane, opts.Checks, h.log)
-	h.decoder.Retention = max(0, plane.LogRetention())
+	h.decoder.Retention, h.decoder.Now = max(0, plane.LogRetention()), plane.LogTime
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	h.router, h.literal = h.newRouter(), httprouter.New()
 	h.api = h.newAPI(cmp.Or(opts.Version, builtVersion()))

@@ -1,21 +1,12 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
@@ -39,12 +30,12 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	buf := h.inbox.buffer()
-	defer h.inbox.put(buf)
-	if err := h.inbox.read(buf, r); err != nil {
+	d := h.inbox.begin(w)
+	defer d.end()
+	if err := d.read(r); err != nil {
 		return err
 	}
-	decoded, err := h.decode(r.Context(), buf.Bytes(), media)
+	decoded, err := h.decode(r.Context(), d.buf.Bytes(), media)
 	if err != nil {
 		return err
 	}
@@ -115,117 +106,4 @@ func noneValid(rejected []logbuf.Rejection) error {
 		return &catalog.FieldError{Field: "body", Message: "must hold at least one entry"}
 	}
 	return errs
-}
-
-const (
-	maxWindow = 8 << 20 // bytes of history that a zstd stream may ask us to keep
-	keepBelow = 1 << 20 // larger buffers are not kept for the next request
-
-	// maxHeld is how many bytes of bodies may be here at once, read and not yet
-	// answered. What they are decoded to takes some times as much.
-	maxHeld = 4 * logbuf.MaxBody
-)
-
-// errHeld refuses a body for the sake of those that are here already.
-var errHeld = fmt.Errorf("%w: too many bodies at once", logbuf.ErrFull)
-
-// inbox reads bodies, with what earlier requests no longer need.
-type inbox struct {
-	buffers sync.Pool // of *bytes.Buffer
-	gzips   sync.Pool // of *gzip.Reader
-	zstds   sync.Pool // of *zstd.Decoder
-	held    atomic.Int64
-}
-
-func (in *inbox) buffer() *bytes.Buffer {
-	if b, ok := in.buffers.Get().(*bytes.Buffer); ok {
-		return b
-	}
-	return new(bytes.Buffer)
-}
-
-func (in *inbox) put(b *bytes.Buffer) {
-	in.held.Add(-int64(b.Len()))
-	if b.Cap() <= keepBelow {
-		b.Reset()
-		in.buffers.Put(b)
-	}
-}
-
-// read reads a whole body into buf, decompressed.
-func (in *inbox) read(buf *bytes.Buffer, r *http.Request) error {
-	if in.held.Load()+max(r.ContentLength, 0) > maxHeld {
-		return errHeld
-	}
-	var err error
-	switch encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); encoding {
-	case "", "identity":
-		if r.ContentLength > logbuf.MaxBody {
-			return request.TooLarge(logbuf.MaxBody)
-		}
-		err = in.readInto(buf, r.Body)
-	case "gzip", "x-gzip":
-		err = in.gunzip(buf, r.Body)
-	case "zstd":
-		err = in.unzstd(buf, r.Body)
-	default:
-		return fmt.Errorf("the body may be compressed with gzip or zstd alone: %w", request.ErrMediaType)
-	}
-	if err != nil && !errors.Is(err, request.ErrTooLarge) && !errors.Is(err, errHeld) {
-		return fmt.Errorf("the body ends too early, or is not what Content-Encoding says: %w", request.ErrMalformed)
-	}
-	return err
-}
-
-func (in *inbox) gunzip(buf *bytes.Buffer, body io.Reader) error {
-	z, ok := in.gzips.Get().(*gzip.Reader)
-	if !ok {
-		z = new(gzip.Reader)
-	}
-	defer in.gzips.Put(z)
-	if err := z.Reset(body); err != nil {
-		return err
-	}
-	return in.readInto(buf, z)
-}
-
-func (in *inbox) unzstd(buf *bytes.Buffer, body io.Reader) error {
-	z, ok := in.zstds.Get().(*zstd.Decoder)
-	if !ok {
-		var err error
-		// One at a time: no goroutines, so that one that is not put back needs no Close.
-		if z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true)); err != nil {
-			return err
-		}
-	}
-	defer in.zstds.Put(z)
-	if err := z.Reset(body); err != nil {
-		return err
-	}
-	err := in.readInto(buf, z)
-	_ = z.Reset(nil) // let go of the body
-	return err
-}
-
-// readInto reads all there is, up to what a body may have.
-func (in *inbox) readInto(buf *bytes.Buffer, r io.Reader) error {
-	_, err := buf.ReadFrom(io.LimitReader(holder{in, r}, logbuf.MaxBody+1))
-	if buf.Len() > logbuf.MaxBody {
-		return request.TooLarge(logbuf.MaxBody)
-	}
-	return err
-}
-
-// holder counts what is read as held.
-type holder struct {
-	in *inbox
-	r  io.Reader
-}
-
-func (h holder) Read(p []byte) (int, error) {
-	n, err := h.r.Read(p)
-	if h.in.held.Add(int64(n)) > maxHeld {
-		return n, errHeld
-	}
-	return n, err
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -419,5 +421,61 @@ func BenchmarkIngest(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Bodies that stall, or come a byte at a time, give way to others, soon; one that is merely
+// large does not.
+func TestIngestOutlivesStalledBodies(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	server := httptest.NewServer(s.api)
+	defer server.Close()
+	const stalled = 5
+	answers := make(chan string, stalled)
+	for n := range stalled {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		go func() {
+			fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+				balancer, logbuf.MaxBody)
+			_, _ = conn.Write(bytes.Repeat([]byte(" "), logbuf.MaxBody-1000))
+			for range 500 { // some of them come slowly
+				time.Sleep(10 * time.Millisecond)
+				if n%2 == 0 {
+					if _, err := conn.Write([]byte(" ")); err != nil {
+						break
+					}
+				}
+			}
+			answer := make([]byte, 12)
+			_, _ = io.ReadFull(conn, answer)
+			answers <- string(answer)
+		}()
+	}
+	begun := time.Now()
+	for status := 0; status != http.StatusAccepted; time.Sleep(50 * time.Millisecond) {
+		status = s.do(balancer, "POST", "/logs", strings.Repeat(" ", 1<<20)+"{}").StatusCode
+		if took := time.Since(begun); took > 30*time.Second {
+			t.Fatalf("nobody's logs are taken for %s", took)
+		}
+		if time.Since(begun) < time.Second {
+			status = 0 // until all the others have come so far
+		}
+	}
+	gone := 0
+	for range stalled {
+		select {
+		case answer := <-answers:
+			if answer == "HTTP/1.1 429" {
+				gone++
+			}
+		case <-time.After(15 * time.Second):
+		}
+	}
+	if gone == 0 {
+		t.Error("no stalled body was told that it gave way")
 	}
 }

@@ -53,13 +53,16 @@ func TestTokenIsShownOnce(t *testing.T) {
 func TestImportTokens(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	const token = "my-own-token-0123456789"
-	shows(t, s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "a", "token": token}).object(t), object{"token": token})
-	got := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "b", "token_hashes": []string{catalog.HashToken("another")}}).object(t)
+	shows(t, s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "a", "token": token}).object(t),
+		object{"token": token})
+	got := s.must(http.StatusCreated, admin, "POST", "/keys",
+		object{"name": "b", "token_hashes": []string{catalog.HashToken("another")}}).object(t)
 	if got["token"] != nil {
 		t.Errorf("the token of a hash is %q", got["token"])
 	}
 	s.do(admin, "POST", "/keys", object{"name": "c", "token": token}).problem(t, http.StatusConflict, "exists")
-	s.do(admin, "POST", "/keys", object{"name": "c", "token": "short"}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	s.do(admin, "POST", "/keys", object{"name": "c", "token": "short"}).problem(t,
+		http.StatusUnprocessableEntity, "invalid")
 	s.do(admin, "PATCH", "/keys/1", object{"token": token}).problem(t, http.StatusUnprocessableEntity, "invalid")
 }
 
@@ -67,7 +70,8 @@ func TestImportTokens(t *testing.T) {
 // another ETag.
 func TestKeysShowTheirUsage(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	created := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "budget_limit": 5, "budget_window": "day"}).object(t)
+	created := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "budget_limit": 5,
+		"budget_window": "day"}).object(t)
 	path := "/keys/" + number(created["id"])
 	before := s.must(http.StatusOK, viewer, "GET", path, nil)
 	if got := before.object(t); got["spend"] != "0" || got["last_used_at"] != nil {

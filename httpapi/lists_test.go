@@ -20,7 +20,8 @@ func (s *service) names(path, query string, limit int) (names []string) {
 		if cursor != "" {
 			cursor = "&cursor=" + url.QueryEscape(cursor)
 		}
-		got := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("%s?limit=%d%s%s", path, limit, cursor, query), nil).object(s.t)
+		got := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("%s?limit=%d%s%s", path, limit, cursor, query),
+			nil).object(s.t)
 		data := got["data"].([]any)
 		if len(data) > limit {
 			s.t.Fatalf("a page of %d, want at most %d", len(data), limit)
@@ -67,7 +68,8 @@ func TestFilters(t *testing.T) {
 		s.must(http.StatusCreated, admin, "POST", path, body)
 	}
 	post("/providers", object{"name": "a", "type": "openai", "labels": object{"team": "x", "env": "p=1"}})
-	post("/providers", object{"name": "b", "type": "openai", "group": "eu", "status": "disabled", "labels": object{"team": "x"}})
+	post("/providers", object{"name": "b", "type": "openai", "group": "eu", "status": "disabled",
+		"labels": object{"team": "x"}})
 	post("/models", object{"name": "a"})
 	post("/models", object{"name": "a/b", "namespace": "n"})
 	post("/keys", object{"name": "a", "namespaces": []string{"default", "n"}})

@@ -27,8 +27,9 @@ type nounCase struct {
 
 var nounCases = map[catalog.Kind]nounCase{
 	catalog.KindProvider: {
-		least:    object{"name": "p", "type": " Vertex "},
-		defaults: object{"name": "p", "type": "vertex", "group": "default", "weight": 1.0, "status": "active", "google_location": "global"},
+		least: object{"name": "p", "type": " Vertex "},
+		defaults: object{"name": "p", "type": "vertex", "group": "default", "weight": 1.0, "status": "active",
+			"google_location": "global"},
 		more: object{
 			"base_url": "https://example.com", "api_key": "0123456789abcdef", "google_project": "gcp-project",
 			"google_location": "europe-west4", "group": "g", "models": []any{"m", "n"}, "weight": 5.0, "priority": 5.0,
@@ -39,8 +40,9 @@ var nounCases = map[catalog.Kind]nounCase{
 		together: map[string][]string{"base_url": {"api_key"}, "google_location": {"api_key"}, "google_project": {"api_key"}},
 	},
 	catalog.KindModel: {
-		least:    object{"name": "m"},
-		defaults: object{"namespace": "default", "kind": "chat", "input_price": nil, "price_tiers": []any{}, "price_source": "manual"},
+		least: object{"name": "m"},
+		defaults: object{"namespace": "default", "kind": "chat", "input_price": nil, "price_tiers": []any{},
+			"price_source": "manual"},
 		more: prices(object{
 			"namespace": "n", "kind": "image", "external_id": "x", "labels": object{"a": "b"}, "status": "disabled",
 			"context_window": 8192.0, "max_output_tokens": 1.0, "supports_vision": true, "supports_functions": true,
@@ -50,11 +52,13 @@ var nounCases = map[catalog.Kind]nounCase{
 		}),
 	},
 	catalog.KindBinding: {
-		before:   []object{{"name": "m"}, {"name": "m", "namespace": "n"}},
-		least:    object{"model": "m"},
-		defaults: object{"namespace": "default", "provider_group": "default", "selector_type": "exact", "selector_value": "m"},
+		before: []object{{"name": "m"}, {"name": "m", "namespace": "n"}},
+		least:  object{"model": "m"},
+		defaults: object{"namespace": "default", "provider_group": "default", "selector_type": "exact",
+			"selector_value": "m"},
 		more: object{
-			"namespace": "n", "route_group": "g", "provider_group": "h", "weight": 5.0, "priority": 5.0, "selector_type": "regex",
+			"namespace": "n", "route_group": "g", "provider_group": "h", "weight": 5.0, "priority": 5.0,
+			"selector_type":  "regex",
 			"selector_value": ".*", "external_id": "x", "labels": object{"a": "b"}, "status": "disabled",
 		},
 	},
@@ -67,8 +71,9 @@ var nounCases = map[catalog.Kind]nounCase{
 			"max_parallel": 1.0, "budget_limit": "12.5", "budget_window": "day", "external_id": "x",
 			"labels": object{"a": "b"}, "status": "disabled",
 		},
-		once:     object{"token": "0123456789abcdef", "token_hashes": nil},
-		together: map[string][]string{"budget_limit": {"budget_window"}, "namespaces": {"default_namespace"}, "default_namespace": {"namespaces"}},
+		once: object{"token": "0123456789abcdef", "token_hashes": nil},
+		together: map[string][]string{"budget_limit": {"budget_window"}, "namespaces": {"default_namespace"},
+			"default_namespace": {"namespaces"}},
 	},
 }
 
@@ -141,7 +146,8 @@ func TestEveryNounThroughEveryRoute(t *testing.T) {
 			t.Errorf("list %v", list)
 		}
 
-		patched := s.must(http.StatusOK, admin, "PATCH", one, c.more, "Content-Type", "application/merge-patch+json", "If-Match", etag)
+		patched := s.must(http.StatusOK, admin, "PATCH", one, c.more, "Content-Type",
+			"application/merge-patch+json", "If-Match", etag)
 		shows(t, patched.object(t), both(c.more, c.shown))
 		newer := patched.Header.Get("ETag")
 		if again := s.must(http.StatusOK, admin, "PATCH", one, c.more); again.Header.Get("ETag") != newer || newer == etag {
@@ -190,7 +196,8 @@ func TestPutNouns(t *testing.T) {
 		s.do(admin, "PUT", path, full, "If-Match", created.Header.Get("ETag")).
 			problem(t, http.StatusPreconditionFailed, "precondition-failed")
 		s.do(admin, "PUT", path, both(c.least, object{"external_id": "another", "name": "another", "route_group": "another"}), "If-Match", `"1"`)
-		if got := s.must(http.StatusOK, viewer, "GET", path+"?external_id=mine&count=true", nil).object(t); got["total"] != 1.0 {
+		if got := s.must(http.StatusOK, viewer, "GET", path+"?external_id=mine&count=true",
+			nil).object(t); got["total"] != 1.0 {
 			t.Errorf("found by external_id: %v", got)
 		}
 		// What is left out gets its default, but what a client is known by stays.

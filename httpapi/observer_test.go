@@ -42,9 +42,10 @@ func (o *observed) Ingest(d logbuf.Decoded) { o.decoded.Store(&d) }
 // many of them.
 func TestObserver(t *testing.T) {
 	o := &observed{}
-	s := newService(t, ezapi.Config{}, &httpapi.Options{Observer: o, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("up 1\n"))
-	})})
+	s := newService(t, ezapi.Config{},
+		&httpapi.Options{Observer: o, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("up 1\n"))
+		})})
 	s.do(viewer, "GET", "/keys/5", nil)
 	s.do(viewer, "HEAD", "/keys", nil)
 	s.do(nobody, "POST", "/keys", nil)
@@ -55,7 +56,8 @@ func TestObserver(t *testing.T) {
 		t.Errorf("metrics %q", got)
 	}
 	want := []request{
-		{"GET /keys/{id}", 404}, {"GET /keys", 200}, {"POST /keys", 401}, {"POST /logs", 202}, {"other", 404}, {"other", 405}, {"GET /metrics", 200},
+		{"GET /keys/{id}", 404}, {"GET /keys", 200}, {"POST /keys", 401}, {"POST /logs", 202}, {"other", 404},
+		{"other", 405}, {"GET /metrics", 200},
 	}
 	if diff := cmp.Diff(want, o.requests); diff != "" {
 		t.Errorf("observed (-want +got):\n%s", diff)

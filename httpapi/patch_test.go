@@ -21,7 +21,8 @@ func FuzzPatch(f *testing.F) {
 	}
 	s := newService(f, ezapi.Config{}, nil)
 	s.must(http.StatusCreated, admin, "POST", "/providers", object{
-		"name": "p", "type": "openai", "api_key": "sk-0123456789abcdef", "labels": object{"a": "1"}, "options": object{"a": object{"b": 1}},
+		"name": "p", "type": "openai", "api_key": "sk-0123456789abcdef", "labels": object{"a": "1"},
+		"options": object{"a": object{"b": 1}},
 	})
 	f.Fuzz(func(t *testing.T, patch []byte) {
 		s.t = t

@@ -35,7 +35,8 @@ func TestProblems(t *testing.T) {
 		fields  []string
 	}{
 		{name: "no such path", method: "GET", path: "/nothing", status: 404, slug: "not-found"},
-		{name: "nothing to apply", method: "POST", path: "/apply", body: object{"keys": []object{}}, status: 404, slug: "not-found"},
+		{name: "nothing to apply", method: "POST", path: "/apply", body: object{"keys": []object{}}, status: 404,
+			slug: "not-found"},
 		{name: "nothing to export", method: "GET", path: "/export", status: 404, slug: "not-found"},
 		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
 		{name: "another case", method: "GET", path: "/Keys", status: 404, slug: "not-found"},
@@ -53,23 +54,37 @@ func TestProblems(t *testing.T) {
 		{name: "two objects", method: "POST", path: "/keys", body: "{} {}", status: 400, slug: "malformed"},
 		{name: "no UTF-8", method: "POST", path: "/keys", body: "{\"name\":\"\xff\"}", status: 400, slug: "malformed"},
 		{name: "too large a body", method: "POST", path: "/keys", body: large, status: 413, slug: "too-large"},
-		{name: "a form", method: "POST", path: "/keys", body: "name=k", headers: []string{"Content-Type", "application/x-www-form-urlencoded"}, status: 415, slug: "unsupported-media-type"},
-		{name: "a merge patch to create", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Type", "application/merge-patch+json"}, status: 415, slug: "unsupported-media-type"},
-		{name: "a JSON patch", method: "PATCH", path: "/models/1", body: "[]", headers: []string{"Content-Type", "application/json-patch+json"}, status: 415, slug: "unsupported-media-type"},
-		{name: "a compressed body", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Encoding", "gzip"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a form", method: "POST", path: "/keys", body: "name=k", headers: []string{"Content-Type",
+			"application/x-www-form-urlencoded"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a merge patch to create", method: "POST", path: "/keys", body: "{}",
+			headers: []string{"Content-Type", "application/merge-patch+json"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a JSON patch", method: "PATCH", path: "/models/1", body: "[]", headers: []string{"Content-Type",
+			"application/json-patch+json"}, status: 415, slug: "unsupported-media-type"},
+		{name: "a compressed body", method: "POST", path: "/keys", body: "{}", headers: []string{"Content-Encoding",
+			"gzip"}, status: 415, slug: "unsupported-media-type"},
 
-		{name: "an unknown field", method: "POST", path: "/keys", body: object{"name": "k", "nmae": "k"}, status: 422, slug: "invalid", fields: []string{"nmae"}},
-		{name: "several wrong fields", method: "POST", path: "/providers", body: object{"weight": "x", "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
-		{name: "what is missing", method: "POST", path: "/providers", body: object{}, status: 422, slug: "invalid", fields: []string{"name", "type"}},
-		{name: "a private upstream", method: "POST", path: "/providers", body: object{"name": "p", "type": "custom", "base_url": "http://127.0.0.1"}, status: 422, slug: "invalid", fields: []string{"base_url"}},
-		{name: "a wrong patch", method: "PATCH", path: "/models/1", body: object{"kind": "x"}, status: 422, slug: "invalid", fields: []string{"kind"}},
-		{name: "a binding without a model", method: "POST", path: "/bindings", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
-		{name: "a binding moved away from its model", method: "PATCH", path: "/bindings/2", body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
+		{name: "an unknown field", method: "POST", path: "/keys", body: object{"name": "k", "nmae": "k"},
+			status: 422, slug: "invalid", fields: []string{"nmae"}},
+		{name: "several wrong fields", method: "POST", path: "/providers",
+			body: object{"weight": "x", "models": "m"}, status: 422, slug: "invalid", fields: []string{"models", "weight"}},
+		{name: "what is missing", method: "POST", path: "/providers", body: object{}, status: 422, slug: "invalid",
+			fields: []string{"name", "type"}},
+		{name: "a private upstream", method: "POST", path: "/providers", body: object{"name": "p", "type": "custom",
+			"base_url": "http://127.0.0.1"}, status: 422, slug: "invalid", fields: []string{"base_url"}},
+		{name: "a wrong patch", method: "PATCH", path: "/models/1", body: object{"kind": "x"}, status: 422,
+			slug: "invalid", fields: []string{"kind"}},
+		{name: "a binding without a model", method: "POST", path: "/bindings", body: object{"model": "none"},
+			status: 422, slug: "invalid", fields: []string{"model"}},
+		{name: "a binding moved away from its model", method: "PATCH", path: "/bindings/2",
+			body: object{"model": "none"}, status: 422, slug: "invalid", fields: []string{"model"}},
 
-		{name: "a name that is taken", method: "POST", path: "/models", body: object{"name": "m"}, status: 409, slug: "exists", fields: []string{"namespace", "name"}},
-		{name: "an external_id that is taken", method: "POST", path: "/keys", body: object{"name": "l", "external_id": "x"}, status: 409, slug: "exists", fields: []string{"external_id"}},
+		{name: "a name that is taken", method: "POST", path: "/models", body: object{"name": "m"}, status: 409,
+			slug: "exists", fields: []string{"namespace", "name"}},
+		{name: "an external_id that is taken", method: "POST", path: "/keys",
+			body: object{"name": "l", "external_id": "x"}, status: 409, slug: "exists", fields: []string{"external_id"}},
 		{name: "a model with bindings", method: "DELETE", path: "/models/1", status: 409, slug: "referenced"},
-		{name: "a model with bindings, renamed", method: "PATCH", path: "/models/1", body: object{"name": "n"}, status: 409, slug: "referenced"},
+		{name: "a model with bindings, renamed", method: "PATCH", path: "/models/1", body: object{"name": "n"},
+			status: 409, slug: "referenced"},
 
 		{name: "another revision", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
 		{name: "somebody else's ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"abc"`}, status: 412, slug: "precondition-failed"},
@@ -77,55 +92,95 @@ func TestProblems(t *testing.T) {
 		{name: "an ETag without quotes", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `1`}, status: 400, slug: "malformed"},
 		{name: "two ETags", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"1", "2"`}, status: 400, slug: "malformed"},
 
-		{name: "a limit of none", method: "GET", path: "/keys?limit=0", status: 422, slug: "invalid", fields: []string{"limit"}},
-		{name: "a limit of too many", method: "GET", path: "/keys?limit=1001", status: 422, slug: "invalid", fields: []string{"limit"}},
-		{name: "a limit that is no number", method: "GET", path: "/keys?limit=ten", status: 422, slug: "invalid", fields: []string{"limit"}},
-		{name: "a cursor of nobody's", method: "GET", path: "/keys?cursor=xyz", status: 422, slug: "invalid", fields: []string{"cursor"}},
-		{name: "no such status", method: "GET", path: "/keys?status=on", status: 422, slug: "invalid", fields: []string{"status"}},
-		{name: "half a label", method: "GET", path: "/keys?label=team", status: 422, slug: "invalid", fields: []string{"label"}},
-		{name: "a label of two values", method: "GET", path: "/keys?label=a=1&label=a=2", status: 422, slug: "invalid", fields: []string{"label"}},
-		{name: "a filter that does not apply", method: "GET", path: "/providers?namespace=x", status: 422, slug: "invalid", fields: []string{"namespace"}},
-		{name: "a parameter that is misspelt", method: "POST", path: "/sync/snapshot?forse=true", status: 422, slug: "invalid", fields: []string{"forse"}},
-		{name: "a parameter given twice", method: "GET", path: "/keys?limit=1&limit=2", status: 422, slug: "invalid", fields: []string{"limit"}},
+		{name: "a limit of none", method: "GET", path: "/keys?limit=0", status: 422, slug: "invalid",
+			fields: []string{"limit"}},
+		{name: "a limit of too many", method: "GET", path: "/keys?limit=1001", status: 422, slug: "invalid",
+			fields: []string{"limit"}},
+		{name: "a limit that is no number", method: "GET", path: "/keys?limit=ten", status: 422, slug: "invalid",
+			fields: []string{"limit"}},
+		{name: "a cursor of nobody's", method: "GET", path: "/keys?cursor=xyz", status: 422, slug: "invalid",
+			fields: []string{"cursor"}},
+		{name: "no such status", method: "GET", path: "/keys?status=on", status: 422, slug: "invalid",
+			fields: []string{"status"}},
+		{name: "half a label", method: "GET", path: "/keys?label=team", status: 422, slug: "invalid",
+			fields: []string{"label"}},
+		{name: "a label of two values", method: "GET", path: "/keys?label=a=1&label=a=2", status: 422,
+			slug: "invalid", fields: []string{"label"}},
+		{name: "a filter that does not apply", method: "GET", path: "/providers?namespace=x", status: 422,
+			slug: "invalid", fields: []string{"namespace"}},
+		{name: "a parameter that is misspelt", method: "POST", path: "/sync/snapshot?forse=true", status: 422,
+			slug: "invalid", fields: []string{"forse"}},
+		{name: "a parameter given twice", method: "GET", path: "/keys?limit=1&limit=2", status: 422,
+			slug: "invalid", fields: []string{"limit"}},
 		{name: "no query at all", method: "GET", path: "/keys?%zz", status: 400, slug: "malformed"},
-		{name: "a parameter without a value", method: "POST", path: "/sync/snapshot?force&new_epoch=true", status: 400, slug: "malformed"},
-		{name: "no such wait", method: "POST", path: "/keys?wait=long", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"wait"}},
-		{name: "too long a wait", method: "POST", path: "/keys?wait=published&timeout=61s", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"timeout"}},
+		{name: "a parameter without a value", method: "POST", path: "/sync/snapshot?force&new_epoch=true",
+			status: 400, slug: "malformed"},
+		{name: "no such wait", method: "POST", path: "/keys?wait=long", body: object{"name": "w"}, status: 422,
+			slug: "invalid", fields: []string{"wait"}},
+		{name: "too long a wait", method: "POST", path: "/keys?wait=published&timeout=61s",
+			body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"timeout"}},
 
-		{name: "too long a grace", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": 2592001}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
-		{name: "grace of the wrong type", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": "1"}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "too long a grace", method: "POST", path: "/keys/3/rotate", body: object{"grace_seconds": 2592001},
+			status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "grace of the wrong type", method: "POST", path: "/keys/3/rotate",
+			body: object{"grace_seconds": "1"}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "grace of half a second", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":0.5}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "grace of no number", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1e400}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "a field of a rotation twice", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1,"grace_seconds":1}`, status: 400, slug: "malformed"},
-		{name: "a lookup of nothing", method: "POST", path: "/keys/lookup", body: object{}, status: 422, slug: "invalid", fields: []string{"token"}},
-		{name: "a lookup of two things", method: "POST", path: "/keys/lookup", body: object{"token": "a", "hash": "b"}, status: 422, slug: "invalid", fields: []string{"token"}},
-		{name: "a lookup of no hash", method: "POST", path: "/keys/lookup", body: object{"hash": "b"}, status: 422, slug: "invalid", fields: []string{"hash"}},
-		{name: "a lookup of a token of nobody's", method: "POST", path: "/keys/lookup", body: object{"token": "nobody's"}, status: 404, slug: "not-found"},
+		{name: "a lookup of nothing", method: "POST", path: "/keys/lookup", body: object{}, status: 422,
+			slug: "invalid", fields: []string{"token"}},
+		{name: "a lookup of two things", method: "POST", path: "/keys/lookup",
+			body: object{"token": "a", "hash": "b"}, status: 422, slug: "invalid", fields: []string{"token"}},
+		{name: "a lookup of no hash", method: "POST", path: "/keys/lookup", body: object{"hash": "b"}, status: 422,
+			slug: "invalid", fields: []string{"hash"}},
+		{name: "a lookup of a token of nobody's", method: "POST", path: "/keys/lookup",
+			body: object{"token": "nobody's"}, status: 404, slug: "not-found"},
 		{name: "a method that a lookup has not", method: "GET", path: "/keys/lookup", status: 404, slug: "not-found"},
-		{name: "an empty filter", method: "GET", path: "/keys?group=", status: 422, slug: "invalid", fields: []string{"group"}},
-		{name: "several empty filters", method: "GET", path: "/keys?q=&label=a=1&label=&external_id=", status: 422, slug: "invalid", fields: []string{"external_id", "label", "q"}},
-		{name: "an empty wait", method: "POST", path: "/keys?wait=", body: object{"name": "w"}, status: 422, slug: "invalid", fields: []string{"wait"}},
-		{name: "deltas after an empty position", method: "GET", path: "/sync/deltas?after=", status: 422, slug: "invalid", fields: []string{"after"}},
-		{name: "a control character in a filter", method: "GET", path: "/keys?q=a%00b", status: 422, slug: "invalid", fields: []string{"q"}},
-		{name: "a filter that is not UTF-8", method: "GET", path: "/keys?name=%ff", status: 422, slug: "invalid", fields: []string{"name"}},
-		{name: "a count of maybe", method: "GET", path: "/keys?count=maybe", status: 422, slug: "invalid", fields: []string{"count"}},
-		{name: "a put without a name to find it by", method: "PUT", path: "/keys", body: object{"name": "p"}, status: 422, slug: "invalid", fields: []string{"external_id"}},
-		{name: "a put over what another one named", method: "PUT", path: "/models", body: object{"name": "named", "external_id": "mine"}, status: 409, slug: "exists", fields: []string{"namespace", "name"}},
+		{name: "an empty filter", method: "GET", path: "/keys?group=", status: 422, slug: "invalid",
+			fields: []string{"group"}},
+		{name: "several empty filters", method: "GET", path: "/keys?q=&label=a=1&label=&external_id=", status: 422,
+			slug: "invalid", fields: []string{"external_id", "label", "q"}},
+		{name: "an empty wait", method: "POST", path: "/keys?wait=", body: object{"name": "w"}, status: 422,
+			slug: "invalid", fields: []string{"wait"}},
+		{name: "deltas after an empty position", method: "GET", path: "/sync/deltas?after=", status: 422,
+			slug: "invalid", fields: []string{"after"}},
+		{name: "a control character in a filter", method: "GET", path: "/keys?q=a%00b", status: 422,
+			slug: "invalid", fields: []string{"q"}},
+		{name: "a filter that is not UTF-8", method: "GET", path: "/keys?name=%ff", status: 422, slug: "invalid",
+			fields: []string{"name"}},
+		{name: "a count of maybe", method: "GET", path: "/keys?count=maybe", status: 422, slug: "invalid",
+			fields: []string{"count"}},
+		{name: "a put without a name to find it by", method: "PUT", path: "/keys", body: object{"name": "p"},
+			status: 422, slug: "invalid", fields: []string{"external_id"}},
+		{name: "a put over what another one named", method: "PUT", path: "/models",
+			body: object{"name": "named", "external_id": "mine"}, status: 409, slug: "exists",
+			fields: []string{"namespace", "name"}},
 		{name: "a put of another revision", method: "PUT", path: "/models", body: object{"name": "m"}, headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
 		{name: "a put of what is not there", method: "PUT", path: "/models", body: object{"name": "absent"}, headers: []string{"If-Match", `"1"`}, status: 412, slug: "precondition-failed"},
-		{name: "an unknown field of a rotation", method: "POST", path: "/keys/3/rotate", body: object{"grace": 1}, status: 422, slug: "invalid", fields: []string{"grace"}},
-		{name: "a rotation that is no object", method: "POST", path: "/keys/3/rotate", body: "[1]", status: 400, slug: "malformed"},
-		{name: "a rotation that is no JSON", method: "POST", path: "/keys/3/rotate", body: "{", status: 400, slug: "malformed"},
+		{name: "an unknown field of a rotation", method: "POST", path: "/keys/3/rotate", body: object{"grace": 1},
+			status: 422, slug: "invalid", fields: []string{"grace"}},
+		{name: "a rotation that is no object", method: "POST", path: "/keys/3/rotate", body: "[1]", status: 400,
+			slug: "malformed"},
+		{name: "a rotation that is no JSON", method: "POST", path: "/keys/3/rotate", body: "{", status: 400,
+			slug: "malformed"},
 		{name: "a rotation of another revision", method: "POST", path: "/keys/3/rotate", headers: []string{"If-Match", `"99"`}, status: 412, slug: "precondition-failed"},
 		{name: "a rotation of nothing", method: "POST", path: "/keys/99/rotate", status: 404, slug: "not-found"},
 
-		{name: "changes before the first", method: "GET", path: "/changes?after=-1", status: 422, slug: "invalid", fields: []string{"after"}},
-		{name: "logs that end before they begin", method: "GET", path: "/logs?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", status: 422, slug: "invalid", fields: []string{"since"}},
-		{name: "logs since no time", method: "GET", path: "/logs?since=yesterday", status: 422, slug: "invalid", fields: []string{"since"}},
-		{name: "logs with a cursor of nobody's", method: "GET", path: "/logs?cursor=xyz", status: 422, slug: "invalid", fields: []string{"cursor"}},
-		{name: "logs with no status", method: "GET", path: "/logs?status=99", status: 422, slug: "invalid", fields: []string{"status"}},
-		{name: "usage by nothing known", method: "GET", path: "/usage?group_by=key,colour", status: 422, slug: "invalid", fields: []string{"group_by[1]"}},
-		{name: "usage a year", method: "GET", path: "/usage?interval=year", status: 422, slug: "invalid", fields: []string{"interval"}},
+		{name: "changes before the first", method: "GET", path: "/changes?after=-1", status: 422, slug: "invalid",
+			fields: []string{"after"}},
+		{name: "logs that end before they begin", method: "GET",
+			path: "/logs?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", status: 422, slug: "invalid",
+			fields: []string{"since"}},
+		{name: "logs since no time", method: "GET", path: "/logs?since=yesterday", status: 422, slug: "invalid",
+			fields: []string{"since"}},
+		{name: "logs with a cursor of nobody's", method: "GET", path: "/logs?cursor=xyz", status: 422,
+			slug: "invalid", fields: []string{"cursor"}},
+		{name: "logs with no status", method: "GET", path: "/logs?status=99", status: 422, slug: "invalid",
+			fields: []string{"status"}},
+		{name: "usage by nothing known", method: "GET", path: "/usage?group_by=key,colour", status: 422,
+			slug: "invalid", fields: []string{"group_by[1]"}},
+		{name: "usage a year", method: "GET", path: "/usage?interval=year", status: 422, slug: "invalid",
+			fields: []string{"interval"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s.t = t
@@ -168,7 +223,8 @@ func TestFailures(t *testing.T) {
 	if p.Detail != "" || p.RequestID != "req-1" {
 		t.Errorf("problem %+v", p)
 	}
-	if log := s.log.String(); !strings.Contains(log, "dial tcp") || !strings.Contains(log, "req-1") || !strings.Contains(log, "GET /keys") {
+	if log := s.log.String(); !strings.Contains(log, "dial tcp") || !strings.Contains(log, "req-1") ||
+		!strings.Contains(log, "GET /keys") {
 		t.Errorf("the log does not say what happened: %s", log)
 	}
 }
@@ -178,17 +234,19 @@ func TestPanic(t *testing.T) {
 	const secret = "sk-in-a-panic-0123456789"
 	s := newService(t, ezapi.Config{Catalog: &brokenStore{panics: secret}, Keeper: keeper()}, nil)
 	s.do(admin, "GET", "/keys/1", nil).problem(t, http.StatusInternalServerError, "internal")
-	if log := s.log.String(); !strings.Contains(log, "panic=string") || !strings.Contains(log, "brokenStore") || strings.Contains(log, secret) {
+	if log := s.log.String(); !strings.Contains(log, "panic=string") || !strings.Contains(log, "brokenStore") ||
+		strings.Contains(log, secret) {
 		t.Errorf("log: %s", log)
 	}
 }
 
 // When the answer has begun, all that is left is to cut it off.
 func TestPanicInTheAnswer(t *testing.T) {
-	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("half"))
-		panic(errors.New("a secret"))
-	})})
+	s := newService(t, ezapi.Config{},
+		&httpapi.Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("half"))
+			panic(errors.New("a secret"))
+		})})
 	defer func() {
 		if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
 			t.Errorf("recovered %v, want http.ErrAbortHandler", got)
@@ -227,7 +285,8 @@ func TestProblemsListAHundredFields(t *testing.T) {
 	for i := range wrong {
 		wrong[i] = "a\x01b" + strconv.Itoa(i)
 	}
-	p := s.do(admin, "POST", "/keys", object{"name": "k", "models": wrong}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	p := s.do(admin, "POST", "/keys", object{"name": "k", "models": wrong}).problem(t,
+		http.StatusUnprocessableEntity, "invalid")
 	if len(p.Errors) != 100 {
 		t.Errorf("%d fields are listed", len(p.Errors))
 	}

@@ -109,7 +109,7 @@ var errorTable = []struct {
 }{
 	{ErrUnauthenticated, problemUnauthenticated, "see the documentation of this server for how to authenticate"},
 	{errForbidden, problemForbidden, "ask with the credentials of another role"},
-	{errThrottled, problemThrottled, "wait for as long as Retry-After says, and send a token that is valid"},
+	{errThrottled, problemThrottled, "wait for as long as Retry-After says, then authenticate correctly"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
 	{errDamaged, problemDamaged, "it is being mended: try again in a moment"},

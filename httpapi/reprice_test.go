@@ -15,7 +15,8 @@ func TestReprice(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	since := time.Now().Add(-time.Hour).Truncate(logbuf.Quarter)
 	for _, model := range []string{"a", "b"} {
-		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": model, "input_tokens": 1_000_000, "tags": object{"team": model}})
+		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": model, "input_tokens": 1_000_000,
+			"tags": object{"team": model}})
 	}
 	if err := s.plane.Logs().Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -30,7 +31,8 @@ func TestReprice(t *testing.T) {
 	}
 	want := func(got object, changed float64, after string, revision bool) {
 		t.Helper()
-		if _, has := got["revision"]; got["changed"] != changed || got["cost_before"] != "0" || got["cost_after"] != after || has != revision {
+		if _, has := got["revision"]; got["changed"] != changed || got["cost_before"] != "0" ||
+			got["cost_after"] != after || has != revision {
 			t.Errorf("answer %v; want %v changed, costing %s", got, changed, after)
 		}
 	}
@@ -54,10 +56,12 @@ func TestReprice(t *testing.T) {
 		"own":    {"since": since, "own": true},
 		"cursor": {"since": since, "cursor": "x"},
 		"until":  {"since": since, "until": "1969-01-01T00:00:00Z"},
-		"tag":    {"since": since, "tags": object{"1": "", "2": "", "3": "", "4": "", "5": "", "6": "", "7": "", "8": "", "9": ""}},
+		"tag": {"since": since, "tags": object{"1": "", "2": "", "3": "", "4": "", "5": "", "6": "", "7": "",
+			"8": "", "9": ""}},
 		"filter": {"since": since, "filter": 1},
 	} {
-		p := s.must(http.StatusUnprocessableEntity, admin, "POST", "/logs/reprice", body).problem(t, http.StatusUnprocessableEntity, "invalid")
+		p := s.must(http.StatusUnprocessableEntity, admin, "POST", "/logs/reprice", body).problem(t,
+			http.StatusUnprocessableEntity, "invalid")
 		if len(p.Errors) != 1 || p.Errors[0].Field != field {
 			t.Errorf("errors %+v; want one of %s", p.Errors, field)
 		}

@@ -15,7 +15,8 @@ import (
 // of the log.
 func TestSecretsAreNeverRepeated(t *testing.T) {
 	const mark = "hunter2" // is in every secret, but not among the 4 characters of a hint
-	const apiKey, token, next = "sk-" + mark + "-0123456789-tail", "ez-" + mark + "-0123456789-tail", "ez-" + mark + "-another-token"
+	const apiKey, token, next = "sk-" + mark + "-0123456789-tail", "ez-" + mark + "-0123456789-tail",
+		"ez-" + mark + "-another-token"
 	s := newService(t, ezapi.Config{}, nil)
 	asked := map[int]int{}
 	ask := func(status int, method, path string, body any, headers ...string) answer {
@@ -26,7 +27,8 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 			t.Errorf("%s %s %v: %d, want %d: %s", method, path, body, a.StatusCode, status, a.body)
 		}
 		all := a.body + fmt.Sprint(a.Header)
-		for _, secret := range []string{mark, url.QueryEscape(mark), catalog.HashToken(token), catalog.HashToken(next), admin, viewer, balancer} {
+		for _, secret := range []string{mark, url.QueryEscape(mark), catalog.HashToken(token),
+			catalog.HashToken(next), admin, viewer, balancer} {
 			if strings.Contains(strings.ToLower(all), secret) {
 				t.Errorf("%s %s %v: the answer holds a secret: %s", method, path, body, all)
 			}
@@ -36,14 +38,16 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 
 	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k", "token": token}) // the one answer that holds it
 	ask(http.StatusCreated, "POST", "/keys", object{"name": "h", "token_hashes": []string{catalog.HashToken(next)}})
-	ask(http.StatusCreated, "POST", "/providers", object{"name": "p", "type": "openai", "api_key": apiKey, "models": []string{"m"}})
+	ask(http.StatusCreated, "POST", "/providers", object{"name": "p", "type": "openai", "api_key": apiKey,
+		"models": []string{"m"}})
 	ask(http.StatusCreated, "POST", "/models", object{"name": "m"})
 	ask(http.StatusCreated, "POST", "/bindings", object{"model": "m"})
 	ask(http.StatusOK, "PATCH", "/providers/3", object{"api_key": apiKey + "-new"})
 	ask(http.StatusOK, "PATCH", "/providers/3?wait=applied", object{"weight": 2})
 	ask(http.StatusOK, "POST", "/sync/snapshot", nil)
 	for _, path := range []string{
-		"/providers", "/providers/3", "/keys", "/keys/1", "/keys/2", "/changes", "/sync/status", "/explain?key_id=1&model=m", "/openapi.json",
+		"/providers", "/providers/3", "/keys", "/keys/1", "/keys/2", "/changes", "/sync/status",
+		"/explain?key_id=1&model=m", "/openapi.json",
 		"/healthz", "/readyz", "/logs", "/usage", "/models", "/bindings",
 	} {
 		ask(http.StatusOK, "GET", path, nil)
@@ -53,15 +57,23 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 		first := map[string]string{"/keys": "/1", "/providers": "/3", "/models": "/4", "/bindings": "/5"}[path]
 		for _, w := range []struct{ method, path string }{{"POST", path}, {"PATCH", path + first}} {
 			for _, body := range []any{
-				object{"name": object{mark: mark}}, object{apiKey: 1}, object{"labels": mark}, object{"labels": object{mark + " " + mark: mark}}, object{"status": mark},
-				object{"weight": mark}, object{"external_id": strings.Repeat(mark, 1000)}, object{"options": mark}, object{"models": []any{object{mark: mark}}},
-				object{"type": mark, "name": "x", "api_key": apiKey}, object{"base_url": "https://u:" + mark + "@example.com", "api_key": apiKey, "type": "custom", "name": "x"},
-				object{"base_url": "http://" + mark + ".internal", "api_key": apiKey, "type": "custom", "name": "x"}, object{"base_url": ":" + mark, "api_key": apiKey},
+				object{"name": object{mark: mark}}, object{apiKey: 1}, object{"labels": mark},
+				object{"labels": object{mark + " " + mark: mark}}, object{"status": mark},
+				object{"weight": mark}, object{"external_id": strings.Repeat(mark, 1000)}, object{"options": mark},
+				object{"models": []any{object{mark: mark}}},
+				object{"type": mark, "name": "x", "api_key": apiKey},
+				object{"base_url": "https://u:" + mark + "@example.com", "api_key": apiKey, "type": "custom", "name": "x"},
+				object{"base_url": "http://" + mark + ".internal", "api_key": apiKey, "type": "custom", "name": "x"},
+				object{"base_url": ":" + mark, "api_key": apiKey},
 				object{"api_key": object{mark: mark}}, object{"api_key": strings.Repeat(mark, 4000)}, object{"token": mark},
-				object{"token": token, "name": "x"}, object{"token": token + "é", "name": "x"}, object{"token_hashes": []string{mark}}, object{"token_hashes": []string{catalog.HashToken(token)}, "name": "x"},
-				object{"kind": mark, "name": "x"}, object{"input_price": mark, "name": "x"}, object{"namespace": mark + "."}, object{"allow_ips": []string{mark}},
-				object{"expires_at": mark}, object{"budget_limit": mark}, object{"budget_window": mark}, object{"selector_type": mark, "model": "m"},
-				object{"selector_type": "regex", "selector_value": "(" + mark, "model": "m"}, object{"model": mark}, object{"rpm_limit": mark},
+				object{"token": token, "name": "x"}, object{"token": token + "é", "name": "x"},
+				object{"token_hashes": []string{mark}}, object{"token_hashes": []string{catalog.HashToken(token)}, "name": "x"},
+				object{"kind": mark, "name": "x"}, object{"input_price": mark, "name": "x"},
+				object{"namespace": mark + "."}, object{"allow_ips": []string{mark}},
+				object{"expires_at": mark}, object{"budget_limit": mark}, object{"budget_window": mark},
+				object{"selector_type": mark, "model": "m"},
+				object{"selector_type": "regex", "selector_value": "(" + mark, "model": "m"}, object{"model": mark},
+				object{"rpm_limit": mark},
 				object{"base_url": "https://other.example.com"},
 				mark, `"` + mark, `{"` + mark, `{"name":"` + mark, `{"name":` + mark + `}`, `{"name":"x","name":"` + mark + `"}`, `[` + mark, "\xff" + mark, `{"api_key":"` + apiKey + `"} ` + mark,
 			} {
@@ -79,7 +91,8 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 		ask(http.StatusNotFound, "PATCH", path+"/"+mark, "{}")
 		ask(http.StatusBadRequest, "DELETE", path+first, nil, "If-Match", mark)
 		ask(http.StatusPreconditionFailed, "DELETE", path+first, nil, "If-Match", `"`+mark+`"`)
-		for _, query := range []string{"cursor=" + mark, "limit=" + mark, "status=" + mark, "label=" + mark, mark + "-x=1", "name=" + strings.Repeat(mark, 100)} {
+		for _, query := range []string{"cursor=" + mark, "limit=" + mark, "status=" + mark, "label=" + mark,
+			mark + "-x=1", "name=" + strings.Repeat(mark, 100)} {
 			ask(http.StatusUnprocessableEntity, "GET", path+"?"+query, nil)
 		}
 		ask(http.StatusBadRequest, "GET", path+"?"+mark, nil)
@@ -87,7 +100,8 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 		ask(http.StatusMethodNotAllowed, "PUT", path+"/"+mark, mark)
 	}
 	for _, path := range []string{
-		"/changes?after=", "/logs?key_id=", "/logs?since=", "/logs?cursor=", "/logs?status=", "/usage?group_by=", "/usage?interval=", "/usage?until=",
+		"/changes?after=", "/logs?key_id=", "/logs?since=", "/logs?cursor=", "/logs?status=", "/usage?group_by=",
+		"/usage?interval=", "/usage?until=",
 		"/explain?model=m&key_id=",
 	} {
 		ask(http.StatusUnprocessableEntity, "GET", path+mark, nil)

@@ -39,7 +39,8 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 		s.must(http.StatusOK, nobody, "GET", "/healthz", nil, "X-Test-Address", mallory)
 
 		time.Sleep(3 * time.Second)
-		s.do("guess-21", "GET", "/keys", nil, "X-Test-Address", mallory).problem(t, http.StatusUnauthorized, "unauthenticated")
+		s.do("guess-21", "GET", "/keys", nil, "X-Test-Address", mallory).problem(t, http.StatusUnauthorized,
+			"unauthenticated")
 		s.do("guess-22", "GET", "/keys", nil, "X-Test-Address", mallory).problem(t, http.StatusTooManyRequests, "throttled")
 		time.Sleep(time.Minute)
 		s.must(http.StatusOK, admin, "GET", "/keys", nil, "X-Test-Address", mallory)
@@ -52,8 +53,10 @@ func TestFailedAuthenticationsOfANetwork(t *testing.T) {
 	for i := range 20 {
 		s.do("guess", "GET", "/keys", nil, "X-Test-Address", "2001:db8:1:2::"+strconv.Itoa(i))
 	}
-	s.do("guess", "GET", "/keys", nil, "X-Test-Address", "2001:db8:1:2:ffff::1").problem(t, http.StatusTooManyRequests, "throttled")
-	s.do("guess", "GET", "/keys", nil, "X-Test-Address", "2001:db8:1:3::1").problem(t, http.StatusUnauthorized, "unauthenticated")
+	s.do("guess", "GET", "/keys", nil, "X-Test-Address", "2001:db8:1:2:ffff::1").problem(t,
+		http.StatusTooManyRequests, "throttled")
+	s.do("guess", "GET", "/keys", nil, "X-Test-Address", "2001:db8:1:3::1").problem(t, http.StatusUnauthorized,
+		"unauthenticated")
 }
 
 // What a client says of its address in a header is not believed.
@@ -111,7 +114,10 @@ func TestRefusalsAreLogged(t *testing.T) {
 
 // An own Auth says in its own words how to authenticate, or nothing.
 func TestSchemes(t *testing.T) {
-	refuse := httpapi.AuthFunc(func(*http.Request) (httpapi.Caller, error) { return httpapi.Caller{}, httpapi.ErrUnauthenticated })
+	refuse := httpapi.AuthFunc(func(*http.Request) (httpapi.Caller, error) {
+		return httpapi.Caller{},
+			httpapi.ErrUnauthenticated
+	})
 	for _, tc := range []struct {
 		name              string
 		auth              httpapi.Auth
@@ -126,7 +132,8 @@ func TestSchemes(t *testing.T) {
 		{"an own one that says nothing", refuse, "", "documentation of this server", nil, ""},
 		{
 			"an own one", httpapi.WithScheme(refuse, httpapi.Scheme{
-				Name: "session", Type: "apiKey", In: "cookie", Parameter: "SESSION", Challenge: "Session", Remedy: "sign in at /login",
+				Name: "session", Type: "apiKey", In: "cookie", Parameter: "SESSION", Challenge: "Session",
+				Remedy: "sign in at /login",
 			}), "Session", "sign in at /login", object{"type": "apiKey", "in": "cookie", "name": "SESSION"}, "session",
 		},
 	} {

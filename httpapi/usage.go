@@ -60,7 +60,7 @@ func (h *Handler) usage(ctx context.Context, in *summing) (*usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, err := in.query(time.Now())
+	q, err := in.query(h.plane.LogTime())
 	if err != nil {
 		return nil, err
 	}

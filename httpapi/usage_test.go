@@ -39,7 +39,8 @@ func requestsOf(t *testing.T, s *service, query string) (sum float64, rows []any
 // A local day is that day, and an entry is in one day only: the one that it happened on.
 func TestUsageOfLocalDays(t *testing.T) {
 	day := time.Now().UTC().AddDate(0, 0, -3).Truncate(24 * time.Hour)
-	s := usageService(t, logbuf.Entry{ID: uuid.New(), Time: day.Add(20 * time.Hour), Namespace: "default", KeyID: 7, Status: 200})
+	s := usageService(t, logbuf.Entry{ID: uuid.New(), Time: day.Add(20 * time.Hour), Namespace: "default",
+		KeyID: 7, Status: 200})
 	first, second := day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly)
 	third := day.AddDate(0, 0, 2).Format(time.DateOnly)
 	at := func(date string) string { return url.QueryEscape(date + "T00:00:00+05:30") }
@@ -67,7 +68,8 @@ func TestUsageSpans(t *testing.T) {
 	for _, c := range []struct {
 		query string
 		span  time.Duration
-	}{{"", 24 * time.Hour}, {"since=24h", 24 * time.Hour}, {"since=90m", 90 * time.Minute}, {"since=2w&until=7d", 7 * 24 * time.Hour}} {
+	}{{"", 24 * time.Hour}, {"since=24h", 24 * time.Hour}, {"since=90m", 90 * time.Minute},
+		{"since=2w&until=7d", 7 * 24 * time.Hour}} {
 		before := time.Now().Truncate(logbuf.Quarter)
 		answer := s.must(http.StatusOK, viewer, "GET", strings.TrimSuffix("/usage?"+c.query, "?"), nil).object(t)
 		since, err := time.Parse(time.RFC3339, answer["since"].(string))
@@ -118,8 +120,10 @@ func TestUsageRefuses(t *testing.T) {
 func TestLogAndUsageFilters(t *testing.T) {
 	now := time.Now().UTC()
 	wanted := logbuf.Entry{
-		ID: uuid.New(), Time: now.Add(-time.Hour), KeyID: 7, Project: "acme/search", ProviderID: 3, Namespace: "team", Model: "m",
-		UpstreamModel: "up", Group: "vip", Balancer: "lb", User: "u", Tags: map[string]string{"env": "a=b"}, Status: 502, RequestID: "r",
+		ID: uuid.New(), Time: now.Add(-time.Hour), KeyID: 7, Project: "acme/search", ProviderID: 3,
+		Namespace: "team", Model: "m",
+		UpstreamModel: "up", Group: "vip", Balancer: "lb", User: "u", Tags: map[string]string{"env": "a=b"},
+		Status: 502, RequestID: "r",
 	}
 	other := logbuf.Entry{ID: uuid.New(), Time: now.Add(-time.Hour), Namespace: "default", Status: 200}
 	s := usageService(t, wanted, other)
@@ -131,7 +135,8 @@ func TestLogAndUsageFilters(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"key_id=7", "project=acme", "provider_id=3", "namespace=team", "model=m", "upstream_model=up", "group=vip", "balancer=lb",
+		"key_id=7", "project=acme", "provider_id=3", "namespace=team", "model=m", "upstream_model=up", "group=vip",
+		"balancer=lb",
 		"user=u", "tag=env=a=b", "status=502", "errors=true", "request_id=r",
 	} {
 		page := s.must(http.StatusOK, viewer, "GET", "/logs?"+query, nil).object(t)["data"].([]any)

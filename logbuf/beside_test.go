@@ -32,7 +32,8 @@ func (g gated) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 	return g.beside.Write(ctx, b)
 }
 
-func (g gated) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+func (g gated) WriteAfter(ctx context.Context, b logbuf.Batch,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	g.begun <- -len(b.Entries)
 	return g.beside.WriteAfter(ctx, b, prior)
 }
@@ -42,7 +43,8 @@ type slow struct{ gated }
 
 const slowness = 100 * time.Millisecond
 
-func (s slow) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+func (s slow) WriteAfter(ctx context.Context, b logbuf.Batch,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	r, err := s.gated.WriteAfter(ctx, b, prior)
 	time.Sleep(slowness)
 	return r, err

@@ -66,12 +66,13 @@ type Stats struct {
 	Cut      int64 // strings that Append found too long
 	Replaced int64 // strings in which Append replaced invalid UTF-8 or NUL
 
-	Capacity      int64 // entries: pending in memory mode, awaiting fsync in disk mode
-	Batches       int64 // written to the sink
-	Retries       int64 // failures of the sink, or of reading the spool, each followed by another try
-	Paused        bool  // the sink's last error wrapped ErrPaused
-	LastError     string
-	OldestPending time.Time // when the oldest pending entry was appended, which its own time may be days before; zero when nothing is pending
+	Capacity  int64 // entries: pending in memory mode, awaiting fsync in disk mode
+	Batches   int64 // written to the sink
+	Retries   int64 // failures of the sink, or of reading the spool, each followed by another try
+	Paused    bool  // the sink's last error wrapped ErrPaused
+	LastError string
+	// when the oldest pending entry was appended, which its own time may be days before; zero when nothing is pending
+	OldestPending time.Time
 
 	// Of the spool, zero in memory mode.
 	SpoolBytes int64         // used by segments and by what awaits fsync, but for SpoolKept

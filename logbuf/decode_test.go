@@ -39,13 +39,17 @@ func v7(t time.Time) string {
 
 func TestDecodeEveryField(t *testing.T) {
 	want := logbuf.Entry{
-		ID: id1, Time: time.Date(2026, 3, 1, 11, 0, 0, 1000, time.UTC), RequestID: "r", Balancer: "b", KeyID: 1, ProviderID: 2,
-		Namespace: "ns", Model: "m/1", UpstreamModel: "u", Group: "g", Endpoint: "/v1/chat/completions", Status: 200, Error: "e",
-		Attempts: 3, Stream: true, LatencyMS: 4, TTFTMS: 5, InputTokens: 6, CacheReadTokens: 7, CacheWriteTokens: 8, OutputTokens: 9,
-		CostNanoUSD: new(int64(10)), PricedRevision: 11, ClientIP: "192.0.2.1", UserAgent: "ua", Revision: "5-6",
+		ID: id1, Time: time.Date(2026, 3, 1, 11, 0, 0, 1000, time.UTC), RequestID: "r", Balancer: "b", KeyID: 1,
+		ProviderID: 2,
+		Namespace:  "ns", Model: "m/1", UpstreamModel: "u", Group: "g", Endpoint: "/v1/chat/completions",
+		Status: 200, Error: "e",
+		Attempts: 3, Stream: true, LatencyMS: 4, TTFTMS: 5, InputTokens: 6, CacheReadTokens: 7, CacheWriteTokens: 8,
+		OutputTokens: 9,
+		CostNanoUSD:  new(int64(10)), PricedRevision: 11, ClientIP: "192.0.2.1", UserAgent: "ua", Revision: "5-6",
 		Project: "acme/search", User: "u-1", Tags: map[string]string{"team": "search", "env": ""},
 		Failures: []logbuf.Failure{
-			{ProviderID: 7, UpstreamModel: "u", Status: 429, Class: logbuf.FailedRate, LatencyMS: 12}, {Class: logbuf.FailedNetwork},
+			{ProviderID: 7, UpstreamModel: "u", Status: 429, Class: logbuf.FailedRate, LatencyMS: 12},
+			{Class: logbuf.FailedNetwork},
 		},
 	}
 	body, err := json.Marshal(want)
@@ -317,11 +321,13 @@ func TestDecodeTooMany(t *testing.T) {
 			body := func(n int) []byte {
 				return []byte(tt.before + strings.TrimSuffix(strings.Repeat("{}"+tt.between, n), tt.between) + tt.after)
 			}
-			if got, err := decoder().Decode(body(logbuf.MaxEntries), tt.contentType); err != nil || len(got.Entries) != logbuf.MaxEntries {
+			if got, err := decoder().Decode(body(logbuf.MaxEntries), tt.contentType); err != nil ||
+				len(got.Entries) != logbuf.MaxEntries {
 				t.Errorf("at the limit: %d entries, %v", len(got.Entries), err)
 			}
 			if tt.contentType == ndjson {
-				if _, err := decoder().Decode(bytes.Repeat([]byte("x\n"), logbuf.MaxEntries+1), ndjson); !errors.Is(err, logbuf.ErrTooMany) {
+				if _, err := decoder().Decode(bytes.Repeat([]byte("x\n"), logbuf.MaxEntries+1), ndjson); !errors.Is(err,
+					logbuf.ErrTooMany) {
 					t.Errorf("broken lines above the limit: %v, want ErrTooMany", err)
 				}
 			}
@@ -423,7 +429,10 @@ func FuzzDecodeFast(f *testing.F) {
 			t.Fatalf("fast: %v; slow: %v", fastErr, slowErr)
 		}
 		// Ids that were not sent are made at random.
-		opts := cmp.FilterValues(func(a, b uuid.UUID) bool { return a != uuid.Nil && a.Version() == 7 && b.Version() == 7 }, cmp.Ignore())
+		opts := cmp.FilterValues(func(a, b uuid.UUID) bool {
+			return a != uuid.Nil && a.Version() == 7 &&
+				b.Version() == 7
+		}, cmp.Ignore())
 		if diff := cmp.Diff(slow, fast, opts, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("(-slow +fast):\n%s", diff)
 		}

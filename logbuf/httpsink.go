@@ -220,7 +220,8 @@ func (e *statusError) Error() string {
 // something: changed the token, the URL, the receiver.
 func (e *statusError) Unwrap() error {
 	switch {
-	case e.status >= 500, e.status == http.StatusTooManyRequests, e.status == http.StatusRequestTimeout, e.status == http.StatusTooEarly:
+	case e.status >= 500, e.status == http.StatusTooManyRequests, e.status == http.StatusRequestTimeout,
+		e.status == http.StatusTooEarly:
 		return nil
 	}
 	return ErrPaused

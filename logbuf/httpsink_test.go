@@ -43,7 +43,8 @@ func serve(t testing.TB, r *receiver) (baseURL string, client *http.Client) {
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if req.Method != http.MethodPost || req.URL.Path != "/prefix/logs" || req.Header.Get("Authorization") != "Bearer token" {
+	if req.Method != http.MethodPost || req.URL.Path != "/prefix/logs" ||
+		req.Header.Get("Authorization") != "Bearer token" {
 		r.t.Errorf("request %s %s, Authorization %q", req.Method, req.URL, req.Header.Get("Authorization"))
 	}
 	body := io.Reader(req.Body)
@@ -89,7 +90,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	w.WriteHeader(http.StatusAccepted)
-	_ = json.NewEncoder(w).Encode(map[string]any{"accepted": len(got.Entries), "rejected": got.Rejected, "durability": "memory"})
+	_ = json.NewEncoder(w).Encode(map[string]any{"accepted": len(got.Entries), "rejected": got.Rejected,
+		"durability": "memory"})
 }
 
 func TestHTTPSinkShips(t *testing.T) {
@@ -122,7 +124,8 @@ func TestHTTPSinkGivesUpOnlyWhatTheReceiverRefuses(t *testing.T) {
 		return 0, nil
 	}}
 	baseURL, client := serve(t, r)
-	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}), &logbuf.Options{MinBackoff: time.Millisecond})
+	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}),
+		&logbuf.Options{MinBackoff: time.Millisecond})
 	mustAppend(t, q, entries(0, 5)...)
 	mustClose(t, q)
 	if s := q.Stats(); s.Stored != 5 || s.Dead != 0 || s.Retries != 2 {
@@ -135,7 +138,8 @@ func TestHTTPSinkSendsTheSameIDsAgain(t *testing.T) {
 	baseURL, client := serve(t, r)
 	lossy := *client
 	lossy.Transport = &losesAnswers{next: client.Transport, first: 3}
-	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: &lossy}), &logbuf.Options{MinBackoff: time.Millisecond})
+	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: &lossy}),
+		&logbuf.Options{MinBackoff: time.Millisecond})
 	mustAppend(t, q, entries(0, 5)...)
 	mustClose(t, q)
 	if r.requests != 4 || len(r.ids) != 5 {
@@ -165,12 +169,14 @@ func TestHTTPSinkWaitsAsAsked(t *testing.T) {
 		case 1:
 			return http.StatusTooManyRequests, http.Header{"Retry-After": {"1"}}
 		case 2:
-			return http.StatusServiceUnavailable, http.Header{"Retry-After": {time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat)}}
+			return http.StatusServiceUnavailable,
+				http.Header{"Retry-After": {time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat)}}
 		}
 		return 0, nil
 	}}
 	baseURL, client := serve(t, r)
-	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}), &logbuf.Options{MinBackoff: time.Millisecond})
+	q := mustOpen(t, logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}),
+		&logbuf.Options{MinBackoff: time.Millisecond})
 	start := time.Now()
 	mustAppend(t, q, entries(0, 5)...)
 	mustClose(t, q)
@@ -200,8 +206,10 @@ func TestHTTPSinkAnswers(t *testing.T) {
 		t.Run(fmt.Sprint(tt.status), func(t *testing.T) {
 			r := &receiver{answer: func(int) (int, http.Header) { return tt.status, nil }}
 			baseURL, client := serve(t, r)
-			_, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}).Write(t.Context(), logbuf.Batch{Entries: entries(0, 1)})
-			if err == nil || errors.Is(err, logbuf.ErrPaused) != tt.paused || !strings.Contains(err.Error(), fmt.Sprint(tt.status)) {
+			_, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}).Write(t.Context(),
+				logbuf.Batch{Entries: entries(0, 1)})
+			if err == nil || errors.Is(err, logbuf.ErrPaused) != tt.paused || !strings.Contains(err.Error(),
+				fmt.Sprint(tt.status)) {
 				t.Errorf("error %v, want one with the status, ErrPaused: %v", err, tt.paused)
 			}
 		})
@@ -211,12 +219,14 @@ func TestHTTPSinkAnswers(t *testing.T) {
 			_, _ = io.WriteString(w, "<html>please log in</html>")
 		}))
 		defer s.Close()
-		if _, err := logbuf.NewHTTPSink(s.URL, "token", &logbuf.HTTPOptions{Client: s.Client()}).Write(t.Context(), logbuf.Batch{Entries: entries(0, 1)}); err == nil {
+		if _, err := logbuf.NewHTTPSink(s.URL, "token", &logbuf.HTTPOptions{Client: s.Client()}).Write(t.Context(),
+			logbuf.Batch{Entries: entries(0, 1)}); err == nil {
 			t.Error("a page that says 200 was taken for success")
 		}
 	})
 	t.Run("a URL with a password", func(t *testing.T) {
-		_, err := logbuf.NewHTTPSink("http://user:secret\x7f@host", "token", nil).Write(t.Context(), logbuf.Batch{Entries: entries(0, 1)})
+		_, err := logbuf.NewHTTPSink("http://user:secret\x7f@host", "token", nil).Write(t.Context(),
+			logbuf.Batch{Entries: entries(0, 1)})
 		if err == nil || strings.Contains(err.Error(), "secret") || !errors.Is(err, logbuf.ErrPaused) {
 			t.Errorf("error %v", err)
 		}
@@ -227,9 +237,10 @@ func TestHTTPSinkCountsTheRejectedAsDead(t *testing.T) {
 	r := &receiver{}
 	baseURL, client := serve(t, r)
 	var dead []string
-	sink := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client, Dead: func(e logbuf.Entry, r logbuf.Rejection) {
-		dead = append(dead, fmt.Sprintf("%s %s %s", e.RequestID, r.Field, r.Reason))
-	}})
+	sink := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client,
+		Dead: func(e logbuf.Entry, r logbuf.Rejection) {
+			dead = append(dead, fmt.Sprintf("%s %s %s", e.RequestID, r.Field, r.Reason))
+		}})
 	q := mustOpen(t, sink, &logbuf.Options{BatchSize: 3})
 	list := entries(0, 6)
 	for _, i := range []int{1, 3, 4, 5} {
@@ -253,9 +264,10 @@ func TestHTTPSinkBuriesWhatJSONCannotHold(t *testing.T) {
 	r := &receiver{}
 	baseURL, client := serve(t, r)
 	var dead []string
-	sink := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client, Dead: func(e logbuf.Entry, r logbuf.Rejection) {
-		dead = append(dead, fmt.Sprintf("%s %s %s", e.RequestID, r.Field, r.Reason))
-	}})
+	sink := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client,
+		Dead: func(e logbuf.Entry, r logbuf.Rejection) {
+			dead = append(dead, fmt.Sprintf("%s %s %s", e.RequestID, r.Field, r.Reason))
+		}})
 	list := entries(0, 6)
 	for i := range list {
 		list[i].ID, list[i].Time = uuid.New(), time.Now()
@@ -281,7 +293,8 @@ func TestHTTPSinkSplitsWhatIsTooLarge(t *testing.T) {
 		for i := range list {
 			list[i].ID, list[i].Time, list[i].Error = uuid.New(), time.Now(), strings.Repeat("x", 8<<10)
 		}
-		got, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}).Write(t.Context(), logbuf.Batch{Entries: list})
+		got, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: client}).Write(t.Context(),
+			logbuf.Batch{Entries: list})
 		if err != nil || got.Stored != 2000 || len(r.bodies) != 2 {
 			t.Errorf("result %+v, %v in requests of %v", got, err, r.bodies)
 		}
@@ -297,7 +310,8 @@ func TestHTTPSinkSplitsWhatIsTooLarge(t *testing.T) {
 			list[i].ID, list[i].Time = uuid.New(), time.Now()
 		}
 		list[7].Error = strings.Repeat("x", limit)
-		got, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: &small}).Write(t.Context(), logbuf.Batch{Entries: list})
+		got, err := logbuf.NewHTTPSink(baseURL, "token", &logbuf.HTTPOptions{Client: &small}).Write(t.Context(),
+			logbuf.Batch{Entries: list})
 		if err != nil || got.Stored != 19 || got.Dead != 1 {
 			t.Errorf("result %+v, %v in requests of %v", got, err, r.bodies)
 		}
@@ -323,7 +337,8 @@ func TestHTTPSinkHeedsTheContext(t *testing.T) {
 	defer close(stop)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err := logbuf.NewHTTPSink(s.URL, "token", &logbuf.HTTPOptions{Client: s.Client()}).Write(ctx, logbuf.Batch{Entries: entries(0, 1)})
+	_, err := logbuf.NewHTTPSink(s.URL, "token", &logbuf.HTTPOptions{Client: s.Client()}).Write(ctx,
+		logbuf.Batch{Entries: entries(0, 1)})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want the context's", err)
 	}

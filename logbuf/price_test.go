@@ -18,7 +18,8 @@ import (
 
 func TestCost(t *testing.T) {
 	all := &logbuf.Price{
-		Input: new(int64(3e9)), Output: new(int64(15e9)), CacheRead: new(int64(3e8)), CacheWrite: new(int64(375e7)), Request: new(int64(20)),
+		Input: new(int64(3e9)), Output: new(int64(15e9)), CacheRead: new(int64(3e8)), CacheWrite: new(int64(375e7)),
+		Request: new(int64(20)),
 	}
 	input := func(price int64) *logbuf.Price { return &logbuf.Price{Input: &price} }
 	tests := []struct {
@@ -75,10 +76,13 @@ func TestCostIsExact(t *testing.T) {
 		number := rapid.OneOf(rapid.Int64Range(0, 1e7), rapid.Int64Range(0, 1e13), rapid.Int64Range(0, math.MaxInt64))
 		tokens := [4]int64{number.Draw(t, "in"), number.Draw(t, "out"), number.Draw(t, "read"), number.Draw(t, "write")}
 		prices := [5]int64{
-			number.Draw(t, "inPrice"), number.Draw(t, "outPrice"), number.Draw(t, "readPrice"), number.Draw(t, "writePrice"), number.Draw(t, "request"),
+			number.Draw(t, "inPrice"), number.Draw(t, "outPrice"), number.Draw(t, "readPrice"),
+			number.Draw(t, "writePrice"), number.Draw(t, "request"),
 		}
-		price := logbuf.Price{Input: &prices[0], Output: &prices[1], CacheRead: &prices[2], CacheWrite: &prices[3], Request: &prices[4]}
-		entry := logbuf.Entry{InputTokens: tokens[0], OutputTokens: tokens[1], CacheReadTokens: tokens[2], CacheWriteTokens: tokens[3]}
+		price := logbuf.Price{Input: &prices[0], Output: &prices[1], CacheRead: &prices[2], CacheWrite: &prices[3],
+			Request: &prices[4]}
+		entry := logbuf.Entry{InputTokens: tokens[0], OutputTokens: tokens[1], CacheReadTokens: tokens[2],
+			CacheWriteTokens: tokens[3]}
 
 		sum := new(big.Int).Mul(big.NewInt(prices[4]), big.NewInt(1e6))
 		for i := range tokens {

@@ -96,7 +96,8 @@ func TestQueueTakesAllOrNone(t *testing.T) {
 		if err := q.Append(t.Context(), entries(9, 2)...); !errors.Is(err, logbuf.ErrFull) {
 			t.Errorf("Append of 2 with room for one: %v, want ErrFull", err)
 		}
-		if err := q.Append(t.Context(), entries(9, 11)...); !errors.Is(err, logbuf.ErrTooMany) || errors.Is(err, logbuf.ErrFull) {
+		if err := q.Append(t.Context(), entries(9, 11)...); !errors.Is(err, logbuf.ErrTooMany) ||
+			errors.Is(err, logbuf.ErrFull) {
 			t.Errorf("Append of 11 to a queue of 10: %v, want ErrTooMany", err)
 		}
 		mustAppend(t, q, entries(9, 1)...)
@@ -309,7 +310,8 @@ func TestFlush(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		err := q.Flush(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "3 entries") || !strings.Contains(err.Error(), errDown.Error()) {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "3 entries") ||
+			!strings.Contains(err.Error(), errDown.Error()) {
 			t.Errorf("Flush with the sink down: %v", err)
 		}
 		mu.Lock()
@@ -381,7 +383,8 @@ func TestCloseSaysHowManyAreLost(t *testing.T) {
 				start := time.Now()
 				err := q.Close(ctx)
 				var unstored *logbuf.UnstoredError
-				if !errors.As(err, &unstored) || unstored.Entries != 25 || unstored.Kept || !errors.Is(err, context.DeadlineExceeded) {
+				if !errors.As(err, &unstored) || unstored.Entries != 25 || unstored.Kept ||
+					!errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Close: %v, want 25 entries lost", err)
 				}
 				if took := time.Since(start); took > 6*time.Second {
@@ -434,7 +437,8 @@ func TestAppendCompletesEntries(t *testing.T) {
 		if e := got["v7"]; e.ID != id || !e.Time.Equal(now.Truncate(time.Millisecond)) {
 			t.Errorf("v7: %+v", e)
 		}
-		if e := got["dirty"]; e.Model != "a\uFFFDb\uFFFD" || len(e.UserAgent) != 1024 || e.Namespace != "ns" || !e.Time.Equal(now.Truncate(time.Microsecond)) {
+		if e := got["dirty"]; e.Model != "a\uFFFDb\uFFFD" || len(e.UserAgent) != 1024 || e.Namespace != "ns" ||
+			!e.Time.Equal(now.Truncate(time.Microsecond)) {
 			t.Errorf("dirty: %+v", e)
 		}
 		if s := q.Stats(); s.Cut != 1 || s.Replaced != 1 {
@@ -447,7 +451,8 @@ func TestOpenRefusesNonsense(t *testing.T) {
 	if _, err := logbuf.Open(nil, nil); err == nil {
 		t.Error("Open without a sink works")
 	}
-	if _, err := logbuf.Open(newLedger(), &logbuf.Options{BatchSize: -1}); err == nil || !strings.Contains(err.Error(), "BatchSize") {
+	if _, err := logbuf.Open(newLedger(), &logbuf.Options{BatchSize: -1}); err == nil ||
+		!strings.Contains(err.Error(), "BatchSize") {
 		t.Errorf("Open with a negative BatchSize: %v", err)
 	}
 }
@@ -466,7 +471,8 @@ func anyEntry() *rapid.Generator[logbuf.Entry] {
 			Namespace: "n" + text("namespace"), Model: text("model"), UpstreamModel: text("upstream"), Group: text("group"),
 			Endpoint: text("endpoint"), Status: int(upTo("status", logbuf.MaxStatus)), Error: text("error"),
 			Attempts: int(upTo("attempts", logbuf.MaxAttempts)),
-			Stream:   rapid.Bool().Draw(t, "stream"), LatencyMS: millis("latency"), TTFTMS: millis("ttft"), InputTokens: tokens("input"),
+			Stream:   rapid.Bool().Draw(t, "stream"), LatencyMS: millis("latency"), TTFTMS: millis("ttft"),
+			InputTokens:     tokens("input"),
 			CacheReadTokens: tokens("read"), CacheWriteTokens: tokens("write"), OutputTokens: tokens("output"),
 			PricedRevision: num("priced"), ClientIP: text("ip"), UserAgent: text("agent"), User: text("user"),
 			Revision: text("revision"), Project: rapid.SampledFrom([]string{"", "a", "acme/search"}).Draw(t, "project"),
@@ -483,7 +489,8 @@ func anyEntry() *rapid.Generator[logbuf.Entry] {
 		for range rapid.IntRange(0, 8).Draw(t, "failures") {
 			e.Failures = append(e.Failures, logbuf.Failure{
 				ProviderID: num("failed provider"), UpstreamModel: text("failed model"), LatencyMS: millis("failed latency"),
-				Status: int(upTo("failed status", logbuf.MaxStatus)), Class: rapid.SampledFrom(logbuf.FailureClasses()).Draw(t, "class"),
+				Status: int(upTo("failed status", logbuf.MaxStatus)), Class: rapid.SampledFrom(logbuf.FailureClasses()).
+					Draw(t, "class"),
 			})
 		}
 		return e

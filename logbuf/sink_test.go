@@ -75,7 +75,8 @@ func (l *ledger) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, erro
 // beside is a ledger that is given two batches at once.
 type beside struct{ *ledger }
 
-func (l beside) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+func (l beside) WriteAfter(ctx context.Context, b logbuf.Batch,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	if err := prior(ctx); err != nil {
 		return logbuf.Result{}, err
 	}

@@ -94,8 +94,9 @@ func openSpool(o *Options, sink Sink, tell tally) (*spool, error) {
 		return nil, fmt.Errorf("logbuf: lock the spool: %w", err)
 	}
 	s := &spool{
-		dir: o.Dir, fs: o.fs, lock: lock, logger: o.Logger, clock: o.Clock, tell: tell, keep: max(0, o.SpoolKeep), retryPause: 10 * o.MinBackoff,
-		capacity: o.Capacity, maxBytes: o.SpoolMax, segmentSize: min(64<<20, max(64<<10, o.SpoolMax/16)),
+		dir: o.Dir, fs: o.fs, lock: lock, logger: o.Logger, clock: o.Clock, tell: tell, keep: max(0, o.SpoolKeep),
+		retryPause: 10 * o.MinBackoff,
+		capacity:   o.Capacity, maxBytes: o.SpoolMax, segmentSize: min(64<<20, max(64<<10, o.SpoolMax/16)),
 		work: make(chan struct{}, 1), committed: make(chan struct{}),
 	}
 	s.zeros = make([]byte, min(int64(o.fs.Room()), s.segmentSize))

@@ -276,7 +276,8 @@ func TestSpoolOutlivesFailovers(t *testing.T) {
 			backups := []backup{l.backup()}
 			n := 0
 			for range rapid.IntRange(1, 20).Draw(r, "steps") {
-				switch rapid.SampledFrom([]string{"append", "append", "flush", "back up", "fail over", "restart", "crash", "wait"}).Draw(r, "step") {
+				switch rapid.SampledFrom([]string{"append", "append", "flush", "back up", "fail over", "restart", "crash",
+					"wait"}).Draw(r, "step") {
 				case "append":
 					size := rapid.IntRange(1, 100).Draw(r, "size")
 					mustAppend(t, q, entries(n, size)...)
@@ -363,7 +364,8 @@ func TestBatchesAreTheSameInEveryProcess(t *testing.T) {
 				}
 				n += size
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rapid.IntRange(0, 3).Draw(r, "patience"))*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(),
+				time.Duration(rapid.IntRange(0, 3).Draw(r, "patience"))*time.Millisecond)
 			err = q.Close(ctx)
 			cancel()
 			var unstored *logbuf.UnstoredError

@@ -78,7 +78,8 @@ func TestSpoolStoresAndCleansUp(t *testing.T) {
 	}
 	s := q.Stats()
 	checkIdentity(t, s)
-	if s.Durability != logbuf.Disk || s.Stored != 21 || s.Syncs != 2 || s.Segments != 1 || s.SpoolBytes == 0 || s.SpoolMax != 1<<30 {
+	if s.Durability != logbuf.Disk || s.Stored != 21 || s.Syncs != 2 || s.Segments != 1 || s.SpoolBytes == 0 ||
+		s.SpoolMax != 1<<30 {
 		t.Errorf("stats %+v", s)
 	}
 	mustClose(t, q)
@@ -399,7 +400,8 @@ func TestSpoolLosesNothing(t *testing.T) {
 				n += size
 			}
 			crashed := fs.clone()
-			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rapid.IntRange(0, 3).Draw(t, "patience"))*time.Millisecond)
+			ctx, cancel := context.WithTimeout(context.Background(),
+				time.Duration(rapid.IntRange(0, 3).Draw(t, "patience"))*time.Millisecond)
 			err = q.Close(ctx)
 			cancel()
 			var unstored *logbuf.UnstoredError

@@ -310,11 +310,15 @@ func TestSpoolTellsErrorsOfTheDiskApart(t *testing.T) {
 		want  error
 		where string
 	}{
-		{syscall.ENOSPC, logbuf.ErrFull, "write"}, {syscall.EDQUOT, logbuf.ErrFull, "write"}, {syscall.EFBIG, logbuf.ErrFull, "write"},
-		{syscall.EMFILE, logbuf.ErrFull, "create"}, {syscall.ENFILE, logbuf.ErrFull, "create"}, {syscall.ENOMEM, logbuf.ErrFull, "create"},
+		{syscall.ENOSPC, logbuf.ErrFull, "write"}, {syscall.EDQUOT, logbuf.ErrFull, "write"},
+		{syscall.EFBIG, logbuf.ErrFull, "write"},
+		{syscall.EMFILE, logbuf.ErrFull, "create"}, {syscall.ENFILE, logbuf.ErrFull, "create"},
+		{syscall.ENOMEM, logbuf.ErrFull, "create"},
 		{syscall.ENOSPC, logbuf.ErrFull, "create"}, {syscall.EINTR, logbuf.ErrFull, "write"},
-		{syscall.EIO, logbuf.ErrBroken, "write"}, {syscall.EROFS, logbuf.ErrBroken, "write"}, {syscall.EROFS, logbuf.ErrBroken, "create"},
-		{syscall.EACCES, logbuf.ErrBroken, "create"}, {syscall.ENOENT, logbuf.ErrBroken, "create"}, {os.ErrClosed, logbuf.ErrBroken, "write"},
+		{syscall.EIO, logbuf.ErrBroken, "write"}, {syscall.EROFS, logbuf.ErrBroken, "write"},
+		{syscall.EROFS, logbuf.ErrBroken, "create"},
+		{syscall.EACCES, logbuf.ErrBroken, "create"}, {syscall.ENOENT, logbuf.ErrBroken, "create"},
+		{os.ErrClosed, logbuf.ErrBroken, "write"},
 	} {
 		t.Run(fmt.Sprint(c.where, " ", c.err), func(t *testing.T) {
 			fs := newMemFS()

@@ -41,7 +41,8 @@ func (e *Entry) validate() *FieldError {
 		}
 	}
 	if e.CostNanoUSD != nil {
-		if b := (bound{fieldCostNanoUSD, *e.CostNanoUSD, MaxCost}); uint64(b.value) > uint64(b.limit) { //nolint:gosec // as above
+		//nolint:gosec // as above
+		if b := (bound{fieldCostNanoUSD, *e.CostNanoUSD, MaxCost}); uint64(b.value) > uint64(b.limit) {
 			return b.refuse("")
 		}
 	}

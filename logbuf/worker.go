@@ -291,7 +291,8 @@ func (q *Queue) write(ctx context.Context, b Batch, to func(context.Context, Bat
 		return Result{}, err
 	}
 	if n := r.Stored + r.Duplicate + r.Dead; n != len(b.Entries) || min(r.Stored, r.Duplicate, r.Dead) < 0 {
-		return Result{}, fmt.Errorf("log sink broke its contract: the result %+v does not add up to %d entries", r, len(b.Entries))
+		return Result{}, fmt.Errorf("log sink broke its contract: the result %+v does not add up to %d entries", r,
+			len(b.Entries))
 	}
 	return r, nil
 }

@@ -29,13 +29,15 @@ func TestEncode(t *testing.T) {
 	for _, tc := range []struct{ name, got, want string }{
 		{
 			"the least of a provider",
-			text(snapshot.Encode("7", snapshot.ProviderDoc{ID: 7, Name: "p", Type: "openai", Group: "default", Weight: 1, Status: "active"})),
+			text(snapshot.Encode("7", snapshot.ProviderDoc{ID: 7, Name: "p", Type: "openai", Group: "default",
+				Weight: 1, Status: "active"})),
 			`providers 7 {"id":7,"name":"p","type":"openai","group":"default","weight":1,"priority":0,"status":"active","auto_ban":false}`,
 		},
 		{
 			"all of a provider",
 			text(snapshot.Encode("7", snapshot.ProviderDoc{
-				ID: 7, Name: "a<b", Type: "vertex", BaseURL: "https://x/?a&b", SealedAPIKey: "enc:v1:k:AA==", GoogleProject: "g", GoogleLocation: "global",
+				ID: 7, Name: "a<b", Type: "vertex", BaseURL: "https://x/?a&b", SealedAPIKey: "enc:v1:k:AA==",
+				GoogleProject: "g", GoogleLocation: "global",
 				Group: "g1", Models: []string{"m/1", "m2"}, Weight: 3, Priority: -1, Status: "disabled", AutoBan: true,
 				Options: map[string]any{"b": true, "a": 1}, Labels: map[string]string{"z": "1", "y": "2"},
 			})),
@@ -57,18 +59,22 @@ func TestEncode(t *testing.T) {
 		},
 		{
 			"a binding",
-			text(snapshot.Encode("ns.m", snapshot.BindingDoc{Namespace: "ns", PublicModel: "m", Status: "active", Candidates: []snapshot.Candidate{{
-				RouteGroup: "r", ProviderGroup: "p", Weight: 1, Priority: 2, SelectorType: "exact", SelectorValue: "m", Status: "active", Error: snapshot.ConfigError,
-				Upstreams: map[string]string{"9": "m", "10": "m"}, Errors: map[string]string{"11": "why"},
-			}}})),
+			text(snapshot.Encode("ns.m", snapshot.BindingDoc{Namespace: "ns", PublicModel: "m", Status: "active",
+				Candidates: []snapshot.Candidate{{
+					RouteGroup: "r", ProviderGroup: "p", Weight: 1, Priority: 2, SelectorType: "exact", SelectorValue: "m",
+					Status: "active", Error: snapshot.ConfigError,
+					Upstreams: map[string]string{"9": "m", "10": "m"}, Errors: map[string]string{"11": "why"},
+				}}})),
 			`bindings ns.m {"namespace":"ns","public_model":"m","status":"active","candidates":[{"route_group":"r","provider_group":"p","weight":1,"priority":2,` +
 				`"selector_type":"exact","selector_value":"m","status":"active","error":"config_error","upstreams":{"10":"m","9":"m"},"errors":{"11":"why"}}]}`,
 		},
 		{
 			"a key",
 			text(snapshot.Encode(someHash, snapshot.KeyDoc{
-				ID: 3, Name: "k", Status: "active", Group: "g", Namespaces: []string{"a", "b"}, DefaultNamespace: "b", Models: []string{"m"}, Scopes: []string{"s"},
-				AllowIPs: []string{"10.0.0.0/8"}, ExpiresAt: time.Date(2030, 1, 2, 3, 4, 5, 600_000, time.UTC), RPMLimit: 1, TPMLimit: 2, MaxParallel: 3,
+				ID: 3, Name: "k", Status: "active", Group: "g", Namespaces: []string{"a", "b"}, DefaultNamespace: "b",
+				Models: []string{"m"}, Scopes: []string{"s"},
+				AllowIPs: []string{"10.0.0.0/8"}, ExpiresAt: time.Date(2030, 1, 2, 3, 4, 5, 600_000, time.UTC),
+				RPMLimit: 1, TPMLimit: 2, MaxParallel: 3,
 				BudgetLimit: usd(1_000_000_000), BudgetWindow: "day", Labels: map[string]string{"l": "v"},
 			})),
 			`keys ` + someHash + ` {"id":3,"name":"k","status":"active","group":"g","namespaces":["a","b"],"default_namespace":"b","models":["m"],"scopes":["s"],` +
@@ -91,10 +97,18 @@ func TestDecode(t *testing.T) {
 	)
 	with := func(doc, fields string) string { return doc[:len(doc)-1] + "," + fields + "}" }
 	decode := map[catalog.Kind]func(snapshot.Document) error{
-		catalog.KindProvider: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.ProviderDoc](d); return err },
-		catalog.KindModel:    func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.ModelDoc](d); return err },
-		catalog.KindBinding:  func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.BindingDoc](d); return err },
-		catalog.KindKey:      func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.KeyDoc](d); return err },
+		catalog.KindProvider: func(d snapshot.Document) error {
+			_,
+				err := snapshot.Decode[snapshot.ProviderDoc](d)
+			return err
+		},
+		catalog.KindModel: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.ModelDoc](d); return err },
+		catalog.KindBinding: func(d snapshot.Document) error {
+			_,
+				err := snapshot.Decode[snapshot.BindingDoc](d)
+			return err
+		},
+		catalog.KindKey: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.KeyDoc](d); return err },
 	}
 	for _, tc := range []struct {
 		name string
@@ -135,7 +149,8 @@ func TestDecode(t *testing.T) {
 			}
 		})
 	}
-	if err := decode[catalog.KindModel](snapshot.Document{Kind: catalog.KindKey, Key: someHash, Doc: []byte(key)}); !errors.Is(err, snapshot.ErrCorrupt) {
+	if err := decode[catalog.KindModel](snapshot.Document{Kind: catalog.KindKey, Key: someHash,
+		Doc: []byte(key)}); !errors.Is(err, snapshot.ErrCorrupt) {
 		t.Errorf("a document of another kind: %v", err)
 	}
 }
@@ -154,7 +169,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func again[T snapshot.Doc](t *testing.T, key string, doc []byte, kind catalog.Kind, decode func(snapshot.Document) (*T, error), encode func(string, T) (snapshot.Document, error)) {
+func again[T snapshot.Doc](t *testing.T, key string, doc []byte, kind catalog.Kind,
+	decode func(snapshot.Document) (*T, error), encode func(string, T) (snapshot.Document, error)) {
 	v, err := decode(snapshot.Document{Kind: kind, Key: key, Doc: doc})
 	if err != nil {
 		if !errors.Is(err, snapshot.ErrCorrupt) {

@@ -27,10 +27,12 @@ func TestNames(t *testing.T) {
 		{"n", "/", "n./ n./* n.*"},
 		{"n", "", "n. n.*"},
 		{"n", "*", ""}, {"n", "a/*", ""}, {"n", "a*b", ""},
-		{"n", "a/b/c/d/e/f/g/h/i", "n.a/b/c/d/e/f/g/h/i n.a/b/c/d/e/f/g/h/* n.a/b/c/d/e/f/g/* n.a/b/c/d/e/f/* n.a/b/c/d/e/* n.a/b/c/d/* n.a/b/c/* n.a/b/* n.a/* n.*"},
+		{"n", "a/b/c/d/e/f/g/h/i", "n.a/b/c/d/e/f/g/h/i n.a/b/c/d/e/f/g/h/* n.a/b/c/d/e/f/g/* n.a/b/c/d/e/f/* " +
+			"n.a/b/c/d/e/* n.a/b/c/d/* n.a/b/c/* n.a/b/* n.a/* n.*"},
 		{"n", "a/b/c/d/e/f/g/h/i/j", ""}, {"n", strings.Repeat("a", 257), ""},
 	} {
-		if diff := cmp.Diff(strings.Fields(tc.want), snapshot.Names(tc.namespace, tc.model), cmp.Transformer("join", func(s []string) string { return strings.Join(s, " ") })); diff != "" {
+		if diff := cmp.Diff(strings.Fields(tc.want), snapshot.Names(tc.namespace, tc.model),
+			cmp.Transformer("join", func(s []string) string { return strings.Join(s, " ") })); diff != "" {
 			t.Errorf("%s in %s (-want +got):\n%s", tc.model, tc.namespace, diff)
 		}
 	}
@@ -40,7 +42,8 @@ func TestRouteByWildcards(t *testing.T) {
 	star := func(upstream string, id int64) snapshot.Candidate {
 		return candidate(func(c *snapshot.Candidate) { c.Upstreams[fmt.Sprint(id)] = upstream })
 	}
-	disabled := doc(t, "default.off/*", snapshot.BindingDoc{Namespace: "default", PublicModel: "off/*", Status: catalog.Disabled})
+	disabled := doc(t, "default.off/*", snapshot.BindingDoc{Namespace: "default", PublicModel: "off/*",
+		Status: catalog.Disabled})
 	docs := []snapshot.Document{
 		provider(t, 1, nil), provider(t, 2, nil), provider(t, 3, nil), disabled,
 		bindingDoc(t, "default", "openai/*", star("*", 1)), bindingDoc(t, "default", "openai/gpt-4o", star("literal", 2)),
@@ -85,7 +88,8 @@ func TestRouteByWildcards(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		got := fmt.Sprint(targets[0].Provider.ID, " ", targets[0].UpstreamModel, " ", targets[0].Namespace, " ", targets[0].Model)
+		got := fmt.Sprint(targets[0].Provider.ID, " ", targets[0].UpstreamModel, " ", targets[0].Namespace, " ",
+			targets[0].Model)
 		if got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
@@ -98,7 +102,8 @@ func TestRouteFallsBack(t *testing.T) {
 	weight := func(w, priority int) func(*snapshot.ProviderDoc) {
 		return func(p *snapshot.ProviderDoc) { p.Weight, p.Priority = w, priority }
 	}
-	v := mustView(t, keyDoc(t, "token", nil), provider(t, 1, weight(0, 0)), provider(t, 2, weight(1, 0)), provider(t, 3, weight(0, 0)), provider(t, 4, weight(1, -1)),
+	v := mustView(t, keyDoc(t, "token", nil), provider(t, 1, weight(0, 0)), provider(t, 2, weight(1, 0)),
+		provider(t, 3, weight(0, 0)), provider(t, 4, weight(1, -1)),
 		provider(t, 5, func(p *snapshot.ProviderDoc) { p.Error, p.Priority = snapshot.ConfigError, 9 }),
 		bindingDoc(t, "default", "m", candidate(nil, 1, 2, 3, 4, 5)))
 	key, _ := v.Key("token")

@@ -34,7 +34,8 @@ func served(t *testing.T, docs map[string]string, name string) (out []string) {
 func TestImpliedBindings(t *testing.T) {
 	w, ctx := newWorld(t, syncKey), t.Context()
 	provider := func(name, group string, models ...string) {
-		ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: name, Type: "openai", Group: group, Models: models}))
+		ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: name, Type: "openai",
+			Group: group, Models: models}))
 	}
 	provider("one", "a", "m")
 	provider("two", "b", "m", "x")
@@ -59,17 +60,20 @@ func TestImpliedBindings(t *testing.T) {
 	check("openai/*", "d to d active map[4:openai/*]", "e to e active map[5:openai/*]")
 	check("*", "d to d active map[4:*]")
 
-	b := ok[catalog.Binding](t)(w.tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: "a", ProviderGroup: "b"}))
+	b := ok[catalog.Binding](t)(w.tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: "a",
+		ProviderGroup: "b"}))
 	check("m", "a to b active map[2:m]", "b to b active map[2:m]", "d to d active map[4:m]", "e to e active map[5:m]")
 	ok[catalog.Binding](t)(w.tables.Bindings.Patch(ctx, b.ID, 0, []byte(`{"status":"disabled"}`)))
 	check("m", "a to b disabled map[2:m]", "b to b active map[2:m]", "d to d active map[4:m]", "e to e active map[5:m]")
 	ok[catalog.Binding](t)(w.tables.Bindings.Patch(ctx, b.ID, 0, []byte(`{"provider_group":"c","status":null}`)))
-	check("m", "a to c active map[] config_error", "b to b active map[2:m]", "d to d active map[4:m]", "e to e active map[5:m]")
+	check("m", "a to c active map[] config_error", "b to b active map[2:m]", "d to d active map[4:m]",
+		"e to e active map[5:m]")
 	if _, err := w.tables.Bindings.Delete(ctx, b.ID, 0); err != nil {
 		t.Fatal(err)
 	}
 	check("m", "a to a active map[1:m]", "b to b active map[2:m]", "d to d active map[4:m]", "e to e active map[5:m]")
-	ok[catalog.Binding](t)(w.tables.Bindings.Create(ctx, catalog.Binding{Model: "openai/*", RouteGroup: "e", ProviderGroup: "d", SelectorValue: "*"}))
+	ok[catalog.Binding](t)(w.tables.Bindings.Create(ctx, catalog.Binding{Model: "openai/*", RouteGroup: "e",
+		ProviderGroup: "d", SelectorValue: "*"}))
 	check("openai/*", "d to d active map[4:openai/*]", "e to d active map[4:*]")
 }
 
@@ -77,7 +81,8 @@ func TestImpliedBindings(t *testing.T) {
 // else is published as ever.
 func TestSealedProvidersArePublished(t *testing.T) {
 	w, ctx := newWorld(t, syncKey), t.Context()
-	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789abcdef"), Models: []string{"m"}}))
+	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+		APIKey: catalog.NewSecret("sk-0123456789abcdef"), Models: []string{"m"}}))
 	k := ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
 	ok[snapshot.Head](t)(w.relay.Sync(ctx))
 
@@ -94,7 +99,8 @@ func TestSealedProvidersArePublished(t *testing.T) {
 		t.Error("a revocation was held up")
 	}
 	var doc snapshot.ProviderDoc
-	if err := json.Unmarshal([]byte(docs[fmt.Sprintf("providers %d", p.ID)]), &doc); err != nil || doc.Error != snapshot.ConfigError || doc.SealedAPIKey != "" {
+	if err := json.Unmarshal([]byte(docs[fmt.Sprintf("providers %d", p.ID)]), &doc); err != nil ||
+		doc.Error != snapshot.ConfigError || doc.SealedAPIKey != "" {
 		t.Errorf("the provider is published as %+v, %v", doc, err)
 	}
 	if got := served(t, docs, "default.m"); len(got) != 1 {

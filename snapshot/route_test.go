@@ -35,7 +35,8 @@ func provider(t testing.TB, id int64, with func(*snapshot.ProviderDoc)) snapshot
 // candidate is an active one from group "default" to providers that all call
 // the model "up", changed by with.
 func candidate(with func(*snapshot.Candidate), providers ...int64) snapshot.Candidate {
-	c := snapshot.Candidate{RouteGroup: "default", ProviderGroup: "default", Weight: 1, Status: catalog.Active, Upstreams: map[string]string{}}
+	c := snapshot.Candidate{RouteGroup: "default", ProviderGroup: "default", Weight: 1, Status: catalog.Active,
+		Upstreams: map[string]string{}}
 	for _, id := range providers {
 		c.Upstreams[fmt.Sprint(id)] = "up"
 	}
@@ -47,7 +48,8 @@ func candidate(with func(*snapshot.Candidate), providers ...int64) snapshot.Cand
 
 func bindingDoc(t testing.TB, namespace, model string, candidates ...snapshot.Candidate) snapshot.Document {
 	t.Helper()
-	return doc(t, catalog.ModelKey(namespace, model), snapshot.BindingDoc{Namespace: namespace, PublicModel: model, Status: catalog.Active, Candidates: candidates})
+	return doc(t, catalog.ModelKey(namespace, model), snapshot.BindingDoc{Namespace: namespace,
+		PublicModel: model, Status: catalog.Active, Candidates: candidates})
 }
 
 // ids writes targets as a list of provider ids.
@@ -122,21 +124,34 @@ func TestRoute(t *testing.T) {
 		{"providers by priority", nil, nil, []snapshot.Candidate{candidate(nil, 1, 2, 4)}, "2 1 4", nil},
 		{"disabled providers are skipped", nil, nil, []snapshot.Candidate{candidate(nil, 1, 2, 3)}, "2 1", nil},
 		{"providers without a document are skipped", nil, nil, []snapshot.Candidate{candidate(nil, 1, 99)}, "1", nil},
-		{"candidates by priority", nil, nil, []snapshot.Candidate{candidate(priority(1), 1), candidate(priority(3), 4), candidate(priority(2), 2)}, "4 2 1", nil},
-		{"the candidate's priority comes before the provider's", nil, nil, []snapshot.Candidate{candidate(priority(1), 4), candidate(nil, 2)}, "4 2", nil},
-		{"each provider once", nil, nil, []snapshot.Candidate{candidate(priority(1), 1, 4), candidate(nil, 1, 2)}, "1 4 2", nil},
-		{"disabled candidates are skipped", nil, nil, []snapshot.Candidate{candidate(disabled, 2), candidate(nil, 1)}, "1", nil},
-		{"other route groups are skipped", nil, nil, []snapshot.Candidate{candidate(func(c *snapshot.Candidate) { c.RouteGroup = "vip" }, 2), candidate(nil, 1)}, "1", nil},
-		{"the key's group", func(k *snapshot.KeyDoc) { k.Group = "vip" }, nil, []snapshot.Candidate{candidate(func(c *snapshot.Candidate) { c.RouteGroup = "vip" }, 2), candidate(nil, 1)}, "2", nil},
-		{"a config error at one provider leaves the others", nil, nil, []snapshot.Candidate{candidate(func(c *snapshot.Candidate) {
-			c.Error, c.Errors = snapshot.ConfigError, map[string]string{"2": "why"}
-		}, 1)}, "1", nil},
-		{"on the allow-list, which has bare names", func(k *snapshot.KeyDoc) { k.Models = []string{"x", "m"} }, nil, []snapshot.Candidate{candidate(nil, 1)}, "1", nil},
+		{"candidates by priority", nil, nil, []snapshot.Candidate{candidate(priority(1), 1),
+			candidate(priority(3), 4), candidate(priority(2), 2)}, "4 2 1", nil},
+		{"the candidate's priority comes before the provider's", nil, nil,
+			[]snapshot.Candidate{candidate(priority(1), 4), candidate(nil, 2)}, "4 2", nil},
+		{"each provider once", nil, nil, []snapshot.Candidate{candidate(priority(1), 1, 4), candidate(nil, 1, 2)},
+			"1 4 2", nil},
+		{"disabled candidates are skipped", nil, nil, []snapshot.Candidate{candidate(disabled, 2),
+			candidate(nil, 1)}, "1", nil},
+		{"other route groups are skipped", nil, nil,
+			[]snapshot.Candidate{candidate(func(c *snapshot.Candidate) { c.RouteGroup = "vip" }, 2),
+				candidate(nil, 1)}, "1", nil},
+		{"the key's group", func(k *snapshot.KeyDoc) { k.Group = "vip" }, nil,
+			[]snapshot.Candidate{candidate(func(c *snapshot.Candidate) { c.RouteGroup = "vip" }, 2),
+				candidate(nil, 1)}, "2", nil},
+		{"a config error at one provider leaves the others", nil, nil,
+			[]snapshot.Candidate{candidate(func(c *snapshot.Candidate) {
+				c.Error, c.Errors = snapshot.ConfigError, map[string]string{"2": "why"}
+			}, 1)}, "1", nil},
+		{"on the allow-list, which has bare names", func(k *snapshot.KeyDoc) { k.Models = []string{"x", "m"} }, nil,
+			[]snapshot.Candidate{candidate(nil, 1)}, "1", nil},
 
-		{"not on the allow-list", func(k *snapshot.KeyDoc) { k.Models = []string{"x", "default.m"} }, nil, []snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrNotAllowed},
-		{"a disabled model", nil, func(b *snapshot.BindingDoc) { b.Status = catalog.Disabled }, []snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrModelDisabled},
+		{"not on the allow-list", func(k *snapshot.KeyDoc) { k.Models = []string{"x", "default.m"} }, nil,
+			[]snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrNotAllowed},
+		{"a disabled model", nil, func(b *snapshot.BindingDoc) { b.Status = catalog.Disabled },
+			[]snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrModelDisabled},
 		{"no candidates", nil, nil, nil, "", snapshot.ErrNoCandidate},
-		{"none for the group", func(k *snapshot.KeyDoc) { k.Group = "vip" }, nil, []snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrNoCandidate},
+		{"none for the group", func(k *snapshot.KeyDoc) { k.Group = "vip" }, nil,
+			[]snapshot.Candidate{candidate(nil, 1)}, "", snapshot.ErrNoCandidate},
 		{"all candidates disabled", nil, nil, []snapshot.Candidate{candidate(disabled, 1)}, "", snapshot.ErrNoCandidate},
 		{"all providers disabled", nil, nil, []snapshot.Candidate{candidate(nil, 3)}, "", snapshot.ErrNoUpstream},
 	} {
@@ -174,7 +189,8 @@ func TestTargetSaysWhatToSend(t *testing.T) {
 		t.Error("the secret is not there")
 	}
 	got.Provider = nil
-	want := snapshot.Target{UpstreamModel: "upstream-m", Namespace: "default", Model: "m", RouteGroup: "vip", ProviderGroup: "eu"}
+	want := snapshot.Target{UpstreamModel: "upstream-m", Namespace: "default", Model: "m", RouteGroup: "vip",
+		ProviderGroup: "eu"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("target (-want +got):\n%s", diff)
 	}
@@ -198,7 +214,8 @@ func TestRouteFollowsWeights(t *testing.T) {
 		}
 		return p
 	}
-	for name, candidates := range map[string][]snapshot.Candidate{"providers": {candidate(nil, 1, 2, 3)}, "candidates": perProvider} {
+	for name, candidates := range map[string][]snapshot.Candidate{"providers": {candidate(nil, 1, 2, 3)},
+		"candidates": perProvider} {
 		t.Run(name, func(t *testing.T) {
 			v := mustView(t, append(docs, keyDoc(t, "token", nil), bindingDoc(t, "default", "m", candidates...))...)
 			key, _ := v.Key("token")
@@ -224,7 +241,8 @@ func TestRouteFollowsWeights(t *testing.T) {
 
 func TestAppendTargetsAllocatesNothing(t *testing.T) {
 	v := mustView(t, keyDoc(t, "token", nil), provider(t, 1, nil), provider(t, 2, nil), provider(t, 3, nil),
-		bindingDoc(t, "default", "m", candidate(nil, 1, 2), candidate(nil, 3)), bindingDoc(t, "other", "m", candidate(nil, 1)))
+		bindingDoc(t, "default", "m", candidate(nil, 1, 2), candidate(nil, 3)),
+		bindingDoc(t, "other", "m", candidate(nil, 1)))
 	key, _ := v.Key("token")
 	dst := make([]snapshot.Target, 0, 8)
 	for _, model := range []string{"m", "default.m", "unknown", "other.m"} {

@@ -48,7 +48,8 @@ func TestSignUpMakesAKey(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	var list struct{ Data []struct{ Name string } }
-	if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || len(list.Data) != 1 || list.Data[0].Name != "alice" {
+	if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || len(list.Data) != 1 ||
+		list.Data[0].Name != "alice" {
 		t.Errorf("GET /gateway/keys: %d %+v %v", answer.StatusCode, list, err)
 	}
 }

@@ -55,10 +55,12 @@ func New(plane *ezapi.Plane) *Collector {
 			Name: "ezapi_logs_rejected_total", Help: "Log entries that were not acceptable, by reason.",
 		}, []string{"reason"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "ezapi_logs_unknown_fields_total", Help: "Fields of log entries that were ignored, because this version does not know them.",
+			Name: "ezapi_logs_unknown_fields_total", Help: "Fields of log entries that were ignored, because this " +
+				"version does not know them.",
 		}),
 	}
-	for _, reason := range []logbuf.Reason{logbuf.Malformed, logbuf.BadType, logbuf.BadValue, logbuf.BadTime, logbuf.Twice, logbuf.TooDeep} {
+	for _, reason := range []logbuf.Reason{logbuf.Malformed, logbuf.BadType, logbuf.BadValue, logbuf.BadTime,
+		logbuf.Twice, logbuf.TooDeep} {
 		c.rejected.WithLabelValues(string(reason)) // there from the start, so that a rate is
 	}
 	return c

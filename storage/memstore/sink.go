@@ -18,6 +18,8 @@ import (
 // Sink keeps access logs in memory, all of them until maintenance forgets some.
 // It is safe for concurrent use.
 type Sink struct {
+	clock func() time.Time
+
 	mu          sync.RWMutex
 	entries     []logbuf.Entry // in order of time and id
 	usage       rollup.Ledger
@@ -43,14 +45,20 @@ var (
 type SinkOptions struct {
 	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. Defaults to UTC.
 	UsageZone *time.Location
+
+	// Clock tells what is now, where a query does not say. Defaults to time.Now.
+	Clock func() time.Time
 }
 
 // NewSink returns an empty sink.
 func NewSink(opts *SinkOptions) *Sink {
-	s := &Sink{checkpoints: make(map[uuid.UUID]int64)}
+	s := &Sink{checkpoints: make(map[uuid.UUID]int64), clock: time.Now}
 	s.usage.Zone = time.UTC
 	if opts != nil && opts.UsageZone != nil {
 		s.usage.Zone = opts.UsageZone
+	}
+	if opts != nil && opts.Clock != nil {
+		s.clock = opts.Clock
 	}
 	return s
 }
@@ -131,7 +139,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	if err := ctx.Err(); err != nil {
 		return result, err
 	}
-	now := time.Now()
+	now := s.clock()
 	r, err := b.Query.Resolve(now)
 	if err != nil {
 		return result, err
@@ -169,7 +177,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if err := ctx.Err(); err != nil {
 		return logbuf.LogPage{}, err
 	}
-	r, err := q.Resolve(time.Now())
+	r, err := q.Resolve(s.clock())
 	if err != nil {
 		return logbuf.LogPage{}, err
 	}
@@ -195,7 +203,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage
 	if err := ctx.Err(); err != nil {
 		return logbuf.UsagePage{}, err
 	}
-	r, err := q.Resolve(time.Now())
+	r, err := q.Resolve(s.clock())
 	if err != nil {
 		return logbuf.UsagePage{}, err
 	}

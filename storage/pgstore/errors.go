@@ -43,7 +43,8 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR" {
-		return fmt.Errorf("connection lost, outcome not known: %v", err) //nolint:errorlint // the cause may be a context's end
+		//nolint:errorlint // the cause may be a context's end
+		return fmt.Errorf("connection lost, outcome not known: %v", err)
 	}
 	switch pg.Code {
 	case stateNotNull:

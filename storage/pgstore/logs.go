@@ -105,7 +105,8 @@ func (l *logSearch) byBlocks(ctx context.Context, now time.Time) (entries []logb
 
 // hasOtherFilters reports whether a query has conditions besides those that blocks know of.
 func hasOtherFilters(q *logbuf.LogQuery) bool {
-	return q.ProviderID != 0 || q.Project != "" || q.Namespace != "" || q.Model != "" || q.UpstreamModel != "" || q.Group != "" ||
+	return q.ProviderID != 0 || q.Project != "" || q.Namespace != "" || q.Model != "" || q.UpstreamModel != "" ||
+		q.Group != "" ||
 		q.Balancer != "" || q.User != "" || len(q.Tags) > 0 || q.Status != 0 || q.Errors || q.Unpriced
 }
 

@@ -172,7 +172,8 @@ func addPartition(ctx context.Context, tx pgx.Tx, schema string, day time.Time) 
 		if _, err := tx.Exec(ctx, fmt.Sprintf(sqlCreatePartition, table)); err != nil {
 			return fmt.Errorf("make the partition %s: %w", name, err)
 		}
-		attach := fmt.Sprintf(sqlAttachPartition, table, day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly))
+		attach := fmt.Sprintf(sqlAttachPartition, table, day.Format(time.DateOnly),
+			day.AddDate(0, 0, 1).Format(time.DateOnly))
 		if _, err := tx.Exec(ctx, attach); err != nil {
 			return fmt.Errorf("attach the partition %s: %w", name, err)
 		}

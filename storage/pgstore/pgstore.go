@@ -135,7 +135,8 @@ func (s *Store) checkEncoding(ctx context.Context) error {
 		return s.fail(ctx, "read the encoding", err)
 	}
 	if encoding != "UTF8" {
-		return fmt.Errorf("the database's encoding is %s, it must be UTF8: create it with encoding 'UTF8' template template0: %w",
+		return fmt.Errorf("the database's encoding is %s, it must be UTF8: create it with encoding 'UTF8' template "+
+			"template0: %w",
 			encoding, catalog.ErrInvalid)
 	}
 	return nil

@@ -106,7 +106,8 @@ func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
 	if opts == nil {
 		opts = &SinkOptions{}
 	}
-	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone, gate: newGate(pool, opts.QueryConns)}
+	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone,
+		gate: newGate(pool, opts.QueryConns)}
 	if s.logger == nil {
 		s.logger = slog.Default()
 	}
@@ -125,7 +126,8 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 }
 
 // WriteAfter stores a batch while the one before is being stored; see [logbuf.Pipeliner].
-func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
 		return logbuf.Result{}, ctx.Err()
 	}
@@ -153,7 +155,8 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(contex
 }
 
 // write tries once, in one transaction.
-func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool, prior func(context.Context) error) (logbuf.Result, error) {
+func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	// What the careful lock first is what the batch before locks last. And who had the only
 	// connection would keep that from being stored.
 	if careful || s.pool.Stat().MaxConns() < 2 {

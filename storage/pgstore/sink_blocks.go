@@ -283,7 +283,8 @@ func (s *Sink) gatherBlocks(ctx context.Context, o logbuf.MaintenanceOptions) (r
 	ended := o.Now.Add(-blockSpan)
 	var quarters []time.Time
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		rows, err := query(ctx, tx.Conn(), sqlScattered, int64(blockEntrySize), ended.Add(-scatteredFor), ended, int64(blockEntries))
+		rows, err := query(ctx, tx.Conn(), sqlScattered, int64(blockEntrySize), ended.Add(-scatteredFor), ended,
+			int64(blockEntries))
 		if err != nil {
 			return err
 		}

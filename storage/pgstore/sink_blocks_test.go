@@ -30,7 +30,8 @@ func TestEntriesAreFound(t *testing.T) {
 		var all []logbuf.Entry
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		keys := rapid.IntRange(1, 300).Draw(t, "keys")
-		spread := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Minute, time.Hour, 20 * time.Hour}).Draw(t, "spread")
+		spread := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Minute, time.Hour, 20 * time.Hour}).
+			Draw(t, "spread")
 		at := logDay.Add(time.Duration(rapid.IntRange(0, 25*60).Draw(t, "minute")) * time.Minute)
 		for range rapid.IntRange(1, 60).Draw(t, "batches") {
 			entries := make([]logbuf.Entry, 1+random.IntN(60))
@@ -70,7 +71,8 @@ func TestEntriesAreFound(t *testing.T) {
 				t.Fatalf("%+v (-want +got):\n%s", q, diff)
 			}
 		}
-		for _, q := range []logbuf.LogQuery{{KeyID: int64(keys) + 1}, {RequestID: "request"}, {KeyID: all[0].KeyID, RequestID: "no such"}} {
+		for _, q := range []logbuf.LogQuery{{KeyID: int64(keys) + 1}, {RequestID: "request"},
+			{KeyID: all[0].KeyID, RequestID: "no such"}} {
 			q.Since = logDay
 			if got := allPages(t, sink, q); len(got) > 0 {
 				t.Fatalf("%+v finds %v", q, got)
@@ -83,7 +85,8 @@ func TestEntriesAreFound(t *testing.T) {
 func oracle(all []logbuf.Entry, q logbuf.LogQuery) []string {
 	var found []logbuf.Entry
 	for _, e := range all {
-		if (q.KeyID == 0 || q.KeyID == e.KeyID) && (q.RequestID == "" || q.RequestID == e.RequestID) && (q.Status == 0 || q.Status == e.Status) {
+		if (q.KeyID == 0 || q.KeyID == e.KeyID) && (q.RequestID == "" || q.RequestID == e.RequestID) &&
+			(q.Status == 0 || q.Status == e.Status) {
 			found = append(found, e)
 		}
 	}
@@ -180,7 +183,8 @@ func TestBlocksAreSmallAndPrecise(t *testing.T) {
 		t.Errorf("%d of %d filters said yes to what is not in them; want one in 500", yes, asked)
 	}
 	for _, e := range entries[:200] {
-		for _, q := range []logbuf.LogQuery{{KeyID: e.KeyID}, {RequestID: e.RequestID}, {KeyID: e.KeyID, RequestID: e.RequestID}} {
+		for _, q := range []logbuf.LogQuery{{KeyID: e.KeyID}, {RequestID: e.RequestID},
+			{KeyID: e.KeyID, RequestID: e.RequestID}} {
 			times, err := sink.Times(t.Context(), q.KeyID, q.RequestID, logDay, logDay.Add(time.Hour))
 			if err != nil || times != 1 {
 				t.Fatalf("the entry of key %d and request %q may be at %d times, %v; want 1", q.KeyID, q.RequestID, times, err)

@@ -59,7 +59,8 @@ type carefully struct {
 	arrays  bool                // rows go as arrays, because the role may have no temporary table
 }
 
-func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, note func(*logbuf.Entry)) (logbuf.Result, error) {
+func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch,
+	note func(*logbuf.Entry)) (logbuf.Result, error) {
 	c := &carefully{conn: conn, segment: b.Segment, note: note, arrays: s.withoutTemp.Load()}
 	entries := make([]logbuf.Entry, 0, len(b.Entries))
 	seen := make(map[identity]struct{}, len(b.Entries))
@@ -82,7 +83,8 @@ func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.
 		if isForbidden(err) {
 			c.arrays = true
 			s.withoutTemp.Store(true)
-			s.logger.InfoContext(ctx, "pgstore: the role may not make temporary tables; batches that may hold duplicates take longer")
+			s.logger.InfoContext(ctx, "pgstore: the role may not make temporary tables; batches that may hold "+
+				"duplicates take longer")
 			err = run(ctx, conn, sqlPartUndo)
 		}
 		if err != nil {

@@ -110,7 +110,8 @@ func TestSinkCommitsFrozen(t *testing.T) {
 			open(t, direct, nil)
 			wire, cfg := newProxy(t, cfg)
 			defer wire.close() // or closing the pool would wait for its connections
-			q := openQueue(t, newSink(pgtest.Connect(t, cfg)), t.TempDir(), func(o *logbuf.Options) { o.WriteTimeout = time.Second })
+			q := openQueue(t, newSink(pgtest.Connect(t, cfg)), t.TempDir(),
+				func(o *logbuf.Options) { o.WriteTimeout = time.Second })
 			entries := logEntries(0, 300)
 			if err := q.Append(t.Context(), entries[:100]...); err != nil {
 				t.Fatal(err)

@@ -40,7 +40,8 @@ func logEntry(n int) logbuf.Entry {
 	e := logbuf.Entry{
 		Time: logDay.Add(time.Duration(n) * time.Minute), RequestID: fmt.Sprint("request-", n),
 		KeyID: int64(n % 7), ProviderID: int64(n % 3), Namespace: "default", Model: fmt.Sprint("m-", n%5), Group: "default",
-		Status: 200 + 300*(n%11/10), InputTokens: int64(n), OutputTokens: int64(3 * n), CostNanoUSD: new(int64(1_000_003 * n)),
+		Status: 200 + 300*(n%11/10), InputTokens: int64(n), OutputTokens: int64(3 * n),
+		CostNanoUSD: new(int64(1_000_003 * n)),
 	}
 	binary.BigEndian.PutUint64(e.ID[8:], uint64(n))
 	e.ID[6], e.ID[8] = 0x70, e.ID[8]|0x80
@@ -144,7 +145,8 @@ func wantPartitions(tb testing.TB, pool *pgxpool.Pool, from time.Time, days int)
 func usageOf(tb testing.TB, a logbuf.Archive) []logbuf.Usage {
 	tb.Helper()
 	q := logbuf.UsageQuery{
-		GroupBy: logbuf.Dimensions(), Interval: logbuf.Hour, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0), Limit: 1000,
+		GroupBy: logbuf.Dimensions(), Interval: logbuf.Hour, Since: logDay.AddDate(-1, 0, 0),
+		Until: logDay.AddDate(1, 0, 0), Limit: 1000,
 	}
 	var rows []logbuf.Usage
 	for {

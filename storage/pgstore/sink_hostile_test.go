@@ -22,16 +22,20 @@ import (
 // hostile are settings that a role may have, each of which has broken somebody's program.
 func hostile() []string {
 	return []string{
-		"datestyle = 'SQL, DMY'", "intervalstyle = 'postgres_verbose'", "timezone = 'Asia/Kathmandu'", "bytea_output = 'escape'",
+		"datestyle = 'SQL, DMY'", "intervalstyle = 'postgres_verbose'", "timezone = 'Asia/Kathmandu'",
+		"bytea_output = 'escape'",
 		"extra_float_digits = -15", "default_transaction_isolation = 'serializable'", "default_transaction_read_only = on",
 		"default_transaction_deferrable = on", "statement_timeout = '5s'", "lock_timeout = '1ms'",
-		"idle_in_transaction_session_timeout = '200ms'", "synchronous_commit = off", "work_mem = '64kB'", "enable_hashagg = off",
+		"idle_in_transaction_session_timeout = '200ms'", "synchronous_commit = off", "work_mem = '64kB'",
+		"enable_hashagg = off",
 		"enable_nestloop = off", "jit_above_cost = 0", "row_security = off", "xmloption = document", "lc_messages = 'C'",
-		"array_nulls = off", "transform_null_equals = on", "synchronize_seqscans = on", "plan_cache_mode = force_generic_plan",
+		"array_nulls = off", "transform_null_equals = on", "synchronize_seqscans = on",
+		"plan_cache_mode = force_generic_plan",
 	}
 }
 
-// A role with every hostile setting, and without the right to temporary tables, stores, folds, closes, drops and finds as
+// A role with every hostile setting, and without the right to temporary tables, stores, folds,
+// closes, drops and finds as
 // any other does.
 func TestHostileRole(t *testing.T) {
 	t.Parallel()
@@ -39,7 +43,8 @@ func TestHostileRole(t *testing.T) {
 	admin := pgtest.Connect(t, cfg)
 	role := "ez_r_" + strings.ToLower(rand.Text())
 	database := pgx.Identifier{cfg.ConnConfig.Database}.Sanitize()
-	execute(t, admin, "create role "+role+" login; revoke temporary on database "+database+" from public; create schema authorization "+role)
+	execute(t, admin, "create role "+role+" login; revoke temporary on database "+database+
+		" from public; create schema authorization "+role)
 	t.Cleanup(func() {
 		for _, sql := range []string{"drop owned by " + role + " cascade", "drop role " + role} {
 			if _, err := admin.Exec(context.Background(), sql); err != nil {
@@ -97,7 +102,8 @@ func TestHostileRole(t *testing.T) {
 			t.Error("maintenance changed what usage answers")
 		}
 	}
-	for _, q := range []logbuf.LogQuery{{KeyID: 3}, {RequestID: "request-77"}, {KeyID: 3, Model: "m-1"}, {Tags: map[string]string{"a": "b"}}} {
+	for _, q := range []logbuf.LogQuery{{KeyID: 3}, {RequestID: "request-77"}, {KeyID: 3, Model: "m-1"},
+		{Tags: map[string]string{"a": "b"}}} {
 		q.Since, q.Until, q.Limit = logDay.AddDate(0, 0, -1), logDay.AddDate(0, 0, 9), 1000
 		page, err := sink.Logs(t.Context(), q)
 		matching := 0

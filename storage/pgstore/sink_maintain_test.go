@@ -229,7 +229,8 @@ func TestPlaneMaintains(t *testing.T) {
 		entries[i].Time = now.AddDate(0, 0, -5*(i%3)) // today, and 5 and 10 days ago
 	}
 	store(t, sink, entries...)
-	plane, err := ezapi.New(ezapi.Config{LogSink: sink, LogRetention: 7 * 24 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	plane, err := ezapi.New(ezapi.Config{LogSink: sink, LogRetention: 7 * 24 * time.Hour,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

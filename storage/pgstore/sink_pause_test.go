@@ -83,7 +83,8 @@ func flush(tb testing.TB, q *logbuf.Queue) logbuf.Stats {
 	}
 	s := q.Stats()
 	if s.Accepted != s.Stored+s.Duplicate+s.Dead+s.Damaged+s.Pending || s.Pending != 0 {
-		tb.Errorf("accepted %d = stored %d + duplicate %d + dead %d + damaged %d + pending %d does not hold, or some are pending",
+		tb.Errorf("accepted %d = stored %d + duplicate %d + dead %d + damaged %d + pending %d does not hold, or "+
+			"some are pending",
 			s.Accepted, s.Stored, s.Duplicate, s.Dead, s.Damaged, s.Pending)
 	}
 	return s
@@ -158,7 +159,8 @@ func TestSinkPauses(t *testing.T) {
 			if err := q.Append(t.Context(), entries...); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the sink is paused, and tries again", func() bool { s := q.Stats(); return s.Paused && s.Retries > 3 })
+			eventually(t, "the sink is paused, and tries again",
+				func() bool { s := q.Stats(); return s.Paused && s.Retries > 3 })
 			if s := q.Stats(); s.Pending != 500 || s.Dead != 0 || s.LastError == "" {
 				t.Errorf("%d pending, %d dead, error %q; want all to be pending", s.Pending, s.Dead, s.LastError)
 			}

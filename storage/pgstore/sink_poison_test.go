@@ -55,7 +55,10 @@ func TestPoison(t *testing.T) {
 		{"NUL", "22021", func(e *logbuf.Entry) { e.Model = "a\x00b" }, ""},
 		{"not UTF-8", "22021", func(e *logbuf.Entry) { e.UserAgent = "\xff" }, ""},
 		{"a number out of range", "22003", func(e *logbuf.Entry) { e.Status = math.MaxInt32 + 1 }, ""},
-		{"a time out of range", "22008", func(e *logbuf.Entry) { e.Time = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) }, ""},
+		{"a time out of range", "22008", func(e *logbuf.Entry) {
+			e.Time = time.Date(10_000, 1, 1, 0, 0, 0, 0,
+				time.UTC)
+		}, ""},
 		{"a time before all", "22008", func(e *logbuf.Entry) { e.Time = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC) }, ""},
 		{
 			"a constraint of the operator", "23514", func(e *logbuf.Entry) { e.Error = "forbidden" },
@@ -166,7 +169,8 @@ func TestPoisonAndAllElse(t *testing.T) {
 	entries := logEntries(0, 4*24*60)
 	store(t, sink, entries[100:200]...)
 	entries[50].Model, entries[3000].Model = "\x00", "\xff"
-	want(t, sink, logbuf.Batch{Entries: append(entries, entries[:10]...)}, logbuf.Result{Stored: len(entries) - 102, Duplicate: 110, Dead: 2})
+	want(t, sink, logbuf.Batch{Entries: append(entries, entries[:10]...)},
+		logbuf.Result{Stored: len(entries) - 102, Duplicate: 110, Dead: 2})
 	sound := append(append(logEntries(0, 50), entries[51:3000]...), entries[3001:]...)
 	wantLedger(t, pool, sink, sound)
 	wantPartitions(t, pool, logDay, 4)

@@ -25,11 +25,12 @@ func TestStore(t *testing.T) {
 	storagetest.RunStore(t, func(t testing.TB) storagetest.StoreHarness {
 		cfg := pgtest.Config(t)
 		store := open(t, pgtest.Connect(t, cfg), nil)
-		return storagetest.StoreHarness{Store: store, Second: open(t, pgtest.Connect(t, cfg), nil), Close: func(t testing.TB) {
-			if err := store.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		}}
+		return storagetest.StoreHarness{Store: store, Second: open(t, pgtest.Connect(t, cfg), nil),
+			Close: func(t testing.TB) {
+				if err := store.Close(); err != nil {
+					t.Errorf("close: %v", err)
+				}
+			}}
 	})
 }
 
@@ -99,11 +100,15 @@ func exercise(t *testing.T, store catalog.Store) {
 		commit catalog.Commit
 		want   error
 	}{
-		"another revision":    {commit(catalog.Write{Entity: want, If: 1}), catalog.ErrConflict},
-		"exists":              {commit(write(want)), catalog.ErrConflict},
-		"token taken":         {commit(write(key(first+2, func(e *catalog.Entity) { e.Hashes = []string{"cc"} }))), catalog.ErrExists},
-		"external id taken":   {commit(write(key(first+2, func(e *catalog.Entity) { e.ExternalID = want.ExternalID }))), catalog.ErrExists},
-		"no model":            {commit(write(catalog.Entity{Kind: catalog.KindBinding, ID: first + 2, Ref: "default.none"})), catalog.ErrReferenced},
+		"another revision": {commit(catalog.Write{Entity: want, If: 1}), catalog.ErrConflict},
+		"exists":           {commit(write(want)), catalog.ErrConflict},
+		"token taken": {commit(write(key(first+2, func(e *catalog.Entity) { e.Hashes = []string{"cc"} }))),
+			catalog.ErrExists},
+		"external id " +
+			"taken": {commit(write(key(first+2, func(e *catalog.Entity) { e.ExternalID = want.ExternalID }))),
+			catalog.ErrExists},
+		"no model": {commit(write(catalog.Entity{Kind: catalog.KindBinding, ID: first + 2,
+			Ref: "default.none"})), catalog.ErrReferenced},
 		"another base":        {catalog.Commit{Base: 2, Sync: true}, catalog.ErrConflict},
 		"another base, empty": {catalog.Commit{Base: 2}, catalog.ErrConflict},
 	} {
@@ -150,7 +155,8 @@ func TestRows(t *testing.T) {
 	if _, err := store.Commit(t.Context(), commit(write(e))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Commit(t.Context(), catalog.Commit{Sync: true, Epoch: 5, Time: now, Actor: "operator"}); err != nil {
+	if _, err := store.Commit(t.Context(), catalog.Commit{Sync: true, Epoch: 5, Time: now,
+		Actor: "operator"}); err != nil {
 		t.Fatal(err)
 	}
 	for query, want := range map[string]string{

@@ -55,7 +55,8 @@ func daysAfter(days ...int) (names []string) {
 
 func sumOfRequests(tb testing.TB, s *pgstore.Sink) (n int64) {
 	tb.Helper()
-	page, err := s.Usage(tb.Context(), logbuf.UsageQuery{Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0), Limit: 1000})
+	page, err := s.Usage(tb.Context(), logbuf.UsageQuery{Since: logDay.AddDate(-1, 0, 0),
+		Until: logDay.AddDate(1, 0, 0), Limit: 1000})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -186,7 +187,8 @@ func TestDefaultPartition(t *testing.T) {
 	}
 }
 
-// A day that was detached for an archive keeps its name; late entries of it have a partition of their own, which is dropped
+// A day that was detached for an archive keeps its name; late entries of it have a partition of
+// their own, which is dropped
 // when it is time.
 func TestDetachedPartition(t *testing.T) {
 	t.Parallel()
@@ -312,13 +314,16 @@ func TestFarSince(t *testing.T) {
 	sink, _, entries := tasksSink(t, 0, -1)
 	for _, key := range []int64{entries[0].KeyID, 99} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		page, err := sink.Logs(ctx, logbuf.LogQuery{KeyID: key, Since: time.Unix(0, 0), Until: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)})
+		page, err := sink.Logs(ctx, logbuf.LogQuery{KeyID: key, Since: time.Unix(0, 0),
+			Until: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)})
 		cancel()
-		if want := map[bool]int{true: 1, false: 0}[key == entries[0].KeyID]; key != 0 && (err != nil || len(page.Entries) != want) {
+		if want := map[bool]int{true: 1, false: 0}[key == entries[0].KeyID]; key != 0 && (err != nil ||
+			len(page.Entries) != want) {
 			t.Errorf("logs of key %d: %d, %v; want %d", key, len(page.Entries), err, want)
 		}
 	}
-	if _, err := sink.Logs(t.Context(), logbuf.LogQuery{KeyID: 1, Since: time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC)}); err == nil {
+	if _, err := sink.Logs(t.Context(), logbuf.LogQuery{KeyID: 1, Since: time.Date(1, 1, 2, 0, 0, 0, 0,
+		time.UTC)}); err == nil {
 		t.Error("logs since the year 1: no error")
 	}
 }
@@ -337,7 +342,8 @@ func TestQueriesLeaveConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback(context.WithoutCancel(t.Context()))                                             //nolint:errcheck // at the end
+	//nolint:errcheck // at the end
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	if _, err := tx.Exec(t.Context(), `lock table log_blocks in access exclusive mode`); err != nil { // queries of a key wait
 		t.Fatal(err)
 	}

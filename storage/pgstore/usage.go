@@ -206,7 +206,10 @@ func sumIntervals(
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (logbuf.Usage, error) { return scanUsage(row, r.GroupBy, starts) })
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (logbuf.Usage,
+		error) {
+		return scanUsage(row, r.GroupBy, starts)
+	})
 }
 
 // fewSpans is how many spans of time a statement names one by one, so that the planner knows them.

@@ -46,7 +46,7 @@ func (w *where) String() string {
 
 // Logs returns a page of entries; see [logbuf.Archive].
 func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
-	r, err := q.Resolve(time.Now())
+	r, err := q.Resolve(s.clock())
 	if err != nil {
 		return logbuf.LogPage{}, fmt.Errorf("sqlitestore: read logs: %w", err)
 	}

@@ -260,7 +260,8 @@ func conditions(q catalog.Query) (string, []any) {
 		add("exists (select 1 from json_each(groups) where value in (select value from json_each(?)))", list(q.Groups))
 	}
 	if len(q.Mentions) > 0 {
-		add("mentions <> '[]' and exists (select 1 from json_each(mentions) where value in (select value from json_each(?)))", list(q.Mentions))
+		add("mentions <> '[]' and exists (select 1 from json_each(mentions) where value in (select value from "+
+			"json_each(?)))", list(q.Mentions))
 	}
 	for label, value := range q.Labels {
 		add("exists (select 1 from json_each(labels) as l where l.key = ? and l.value = ?)", label, value)

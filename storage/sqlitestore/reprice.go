@@ -27,7 +27,7 @@ var errRepricing = fmt.Errorf("sqlitestore: another run prices entries anew: %w"
 
 // Reprice prices the next entries anew; see [logbuf.Repricer].
 func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbuf.RepriceResult, err error) {
-	r, err := b.Query.Resolve(time.Now())
+	r, err := b.Query.Resolve(s.clock())
 	if err != nil {
 		return result, fmt.Errorf("sqlitestore: reprice: %w", err)
 	}

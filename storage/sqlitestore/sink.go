@@ -46,6 +46,7 @@ on conflict do nothing`
 type Sink struct {
 	store *Store
 	zone  *time.Location
+	clock func() time.Time
 	gate  *gate.Gate // half of the connections that read: the catalog's requests keep the others
 }
 
@@ -62,13 +63,19 @@ type SinkOptions struct {
 	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is fixed by the
 	// first maintenance of a file. Defaults to UTC.
 	UsageZone *time.Location
+
+	// Clock tells what is now, where a query does not say. Defaults to time.Now.
+	Clock func() time.Time
 }
 
 // NewSink returns a sink in the file of a store. It ends with the store.
 func NewSink(store *Store, opts *SinkOptions) *Sink {
-	s := &Sink{store: store, zone: time.UTC, gate: gate.New(readers / 2)}
+	s := &Sink{store: store, zone: time.UTC, clock: time.Now, gate: gate.New(readers / 2)}
 	if opts != nil && opts.UsageZone != nil {
 		s.zone = opts.UsageZone
+	}
+	if opts != nil && opts.Clock != nil {
+		s.clock = opts.Clock
 	}
 	return s
 }

@@ -56,7 +56,8 @@ func TestQueryPlans(t *testing.T) {
 		{
 			"usage", func() (string, []any) { return usage(logbuf.UsageQuery{}) },
 			[]string{
-				"SEARCH usage_quarters USING PRIMARY KEY (starts>? AND starts<?", "SEARCH usage_days USING PRIMARY KEY (starts>? AND starts<?",
+				"SEARCH usage_quarters USING PRIMARY KEY (starts>? AND starts<?",
+				"SEARCH usage_days USING PRIMARY KEY (starts>? AND starts<?",
 			}, "SCAN usage_",
 		},
 		{

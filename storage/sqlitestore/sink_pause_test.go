@@ -123,10 +123,12 @@ func TestSinkPauses(t *testing.T) {
 		})
 	}
 	for _, c := range []struct{ name, table, old, new string }{
-		{"a column too many", "access_logs", "revision           text    not null,", "revision text not null, extra text not null,"},
+		{"a column too many", "access_logs", "revision           text    not null,",
+			"revision text not null, extra text not null,"},
 		{"text as numbers", "access_logs", "model              text", "model integer"},
 		{"numbers as blobs", "access_logs", "latency_ms         integer", "latency_ms blob"},
-		{"a column of usage too many", "usage_quarters", "unpriced                integer not null,", "unpriced integer not null, extra text not null,"},
+		{"a column of usage too many", "usage_quarters", "unpriced                integer not null,",
+			"unpriced integer not null, extra text not null,"},
 		{"text of usage as numbers", "usage_quarters", "model                   text", "model integer"},
 		{"no identity", "access_logs", "primary key (ts, id)", "primary key (id)"},
 	} {

@@ -62,7 +62,8 @@ func (s *Sink) forgetCheckpoints(ctx context.Context, o logbuf.MaintenanceOption
 }
 
 // deleteSome runs a statement, which deletes up to so many rows from before a time, until nothing is left.
-func (s *Sink) deleteSome(ctx context.Context, doing, statement string, before time.Time) (r logbuf.TaskReport, err error) {
+func (s *Sink) deleteSome(ctx context.Context, doing, statement string,
+	before time.Time) (r logbuf.TaskReport, err error) {
 	for n := int64(forgetSize); n == forgetSize; r.Done += n {
 		if err := s.inTx(ctx, doing, func(tx *sqlx.Tx) error {
 			done, err := tx.ExecContext(ctx, statement, before.UnixMicro(), forgetSize)

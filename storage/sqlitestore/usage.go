@@ -266,7 +266,7 @@ func (s *Sink) pruneQuarters(ctx context.Context, o logbuf.MaintenanceOptions) (
 
 // Usage returns a page of aggregates; see [logbuf.Archive].
 func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.UsagePage, err error) {
-	r, err := q.Resolve(time.Now())
+	r, err := q.Resolve(s.clock())
 	if err != nil {
 		return page, fmt.Errorf("sqlitestore: read usage: %w", err)
 	}

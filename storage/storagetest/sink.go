@@ -279,7 +279,8 @@ func wantLogs(t testing.TB, a logbuf.Archive, q logbuf.LogQuery, want ...logbuf.
 
 // allUsage selects the usage of all test entries.
 func allUsage(i logbuf.Interval, by ...logbuf.Dimension) logbuf.UsageQuery {
-	return logbuf.UsageQuery{GroupBy: by, Interval: i, Since: logDay.AddDate(-1, 0, 0), Until: logDay.AddDate(1, 0, 0), Limit: 1000}
+	return logbuf.UsageQuery{GroupBy: by, Interval: i, Since: logDay.AddDate(-1, 0, 0),
+		Until: logDay.AddDate(1, 0, 0), Limit: 1000}
 }
 
 // readUsage reads all pages of a query.

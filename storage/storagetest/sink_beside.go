@@ -26,7 +26,8 @@ type outcome struct {
 
 // beside begins to write a batch whose turn comes when the channel returned is
 // given nil, and never with an error.
-func beside(t testing.TB, h SinkHarness, b logbuf.Batch) (asked <-chan struct{}, turn chan<- error, done <-chan outcome) {
+func beside(t testing.TB, h SinkHarness, b logbuf.Batch) (asked <-chan struct{}, turn chan<- error,
+	done <-chan outcome) {
 	t.Helper()
 	asking, answer, ended := make(chan struct{}, 100), make(chan error), make(chan outcome, 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -71,7 +72,8 @@ func testSinkBeside(t testing.TB, h SinkHarness) {
 		}
 		wantLogs(t, h.Archive, q, second[0])
 		if segment != uuid.Nil {
-			wantWrite(t, h.Second, logbuf.Batch{Segment: segment, From: 10, To: 20, Entries: second}, logbuf.Result{Duplicate: 10})
+			wantWrite(t, h.Second, logbuf.Batch{Segment: segment, From: 10, To: 20, Entries: second},
+				logbuf.Result{Duplicate: 10})
 		}
 	}
 }

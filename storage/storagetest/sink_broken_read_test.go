@@ -55,7 +55,8 @@ func logsFilteredLate(s *fakeSink) {
 		request := q.RequestID
 		q.RequestID = ""
 		page, err := logs(ctx, q)
-		page.Entries = slices.DeleteFunc(page.Entries, func(e logbuf.Entry) bool { return request != "" && e.RequestID != request })
+		page.Entries = slices.DeleteFunc(page.Entries,
+			func(e logbuf.Entry) bool { return request != "" && e.RequestID != request })
 		return page, err
 	}
 }

@@ -21,7 +21,8 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 	unpriced := func(e *logbuf.Entry) { e.CostNanoUSD = nil }
 	mustStore(t, h.Sink,
 		logEntry(1, at(1, 0, 5)), logEntry(2, at(1, 3, 70)), logEntry(3, at(1, 3, 1)), logEntry(4, at(1, 30, 900)),
-		logEntry(5, at(2, 1, 11), unpriced), logEntry(6, at(3, 2, 4)), logEntry(7, at(4, 2, 1<<62)), logEntry(8, at(4, 3, 1<<62)),
+		logEntry(5, at(2, 1, 11), unpriced), logEntry(6, at(3, 2, 4)), logEntry(7, at(4, 2, 1<<62)),
+		logEntry(8, at(4, 3, 1<<62)),
 	)
 	mustStore(t, h.Sink, logEntry(9, at(1, 3, 2000)))
 	ask := map[int64]time.Time{

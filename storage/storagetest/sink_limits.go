@@ -212,7 +212,8 @@ func testLogsMoreFilters(t testing.TB, h SinkHarness) {
 	}
 	mustStore(t, h.Sink, entries...)
 	queries := []logbuf.LogQuery{
-		{UpstreamModel: "up-1"}, {Group: "group-2"}, {Balancer: "lb-0"}, {User: "user-1"}, {User: "user"}, {Errors: true}, {Unpriced: true},
+		{UpstreamModel: "up-1"}, {Group: "group-2"}, {Balancer: "lb-0"}, {User: "user-1"}, {User: "user"},
+		{Errors: true}, {Unpriced: true},
 		{Tags: map[string]string{"env": "e1"}}, {Tags: map[string]string{"a b": `"x", {}`, "n": "2"}}, {Tags: map[string]string{"env": ""}},
 		{Tags: map[string]string{"no such": "e1"}}, {Errors: true, Project: "acme", Tags: map[string]string{"env": "e0"}},
 		{KeyID: 1, Project: "acme/search"}, {RequestID: "request-9", Project: "acme/search"}, {Errors: true, Unpriced: true},

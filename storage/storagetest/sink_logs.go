@@ -92,7 +92,8 @@ func testLogsPagesWhileWriting(t testing.TB, h SinkHarness) {
 		var last logbuf.Entry
 		for i, e := range readLogs(t, h.Archive, everything(func(q *logbuf.LogQuery) { q.Limit = 13 })) {
 			times[e.ID]++
-			if i > 0 && !slices.EqualFunc(newest(last, e), []logbuf.Entry{last, e}, func(a, b logbuf.Entry) bool { return a.ID == b.ID }) {
+			if i > 0 && !slices.EqualFunc(newest(last, e), []logbuf.Entry{last, e},
+				func(a, b logbuf.Entry) bool { return a.ID == b.ID }) {
 				t.Fatalf("%s comes after %s", e.Time, last.Time)
 			}
 			last = e
@@ -134,15 +135,20 @@ func testLogsFilters(t testing.TB, h SinkHarness) {
 	}{
 		{"key", func(q *logbuf.LogQuery) { q.KeyID = 2 }, func(e logbuf.Entry) bool { return e.KeyID == 2 }},
 		{"provider", func(q *logbuf.LogQuery) { q.ProviderID = 1 }, func(e logbuf.Entry) bool { return e.ProviderID == 1 }},
-		{"namespace", func(q *logbuf.LogQuery) { q.Namespace = "team" }, func(e logbuf.Entry) bool { return e.Namespace == "team" }},
-		{"model", func(q *logbuf.LogQuery) { q.Model = "vendor/m" }, func(e logbuf.Entry) bool { return e.Model == "vendor/m" }},
+		{"namespace", func(q *logbuf.LogQuery) { q.Namespace = "team" },
+			func(e logbuf.Entry) bool { return e.Namespace == "team" }},
+		{"model", func(q *logbuf.LogQuery) { q.Model = "vendor/m" },
+			func(e logbuf.Entry) bool { return e.Model == "vendor/m" }},
 		{"status", func(q *logbuf.LogQuery) { q.Status = 429 }, func(e logbuf.Entry) bool { return e.Status == 429 }},
-		{"request", func(q *logbuf.LogQuery) { q.RequestID = "r2" }, func(e logbuf.Entry) bool { return e.RequestID == "r2" }},
-		{"some", func(q *logbuf.LogQuery) { q.KeyID, q.Status = 1, 200 }, func(e logbuf.Entry) bool { return e.KeyID == 1 && e.Status == 200 }},
+		{"request", func(q *logbuf.LogQuery) { q.RequestID = "r2" },
+			func(e logbuf.Entry) bool { return e.RequestID == "r2" }},
+		{"some", func(q *logbuf.LogQuery) { q.KeyID, q.Status = 1, 200 },
+			func(e logbuf.Entry) bool { return e.KeyID == 1 && e.Status == 200 }},
 		{"all", func(q *logbuf.LogQuery) {
 			q.KeyID, q.ProviderID, q.Namespace, q.Model, q.Status, q.RequestID = 2, 2, "team", "m", 429, "r1"
 		}, func(e logbuf.Entry) bool {
-			return e.KeyID == 2 && e.ProviderID == 2 && e.Namespace == "team" && e.Model == "m" && e.Status == 429 && e.RequestID == "r1"
+			return e.KeyID == 2 && e.ProviderID == 2 && e.Namespace == "team" && e.Model == "m" && e.Status == 429 &&
+				e.RequestID == "r1"
 		}},
 		{"no such key", func(q *logbuf.LogQuery) { q.KeyID = 9 }, func(logbuf.Entry) bool { return false }},
 		{"no such model", func(q *logbuf.LogQuery) { q.Model = "M" }, func(logbuf.Entry) bool { return false }},
@@ -207,7 +213,8 @@ func testLogsWindow(t testing.TB, h SinkHarness) {
 	at := func(n int, d time.Duration) logbuf.Entry {
 		return logEntry(n, func(e *logbuf.Entry) { e.Time = now.Add(d) })
 	}
-	ahead, recent, edge, old := at(1, 30*time.Minute), at(2, -time.Hour), at(3, -24*time.Hour+time.Minute), at(4, -24*time.Hour-time.Minute)
+	ahead, recent, edge, old := at(1, 30*time.Minute), at(2, -time.Hour), at(3, -24*time.Hour+time.Minute),
+		at(4, -24*time.Hour-time.Minute)
 	mustStore(t, h.Sink, ahead, recent, edge, old)
 	wantLogs(t, h.Archive, logbuf.LogQuery{}, ahead, recent, edge)
 	wantLogs(t, h.Archive, logbuf.LogQuery{Limit: 1}, ahead, recent, edge)

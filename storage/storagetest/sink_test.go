@@ -31,9 +31,11 @@ var brokenSinks = []struct {
 	})},
 	{"Write trims texts", "every field", storeEdited(func(e *logbuf.Entry) { e.Error = strings.TrimSpace(e.Error) })},
 	{"Write takes the first thousand", "results", storeShort},
-	{"Write counts duplicates as stored", "duplicates", resultEdited(func(r *logbuf.Result) { r.Stored, r.Duplicate = r.Stored+r.Duplicate, 0 })},
+	{"Write counts duplicates as stored", "duplicates",
+		resultEdited(func(r *logbuf.Result) { r.Stored, r.Duplicate = r.Stored+r.Duplicate, 0 })},
 	{"Write knows entries by their id alone", "identity", storeByID},
-	{"Write tells nanoseconds apart", "identity", storeEdited(func(e *logbuf.Entry) { e.ID[1] ^= byte(e.Time.Nanosecond() % 1000) })},
+	{"Write tells nanoseconds apart", "identity",
+		storeEdited(func(e *logbuf.Entry) { e.ID[1] ^= byte(e.Time.Nanosecond() % 1000) })},
 	{"Write drops empty batches", "empty batches", storeNotEmpty},
 	{"Write knows no checkpoints", "checkpoints", storeAnywhere},
 	{"Checkpoint goes back", "checkpoints are told", checkpointLast},
@@ -64,8 +66,10 @@ var brokenSinks = []struct {
 	{"Logs ignore the status", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Status = 0 })},
 	{"Logs ignore tags", "more filters", logsEdited(func(q *logbuf.LogQuery) { q.Tags = nil })},
 	{"Logs compare without case", "filters", logsEdited(func(q *logbuf.LogQuery) { q.Model = strings.ToLower(q.Model) })},
-	{"Logs include until", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Until = q.Until.Add(time.Microsecond) })},
-	{"Logs exclude since", "since and until", logsEdited(func(q *logbuf.LogQuery) { q.Since = q.Since.Add(time.Microsecond) })},
+	{"Logs include until", "since and until",
+		logsEdited(func(q *logbuf.LogQuery) { q.Until = q.Until.Add(time.Microsecond) })},
+	{"Logs exclude since", "since and until",
+		logsEdited(func(q *logbuf.LogQuery) { q.Since = q.Since.Add(time.Microsecond) })},
 	{"Logs look back without end", "the last 24 hours", logsEdited(func(q *logbuf.LogQuery) {
 		if q.Since.IsZero() {
 			q.Since = time.Unix(0, 0)
@@ -233,9 +237,10 @@ func newFakeSink() *fakeSink {
 		dead:    make(map[uuid.UUID]int),
 	}
 	s.tasks = func() []logbuf.Task {
-		return []logbuf.Task{{Name: "all", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
-			return r, s.maintain(ctx, o)
-		}}}
+		return []logbuf.Task{{Name: "all",
+			Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+				return r, s.maintain(ctx, o)
+			}}}
 	}
 	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) { return s.bury(ctx, memory, b) }
 	s.beside = func(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
@@ -303,7 +308,8 @@ func (s *fakeSink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, er
 	return s.write(ctx, b)
 }
 
-func (s *fakeSink) WriteAfter(ctx context.Context, b logbuf.Batch, prior func(context.Context) error) (logbuf.Result, error) {
+func (s *fakeSink) WriteAfter(ctx context.Context, b logbuf.Batch,
+	prior func(context.Context) error) (logbuf.Result, error) {
 	if err := s.open(); err != nil {
 		return logbuf.Result{}, err
 	}

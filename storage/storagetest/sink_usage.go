@@ -94,7 +94,8 @@ func used() []logbuf.Entry {
 		e.Model = [...]string{"m", "m-2"}[n>>3&1]
 		e.Group = [...]string{"a", "é"}[n>>4&1]
 		e.Project = [...]string{"acme", "acme/search"}[n>>5&1]
-		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens = int64(n), int64(10*n), int64(100*n), int64(1000*n)
+		e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens = int64(n), int64(10*n), int64(100*n),
+			int64(1000*n)
 	}
 	return entries
 }
@@ -147,7 +148,8 @@ func testUsageIntervals(t testing.TB, h SinkHarness) {
 		{logbuf.Hour, 2 * time.Hour, 20 * time.Hour, nil},
 		{logbuf.Day, 0, 24 * time.Hour, map[time.Duration]int64{0: 4}},
 		{logbuf.Day, 5 * time.Hour, 24 * time.Hour, map[time.Duration]int64{5 * time.Hour: 1}},
-		{logbuf.Day, -time.Hour, 24*time.Hour + logbuf.Quarter, map[time.Duration]int64{-time.Hour: 1, 0: 4, 24 * time.Hour: 1}},
+		{logbuf.Day, -time.Hour, 24*time.Hour + logbuf.Quarter, map[time.Duration]int64{-time.Hour: 1, 0: 4,
+			24 * time.Hour: 1}},
 		{"", 0, 72 * time.Hour, map[time.Duration]int64{0: 4, 24 * time.Hour: 1, 48 * time.Hour: 1}},
 	} {
 		q := logbuf.UsageQuery{Interval: c.interval, Since: logDay.Add(c.since).In(zone), Until: logDay.Add(c.until).In(zone)}
@@ -187,12 +189,14 @@ func testUsageCounts(t testing.TB, h SinkHarness) {
 		logEntry(6, func(e *logbuf.Entry) { e.CostNanoUSD = new(int64(0)) }), // free is not unknown
 	}
 	for i := range entries {
-		entries[i].InputTokens, entries[i].CacheReadTokens, entries[i].CacheWriteTokens, entries[i].OutputTokens = 1, 20, 300, 4000
+		entries[i].InputTokens, entries[i].CacheReadTokens, entries[i].CacheWriteTokens,
+			entries[i].OutputTokens = 1, 20, 300, 4000
 	}
 	mustStore(t, h.Sink, entries...)
 	wantUsage(t, h.Archive, allUsage(logbuf.Day), logbuf.Usage{
-		Start: logDay, Requests: 6, Errors: 3, InputTokens: 6, CacheReadTokens: 120, CacheWriteTokens: 1800, OutputTokens: 24000,
-		CostNanoUSD: 1 + 2 + 3 + 4, Unpriced: 1,
+		Start: logDay, Requests: 6, Errors: 3, InputTokens: 6, CacheReadTokens: 120, CacheWriteTokens: 1800,
+		OutputTokens: 24000,
+		CostNanoUSD:  1 + 2 + 3 + 4, Unpriced: 1,
 	})
 	wantUsage(t, h.Archive, logbuf.UsageQuery{Since: logDay.AddDate(0, 0, 1), Until: logDay.AddDate(0, 0, 2)})
 }

@@ -39,7 +39,8 @@ func testSinkFields(t testing.TB, h SinkHarness) {
 		ClientIP: "2001:db8::1", UserAgent: "agent/1.0 (\"quoted\", 'single', back\\slash)", Revision: "5-42",
 	}
 	odd := []string{"", " ", "日本語", "\t\r\n", "\\N", "null", "'; drop table access_logs; --", "\u007f\ufffd", "%s$1?"}
-	entries := []logbuf.Entry{full, {ID: logID(1), Time: logDay.Add(time.Minute)}, {ID: logID(2), Time: logDay, CostNanoUSD: new(int64(0))}}
+	entries := []logbuf.Entry{full, {ID: logID(1), Time: logDay.Add(time.Minute)},
+		{ID: logID(2), Time: logDay, CostNanoUSD: new(int64(0))}}
 	for i, s := range odd {
 		entries = append(entries, logEntry(10+i, func(e *logbuf.Entry) { e.Model, e.Error, e.UserAgent = s, s, s }))
 	}
@@ -117,7 +118,8 @@ func testSinkCheckpoints(t testing.TB, h SinkHarness) {
 
 	// Segments do not know each other, and entries only once.
 	wantWrite(t, h.Sink, spooled(two, 0, 20), logbuf.Result{Duplicate: 20})
-	wantWrite(t, h.Sink, logbuf.Batch{Segment: two, From: 20, To: 25, Entries: logEntries(20, 25)}, logbuf.Result{Stored: 5})
+	wantWrite(t, h.Sink, logbuf.Batch{Segment: two, From: 20, To: 25, Entries: logEntries(20, 25)},
+		logbuf.Result{Stored: 5})
 	wantWrite(t, h.Sink, spooled(one, 20, 30), logbuf.Result{Stored: 5, Duplicate: 5})
 	wantLogs(t, h.Archive, everything(), newest(logEntries(0, 30)...)...)
 }

@@ -17,7 +17,8 @@ import (
 // half an hour.
 func zones() []string {
 	return []string{
-		"UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "America/Havana", "America/Santiago", "Australia/Lord_Howe",
+		"UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "America/Havana", "America/Santiago",
+		"Australia/Lord_Howe",
 	}
 }
 
@@ -34,7 +35,8 @@ func localDay(t time.Time, i logbuf.Interval) string {
 	return fmt.Sprintf("%04d-%02d-%02d", y, m, d)
 }
 
-// testUsageZones: an entry every quarter of an hour. In every zone, days, weeks and months count the entries whose local
+// testUsageZones: an entry every quarter of an hour. In every zone, days, weeks and months count
+// the entries whose local
 // date is theirs; each entry is in one of them, whatever maintenance has done.
 func testUsageZones(t testing.TB, h SinkHarness) {
 	days := cmp.Or(h.Days, 100)
@@ -81,7 +83,8 @@ func testUsageZones(t testing.TB, h SinkHarness) {
 				for _, u := range readUsage(t, h.Archive, q) {
 					day := localDay(u.Start.In(zone), interval)
 					if u.Requests != want[day] {
-						t.Errorf("%s, %s: the %s of %s, from %s, counts %d; want %d", when, name, interval, day, u.Start, u.Requests, want[day])
+						t.Errorf("%s, %s: the %s of %s, from %s, counts %d; want %d", when, name, interval, day, u.Start,
+							u.Requests, want[day])
 					}
 					delete(want, day)
 					sum += u.Requests
@@ -123,7 +126,8 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 	}
 	const day = 24 * time.Hour
 	entries := []logbuf.Entry{
-		at(1, time.Hour, 1), at(2, 20*time.Hour, 2), at(3, day, 1), at(4, 2*day+5*time.Hour, 1), at(5, 3*day+time.Hour, 2), at(6, 4*day, 1),
+		at(1, time.Hour, 1), at(2, 20*time.Hour, 2), at(3, day, 1), at(4, 2*day+5*time.Hour, 1),
+		at(5, 3*day+time.Hour, 2), at(6, 4*day, 1),
 	}
 	mustStore(t, h.Sink, entries...)
 	o := logbuf.MaintenanceOptions{Now: logDay.Add(3*day + 59*time.Minute)} // the third day is not closed yet
@@ -207,14 +211,16 @@ func testUsagePages(t testing.TB, h SinkHarness) {
 	}
 	mustStore(t, h.Sink, entries[150:]...)
 	filters := []logbuf.UsageFilter{
-		{}, {KeyIDs: []int64{20}}, {Project: "acme"}, {Project: "acme/search"}, {Project: "acme/s"}, {ProviderID: 2}, {Namespace: "Team"},
+		{}, {KeyIDs: []int64{20}}, {Project: "acme"}, {Project: "acme/search"}, {Project: "acme/s"},
+		{ProviderID: 2}, {Namespace: "Team"},
 		{Model: "m-2"}, {Group: "é"}, {KeyIDs: []int64{2, 20}, Project: "acme/search", Model: "m", Namespace: "default"},
 	}
 	for _, f := range filters {
 		var selected []logbuf.Entry
 		for _, e := range entries {
 			u := logbuf.Usage{
-				KeyID: e.KeyID, Project: e.Project, ProviderID: e.ProviderID, Namespace: e.Namespace, Model: e.Model, Group: e.Group,
+				KeyID: e.KeyID, Project: e.Project, ProviderID: e.ProviderID, Namespace: e.Namespace, Model: e.Model,
+				Group: e.Group,
 			}
 			r := logbuf.UsageRange{UsageFilter: f}
 			if r.Matches(&u) {
@@ -301,7 +307,8 @@ func testReprice(t testing.TB, h SinkHarness) {
 			} else if e.CostNanoUSD == nil {
 				want.Priced++
 			}
-			if costOf(*e) != costOf(after) || (e.CostNanoUSD == nil) != (after.CostNanoUSD == nil) || e.PricedRevision != after.PricedRevision {
+			if costOf(*e) != costOf(after) || (e.CostNanoUSD == nil) != (after.CostNanoUSD == nil) ||
+				e.PricedRevision != after.PricedRevision {
 				want.Changed++
 				want.CostBefore += costOf(*e)
 				want.CostAfter += costOf(after)
@@ -333,7 +340,8 @@ func testReprice(t testing.TB, h SinkHarness) {
 			if err != nil {
 				t.Fatalf("Reprice: %v", err)
 			}
-			got.Read, got.Changed, got.Priced, got.Unpriced = got.Read+r.Read, got.Changed+r.Changed, got.Priced+r.Priced, got.Unpriced+r.Unpriced
+			got.Read, got.Changed, got.Priced, got.Unpriced = got.Read+r.Read, got.Changed+r.Changed,
+				got.Priced+r.Priced, got.Unpriced+r.Unpriced
 			got.CostBefore, got.CostAfter = got.CostBefore+r.CostBefore, got.CostAfter+r.CostAfter
 			if r.Next == "" {
 				break
@@ -356,7 +364,8 @@ func testReprice(t testing.TB, h SinkHarness) {
 		maintain(logbuf.MaintenanceOptions{Now: logDay.Add(26 * time.Hour)})
 		wantUsage(t, h.Archive, q, addUp(q, entries...)...)
 	}
-	_, err := repricer.Reprice(t.Context(), logbuf.RepriceBatch{Run: uuid.New(), Query: logbuf.LogQuery{Limit: -1}, Price: price(1)})
+	_, err := repricer.Reprice(t.Context(), logbuf.RepriceBatch{Run: uuid.New(),
+		Query: logbuf.LogQuery{Limit: -1}, Price: price(1)})
 	wantInvalid(t, err, "limit")
 }
 

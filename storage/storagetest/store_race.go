@@ -84,7 +84,8 @@ func testStoreRevisions(t testing.TB, h StoreHarness) {
 	}
 	all := mustContents(t, h.Second)
 	if all.Head.Revision != writers*commits || len(all.Changes) != writers*commits*3/2 {
-		t.Errorf("the head is at %d with %d changes; want %d, %d", all.Head.Revision, len(all.Changes), writers*commits, writers*commits*3/2)
+		t.Errorf("the head is at %d with %d changes; want %d, %d", all.Head.Revision, len(all.Changes),
+			writers*commits, writers*commits*3/2)
 	}
 	at := make(map[int64]catalog.Revision)
 	for _, e := range slices.Concat(all.Entities[catalog.KindKey], all.Entities[catalog.KindProvider]) {

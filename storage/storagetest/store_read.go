@@ -18,7 +18,8 @@ import (
 
 func testReadError(t testing.TB, h StoreHarness) {
 	mine := errors.New("mine")
-	if err := h.Store.Read(t.Context(), func(catalog.Reader) error { return mine }); err != mine { //nolint:errorlint // as it is
+	//nolint:errorlint // as it is
+	if err := h.Store.Read(t.Context(), func(catalog.Reader) error { return mine }); err != mine {
 		t.Errorf("Read: %#v; want what fn returned", err)
 	}
 	mustRead(t, h.Store, func(catalog.Reader) {}) // nothing is left locked
@@ -139,8 +140,10 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 		{"due a microsecond later", catalog.Query{DueBefore: due.Add(time.Microsecond)}, []int64{0, 1}},
 		{"due at all", catalog.Query{DueBefore: due.AddDate(10, 0, 0)}, []int64{0, 1, 3}},
 		{"everything holds", catalog.Query{
-			IDs: []int64{id, id + 1}, NaturalKeys: []string{"zero", "two"}, Refs: []string{"m"}, Names: []string{"a"}, Status: "active",
-			Namespace: "x", Groups: []string{"h"}, Labels: map[string]string{"tier": "1"}, DueBefore: due.Add(time.Hour), After: id - 1, Limit: 1,
+			IDs: []int64{id, id + 1}, NaturalKeys: []string{"zero", "two"}, Refs: []string{"m"}, Names: []string{"a"},
+			Status:    "active",
+			Namespace: "x", Groups: []string{"h"}, Labels: map[string]string{"tier": "1"},
+			DueBefore: due.Add(time.Hour), After: id - 1, Limit: 1,
 		}, []int64{0}},
 		{"two sets that do not meet", catalog.Query{IDs: []int64{id + 1}, NaturalKeys: []string{"zero"}}, nil},
 	} {
@@ -215,8 +218,9 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 		q := catalog.Query{
 			Limit: rapid.IntRange(0, 5).Draw(r, "limit"),
 			Refs:  some.Draw(r, "refs"), Names: some.Draw(r, "names"), NaturalKeys: some.Draw(r, "natural keys"),
-			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"), Mentions: some.Draw(r, "mentions"),
-			Text: rapid.OneOf(word, rapid.StringOfN(rapid.RuneFrom([]rune("aAbBéÉ1%_\\'")), 0, 3, -1)).Draw(r, "text"),
+			Status: word.Draw(r, "status"), Namespace: word.Draw(r, "namespace"), Groups: some.Draw(r, "groups"),
+			Mentions: some.Draw(r, "mentions"),
+			Text:     rapid.OneOf(word, rapid.StringOfN(rapid.RuneFrom([]rune("aAbBéÉ1%_\\'")), 0, 3, -1)).Draw(r, "text"),
 		}
 		if rapid.Bool().Draw(r, "external ids") {
 			q.ExternalIDs = []string{"none", rapid.SampledFrom(named).Draw(r, "its").ExternalID}
@@ -268,7 +272,8 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 func keepSome(r *rapid.T, q catalog.Query) catalog.Query {
 	drop := map[string]func(){
 		"natural keys": func() { q.NaturalKeys = nil }, "refs": func() { q.Refs = nil }, "names": func() { q.Names = nil },
-		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" }, "groups": func() { q.Groups = nil }, "mentions": func() { q.Mentions = nil },
+		"status": func() { q.Status = "" }, "namespace": func() { q.Namespace = "" },
+		"groups": func() { q.Groups = nil }, "mentions": func() { q.Mentions = nil },
 		"labels": func() { q.Labels = nil }, "due": func() { q.DueBefore = time.Time{} }, "ids": func() { q.IDs = nil },
 		"external ids": func() { q.ExternalIDs = nil }, "text": func() { q.Text = "" },
 	}

@@ -198,8 +198,12 @@ func testStoreClosed(t testing.TB, h StoreHarness) {
 			_, err := h.Store.Commit(t.Context(), commitOf(create(e), create(entity(catalog.KindKey, id+2))))
 			return err
 		},
-		"Commit of nothing":              func() error { _, err := h.Store.Commit(t.Context(), commitOf()); return err },
-		"Commit of a sync":               func() error { _, err := h.Store.Commit(t.Context(), catalog.Commit{Sync: true}); return err },
+		"Commit of nothing": func() error { _, err := h.Store.Commit(t.Context(), commitOf()); return err },
+		"Commit of a sync": func() error {
+			_, err := h.Store.Commit(t.Context(),
+				catalog.Commit{Sync: true})
+			return err
+		},
 		"NextIDs":                        func() error { _, err := h.Store.NextIDs(t.Context(), 1); return err },
 		"Wait":                           func() error { _, err := h.Store.Wait(t.Context(), rev); return err },
 		"Wait for what had already come": func() error { _, err := h.Store.Wait(t.Context(), 0); return err },

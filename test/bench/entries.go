@@ -47,8 +47,10 @@ func newEntrySet(n int) *entrySet {
 			Model: fmt.Sprintf("model-%d", key%20), UpstreamModel: fmt.Sprintf("vendor/model-%d-2026-01-01", key%20),
 			Group: "default", Endpoint: "/v1/chat/completions", Status: 200, Attempts: 1, Stream: key%3 == 0,
 			LatencyMS: int64(200 + random.IntN(5000)), TTFTMS: int64(50 + random.IntN(500)),
-			InputTokens: int64(random.IntN(8000)), CacheReadTokens: int64(random.IntN(2000)), OutputTokens: int64(random.IntN(1500)),
-			CostNanoUSD: &cost, ClientIP: fmt.Sprintf("10.%d.%d.%d", key%4, key%250, random.IntN(250)), UserAgent: "openai-python/2.8.1", Revision: "3.41.12077",
+			InputTokens: int64(random.IntN(8000)), CacheReadTokens: int64(random.IntN(2000)),
+			OutputTokens: int64(random.IntN(1500)),
+			CostNanoUSD:  &cost, ClientIP: fmt.Sprintf("10.%d.%d.%d", key%4, key%250, random.IntN(250)),
+			UserAgent: "openai-python/2.8.1", Revision: "3.41.12077",
 		}
 		if random.IntN(50) == 0 {
 			e.Status, e.Error = 429, "upstream: rate limit reached for requests"
@@ -60,7 +62,8 @@ func newEntrySet(n int) *entrySet {
 	}
 	slices.SortStableFunc(s.entries, func(a, b logbuf.Entry) int { return cmp.Compare(ended(&a), ended(&b)) })
 	for i := range s.entries { // side by side in memory, as a queue reads them
-		for _, text := range []*string{&s.entries[i].RequestID, &s.entries[i].Model, &s.entries[i].UpstreamModel, &s.entries[i].ClientIP} {
+		for _, text := range []*string{&s.entries[i].RequestID, &s.entries[i].Model, &s.entries[i].UpstreamModel,
+			&s.entries[i].ClientIP} {
 			*text = strings.Clone(*text)
 		}
 	}
@@ -76,7 +79,8 @@ func newEntrySet(n int) *entrySet {
 
 // uuidV7 is the id that a balancer would have made at a time (RFC 9562).
 func uuidV7(at time.Time, random *rand.Rand) (id uuid.UUID) {
-	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16|0x7000|random.Uint64()&0xfff) //nolint:gosec // after 1970
+	//nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16|0x7000|random.Uint64()&0xfff)
 	binary.BigEndian.PutUint64(id[8:], 1<<63|random.Uint64()>>2)
 	return id
 }

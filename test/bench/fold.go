@@ -19,7 +19,8 @@ select $2::timestamptz, (g * 7919::bigint) % 100003, 1 + g % 3, 1, 0, 0, 1000, 0
     'acme/team-' || g % 50, 'default', 'vendor/model-' || g % 7, 'default'
 from generate_series(1, $1::int) g`
 
-// Fold measures how many distinct groups of usage are added up in a second: of a quarter of an hour that has none of them
+// Fold measures how many distinct groups of usage are added up in a second: of a quarter of an hour
+// that has none of them
 // yet, the same once more, which updates each, and those of a day that is closed, which go to two tables. It prints
 // medians, and what a row takes.
 func Fold(ctx context.Context, out io.Writer, dsn string, groups, runs int) (err error) {

@@ -55,10 +55,13 @@ type historicLog struct {
 func newHistoricLog(e *logbuf.Entry) historicLog {
 	return historicLog{
 		TS: e.Time, ID: e.ID.String(), KeyID: e.KeyID, ProviderID: e.ProviderID, LatencyMS: e.LatencyMS, TTFTMS: e.TTFTMS,
-		InputTokens: e.InputTokens, CacheReadTokens: e.CacheReadTokens, CacheWriteTokens: e.CacheWriteTokens, OutputTokens: e.OutputTokens,
-		CostNanoUSD: e.CostNanoUSD, PricedRevision: e.PricedRevision, Status: e.Status, Attempts: e.Attempts, Stream: e.Stream,
+		InputTokens: e.InputTokens, CacheReadTokens: e.CacheReadTokens, CacheWriteTokens: e.CacheWriteTokens,
+		OutputTokens: e.OutputTokens,
+		CostNanoUSD:  e.CostNanoUSD, PricedRevision: e.PricedRevision, Status: e.Status, Attempts: e.Attempts,
+		Stream:    e.Stream,
 		RequestID: e.RequestID, Balancer: e.Balancer, Namespace: e.Namespace, Model: e.Model, UpstreamModel: e.UpstreamModel,
-		RouteGroup: e.Group, Endpoint: e.Endpoint, Error: e.Error, ClientIP: e.ClientIP, UserAgent: e.UserAgent, Revision: e.Revision,
+		RouteGroup: e.Group, Endpoint: e.Endpoint, Error: e.Error, ClientIP: e.ClientIP, UserAgent: e.UserAgent,
+		Revision: e.Revision,
 	}
 }
 

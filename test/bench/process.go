@@ -26,7 +26,9 @@ var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
 
 // start runs a program, and waits until it says its URL.
 func start(ctx context.Context, env []string, command ...string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, command[0], command[1:]...), out: &bytes.Buffer{}, end: make(chan struct{})} //nolint:gosec // our own
+	//nolint:gosec // our own
+	p := &process{cmd: exec.CommandContext(ctx, command[0], command[1:]...), out: &bytes.Buffer{},
+		end: make(chan struct{})}
 	p.cmd.Env = env
 	reader, writer, err := os.Pipe()
 	if err != nil {

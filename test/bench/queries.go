@@ -101,7 +101,8 @@ func (q *queryBench) load(ctx context.Context) error {
 		}
 		if n-maintained >= maintainEvery || maintained < last && n >= last {
 			maintained = n
-			results := logbuf.Maintain(ctx, q.sink, logbuf.MaintenanceOptions{Now: time.Now(), Before: q.until.Add(-30 * 24 * time.Hour)})
+			results := logbuf.Maintain(ctx, q.sink, logbuf.MaintenanceOptions{Now: time.Now(),
+				Before: q.until.Add(-30 * 24 * time.Hour)})
 			if err := logbuf.MaintenanceError(results); err != nil {
 				return err
 			}
@@ -120,7 +121,8 @@ func (q *queryBench) entry(n int) logbuf.Entry {
 	if r.IntN(100) == 0 {
 		late += time.Duration(r.Int64N(int64(5 * time.Minute)))
 	}
-	at := q.since.Add(time.Duration(float64(n) / float64(q.rows) * float64(querySpan))).Add(-late).Truncate(time.Microsecond)
+	at := q.since.Add(time.Duration(float64(n) / float64(q.rows) * float64(querySpan))).Add(-late).
+		Truncate(time.Microsecond)
 	key := int64(1 + q.zipf.Uint64())
 	if r.IntN(q.rows) < queryRareKeys*queryRareEntries {
 		key = queryRareKey + r.Int64N(queryRareKeys)
@@ -134,7 +136,8 @@ func (q *queryBench) entry(n int) logbuf.Entry {
 		Group: "default", Endpoint: "/v1/chat/completions", Status: 200, Attempts: 1, Stream: key%3 == 0,
 		LatencyMS: late.Milliseconds(), TTFTMS: int64(50 + r.IntN(500)),
 		InputTokens: int64(r.IntN(8000)), CacheReadTokens: int64(r.IntN(2000)), OutputTokens: int64(r.IntN(1500)),
-		CostNanoUSD: &cost, ClientIP: fmt.Sprintf("10.%d.%d.%d", key%4, key%250, r.IntN(250)), UserAgent: "openai-python/2.8.1", Revision: "3.41.12077",
+		CostNanoUSD: &cost, ClientIP: fmt.Sprintf("10.%d.%d.%d", key%4, key%250, r.IntN(250)),
+		UserAgent: "openai-python/2.8.1", Revision: "3.41.12077",
 	}
 	if key%10 == 0 {
 		e.Namespace = "research"
@@ -206,17 +209,23 @@ func (q *queryBench) kinds() []queryKind {
 		logs("logs of one of the 10 busiest keys", key(1, 11)),
 		logs("logs of a key in the middle (rank 100 to 300)", key(100, 301)),
 		logs("logs of a quiet key (rank 500 to 1,000)", key(500, 1001)),
-		logs(fmt.Sprintf("logs of a rare key (about %d entries)", queryRareEntries), key(queryRareKey, queryRareKey+queryRareKeys)),
+		logs(fmt.Sprintf("logs of a rare key (about %d entries)", queryRareEntries),
+			key(queryRareKey, queryRareKey+queryRareKeys)),
 		logs("logs of a key without any", key(queryNoKey, queryNoKey+1000)),
-		logs("logs of a request, of any age", func(run int) logbuf.LogQuery { return logbuf.LogQuery{RequestID: q.sample[run%len(q.sample)]} }),
-		logs("logs of a request that is not there", func(int) logbuf.LogQuery { return logbuf.LogQuery{RequestID: queryRequest(r.Uint64())} }),
-		logs("logs of a quiet key's errors (4 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{KeyID: 500 + r.Int64N(500), Status: 429} }),
-		logs("logs of a model (5 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Model: fmt.Sprint("model-", r.IntN(20))} }),
+		logs("logs of a request, of any age",
+			func(run int) logbuf.LogQuery { return logbuf.LogQuery{RequestID: q.sample[run%len(q.sample)]} }),
+		logs("logs of a request that is not there",
+			func(int) logbuf.LogQuery { return logbuf.LogQuery{RequestID: queryRequest(r.Uint64())} }),
+		logs("logs of a quiet key's errors (4 %)",
+			func(int) logbuf.LogQuery { return logbuf.LogQuery{KeyID: 500 + r.Int64N(500), Status: 429} }),
+		logs("logs of a model (5 %)",
+			func(int) logbuf.LogQuery { return logbuf.LogQuery{Model: fmt.Sprint("model-", r.IntN(20))} }),
 		logs("logs of a provider (10 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{ProviderID: 1 + r.Int64N(10)} }),
 		logs("logs of a namespace (7 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Namespace: "research"} }),
 		logs("logs with status 429 (3 %)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Status: 429} }),
 		logs("logs with status 413 (one in 100,000)", func(int) logbuf.LogQuery { return logbuf.LogQuery{Status: 413} }),
-		logs("logs of the busiest key with status 413", func(int) logbuf.LogQuery { return logbuf.LogQuery{KeyID: 1, Status: 413} }),
+		logs("logs of the busiest key with status 413",
+			func(int) logbuf.LogQuery { return logbuf.LogQuery{KeyID: 1, Status: 413} }),
 		logs("logs of the busiest key that a provider never served", func(int) logbuf.LogQuery {
 			return logbuf.LogQuery{KeyID: 1, ProviderID: 99}
 		}),

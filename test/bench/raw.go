@@ -13,8 +13,10 @@ import (
 
 // columns of access_logs, in the order of [row].
 var columns = []string{
-	"ts", "id", "key_id", "provider_id", "latency_ms", "ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-	"cost_nano_usd", "priced_revision", "status", "attempts", "stream", "request_id", "balancer", "namespace", "model", "upstream_model",
+	"ts", "id", "key_id", "provider_id", "latency_ms", "ttft_ms", "input_tokens", "cache_read_tokens",
+	"cache_write_tokens", "output_tokens",
+	"cost_nano_usd", "priced_revision", "status", "attempts", "stream", "request_id", "balancer", "namespace",
+	"model", "upstream_model",
 	"route_group", "endpoint", "error", "client_ip", "user_agent", "revision",
 }
 
@@ -41,8 +43,11 @@ func newRawCopy(ctx context.Context, pool *pgxpool.Pool, set *entrySet) (*rawCop
 	_, err := pool.CopyFrom(ctx, pgx.Identifier{"staging"}, columns, pgx.CopyFromSlice(r.rows, func(i int) ([]any, error) {
 		e := &set.entries[i]
 		return []any{
-			e.Time, e.ID, e.KeyID, e.ProviderID, e.LatencyMS, e.TTFTMS, e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens,
-			e.CostNanoUSD, e.PricedRevision, int32(e.Status), int32(e.Attempts), e.Stream, e.RequestID, e.Balancer, e.Namespace, e.Model, e.UpstreamModel, //nolint:gosec // small
+			e.Time, e.ID, e.KeyID, e.ProviderID, e.LatencyMS, e.TTFTMS, e.InputTokens, e.CacheReadTokens,
+			e.CacheWriteTokens, e.OutputTokens,
+			//nolint:gosec // small
+			e.CostNanoUSD, e.PricedRevision, int32(e.Status), int32(e.Attempts), e.Stream, e.RequestID, e.Balancer,
+			e.Namespace, e.Model, e.UpstreamModel,
 			e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision,
 		}, nil
 	}))

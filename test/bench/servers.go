@@ -27,8 +27,10 @@ const (
 func (w *world) server(ctx context.Context, dir string, settings ...string) (*process, error) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	env := append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "EZ_API_ADDR=127.0.0.1", "EZ_API_PORT=0", "EZ_PG_DSN=" + w.dsn, "EZ_REDIS_ADDR=embedded",
-		"EZ_SYNC_KEYS=none", "EZ_DB_KEYS=k1:" + key, "EZ_ADMIN_TOKEN=" + token, "EZ_DATA_DIR=" + filepath.Join(dir, "data"), "EZ_LOG_LEVEL=warn",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "EZ_API_ADDR=127.0.0.1", "EZ_API_PORT=0", "EZ_PG_DSN=" + w.dsn,
+		"EZ_REDIS_ADDR=embedded",
+		"EZ_SYNC_KEYS=none", "EZ_DB_KEYS=k1:" + key, "EZ_ADMIN_TOKEN=" + token, "EZ_DATA_DIR=" + filepath.Join(dir,
+			"data"), "EZ_LOG_LEVEL=warn",
 	}, settings...)
 	return start(ctx, env, w.Server)
 }
@@ -83,12 +85,15 @@ func (w *world) servers(ctx context.Context) (err error) {
 		limit = 1.1 * rate
 		historic, historicCPU = append(historic, rate), append(historicCPU, micros(cpu))
 	}
-	t := w.table("HTTP to rows, "+fmt.Sprint(callers)+" callers", "rows/s", "CPU µs/row", "÷ raw COPY", "÷ historic", "CPU ÷ historic", "ratios of the pairs")
+	t := w.table("HTTP to rows, "+fmt.Sprint(callers)+" callers", "rows/s", "CPU µs/row", "÷ raw COPY",
+		"÷ historic", "CPU ÷ historic", "ratios of the pairs")
 	t.row("raw COPY, one statement", raw.median(), "", 1., raw.over(historic).median(), "", "")
 	t.row(fmt.Sprintf("arrays of %d, on disk before they are acknowledged", arraySize),
-		onDisk.median(), diskCPU.median(), onDisk.over(raw).median(), onDisk.over(historic).median(), diskCPU.over(historicCPU).median(), onDisk.over(raw))
+		onDisk.median(), diskCPU.median(), onDisk.over(raw).median(), onDisk.over(historic).median(),
+		diskCPU.over(historicCPU).median(), onDisk.over(raw))
 	t.row(fmt.Sprintf("arrays of %d, in memory", arraySize),
-		inMemory.median(), memoryCPU.median(), inMemory.over(raw).median(), inMemory.over(historic).median(), memoryCPU.over(historicCPU).median(), inMemory.over(raw))
+		inMemory.median(), memoryCPU.median(), inMemory.over(raw).median(), inMemory.over(historic).median(),
+		memoryCPU.over(historicCPU).median(), inMemory.over(raw))
 	t.row("historic server, at its highest rate without a loss",
 		historic.median(), historicCPU.median(), historic.over(raw).median(), 1., 1., historic.over(raw))
 	t.end()
@@ -178,7 +183,8 @@ func (w *world) singles(n int) ([][]byte, error) {
 
 // historicLimit returns the highest rate at which the historic server loses
 // nothing in five seconds, to a tenth, and what an entry costs it then.
-func (w *world) historicLimit(ctx context.Context, p *process, from float64) (rate float64, cpu time.Duration, err error) {
+func (w *world) historicLimit(ctx context.Context, p *process, from float64) (rate float64, cpu time.Duration,
+	err error) {
 	for rate = from; ; rate /= 1.1 {
 		if err := w.exec(ctx, `truncate historic_logs`, `checkpoint`); err != nil {
 			return 0, 0, err
@@ -223,7 +229,8 @@ func historicCounts(ctx context.Context, p *process) (s historicStats, err error
 // losses offers five times what the historic design can take to both, and kills
 // ours halfway.
 func (w *world) losses(ctx context.Context, disk **process, dir string, old *process, limit float64) error {
-	t := w.table(fmt.Sprintf("at five times the historic limit, %.0f entries/s", 5*limit), "acknowledged", "lost", "stored twice")
+	t := w.table(fmt.Sprintf("at five times the historic limit, %.0f entries/s", 5*limit), "acknowledged",
+		"lost", "stored twice")
 	progress("losses")
 
 	singles, err := w.singles(int(5 * 5 * limit))
@@ -239,7 +246,8 @@ func (w *world) losses(ctx context.Context, disk **process, dir string, old *pro
 	if err != nil {
 		return err
 	}
-	t.row(fmt.Sprintf("historic server, one entry a request (%.0f/s were possible)", float64(len(singles))/took.Seconds()), len(taken), after.Dropped-before.Dropped, 0)
+	t.row(fmt.Sprintf("historic server, one entry a request (%.0f/s were possible)",
+		float64(len(singles))/took.Seconds()), len(taken), after.Dropped-before.Dropped, 0)
 
 	for _, kill := range []bool{false, true} {
 		if err := w.empty(ctx); err != nil {

@@ -79,7 +79,8 @@ func (w *world) writers(ctx context.Context) error {
 		historic.median(), historicCPU.median(), historic.over(raw).median(), 1., historic.over(raw))
 	for _, kind := range kinds {
 		s := *again[kind]
-		t.row("log sink, batches sent again, of which stored already: "+kind, s.median(), "", s.over(raw).median(), s.over(historic).median(), s.over(raw))
+		t.row("log sink, batches sent again, of which stored already: "+kind, s.median(), "", s.over(raw).median(),
+			s.over(historic).median(), s.over(raw))
 	}
 	t.end()
 	return nil

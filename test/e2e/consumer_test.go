@@ -69,7 +69,8 @@ func TestConsumerModule(t *testing.T) {
 		t.Errorf("the test did not run:\n%s", out)
 	}
 	deps := run("list", "-mod=mod", "-test", "-deps", "./...")
-	for _, heavy := range []string{"sqlx", "jackc/pgx", "go-redis", "httprouter", "modernc.org", "huma", "miniredis", "dockertest", "goose"} {
+	for _, heavy := range []string{"sqlx", "jackc/pgx", "go-redis", "httprouter", "modernc.org", "huma",
+		"miniredis", "dockertest", "goose"} {
 		if strings.Contains(deps, heavy) {
 			t.Errorf("the consumer gets %s", heavy)
 		}

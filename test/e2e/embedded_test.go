@@ -46,12 +46,15 @@ func TestEmbeddedKeepsEverything(t *testing.T) {
 		Token string
 	}
 	plane.call(t, "POST", "/providers", object{
-		"name": "local", "type": "compatible", "base_url": "http://127.0.0.1:9090", "api_key": upstreamKey, "models": []string{"m"},
+		"name": "local", "type": "compatible", "base_url": "http://127.0.0.1:9090", "api_key": upstreamKey,
+		"models": []string{"m"},
 	}, http.StatusCreated, &provider)
 	plane.call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
 	plane.call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
-	plane.call(t, "POST", "/logs", object{"model": "m", "key_id": key.ID, "status": 200, "request_id": "before"}, http.StatusAccepted, nil)
-	eventually(t, 2*time.Second, "the key in the in-process Redis", func() bool { return field(t, rdb, "ezapi", "keys", hash(key.Token)) != "" })
+	plane.call(t, "POST", "/logs", object{"model": "m", "key_id": key.ID, "status": 200, "request_id": "before"},
+		http.StatusAccepted, nil)
+	eventually(t, 2*time.Second, "the key in the in-process Redis",
+		func() bool { return field(t, rdb, "ezapi", "keys", hash(key.Token)) != "" })
 	before := (&fleet{prefix: "ezapi", rdb: rdb}).documents(t)
 
 	t.Run("a second server on the directory says so", func(t *testing.T) {

@@ -29,9 +29,11 @@ func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...
 	dsn, _ := postgres(t)
 	addr, prefix, rdb := redisServer(t)
 	admin, syncKey := newToken(), newKey("s1")
-	f := &fleet{prefix: prefix, rdb: rdb, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix, "EZ_SYNC_KEYS=" + syncKey}}
+	f := &fleet{prefix: prefix, rdb: rdb, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_SYNC_KEYS=" + syncKey}}
 	env := append([]string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr), "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr),
+		"EZ_REDIS_PREFIX=" + prefix,
 		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	}, more...)
 	for range n {
@@ -198,7 +200,8 @@ func TestOneMoreKeyCostsTheSame(t *testing.T) {
 		total++
 		before := sent.Load()
 		plane.call(t, "POST", "/keys", object{"name": fmt.Sprintf("key-%06d", total)}, http.StatusCreated, &k)
-		eventually(t, 5*time.Second, "the key in Redis", func() bool { return field(t, f.rdb, f.prefix, "keys", hash(k.Token)) != "" })
+		eventually(t, 5*time.Second, "the key in Redis",
+			func() bool { return field(t, f.rdb, f.prefix, "keys", hash(k.Token)) != "" })
 		return sent.Load() - before
 	}
 	typical := func() int64 {

@@ -29,8 +29,10 @@ func TestMainFlow(t *testing.T) {
 
 	upstream := start(t, "upstream", nil, "-key", upstreamKey, "-pause", "150ms")
 	server := start(t, "server", []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_BALANCER_TOKEN=" + balancerToken, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey,
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr,
+		"EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_BALANCER_TOKEN=" + balancerToken, "EZ_DB_KEYS=" + newKey("k1"),
+		"EZ_SYNC_KEYS=" + syncKey,
 		"EZ_ALLOW_PRIVATE_UPSTREAMS=true", "EZ_LOG_FLUSH_INTERVAL=50ms",
 	})
 	plane := api{server.url, admin}
@@ -40,9 +42,11 @@ func TestMainFlow(t *testing.T) {
 		Token string `json:"token"`
 	}
 	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"mock-large-2026"},
+		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey,
+		"models": []string{"mock-large-2026"},
 	}, http.StatusCreated, &provider)
-	plane.call(t, "POST", "/models", object{"name": "large", "kind": "chat", "input_price": "2.5", "output_price": 10}, http.StatusCreated, &model)
+	plane.call(t, "POST", "/models", object{"name": "large", "kind": "chat", "input_price": "2.5",
+		"output_price": 10}, http.StatusCreated, &model)
 	plane.call(t, "POST", "/bindings", object{
 		"model": "large", "route_group": "default", "provider_group": "default", "selector_value": "mock-large-2026",
 	}, http.StatusCreated, &binding)
@@ -50,7 +54,8 @@ func TestMainFlow(t *testing.T) {
 
 	t.Run("documents are in Redis", func(t *testing.T) {
 		hashed := hash(key.Token)
-		took := eventually(t, 2*time.Second, "the key's document in Redis", func() bool { return field(t, rdb, prefix, "keys", hashed) != "" })
+		took := eventually(t, 2*time.Second, "the key's document in Redis",
+			func() bool { return field(t, rdb, prefix, "keys", hashed) != "" })
 		t.Logf("the key was in Redis %s after its 201", took)
 
 		var doc struct {
@@ -117,7 +122,8 @@ func TestMainFlow(t *testing.T) {
 	t.Run("a failing upstream is tried again elsewhere", func(t *testing.T) {
 		second := start(t, "upstream", nil, "-key", upstreamKey)
 		plane.call(t, "POST", "/providers?wait=applied", object{
-			"name": "spare", "type": "compatible", "base_url": second.url, "api_key": upstreamKey, "models": []string{"mock-large-2026"}, "priority": -1,
+			"name": "spare", "type": "compatible", "base_url": second.url, "api_key": upstreamKey,
+			"models": []string{"mock-large-2026"}, "priority": -1,
 		}, http.StatusCreated, nil)
 		api{url: upstream.url}.call(t, "POST", "/script", []int{503}, http.StatusNoContent, nil)
 		client.call(t, "POST", "/v1/chat/completions", chat, http.StatusOK, nil)
@@ -147,7 +153,8 @@ func TestMainFlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, want := range []row{{Stream: false, Attempts: 1}, {Stream: true, Attempts: 1}, {Attempts: 2}} {
-			want.Model, want.Upstream, want.Status, want.Input, want.Cached, want.Output = "large", "mock-large-2026", 200, 8, 4, 3
+			want.Model, want.Upstream, want.Status, want.Input, want.Cached, want.Output = "large", "mock-large-2026",
+				200, 8, 4, 3
 			g := got[i]
 			g.Cost = nil // the price of cached tokens is not known, so neither is the cost
 			if g != want {
@@ -159,7 +166,8 @@ func TestMainFlow(t *testing.T) {
 	t.Run("a deleted key is gone at once", func(t *testing.T) {
 		hashed := hash(key.Token)
 		plane.call(t, "DELETE", fmt.Sprintf("/keys/%d", key.ID), nil, http.StatusNoContent, nil)
-		took := eventually(t, 2*time.Second, "no document of the key in Redis", func() bool { return field(t, rdb, prefix, "keys", hashed) == "" })
+		took := eventually(t, 2*time.Second, "no document of the key in Redis",
+			func() bool { return field(t, rdb, prefix, "keys", hashed) == "" })
 		t.Logf("the key was gone from Redis %s after its 204", took)
 		eventually(t, 2*time.Second, "the balancer refuses the key", func() bool {
 			resp := client.send(t, "POST", "/v1/chat/completions", chat)

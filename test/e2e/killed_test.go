@@ -54,7 +54,8 @@ func newVictim(t *testing.T) *victim {
 		}
 		v.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	if out, err := v.command("initdb", "-D", v.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C").CombinedOutput(); err != nil {
+	if out, err := v.command("initdb", "-D", v.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8",
+		"--locale=C").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -144,8 +145,10 @@ func TestDatabaseIsKilled(t *testing.T) {
 	redisAddr, prefix, _ := redisServer(t)
 	token := newToken()
 	server := start(t, "server", []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + v.dsn(), "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + token, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + v.dsn(), "EZ_REDIS_ADDR=" + redisAddr,
+		"EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + token, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	})
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: token}
 	l.url.Store(&server.url)
@@ -176,7 +179,8 @@ func TestDatabaseIsKilled(t *testing.T) {
 	defer db.Close(context.Background())
 	took := eventually(t, time.Minute, "the backlog is stored", func() bool { return stored(t, db) >= l.size() })
 	t.Logf("backlog stored %s after the end", took)
-	eventually(t, time.Minute, "nothing is pending", func() bool { return logCounter(t, server.url, token, "pending") == 0 })
+	eventually(t, time.Minute, "nothing is pending",
+		func() bool { return logCounter(t, server.url, token, "pending") == 0 })
 	var sum float64
 	for _, name := range []string{"stored_total", "duplicate_total", "dead_total", "damaged_total"} {
 		sum += logCounter(t, server.url, token, name)

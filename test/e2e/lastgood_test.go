@@ -31,7 +31,8 @@ func TestBalancerOutlivesEverything(t *testing.T) {
 	plane.call(t, "POST", "/keys?wait=applied", object{"name": "revoked"}, http.StatusCreated, &revoked)
 	ask := func(token string, status int) {
 		t.Helper()
-		api{balancer.url, token}.call(t, "POST", "/v1/chat/completions", object{"model": "large", "messages": []object{}}, status, nil)
+		api{balancer.url, token}.call(t, "POST", "/v1/chat/completions",
+			object{"model": "large", "messages": []object{}}, status, nil)
 	}
 	ask(revoked.Token, http.StatusOK)
 	header := plane.call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", revoked.ID), nil, http.StatusNoContent, nil)

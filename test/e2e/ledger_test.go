@@ -119,8 +119,10 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 	redisAddr, prefix, _ := redisServer(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
+		"EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
 	server := start(t, "server", env)
@@ -185,8 +187,10 @@ func TestWithoutADatabase(t *testing.T) {
 	redisAddr, prefix, _ := redisServer(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
+		"EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
 	start(t, "server", env).stop(t) // once, so that there is a schema
@@ -242,8 +246,10 @@ func TestDatabaseFreezes(t *testing.T) {
 	redisAddr, prefix, _ := redisServer(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"), "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
+		"EZ_REDIS_PREFIX=" + prefix,
+		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
 	server := start(t, "server", env)
@@ -294,7 +300,8 @@ func TestDatabaseFreezes(t *testing.T) {
 	defer stop()
 	before = l.size()
 	if err := l.write(ctx, 0); err != nil || l.size() == before {
-		t.Errorf("%d entries are taken by a server that starts while its database is frozen, %v; want some", l.size()-before, err)
+		t.Errorf("%d entries are taken by a server that starts while its database is frozen, %v; want some",
+			l.size()-before, err)
 	}
 	database.thaw()
 	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })

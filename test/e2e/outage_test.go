@@ -75,7 +75,8 @@ func newDatabaseOutage(t *testing.T, dsn string) (o *outage, through string) {
 		network, addr = "unix", config.Host+"/.s.PGSQL."+strconv.Itoa(int(config.Port))
 	}
 	o = newOutage(t, network, addr)
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: o.addr, Path: "/" + config.Database, RawQuery: "sslmode=disable"}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(config.User, config.Password), Host: o.addr,
+		Path: "/" + config.Database, RawQuery: "sslmode=disable"}
 	return o, u.String()
 }
 

@@ -46,14 +46,16 @@ func testOverload(t *testing.T, share float64, settings []string) {
 	token := newToken()
 	server := start(t, "server", append(settings,
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN="+dsn, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix,
-		"EZ_ADMIN_TOKEN="+token, "EZ_DB_KEYS="+newKey("k1"), "EZ_SYNC_KEYS="+newKey("s1"), "EZ_DATA_DIR="+filepath.Join(t.TempDir(), "data"),
+		"EZ_ADMIN_TOKEN="+token, "EZ_DB_KEYS="+newKey("k1"), "EZ_SYNC_KEYS="+newKey("s1"),
+		"EZ_DATA_DIR="+filepath.Join(t.TempDir(), "data"),
 	))
 	f := newFlood(t, server.url, token)
 	counter := func(name string) float64 { return logCounter(t, server.url, token, name) }
 
 	// during returns how many entries a second are stored while a function runs,
 	// after some time in which it fills what there is to fill.
-	during := func(warm, length time.Duration, load func(context.Context) []answered) (perSecond float64, answers []answered) {
+	during := func(warm, length time.Duration, load func(context.Context) []answered) (perSecond float64,
+		answers []answered) {
 		ctx, stop := context.WithTimeout(t.Context(), warm+length)
 		defer stop()
 		done := make(chan []answered, 1)
@@ -103,8 +105,10 @@ func testOverload(t *testing.T, share float64, settings []string) {
 
 	accepted, refused := count(overloaded, http.StatusAccepted), count(overloaded, http.StatusTooManyRequests)
 	p99 := percentile(overloaded, 0.99)
-	t.Logf("offered %.2f of capacity, stored %.2f of it; requests: %d accepted, %d refused", offered/capacities, goodput/capacities, accepted, refused)
-	t.Logf("answers: p50 %s, p99 %s, slowest %s; peak memory %d MiB", percentile(overloaded, 0.5), p99, percentile(overloaded, 1), peak>>20)
+	t.Logf("offered %.2f of capacity, stored %.2f of it; requests: %d accepted, %d refused", offered/capacities,
+		goodput/capacities, accepted, refused)
+	t.Logf("answers: p50 %s, p99 %s, slowest %s; peak memory %d MiB", percentile(overloaded, 0.5), p99,
+		percentile(overloaded, 1), peak>>20)
 	overloaded = slices.DeleteFunc(overloaded, func(a answered) bool { return a.status != http.StatusAccepted })
 	t.Logf("accepted: p50 %s, p99 %s", percentile(overloaded, 0.5), percentile(overloaded, 0.99))
 
@@ -135,7 +139,8 @@ func auditCounts(t *testing.T, db *pgx.Conn, acknowledged int64) {
 		t.Fatal(err)
 	}
 	if rows != acknowledged || ids != rows || requests != rows || cost != floodCost*rows {
-		t.Errorf("%d entries acknowledged, %d rows of %d ids, usage of %d requests and %d nano USD", acknowledged, rows, ids, requests, cost)
+		t.Errorf("%d entries acknowledged, %d rows of %d ids, usage of %d requests and %d nano USD", acknowledged,
+			rows, ids, requests, cost)
 	}
 }
 
@@ -206,7 +211,8 @@ func newFlood(t *testing.T, url, token string) *flood {
 			i, i*i, 1+i*5, 1+i%10, i%20, i%20, 900+i, 10*i, floodCost, i)
 	}
 	body.WriteByte(']')
-	head := fmt.Sprintf("POST /logs HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+	head := fmt.Sprintf("POST /logs HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: "+
+		"application/json\r\nContent-Length: %d\r\n\r\n",
 		f.addr, token, body.Len())
 	f.request = append([]byte(head), body.Bytes()...)
 	for i := range f.ids {

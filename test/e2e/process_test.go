@@ -100,7 +100,8 @@ func waitForSnapshot(t *testing.T, url string) {
 // launch runs a program without waiting for anything.
 func launch(t *testing.T, name string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(filepath.Join(binaries, name), args...), out: &output{}, done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(filepath.Join(binaries, name), args...), out: &output{},
+		done: make(chan struct{})}
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out

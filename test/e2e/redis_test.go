@@ -24,20 +24,24 @@ func TestRedisGoesAway(t *testing.T) {
 	var before, during struct{ Token string }
 	plane.call(t, "POST", "/keys", object{"name": "before"}, http.StatusCreated, &before)
 
-	reading := slices.Concat(f.reading, []string{"EZ_REDIS_ADDR=" + proxy.addr, "EZ_LOGS_URL=" + plane.url, "EZ_BALANCER_TOKEN=" + plane.token})
+	reading := slices.Concat(f.reading, []string{"EZ_REDIS_ADDR=" + proxy.addr, "EZ_LOGS_URL=" + plane.url,
+		"EZ_BALANCER_TOKEN=" + plane.token})
 	balancers := []*process{startBalancer(t, reading...), startBalancer(t, reading...)}
 	ask := func(balancer *process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions", object{"model": "large", "messages": []object{}})
+		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
 	for _, b := range balancers {
-		eventually(t, 10*time.Second, "the balancer knows the key", func() bool { return ask(b, before.Token) == http.StatusOK })
+		eventually(t, 10*time.Second, "the balancer knows the key",
+			func() bool { return ask(b, before.Token) == http.StatusOK })
 	}
 
 	proxy.begin()
-	header := plane.call(t, "POST", "/keys?wait=published&timeout=500ms", object{"name": "during"}, http.StatusCreated, &during)
+	header := plane.call(t, "POST", "/keys?wait=published&timeout=500ms", object{"name": "during"},
+		http.StatusCreated, &during)
 	if got := header.Get("EZ-Sync"); got != "pending" {
 		t.Errorf("EZ-Sync %q while Redis is away", got)
 	}
@@ -51,7 +55,8 @@ func TestRedisGoesAway(t *testing.T) {
 	}
 	proxy.end()
 	for _, b := range balancers {
-		took := eventually(t, 20*time.Second, "the balancer knows what was made meanwhile", func() bool { return ask(b, during.Token) == http.StatusOK })
+		took := eventually(t, 20*time.Second, "the balancer knows what was made meanwhile",
+			func() bool { return ask(b, during.Token) == http.StatusOK })
 		t.Logf("known %s after Redis came back", took)
 	}
 	f.published(t)

@@ -24,7 +24,8 @@ func TestRevocation(t *testing.T) {
 	balancers := []*process{startBalancer(t, reading...), startBalancer(t, reading...), startBalancer(t, reading...)}
 	ask := func(balancer *process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions", object{"model": "large", "messages": []object{}})
+		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
@@ -49,7 +50,8 @@ func TestRevocation(t *testing.T) {
 			}
 		}
 		begin := time.Now()
-		header := f.planes[(i+1)%2].call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil, http.StatusNoContent, nil)
+		header := f.planes[(i+1)%2].call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil,
+			http.StatusNoContent, nil)
 		took := time.Since(begin)
 		for b, balancer := range balancers {
 			if status := ask(balancer, k.Token); status != http.StatusUnauthorized {
@@ -70,7 +72,8 @@ func TestRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-balancers[2].done
-	header := plane.call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied&timeout=1s", k.ID), nil, http.StatusNoContent, nil)
+	header := plane.call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied&timeout=1s", k.ID), nil,
+		http.StatusNoContent, nil)
 	if header.Get("EZ-Sync") != "pending" || header.Get("EZ-Sync-Nodes") != "applied=2 lagging=1 lost=0" {
 		t.Errorf("with a balancer just killed: EZ-Sync %q, %q", header.Get("EZ-Sync"), header.Get("EZ-Sync-Nodes"))
 	}

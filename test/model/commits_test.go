@@ -12,7 +12,8 @@ import (
 // commit writes one thing. What the rules of the catalog refuse is no failure.
 func (w *world) commit(r *rand.Rand) error {
 	err := w.write(r, w.tables)
-	if errors.Is(err, catalog.ErrExists) || errors.Is(err, catalog.ErrReferenced) || errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrInvalid) {
+	if errors.Is(err, catalog.ErrExists) || errors.Is(err, catalog.ErrReferenced) ||
+		errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrInvalid) {
 		return nil
 	}
 	return err
@@ -68,7 +69,10 @@ func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 	ctx := w.ctx
 	switch r.IntN(4) {
 	case 0:
-		return change(w, r, t.Providers, func() (catalog.Provider, error) { return t.Providers.Create(ctx, randomProvider(r)) },
+		return change(w, r, t.Providers, func() (catalog.Provider, error) {
+			return t.Providers.Create(ctx,
+				randomProvider(r))
+		},
 			func(p *catalog.Provider) {
 				fresh := randomProvider(r)
 				fresh.Meta, fresh.Name = p.Meta, p.Name
@@ -82,7 +86,8 @@ func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 		return change(w, r, t.Bindings, func() (catalog.Binding, error) { return t.Bindings.Create(ctx, randomBinding(r)) },
 			func(b *catalog.Binding) {
 				fresh := randomBinding(r)
-				b.Priority, b.SelectorType, b.SelectorValue, b.Status = fresh.Priority, fresh.SelectorType, fresh.SelectorValue, catalog.Status(one(r, "active", "disabled"))
+				b.Priority, b.SelectorType, b.SelectorValue, b.Status = fresh.Priority, fresh.SelectorType,
+					fresh.SelectorValue, catalog.Status(one(r, "active", "disabled"))
 			})
 	default:
 		return change(w, r, t.Keys.Table, func() (catalog.Key, error) {
@@ -91,14 +96,16 @@ func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 			return key, err
 		}, func(k *catalog.Key) {
 			fresh := randomKey(r)
-			k.Group, k.Namespaces, k.DefaultNamespace, k.Models, k.AllowIPs, k.ExpiresAt = fresh.Group, fresh.Namespaces, fresh.DefaultNamespace, fresh.Models, fresh.AllowIPs, fresh.ExpiresAt
+			k.Group, k.Namespaces, k.DefaultNamespace, k.Models, k.AllowIPs, k.ExpiresAt = fresh.Group,
+				fresh.Namespaces, fresh.DefaultNamespace, fresh.Models, fresh.AllowIPs, fresh.ExpiresAt
 			k.Status = catalog.Status(one(r, "active", "active", "disabled"))
 		})
 	}
 }
 
 // change creates an entity, or edits or deletes one of those that exist.
-func change[T catalog.Noun](w *world, r *rand.Rand, table catalog.Table[T], create func() (T, error), edit func(*T)) error {
+func change[T catalog.Noun](w *world, r *rand.Rand, table catalog.Table[T], create func() (T, error),
+	edit func(*T)) error {
 	all, err := collect(table.All(w.ctx, catalog.Query{}))
 	if err != nil {
 		return err
@@ -151,12 +158,14 @@ func randomProvider(r *rand.Rand) catalog.Provider {
 }
 
 func randomModel(r *rand.Rand) catalog.Model {
-	return catalog.Model{Namespace: one(r, "default", "default", "team"), Name: one(r, "m0", "m1", "m2", "vendor/m1", "team.m1")}
+	return catalog.Model{Namespace: one(r, "default", "default", "team"),
+		Name: one(r, "m0", "m1", "m2", "vendor/m1", "team.m1")}
 }
 
 func randomBinding(r *rand.Rand) catalog.Binding {
 	b := catalog.Binding{
-		Namespace: one(r, "default", "default", "team"), Model: one(r, "m0", "m1", "m2", "vendor/m1"), RouteGroup: one(r, "default", "eu"),
+		Namespace: one(r, "default", "default", "team"), Model: one(r, "m0", "m1", "m2", "vendor/m1"),
+		RouteGroup:    one(r, "default", "eu"),
 		ProviderGroup: one(r, "", "eu", "us"), Weight: new(r.IntN(3)), Priority: r.IntN(2),
 	}
 	switch r.IntN(4) {

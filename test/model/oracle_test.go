@@ -62,7 +62,8 @@ func (o oracle) authenticate(token string, addr netip.Addr, now time.Time) (*cat
 				return key, snapshot.ErrKeyDisabled
 			case expired:
 				return key, snapshot.ErrKeyExpired
-			case len(key.AllowIPs) > 0 && !slices.ContainsFunc(key.AllowIPs, func(allowed string) bool { return covers(allowed, addr) }):
+			case len(key.AllowIPs) > 0 && !slices.ContainsFunc(key.AllowIPs,
+				func(allowed string) bool { return covers(allowed, addr) }):
 				return key, snapshot.ErrAddress
 			}
 			return key, nil

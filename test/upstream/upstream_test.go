@@ -15,7 +15,8 @@ import (
 
 func ask(t *testing.T, url, key, body string) (int, string, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/chat/completions",
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,8 @@ func TestScript(t *testing.T) {
 	handler := upstream.New("sk-1", 0)
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	resp, err := http.Post(server.URL+"/script", "application/json", strings.NewReader(fmt.Sprintf("[429, %d]", upstream.Drop)))
+	resp, err := http.Post(server.URL+"/script", "application/json",
+		strings.NewReader(fmt.Sprintf("[429, %d]", upstream.Drop)))
 	if err != nil {
 		t.Fatal(err)
 	}

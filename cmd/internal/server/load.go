@@ -152,7 +152,8 @@ func (l *loader) read(name string, maybeFile bool) (text string, ok bool) {
 
 // quotes is what is wrong with a value that is quoted. A shell takes the quotes away, docker's
 // --env-file does not.
-const quotes = "has quotation marks around its value, which are part of it (docker's --env-file keeps them): remove them"
+const quotes = "has quotation marks around its value, which are part of it (docker's --env-file keeps them): " +
+	"remove them"
 
 func quoted(text string) bool {
 	return len(text) > 1 && (text[0] == '"' || text[0] == '\'') && text[0] == text[len(text)-1]

@@ -121,7 +121,8 @@ func (h *quietHandler) end(key string, r slog.Record) {
 		return
 	}
 	over := slog.NewRecord(time.Now(), slog.LevelInfo, fmt.Sprintf("not repeated for %s: %s", q.over, r.Message), 0)
-	over.AddAttrs(slog.Int("times", seen.count), slog.String("lasted", seen.last.Sub(seen.first).Round(time.Second).String()))
+	over.AddAttrs(slog.Int("times", seen.count),
+		slog.String("lasted", seen.last.Sub(seen.first).Round(time.Second).String()))
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "error" {
 			over.AddAttrs(a)

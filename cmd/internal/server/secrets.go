@@ -48,7 +48,8 @@ func initEnv(files []string, stdout io.Writer) error {
 	}
 	file, err := os.OpenFile(files[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if os.IsExist(err) {
-		return fmt.Errorf("%s exists already: what its keys have sealed, other keys cannot read, so it is left alone", files[0])
+		return fmt.Errorf("%s exists already: what its keys have sealed, other keys cannot read, so it is left "+
+			"alone", files[0])
 	}
 	if err != nil {
 		return err

@@ -196,7 +196,8 @@ func TestEmbeddedServes(t *testing.T) {
 		t.Errorf("GET /keys with a wrong token: %d", got)
 	}
 	var key struct{ Token string }
-	if got := s.call(t, "POST", "/keys", s.token, map[string]string{"name": "alice"}, &key); got != http.StatusCreated || key.Token == "" {
+	if got := s.call(t, "POST", "/keys", s.token, map[string]string{"name": "alice"},
+		&key); got != http.StatusCreated || key.Token == "" {
 		t.Errorf("POST /keys: %d", got)
 	}
 	client := s.client(t)
@@ -249,7 +250,8 @@ func TestRestartKeepsEverything(t *testing.T) {
 	first.call(t, "POST", "/keys", first.token, map[string]string{"name": "alice"}, nil)
 	const logs = 250
 	for i := range logs { // more than a moment's worth: they are pending when the signal comes
-		if got := first.call(t, "POST", "/logs", first.token, map[string]any{"status": 200, "request_id": fmt.Sprint(i)}, nil); got != http.StatusAccepted {
+		if got := first.call(t, "POST", "/logs", first.token,
+			map[string]any{"status": 200, "request_id": fmt.Sprint(i)}, nil); got != http.StatusAccepted {
 			t.Fatalf("POST /logs: %d", got)
 		}
 	}
@@ -276,7 +278,8 @@ func TestDataDirIsLocked(t *testing.T) {
 	s := run(t, environ...)
 	var out output
 	code := Run(t.Context(), nil, environ, &out, &out)
-	if text := out.String(); code != 2 || strings.Count(text, "\n") != 1 || !strings.Contains(text, "EZ_DATA_DIR ") || !strings.Contains(text, "in use") {
+	if text := out.String(); code != 2 || strings.Count(text, "\n") != 1 ||
+		!strings.Contains(text, "EZ_DATA_DIR ") || !strings.Contains(text, "in use") {
 		t.Errorf("a second server: %d %q", code, text)
 	}
 	s.end(t)
@@ -306,7 +309,8 @@ func TestDataDirFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out output
-	if code := Run(t.Context(), nil, []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir}, &out, &out); code != 2 || !strings.Contains(out.String(), "EZ_DB_KEYS must be") {
+	if code := Run(t.Context(), nil, []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir}, &out, &out); code != 2 ||
+		!strings.Contains(out.String(), "EZ_DB_KEYS must be") {
 		t.Errorf("without its keys: %d %s", code, &out)
 	}
 }
@@ -326,16 +330,18 @@ func TestStartStopsAt(t *testing.T) {
 		environ []string
 		says    string
 	}{
-		"a wrong value":          {embeddedEnv(t, "EZ_LOG_QUEUE=many"), "EZ_LOG_QUEUE must be"},
-		"a taken port":           {embeddedEnv(t, "EZ_API_PORT="+port), "EZ_API_PORT must be a free port"},
-		"a foreign address":      {embeddedEnv(t, "EZ_API_ADDR=192.0.2.1"), "EZ_API_ADDR must be an address of this machine"},
-		"a taken port for Redis": {embeddedEnv(t, "EZ_REDIS_ADDR=embedded://127.0.0.1:"+port), "EZ_REDIS_ADDR must name a free port"},
-		"a file for directory":   {embeddedEnv(t, "EZ_DATA_DIR="+file), "EZ_DATA_DIR must name a directory"},
+		"a wrong value":     {embeddedEnv(t, "EZ_LOG_QUEUE=many"), "EZ_LOG_QUEUE must be"},
+		"a taken port":      {embeddedEnv(t, "EZ_API_PORT="+port), "EZ_API_PORT must be a free port"},
+		"a foreign address": {embeddedEnv(t, "EZ_API_ADDR=192.0.2.1"), "EZ_API_ADDR must be an address of this machine"},
+		"a taken port for Redis": {embeddedEnv(t, "EZ_REDIS_ADDR=embedded://127.0.0.1:"+port),
+			"EZ_REDIS_ADDR must name a free port"},
+		"a file for directory": {embeddedEnv(t, "EZ_DATA_DIR="+file), "EZ_DATA_DIR must name a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr output
 			code := Run(t.Context(), nil, tc.environ, &stdout, &stderr)
-			if text := stderr.String(); code != 2 || !strings.HasPrefix(text, "ezapi: "+tc.says) || strings.Count(text, "\n") != 1 || stdout.String() != "" {
+			if text := stderr.String(); code != 2 || !strings.HasPrefix(text, "ezapi: "+tc.says) ||
+				strings.Count(text, "\n") != 1 || stdout.String() != "" {
 				t.Errorf("%d %q %q, want one line with %q", code, text, &stdout, tc.says)
 			}
 		})
@@ -351,7 +357,8 @@ func TestPostgresOutOfReach(t *testing.T) {
 	taken.Close()
 	var out output
 	code := Run(t.Context(), nil, withPostgres(
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_LOG_DURABILITY=memory", "EZ_PG_DSN=postgres://ez:hunter2hunter2@"+addr+"/ez",
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_LOG_DURABILITY=memory",
+		"EZ_PG_DSN=postgres://ez:hunter2hunter2@"+addr+"/ez",
 	), &out, &out)
 	last := out.String()[strings.LastIndex(strings.TrimSpace(out.String()), "\n")+1:]
 	if code != 1 || !strings.HasPrefix(last, "ezapi: ") || strings.Contains(out.String(), "hunter2hunter2") {
@@ -362,12 +369,14 @@ func TestPostgresOutOfReach(t *testing.T) {
 // TestNoSecretIsWritten does what uses each secret, with all there is to log.
 func TestNoSecretIsWritten(t *testing.T) {
 	viewer, balancer, sync := strings.Repeat("v", 40), strings.Repeat("b", 40), "s1:"+goodKey[3:]
-	environ := embeddedEnv(t, "EZ_LOG_LEVEL=debug", "EZ_VIEWER_TOKEN="+viewer, "EZ_BALANCER_TOKEN="+balancer, "EZ_SYNC_KEYS="+sync)
+	environ := embeddedEnv(t, "EZ_LOG_LEVEL=debug", "EZ_VIEWER_TOKEN="+viewer, "EZ_BALANCER_TOKEN="+balancer,
+		"EZ_SYNC_KEYS="+sync)
 	s := run(t, environ...)
 	const upstream = "sk-upstream-0123456789"
 	var key struct{ Token string }
 	s.call(t, "POST", "/providers", s.token, map[string]any{"name": "p", "type": "openai", "api_key": upstream}, nil)
-	s.call(t, "POST", "/providers", s.token, map[string]any{"name": "p", "type": "nonsense", "api_key": upstream, "x": upstream}, nil)
+	s.call(t, "POST", "/providers", s.token, map[string]any{"name": "p", "type": "nonsense", "api_key": upstream,
+		"x": upstream}, nil)
 	s.call(t, "POST", "/keys", s.token, map[string]any{"name": "alice"}, &key)
 	s.call(t, "GET", "/keys", viewer, nil, nil)
 	s.call(t, "POST", "/logs", balancer, map[string]any{"status": 200}, nil)
@@ -377,8 +386,9 @@ func TestNoSecretIsWritten(t *testing.T) {
 	text := s.out.String()
 	for name, secret := range map[string]string{
 		"admin token": s.token, "password of Redis": s.file(redisPasswordFile),
-		"viewer token": viewer, "balancer token": balancer, "sync key": sync[3:], "provider key": upstream, "client token": key.Token,
-		"wrong token": "a-token-that-nobody-has-0123456789",
+		"viewer token": viewer, "balancer token": balancer, "sync key": sync[3:], "provider key": upstream,
+		"client token": key.Token,
+		"wrong token":  "a-token-that-nobody-has-0123456789",
 	} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the %s is written:\n%s", name, text)
@@ -402,10 +412,12 @@ func TestUnknownVariableIsWarnedOf(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var out, errs output
-	if code := Run(t.Context(), []string{"--help"}, nil, &out, &errs); code != 0 || !strings.Contains(out.String(), "EZ_PG_DSN") {
+	if code := Run(t.Context(), []string{"--help"}, nil, &out, &errs); code != 0 ||
+		!strings.Contains(out.String(), "EZ_PG_DSN") {
 		t.Errorf("--help: %d %s", code, &out)
 	}
-	if code := Run(t.Context(), []string{"--port=1"}, nil, &out, &errs); code == 0 || !strings.Contains(errs.String(), "takes no other arguments") {
+	if code := Run(t.Context(), []string{"--port=1"}, nil, &out, &errs); code == 0 ||
+		!strings.Contains(errs.String(), "takes no other arguments") {
 		t.Errorf("an argument: %d %s", code, &errs)
 	}
 }

@@ -114,7 +114,8 @@ func TestCheck(t *testing.T) {
 	s := run(t, embeddedEnv(t)...)
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
 	var out, errs output
-	if code := Run(t.Context(), []string{"-check"}, []string{"EZ_API_PORT=" + port, "EZ_DB_KEYS=wrong"}, &out, &errs); code != 0 ||
+	if code := Run(t.Context(), []string{"-check"}, []string{"EZ_API_PORT=" + port, "EZ_DB_KEYS=wrong"}, &out,
+		&errs); code != 0 ||
 		!strings.Contains(out.String(), `"catalog":{"status":"ok"}`) {
 		t.Errorf("-check of a server at work: %d %s%s", code, &out, &errs)
 	}
@@ -156,7 +157,8 @@ func TestInitEnv(t *testing.T) {
 		t.Errorf("not every role has a token: %+v", c)
 	}
 	// What is there is worth more than what would be made.
-	if code := Run(t.Context(), []string{"-init-env", file}, nil, &out, &errs); code != 1 || !strings.Contains(errs.String(), "exists") {
+	if code := Run(t.Context(), []string{"-init-env", file}, nil, &out, &errs); code != 1 ||
+		!strings.Contains(errs.String(), "exists") {
 		t.Errorf("a second -init-env: %d %s", code, &errs)
 	}
 	if again, _ := os.ReadFile(file); string(again) != string(content) {

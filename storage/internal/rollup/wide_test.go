@@ -18,7 +18,8 @@ func TestWideIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var w Wide
 		want := new(big.Int)
-		some := rapid.OneOf(rapid.Int64(), rapid.SampledFrom([]int64{math.MinInt64, math.MaxInt64, -1 << 62, 1 << 62, -1, 0, 1}))
+		some := rapid.OneOf(rapid.Int64(), rapid.SampledFrom([]int64{math.MinInt64, math.MaxInt64, -1 << 62,
+			1 << 62, -1, 0, 1}))
 		for _, n := range rapid.SliceOf(some).Draw(t, "numbers") {
 			w.Add(n)
 			want.Add(want, big.NewInt(n))

@@ -30,11 +30,27 @@ func TestWait(t *testing.T) {
 		err    error
 		atMost time.Duration
 	}{
-		"raised":             {during: func(h *wake.Head, _ *store, _ context.CancelFunc, _ chan struct{}) { h.Raise(6) }, want: 6},
-		"raised too little":  {during: func(h *wake.Head, s *store, _ context.CancelFunc, _ chan struct{}) { h.Raise(5); s.revision.Store(7) }, want: 7, atMost: poll * 5 / 4},
-		"moved by others":    {during: func(_ *wake.Head, s *store, _ context.CancelFunc, _ chan struct{}) { s.revision.Store(9) }, want: 9, atMost: poll * 5 / 4},
-		"context ended":      {during: func(_ *wake.Head, _ *store, end context.CancelFunc, _ chan struct{}) { end() }, err: context.Canceled},
-		"store closed":       {during: func(_ *wake.Head, _ *store, _ context.CancelFunc, c chan struct{}) { close(c) }, err: catalog.ErrClosed},
+		"raised": {during: func(h *wake.Head, _ *store, _ context.CancelFunc,
+			_ chan struct{}) {
+			h.Raise(6)
+		}, want: 6},
+		"raised too little": {during: func(h *wake.Head, s *store, _ context.CancelFunc,
+			_ chan struct{}) {
+			h.Raise(5)
+			s.revision.Store(7)
+		}, want: 7, atMost: poll * 5 / 4},
+		"moved by others": {during: func(_ *wake.Head, s *store, _ context.CancelFunc,
+			_ chan struct{}) {
+			s.revision.Store(9)
+		}, want: 9, atMost: poll * 5 / 4},
+		"context ended": {during: func(_ *wake.Head, _ *store, end context.CancelFunc,
+			_ chan struct{}) {
+			end()
+		}, err: context.Canceled},
+		"store closed": {during: func(_ *wake.Head, _ *store, _ context.CancelFunc,
+			c chan struct{}) {
+			close(c)
+		}, err: catalog.ErrClosed},
 		"store out of reach": {fail: failed, err: failed},
 	} {
 		t.Run(name, func(t *testing.T) {

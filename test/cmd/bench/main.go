@@ -30,7 +30,8 @@ func main() {
 }
 
 func run() error {
-	dsn := flag.String("dsn", os.Getenv("EZ_TEST_PG_DSN"), "a superuser's connection string to a PostgreSQL on this machine; EZ_TEST_PG_DSN by default")
+	dsn := flag.String("dsn", os.Getenv("EZ_TEST_PG_DSN"),
+		"a superuser's connection string to a PostgreSQL on this machine; EZ_TEST_PG_DSN by default")
 	pairs := flag.Int("pairs", 5, "how often each pair is measured")
 	rows := flag.Int("rows", 200_000, "how many entries each measurement writes")
 	queried := flag.Int("queries", 0, "measure queries, among so many entries, and nothing else")

@@ -29,7 +29,8 @@ func run(ctx context.Context) error {
 
 	// Renaming a key that is disabled does not bring it back.
 	disabled := client.KeyCreateStatusDisabled
-	created, err := api.CreateKeyWithResponse(ctx, nil, client.KeyCreate{Name: "oapi", Status: &disabled, Group: new("vip")})
+	created, err := api.CreateKeyWithResponse(ctx, nil, client.KeyCreate{Name: "oapi", Status: &disabled,
+		Group: new("vip")})
 	if err != nil || created.JSON201 == nil {
 		return fmt.Errorf("create a key: %v, %w", created, err)
 	}

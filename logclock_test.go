@@ -1,0 +1,130 @@
+package ezapi_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// One clock is honoured everywhere: entries, usage and keys go by Config.Clock, and the queue
+// goes on although that stands still.
+func TestPlaneHasOneClock(t *testing.T) {
+	fixed := time.Date(2020, 5, 17, 10, 20, 0, 0, time.UTC)
+	plane := newPlane(t, ezapi.Config{Clock: func() time.Time { return fixed }})
+	key, err := plane.Keys.Create(t.Context(), ezapi.Key{Name: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{KeyID: key.ID, Model: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := plane.Logs().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	page, err := plane.Archive().Logs(t.Context(), logbuf.LogQuery{})
+	if err != nil || len(page.Entries) != 1 || !page.Entries[0].Time.Equal(key.CreatedAt) {
+		t.Errorf("entries %+v, %v; want one of %s", page.Entries, err, key.CreatedAt)
+	}
+	usage, err := plane.Archive().Usage(t.Context(), logbuf.UsageQuery{})
+	if err != nil || len(usage.Rows) != 1 || usage.Rows[0].Requests != 1 {
+		t.Errorf("usage %+v, %v; want one request", usage.Rows, err)
+	}
+	if !plane.LogTime().Equal(fixed) {
+		t.Errorf("the log time is %s", plane.LogTime())
+	}
+}
+
+// A logger that is given once hears of everything, the queue included.
+func TestPlaneHasOneLogger(t *testing.T) {
+	var text lines
+	sink := &watchedSink{Sink: memstore.NewSink(nil)}
+	sink.writesFail.Store(true)
+	plane, err := ezapi.New(ezapi.Config{LogSink: sink, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the queue complains", func() bool { return strings.Contains(text.String(), "to store a batch") })
+	sink.writesFail.Store(false)
+	if err := plane.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// distant is a sink whose store has a clock of its own.
+type distant struct {
+	*watchedSink
+	ahead time.Duration
+}
+
+func (d *distant) Clock(context.Context) (time.Time, error) { return time.Now().Add(d.ahead), nil }
+
+// Access logs go by the clock of their store: a server whose clock is wrong judges entries
+// rightly, and forgets nothing while it differs by more than five minutes.
+func TestLogsGoByTheClockOfTheStore(t *testing.T) {
+	for name, c := range map[string]struct {
+		ahead   time.Duration
+		judged  time.Duration // ahead of this process
+		forgets bool
+	}{
+		"the same":       {0, 0, true},
+		"as good as it":  {200 * time.Millisecond, 0, true},
+		"a little ahead": {4 * time.Minute, 4 * time.Minute, true},
+		"far ahead":      {2 * time.Hour, 2 * time.Hour, false},
+		"far behind":     {-100 * 24 * time.Hour, -100 * 24 * time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sink := &distant{watchedSink: &watchedSink{Sink: memstore.NewSink(nil)}, ahead: c.ahead}
+				plane := runPlane(t, ezapi.Config{LogSink: sink})
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if got := plane.LogTime().Sub(time.Now()); got != c.judged {
+					t.Errorf("entries are judged by a clock that is %s ahead; want %s", got, c.judged)
+				}
+				_, before := sink.seen()
+				if len(before) == 0 {
+					t.Fatal("maintenance did not run")
+				}
+				for _, b := range before {
+					if b.IsZero() == c.forgets {
+						t.Errorf("forgets what is before %s", b)
+					}
+				}
+				if err := plane.ClockReady(); (err == nil) != c.forgets {
+					t.Errorf("ClockReady: %v", err)
+				}
+				if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{RequestID: "r"}); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
