@@ -289,6 +289,8 @@ type Stats struct {
 	Relay snapshot.RelayStatus
 	// Copies says how what is kept of the catalog in memory follows it.
 	Copies catalog.FollowerStatus
+	// Seals says with which keys provider secrets are sealed.
+	Seals catalog.SealStatus
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []Clock
 	// Maintenance is what became of each task of the log sink when it was last
@@ -298,7 +300,7 @@ type Stats struct {
 
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
-	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status()}
+	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
 	s.Clocks = p.clocks.status()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
@@ -317,6 +319,8 @@ func (p *Plane) Close(ctx context.Context) error {
 const (
 	maintenanceInterval = 10 * time.Second // ended tokens are gone this soon
 	pruneInterval       = 10 * time.Minute
+	sealInterval        = 10 * time.Minute // another server may still seal with an older key
+	resealAtOnce        = 500              // secrets in a round
 
 	logMaintenanceInterval = time.Minute
 )

@@ -86,20 +86,24 @@ func (p *Plane) ClockReady() error {
 
 // maintain does at intervals what time brings to the catalog.
 func (p *Plane) maintain(ctx context.Context) error {
-	var pruned time.Time
+	var pruned, sealed time.Time
 	return p.regularly(ctx, maintenanceInterval, "maintenance failed, will try again", func(ctx context.Context) error {
 		now, err := p.catalogTime(ctx)
 		if err != nil {
 			return err
 		}
-		if err := p.Maintain(ctx); err != nil {
-			return err
+		// A task that fails holds up no other.
+		errs := []error{p.Maintain(ctx)}
+		if now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
+			sealed = now
+			_, err := p.Reseal(ctx, resealAtOnce)
+			errs = append(errs, err)
 		}
-		if now.Sub(pruned) < pruneInterval {
-			return nil
+		if now.Sub(pruned) >= pruneInterval {
+			pruned = now
+			errs = append(errs, p.prune(ctx, now))
 		}
-		pruned = now
-		return p.prune(ctx, now)
+		return errors.Join(errs...)
 	})
 }
 

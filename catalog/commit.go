@@ -22,6 +22,8 @@ func (c Commit) Check() error {
 			return fmt.Errorf("write %d is of an unknown kind: %w", i+1, ErrInvalid)
 		case seen[at]:
 			return fmt.Errorf("write %d is of an entity that the commit writes already: %w", i+1, ErrInvalid)
+		case w.Quiet && (w.Delete || w.If == 0):
+			return fmt.Errorf("write %d cannot be quiet, because it creates or deletes: %w", i+1, ErrInvalid)
 		case len(e.Hashes) > 0 && e.Kind != KindKey:
 			return fmt.Errorf("write %d: a %s has no token: %w", i+1, e.Kind.Noun(), ErrInvalid)
 		case e.Ref != "" && e.Kind.Refers() == "":

@@ -78,7 +78,10 @@ type KeyRing struct {
 	aeads  map[string]cipher.AEAD
 }
 
-var _ Keeper = (*KeyRing)(nil)
+var (
+	_ Keeper  = (*KeyRing)(nil)
+	_ Rotator = (*KeyRing)(nil)
+)
 
 // NewKeyRing makes a KeyRing; the first key is the active one.
 func NewKeyRing(keys ...NamedKey) (*KeyRing, error) {
@@ -116,6 +119,11 @@ func NewRandomKeyRing() *KeyRing {
 func (r *KeyRing) Seal(plaintext, additionalData string) (string, error) {
 	sealed := r.aeads[r.active].Seal(nil, nil, []byte(plaintext), []byte(additionalData))
 	return sealedPrefix + r.active + ":" + base64.StdEncoding.EncodeToString(sealed), nil
+}
+
+// Current implements [Rotator].
+func (r *KeyRing) Current(sealed string) bool {
+	return strings.HasPrefix(sealed, sealedPrefix+r.active+":")
 }
 
 // Open implements [Keeper].

@@ -248,6 +248,10 @@ type Write struct {
 	Delete bool
 	If     Revision // revision that the entity must have; 0: must not exist
 
+	// Quiet says that the entity keeps its Revision: what people see of it stays as
+	// it is. Only a change of what is there already may be quiet.
+	Quiet bool
+
 	// Change is what the feed records; the store adds Revision, Seq, Time,
 	// Actor and Reason.
 	Change Change
@@ -266,6 +270,10 @@ const (
 	// ActionReprice says that costs of stored log entries were computed anew. Like
 	// ActionSync it touches no entity.
 	ActionReprice Action = "reprice"
+
+	// ActionReseal says that a secret was sealed with another key. Nothing that
+	// people see of the entity has changed.
+	ActionReseal Action = "reseal"
 )
 
 // Change is one row of the change feed. The feed is the outbox from which
@@ -276,7 +284,7 @@ type Change struct {
 	Time     time.Time       `json:"time" doc:"When the change was committed."`
 	Actor    string          `json:"actor" doc:"Who made the change."`
 	Reason   string          `json:"reason,omitempty" doc:"Why the change was made, where the actor said so."`
-	Action   Action          `json:"action" enum:"create,update,delete,sync,reprice" doc:"What was done. sync is a full re-synchronisation, and reprice computed costs of log entries anew; neither changes a resource."`
+	Action   Action          `json:"action" enum:"create,update,delete,sync,reprice,reseal" doc:"What was done. sync is a full re-synchronisation, reprice computed costs of log entries anew, and reseal sealed a stored secret with another key; none of them changes what is shown of a resource."`
 	Kind     Kind            `json:"kind,omitempty" doc:"The kind of the resource. sync and reprice have none."`
 	ID       int64           `json:"id,omitzero" doc:"The id of the resource. sync and reprice have none."`
 	Before   json.RawMessage `json:"before,omitempty" doc:"The resource as it was before, without secrets. A create has none."`

@@ -35,6 +35,7 @@ type core struct {
 	keeper Keeper
 	rules  rules
 	clock  func() time.Time
+	seals  sealCounts
 }
 
 // NewTables returns typed access to the store. The keeper seals secrets before

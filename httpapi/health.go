@@ -3,8 +3,10 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,7 @@ const (
 	checkPublisher = "publisher"
 	checkLogs      = "logs"
 	checkClock     = "clock"
+	checkSeals     = "seals"
 )
 
 var errNotPublishing = errors.New("publishing fails, and is tried again")
@@ -79,10 +82,26 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			return "", nil
 		},
 	}
+	checks[checkSeals] = func(context.Context) (string, error) { return sealNote(plane.SealStatus()) }
 	for name, check := range more {
 		checks[name] = check
 	}
 	return health{log: log, checks: checks, reached: reached, mu: new(sync.Mutex), failed: map[string]bool{}}
+}
+
+// sealNote says how far the secrets are sealed with the active key.
+func sealNote(s catalog.SealStatus) (note string, err error) {
+	var notes []string
+	if s.Older > 0 {
+		notes = append(notes, fmt.Sprintf("%d provider secrets are still to be sealed with the active key", s.Older))
+	}
+	if s.Unopenable > 0 {
+		notes = append(notes, fmt.Sprintf("%d provider secrets cannot be opened with the keys of this server", s.Unopenable))
+	}
+	if s.LastError != "" {
+		err = errors.New(s.LastError)
+	}
+	return strings.Join(notes, "; "), err
 }
 
 // condition is what a check came to.

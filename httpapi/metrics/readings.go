@@ -107,6 +107,15 @@ func metrics() []metric {
 	return []metric{
 		gauge("ezapi_catalog_revision", "Revision of the catalog, as the relay last read it.", func(r *reading) catalog.Revision { return r.Relay.Revision }),
 
+		each("ezapi_provider_secrets", "Provider secrets by the key that sealed them: current, older (still to be sealed anew), or unopenable.", "sealed",
+			func(r *reading, emit func(float64, ...string)) {
+				emit(float64(r.Seals.Current), "current")
+				emit(float64(r.Seals.Older), "older")
+				emit(float64(r.Seals.Unopenable), "unopenable")
+			}),
+		counter("ezapi_provider_secrets_resealed_total", "Provider secrets sealed anew with the active key.", func(r *reading) int64 { return r.Seals.Resealed }),
+		flag("ezapi_provider_secrets_reseal_failing", "Whether the last round of sealing anew failed.", func(r *reading) bool { return r.Seals.LastError != "" }),
+
 		counter("ezapi_relay_deltas_total", "Deltas published.", func(r *reading) int64 { return r.Relay.Publishes }),
 		counter("ezapi_relay_replaces_total", "Whole snapshots published.", func(r *reading) int64 { return r.Relay.Replaces }),
 		counter("ezapi_relay_documents_total", "Documents published, by deltas and whole snapshots.", func(r *reading) int64 { return r.Relay.Documents }),

@@ -57,7 +57,9 @@ func (s *Store) apply(c catalog.Commit, revision catalog.Revision) (err error) {
 		var e *catalog.Entity
 		if !w.Delete {
 			clone := w.Entity.Clone()
-			clone.Revision = revision
+			if clone.Revision = revision; w.Quiet {
+				clone.Revision = w.If
+			}
 			e = &clone
 		}
 		s.tables[w.Entity.Kind].put(w.Entity.ID, version{revision, e})

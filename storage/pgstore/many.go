@@ -20,7 +20,7 @@ const manyWrites = 100
 const (
 	sqlManyTable = `
 create temporary table ez_writes (
-    seq int not null, op text not null, at bigint not null, fits boolean,
+    seq int not null, op text not null, at bigint not null, quiet boolean not null, fits boolean,
     id bigint not null, created_at timestamptz, updated_at timestamptz, natural_key text, external_id text,
     hashes text[], ref text, name text, search text, status text, namespaces text[], groups text[], labels jsonb,
     due_at timestamptz, spec json, mentions text[],
@@ -62,7 +62,7 @@ delete from %[1]s as e using ez_writes as w where w.kind = '%[1]s' and w.op = 'd
 
 	sqlManyUpdate = `
 update %[1]s as e
-set revision = h.revision, created_at = w.created_at, updated_at = w.updated_at,
+set revision = case when w.quiet then e.revision else h.revision end, created_at = w.created_at, updated_at = w.updated_at,
     natural_key = w.natural_key, external_id = w.external_id, hashes = w.hashes, ref = w.ref,
     name = w.name, search = w.search, status = w.status, namespaces = w.namespaces, groups = w.groups,
     labels = w.labels, due_at = w.due_at, spec = w.spec, mentions = w.mentions
@@ -143,7 +143,7 @@ func planMany(c catalog.Commit, _ bool, rev *catalog.Revision) ([]statement, err
 
 func manyColumns() []string {
 	return []string{
-		"kind", "op", "at",
+		"kind", "op", "at", "quiet",
 		"id", "created_at", "updated_at", "natural_key", "external_id", "hashes", "ref", "name", "search", "status",
 		"namespaces", "groups", "labels", "due_at", "spec", "mentions",
 		"seq", "time", "actor", "reason", "action", "entity_kind", "entity_id", "before", "after", "touches",
@@ -170,7 +170,7 @@ func manyRow(c catalog.Commit, w catalog.Write, seq int) ([]any, byte, error) {
 			return nil, 0, err
 		}
 	}
-	row := append([]any{string(w.Entity.Kind), string(op), int64(w.If)}, entity...)
+	row := append([]any{string(w.Entity.Kind), string(op), int64(w.If), w.Quiet}, entity...)
 	return append(row, change...), op, nil
 }
 

@@ -11,7 +11,7 @@ import (
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
 // makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $16 are
-// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, and what follows is sqlBump's.
+// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, $28 of an update is Write.Quiet, and what follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
 // was not at Write.If.
 //
@@ -38,7 +38,7 @@ returning revision`
 old as (select hashes from %[1]s where id = $1::bigint),
 entity as (
     update %[1]s as e
-    set revision = head.revision, created_at = $2::timestamptz, updated_at = $3::timestamptz,
+    set revision = case when $28::boolean then e.revision else head.revision end, created_at = $2::timestamptz, updated_at = $3::timestamptz,
         natural_key = $4::text, external_id = $5::text, hashes = $6::text[], ref = $7::text,
         name = $8::text, search = $9::text, status = $10::text, namespaces = $11::text[], groups = $12::text[],
         labels = $13::jsonb, due_at = $14::timestamptz, spec = $15::json, mentions = $16::text[]
@@ -144,6 +144,9 @@ func planWrite(c catalog.Commit, w catalog.Write, seq int, b *bump) (statement, 
 		hashes = ""
 	}
 	args = append(append(args, int64(w.If)), change...)
+	if template == sqlUpdate {
+		args = append(args, w.Quiet)
+	}
 	head, args := b.after(args)
 	st := newStatement(fmt.Sprintf(template, name, head, hashes), args)
 	if b != nil {

@@ -140,7 +140,11 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 		if w.Delete {
 			continue
 		}
-		if err := put(ctx, tx, rev, w.Entity, string(w.Entity.Kind), w.If == 0); err != nil {
+		at := rev
+		if w.Quiet {
+			at = w.If
+		}
+		if err := put(ctx, tx, at, w.Entity, string(w.Entity.Kind), w.If == 0); err != nil {
 			return 0, err
 		}
 	}

@@ -58,6 +58,7 @@ var storeCases = []storeCase{
 	{"every field", aStore, testStoreFields},
 	{"what a commit leaves alone", aStore, testStoreUnaltered},
 	{"entities at their revision", aStore, testStoreIf},
+	{"quiet changes", aStore, testStoreQuiet},
 	{"the catalog at its revision", aStore, testStoreBase},
 	{"unique values", aStore, testStoreUnique},
 	{"unique values change hands", aStore, testStoreHandover},

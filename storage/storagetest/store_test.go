@@ -32,6 +32,11 @@ var brokenStores = []struct {
 	{"Commit updates whatever is there", "entities at their revision", commitAnywhere},
 	{"Commit misses what it updates", "entities at their revision", errorEdited(catalog.ErrConflict, catalog.ErrNotFound)},
 	{"Commit deletes what is gone", "entities at their revision", commitDeletesNothing},
+	{"Commit is never quiet", "quiet changes", commitEdited(func(c *catalog.Commit) {
+		for i := range c.Writes {
+			c.Writes[i].Quiet = false
+		}
+	})},
 	{"Commit ignores its base", "the catalog at its revision", commitEdited(func(c *catalog.Commit) { c.Base = 0 })},
 	{"Commit ignores its base without writes", "the catalog at its revision", commitEdited(func(c *catalog.Commit) {
 		if len(c.Writes) == 0 && !c.Sync {

@@ -216,6 +216,43 @@ func testStoreIf(t testing.TB, h StoreHarness) {
 	}
 }
 
+// testStoreQuiet: a quiet change leaves the entity's revision, and is a commit like
+// any other for the head and the feed. A loud one of the same revision still fits.
+func testStoreQuiet(t testing.TB, h StoreHarness) {
+	for _, others := range []int{0, 120} {
+		id := mustIDs(t, h.Store, 2+others)
+		p, k := entity(catalog.KindProvider, id), entity(catalog.KindKey, id+1)
+		rev := mustCommit(t, h.Store, create(p), create(k))
+		for i := range 2 {
+			p.Spec = []byte(fmt.Sprintf(`{"sealed":"anew %d"}`, i))
+			quiet := update(p, rev)
+			quiet.Quiet = true
+			writes := []catalog.Write{quiet, update(k, rev+catalog.Revision(i))}
+			for j := range others * i {
+				writes = append(writes, create(entity(catalog.KindModel, id+2+int64(j))))
+			}
+			at := mustCommit(t, h.Second, writes...)
+			if at != rev+1+catalog.Revision(i) {
+				t.Fatalf("a quiet commit has revision %d after %d", at, rev)
+			}
+			mustLook(t, h.Store, written(p, rev))
+			mustLook(t, h.Store, written(k, at))
+			if changes := since(t, h.Store, at-1); len(changes) != len(writes) || changes[0].Revision != at {
+				t.Errorf("the feed has %+v", changes)
+			}
+		}
+		stale := update(p, rev+1)
+		stale.Quiet = true
+		bad, worse := create(entity(catalog.KindProvider, id+50_000)), remove(p, rev)
+		bad.Quiet, worse.Quiet = true, true
+		mustRefuse(t, h, attempt{"quiet, at another revision", commitOf(stale), catalog.ErrConflict},
+			attempt{"a quiet create", commitOf(bad), catalog.ErrInvalid}, attempt{"a quiet delete", commitOf(worse), catalog.ErrInvalid})
+		loud := mustCommit(t, h.Store, update(p, rev))
+		mustLook(t, h.Second, written(p, loud))
+		mustCommit(t, h.Store, remove(p, loud), remove(k, rev+2))
+	}
+}
+
 func testStoreBase(t testing.TB, h StoreHarness) {
 	id := mustIDs(t, h.Store, 4)
 	key := func(n int64) catalog.Entity { return entity(catalog.KindKey, id+n) }
