@@ -39,7 +39,8 @@
 //     says what should be known about a write.
 //   - sync.go and distribute.go are what balancers and people ask about publishing,
 //     changes.go shows the feed, explain.go explains a route.
-//   - ingest.go takes access logs, logs.go answers questions about them.
+//   - ingest.go takes access logs, logs.go and usage.go answer questions about them, and
+//     reprice.go computes their costs anew.
 //   - health.go says what works.
 //   - problems.go has the table of all problems, and from errors to them; problem.go
 //     writes them.
