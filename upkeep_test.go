@@ -63,8 +63,8 @@ func (c *prunedCatalog) PruneChanges(ctx context.Context, before time.Time) (int
 	return c.Store.PruneChanges(ctx, before)
 }
 
-// A server whose clock is wrong deletes nothing, neither entries nor the change feed, and says so; everything else goes by
-// the stores' clocks. When the clock is right again, it goes on.
+// A server whose clock is wrong deletes nothing, neither entries nor the change feed, and says so;
+// everything else goes by the stores' clocks. When the clock is right again, it goes on.
 func TestWrongClockDeletesNothing(t *testing.T) {
 	for _, off := range []time.Duration{100 * day, -2 * time.Hour, 6 * time.Minute} {
 		t.Run(off.String(), func(t *testing.T) {

@@ -89,7 +89,8 @@ func TestUsageSpans(t *testing.T) {
 	}
 }
 
-// Bounds off a quarter of an hour, and other things that cannot be answered, are refused with the field and the remedy.
+// Bounds off a quarter of an hour, and other things that cannot be answered, are refused with the
+// field and the remedy.
 func TestUsageRefuses(t *testing.T) {
 	s := usageService(t)
 	for _, c := range []struct{ query, field, message string }{

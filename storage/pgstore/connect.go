@@ -25,8 +25,8 @@ const (
 
 // PoolOptions change what [PoolConfig] returns. The zero value is fine, and so is nil.
 type PoolOptions struct {
-	// Schema comes first in the connections' search_path; see [Options].Schema. A search_path of the
-	// connection string goes before. Defaults to none: the connections' own search_path.
+	// Schema comes first in the connections' search_path; see [Options].Schema. A search_path of
+	// the connection string goes before. Defaults to none: the connections' own search_path.
 	Schema string
 
 	// MaxConns is how many connections there are at most where the connection string has no
@@ -34,8 +34,8 @@ type PoolOptions struct {
 	MaxConns int32
 }
 
-// PoolConfig returns the configuration of a pool that is fit for a server which must not stop. Where
-// the connection string does not say otherwise:
+// PoolConfig returns the configuration of a pool that is fit for a server which must not stop.
+// Where the connection string does not say otherwise:
 //
 //   - connect_timeout is 5 s for each host;
 //   - only a primary is taken (target_session_attrs=primary), so that of several hosts the one is
@@ -134,8 +134,8 @@ func (w *watch) ask(network, address string) error {
 	return err
 }
 
-// A watchedConn is a connection to PostgreSQL. A read that waits for long makes sure that the server is
-// still there, and otherwise closes the connection, so that the read fails.
+// A watchedConn is a connection to PostgreSQL. A read that waits for long makes sure that the
+// server is still there, and otherwise closes the connection, so that the read fails.
 type watchedConn struct {
 	net.Conn
 	watch            *watch

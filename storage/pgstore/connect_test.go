@@ -17,8 +17,8 @@ import (
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
 
-// A haltable is a way to PostgreSQL that can be halted: then it takes connections and what is sent, as
-// the kernel of a machine does whose processes are stopped, and nothing comes back.
+// A haltable is a way to PostgreSQL that can be halted: then it takes connections and what is sent,
+// as the kernel of a machine does whose processes are stopped, and nothing comes back.
 type haltable struct {
 	listener net.Listener
 	halted   atomic.Bool
@@ -88,8 +88,8 @@ func (h *haltable) port() string {
 	return port
 }
 
-// A server whose first host is halted, with statements under way and connections idle, goes on with the
-// second within 20 s.
+// A server whose first host is halted, with statements under way and connections idle, goes on with
+// the second within 20 s.
 func TestHaltedHost(t *testing.T) {
 	t.Parallel()
 	direct := pgtest.Config(t)

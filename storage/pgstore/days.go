@@ -37,8 +37,8 @@ delete from usage_quarters where ctid = any (array(
 	pruneSize = 20_000 // rows in one transaction
 )
 
-// closeDays adds up the days that ended an hour ago, each in a transaction. From then on the fold adds what comes
-// late to both tables, under the same lock.
+// closeDays adds up the days that ended an hour ago, each in a transaction. From then on the fold
+// adds what comes late to both tables, under the same lock.
 func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	for more := true; more && err == nil; {
 		more = false
@@ -80,8 +80,8 @@ func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (repo
 	return report, err
 }
 
-// pruneQuarters forgets quarters that are too old, of days that are closed. Before the first is gone, queries
-// and the fold know that they are not to be looked for.
+// pruneQuarters forgets quarters that are too old, of days that are closed. Before the first is
+// gone, queries and the fold know that they are not to be looked for.
 func (s *Sink) pruneQuarters(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	if o.UsageBefore.IsZero() {
 		return report, ctx.Err()

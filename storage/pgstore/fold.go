@@ -76,9 +76,9 @@ insert into usage_aside select *, now(), $2::text, $3::text from taken`
 	sqlAsideWaiting = `select count(*) from usage_aside`
 )
 
-// fold moves what is in usage_pending into usage_quarters, and what is of closed days into usage_days, too.
-// A batch that takes too long, or is refused, is halved, down to the row that is at fault: that one goes to
-// usage_aside, where it still counts.
+// fold moves what is in usage_pending into usage_quarters, and what is of closed days into
+// usage_days, too. A batch that takes too long, or is refused, is halved, down to the row that is
+// at fault: that one goes to usage_aside, where it still counts.
 func (s *Sink) fold(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	size, aside := int64(foldSize), 0
 	for err == nil {
@@ -199,9 +199,9 @@ func (s *Sink) setAside(ctx context.Context, cause error) error {
 	})
 }
 
-// trim makes the file of usage_pending small again, in which every query of usage has to look: after a
-// backlog it has hundreds of megabytes. Everybody else waits behind the one who waits for its lock,
-// therefore not for long: it is had soon, or the next time.
+// trim makes the file of usage_pending small again, in which every query of usage has to look:
+// after a backlog it has hundreds of megabytes. Everybody else waits behind the one who waits for
+// its lock, therefore not for long: it is had soon, or the next time.
 func (s *Sink) trim(ctx context.Context, _ logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	err = s.alone(ctx, usageLock, func(tx pgx.Tx) error {
 		var size, left int64

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// Who looks for a key or a request looks back so far at first, and for so many times at once at most.
+	// Who looks for a key or a request looks back so far at first, and for so many times at once at
+	// most.
 	firstWindow = 4 * time.Minute
 	lastWindow  = 400 * 24 * time.Hour
 	manyTimes   = 4000
@@ -21,9 +22,9 @@ const (
 	// A window with so many matches is not followed by a longer one.
 	manyMatches = 20_000
 
-	// To look for an entry by its time costs as much as to pass over some twenty that are read in the order
-	// of time. So a key that has more than one in twenty is looked for without the blocks when there is
-	// another condition, which may leave few of its entries.
+	// To look for an entry by its time costs as much as to pass over some twenty that are read in
+	// the order of time. So a key that has more than one in twenty is looked for without the blocks
+	// when there is another condition, which may leave few of its entries.
 	denseShare = 20
 
 	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
@@ -60,8 +61,8 @@ type logSearch struct {
 	r    *logbuf.LogRange
 }
 
-// byBlocks looks for the entries of a key or a request, window by window into the past: who has many is found
-// in the first.
+// byBlocks looks for the entries of a key or a request, window by window into the past: who has
+// many is found in the first.
 func (l *logSearch) byBlocks(ctx context.Context, now time.Time) (entries []logbuf.Entry, err error) {
 	more := hasOtherFilters(l.q)
 	window := span{until: l.r.Before}
@@ -110,8 +111,8 @@ func hasOtherFilters(q *logbuf.LogQuery) bool {
 		q.Balancer != "" || q.User != "" || len(q.Tags) > 0 || q.Status != 0 || q.Errors || q.Unpriced
 }
 
-// find returns entries of the page's range, newest first: those within a window and, unless times is nil, of those
-// times.
+// find returns entries of the page's range, newest first: those within a window and, unless times
+// is nil, of those times.
 func (l *logSearch) find(ctx context.Context, window span, times []time.Time, limit int) ([]logbuf.Entry, error) {
 	var w where
 	w.add("ts >= %s and ts <= %s", window.since, window.until) // for the choice of partitions

@@ -24,14 +24,14 @@ var migrations embed.FS
 const migrationLock = 0x65_7a_61_70_69_01 // "ezapi", 1
 
 const (
-	// sqlMigrationSettings undo what a role may have set by default. A migration takes as long as it
-	// takes; a process that freezes in the middle of one ends it.
+	// sqlMigrationSettings undo what a role may have set by default. A migration takes as long as
+	// it takes; a process that freezes in the middle of one ends it.
 	sqlMigrationSettings = `
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', '5min', true),
     set_config('idle_in_transaction_session_timeout', '1min', true)`
 
-	// These ask the catalog's tables rather than functions like to_regclass, whose answer may be a cached
-	// one from before the lock.
+	// These ask the catalog's tables rather than functions like to_regclass, whose answer may be a
+	// cached one from before the lock.
 	sqlSchemaExists = `select exists (select from pg_namespace where nspname = $1)`
 	sqlHasVersions  = `
 select exists (select from pg_class where relname = 'ezapi_migrations'
@@ -89,8 +89,8 @@ func (m migration) tables() (names []string) {
 }
 
 // migrate brings the schema up to date. All of it is one transaction, which holds an advisory lock
-// until it ends: a lock of the session would be lost on a pooler that gives each transaction another
-// connection, and a process that dies leaves nothing half done.
+// until it ends: a lock of the session would be lost on a pooler that gives each transaction
+// another connection, and a process that dies leaves nothing half done.
 func migrate(ctx context.Context, conn *pgx.Conn, schema string, logger *slog.Logger) error {
 	all, err := readMigrations()
 	if err != nil {

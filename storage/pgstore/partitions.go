@@ -55,8 +55,8 @@ type partition struct {
 
 func (p partition) table() string { return pgx.Identifier{p.schema, p.name}.Sanitize() }
 
-// day returns the day that a partition is for; false when its name is not of ours. Ours are called after the day,
-// and by a number where somebody had a table of that name.
+// day returns the day that a partition is for; false when its name is not of ours. Ours are called
+// after the day, and by a number where somebody had a table of that name.
 func (p partition) day() (time.Time, bool) {
 	suffix, ok := strings.CutPrefix(p.name, partitionPrefix)
 	suffix, number, numbered := strings.Cut(suffix, "_")
@@ -125,8 +125,9 @@ func (s *Sink) makeAhead(ctx context.Context, o logbuf.MaintenanceOptions) (repo
 	return report, errors.Join(errs...)
 }
 
-// addPartitions makes the partitions of those days that have none, unless the entries of a day go elsewhere: to a
-// partition of somebody else's that spans it, or to a DEFAULT one that has some already.
+// addPartitions makes the partitions of those days that have none, unless the entries of a day go
+// elsewhere: to a partition of somebody else's that spans it, or to a DEFAULT one that has some
+// already.
 func (s *Sink) addPartitions(ctx context.Context, days []time.Time) (made int, err error) {
 	var names []string
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
@@ -200,15 +201,16 @@ func freeName(ctx context.Context, tx pgx.Tx, schema, name string) (string, erro
 	}
 }
 
-// isServed reports whether a partition could not be attached because its entries go to another: one that
-// overlaps it, or the DEFAULT one, which has some of them.
+// isServed reports whether a partition could not be attached because its entries go to another: one
+// that overlaps it, or the DEFAULT one, which has some of them.
 func isServed(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == stateOverlap || pg.Code == stateCheck)
 }
 
-// dropPartitions drops those whose day ended before a time, one at a time, and deletes what is as old from a DEFAULT
-// one. At the first that somebody uses it stops: whoever waits for its lock holds up all writes.
+// dropPartitions drops those whose day ended before a time, one at a time, and deletes what is as
+// old from a DEFAULT one. At the first that somebody uses it stops: whoever waits for its lock
+// holds up all writes.
 func (s *Sink) dropPartitions(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	if o.Before.IsZero() {
 		return report, ctx.Err()

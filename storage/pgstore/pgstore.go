@@ -1,19 +1,36 @@
-// Package pgstore keeps a catalog in PostgreSQL, 13 or later.
+// Package pgstore keeps a catalog and access logs in PostgreSQL, 13 or later.
 //
-//	pool, err := pgxpool.New(ctx, dsn)
+//	config, err := pgstore.PoolConfig(dsn, &pgstore.PoolOptions{Schema: "ezapi"})
 //	…
-//	store, err := pgstore.Open(ctx, pool, nil)
+//	pool, err := pgxpool.NewWithConfig(ctx, config)
+//	…
+//	store, err := pgstore.Open(ctx, pool, &pgstore.Options{Schema: "ezapi"}) // the catalog; makes the tables
 //	…
 //	defer store.Close()
+//	sink := pgstore.NewSink(pool, nil) // access logs and what they used
 //
-// Any number of processes may share the database; each commit is one round
-// trip, and wakes those that wait in all of them.
+// Any number of processes may share the database. Each commit of the catalog is one round trip, and wakes
+// those that wait in all of them.
 //
 // The tables are made in [Options].Schema, or else in the first schema of the connections' search_path. The
-// pool may go through a pooler in transaction mode: the store leaves nothing
-// behind on a connection. Such a pool needs pgx's exec mode "exec" or
-// "simple_protocol" unless the pooler knows prepared statements, and
+// pool may go through a pooler in transaction mode: nothing is left behind on a connection. Such a pool
+// needs pgx's exec mode "exec" or "simple_protocol" unless the pooler knows prepared statements, and
 // [Options].ListenDSN has to lead past the pooler.
+//
+// # Access logs
+//
+// A batch of entries is one transaction of binary COPYs: the entries into a partition for each day, what
+// they used into usage_pending, and small blocks by which the entries of a key or a request are found. Tasks of
+// maintenance (see [Sink.Tasks]) add up what is pending by the quarter of an hour, close days, make and
+// drop partitions. Each of them is done by one process at a time, and fails alone.
+//
+// # Files
+//
+// Both halves: migrate.go and migrations/ (the schema), connect.go (pools that leave a halted host),
+// errors.go. The catalog: pgstore.go, commit.go, write.go, read.go, changes.go, ids.go, listen.go. Writing
+// logs: sink.go, copy.go (COPY's binary format), sink_careful.go and sink_arrays.go (batches that may hold
+// duplicates, or what the database refuses), sink_errors.go, sink_blocks.go. Maintenance: tasks.go, partitions.go,
+// fold.go, days.go. Reading: query.go, logs.go, usage.go. Costs anew: reprice.go.
 package pgstore
 
 import (

@@ -55,8 +55,8 @@ func (s *Sink) read(ctx context.Context, begin string, fn func(conn *pgx.Conn) e
 }
 
 // query runs a statement with results in the binary format, whatever the connection's settings say
-// about texts, and without a prepared statement, which a pooler might not know. Each time it is planned
-// with its arguments: what is best for one key is not for another.
+// about texts, and without a prepared statement, which a pooler might not know. Each time it is
+// planned with its arguments: what is best for one key is not for another.
 func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (pgx.Rows, error) {
 	types := conn.TypeMap()
 	values, oids := make([][]byte, len(args)), make([]uint32, len(args))

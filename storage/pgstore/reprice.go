@@ -34,8 +34,8 @@ where l.ts = n.ts and l.id = n.id::uuid and l.ts >= $5::timestamptz and l.ts <= 
 // errRepricing says that another run prices entries anew.
 var errRepricing = fmt.Errorf("pgstore: another run prices entries anew: %w", logbuf.ErrBusy)
 
-// Reprice prices the next entries anew; see [logbuf.Repricer]. The rows of entries are locked, and what their costs
-// change by goes to usage_pending in the same transaction.
+// Reprice prices the next entries anew; see [logbuf.Repricer]. The rows of entries are locked, and
+// what their costs change by goes to usage_pending in the same transaction.
 func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbuf.RepriceResult, err error) {
 	r, err := b.Query.Resolve(s.clock())
 	if err != nil {

@@ -59,22 +59,22 @@ type SinkOptions struct {
 	Clock func() time.Time
 
 	// QueryConns is how many of the pool's connections queries may use at once; others wait, and
-	// too many others are turned away with an error that wraps logbuf.ErrUnavailable. At least half of
-	// the pool is left to writes. Defaults to 4.
+	// too many others are turned away with an error that wraps logbuf.ErrUnavailable. At least half
+	// of the pool is left to writes. Defaults to 4.
 	QueryConns int
 
-	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is fixed by the
-	// first maintenance of a database. Defaults to UTC.
+	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is
+	// fixed by the first maintenance of a database. Defaults to UTC.
 	UsageZone *time.Location
 }
 
 // Sink stores access logs in PostgreSQL, and answers questions about them. It
 // is safe for concurrent use, beside any number of others on the same database.
 //
-// A batch is one transaction: a binary COPY into the daily partitions of
-// access_logs, the usage it adds, the blocks by which it is found, and the checkpoint. Entries that the database
-// refuses go to log_dead_letter. Errors about tables that are missing or not as
-// they should be, and about permissions, wrap [logbuf.ErrPaused].
+// A batch is one transaction: a binary COPY into the daily partitions of access_logs, the usage it
+// adds, the blocks by which it is found, and the checkpoint. Entries that the database refuses go
+// to log_dead_letter. Errors about tables that are missing or not as they should be, and about
+// permissions, wrap [logbuf.ErrPaused].
 type Sink struct {
 	pool   *pgxpool.Pool
 	logger *slog.Logger

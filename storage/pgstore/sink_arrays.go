@@ -10,8 +10,8 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// Where the role may have no temporary table, rows that may be there already go as one array a column. That takes
-// twice as long.
+// Where the role may have no temporary table, rows that may be there already go as one array a
+// column. That takes twice as long.
 
 // sqlArraysInsert inserts rows that come as arrays, in the order of logColumns.
 func sqlArraysInsert() string {
@@ -43,8 +43,9 @@ func typeName(oid uint32) string {
 	}
 }
 
-// logArrays returns a column's values as an array in PostgreSQL's binary format: the number of dimensions, a flag for
-// nulls, the type of the elements, the length and the lower bound, and each element after its length.
+// logArrays returns a column's values as an array in PostgreSQL's binary format: the number of
+// dimensions, a flag for nulls, the type of the elements, the length and the lower bound, and each
+// element after its length.
 func logArrays(entries []logbuf.Entry) ([][]byte, error) {
 	columns := make([][]byte, logFields)
 	for i, oid := range logTypes {

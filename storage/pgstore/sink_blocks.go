@@ -218,8 +218,8 @@ func blockRows(blocks []block) *copyReader {
 // A span is a time from and to, both inclusive.
 type span struct{ since, until time.Time }
 
-// readTimes returns when there may be entries with a key and a request, as far as those are given: newest first,
-// each once.
+// readTimes returns when there may be entries with a key and a request, as far as those are given:
+// newest first, each once.
 func readTimes(ctx context.Context, conn *pgx.Conn, keyID int64, requestID string, within span) ([]time.Time, error) {
 	key, request := hashKey(keyID), hashRequest(requestID)
 	var w where

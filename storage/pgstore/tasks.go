@@ -24,8 +24,8 @@ const (
 	sqlLock    = `select pg_advisory_xact_lock($1)`
 	sqlTryLock = `select pg_try_advisory_xact_lock($1)`
 
-	// sqlTaskSettings undo what the role may have set. A statement of maintenance may take long, but
-	// nobody waits for it; and its sorts are small but many.
+	// sqlTaskSettings undo what the role may have set. A statement of maintenance may take long,
+	// but nobody waits for it; and its sorts are small but many.
 	sqlTaskSettings = sqlSettings + `,
     set_config('statement_timeout', '2min', true), set_config('work_mem', '64MB', true), set_config('jit', 'off', true),
     set_config('synchronize_seqscans', 'off', true)`
@@ -91,8 +91,8 @@ func affect(ctx context.Context, tx pgx.Tx, sql string, args ...any) (int64, err
 }
 
 const (
-	// A segment is gone long before its checkpoint, which is needed only while somebody may still send
-	// the segment.
+	// A segment is gone long before its checkpoint, which is needed only while somebody may still
+	// send the segment.
 	sqlForgetCheckpoints = `
 delete from log_checkpoints where segment = any (array(
     select segment from log_checkpoints where updated_at < $1::timestamptz - interval '1 year' limit $2))`

@@ -40,8 +40,8 @@ order by 1%[5]s limit %[7]s`
 	sqlUsedSpans = `select used.* from unnest(%s::timestamptz[], %s::timestamptz[]) as s (since, until)
         cross join lateral (%s) as used`
 
-	// sqlProjects finds the projects at and below a path that have usage, one after the other through the
-	// indexes. They are few, and for each of them an index has the rows of a time.
+	// sqlProjects finds the projects at and below a path that have usage, one after the other
+	// through the indexes. They are few, and for each of them an index has the rows of a time.
 	sqlProjects = `with recursive found (project) as (
     select min(project) from (` + sqlFirstProjects + `) as first
     union all

@@ -62,7 +62,8 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	return r.Page(entries), nil
 }
 
-// selectLogs writes a query for one entry more than a page holds, with one more condition unless that is empty.
+// selectLogs writes a query for one entry more than a page holds, with one more condition unless
+// that is empty.
 func selectLogs(q *logbuf.LogQuery, r *logbuf.LogRange, more string) (query string, args []any) {
 	var w where
 	if more != "" {

@@ -8,6 +8,13 @@
 // It is made for one process; others may share the file, on the same machine.
 // A commit is on disk when Commit returns: the journal is a write-ahead log,
 // synchronous is FULL. Readers never wait for writers, nor writers for readers.
+//
+// There is one writer at a time, so what access logs used is added up as they are stored: by the quarter
+// of an hour, and by the day once a day is closed. Sums are held in two halves of 32 bits, so that no number
+// of entries makes one overflow.
+//
+// The catalog is in sqlitestore.go, commit.go, read.go and changes.go; access logs are in sink.go (writing),
+// tasks.go (maintenance), logs.go and usage.go (reading), reprice.go (costs anew).
 package sqlitestore
 
 import (

@@ -70,8 +70,8 @@ from (
 group by %[8]s %[9]s
 order by %[8]s limit %[10]s`
 
-	// sqlProjects finds the projects at and below a path that have usage, one after the other through the
-	// indexes.
+	// sqlProjects finds the projects at and below a path that have usage, one after the other
+	// through the indexes.
 	sqlProjects = `,
 found (project) as (
     select min(project) from (
@@ -89,7 +89,8 @@ found (project) as (
 ),
 projects as (select project from found where project = %[1]s or project >= %[2]s)`
 
-	// sqlKeyUsage looks at each key's last quarter, and at its days and quarters since the time asked for.
+	// sqlKeyUsage looks at each key's last quarter, and at its days and quarters since the time
+	// asked for.
 	sqlKeyUsage = `
 with asked (id, since, days_from, days_until) as (select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?))
 select id, max(last), sum(high), sum(low), sum(unpriced) from (
@@ -108,7 +109,8 @@ select id, max(last), sum(high), sum(low), sum(unpriced) from (
 ) group by id having max(last) is not null`
 )
 
-// columns are the columns of the dimensions, in order, and what stands for those that a query does not group by.
+// columns are the columns of the dimensions, in order, and what stands for those that a query does
+// not group by.
 func columns() []column {
 	return []column{
 		{logbuf.ByKey, "key_id", "0", func(u *logbuf.Usage) any { return u.KeyID }},
@@ -196,8 +198,8 @@ func usageRow(r *rollup.Row) []any {
 	return row
 }
 
-// closeDays adds up the days that ended an hour ago, each in a transaction. From then on what comes late is added to
-// both tables.
+// closeDays adds up the days that ended an hour ago, each in a transaction. From then on what comes
+// late is added to both tables.
 func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
 	for more := true; more; {
 		more = false

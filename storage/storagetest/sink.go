@@ -45,8 +45,8 @@ type SinkHarness struct {
 }
 
 // RunSink tests everything that [logbuf.Sink] and [logbuf.Archive] demand, and
-// [logbuf.Checkpointer], [logbuf.Pipeliner] and [logbuf.Maintainer] where they are implemented. It calls
-// open once for each test, and open uses its argument's Cleanup.
+// [logbuf.Checkpointer], [logbuf.Pipeliner] and [logbuf.Maintainer] where they are implemented. It
+// calls open once for each test, and open uses its argument's Cleanup.
 func RunSink(t *testing.T, open func(t testing.TB) SinkHarness) {
 	for _, c := range sinkCases {
 		t.Run(c.name, func(t *testing.T) {

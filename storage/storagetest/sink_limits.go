@@ -53,8 +53,8 @@ func longest(n int) logbuf.Entry {
 	})
 }
 
-// testSinkLimits: what is derived from an entry is as strict as the entry. Text at its limits is stored, found,
-// counted, maintained and forgotten.
+// testSinkLimits: what is derived from an entry is as strict as the entry. Text at its limits is
+// stored, found, counted, maintained and forgotten.
 func testSinkLimits(t testing.TB, h SinkHarness) {
 	entries := []logbuf.Entry{longest(1), longest(2), longest(3)}
 	mustStore(t, h.Sink, entries...)
@@ -126,7 +126,8 @@ func maintainAt(t testing.TB, m logbuf.Maintainer, o logbuf.MaintenanceOptions) 
 	}
 }
 
-// testUsageWide: no number of entries makes a sum overflow, and what is beyond the largest integer can be taken back.
+// testUsageWide: no number of entries makes a sum overflow, and what is beyond the largest integer
+// can be taken back.
 func testUsageWide(t testing.TB, h SinkHarness) {
 	amount := func(n int, of int64) logbuf.Entry {
 		return logEntry(n, func(e *logbuf.Entry) {

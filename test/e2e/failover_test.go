@@ -57,8 +57,9 @@ func execute(t *testing.T, db *pgx.Conn, statements ...string) {
 	}
 }
 
-// TestFailoverLosesCommits: the primary is lost under load together with seconds of commits that its standby never had.
-// What was acknowledged is stored again from the spool: none is lost, and none is there twice.
+// TestFailoverLosesCommits: the primary is lost under load together with seconds of commits that
+// its standby never had. What was acknowledged is stored again from the spool: none is lost, and
+// none is there twice.
 func TestFailoverLosesCommits(t *testing.T) {
 	primary := newVictim(t)
 	standby := newStandby(t, primary)

@@ -30,8 +30,8 @@ func New(size int) *Gate {
 	return &Gate{inside: make(chan struct{}, max(1, size)), queue: make(chan struct{}, waiting), wait: patient}
 }
 
-// Enter returns once a query may begin, or an error that wraps [ErrTooMany] or is the context's. Call Leave when it has
-// ended.
+// Enter returns once a query may begin, or an error that wraps [ErrTooMany] or is the context's.
+// Call Leave when it has ended.
 func (g *Gate) Enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

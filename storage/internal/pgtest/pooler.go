@@ -15,8 +15,8 @@ import (
 )
 
 // Pooler starts PgBouncer in transaction mode, with a few server connections, in front of the
-// database of a configuration, and returns a configuration that leads through it. Without pgbouncer it
-// skips the test, and says so.
+// database of a configuration, and returns a configuration that leads through it. Without pgbouncer
+// it skips the test, and says so.
 func Pooler(tb testing.TB, cfg *pgxpool.Config, size int) *pgxpool.Config {
 	tb.Helper()
 	binary := pgbouncer()

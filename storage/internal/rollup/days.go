@@ -10,8 +10,8 @@ import (
 // A Span is a time from, inclusive, until, exclusive.
 type Span struct{ From, Until time.Time }
 
-// State says what is kept of usage: all by the quarter of an hour, but what is from before QuartersFrom;
-// and all from before ClosedUntil by the day, too. The zero state has quarters only.
+// State says what is kept of usage: all by the quarter of an hour, but what is from before
+// QuartersFrom; and all from before ClosedUntil by the day, too. The zero state has quarters only.
 type State struct {
 	Zone         *time.Location // whose days are kept
 	ClosedUntil  time.Time
@@ -50,9 +50,9 @@ func (s *State) Closable(first, now time.Time) (day Span, ok bool) {
 // shortestDay is shorter than any day: one with a change of the clock may lack some hours.
 const shortestDay = 20 * time.Hour
 
-// Plan says where to look for the usage of some of a range's intervals: as whole days where those are
-// closed, and in quarters for the rest. It returns a [logbuf.FieldError] when quarters are asked for
-// that are not kept any more.
+// Plan says where to look for the usage of some of a range's intervals: as whole days where those
+// are closed, and in quarters for the rest. It returns a [logbuf.FieldError] when quarters are
+// asked for that are not kept any more.
 func (s *State) Plan(r *logbuf.UsageRange, first, end int) (days, quarters []Span, err error) {
 	for i := first; i < end; i++ {
 		a, b := r.Starts[i], r.Until
@@ -118,15 +118,15 @@ func appendSpan(spans []Span, s Span) []Span {
 	return append(spans, s)
 }
 
-// A KeySpan says where to look for what one key has used since a time: in quarters from Since until DaysFrom
-// and after DaysUntil, and between in days.
+// A KeySpan says where to look for what one key has used since a time: in quarters from Since until
+// DaysFrom and after DaysUntil, and between in days.
 type KeySpan struct {
 	KeyID                      int64
 	Since, DaysFrom, DaysUntil time.Time
 }
 
-// PlanKeys says where to look for what keys have used since their times. What is no more kept by the
-// quarter counts from the beginning of its day.
+// PlanKeys says where to look for what keys have used since their times. What is no more kept by
+// the quarter counts from the beginning of its day.
 func (s *State) PlanKeys(since map[int64]time.Time) []KeySpan {
 	spans := make([]KeySpan, 0, len(since))
 	for id, from := range since {

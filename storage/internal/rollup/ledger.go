@@ -7,8 +7,8 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// A Ledger keeps usage in memory, as engines keep it in tables: by the quarter of an hour, and by the day once a day
-// is closed.
+// A Ledger keeps usage in memory, as engines keep it in tables: by the quarter of an hour, and by
+// the day once a day is closed.
 type Ledger struct {
 	State
 	quarters, days Table
