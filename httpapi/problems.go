@@ -79,7 +79,7 @@ var problemTable = [...]problemFacts{
 		strings.TrimPrefix(snapshot.TypeUnpublished, urnPrefix), http.StatusServiceUnavailable, "Nothing was published yet",
 	},
 	problemDamaged: {
-		strings.TrimPrefix(snapshot.TypeDamaged, urnPrefix), http.StatusServiceUnavailable, "What is published does not add up",
+		strings.TrimPrefix(snapshot.TypeDamaged, urnPrefix), http.StatusServiceUnavailable, "What is published is damaged",
 	},
 	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
 }
@@ -96,7 +96,6 @@ var (
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
 	errPublished    = errors.New("what is published cannot be read")
-	errDamaged      = errors.New("what is published does not add up")
 )
 
 // errorTable says which error becomes which kind of problem; the first that fits
@@ -112,7 +111,6 @@ var errorTable = []struct {
 	{errThrottled, problemThrottled, "wait for as long as Retry-After says, then authenticate correctly"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
-	{errDamaged, problemDamaged, "it is being mended: try again in a moment"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
@@ -133,6 +131,7 @@ var errorTable = []struct {
 	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached"},
 
 	{snapshot.ErrNone, problemUnpublished, "try again in a moment"},
+	{snapshot.ErrCorrupt, problemDamaged, "it is being repaired: try again in a moment"},
 	{snapshot.ErrForeign, problemForce, "another catalog has published; force=true overwrites what it published"},
 	{snapshot.ErrShrinks, problemForce, "more than half of the documents of a kind would be lost; force=true accepts that"},
 	{snapshot.ErrOutranked, problemOutranked, "a newer version, or a sync key that is not held here, has made it"},

@@ -54,8 +54,9 @@ func isUSD(s *huma.Schema) bool { return s.Pattern == usdPattern }
 // completeSchemas adds the schemas that no answer has, and those of bodies.
 func (h *Handler) completeSchemas(registry huma.Registry) {
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[lookup](), reflect.TypeFor[reprice](),
-		reflect.TypeFor[report](),
+		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[lookup](),
+		reflect.TypeFor[reprice](),
+		reflect.TypeFor[nodeReport](),
 	} {
 		registry.Schema(t, true, "")
 	}

@@ -17,10 +17,9 @@ import (
 )
 
 const (
-	// exportCheap is what a whole may take to be made anew whenever something was published.
-	// One that takes longer is given to readers for ten times as long as it took, if
-	// deltas lead on from it.
-	exportCheap = 50 * time.Millisecond
+	// exportDear is what making a whole takes where it is given to readers after
+	// others were published: for ten times as long, if deltas lead on from it.
+	exportDear = 500 * time.Millisecond
 
 	// exportLook is how long is waited for a delta, to know whether one leads on.
 	exportLook = 50 * time.Millisecond
@@ -64,8 +63,8 @@ type Export struct {
 	users int
 }
 
-// Open returns a whole that was published at some time while Open ran, or shortly before. The
-// error wraps [ErrNone] before the first publish.
+// Open returns what is published; where that takes long to load, it may be what was
+// published shortly before. The error wraps [ErrNone] before the first publish.
 func (e *Exporter) Open(ctx context.Context) (*Export, error) {
 	head, err := e.src.Head(ctx)
 	if err != nil {
@@ -75,16 +74,14 @@ func (e *Exporter) Open(ctx context.Context) (*Export, error) {
 	last := e.last.use()
 	e.mu.Unlock()
 	if last != nil {
-		if last.Head.Base() == head.Base() || last.fresh() && e.leadsOn(ctx, last.Head) {
+		dear := last.took > exportDear && time.Since(last.made) < 10*last.took
+		if last.Head.Equal(head) || dear && e.leadsOn(ctx, last.Head) {
 			return last, nil
 		}
 		last.Close()
 	}
 	return e.wait(ctx, e.begin(ctx))
 }
-
-// fresh reports whether it is worth to give a whole to readers that is not the last one.
-func (x *Export) fresh() bool { return x.took > exportCheap && time.Since(x.made) < 10*x.took }
 
 // leadsOn reports whether deltas follow on a head.
 func (e *Exporter) leadsOn(ctx context.Context, head Head) bool {

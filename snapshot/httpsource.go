@@ -21,8 +21,8 @@ import (
 // answers over HTTP that nothing was published yet.
 const TypeUnpublished = "urn:ezapi:nothing-published"
 
-// TypeDamaged is the type of the problem with which a control plane answers
-// over HTTP that what is published does not add up.
+// TypeDamaged is the type of the problem with which it answers that what is
+// published does not add up.
 const TypeDamaged = "urn:ezapi:damaged"
 
 // errSilent says that the time is long up, and the answer has no end.
@@ -87,8 +87,8 @@ type HeadAnswer struct {
 
 // NewHeadAnswer returns an answer as it is written. The zero head is none.
 func NewHeadAnswer(h Head, b Beat) HeadAnswer {
-	var a HeadAnswer
-	if h.Store != "" {
+	a := HeadAnswer{}
+	if h.Base() != (Base{}) {
 		a.Head = h.Fields()
 	}
 	if !b.At.IsZero() {
@@ -395,7 +395,7 @@ func answerError(resp *http.Response) error {
 	case problem.Type == TypeUnpublished:
 		return ErrNone
 	case problem.Type == TypeDamaged:
-		return ErrCorrupt
+		return fmt.Errorf("status %d: %.200q: %w", resp.StatusCode, problem.Detail, ErrCorrupt)
 	case resp.StatusCode == http.StatusGone:
 		return ErrGap
 	case resp.StatusCode == http.StatusUnprocessableEntity:
