@@ -40,13 +40,13 @@ func TestQueriesUseIndexes(t *testing.T) {
 	cfg.ConnConfig.Tracer = &last
 	store := open(t, pgtest.Connect(t, cfg), nil)
 	_, err := plain.Exec(t.Context(), `
-insert into keys (id, revision, created_at, updated_at, hashes, name, search, status, namespaces, groups, labels, due_at)
+insert into keys (id, revision, created_at, updated_at, hashes, name, search, status, namespaces, groups, labels, mentions, due_at)
 select i, 1, now(), now(), '{}', 'key ' || i, 'KEY ' || i,
     case when i % 1000 = 0 then 'disabled' else 'active' end,
     case when i % 1000 = 0 then '{rare}'::text[] else '{default}' end,
     case when i % 1000 = 0 then '{rare}'::text[] else '{default}' end,
     case when i % 1000 = 0 then jsonb_build_object('team', 't' || i) else '{}' end,
-    case when i % 1000 = 0 then now() end
+    '{}', case when i % 1000 = 0 then now() end
 from generate_series(1, 20000) as i`)
 	if err != nil {
 		t.Fatal(err)

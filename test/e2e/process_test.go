@@ -29,7 +29,8 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binaries = dir
 	for _, program := range []struct{ module, pkg string }{
-		{"../..", "./cmd/server"}, {"../..", "./examples/balancer"}, {"..", "./cmd/upstream"},
+		{"../..", "./cmd/server"}, {"../..", "./examples/balancer"}, {"../..", "./examples/mirror"},
+		{"..", "./cmd/upstream"},
 	} {
 		args := append([]string{"build", "-C", program.module, "-o", dir}, buildFlags...)
 		if out, err := exec.Command("go", append(args, program.pkg)...).CombinedOutput(); err != nil {
