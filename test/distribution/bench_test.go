@@ -34,7 +34,12 @@ func manyKeys(b *testing.B, keys *snapshot.Keys, n int) ([]snapshot.Change, []st
 		ID: 1, Name: "p", Type: "openai", Group: "default", Models: []string{"large-2026"}, Weight: 1, Status: catalog.Active,
 		SealedAPIKey: keys.Seal("sk-secret", destination.SealData(1)),
 	}))
-	put(snapshot.Encode("default.large", snapshot.ModelDoc{Namespace: "default", Name: "large", Kind: "chat", Status: catalog.Active}))
+	put(
+		snapshot.Encode(
+			"default.large",
+			snapshot.ModelDoc{Namespace: "default", Name: "large", Kind: "chat", Status: catalog.Active},
+		),
+	)
 	put(snapshot.Encode("default.large", snapshot.BindingDoc{
 		Namespace: "default", PublicModel: "large", Status: catalog.Active,
 		Candidates: []snapshot.Candidate{{
@@ -46,7 +51,9 @@ func manyKeys(b *testing.B, keys *snapshot.Keys, n int) ([]snapshot.Change, []st
 	for i := range tokens {
 		tokens[i] = fmt.Sprintf("ez-%043d%06d", i, i%1_000_000)
 		put(snapshot.Encode(catalog.HashToken(tokens[i]), snapshot.KeyDoc{
-			ID: int64(i + 10), Name: fmt.Sprint("a client of usual length ", i), Status: catalog.Active, Group: "default",
+			ID: int64(
+				i + 10,
+			), Name: fmt.Sprint("a client of usual length ", i), Status: catalog.Active, Group: "default",
 			Namespaces: []string{"default"}, DefaultNamespace: "default", RPMLimit: 600, TPMLimit: 100_000,
 			Labels: map[string]string{"team": fmt.Sprint("team-", i%100)},
 		}))
@@ -197,7 +204,11 @@ func BenchmarkBootstrap(b *testing.B) {
 		}
 	})
 	b.Run("last good file", func(b *testing.B) {
-		opts := &snapshot.WatcherOptions{Keys: keys, Logger: slog.New(slog.DiscardHandler), File: filepath.Join(b.TempDir(), "good")}
+		opts := &snapshot.WatcherOptions{
+			Keys:   keys,
+			Logger: slog.New(slog.DiscardHandler),
+			File:   filepath.Join(b.TempDir(), "good"),
+		}
 		startWatcher(b, pub, opts)
 		down := memstore.NewPublisher() // where nothing was published: as good as down
 		for b.Loop() {

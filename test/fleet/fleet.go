@@ -183,7 +183,12 @@ func createKeys(ctx context.Context, tables *catalog.Tables, n int) error {
 		n -= some
 		_, err := tables.Update(ctx, func(tx *catalog.Tx) error {
 			for range some {
-				key := catalog.Key{Name: "a client with a name of usual length", Models: []string{"large", "small"}, RPMLimit: 600, TPMLimit: 100_000}
+				key := catalog.Key{
+					Name:     "a client with a name of usual length",
+					Models:   []string{"large", "small"},
+					RPMLimit: 600,
+					TPMLimit: 100_000,
+				}
 				if _, err := tx.Keys.Create(ctx, key); err != nil {
 					return err
 				}

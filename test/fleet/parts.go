@@ -28,7 +28,10 @@ func (b *bench) fleet(ctx context.Context) error {
 	start := time.Now()
 	for i := range watchers {
 		source, _ := b.open(&all)
-		watchers[i] = snapshot.NewWatcher(source, &snapshot.WatcherOptions{Keys: b.keys, Name: fmt.Sprint("balancer-", i), Logger: b.log})
+		watchers[i] = snapshot.NewWatcher(
+			source,
+			&snapshot.WatcherOptions{Keys: b.keys, Name: fmt.Sprint("balancer-", i), Logger: b.log},
+		)
 		b.background(watchers[i].Run)
 	}
 	for _, w := range watchers {
@@ -39,7 +42,12 @@ func (b *bench) fleet(ctx context.Context) error {
 		}
 	}
 	n := float64(len(watchers))
-	b.printf("%d balancers of %d keys have loaded within %s", len(watchers), b.o.FleetKeys, time.Since(start).Round(time.Millisecond))
+	b.printf(
+		"%d balancers of %d keys have loaded within %s",
+		len(watchers),
+		b.o.FleetKeys,
+		time.Since(start).Round(time.Millisecond),
+	)
 
 	if b.o.Idle > 0 {
 		time.Sleep(2 * time.Second) // for what the start has left to do
@@ -48,8 +56,14 @@ func (b *bench) fleet(ctx context.Context) error {
 		time.Sleep(b.o.Idle)
 		d, seconds := all.read().minus(before), time.Since(start).Seconds()
 		worked = busy(ctx, client) - worked
-		b.printf("idle, for %.0f s: %.3f commands/s a balancer; %.0f B/s sent and %.0f B/s received by each; Redis works %.1f %% of a core for all",
-			seconds, float64(d.commands)/n/seconds, float64(d.sent)/n/seconds, float64(d.received)/n/seconds, worked.Seconds()/seconds*100)
+		b.printf(
+			"idle, for %.0f s: %.3f commands/s a balancer; %.0f B/s sent and %.0f B/s received by each; Redis works %.1f %% of a core for all",
+			seconds,
+			float64(d.commands)/n/seconds,
+			float64(d.sent)/n/seconds,
+			float64(d.received)/n/seconds,
+			worked.Seconds()/seconds*100,
+		)
 	}
 
 	var took []time.Duration
@@ -78,10 +92,15 @@ func (b *bench) fleet(ctx context.Context) error {
 	}
 	if len(took) > 0 {
 		d, publishes := all.read().minus(before), float64(len(took))
-		b.printf("a change of one key: all have applied it within %s (median; at most %s); each balancer sends %.1f commands and %.0f B for it and receives %.0f B; Redis works %s",
-			median(took).Round(time.Microsecond), took[len(took)-1].Round(time.Microsecond),
-			float64(d.commands)/n/publishes, float64(d.sent)/n/publishes, float64(d.received)/n/publishes,
-			((busy(ctx, client) - worked) / time.Duration(len(took))).Round(time.Microsecond))
+		b.printf(
+			"a change of one key: all have applied it within %s (median; at most %s); each balancer sends %.1f commands and %.0f B for it and receives %.0f B; Redis works %s",
+			median(took).Round(time.Microsecond),
+			took[len(took)-1].Round(time.Microsecond),
+			float64(d.commands)/n/publishes,
+			float64(d.sent)/n/publishes,
+			float64(d.received)/n/publishes,
+			((busy(ctx, client) - worked) / time.Duration(len(took))).Round(time.Microsecond),
+		)
 	}
 	return nil
 }
@@ -109,13 +128,23 @@ func (b *bench) changes(ctx context.Context) error {
 	if _, err := relay.Sync(ctx); err != nil {
 		return err
 	}
-	b.printf("%d keys: the first publish took %s and sent %.1f MB", b.o.Keys, time.Since(start).Round(time.Millisecond), float64(control.read().sent)/1e6)
+	b.printf(
+		"%d keys: the first publish took %s and sent %.1f MB",
+		b.o.Keys,
+		time.Since(start).Round(time.Millisecond),
+		float64(control.read().sent)/1e6,
+	)
 	source, _ := b.open(&reader)
 	w := snapshot.NewWatcher(source, &snapshot.WatcherOptions{Keys: b.keys, Name: "balancer", Logger: b.log})
 	start = time.Now()
 	stop := b.background(w.Run)
 	<-w.Ready()
-	b.printf("%d keys: a balancer has loaded them within %s and received %.1f MB", b.o.Keys, time.Since(start).Round(time.Millisecond), float64(reader.read().received)/1e6)
+	b.printf(
+		"%d keys: a balancer has loaded them within %s and received %.1f MB",
+		b.o.Keys,
+		time.Since(start).Round(time.Millisecond),
+		float64(reader.read().received)/1e6,
+	)
 
 	for _, size := range []int{1, 1_000, 10_000} {
 		if size > len(ids) {
@@ -148,9 +177,19 @@ func (b *bench) changes(ctx context.Context) error {
 			applied = append(applied, time.Since(start))
 		}
 		sent, received := control.read().minus(before), reader.read().minus(read)
-		b.printf("%d of %d keys change: published within %s, applied within %s; %d commands and %.1f kB to Redis, %.1f kB to a balancer; Redis works %s",
-			size, b.o.Keys, median(took).Round(time.Microsecond), median(applied).Round(time.Microsecond), sent.commands/rounds,
-			float64(sent.sent)/rounds/1e3, float64(received.received)/rounds/1e3, ((busy(ctx, client) - worked) / rounds).Round(time.Microsecond))
+		b.printf(
+			"%d of %d keys change: published within %s, applied within %s; %d commands and %.1f kB to Redis, %.1f kB to a balancer; Redis works %s",
+			size,
+			b.o.Keys,
+			median(took).Round(time.Microsecond),
+			median(applied).Round(time.Microsecond),
+			sent.commands/rounds,
+			float64(
+				sent.sent,
+			)/rounds/1e3,
+			float64(received.received)/rounds/1e3,
+			((busy(ctx, client) - worked) / rounds).Round(time.Microsecond),
+		)
 	}
 	stop()
 
@@ -185,7 +224,11 @@ func (b *bench) nodes(ctx context.Context) error {
 			all.Go(func() {
 				for i := from + worker; i < to; i += workers {
 					n := snapshot.Node{
-						ID: fmt.Sprintf("balancer-%06d-%08x", i, i), Version: "v1.2.3", Store: "00000000-0000-4000-8000-000000000001",
+						ID: fmt.Sprintf(
+							"balancer-%06d-%08x",
+							i,
+							i,
+						), Version: "v1.2.3", Store: "00000000-0000-4000-8000-000000000001",
 						Position: snapshot.Position{Epoch: 1_790_000_000, Revision: 123_456}, Kinds: snapshot.Kinds(),
 					}
 					b.keys.SignNode(&n)
@@ -207,8 +250,13 @@ func (b *bench) nodes(ctx context.Context) error {
 			return err
 		}
 		reports := time.Duration(max(n-have, 1))
-		b.printf("%d nodes: a report takes %s of Redis' time (%d reports in %s)",
-			n, ((busy(ctx, client) - worked) / reports).Round(time.Microsecond), n-have, time.Since(start).Round(time.Millisecond))
+		b.printf(
+			"%d nodes: a report takes %s of Redis' time (%d reports in %s)",
+			n,
+			((busy(ctx, client) - worked) / reports).Round(time.Microsecond),
+			n-have,
+			time.Since(start).Round(time.Millisecond),
+		)
 		have = n
 
 		start, worked = time.Now(), busy(ctx, client)
@@ -216,7 +264,12 @@ func (b *bench) nodes(ctx context.Context) error {
 		if err != nil || len(list.Nodes) < n {
 			return fmt.Errorf("reading %d nodes: %d, %w", n, len(list.Nodes), err)
 		}
-		b.printf("%d nodes: reading all takes %s, %s of Redis' time", n, time.Since(start).Round(time.Millisecond), (busy(ctx, client) - worked).Round(time.Millisecond))
+		b.printf(
+			"%d nodes: reading all takes %s, %s of Redis' time",
+			n,
+			time.Since(start).Round(time.Millisecond),
+			(busy(ctx, client) - worked).Round(time.Millisecond),
+		)
 
 		if err := report(0, min(100, n)); err != nil {
 			return err
@@ -228,8 +281,12 @@ func (b *bench) nodes(ctx context.Context) error {
 				return err
 			}
 		}
-		b.printf("%d nodes: reading the 100 that have reported since takes %s, %s of Redis' time",
-			n, (time.Since(start) / rounds).Round(time.Microsecond), ((busy(ctx, client) - worked) / rounds).Round(time.Microsecond))
+		b.printf(
+			"%d nodes: reading the 100 that have reported since takes %s, %s of Redis' time",
+			n,
+			(time.Since(start) / rounds).Round(time.Microsecond),
+			((busy(ctx, client) - worked) / rounds).Round(time.Microsecond),
+		)
 	}
 	return nil
 }
