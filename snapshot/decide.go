@@ -3,7 +3,9 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -209,10 +211,10 @@ func nextEpoch(now time.Time, c record, s sight, reported catalog.Epoch) (catalo
 // minLost is how many documents of a kind a whole may always lose.
 const minLost = 10
 
-// guard refuses to lose most of a kind by accident. Holds end by themselves, and what
-// the feed explains is meant.
+// guard refuses to lose most of a kind by accident, of the kinds that are
+// rendered. Holds end by themselves, and what the feed explains is meant.
 func guard(before, after, explained Counts) error {
-	for _, kind := range Kinds() {
+	for _, kind := range slices.Sorted(maps.Keys(after)) {
 		if kind == kindHolds {
 			continue
 		}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +41,7 @@ func keyBinder() binder[[32]byte, Key] {
 			if err != nil {
 				return nil, err
 			}
-			return newKey(doc, r.intern)
+			return newKey(doc, &r.intern)
 		},
 	}
 }
@@ -104,11 +105,11 @@ func (n modelName) hash(seed maphash.Seed) uint64 {
 }
 
 // newKey makes a document ready for use.
-func newKey(d *KeyDoc, in interner) (*Key, error) {
+func newKey(d *KeyDoc, in *interner) (*Key, error) {
 	k := &Key{KeyDoc: *d}
 	k.Status, k.Group = catalog.Status(in.text(string(d.Status))), in.text(d.Group)
 	k.DefaultNamespace, k.BudgetWindow = in.text(d.DefaultNamespace), in.text(d.BudgetWindow)
-	k.Namespaces, k.Scopes = in.list(d.Namespaces), in.list(d.Scopes)
+	k.Namespaces, k.Scopes, k.Labels = in.list(d.Namespaces), in.list(d.Scopes), in.set(d.Labels)
 	for _, text := range d.AllowIPs {
 		net, err := catalog.ParsePrefix(text)
 		if err != nil {
@@ -119,36 +120,71 @@ func newKey(d *KeyDoc, in interner) (*Key, error) {
 	return k, nil
 }
 
+// maxInterned bounds what an interner keeps: what a million keys do not have in common is not worth it.
+const maxInterned = 10_000
+
 // interner keeps one copy of what a million keys have in common. It lives as
 // long as one load or delta.
 type interner struct {
-	texts map[string]string
-	lists map[string][]string
+	texts  map[string]string
+	lists  map[string][]string
+	labels map[string]map[string]string // by their content
+	buf    []byte
 }
 
-func newInterner() interner { return interner{map[string]string{}, map[string][]string{}} }
+func newInterner() interner {
+	return interner{texts: map[string]string{}, lists: map[string][]string{}, labels: map[string]map[string]string{}}
+}
 
-func (in interner) text(s string) string {
+func (in *interner) text(s string) string {
 	if s == "" {
 		return ""
 	}
 	if known, ok := in.texts[s]; ok {
 		return known
 	}
-	in.texts[s] = s
+	if len(in.texts) < maxInterned {
+		in.texts[s] = s
+	}
 	return s
 }
 
 // list shares lists of one element, which most are.
-func (in interner) list(l []string) []string {
+func (in *interner) list(l []string) []string {
 	if len(l) != 1 {
 		return slices.Clip(l)
 	}
 	if known, ok := in.lists[l[0]]; ok {
 		return known
 	}
-	in.lists[l[0]] = l[:1:1]
+	if len(in.lists) < maxInterned {
+		in.lists[l[0]] = l[:1:1]
+	}
 	return l[:1:1]
+}
+
+// set shares sets of labels. A map of its own would cost each key more than all else.
+func (in *interner) set(labels map[string]string) map[string]string {
+	if len(labels) == 0 {
+		return nil
+	}
+	in.buf = in.buf[:0]
+	if len(labels) == 1 {
+		for name, value := range labels {
+			in.buf = append(append(append(in.buf, name...), 0), value...)
+		}
+	} else {
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			in.buf = append(append(append(append(in.buf, name...), 0), labels[name]...), 0)
+		}
+	}
+	if known, ok := in.labels[string(in.buf)]; ok {
+		return known
+	}
+	if len(in.labels) < maxInterned {
+		in.labels[string(in.buf)] = labels
+	}
+	return labels
 }
 
 // mustID reads an id that was checked.

@@ -147,5 +147,6 @@ func readKey(d Document) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newKey(doc, newInterner())
+	in := newInterner()
+	return newKey(doc, &in)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -311,5 +312,30 @@ func TestKeyAllocatesNothing(t *testing.T) {
 		i++
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Keys that have the same labels share them, and keys that have not do not.
+func TestKeysShareLabels(t *testing.T) {
+	label := func(labels map[string]string) func(*snapshot.KeyDoc) {
+		return func(k *snapshot.KeyDoc) { k.Labels = labels }
+	}
+	v := mustView(t,
+		keyDoc(t, "a", label(map[string]string{"team": "x"})), keyDoc(t, "b", label(map[string]string{"team": "x"})),
+		keyDoc(t, "c", label(map[string]string{"team": "y"})), keyDoc(t, "d", label(map[string]string{"te": "amx"})),
+		keyDoc(t, "e", label(map[string]string{"a": "b", "c": "d"})), keyDoc(t, "f", label(map[string]string{"a": "b\x00c\x00d"})),
+		keyDoc(t, "g", nil))
+	for token, want := range map[string]string{
+		"a": "map[team:x]", "b": "map[team:x]", "c": "map[team:y]", "d": "map[te:amx]",
+		"e": "map[a:b c:d]", "f": "map[a:b\x00c\x00d]", "g": "map[]",
+	} {
+		if k, _ := v.Key(token); fmt.Sprint(k.Labels) != want {
+			t.Errorf("%s has %v, want %s", token, k.Labels, want)
+		}
+	}
+	a, _ := v.Key("a")
+	b, _ := v.Key("b")
+	if reflect.ValueOf(a.Labels).Pointer() != reflect.ValueOf(b.Labels).Pointer() {
+		t.Error("equal labels are not shared")
 	}
 }
