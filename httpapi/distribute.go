@@ -50,7 +50,7 @@ func snapshotOperation() *huma.Operation {
 			"default": problemResponse("Any other problem."),
 		},
 	}
-	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemUnavailable)
+	addProblems(op, problemMalformed, problemInvalid, problemUnpublished, problemDamaged, problemUnavailable)
 	return op
 }
 
@@ -91,15 +91,17 @@ func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
 
 // head answers with the head and the last beat alone.
 func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
-	head, err := h.plane.Publisher().Head(r.Context())
-	if err != nil {
-		return unreadable(err)
-	}
 	beat, err := h.plane.Publisher().LastBeat(r.Context())
 	if err != nil {
 		return unreadable(err)
 	}
-	w.Header().Set("ETag", snapshot.ETag(head))
+	head, err := h.plane.Publisher().Head(r.Context())
+	switch {
+	case err == nil:
+		w.Header().Set("ETag", snapshot.ETag(head))
+	case !errors.Is(err, snapshot.ErrNone) || beat.At.IsZero(): // else there is a beat to tell of
+		return unreadable(err)
+	}
 	w.Header().Set("Content-Type", request.JSON)
 	_ = marshal(w, snapshot.NewHeadAnswer(head, beat)) // the balancer has gone
 	return nil
@@ -107,7 +109,7 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request) error {
 
 // unreadable is the error of a publisher that gives nothing; its cause is logged.
 func unreadable(err error) error {
-	if errors.Is(err, snapshot.ErrNone) || errors.Is(err, snapshot.ErrGap) {
+	if errors.Is(err, snapshot.ErrNone) || errors.Is(err, snapshot.ErrGap) || errors.Is(err, snapshot.ErrCorrupt) {
 		return err
 	}
 	return errors.Join(errPublished, err)
@@ -135,7 +137,7 @@ func deltasOperation() *huma.Operation {
 			"default": problemResponse("Any other problem."),
 		},
 	}
-	addProblems(op, problemGap, problemUnpublished, problemUnavailable)
+	addProblems(op, problemGap, problemUnpublished, problemDamaged, problemUnavailable)
 	return op
 }
 
@@ -183,9 +185,9 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// report is what a balancer reports, for the OpenAPI document: it is read by
+// nodeReport is what a balancer reports, for the OpenAPI document: it is read by
 // snapshot.ParseNode, with every field that it may have, for all are signed.
-type report struct {
+type nodeReport struct {
 	ID       string `json:"id" minLength:"1" maxLength:"200" doc:"The balancer's name and a random part, new in each process."`
 	Position string `json:"position" doc:"What it serves, <epoch>-<revision>; 0-0 is nothing."`
 	Head     string `json:"head,omitempty" doc:"The sig of the head that it serves."`
@@ -201,8 +203,6 @@ type reporting struct {
 	Age     string `query:"age" doc:"How long ago a mirror has heard of it, which passes it on."`
 	Content request.Body
 }
-
-func (reporting) body() *huma.RequestBody { return bodyOf("Report", request.JSON) }
 
 type reported struct{ Body snapshot.ReportAnswer }
 

@@ -246,7 +246,7 @@ func TestDistributionRefuses(t *testing.T) {
 		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "version": strings.Repeat("x", 1025)}, 422, `"version"`},
 		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "kinds": "Keys"}, 422, `"kinds"`},
 		{"POST", "/sync/nodes", object{"id": "a\n", "position": "1-1"}, 422, "control"},
-		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "seen_at": 1}, 422, "strings"},
+		{"POST", "/sync/nodes", object{"id": "a", "position": "1-1", "version": 1}, 422, `"version"`},
 		{"POST", "/sync/nodes?age=25h", object{"id": "a", "position": "1-1"}, 422, `"age"`},
 		{"POST", "/sync/nodes", "[]", 400, "malformed"},
 		{"POST", "/sync/nodes", " ", 400, "malformed"},

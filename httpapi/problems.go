@@ -38,6 +38,7 @@ const (
 	problemInternal
 	problemSealed
 	problemUnpublished
+	problemDamaged
 	problemUnavailable
 )
 
@@ -73,6 +74,9 @@ var problemTable = [...]problemFacts{
 	problemSealed:          {"sealed", http.StatusInternalServerError, "A stored secret cannot be opened"},
 	problemUnpublished: {
 		strings.TrimPrefix(snapshot.TypeUnpublished, urnPrefix), http.StatusServiceUnavailable, "Nothing was published yet",
+	},
+	problemDamaged: {
+		strings.TrimPrefix(snapshot.TypeDamaged, urnPrefix), http.StatusServiceUnavailable, "What is published is damaged",
 	},
 	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
 }
@@ -123,6 +127,7 @@ var errorTable = []struct {
 	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached"},
 
 	{snapshot.ErrNone, problemUnpublished, "try again in a moment"},
+	{snapshot.ErrCorrupt, problemDamaged, "it is being repaired: try again in a moment"},
 	{snapshot.ErrForeign, problemForce, "another catalog has published; force=true overwrites what it published"},
 	{snapshot.ErrShrinks, problemForce, "more than half of the documents of a kind would be lost; force=true accepts that"},
 	{snapshot.ErrOutranked, problemOutranked, "a newer version, or a sync key that is not held here, has made it"},

@@ -21,7 +21,7 @@ func (h *Handler) register(opts *Options) {
 	h.plain(Balancer, "GET /sync/snapshot", snapshotOperation(), h.snapshot)
 	h.plain(Balancer, "GET /sync/deltas", deltasOperation(), h.deltas)
 	handle(h, Balancer, "POST /sync/nodes", "reportNode", "Report what a balancer has applied", h.report,
-		takes(bodyOf("NodeReport", request.JSON)), answersNothing, fails(problemUnpublished, problemUnavailable))
+		takes(bodyOf("NodeReport", request.JSON)), fails(problemUnavailable))
 	handle(h, Viewer, "GET /sync/status", "getSyncStatus", "Show how far publishing and balancers are", h.syncStatus,
 		fails(problemUnavailable))
 	handle(h, Viewer, "GET /changes", "listChanges", "List the changes of the catalog, oldest first", h.changes,

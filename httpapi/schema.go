@@ -55,7 +55,7 @@ func isUSD(s *huma.Schema) bool { return s.Pattern == usdPattern }
 func (h *Handler) completeSchemas(registry huma.Registry) {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[lookup](),
-		reflect.TypeFor[report](),
+		reflect.TypeFor[nodeReport](),
 	} {
 		registry.Schema(t, true, "")
 	}

@@ -214,11 +214,11 @@ func TestProblemsAreDocumented(t *testing.T) {
 	})
 	common := []string{"401 unauthenticated", "403 forbidden", "429 throttled", "503 unavailable"}
 	for route, want := range map[string][]string{
-		"GET /sync/snapshot": {"400 malformed", "422 invalid", "503 nothing-published"},
-		"GET /sync/deltas":   {"400 malformed", "422 invalid", "410 gap", "503 nothing-published"},
+		"GET /sync/snapshot": {"400 malformed", "422 invalid", "503 damaged", "503 nothing-published"},
+		"GET /sync/deltas":   {"400 malformed", "422 invalid", "410 gap", "503 damaged", "503 nothing-published"},
 		"GET /sync/status":   {},
 		"GET /explain":       {"400 malformed", "404 not-found", "409 conflict", "422 invalid", "503 nothing-published"},
-		"POST /sync/nodes":   {"400 malformed", "413 too-large", "415 unsupported-media-type", "422 invalid", "503 nothing-published"},
+		"POST /sync/nodes":   {"400 malformed", "413 too-large", "415 unsupported-media-type", "422 invalid"},
 		"POST /sync/snapshot": {
 			"400 malformed", "409 conflict", "409 force-required", "409 outranked", "422 invalid",
 		},
@@ -236,7 +236,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 	for _, slug := range []string{
 		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced", "conflict",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type", "invalid",
-		"overloaded", "throttled", "internal", "sealed", "nothing-published", "unavailable",
+		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "unavailable",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}

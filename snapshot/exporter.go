@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// exportAge is how long a whole is given to readers after others were
-	// published, if deltas lead on from it; or ten times as long as it took to make.
-	exportAge = 2 * time.Second
+	// exportDear is what making a whole takes where it is given to readers after
+	// others were published: for ten times as long, if deltas lead on from it.
+	exportDear = 500 * time.Millisecond
 
 	// exportLook is how long is waited for a delta, to know whether one leads on.
 	exportLook = 50 * time.Millisecond
@@ -63,8 +63,8 @@ type Export struct {
 	users int
 }
 
-// Open returns a whole that was published at some time while Open ran, or shortly before. The
-// error wraps [ErrNone] before the first publish.
+// Open returns what is published; where that takes long to load, it may be what was
+// published shortly before. The error wraps [ErrNone] before the first publish.
 func (e *Exporter) Open(ctx context.Context) (*Export, error) {
 	head, err := e.src.Head(ctx)
 	if err != nil {
@@ -74,7 +74,8 @@ func (e *Exporter) Open(ctx context.Context) (*Export, error) {
 	last := e.last.use()
 	e.mu.Unlock()
 	if last != nil {
-		if last.Head.Base() == head.Base() || time.Since(last.made) < max(exportAge, 10*last.took) && e.leadsOn(ctx, last.Head) {
+		dear := last.took > exportDear && time.Since(last.made) < 10*last.took
+		if last.Head.Equal(head) || dear && e.leadsOn(ctx, last.Head) {
 			return last, nil
 		}
 		last.Close()

@@ -21,6 +21,10 @@ import (
 // answers over HTTP that nothing was published yet.
 const TypeUnpublished = "urn:ezapi:nothing-published"
 
+// TypeDamaged is the type of the problem with which it answers that what is
+// published does not add up.
+const TypeDamaged = "urn:ezapi:damaged"
+
 // errSilent says that the time is long up, and the answer has no end.
 var errSilent = errors.New("the control plane has become silent")
 
@@ -77,13 +81,16 @@ func NewHTTPSource(baseURL, token string, opts *HTTPOptions) *HTTPSource {
 
 // HeadAnswer is what GET /sync/snapshot?head=true answers.
 type HeadAnswer struct {
-	Head Fields `json:"head"`           // as they are published
+	Head Fields `json:"head,omitempty"` // as they are published; absent when nothing is
 	Beat Fields `json:"beat,omitempty"` // the last; absent when there is none
 }
 
 // NewHeadAnswer returns an answer as it is written.
 func NewHeadAnswer(h Head, b Beat) HeadAnswer {
-	a := HeadAnswer{Head: h.Fields()}
+	a := HeadAnswer{}
+	if h.Base() != (Base{}) {
+		a.Head = h.Fields()
+	}
 	if !b.At.IsZero() {
 		a.Beat = b.text()
 	}
@@ -174,6 +181,9 @@ func (d *deltaStream) close() {
 // Next implements [Source]. One request brings many deltas; it belongs to one
 // caller at a time, and others make their own.
 func (s *HTTPSource) Next(ctx context.Context, after Position) (Delta, error) {
+	if after.Epoch < 0 || after.Revision < 0 {
+		return Delta{}, fmt.Errorf("after %s: %w", after, ErrGap)
+	}
 	for {
 		stream, err := s.streamAt(ctx, after)
 		if err != nil {
@@ -387,6 +397,8 @@ func answerError(resp *http.Response) error {
 	switch {
 	case problem.Type == TypeUnpublished:
 		return ErrNone
+	case problem.Type == TypeDamaged:
+		return fmt.Errorf("status %d: %.200q: %w", resp.StatusCode, problem.Detail, ErrCorrupt)
 	case resp.StatusCode == http.StatusGone:
 		return ErrGap
 	case resp.StatusCode == http.StatusUnprocessableEntity:

@@ -91,17 +91,25 @@ func (n Node) Equal(other Node) bool {
 func ParseNode(text []byte) (Node, error) {
 	var n Node
 	if len(text) > maxFieldsSize || json.Unmarshal(text, &n.fields) != nil {
-		return Node{}, fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
+		return Node{}, notStrings(text)
 	}
 	f := n.fields
 	delete(f, fieldSeenAt)
+	for name, value := range f {
+		switch {
+		case !fieldName.MatchString(name):
+			return Node{}, &catalog.FieldError{Field: "name of a field", Message: "must be 1 to 32 of a to z and _"}
+		case len(value) > maxNodeText:
+			return Node{}, &catalog.FieldError{Field: name, Message: fmt.Sprintf("must be at most %d bytes", maxNodeText)}
+		case strings.ContainsFunc(value, isControl):
+			return Node{}, &catalog.FieldError{Field: name, Message: "must not hold control characters"}
+		}
+	}
 	if err := f.check(); err != nil {
 		return Node{}, err
 	}
-	for name, value := range f {
-		if len(value) > maxNodeText {
-			return Node{}, &catalog.FieldError{Field: name, Message: fmt.Sprintf("must be at most %d bytes", maxNodeText)}
-		}
+	if f["id"] == "" || len(f["id"]) > 200 {
+		return Node{}, &catalog.FieldError{Field: "id", Message: "must be 1 to 200 bytes"}
 	}
 	var err error
 	if n.Position, err = ParsePosition(f["position"]); err != nil {
@@ -109,9 +117,6 @@ func ParseNode(text []byte) (Node, error) {
 	}
 	n.ID, n.Head, n.Version, n.Error, n.Store = f["id"], f["head"], f["version"], f["error"], f["store"]
 	n.Leaving, n.Sig = f["leaving"] == "1", f[fieldSig]
-	if n.ID == "" || len(n.ID) > 200 {
-		return Node{}, &catalog.FieldError{Field: "id", Message: "must be 1 to 200 bytes"}
-	}
 	if f["kinds"] != "" {
 		for kind := range strings.SplitSeq(f["kinds"], ",") {
 			if CheckKind(catalog.Kind(kind)) != nil {
@@ -121,6 +126,19 @@ func ParseNode(text []byte) (Node, error) {
 		}
 	}
 	return n, nil
+}
+
+// notStrings returns why a text is no JSON object of strings.
+func notStrings(text []byte) error {
+	var values map[string]json.RawMessage
+	if json.Unmarshal(text, &values) == nil {
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			if !strings.HasPrefix(string(values[name]), `"`) && fieldName.MatchString(name) {
+				return &catalog.FieldError{Field: name, Message: "must be a string"}
+			}
+		}
+	}
+	return fmt.Errorf("a report is a JSON object of strings: %w", catalog.ErrInvalid)
 }
 
 // plainText returns what may stand in a signed text.
