@@ -50,10 +50,19 @@ func Parts(changes []Change) [][]Change {
 // beyond [MaxParts] or [MaxChainBytes].
 func (d Delta) Parts(over Base) ([][]Change, error) {
 	if from := (Head{Position: d.From}).Base(); from.Epoch != over.Epoch || from.Revision != over.Revision {
-		return nil, fmt.Errorf("the delta starts at %s, and the head that it is over is elsewhere: %w", d.From, catalog.ErrInvalid)
+		return nil, fmt.Errorf(
+			"the delta starts at %s, and the head that it is over is elsewhere: %w",
+			d.From,
+			catalog.ErrInvalid,
+		)
 	}
 	if !d.Head.Position.After(d.From) {
-		return nil, fmt.Errorf("a delta from %s to %s leads nowhere: %w", d.From, d.Head.Position, catalog.ErrInvalid)
+		return nil, fmt.Errorf(
+			"a delta from %s to %s leads nowhere: %w",
+			d.From,
+			d.Head.Position,
+			catalog.ErrInvalid,
+		)
 	}
 	if err := d.Head.Publishable(); err != nil {
 		return nil, err
@@ -66,8 +75,15 @@ func (d Delta) Parts(over Base) ([][]Change, error) {
 		size += len(c.Key) + len(c.Doc)
 	}
 	if len(parts) > MaxParts || size > MaxChainBytes {
-		return nil, fmt.Errorf("%d documents are %d bytes in %d parts, at most %d bytes in %d parts are allowed: %w",
-			len(d.Changes), size, len(parts), MaxChainBytes, MaxParts, ErrTooLarge)
+		return nil, fmt.Errorf(
+			"%d documents are %d bytes in %d parts, at most %d bytes in %d parts are allowed: %w",
+			len(d.Changes),
+			size,
+			len(parts),
+			MaxChainBytes,
+			MaxParts,
+			ErrTooLarge,
+		)
 	}
 	return parts, nil
 }
@@ -76,7 +92,12 @@ func (d Delta) Parts(over Base) ([][]Change, error) {
 // read, or whose revision is above [MaxRevision].
 func (h Head) Publishable() error {
 	if h.Position.Revision > MaxRevision {
-		return fmt.Errorf("the revision is %d, at most %d is published: %w", h.Position.Revision, MaxRevision, catalog.ErrInvalid)
+		return fmt.Errorf(
+			"the revision is %d, at most %d is published: %w",
+			h.Position.Revision,
+			MaxRevision,
+			catalog.ErrInvalid,
+		)
 	}
 	if _, err := ParseHead(h.Fields()); err != nil {
 		return fmt.Errorf("the head cannot be published: %w: %w", err, catalog.ErrInvalid)

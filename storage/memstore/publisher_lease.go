@@ -18,12 +18,19 @@ type lease struct {
 }
 
 // Lease implements [snapshot.Leaser].
-func (p *Publisher) Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error) {
+func (p *Publisher) Lease(
+	ctx context.Context,
+	name, holder string,
+	ttl time.Duration,
+) (held bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
 	if name == "" || holder == "" || ttl < 0 || ttl > time.Minute {
-		return false, fmt.Errorf("memstore: lease: it needs a name, a holder, and up to a minute: %w", catalog.ErrInvalid)
+		return false, fmt.Errorf(
+			"memstore: lease: it needs a name, a holder, and up to a minute: %w",
+			catalog.ErrInvalid,
+		)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

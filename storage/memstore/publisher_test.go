@@ -10,6 +10,11 @@ import (
 func TestPublisher(t *testing.T) {
 	storagetest.RunPublisher(t, func(testing.TB) storagetest.PublisherHarness {
 		p := memstore.NewPublisher()
-		return storagetest.PublisherHarness{Publisher: p, History: memstore.MaxDeltas, Age: p.Age, Interrupt: p.Interrupt}
+		return storagetest.PublisherHarness{
+			Publisher: p,
+			History:   memstore.MaxDeltas,
+			Age:       p.Age,
+			Interrupt: p.Interrupt,
+		}
 	})
 }

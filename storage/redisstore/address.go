@@ -203,7 +203,9 @@ func splitURL(text string) (parts, error) {
 			return parts{}, errForms()
 		}
 		if p.user != "" && p.password == "" {
-			return parts{}, fmt.Errorf("the user has no password: write user:password@, or :password@ for the default user")
+			return parts{}, fmt.Errorf(
+				"the user has no password: write user:password@, or :password@ for the default user",
+			)
 		}
 	}
 	p.hosts = strings.Split(authority, ",")

@@ -95,37 +95,74 @@ func options() map[string]option {
 		return o
 	}
 	return map[string]option{
-		"username":          text(func(o *redis.UniversalOptions) *string { return &o.Username }),
-		"password":          text(func(o *redis.UniversalOptions) *string { return &o.Password }),
-		"client_name":       text(func(o *redis.UniversalOptions) *string { return &o.ClientName }),
-		"sentinel_username": only(text(func(o *redis.UniversalOptions) *string { return &o.SentinelUsername }), sentinel),
-		"sentinel_password": only(text(func(o *redis.UniversalOptions) *string { return &o.SentinelPassword }), sentinel),
+		"username":    text(func(o *redis.UniversalOptions) *string { return &o.Username }),
+		"password":    text(func(o *redis.UniversalOptions) *string { return &o.Password }),
+		"client_name": text(func(o *redis.UniversalOptions) *string { return &o.ClientName }),
+		"sentinel_username": only(
+			text(func(o *redis.UniversalOptions) *string { return &o.SentinelUsername }),
+			sentinel,
+		),
+		"sentinel_password": only(
+			text(func(o *redis.UniversalOptions) *string { return &o.SentinelPassword }),
+			sentinel,
+		),
 
-		"db": only(number(0, maxDatabase, func(o *redis.UniversalOptions) *int { return &o.DB }),
-			singleNode, sentinel),
+		"db": only(
+			number(0, maxDatabase, func(o *redis.UniversalOptions) *int { return &o.DB }),
+			singleNode,
+			sentinel,
+		),
 		"protocol":    number(2, 3, func(o *redis.UniversalOptions) *int { return &o.Protocol }),
 		"max_retries": number(-1, 100, func(o *redis.UniversalOptions) *int { return &o.MaxRetries }),
-		"max_redirects": only(number(0, 100,
-			func(o *redis.UniversalOptions) *int { return &o.MaxRedirects }), cluster),
-		"dialer_retries":       number(1, 100, func(o *redis.UniversalOptions) *int { return &o.DialerRetries }),
-		"pool_size":            number(2, 10_000, func(o *redis.UniversalOptions) *int { return &o.PoolSize }),
-		"min_idle_conns":       number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MinIdleConns }),
-		"max_idle_conns":       number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MaxIdleConns }),
-		"max_active_conns":     number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MaxActiveConns }),
-		"max_concurrent_dials": number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MaxConcurrentDials }),
+		"max_redirects": only(
+			number(0, 100, func(o *redis.UniversalOptions) *int { return &o.MaxRedirects }),
+			cluster,
+		),
+		"dialer_retries": number(1, 100, func(o *redis.UniversalOptions) *int { return &o.DialerRetries }),
+		"pool_size":      number(2, 10_000, func(o *redis.UniversalOptions) *int { return &o.PoolSize }),
+		"min_idle_conns": number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MinIdleConns }),
+		"max_idle_conns": number(0, 10_000, func(o *redis.UniversalOptions) *int { return &o.MaxIdleConns }),
+		"max_active_conns": number(
+			0,
+			10_000,
+			func(o *redis.UniversalOptions) *int { return &o.MaxActiveConns },
+		),
+		"max_concurrent_dials": number(
+			0,
+			10_000,
+			func(o *redis.UniversalOptions) *int { return &o.MaxConcurrentDials },
+		),
 
-		"min_retry_backoff":    duration(func(o *redis.UniversalOptions) *time.Duration { return &o.MinRetryBackoff }),
-		"max_retry_backoff":    duration(func(o *redis.UniversalOptions) *time.Duration { return &o.MaxRetryBackoff }),
-		"dial_timeout":         duration(func(o *redis.UniversalOptions) *time.Duration { return &o.DialTimeout }),
-		"dialer_retry_timeout": duration(func(o *redis.UniversalOptions) *time.Duration { return &o.DialerRetryTimeout }),
-		"read_timeout":         duration(func(o *redis.UniversalOptions) *time.Duration { return &o.ReadTimeout }),
-		"write_timeout":        duration(func(o *redis.UniversalOptions) *time.Duration { return &o.WriteTimeout }),
-		"pool_timeout":         duration(func(o *redis.UniversalOptions) *time.Duration { return &o.PoolTimeout }),
-		"conn_max_idle_time":   duration(func(o *redis.UniversalOptions) *time.Duration { return &o.ConnMaxIdleTime }),
-		"conn_max_lifetime":    duration(func(o *redis.UniversalOptions) *time.Duration { return &o.ConnMaxLifetime }),
-		"conn_max_lifetime_jitter": duration(func(o *redis.UniversalOptions) *time.Duration {
-			return &o.ConnMaxLifetimeJitter
-		}),
+		"min_retry_backoff": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.MinRetryBackoff },
+		),
+		"max_retry_backoff": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.MaxRetryBackoff },
+		),
+		"dial_timeout": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.DialTimeout },
+		),
+		"dialer_retry_timeout": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.DialerRetryTimeout },
+		),
+		"read_timeout": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.ReadTimeout },
+		),
+		"write_timeout": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.WriteTimeout },
+		),
+		"pool_timeout": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.PoolTimeout },
+		),
+		"conn_max_idle_time": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.ConnMaxIdleTime },
+		),
+		"conn_max_lifetime": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.ConnMaxLifetime },
+		),
+		"conn_max_lifetime_jitter": duration(
+			func(o *redis.UniversalOptions) *time.Duration { return &o.ConnMaxLifetimeJitter },
+		),
 
 		"pool_fifo":   truth(func(a *Address, v bool) { a.options.PoolFIFO = v }),
 		"skip_verify": truth(func(a *Address, v bool) { a.skipVerify = v }),

@@ -71,7 +71,13 @@ func inspect(t *testing.T, address string, opts *redisstore.OpenOptions) opened 
 
 func TestOpen(t *testing.T) {
 	node := func(change func(o *opened)) opened {
-		o := opened{Kind: "node", Addrs: []string{"h:6379"}, PoolSize: 16, MaxRetries: 3, ReadTimeout: 5 * time.Second}
+		o := opened{
+			Kind:        "node",
+			Addrs:       []string{"h:6379"},
+			PoolSize:    16,
+			MaxRetries:  3,
+			ReadTimeout: 5 * time.Second,
+		}
 		change(&o)
 		return o
 	}
@@ -215,7 +221,8 @@ func TestClientLogsThroughSlog(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	for _, line := range lines {
 		var entry struct{ Msg string }
-		if err := json.Unmarshal([]byte(line), &entry); err != nil || !strings.HasPrefix(entry.Msg, "redis client: ") {
+		if err := json.Unmarshal([]byte(line), &entry); err != nil ||
+			!strings.HasPrefix(entry.Msg, "redis client: ") {
 			t.Errorf("the log has %q", line)
 		}
 	}

@@ -26,7 +26,10 @@ func (p *Publisher) Apply(ctx context.Context, over snapshot.Base, d snapshot.De
 			changes: changes, head: d.Head,
 		}
 		if before, size, err = p.write(ctx, over, e, before, size); err != nil {
-			return wrap("apply", fmt.Errorf("part %d of %d from %s to %s: %w", e.part, len(parts), d.From, d.Head.Position, err))
+			return wrap(
+				"apply",
+				fmt.Errorf("part %d of %d from %s to %s: %w", e.part, len(parts), d.From, d.Head.Position, err),
+			)
 		}
 	}
 	return nil
@@ -34,7 +37,13 @@ func (p *Publisher) Apply(ctx context.Context, over snapshot.Base, d snapshot.De
 
 // write publishes a part. before is the id of the part before, and size that of all before. It returns the
 // same for the next part.
-func (p *Publisher) write(ctx context.Context, over snapshot.Base, e entry, before string, size int) (string, int, error) {
+func (p *Publisher) write(
+	ctx context.Context,
+	over snapshot.Base,
+	e entry,
+	before string,
+	size int,
+) (string, int, error) {
 	fields, added, err := e.fields(size)
 	if err != nil {
 		return "", 0, err

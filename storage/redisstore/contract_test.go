@@ -57,7 +57,8 @@ func TestContract(t *testing.T) {
 			"mark": "0123456789abcdef0123456789abcdef", "sig": "cafe", "seal": "2026", "renderer": "3",
 			"updated_at": "2026-01-02T03:04:05.000006Z", "forced": "1", "counts": first["counts"], "digest": first["digest"],
 		}, first)
-		if !strings.HasPrefix(first["counts"].(string), `{"bindings":0,`) || !strings.Contains(first["counts"].(string), `"keys":1,`) {
+		if !strings.HasPrefix(first["counts"].(string), `{"bindings":0,`) ||
+			!strings.Contains(first["counts"].(string), `"keys":1,`) {
 			t.Fatalf("counts are %s", first["counts"])
 		}
 		chains := map[string]bool{}
@@ -90,7 +91,11 @@ func TestContract(t *testing.T) {
 
 		// A delta of one part, over two revisions.
 		over := w.head.Base()
-		d := w.change(position(1790000000, 43), keyDoc("cd", `{"a":"<\"é"}`), snapshot.Change{Kind: catalog.KindKey, Key: "ab"})
+		d := w.change(
+			position(1790000000, 43),
+			keyDoc("cd", `{"a":"<\"é"}`),
+			snapshot.Change{Kind: catalog.KindKey, Key: "ab"},
+		)
 		must(t, f.Apply(ctx, over, d))
 		entries = stream()
 		if len(entries) != 2 || entries[1].ID != "1790000000-43999" {
@@ -143,17 +148,36 @@ func TestContract(t *testing.T) {
 				t.Errorf("the hint was sent at %s", sent)
 			}
 			delete(hint, "timestamp")
-			check("hint", map[string]any{"resource": "snapshot", "version": version, "active_key": f.tag + "head"}, hint)
+			check(
+				"hint",
+				map[string]any{"resource": "snapshot", "version": version, "active_key": f.tag + "head"},
+				hint,
+			)
 		}
 
-		beat := snapshot.Beat{Store: "store", Position: position(10, 2), At: time.Unix(1_790_000_000, 0), Seal: "s", Sig: "beef"}
+		beat := snapshot.Beat{
+			Store:    "store",
+			Position: position(10, 2),
+			At:       time.Unix(1_790_000_000, 0),
+			Seal:     "s",
+			Sig:      "beef",
+		}
 		must(t, f.SetBeat(ctx, beat))
 		if text := f.raw.Get(ctx, f.tag+"beat").Val(); text !=
 			`{"at":"2026-09-21T14:13:20Z","position":"10-2","seal":"s","sig":"beef","store":"store"}` {
 			t.Errorf("the beat is %s", text)
 		}
 
-		_, err = f.Report(ctx, snapshot.Node{ID: "n-1", Position: position(10, 2), Version: "v1", Error: `a "b"`, Kinds: []catalog.Kind{"keys"}})
+		_, err = f.Report(
+			ctx,
+			snapshot.Node{
+				ID:       "n-1",
+				Position: position(10, 2),
+				Version:  "v1",
+				Error:    `a "b"`,
+				Kinds:    []catalog.Kind{"keys"},
+			},
+		)
 		must(t, err)
 		var node map[string]any
 		must(t, json.Unmarshal([]byte(f.hash(t, "nodes")["n-1"].(string)), &node))
@@ -266,10 +290,12 @@ func TestTrim(t *testing.T) {
 			if stated := f.hash(t, "head")["stream_bytes"]; stated != strconv.Itoa(bytes) {
 				t.Fatalf("after %d publishes the head states %s bytes, the stream holds %d", i, stated, bytes)
 			}
-			if oldest := entries[0].Values["chain"]; bytes > maxBytes && oldest != entries[len(entries)-1].Values["chain"] {
+			if oldest := entries[0].Values["chain"]; bytes > maxBytes &&
+				oldest != entries[len(entries)-1].Values["chain"] {
 				t.Fatalf("after %d publishes the stream holds %d bytes in %d entries", i, bytes, len(entries))
 			}
-			if newest := entries[len(entries)-1]; newest.Values["to"] != d.Head.Position.String() || newest.Values["last"] != "1" {
+			if newest := entries[len(entries)-1]; newest.Values["to"] != d.Head.Position.String() ||
+				newest.Values["last"] != "1" {
 				t.Fatalf("the newest entry is %s", newest.ID)
 			}
 		}

@@ -115,9 +115,12 @@ func TestLongestCommand(t *testing.T) {
 	typical := func(n, version int) []snapshot.Change {
 		changes := make([]snapshot.Change, n)
 		for i := range changes {
-			changes[i] = keyDoc(fmt.Sprintf("%064x", i), fmt.Sprintf(`{"id":%d,"version":%d,"name":"a typical key","status":"active",`+
-				`"group":"default","namespaces":["default"],"default_namespace":"default","models":["gpt-4o","gpt-4o-mini"],`+
-				`"labels":{"team":"search","for":%q}}`, i, version, strings.Repeat("x", 200)))
+			changes[i] = keyDoc(
+				fmt.Sprintf("%064x", i),
+				fmt.Sprintf(`{"id":%d,"version":%d,"name":"a typical key","status":"active",`+
+					`"group":"default","namespaces":["default"],"default_namespace":"default","models":["gpt-4o","gpt-4o-mini"],`+
+					`"labels":{"team":"search","for":%q}}`, i, version, strings.Repeat("x", 200)),
+			)
 		}
 		return changes
 	}
@@ -145,7 +148,10 @@ func TestLongestCommand(t *testing.T) {
 		busy = cpu() - busy
 		logged, err := f.raw.SlowLogGet(ctx, -1).Result()
 		must(t, err)
-		logged = slices.DeleteFunc(logged, func(l redis.SlowLog) bool { return !strings.Contains(strings.Join(l.Args, " "), f.tag) })
+		logged = slices.DeleteFunc(
+			logged,
+			func(l redis.SlowLog) bool { return !strings.Contains(strings.Join(l.Args, " "), f.tag) },
+		)
 		var longest redis.SlowLog
 		for _, l := range logged {
 			if l.Duration > longest.Duration {

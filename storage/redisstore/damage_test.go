@@ -79,7 +79,10 @@ func TestSpoiltHead(t *testing.T) {
 		} {
 			check("counts are "+name, func() error { return f.raw.HSet(ctx, f.tag+"head", "counts", counts).Err() })
 		}
-		check("a field with a strange name", func() error { return f.raw.HSet(ctx, f.tag+"head", "Not-a name\n", "x").Err() })
+		check(
+			"a field with a strange name",
+			func() error { return f.raw.HSet(ctx, f.tag+"head", "Not-a name\n", "x").Err() },
+		)
 		check("a field more", func() error { return f.raw.HSet(ctx, f.tag+"head", "more", "x").Err() })
 		check("a thousand fields more", func() error {
 			var more []any
@@ -117,7 +120,8 @@ func TestSpoiltStreamBytes(t *testing.T) {
 			if got := f.hash(t, "head")["stream_bytes"].(string); len(got) > 4 || got < "100" {
 				t.Errorf("%s: the head says %s bytes", name, got)
 			}
-			if n := f.raw.XLen(t.Context(), f.tag+"changes").Val(); n < 1 || n > 60 { // 20 fit, and as many as a number that is too small hides
+			if n := f.raw.XLen(t.Context(), f.tag+"changes").Val(); n < 1 ||
+				n > 60 { // 20 fit, and as many as a number that is too small hides
 				t.Errorf("%s: the stream has %d entries", name, n)
 			}
 		}
@@ -166,7 +170,9 @@ func TestSpoiltStream(t *testing.T) {
 		"has a second part":              forged(map[string]string{"part": "2"}),
 		"has a part without a chain":     forged(map[string]string{"chain": ""}),
 		"has a part whose changes are x": forged(map[string]string{"changes": "x"}),
-		"has a part with an unknown op":  forged(map[string]string{"changes": `[{"kind":"keys","key":"k","op":"melt","doc":"{}"}]`}),
+		"has a part with an unknown op": forged(
+			map[string]string{"changes": `[{"kind":"keys","key":"k","op":"melt","doc":"{}"}]`},
+		),
 		"has a last part without a head": forged(map[string]string{"last": "1"}),
 		"has a part from nowhere":        forged(map[string]string{"from": "x"}),
 		"has a part from before":         forged(map[string]string{"from": "7-1"}),
@@ -416,7 +422,13 @@ func TestSpoiltNodes(t *testing.T) {
 		put("seen never", `{"position":"1-2","id":"seen never"}`, now)
 		put("seen text", fmt.Sprintf(`{"position":"1-2","id":"seen text","seen_at":"%f"}`, now-7), now)
 
-		want := map[string]bool{"honest": true, "seen later": true, "seen in words": true, "seen never": true, "seen text": true}
+		want := map[string]bool{
+			"honest":        true,
+			"seen later":    true,
+			"seen in words": true,
+			"seen never":    true,
+			"seen text":     true,
+		}
 		for range 2 {
 			list, err := f.Nodes(ctx, snapshot.NodeQuery{})
 			must(t, err)
@@ -438,7 +450,10 @@ func TestSpoiltNodes(t *testing.T) {
 		if indexed := f.raw.ZCard(ctx, f.tag+"nodes:seen").Val(); indexed != int64(len(want)) {
 			t.Errorf("%d reports are indexed, want %d", indexed, len(want))
 		}
-		a, err := f.Report(ctx, snapshot.Node{ID: "seen later", Position: position(5, 5)}) // it has lied, and is right now
+		a, err := f.Report(
+			ctx,
+			snapshot.Node{ID: "seen later", Position: position(5, 5)},
+		) // it has lied, and is right now
 		if err != nil || a.Live != len(want) {
 			t.Errorf("Report: %+v, %v, want %d live nodes", a, err, len(want))
 		}
@@ -483,12 +498,14 @@ func TestCrowded(t *testing.T) {
 			_, err := f.Report(ctx, snapshot.Node{ID: fmt.Sprint("m", i)})
 			must(t, err)
 		}
-		if list, err = f.Nodes(ctx, snapshot.NodeQuery{}); err != nil || list.Crowded || list.Total != 5 || list.Nodes[0].ID != "m0" {
+		if list, err = f.Nodes(ctx, snapshot.NodeQuery{}); err != nil || list.Crowded || list.Total != 5 ||
+			list.Nodes[0].ID != "m0" {
 			t.Fatalf("after lost nodes had to go: %+v, %v", list, err)
 		}
 		_, err = f.Report(ctx, snapshot.Node{ID: "one too many"})
 		must(t, err)
-		if list, err = f.Nodes(ctx, snapshot.NodeQuery{}); err != nil || !list.Crowded || list.Total != 5 || list.Nodes[0].ID != "m1" {
+		if list, err = f.Nodes(ctx, snapshot.NodeQuery{}); err != nil || !list.Crowded || list.Total != 5 ||
+			list.Nodes[0].ID != "m1" {
 			t.Fatalf("after a live node had to go: %+v, %v", list, err)
 		}
 		if ttl := f.raw.TTL(ctx, f.tag+"nodes:crowded").Val(); ttl <= 0 || ttl > snapshot.Liveness {

@@ -274,7 +274,8 @@ func TestLoadOfAnAbandonedPublish(t *testing.T) {
 	if err := f.other().Load(ctx, new(loaded)); !errors.Is(err, snapshot.ErrCorrupt) {
 		t.Errorf("Load: %v", err)
 	}
-	if took := time.Since(start); took < snapshot.OpenGrace-time.Second || took > snapshot.OpenGrace+5*time.Second {
+	if took := time.Since(start); took < snapshot.OpenGrace-time.Second ||
+		took > snapshot.OpenGrace+5*time.Second {
 		t.Errorf("Load gave up after %s", took)
 	}
 }

@@ -59,7 +59,11 @@ type outlook struct {
 }
 
 // look reads what follows a position, and does not wait. entries are those that are known already.
-func (p *Publisher) look(ctx context.Context, at snapshot.Position, entries []redis.XMessage) (outlook, error) {
+func (p *Publisher) look(
+	ctx context.Context,
+	at snapshot.Position,
+	entries []redis.XMessage,
+) (outlook, error) {
 	o := outlook{last: entryID(at, closing)}
 	a := assembler{at: at}
 	for {
@@ -94,7 +98,11 @@ func (p *Publisher) look(ctx context.Context, at snapshot.Position, entries []re
 
 // readStream returns the entries after an id. It returns none when there are none within block; it does
 // not wait when block is negative.
-func (p *Publisher) readStream(ctx context.Context, after string, block time.Duration) ([]redis.XMessage, error) {
+func (p *Publisher) readStream(
+	ctx context.Context,
+	after string,
+	block time.Duration,
+) ([]redis.XMessage, error) {
 	streams, err := p.client.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{p.key(keyChanges), after}, Count: readCount, Block: block,
 	}).Result()

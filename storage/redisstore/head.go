@@ -24,7 +24,12 @@ func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
 }
 
 func (p *Publisher) head(ctx context.Context) (snapshot.Head, error) {
-	answer, err := p.call(ctx, headScript, p.keys(keyNodes), []any{p.key(keyHead), maxHeadFields + 1, maxHeadBytes})
+	answer, err := p.call(
+		ctx,
+		headScript,
+		p.keys(keyNodes),
+		[]any{p.key(keyHead), maxHeadFields + 1, maxHeadBytes},
+	)
 	if err != nil {
 		return snapshot.Head{}, err
 	}
@@ -37,7 +42,10 @@ func (p *Publisher) head(ctx context.Context) (snapshot.Head, error) {
 	case "huge":
 		if len(rest) == 3 {
 			base := snapshot.Base{Epoch: rest[0], Revision: rest[1], Sig: rest[2]}
-			return damagedHead(base, fmt.Errorf("%s is far too large for a head: %w", p.key(keyHead), snapshot.ErrCorrupt))
+			return damagedHead(
+				base,
+				fmt.Errorf("%s is far too large for a head: %w", p.key(keyHead), snapshot.ErrCorrupt),
+			)
 		}
 	case statusOK:
 		fields := make(snapshot.Fields, len(rest)/2)
@@ -74,7 +82,9 @@ func comparable(b snapshot.Base) snapshot.Base {
 
 // damagedHead returns a head of which nothing is known but by what it is found again, and err.
 func damagedHead(base snapshot.Base, err error) (snapshot.Head, error) {
-	head, _ := snapshot.ParseHead(snapshot.Fields{"epoch": base.Epoch, "revision": base.Revision, "sig": base.Sig})
+	head, _ := snapshot.ParseHead(
+		snapshot.Fields{"epoch": base.Epoch, "revision": base.Revision, "sig": base.Sig},
+	)
 	return head, err
 }
 

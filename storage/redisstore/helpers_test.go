@@ -90,10 +90,12 @@ func (h before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // countedClient counts the bytes that it sends.
 func countedClient(t testing.TB, addr string) (*redis.Client, *atomic.Int64) {
 	var sent atomic.Int64
-	client := redis.NewClient(&redis.Options{Addr: addr, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return countedConn{conn, &sent}, err
-	}})
+	client := redis.NewClient(
+		&redis.Options{Addr: addr, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return countedConn{conn, &sent}, err
+		}},
+	)
 	t.Cleanup(func() { must(t, client.Close()) })
 	return client, &sent
 }

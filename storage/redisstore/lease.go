@@ -15,9 +15,16 @@ var _ snapshot.Leaser = (*Publisher)(nil)
 const keyLease = "lease:"
 
 // Lease implements [snapshot.Leaser].
-func (p *Publisher) Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error) {
+func (p *Publisher) Lease(
+	ctx context.Context,
+	name, holder string,
+	ttl time.Duration,
+) (held bool, err error) {
 	if name == "" || holder == "" || len(holder) > 255 || ttl < 0 || ttl > time.Minute {
-		return false, fmt.Errorf("redisstore: lease: it needs a name, a holder, and up to a minute: %w", catalog.ErrInvalid)
+		return false, fmt.Errorf(
+			"redisstore: lease: it needs a name, a holder, and up to a minute: %w",
+			catalog.ErrInvalid,
+		)
 	}
 	n, err := leaseScript.Run(ctx, p.client, p.keys(keyLease+name), holder, ttl.Milliseconds()).Int()
 	return n == 1, wrap("lease", err)

@@ -75,7 +75,8 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 	// Where the head is there, everything that follows comes to the blocking read.
 	var entries []redis.XMessage
 	if head == after {
-		if entries, err = p.readStream(ctx, entryID(after, closing), p.blockTime()); err != nil || len(entries) == 0 {
+		if entries, err = p.readStream(ctx, entryID(after, closing), p.blockTime()); err != nil ||
+			len(entries) == 0 {
 			return outlook{}, err
 		}
 	}

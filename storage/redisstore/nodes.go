@@ -46,7 +46,11 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 		return snapshot.Answer{}, wrap("report", errors.New("the script's answer makes no sense"))
 	}
 	return snapshot.Answer{
-		Head: snapshot.Base{Epoch: answer[1], Revision: answer[2], Sig: answer[3]}, Beat: readBeat(answer[4]), Live: live,
+		Head: snapshot.Base{
+			Epoch:    answer[1],
+			Revision: answer[2],
+			Sig:      answer[3],
+		}, Beat: readBeat(answer[4]), Live: live,
 	}, nil
 }
 

@@ -105,7 +105,9 @@ func (a Address) Open(opts *OpenOptions) (redis.UniversalClient, error) {
 func (a Address) tlsConfig(o OpenOptions) (*tls.Config, error) {
 	if !a.tls {
 		if o.CAFile != "" {
-			return nil, fmt.Errorf("certificates are given, but the address does not use TLS: write rediss:// in place of redis://")
+			return nil, fmt.Errorf(
+				"certificates are given, but the address does not use TLS: write rediss:// in place of redis://",
+			)
 		}
 		return nil, nil
 	}
@@ -124,7 +126,10 @@ func (a Address) tlsConfig(o OpenOptions) (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("the file %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", o.CAFile)
+			return nil, fmt.Errorf(
+				"the file %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)",
+				o.CAFile,
+			)
 		}
 	}
 	return config, nil

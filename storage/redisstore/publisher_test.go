@@ -49,7 +49,8 @@ func TestOnRedis(t *testing.T) {
 	}
 	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness { return harness(t, realRedis) })
 	t.Run("ready", func(t *testing.T) {
-		if policy, err := newFixture(t, realRedis, redisstore.Options{}).Ready(t.Context()); err != nil || policy != "noeviction" {
+		if policy, err := newFixture(t, realRedis, redisstore.Options{}).Ready(t.Context()); err != nil ||
+			policy != "noeviction" {
 			t.Errorf("Ready: %q, %v", policy, err)
 		}
 	})

@@ -51,7 +51,8 @@ func refusedBy(err error) error {
 	if !errors.As(err, &answer) || errors.Is(err, redis.Nil) {
 		return err
 	}
-	if cause := refused(answer.Error()); errors.Is(cause, ErrRights) || errors.Is(cause, ErrMemory) || errors.Is(cause, ErrReadOnly) {
+	if cause := refused(answer.Error()); errors.Is(cause, ErrRights) || errors.Is(cause, ErrMemory) ||
+		errors.Is(cause, ErrReadOnly) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
@@ -79,7 +80,10 @@ func (p *Publisher) Ready(ctx context.Context) (policy string, err error) {
 		return policy, wrap("ready", err)
 	}
 	if policy != "noeviction" && policy != PolicyUnknown {
-		return policy, wrap("ready", fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts))
+		return policy, wrap(
+			"ready",
+			fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts),
+		)
 	}
 	return policy, nil
 }
@@ -114,12 +118,20 @@ func (p *Publisher) policy(ctx context.Context) (string, error) {
 
 // rights tries all commands that a control plane runs.
 func (p *Publisher) rights(ctx context.Context) error {
-	answer, err := p.call(ctx, rightsScript, p.keys(keyProbe, keyHead, keyChanges, keyNodes, keySeen, keyBeat), nil)
+	answer, err := p.call(
+		ctx,
+		rightsScript,
+		p.keys(keyProbe, keyHead, keyChanges, keyNodes, keySeen, keyBeat),
+		nil,
+	)
 	if err != nil {
 		return err
 	}
 	missing, other := []string{}, ""
-	_, err = p.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error { return pipe.Exists(ctx, p.key(keyProbe)).Err() })
+	_, err = p.client.TxPipelined(
+		ctx,
+		func(pipe redis.Pipeliner) error { return pipe.Exists(ctx, p.key(keyProbe)).Err() },
+	)
 	if err != nil {
 		if !redis.HasErrorPrefix(err, "NOPERM") && !redis.HasErrorPrefix(err, "EXECABORT") {
 			return err
@@ -136,7 +148,12 @@ func (p *Publisher) rights(ctx context.Context) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%w: it may not run %s on the keys %s*", ErrRights, strings.Join(missing, ", "), p.key(""))
+		return fmt.Errorf(
+			"%w: it may not run %s on the keys %s*",
+			ErrRights,
+			strings.Join(missing, ", "),
+			p.key(""),
+		)
 	}
 	if other != "" {
 		return refused(other)

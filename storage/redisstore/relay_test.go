@@ -19,7 +19,11 @@ func TestRelay(t *testing.T) {
 	}
 	storagetest.RunRelay(t, func(t testing.TB) storagetest.RelayHarness {
 		f := newFixture(t, realRedis, redisstore.Options{})
-		return storagetest.RelayHarness{Catalog: memstore.New(nil), Publisher: f.Publisher, Meddler: meddler{f.raw, f.tag}}
+		return storagetest.RelayHarness{
+			Catalog:   memstore.New(nil),
+			Publisher: f.Publisher,
+			Meddler:   meddler{f.raw, f.tag},
+		}
 	})
 }
 

@@ -69,7 +69,12 @@ const (
 
 // ask calls a script and returns its answer without the status. Answers other than ok are errors;
 // those of stale and busy come with where things are.
-func (p *Publisher) ask(ctx context.Context, script *redis.Script, keys []string, args []any) ([]string, error) {
+func (p *Publisher) ask(
+	ctx context.Context,
+	script *redis.Script,
+	keys []string,
+	args []any,
+) ([]string, error) {
 	answer, err := p.call(ctx, script, keys, args)
 	if err != nil {
 		return nil, err
@@ -96,7 +101,12 @@ func (p *Publisher) ask(ctx context.Context, script *redis.Script, keys []string
 }
 
 // call calls a script and returns its answer, which has a status at least.
-func (p *Publisher) call(ctx context.Context, script *redis.Script, keys []string, args []any) ([]string, error) {
+func (p *Publisher) call(
+	ctx context.Context,
+	script *redis.Script,
+	keys []string,
+	args []any,
+) ([]string, error) {
 	answer, err := script.Run(ctx, p.client, keys, args...).StringSlice()
 	p.noteMaster(err)
 	if err != nil {

@@ -162,7 +162,8 @@ func runs(changes []snapshot.Change) func(yield func([]snapshot.Change) bool) {
 	return func(yield func([]snapshot.Change) bool) {
 		first := 0
 		for i := 1; i <= len(changes); i++ {
-			if i < len(changes) && changes[i].Kind == changes[first].Kind && (changes[i].Doc == nil) == (changes[first].Doc == nil) {
+			if i < len(changes) && changes[i].Kind == changes[first].Kind &&
+				(changes[i].Doc == nil) == (changes[first].Doc == nil) {
 				continue
 			}
 			if !yield(changes[first:i]) {
@@ -214,7 +215,12 @@ func (s *staging) putUpFence(ctx context.Context) {
 }
 
 // swap makes what is staged live.
-func (s *staging) swap(ctx context.Context, over snapshot.Base, head snapshot.Head, kinds []catalog.Kind) error {
+func (s *staging) swap(
+	ctx context.Context,
+	over snapshot.Base,
+	head snapshot.Head,
+	kinds []catalog.Kind,
+) error {
 	from, _ := positionOf(over.Epoch, over.Revision)
 	e := entry{from: from, to: head.Position, chain: newChain(), part: 1, last: true, reset: true, head: head}
 	fields, _, err := e.fields(0)
@@ -236,7 +242,14 @@ func (s *staging) swap(ctx context.Context, over snapshot.Base, head snapshot.He
 			}
 		}
 	}
-	args := []any{over.Epoch, over.Revision, over.Sig, entryID(head.Position, closing), head.Position.String(), e.chain}
+	args := []any{
+		over.Epoch,
+		over.Revision,
+		over.Sig,
+		entryID(head.Position, closing),
+		head.Position.String(),
+		e.chain,
+	}
 	args = appendList(args, fields)
 	args = appendList(args, headFields(head))
 	args = appendList(args, counts)

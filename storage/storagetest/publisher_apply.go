@@ -31,9 +31,15 @@ func testApply(t testing.TB, h PublisherHarness) {
 			put(catalog.KindBinding, "a.b", `{"is":"binding"}`),
 		}},
 		{"delete", []snapshot.Change{del(catalog.KindKey, "k1")}},
-		{"delete what is not there", []snapshot.Change{del(catalog.KindKey, "k1"), del(catalog.KindKey, "never was")}},
+		{
+			"delete what is not there",
+			[]snapshot.Change{del(catalog.KindKey, "k1"), del(catalog.KindKey, "never was")},
+		},
 		{"create again", []snapshot.Change{put(catalog.KindKey, "k1", `{"v":3}`)}},
-		{"the last of a kind", []snapshot.Change{del(catalog.KindBinding, "a.b"), del(catalog.KindBinding, "default.gpt-4o")}},
+		{
+			"the last of a kind",
+			[]snapshot.Change{del(catalog.KindBinding, "a.b"), del(catalog.KindBinding, "default.gpt-4o")},
+		},
 		{"the first of a kind", []snapshot.Change{put(catalog.KindBinding, "x.y", `{}`)}},
 	}
 	for _, s := range steps {
@@ -128,7 +134,11 @@ func manyKeys(n, version int) []snapshot.Change {
 	changes := make([]snapshot.Change, n)
 	filler := strings.Repeat("f", 200)
 	for i := range changes {
-		changes[i] = put(catalog.KindKey, fmt.Sprintf("%064x", i), fmt.Sprintf(`{"id":%d,"version":%d,"filler":%q}`, i, version, filler))
+		changes[i] = put(
+			catalog.KindKey,
+			fmt.Sprintf("%064x", i),
+			fmt.Sprintf(`{"id":%d,"version":%d,"filler":%q}`, i, version, filler),
+		)
 	}
 	return changes
 }
@@ -149,7 +159,11 @@ func testApplyLarge(t testing.TB, h PublisherHarness) {
 
 	// One document may be larger than a part is otherwise.
 	huge := put(catalog.KindModel, "huge", `"`+strings.Repeat("h", snapshot.MaxPartBytes)+`"`)
-	d2 := mustFollow(t, h.Publisher, l, append(append(manyKeys(600, 2), huge), del(catalog.KindKey, fmt.Sprintf("%064x", 3999)))...)
+	d2 := mustFollow(
+		t,
+		h.Publisher,
+		l,
+		append(append(manyKeys(600, 2), huge), del(catalog.KindKey, fmt.Sprintf("%064x", 3999)))...)
 	sameDelta(t, mustNext(t, h.Second, start), d)
 	sameDelta(t, mustNext(t, h.Second, d.Head.Position), d2)
 	mustHold(t, h.Second, l)
@@ -230,7 +244,12 @@ func testInterrupted(t testing.TB, h PublisherHarness) {
 	d := l.clone().next(put(catalog.KindKey, "k", `{"v":2}`))
 	start := time.Now()
 	mustFail(t, "Apply during somebody else's", h.Publisher.Apply(t.Context(), over, d), snapshot.ErrBusy)
-	mustFail(t, "Repair during somebody else's", h.Publisher.Repair(t.Context(), over, d.Changes), snapshot.ErrBusy)
+	mustFail(
+		t,
+		"Repair during somebody else's",
+		h.Publisher.Repair(t.Context(), over, d.Changes),
+		snapshot.ErrBusy,
+	)
 	for {
 		err := h.Publisher.Apply(t.Context(), over, d)
 		if err == nil {
@@ -254,7 +273,11 @@ func testInterrupted(t testing.TB, h PublisherHarness) {
 	h.Interrupt(t)
 	mended := l.docs[docName{catalog.KindKey, "k"}]
 	for start := time.Now(); ; time.Sleep(quiet) {
-		err := h.Publisher.Repair(t.Context(), l.base(), []snapshot.Change{put(catalog.KindKey, "k", string(mended))})
+		err := h.Publisher.Repair(
+			t.Context(),
+			l.base(),
+			[]snapshot.Change{put(catalog.KindKey, "k", string(mended))},
+		)
 		if err == nil {
 			break
 		}
@@ -272,7 +295,11 @@ func testRepair(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
 	d := mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{}`))
 	wrong := []snapshot.Change{
-		put(catalog.KindKey, "k", `{"spoilt":true}`), del(catalog.KindProvider, "1"), put(catalog.KindModel, "surplus", `{}`),
+		put(
+			catalog.KindKey,
+			"k",
+			`{"spoilt":true}`,
+		), del(catalog.KindProvider, "1"), put(catalog.KindModel, "surplus", `{}`),
 	}
 	if err := h.Publisher.Repair(t.Context(), l.base(), wrong); err != nil {
 		t.Fatalf("Repair: %v", err)
@@ -304,7 +331,12 @@ func testRepair(t testing.TB, h PublisherHarness) {
 
 func testRepairRefuses(t testing.TB, h PublisherHarness) {
 	change := []snapshot.Change{put(catalog.KindKey, "k", `{"spoilt":true}`)}
-	mustFail(t, "Repair of nothing", h.Publisher.Repair(t.Context(), newLineage(at(10, 100)).base(), change), snapshot.ErrStale)
+	mustFail(
+		t,
+		"Repair of nothing",
+		h.Publisher.Repair(t.Context(), newLineage(at(10, 100)).base(), change),
+		snapshot.ErrStale,
+	)
 	l := published(t, h)
 	for name, spoil := range map[string]func(b *snapshot.Base){
 		"another epoch":     func(b *snapshot.Base) { b.Epoch = "11" },
@@ -318,6 +350,11 @@ func testRepairRefuses(t testing.TB, h PublisherHarness) {
 		mustHold(t, h.Publisher, l)
 	}
 	none := []snapshot.Change{put("nodes", "k", `{}`)}
-	mustFail(t, "Repair of a kind that is none", h.Publisher.Repair(t.Context(), l.base(), none), catalog.ErrInvalid)
+	mustFail(
+		t,
+		"Repair of a kind that is none",
+		h.Publisher.Repair(t.Context(), l.base(), none),
+		catalog.ErrInvalid,
+	)
 	mustHold(t, h.Publisher, l)
 }

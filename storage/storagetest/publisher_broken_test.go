@@ -214,7 +214,10 @@ func loadTorn(b *broken) {
 		if err != nil {
 			return err
 		}
-		return b.Publisher.Load(ctx, passing{Loader: into, end: func(snapshot.Head) error { return into.End(head) }})
+		return b.Publisher.Load(
+			ctx,
+			passing{Loader: into, end: func(snapshot.Head) error { return into.End(head) }},
+		)
 	}
 }
 

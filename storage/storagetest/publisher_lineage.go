@@ -77,8 +77,9 @@ func (l *lineage) moveTo(to snapshot.Position, changes ...snapshot.Change) snaps
 	l.head = snapshot.Head{
 		Format: l.head.Format, Store: l.head.Store, Position: to, Mark: catalog.Mark(fmt.Sprintf("%032x", to.Revision)),
 		Seal: l.head.Seal, Renderer: l.head.Renderer, Forced: l.head.Forced, Sig: l.head.Sig,
-		UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC).Add(time.Duration(to.Revision%1e9) * time.Millisecond),
-		Counts:    make(snapshot.Counts), Digest: make(snapshot.Digests),
+		UpdatedAt: time.Date(2026, 1, 2, 3, 4, 5, 123456000, time.UTC).
+			Add(time.Duration(to.Revision%1e9) * time.Millisecond),
+		Counts: make(snapshot.Counts), Digest: make(snapshot.Digests),
 	}
 	for _, kind := range snapshot.Kinds() {
 		l.head.Counts[kind] = 0

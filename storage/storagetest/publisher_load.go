@@ -79,7 +79,11 @@ func testLoadTorn(t testing.TB, h PublisherHarness) {
 			kind := snapshot.Kinds()[i%len(snapshot.Kinds())]
 			changes = append(changes, put(kind, fmt.Sprint("stamp-", i), fmt.Sprintf(`{"revision":%d}`, r)))
 		}
-		return append(changes, put(catalog.KindKey, fmt.Sprint("come-", r%7), `{}`), del(catalog.KindKey, fmt.Sprint("come-", (r+3)%7)))
+		return append(
+			changes,
+			put(catalog.KindKey, fmt.Sprint("come-", r%7), `{}`),
+			del(catalog.KindKey, fmt.Sprint("come-", (r+3)%7)),
+		)
 	}
 	var docs []snapshot.Change
 	for i := range filler {
@@ -129,7 +133,12 @@ func testLoadTorn(t testing.TB, h PublisherHarness) {
 			l.moveTo(at(l.head.Position.Epoch+1, r), stamp(r)...)
 			mustPublish(t, h.Publisher, over, l)
 		case i%20 == 10: // in many parts
-			mustApply(t, h.Publisher, over, l.moveTo(at(l.head.Position.Epoch, r), append(stamp(r), manyKeys(1500, i)...)...))
+			mustApply(
+				t,
+				h.Publisher,
+				over,
+				l.moveTo(at(l.head.Position.Epoch, r), append(stamp(r), manyKeys(1500, i)...)...),
+			)
 		default:
 			mustApply(t, h.Publisher, over, l.moveTo(at(l.head.Position.Epoch, r), stamp(r)...))
 		}
@@ -196,7 +205,12 @@ func testModel(t testing.TB, h PublisherHarness) {
 				off := l.clone()
 				off.head.Position.Revision += catalog.Revision(rapid.SampledFrom([]int{-1, 1, 2}).Draw(r, "off"))
 				over := snapshot.Head{Position: off.head.Position}.Base()
-				mustFail(in, "Apply over another head", h.Second.Apply(t.Context(), over, off.next(changes.Draw(r, "changes")...)), snapshot.ErrStale)
+				mustFail(
+					in,
+					"Apply over another head",
+					h.Second.Apply(t.Context(), over, off.next(changes.Draw(r, "changes")...)),
+					snapshot.ErrStale,
+				)
 			},
 			"repair": func(r *rapid.T) {
 				spoilt := changes.Draw(r, "spoilt")
@@ -221,7 +235,12 @@ func testModel(t testing.TB, h PublisherHarness) {
 			},
 			"whole stale": func(r *rapid.T) {
 				stale := newLineage(at(l.head.Position.Epoch+1, 1), changes.Draw(r, "docs")...)
-				mustFail(in, "a whole over another head", publishWhole(t.Context(), h.Publisher, stale.base(), stale), snapshot.ErrStale)
+				mustFail(
+					in,
+					"a whole over another head",
+					publishWhole(t.Context(), h.Publisher, stale.base(), stale),
+					snapshot.ErrStale,
+				)
 			},
 			"next": func(r *rapid.T) {
 				if len(history) == 0 {

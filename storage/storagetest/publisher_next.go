@@ -16,7 +16,10 @@ func testNextFollows(t testing.TB, h PublisherHarness) {
 	l := published(t, h)
 	var deltas []snapshot.Delta
 	for i := range 20 {
-		changes := []snapshot.Change{put(catalog.KindKey, fmt.Sprint(i), fmt.Sprintf(`{"i":%d}`, i)), del(catalog.KindKey, fmt.Sprint(i-3))}
+		changes := []snapshot.Change{
+			put(catalog.KindKey, fmt.Sprint(i), fmt.Sprintf(`{"i":%d}`, i)),
+			del(catalog.KindKey, fmt.Sprint(i-3)),
+		}
 		over := l.base()
 		l.head.Sig, l.head.Seal, l.head.Renderer = fmt.Sprintf("%064x", i), fmt.Sprint("seal", i), i
 		to := l.head.Position

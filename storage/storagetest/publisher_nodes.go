@@ -53,7 +53,10 @@ func testNodes(t testing.TB, h PublisherHarness) {
 		t.Fatal(err)
 	}
 	full := snapshot.Node{
-		ID: "host 1-é-" + strings.Repeat("x", 100), Position: at(10, 1<<60), Head: strings.Repeat("ab", 32), Version: `v1.2 "3" \`,
+		ID: "host 1-é-" + strings.Repeat(
+			"x",
+			100,
+		), Position: at(10, 1<<60), Head: strings.Repeat("ab", 32), Version: `v1.2 "3" \`,
 		Error: "cannot read {\"a\":[1]}\nthe rest", Kinds: []catalog.Kind{"keys", "gizmos"}, Store: storeID,
 		SeenAt: time.Unix(1, 0), // is the engine's to say
 	}
@@ -110,7 +113,11 @@ func testNodesAnswer(t testing.TB, h PublisherHarness) {
 	over := l.base()
 	l.head.Sig = strings.Repeat("5e", 32)
 	mustApply(t, h.Publisher, over, l.next())
-	beat := snapshot.Beat{Store: storeID, Position: l.head.Position, At: time.Unix(1_790_000_000, 123456000).UTC()}
+	beat := snapshot.Beat{
+		Store:    storeID,
+		Position: l.head.Position,
+		At:       time.Unix(1_790_000_000, 123456000).UTC(),
+	}
 	if err := h.Publisher.SetBeat(t.Context(), beat); err != nil {
 		t.Fatalf("SetBeat: %v", err)
 	}
@@ -137,7 +144,8 @@ func testNodesQuery(t testing.TB, h PublisherHarness) {
 		time.Sleep(2 * time.Millisecond) // so that no two share a microsecond
 	}
 	all := mustNodes(t, h.Second, snapshot.NodeQuery{})
-	if len(all.Nodes) != 10 || !slices.IsSortedFunc(all.Nodes, func(a, b snapshot.Node) int { return a.SeenAt.Compare(b.SeenAt) }) {
+	if len(all.Nodes) != 10 ||
+		!slices.IsSortedFunc(all.Nodes, func(a, b snapshot.Node) int { return a.SeenAt.Compare(b.SeenAt) }) {
 		t.Fatalf("Nodes: %v", nodeIDs(all))
 	}
 	for i, n := range all.Nodes {
@@ -148,7 +156,11 @@ func testNodesQuery(t testing.TB, h PublisherHarness) {
 		}
 	}
 	sameIDs(t, "the latest three", mustNodes(t, h.Second, snapshot.NodeQuery{Limit: 3}), nodeIDs(all)[7:]...)
-	sameIDs(t, "the latest two since the fifth", mustNodes(t, h.Second, snapshot.NodeQuery{Since: all.Nodes[4].SeenAt, Limit: 2}), nodeIDs(all)[8:]...)
+	sameIDs(
+		t,
+		"the latest two since the fifth",
+		mustNodes(t, h.Second, snapshot.NodeQuery{Since: all.Nodes[4].SeenAt, Limit: 2}),
+		nodeIDs(all)[8:]...)
 	sameIDs(t, "since a time to come", mustNodes(t, h.Second, snapshot.NodeQuery{Since: all.Now.Add(time.Hour)}))
 
 	// Whoever asks for what came since the last time misses nothing.
@@ -196,7 +208,11 @@ func testNodesRefused(t testing.TB, h PublisherHarness) {
 	}
 	sameIDs(t, "after reports that were refused", mustNodes(t, h.Publisher, snapshot.NodeQuery{}))
 	// What is too long, or cannot be signed, is cut and replaced.
-	mustReport(t, h.Publisher, snapshot.Node{ID: "n", Error: strings.Repeat("é", 5000) + "\x00", Version: "\xff\n"})
+	mustReport(
+		t,
+		h.Publisher,
+		snapshot.Node{ID: "n", Error: strings.Repeat("é", 5000) + "\x00", Version: "\xff\n"},
+	)
 	n := mustNodes(t, h.Publisher, snapshot.NodeQuery{}).Nodes[0]
 	if len(n.Error) > 1024 || !strings.HasPrefix(n.Error, "éé") || n.Version != "\ufffd " {
 		t.Errorf("texts came back as %q and %q", n.Error, n.Version)

@@ -33,8 +33,18 @@ func testNothingPublished(t testing.TB, h PublisherHarness) {
 	}
 
 	l := newLineage(at(10, 100))
-	mustFail(t, "Apply", h.Publisher.Apply(t.Context(), l.base(), l.clone().next(someDocs()...)), snapshot.ErrStale)
-	mustFail(t, "a whole over a head", publishWhole(t.Context(), h.Publisher, l.base(), newLineage(at(11, 1))), snapshot.ErrStale)
+	mustFail(
+		t,
+		"Apply",
+		h.Publisher.Apply(t.Context(), l.base(), l.clone().next(someDocs()...)),
+		snapshot.ErrStale,
+	)
+	mustFail(
+		t,
+		"a whole over a head",
+		publishWhole(t.Context(), h.Publisher, l.base(), newLineage(at(11, 1))),
+		snapshot.ErrStale,
+	)
 	_, err = h.Publisher.Head(t.Context())
 	mustFail(t, "Head after publishes that were refused", err, snapshot.ErrNone)
 
@@ -110,7 +120,13 @@ func testBytes(t testing.TB, h PublisherHarness) {
 	mustHold(t, h.Publisher, l)
 
 	for i, doc := range docs {
-		d := mustFollow(t, h.Publisher, l, put(catalog.KindKey, keys[len(keys)-1-i], doc), del(catalog.KindModel, keys[i]))
+		d := mustFollow(
+			t,
+			h.Publisher,
+			l,
+			put(catalog.KindKey, keys[len(keys)-1-i], doc),
+			del(catalog.KindModel, keys[i]),
+		)
 		mustHold(t, h.Publisher, l)
 		sameDelta(t, mustNext(t, h.Second, d.From), d)
 	}

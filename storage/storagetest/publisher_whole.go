@@ -74,7 +74,12 @@ func testWholeRefuses(t testing.TB, h PublisherHarness) {
 	}
 	unreadable := newLineage(at(11, 1), put(catalog.KindKey, "k", `{}`)).head
 	unreadable.Store = ""
-	mustFail(t, "Publish of a head that nobody can read", staged.Publish(t.Context(), l.base(), unreadable), catalog.ErrInvalid)
+	mustFail(
+		t,
+		"Publish of a head that nobody can read",
+		staged.Publish(t.Context(), l.base(), unreadable),
+		catalog.ErrInvalid,
+	)
 	mustBlock(t, h.Publisher, l.head.Position)
 	if err := staged.Publish(t.Context(), l.base(), next.head); err != nil {
 		t.Fatalf("Publish after refusals: %v", err)
@@ -104,7 +109,12 @@ func testWholeOnce(t testing.TB, h PublisherHarness) {
 			l = next
 		}
 		mustFail(t, "Add to what was "+name, staged.Add(t.Context(), someDocs()), catalog.ErrInvalid)
-		mustFail(t, "Publish of what was "+name, staged.Publish(t.Context(), l.base(), next.head), catalog.ErrInvalid)
+		mustFail(
+			t,
+			"Publish of what was "+name,
+			staged.Publish(t.Context(), l.base(), next.head),
+			catalog.ErrInvalid,
+		)
 		staged.Discard(t.Context())
 		staged.Discard(t.Context())
 		mustHold(t, h.Publisher, l)
@@ -126,9 +136,18 @@ func testWholeCatchesUp(t testing.TB, h PublisherHarness) {
 		t.Fatalf("Add: %v", err)
 	}
 	mustFollow(t, h.Second, l, put(catalog.KindKey, "meanwhile", `{}`))
-	mustFail(t, "Publish over a head that has moved", staged.Publish(t.Context(), seen, next.head), snapshot.ErrStale)
+	mustFail(
+		t,
+		"Publish over a head that has moved",
+		staged.Publish(t.Context(), seen, next.head),
+		snapshot.ErrStale,
+	)
 	changes := []snapshot.Change{
-		put(catalog.KindKey, "meanwhile", `{}`), del(catalog.KindProvider, "1"), put(catalog.KindProvider, "2", `{"v":2}`),
+		put(
+			catalog.KindKey,
+			"meanwhile",
+			`{}`,
+		), del(catalog.KindProvider, "1"), put(catalog.KindProvider, "2", `{"v":2}`),
 		del(catalog.KindModel, "never was"),
 	}
 	d := next.next(changes...)

@@ -46,7 +46,13 @@ func TestAPublishCostsTheSame(t *testing.T) {
 	}
 	// Counts in the head have more digits.
 	if sent[1] > sent[0]*1.02 {
-		t.Errorf("a publish sends %.0f bytes among %d keys, and %.0f among %d", sent[0], sizes[0], sent[1], sizes[1])
+		t.Errorf(
+			"a publish sends %.0f bytes among %d keys, and %.0f among %d",
+			sent[0],
+			sizes[0],
+			sent[1],
+			sizes[1],
+		)
 	}
 }
 
@@ -81,7 +87,11 @@ func TestNoCommandIsSlow(t *testing.T) {
 			longest = s
 		}
 	}
-	t.Logf("the longest command took Redis %s: %.40q", longest.Duration, longest.Args[:min(len(longest.Args), 1)])
+	t.Logf(
+		"the longest command took Redis %s: %.40q",
+		longest.Duration,
+		longest.Args[:min(len(longest.Args), 1)],
+	)
 	if *long && longest.Duration > 10*time.Millisecond { // else others are at work on this machine
 		t.Errorf("%.40q kept Redis busy for %s", longest.Args, longest.Duration)
 	}

@@ -71,7 +71,12 @@ func TestReadersSeeOnlyWholePublishes(t *testing.T) {
 	keys, commits, replaces := scaled(2_000, 100_000), scaled(500, 10_000), scaled(4, 20)
 	w.createKeys(t, keys)
 	twins := w.createPair(t)
-	relays := []*snapshot.Relay{w.newRelay(w.pub), w.newRelay(w.pub), w.newRelay(w.pub), w.newRelay(lagging{w.pub})}
+	relays := []*snapshot.Relay{
+		w.newRelay(w.pub),
+		w.newRelay(w.pub),
+		w.newRelay(w.pub),
+		w.newRelay(lagging{w.pub}),
+	}
 	_, err := relays[0].Sync(t.Context())
 	must(t, err)
 	for _, r := range relays {
@@ -99,7 +104,8 @@ func TestReadersSeeOnlyWholePublishes(t *testing.T) {
 	for range replaces {
 		within(t, time.Minute, "a re-synchronisation", func() bool {
 			_, err := relays[rand.IntN(len(relays))].Resync(t.Context(), snapshot.ResyncOptions{})
-			if errors.Is(err, snapshot.ErrWaiting) || errors.Is(err, snapshot.ErrStale) { // lost every race; it would be tried again
+			if errors.Is(err, snapshot.ErrWaiting) ||
+				errors.Is(err, snapshot.ErrStale) { // lost every race; it would be tried again
 				lost++
 				return false
 			}

@@ -70,7 +70,8 @@ func (w *world) forgeHead(r *rand.Rand) error {
 	}
 	f = maps.Clone(f)
 	f[name] = values[r.IntN(len(values))]
-	if w.keys == nil && (name == "sig" || name == "seal" || name == "store" || name == "mark" || name == "forced" || name == "renderer") {
+	if w.keys == nil &&
+		(name == "sig" || name == "seal" || name == "store" || name == "mark" || name == "forced" || name == "renderer") {
 		f[name] = "\n"
 	}
 	w.cache.setFields(f)
@@ -92,7 +93,13 @@ func (w *world) replayHead(*rand.Rand) error {
 func (w *world) forgeBeat(r *rand.Rand) error {
 	beats := []string{
 		"x", "{}", `{"position":"9223372036854775807-1","at":"2999-01-01T00:00:00Z","store":"s","seal":"k1","sig":"00"}`,
-		string(snapshot.Beat{Store: "s", Position: snapshot.Position{Epoch: 1, Revision: 1}, At: time.Unix(1, 0)}.Encode()),
+		string(
+			snapshot.Beat{
+				Store:    "s",
+				Position: snapshot.Position{Epoch: 1, Revision: 1},
+				At:       time.Unix(1, 0),
+			}.Encode(),
+		),
 	}
 	w.cache.setBeat(beats[r.IntN(len(beats))])
 	return nil

@@ -96,7 +96,8 @@ func drawStep(rt *rapid.T) step {
 	return step{
 		Name: rapid.SampledFrom(slices.Sorted(maps.Keys(happenings))).Draw(rt, "name"),
 		Seed: rapid.Uint64().Draw(rt, "seed"),
-		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 40 * time.Second}).Draw(rt, "rest"),
+		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 40 * time.Second}).
+			Draw(rt, "rest"),
 	}
 }
 
@@ -179,7 +180,15 @@ func live(t *testing.T, published server, plan []step, sealed bool, p pace) erro
 		return err
 	}
 	defer db.close() //nolint:errcheck // it goes
-	w := &world{keeper: catalog.NewRandomKeyRing(), ctx: t.Context(), dir: t.TempDir(), db: db, cache: &cache{server: published}, pace: p, problems: make(chan error, 1)}
+	w := &world{
+		keeper:   catalog.NewRandomKeyRing(),
+		ctx:      t.Context(),
+		dir:      t.TempDir(),
+		db:       db,
+		cache:    &cache{server: published},
+		pace:     p,
+		problems: make(chan error, 1),
+	}
 	w.restore = w.cache.wipe // nothing was dumped yet
 	if sealed {
 		if w.keys, err = snapshot.ParseKeys(syncKey); err != nil {
@@ -188,7 +197,10 @@ func live(t *testing.T, published server, plan []step, sealed bool, p pace) erro
 	}
 	w.tables = catalog.NewTables(db, w.keeper, nil)
 	for range 2 {
-		w.relays = append(w.relays, snapshot.NewRelay(w.tables, w.cache, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}))
+		w.relays = append(
+			w.relays,
+			snapshot.NewRelay(w.tables, w.cache, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}),
+		)
 	}
 	w.startRelays()
 	defer func() {
@@ -243,7 +255,10 @@ func (w *world) settle() error {
 // database has lost.
 func (w *world) operate() error {
 	asks := func(problem string) bool { return strings.Contains(problem, "force") }
-	needed := slices.ContainsFunc(w.relays, func(r *snapshot.Relay) bool { return asks(r.Status().LastError) }) ||
+	needed := slices.ContainsFunc(
+		w.relays,
+		func(r *snapshot.Relay) bool { return asks(r.Status().LastError) },
+	) ||
 		slices.ContainsFunc(w.watchers, func(d *watched) bool { return asks(d.Status().Error) })
 	if !needed {
 		return nil
@@ -278,7 +293,13 @@ func (w *world) agree() error {
 	for i, watcher := range w.watchers {
 		v := watcher.View()
 		if !v.Head().Equal(published.head) {
-			return fmt.Errorf("watcher %d is at %s, published is %s: %+v", i, v.Position(), published.head.Position, watcher.Status())
+			return fmt.Errorf(
+				"watcher %d is at %s, published is %s: %+v",
+				i,
+				v.Position(),
+				published.head.Position,
+				watcher.Status(),
+			)
 		}
 		if err := w.interview(v, o); err != nil {
 			return fmt.Errorf("watcher %d: %w", i, err)
@@ -437,7 +458,10 @@ func (w *world) sync(r *rand.Rand) error {
 }
 
 func (w *world) resync(r *rand.Rand) error {
-	_, err := w.relays[r.IntN(len(w.relays))].Resync(w.ctx, snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0, Force: r.IntN(2) == 0})
+	_, err := w.relays[r.IntN(len(w.relays))].Resync(
+		w.ctx,
+		snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0, Force: r.IntN(2) == 0},
+	)
 	for _, expected := range []error{
 		errDown, snapshot.ErrShrinks, snapshot.ErrStale, snapshot.ErrWaiting, snapshot.ErrForeign, snapshot.ErrOutranked, snapshot.ErrCorrupt,
 	} {

@@ -73,7 +73,10 @@ func (m memory) stray(r int) {
 		c.Stray = fmt.Sprint("a stray ", r)
 		if n := len(c.Deltas); n > 0 {
 			forged := c.Deltas[r%n]
-			forged.Changes = append(slices.Clone(forged.Changes), snapshot.Change{Kind: catalog.KindKey, Key: "forged", Doc: []byte(`{}`)})
+			forged.Changes = append(
+				slices.Clone(forged.Changes),
+				snapshot.Change{Kind: catalog.KindKey, Key: "forged", Doc: []byte(`{}`)},
+			)
 			c.Deltas[r%n] = forged
 		}
 	})
@@ -90,11 +93,19 @@ func cloneContents(c *memstore.Contents) memstore.Contents {
 	for kind, of := range c.Docs {
 		docs[kind] = maps.Clone(of)
 	}
-	return memstore.Contents{Head: maps.Clone(c.Head), Docs: docs, Deltas: slices.Clone(c.Deltas), Stray: c.Stray, Beat: c.Beat}
+	return memstore.Contents{
+		Head:   maps.Clone(c.Head),
+		Docs:   docs,
+		Deltas: slices.Clone(c.Deltas),
+		Stray:  c.Stray,
+		Beat:   c.Beat,
+	}
 }
 
 func (m memory) wipe() {
-	m.Tamper(func(c *memstore.Contents) { *c = memstore.Contents{Docs: make(map[catalog.Kind]map[string][]byte)} })
+	m.Tamper(
+		func(c *memstore.Contents) { *c = memstore.Contents{Docs: make(map[catalog.Kind]map[string][]byte)} },
+	)
 }
 
 // remote is a prefix of a real Redis.
@@ -107,7 +118,11 @@ type remote struct {
 func newRemote(addr string) remote {
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	prefix := "model-" + rand.Text()
-	return remote{redisstore.New(client, &redisstore.Options{Prefix: prefix, Logger: quiet()}), client, "{" + prefix + "}:"}
+	return remote{
+		redisstore.New(client, &redisstore.Options{Prefix: prefix, Logger: quiet()}),
+		client,
+		"{" + prefix + "}:",
+	}
 }
 
 func (m remote) close() {

@@ -51,14 +51,19 @@ func TestRights(t *testing.T) {
 		return open(t, "redis://"+user+":secret-of-"+user+"@"+s.addr(), &redisstore.OpenOptions{Name: "tests"})
 	}
 	w := newWorld(t, as("ezapi-control"), as("ezapi-balancer"))
-	w.publisher = redisstore.New(as("ezapi-control"), &redisstore.Options{Prefix: prefix, Logger: quiet(), StreamMaxEntries: 5})
+	w.publisher = redisstore.New(
+		as("ezapi-control"),
+		&redisstore.Options{Prefix: prefix, Logger: quiet(), StreamMaxEntries: 5},
+	)
 	w.relay = snapshot.NewRelay(w.tables, w.publisher, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()})
 	w.run(t)
 	if policy, err := w.publisher.Ready(ctx); err != nil || policy != "noeviction" {
 		t.Errorf("Ready: %q, %v", policy, err)
 	}
-	mirrored := snapshot.NewWatcher(redisstore.New(as("ezapi-mirror"), &redisstore.Options{Prefix: prefix, Logger: quiet()}),
-		&snapshot.WatcherOptions{Keys: w.keys, Name: "mirror", Logger: quiet()})
+	mirrored := snapshot.NewWatcher(
+		redisstore.New(as("ezapi-mirror"), &redisstore.Options{Prefix: prefix, Logger: quiet()}),
+		&snapshot.WatcherOptions{Keys: w.keys, Name: "mirror", Logger: quiet()},
+	)
 	background(t, mirrored.Run)
 
 	for range 12 { // more than the stream holds
@@ -108,7 +113,10 @@ func TestRights(t *testing.T) {
 
 	// The balancer may write nothing but its reports.
 	for _, key := range []string{"head", "keys", "changes", "beat"} {
-		if err := as("ezapi-balancer").HSet(ctx, "{"+prefix+"}:"+key, "a", "b").Err(); !redis.HasErrorPrefix(err, "NOPERM") {
+		if err := as("ezapi-balancer").HSet(ctx, "{"+prefix+"}:"+key, "a", "b").Err(); !redis.HasErrorPrefix(
+			err,
+			"NOPERM",
+		) {
 			t.Errorf("a balancer writes to %s: %v", key, err)
 		}
 	}
@@ -124,7 +132,10 @@ func TestMissingRight(t *testing.T) {
 	setUser(t, raw, words...)
 	client := open(t, "redis://ezapi-control:secret-of-ezapi-control@"+s.addr(), nil)
 	w := newWorld(t, client, s.client(t))
-	w.publisher = redisstore.New(client, &redisstore.Options{Prefix: prefix, Logger: quiet(), StreamMaxEntries: 2})
+	w.publisher = redisstore.New(
+		client,
+		&redisstore.Options{Prefix: prefix, Logger: quiet(), StreamMaxEntries: 2},
+	)
 	for range 3 {
 		w.createKey(t, "before")
 		w.relay = snapshot.NewRelay(w.tables, w.publisher, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()})
@@ -132,7 +143,18 @@ func TestMissingRight(t *testing.T) {
 		must(t, err)
 	}
 	// What is asked of a connection before it is used, and what only hurries or describes.
-	optional := []string{"hello", "auth", "ping", "select", "client|setname", "info", "publish", "cluster|slots", "command", "eval"}
+	optional := []string{
+		"hello",
+		"auth",
+		"ping",
+		"select",
+		"client|setname",
+		"info",
+		"publish",
+		"cluster|slots",
+		"command",
+		"eval",
+	}
 	tried := 0
 	for _, word := range words {
 		command, isRight := strings.CutPrefix(word, "+")
@@ -150,7 +172,10 @@ func TestMissingRight(t *testing.T) {
 		must(t, err)
 		fields := head.Fields()
 		fields["revision"] = "999999"
-		d := snapshot.Delta{From: head.Position, Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: "k", Doc: []byte(`{}`)}}}
+		d := snapshot.Delta{
+			From:    head.Position,
+			Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: "k", Doc: []byte(`{}`)}},
+		}
 		d.Head, err = snapshot.ParseHead(fields)
 		must(t, err)
 		fields["counts"] = strings.Replace(fields["counts"], `"keys":3`, `"keys":4`, 1)

@@ -27,7 +27,12 @@ func startCluster(t testing.TB, ca *authority) *cluster {
 	t.Helper()
 	c := &cluster{}
 	scheme := "redis://"
-	args := []string{"cluster-enabled yes", "cluster-node-timeout 1500", "cluster-require-full-coverage no", "repl-diskless-sync-delay 0"}
+	args := []string{
+		"cluster-enabled yes",
+		"cluster-node-timeout 1500",
+		"cluster-require-full-coverage no",
+		"repl-diskless-sync-delay 0",
+	}
 	if ca != nil {
 		scheme, c.opts = "rediss://", &redisstore.OpenOptions{CAFile: ca.file()}
 	}
@@ -62,7 +67,11 @@ func startCluster(t testing.TB, ca *authority) *cluster {
 	t.Cleanup(func() {
 		for _, client := range c.clients {
 			if t.Failed() {
-				t.Logf("a node says:\n%s%s", client.ClusterNodes(context.Background()).Val(), client.ClusterInfo(context.Background()).Val())
+				t.Logf(
+					"a node says:\n%s%s",
+					client.ClusterNodes(context.Background()).Val(),
+					client.ClusterInfo(context.Background()).Val(),
+				)
 			}
 		}
 	})
@@ -113,7 +122,12 @@ func TestClusterFailover(t *testing.T) {
 			w.run(t)
 			fail(c.masters[c.keeper(t)], t)
 			meanwhile := w.createKey(t, "made while the master is away")
-			eventually(t, 30*time.Second, "the replica is promoted", func() bool { return role(c.clients[3]) == "master" })
+			eventually(
+				t,
+				30*time.Second,
+				"the replica is promoted",
+				func() bool { return role(c.clients[3]) == "master" },
+			)
 			took := w.sees(t, 5*time.Second, meanwhile)
 			t.Logf("publishing went on %s after the promotion", took)
 			w.sees(t, 5*time.Second, w.createKey(t, "made after that"))

@@ -21,7 +21,10 @@ func (w *world) reads(t testing.TB) {
 	head, err := w.reader.Head(ctx)
 	must(t, err)
 	must(t, w.keys.VerifyHead(head))
-	fresh := snapshot.NewWatcher(w.reader, &snapshot.WatcherOptions{Keys: w.keys, Name: "fresh", Logger: quiet()})
+	fresh := snapshot.NewWatcher(
+		w.reader,
+		&snapshot.WatcherOptions{Keys: w.keys, Name: "fresh", Logger: quiet()},
+	)
 	stop := background(t, fresh.Run)
 	select {
 	case <-fresh.Ready():
@@ -47,7 +50,11 @@ func (w *world) fails(t testing.TB, raw *redis.Client, want error) {
 	head, err := w.publisher.Head(ctx)
 	must(t, err)
 	before := dump(t, raw)
-	d := snapshot.Delta{From: head.Position, Head: head, Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: "k", Doc: []byte(`{}`)}}}
+	d := snapshot.Delta{
+		From:    head.Position,
+		Head:    head,
+		Changes: []snapshot.Change{{Kind: catalog.KindKey, Key: "k", Doc: []byte(`{}`)}},
+	}
 	fields := head.Fields()
 	fields["revision"] = fmt.Sprint(head.Position.Revision + 1)
 	d.Head, err = snapshot.ParseHead(fields)
@@ -113,7 +120,8 @@ func TestMemoryUsedUp(t *testing.T) {
 	w.reads(t)
 	w.fails(t, raw, redisstore.ErrMemory)
 	policy, err := w.publisher.Ready(ctx)
-	if !errors.Is(err, redisstore.ErrMemory) || policy != "noeviction" || !strings.Contains(err.Error(), "raise maxmemory") {
+	if !errors.Is(err, redisstore.ErrMemory) || policy != "noeviction" ||
+		!strings.Contains(err.Error(), "raise maxmemory") {
 		t.Errorf("Ready: %q, %v", policy, err)
 	}
 	meanwhile := w.createKey(t, "made while there is no room")

@@ -47,7 +47,12 @@ func start(t testing.TB, program, host string, args ...string) *server {
 	must(t, err)
 	s := &server{host: host, port: freePort(t, host), dir: dir}
 	config := filepath.Join(dir, "redis.conf")
-	text := fmt.Sprintf("dir %s\nbind %s\nprotected-mode no\nsave \"\"\nappendonly no\nlogfile %s/log\n", dir, host, dir)
+	text := fmt.Sprintf(
+		"dir %s\nbind %s\nprotected-mode no\nsave \"\"\nappendonly no\nlogfile %s/log\n",
+		dir,
+		host,
+		dir,
+	)
 	if program == "redis-sentinel" {
 		text = fmt.Sprintf("dir %s\nbind %s\nprotected-mode no\nlogfile %s/log\n", dir, host, dir)
 	}
@@ -161,7 +166,9 @@ func newAuthority(t testing.TB) *authority {
 	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a test's own authority"}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(
+			1,
+		), Subject: pkix.Name{CommonName: "a test's own authority"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
@@ -188,7 +195,9 @@ func (a *authority) args(t testing.TB, ip string) []string {
 	must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), IPAddresses: []net.IP{net.ParseIP(ip)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		NotBefore: time.Now().
+			Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)

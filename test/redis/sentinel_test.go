@@ -19,14 +19,26 @@ func TestSentinelFailover(t *testing.T) {
 			t.Parallel()
 			auth := []string{"requirepass red-secret", "masterauth red-secret", "repl-diskless-sync-delay 0"}
 			master := start(t, "redis-server", "127.0.0.1", auth...)
-			replica := start(t, "redis-server", "127.0.0.1", append(auth, fmt.Sprintf("replicaof 127.0.0.1 %d", master.port))...)
+			replica := start(
+				t,
+				"redis-server",
+				"127.0.0.1",
+				append(auth, fmt.Sprintf("replicaof 127.0.0.1 %d", master.port))...)
 			second := open(t, "redis://:red-secret@"+replica.addr(), nil).(*redis.Client)
 			watched := fmt.Sprintf("sentinel monitor main 127.0.0.1 %d 2", master.port)
 			addresses := ""
 			var first *redis.SentinelClient
 			for i := range 3 {
-				s := start(t, "redis-sentinel", "127.0.0.1", watched, "sentinel auth-pass main red-secret",
-					"sentinel down-after-milliseconds main 1500", "sentinel failover-timeout main 5000", "requirepass sent-secret")
+				s := start(
+					t,
+					"redis-sentinel",
+					"127.0.0.1",
+					watched,
+					"sentinel auth-pass main red-secret",
+					"sentinel down-after-milliseconds main 1500",
+					"sentinel failover-timeout main 5000",
+					"requirepass sent-secret",
+				)
 				if addresses += s.addr(); i < 2 {
 					addresses += ","
 				}
@@ -38,7 +50,8 @@ func TestSentinelFailover(t *testing.T) {
 			eventually(t, 40*time.Second, "the Sentinels know the replica and each other", func() bool {
 				replicas, err := first.Replicas(t.Context(), "main").Result()
 				others, err2 := first.Sentinels(t.Context(), "main").Result()
-				return err == nil && err2 == nil && len(replicas) == 1 && replicas[0]["master-link-status"] == "ok" && len(others) == 2
+				return err == nil && err2 == nil && len(replicas) == 1 && replicas[0]["master-link-status"] == "ok" &&
+					len(others) == 2
 			})
 
 			address := "redis+sentinel://:red-secret@" + addresses + "/main/0?sentinel_password=sent-secret"

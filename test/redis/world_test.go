@@ -35,7 +35,10 @@ func newWorld(t testing.TB, control, balancer redis.UniversalClient) *world {
 	opts := &redisstore.Options{Prefix: prefix, Logger: quiet()}
 	w.publisher, w.reader = redisstore.New(control, opts), redisstore.New(balancer, opts)
 	w.relay = snapshot.NewRelay(w.tables, w.publisher, &snapshot.RelayOptions{Keys: keys, Logger: quiet()})
-	w.watcher = snapshot.NewWatcher(w.reader, &snapshot.WatcherOptions{Keys: keys, Name: "balancer", Logger: quiet()})
+	w.watcher = snapshot.NewWatcher(
+		w.reader,
+		&snapshot.WatcherOptions{Keys: keys, Name: "balancer", Logger: quiet()},
+	)
 	return w
 }
 

@@ -1,0 +1,47 @@
+// Command fleet prints what publishing costs a Redis: 1,000 balancers that wait and are
+// told of changes, large changes among a million keys, a minute's scrub, and 10,000 and 100,000
+// reports. It takes about five minutes; flags make it smaller.
+//
+//	go run ./cmd/fleet -redis 127.0.0.1:6379
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ez-api/ez-api/test/fleet"
+)
+
+func main() {
+	var o fleet.Options
+	flag.StringVar(&o.Redis, "redis", os.Getenv("EZ_TEST_REDIS_ADDR"), "host:port of a Redis that nobody else uses meanwhile")
+	flag.IntVar(&o.Watchers, "watchers", 1_000, "balancers; 0 leaves them out")
+	flag.IntVar(&o.FleetKeys, "fleet-keys", 100, "keys that they follow")
+	flag.DurationVar(&o.Idle, "idle", 60*time.Second, "how long they are watched while nothing happens")
+	flag.IntVar(&o.Publishes, "publishes", 20, "changes that they are told of")
+	flag.IntVar(&o.Keys, "keys", 1_000_000, "keys among which some change; 0 leaves that out")
+	flag.DurationVar(&o.Scrub, "scrub", 60*time.Second, "how long the scrub is watched; 0 leaves it out")
+	nodes := flag.String("nodes", "10000,100000", "how many reports there are; empty leaves them out")
+	flag.Parse()
+	for text := range strings.SplitSeq(*nodes, ",") {
+		if n, err := strconv.Atoi(text); err == nil {
+			o.Nodes = append(o.Nodes, n)
+		}
+	}
+	if o.Redis == "" {
+		fmt.Fprintln(os.Stderr, "fleet: -redis is not set")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := fleet.Run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		os.Exit(1)
+	}
+}
