@@ -99,12 +99,14 @@ func (s *spool) postpone(seg *segment, cause error) {
 	switch {
 	case p.tries < maxTries:
 		p.retryAt = time.Now().Add(s.retryPause << (p.tries - 1))
-		s.logger.Warn("log spool: a segment cannot be read, and will be tried again", "file", seg.path, "error", cause)
+		s.logger.Warn("log spool: a segment cannot be read, and will be tried again",
+			"file", seg.path, "error", cause)
 		return
 	case p.holes == nil && !errors.Is(cause, os.ErrNotExist):
 		p.holes = new(holes)
 		s.abandon(seg)
-		s.warn("a segment cannot be read; what can be is stored, the rest is counted as damaged", seg, "error", cause)
+		s.warn("a segment cannot be read; what can be is stored, the rest is counted as damaged",
+			seg, "error", cause)
 	default:
 		p.lost = true
 		s.abandon(seg)
