@@ -141,10 +141,14 @@ func (s *spool) abandon(seg *segment) {
 
 // scanAgain tries once more to learn what is in a segment.
 func (s *spool) scanAgain(seg *segment) {
-	if err := seg.scan(s.fs); err != nil {
+	found, err := seg.scan(s.fs)
+	if err != nil {
 		s.postpone(seg, err)
 		return
 	}
+	s.mu.Lock()
+	seg.adopt(found)
+	s.mu.Unlock()
 	p := &seg.read
 	p.retryAt, p.tries = time.Time{}, 0
 	s.takeUp(seg)
