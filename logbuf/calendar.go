@@ -146,5 +146,6 @@ func hourNext(start time.Time) time.Time {
 
 // intoHour returns how much of its local hour has passed at a time.
 func intoHour(t time.Time) time.Duration {
-	return time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+	seconds := 60*t.Minute() + t.Second()
+	return time.Duration(seconds)*time.Second + time.Duration(t.Nanosecond())
 }

@@ -25,12 +25,14 @@
 //
 // # Sinks
 //
-// A queue writes batch after batch to its sink, or two at once to an [Pipeliner],
-// and tries the same batch again until it is stored: sinks answer with an error as soon as they are in
-// doubt, and recognise what they have stored already by the identity of an entry
-// (its time and its id) and by the checkpoint of the spool's segment. See [Sink]
-// for what exactly one has to do; storage/pgstore and storage/sqlitestore have
-// sinks for their databases, and storage/storagetest checks yours.
+// A queue writes batch after batch to its sink, or two at once to a [Pipeliner],
+// and tries the same batch again until it is stored: sinks answer with an error as
+// soon as they are in doubt, and recognise what they have stored already by the
+// identity of an entry (its time and its id) and by the checkpoint of the spool's
+// segment. See [Sink] for what exactly one has to do, and what else a sink may be: an
+// [Archive], a [Checkpointer], a [Maintainer], a [Repricer], a [Timekeeper].
+// storage/pgstore and storage/sqlitestore have sinks for their databases, and
+// storage/storagetest checks yours.
 //
 // # Shipping
 //
@@ -45,7 +47,24 @@
 // # Receiving
 //
 // A [Decoder] reads the bodies that arrive there, and keeps a bad entry from
-// costing the good ones. [Prices] says what a request cost at that moment. Ask
-// [Queue.Ready] before reading a body: under overload, to refuse is all there is
-// time for.
+// costing the good ones. A [Pricer] says what a request costs: the queue asks it when an
+// entry comes, or when it leaves. Ask [Queue.Ready] before reading a body: under overload,
+// to refuse is all there is time for.
+//
+//	d := logbuf.Decoder{Retention: 90 * 24 * time.Hour}
+//	got, err := d.Decode(body, "application/x-ndjson")
+//	…
+//	err = q.Append(ctx, got.Entries...)
+//
+// # The files
+//
+//   - entry.go, limits.go, validate.go, clean.go: what an entry is, and may hold.
+//   - decode.go, decode_entry.go, decode_nested.go, decode_fast.go: bodies of JSON.
+//   - buffer.go, sink.go, archive.go, maintain.go, reprice.go, errors.go: the seams.
+//   - queue.go (who appends), worker.go (who writes to the sink), memory.go and spool.go
+//     (where entries wait).
+//   - segment.go, segment_scan.go, frame.go, record.go, fs.go: the files of the spool;
+//     spool_write.go, spool_read.go and spool_tend.go: who writes, reads and looks after them.
+//   - price.go: what a request costs. calendar.go, usagequery.go, logquery.go: what is asked for.
+//   - httpsink.go: the shipper of a balancer.
 package logbuf

@@ -131,7 +131,8 @@ func (s *HTTPSink) post(ctx context.Context, entries []Entry) (Result, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
-		return Result{}, fmt.Errorf("%w: log shipper: the URL cannot be used", ErrPaused) // not said: it may hold a password
+		// The URL is not said: it may hold a password.
+		return Result{}, fmt.Errorf("%w: log shipper: the URL cannot be used", ErrPaused)
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Authorization", "Bearer "+s.token)
@@ -152,7 +153,8 @@ func (s *HTTPSink) post(ctx context.Context, entries []Entry) (Result, error) {
 		return s.accepted(entries, answer)
 	case http.StatusUnprocessableEntity:
 		// A proxy's word is not enough to give entries up.
-		if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media == "application/problem+json" {
+		media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		if media == "application/problem+json" {
 			return s.dead(entries, Refused, "is not valid, says the receiver"), nil
 		}
 	}

@@ -65,7 +65,8 @@ func (m *memory) put(ctx context.Context, p *packed, _ time.Time) error {
 		return ErrClosed
 	}
 	if p.count > m.capacity || len(p.records) > m.maxBytes {
-		return fmt.Errorf("%w: the queue has room for %d, and never for %d at once", ErrTooMany, m.capacity, p.count)
+		return fmt.Errorf("%w: the queue has room for %d, and never for %d at once",
+			ErrTooMany, m.capacity, p.count)
 	}
 	if m.count+p.count > m.capacity || m.bytes+len(p.records) > m.maxBytes {
 		m.want = demand{min(p.count, m.capacity/most), min(len(p.records), m.maxBytes/most)}

@@ -216,7 +216,8 @@ func (r *recordReader) failures(e *Entry) {
 }
 
 func littleEndian64(s string) int64 {
-	return int64(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | //nolint:gosec // the same bits
+	//nolint:gosec // the same bits
+	return int64(uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56)
 }
 

@@ -27,9 +27,9 @@ func findSegments(fs fileSystem, dir string) (list []*segment, failed map[*segme
 			continue
 		}
 		s := &segment{id: id, number: number, path: filepath.Join(dir, name), old: true}
-		if err := s.scan(fs); err != nil {
+		if found, err := s.scan(fs); err != nil {
 			failed[s] = err
-		} else if s.end == 0 {
+		} else if s.adopt(found); s.end == 0 {
 			if err := s.remove(fs); err == nil {
 				continue
 			}
@@ -46,20 +46,20 @@ func findSegments(fs fileSystem, dir string) (list []*segment, failed map[*segme
 	return list, failed, nil
 }
 
-// scan reads a segment of an earlier queue through, to learn how many entries it holds.
-func (s *segment) scan(fs fileSystem) (err error) {
+// scan reads a segment of an earlier queue through, to learn how many entries it holds. It
+// changes nothing that spool.mu guards; adopt does.
+func (s *segment) scan(fs fileSystem) (found scanned, err error) {
 	f, err := fs.Open(s.path)
 	if err != nil {
-		return err
+		return found, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	full, err := f.Size()
 	if err != nil {
-		return err
+		return found, err
 	}
-	found, err := s.scanFile(s.read.holes.wrap(f), full)
-	if err != nil {
-		return err
+	if found, err = s.scanFile(s.read.holes.wrap(f), full); err != nil {
+		return found, err
 	}
 	if found.size < full {
 		if found.torn {
@@ -70,8 +70,12 @@ func (s *segment) scan(fs fileSystem) (err error) {
 			found.end++
 		}
 	}
+	return found, nil
+}
+
+// adopt makes what a scan has found the segment's. It needs the lock, once others see it.
+func (s *segment) adopt(found scanned) {
 	s.size, s.end, s.read.arrived, s.phase = found.size, found.end, found.arrived, readable
-	return nil
 }
 
 // scanned is what there is in a segment.

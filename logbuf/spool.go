@@ -131,7 +131,9 @@ func (s *spool) takeUp(seg *segment) {
 	p := &seg.read
 	p.done = max(0, min(n.done, seg.end))
 	p.from, p.cuts, p.settledAt = p.done, n.cuts, time.Now()
+	s.mu.Lock()
 	s.bytes += seg.size
+	s.mu.Unlock()
 	if p.done == seg.end && s.keep > 0 {
 		s.drain(seg) // whether the sink still has it is asked soon
 		return

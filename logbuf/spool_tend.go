@@ -99,12 +99,14 @@ func (s *spool) postpone(seg *segment, cause error) {
 	switch {
 	case p.tries < maxTries:
 		p.retryAt = time.Now().Add(s.retryPause << (p.tries - 1))
-		s.logger.Warn("log spool: a segment cannot be read, and will be tried again", "file", seg.path, "error", cause)
+		s.logger.Warn("log spool: a segment cannot be read, and will be tried again",
+			"file", seg.path, "error", cause)
 		return
 	case p.holes == nil && !errors.Is(cause, os.ErrNotExist):
 		p.holes = new(holes)
 		s.abandon(seg)
-		s.warn("a segment cannot be read; what can be is stored, the rest is counted as damaged", seg, "error", cause)
+		s.warn("a segment cannot be read; what can be is stored, the rest is counted as damaged",
+			seg, "error", cause)
 	default:
 		p.lost = true
 		s.abandon(seg)
@@ -139,10 +141,14 @@ func (s *spool) abandon(seg *segment) {
 
 // scanAgain tries once more to learn what is in a segment.
 func (s *spool) scanAgain(seg *segment) {
-	if err := seg.scan(s.fs); err != nil {
+	found, err := seg.scan(s.fs)
+	if err != nil {
 		s.postpone(seg, err)
 		return
 	}
+	s.mu.Lock()
+	seg.adopt(found)
+	s.mu.Unlock()
 	p := &seg.read
 	p.retryAt, p.tries = time.Time{}, 0
 	s.takeUp(seg)

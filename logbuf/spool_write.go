@@ -104,7 +104,8 @@ func (s *spool) writable() (*segmentWriter, error) {
 		if !w.file.Unlinked() {
 			return w, nil
 		}
-		s.warn("the segment that is being written was deleted; what is in it is lost if this process ends now", w.segment)
+		s.warn("the segment that is being written was deleted; what is in it is lost if this process ends now",
+			w.segment)
 	}
 	id := newID(time.Now())
 	seg := &segment{id: id, number: s.next, path: filepath.Join(s.dir, segmentName(s.next, id)), phase: readable}

@@ -283,7 +283,9 @@ func (q *Queue) retryForever(ctx context.Context, doing string, try func() error
 }
 
 // write gives a batch to the sink once.
-func (q *Queue) write(ctx context.Context, b Batch, to func(context.Context, Batch) (Result, error)) (Result, error) {
+func (q *Queue) write(
+	ctx context.Context, b Batch, to func(context.Context, Batch) (Result, error),
+) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.opts.WriteTimeout)
 	defer cancel()
 	r, err := to(ctx, b)

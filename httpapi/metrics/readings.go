@@ -203,6 +203,11 @@ func metrics() []metric {
 
 		// Of the spool: zero in memory mode.
 		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.", func(r *reading) int64 { return r.Logs.SpoolBytes }),
+		gauge("ezapi_logs_spool_kept_bytes", "Bytes of the log spool that are stored, and kept for a database that loses commits.", func(r *reading) int64 { return r.Logs.SpoolKept }),
+		gauge("ezapi_logs_spool_set_aside", "Files of the log spool that could not be read, and were set aside since the start.", func(r *reading) int { return r.Logs.SetAside }),
+		counter("ezapi_logs_again_total", "Log entries stored again because the database had lost them; ezapi_logs_accepted_total counts them once more.", func(r *reading) int64 { return r.Logs.Again }),
+		flag("ezapi_prices_failing", "Whether the prices cannot follow the catalog at the moment.", func(r *reading) bool { return r.Copies.LastError != "" }),
+		gauge("ezapi_prices_revision", "The revision of the catalog that the prices have.", func(r *reading) int64 { return int64(r.Copies.Revision) }),
 		gauge("ezapi_logs_spool_max_bytes", "Bytes that the log spool may use.", func(r *reading) int64 { return r.Logs.SpoolMax }),
 		gauge("ezapi_logs_spool_segments", "Files of the log spool.", func(r *reading) int { return r.Logs.Segments }),
 		counter("ezapi_logs_spool_syncs_total", "Calls of fsync that worked.", func(r *reading) int64 { return r.Logs.Syncs }),
