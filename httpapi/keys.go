@@ -48,7 +48,11 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 		spend := catalog.NanoUSD(u.CostNanoUSD)
 		shown[i].Spend = &spend
 		if !u.LastUsed.IsZero() {
-			shown[i].LastUsedAt = &u.LastUsed
+			at := u.LastUsed // the beginning of a quarter of an hour, in which the key may have been made
+			if created := shown[i].CreatedAt; at.Before(created) {
+				at = created
+			}
+			shown[i].LastUsedAt = &at
 		}
 	}
 	return shown

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,7 +68,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b.token = key.Token.Reveal()
 
-	b.g = &gateway{name: "test", client: upstreamClient(), logs: b.logs, logger: slog.New(slog.DiscardHandler)}
+	b.g = &gateway{name: "test", client: upstreamClient(catalog.AllowPrivate), logs: b.logs, logger: slog.New(slog.DiscardHandler)}
 	b.publish(t)
 	server := httptest.NewServer(b.g.handler())
 	t.Cleanup(server.Close)
@@ -394,6 +396,34 @@ func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 		p.Type, p.BaseURL = "openai", base
 		if got, err := chatURL(p); err != nil || got != want {
 			t.Errorf("chatURL(%q) = %q, %v; want %q", base, got, err, want)
+		}
+	}
+}
+
+// Where upstreams are to be public, a secret goes to no address of this machine,
+// whatever the name was when it was checked.
+func TestPrivateUpstreamsAreNotDialled(t *testing.T) {
+	var reached atomic.Bool
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
+	defer upstream.Close()
+	resp, err := upstreamClient(catalog.PublicOnly).Get(upstream.URL)
+	if err == nil {
+		resp.Body.Close() //nolint:errcheck // only read
+	}
+	if !errors.Is(err, catalog.ErrPrivateAddress) || reached.Load() {
+		t.Errorf("%v; reached: %t", err, reached.Load())
+	}
+	for _, tc := range []struct {
+		listen, setting string
+		want            catalog.Privacy
+		ok              bool
+	}{
+		{"127.0.0.1:9000", "", catalog.AllowPrivate, true}, {"[::1]:9000", "", catalog.AllowPrivate, true}, {"localhost:0", "", catalog.AllowPrivate, true},
+		{"0.0.0.0:9000", "", catalog.PublicOnly, true}, {":9000", "", catalog.PublicOnly, true}, {"192.0.2.1:9000", "", catalog.PublicOnly, true},
+		{"127.0.0.1:9000", "false", catalog.PublicOnly, true}, {":9000", "true", catalog.AllowPrivate, true}, {":9000", "yes", 0, false}, {"9000", "", 0, false},
+	} {
+		if got, err := (settings{listen: tc.listen, private: tc.setting}).upstreams(); got != tc.want || (err == nil) != tc.ok {
+			t.Errorf("%s %q: %v, %v", tc.listen, tc.setting, got, err)
 		}
 	}
 }

@@ -21,11 +21,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/redisstore"
@@ -44,6 +46,7 @@ type settings struct {
 	token       string // EZ_BALANCER_TOKEN: the control plane's token of the role balancer
 	spool       string // EZ_SPOOL_DIR: keeps logs through a crash; empty: memory
 	listen      string // LISTEN, default 127.0.0.1:9000
+	private     string // EZ_ALLOW_PRIVATE_UPSTREAMS: true or false; by default true only while it listens on loopback
 	name        string // the machine's, in logs
 }
 
@@ -70,6 +73,7 @@ func environment() settings {
 		token:       os.Getenv("EZ_BALANCER_TOKEN"),
 		spool:       os.Getenv("EZ_SPOOL_DIR"),
 		listen:      or("LISTEN", "127.0.0.1:9000"),
+		private:     os.Getenv("EZ_ALLOW_PRIVATE_UPSTREAMS"),
 		name:        name,
 	}
 }
@@ -92,6 +96,10 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 		if keys, err = snapshot.ParseKeys(s.syncKeys); err != nil {
 			return fmt.Errorf("EZ_SYNC_KEYS: %w", err)
 		}
+	}
+	upstreams, err := s.upstreams()
+	if err != nil {
+		return err
 	}
 	source, closeSource, err := openSource(s, logger)
 	if err != nil {
@@ -120,7 +128,7 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 	go func() { watched <- watcher.Run(watching) }()
 	defer func() { stopWatching(); err = errors.Join(err, <-watched) }()
 
-	g := &gateway{name: s.name, view: watcher.View, client: upstreamClient(), logs: logs, logger: logger}
+	g := &gateway{name: s.name, view: watcher.View, client: upstreamClient(upstreams), logs: logs, logger: logger}
 	return serve(ctx, s.listen, g.handler())
 }
 
@@ -165,12 +173,35 @@ func serve(ctx context.Context, addr string, handler http.Handler) error {
 	return nil
 }
 
-// upstreamClient waits long for an answer, but not for a connection.
-func upstreamClient() *http.Client {
+// upstreams returns where requests, and with them secrets, may be sent.
+func (s settings) upstreams() (catalog.Privacy, error) {
+	host, _, err := net.SplitHostPort(s.listen)
+	if err != nil {
+		return 0, fmt.Errorf("LISTEN must be host:port: %w", err)
+	}
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case s.private == "true", s.private == "" && (host == "localhost" || err == nil && addr.IsLoopback()):
+		return catalog.AllowPrivate, nil
+	case s.private == "false", s.private == "":
+		return catalog.PublicOnly, nil
+	}
+	return 0, errors.New("EZ_ALLOW_PRIVATE_UPSTREAMS must be true or false")
+}
+
+// upstreamClient waits long for an answer, but not for a connection. Where
+// upstreams are to be public, it looks at the address that it dials: the control plane has
+// checked the name, which may lead elsewhere since. There is no proxy then, because its
+// address would be looked at in place of the upstream's.
+func upstreamClient(upstreams catalog.Privacy) *http.Client {
+	dialer, proxy := &net.Dialer{Timeout: 5 * time.Second}, http.ProxyFromEnvironment
+	if upstreams == catalog.PublicOnly {
+		dialer.Control, proxy = catalog.DialControl, nil
+	}
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			Proxy:                 proxy,
+			DialContext:           dialer.DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
 			ResponseHeaderTimeout: 2 * time.Minute,
 			MaxIdleConnsPerHost:   100,
