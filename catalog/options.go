@@ -28,7 +28,7 @@ func normalizeOptions(options map[string]any) map[string]any {
 
 // checkOptions accepts what every store keeps as it is.
 func checkOptions(errs *FieldErrors, options map[string]any, hostOptions []string) {
-	text, err := json.Marshal(options)
+	text, err := plainJSON(options)
 	switch {
 	case err != nil:
 		errs.add("options", "must be a JSON object")
