@@ -114,6 +114,10 @@ func TestLoadViewVerifies(t *testing.T) {
 			e.docs["keys"][a] = []byte(`{"id":1,"namespaces":["x"],"default_namespace":"x"}`)
 		}, keys, snapshot.ErrCorrupt},
 		{"one document in the place of another", func(e *edition) { e.put(keyPut(t, "c")); delete(e.docs["keys"], b) }, keys, snapshot.ErrCorrupt},
+		{"a number of documents that is not right", func(e *edition) {
+			e.head.Counts[catalog.KindKey]++
+			e.keys.SignHead(&e.head) // the digests are right
+		}, keys, snapshot.ErrCorrupt},
 		{"a head that nobody signed", func(e *edition) {
 			e.head.Position.Revision++
 			e.head, _ = snapshot.ParseHead(unsigned(e.head))

@@ -63,27 +63,15 @@ func (s *script) forge(keys *snapshot.Keys, change func(c *content), finish func
 		return err
 	}
 	over := c.head.Base()
-	if keys, err = keys.Activate(c.head.Seal); keys == nil || err != nil {
-		keys, err = nil, nil // unsigned
-	}
 	c.head.Position.Revision++
 	change(c)
-	c.head.Counts, c.head.Digest = snapshot.Counts{}, snapshot.Digests{}
-	sums := map[catalog.Kind]snapshot.Digest{}
-	for _, kind := range snapshot.Kinds() {
-		sums[kind] = snapshot.Digest{}
+	if err := c.sign(keys); err != nil {
+		return err
 	}
 	var docs []snapshot.Change
 	for n, doc := range c.docs {
-		c.head.Counts[n.kind]++
-		sums[n.kind] = sums[n.kind].Add(keys.Hash(n.kind, n.key, doc))
 		docs = append(docs, snapshot.Change{Kind: n.kind, Key: n.key, Doc: doc})
 	}
-	for kind, sum := range sums {
-		c.head.Counts[kind] += 0
-		c.head.Digest[kind] = keys.Digest(kind, sum)
-	}
-	keys.SignHead(&c.head)
 	if finish != nil {
 		f := c.head.Fields()
 		finish(f)
@@ -112,19 +100,66 @@ func (s *script) refuses(spoil func() error) error {
 	if err := spoil(); err != nil {
 		return err
 	}
-	if err := s.stays(before); err != nil {
-		return err
-	}
-	if err := s.until(func() error { return s.reported(before.head.Position, true) }); err != nil {
-		return err
-	}
-	if err := s.stays(before); err != nil {
+	if err := s.keeps(before); err != nil {
 		return err
 	}
 	if _, err := s.relay.Resync(s.ctx, snapshot.ResyncOptions{NewEpoch: true, Force: true}); err != nil {
 		return err
 	}
 	return s.follows()
+}
+
+// keeps checks that the reader goes on with a whole, and reports that it refuses what there is.
+func (s *script) keeps(before *content) error {
+	if err := s.stays(before); err != nil {
+		return err
+	}
+	if err := s.until(func() error { return s.reported(before.head.Position, true) }); err != nil {
+		return err
+	}
+	return s.stays(before)
+}
+
+// forgeDelta publishes changes, signed, beside the catalog.
+func (s *script) forgeDelta(changes ...snapshot.Change) error {
+	c, err := s.read()
+	if err != nil {
+		return err
+	}
+	over, from := c.head.Base(), c.head.Position
+	if err := c.Add(changes); err != nil {
+		return err
+	}
+	c.head.Position.Revision++
+	if err := c.sign(s.keys); err != nil {
+		return err
+	}
+	return s.pub.Apply(s.ctx, over, snapshot.Delta{From: from, Head: c.head, Changes: changes})
+}
+
+// sign makes the head that of the documents, under the key that it names; nil keys do not sign.
+func (c *content) sign(keys *snapshot.Keys) error {
+	if keys != nil {
+		var err error
+		if keys, err = keys.Activate(c.head.Seal); err != nil {
+			return err
+		}
+	}
+	c.head.Counts, c.head.Digest = snapshot.Counts{}, snapshot.Digests{}
+	sums := map[catalog.Kind]snapshot.Digest{}
+	for _, kind := range snapshot.Kinds() {
+		sums[kind] = snapshot.Digest{}
+	}
+	for n, doc := range c.docs {
+		c.head.Counts[n.kind]++
+		sums[n.kind] = sums[n.kind].Add(keys.Hash(n.kind, n.key, doc))
+	}
+	for kind, sum := range sums {
+		c.head.Counts[kind] += 0
+		c.head.Digest[kind] = keys.Digest(kind, sum)
+	}
+	keys.SignHead(&c.head)
+	return nil
 }
 
 // sign signs fields with the sync key that they name, as the contract says.

@@ -175,6 +175,12 @@ func (s *script) unknownKind() error {
 	if err := s.follows(); err != nil {
 		return err
 	}
+	if err := s.forgeDelta(snapshot.Change{Kind: "of_the_future", Key: "x", Doc: []byte("no JSON either")}); err != nil {
+		return err
+	}
+	if err := s.follows(); err != nil {
+		return err
+	}
 	return s.published()
 }
 
@@ -300,7 +306,8 @@ func (s *script) wrongDelta() error {
 	if err != nil {
 		return err
 	}
-	fields["changes"] = `[{"kind":"keys","key":"` + strings.Repeat("0", 64) + `","op":"put","doc":"{\"id\":1}"}]`
+	fields["changes"] = `[{"kind":"keys","key":"` + before.some(catalog.KindKey) + `","op":"delete"},` + // as many as before
+		`{"kind":"keys","key":"` + strings.Repeat("0", 64) + `","op":"put","doc":"{\"id\":1}"}]`
 	f := snapshot.Fields{}
 	for n, v := range fields {
 		if !slices.Contains([]string{"from", "to", "chain", "part", "last", "reset", "changes", "bytes"}, n) {
@@ -474,7 +481,7 @@ func (s *script) back() error {
 			return err
 		}
 	}
-	if err := s.stays(newest); err != nil {
+	if err := s.keeps(newest); err != nil {
 		return err
 	}
 	return s.published() // the feed leads from there to where the reader is
