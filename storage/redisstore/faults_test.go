@@ -73,6 +73,63 @@ func cloneDocs(w *world) map[catalog.Kind]map[string]string {
 	return newWorld(w.head.Position, w.whole()...).docs
 }
 
+// TestTakenOver: a publish that rests for longer than TakeoverAfter is over, even while the one that has taken its place
+// is not finished: its next part goes nowhere, and the other's does.
+func TestTakenOver(t *testing.T) {
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		ctx := t.Context()
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(ctx, f.Publisher, w))
+		over := w.head.Base()
+		slow, taker := newResting(t, f, addr), newResting(t, f, addr)
+		lost := (&world{w.head, cloneDocs(w)}).next(many(1_200, 1)...)
+		d := w.next(many(1_200, 2)...)
+
+		slow.armed.Store(true)
+		slowDone := make(chan error, 1)
+		go func() { slowDone <- slow.Apply(ctx, over, lost) }()
+		<-slow.rests
+		if err := taker.Apply(ctx, over, d); !errors.Is(err, snapshot.ErrBusy) {
+			t.Fatalf("Apply during another: %v", err)
+		}
+		time.Sleep(snapshot.TakeoverAfter)
+		taker.armed.Store(true)
+		takerDone := make(chan error, 1)
+		go func() { takerDone <- taker.Apply(ctx, over, d) }()
+		<-taker.rests
+
+		close(slow.goOn)
+		if err := <-slowDone; !errors.Is(err, snapshot.ErrStale) {
+			t.Errorf("the publish that was taken over: %v", err)
+		}
+		close(taker.goOn)
+		must(t, <-takerDone)
+		holds(t, f, w)
+	})
+}
+
+// resting is a publisher that rests between the first and the second part of a publish, once it is armed.
+type resting struct {
+	*redisstore.Publisher
+	armed       atomic.Bool
+	rests, goOn chan struct{}
+}
+
+func newResting(t *testing.T, f *fixture, addr string) *resting {
+	client := newClient(t, addr)
+	r := &resting{rests: make(chan struct{}), goOn: make(chan struct{})}
+	var n atomic.Int32
+	client.AddHook(before(func(_ context.Context, cmd redis.Cmder) {
+		if cmd.Name() == "evalsha" && r.armed.Load() && n.Add(1) == 2 {
+			close(r.rests)
+			<-r.goOn
+		}
+	}))
+	r.Publisher = redisstore.New(client, &f.opts)
+	return r
+}
+
 // TestLostAnswers: a command whose answer was lost runs again, and does its work once.
 func TestLostAnswers(t *testing.T) {
 	onBoth(t, func(t *testing.T, addr string) {

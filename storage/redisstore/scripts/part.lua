@@ -37,7 +37,8 @@ if not is_first then
   local last = last_id(stream)
   if last == id and has_entry(stream, id, chain) then
     return {'ok', id}
-  elseif last ~= before then
+  -- Somebody who has taken over may be on the way to the same position, with the same ids.
+  elseif last ~= before or not has_entry(stream, before, chain) then
     return {'stale', last}
   end
 elseif stream_type ~= 'none' and (stream_type ~= 'stream' or goes_beyond(stream, own_id)) then
