@@ -215,10 +215,18 @@ func (s *stage) change(changes ...snapshot.Change) {
 
 // beat writes what control planes say about what is published.
 func (s *stage) beat(at time.Time) {
-	b := snapshot.Beat{Store: s.now.head.Store, Position: s.now.head.Position, At: at}
-	s.now.keys.SignBeat(&b)
-	if err := s.SetBeat(context.Background(), b); err != nil {
-		s.t.Fatal(err)
+	s.mu.Lock()
+	pub := s.Publisher
+	s.mu.Unlock()
+	head, err := pub.Head(context.Background())
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	b := snapshot.Beat{Store: head.Store, Position: head.Position, At: at}
+	s.keys.SignBeat(&b)
+	if err := pub.SetBeat(context.Background(), b); err != nil {
+		s.t.Error(err)
 	}
 }
 
