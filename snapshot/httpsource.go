@@ -109,6 +109,9 @@ func (s *HTTPSource) Head(ctx context.Context) (Head, error) {
 // LastBeat implements [Source].
 func (s *HTTPSource) LastBeat(ctx context.Context) (Beat, error) {
 	a, err := s.headAnswer(ctx)
+	if errors.Is(err, ErrNone) { // neither a head nor a beat
+		return Beat{}, nil
+	}
 	return beatOf(a.Beat), err
 }
 

@@ -411,8 +411,11 @@ func TestLoadsAreSpread(t *testing.T) {
 		}
 		s.replace(1, 9, "other")
 		time.Sleep(11 * time.Second)
-		if len(at) != 200 {
-			t.Fatalf("%d loads", len(at)-100)
+		mu.Lock()
+		loads := len(at)
+		mu.Unlock()
+		if loads != 200 {
+			t.Fatalf("%d loads", loads-100)
 		}
 		if d := spread(); d < 500*time.Millisecond || d > time.Second {
 			t.Errorf("100 loads within %s, want them over a second", d)
@@ -611,10 +614,10 @@ func TestWatcherRefusesWhatIsDamaged(t *testing.T) {
 // whole is loaded.
 func TestWatcherReadsOnceMore(t *testing.T) {
 	for _, tc := range spoilings() {
+		if tc.name == "another format" || tc.name == "no signature" {
+			continue // nothing is wrong with how it was read
+		}
 		t.Run(tc.name, func(t *testing.T) {
-			if tc.name == "another format" || tc.name == "no signature" {
-				t.Skip("nothing is wrong with how it was read")
-			}
 			for spoilt, loads := range map[int]int64{1: 1, 2: 2} {
 				bubble(t, func(t *testing.T, s *stage) {
 					s.replace(1, 2, "first", "goes")
