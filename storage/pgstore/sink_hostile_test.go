@@ -43,7 +43,8 @@ func TestHostileRole(t *testing.T) {
 	admin := pgtest.Connect(t, cfg)
 	role := "ez_r_" + strings.ToLower(rand.Text())
 	database := pgx.Identifier{cfg.ConnConfig.Database}.Sanitize()
-	execute(t, admin, "create role "+role+" login; revoke temporary on database "+database+
+	password := rand.Text()
+	execute(t, admin, "create role "+role+" login password '"+password+"'; revoke temporary on database "+database+
 		" from public; create schema authorization "+role)
 	t.Cleanup(func() {
 		for _, sql := range []string{"drop owned by " + role + " cascade", "drop role " + role} {
@@ -56,7 +57,7 @@ func TestHostileRole(t *testing.T) {
 		execute(t, admin, "alter role "+role+" set "+setting)
 	}
 	cfg = cfg.Copy()
-	cfg.ConnConfig.User = role
+	cfg.ConnConfig.User, cfg.ConnConfig.Password = role, password
 	pool := pgtest.Connect(t, cfg)
 	if got := collect[string](t, pool, `select current_setting('bytea_output')`)[0]; got != "escape" {
 		t.Fatalf("bytea_output is %s; the settings do not hold", got)
