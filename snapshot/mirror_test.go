@@ -249,6 +249,25 @@ func TestMirrorWithKeysVerifies(t *testing.T) {
 	}
 }
 
+// A delta whose head nobody signed is not carried; what the source has is.
+func TestMirrorWithKeysVerifiesDeltas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegions(t)
+		r.carry(r.keys)
+		time.Sleep(time.Second)
+		r.set(func() {
+			r.spoilNext = func(d *snapshot.Delta) {
+				f := d.Head.Fields()
+				f["mark"] = strings.Repeat("f", 32)
+				d.Head, _ = snapshot.ParseHead(f)
+			}
+		})
+		r.delta("second")
+		time.Sleep(5 * time.Second)
+		r.same()
+	})
+}
+
 // The origin knows what the region's data planes have applied, and is not kept waiting by those that left.
 func TestMirrorPassesReportsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
