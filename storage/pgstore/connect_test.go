@@ -100,6 +100,7 @@ func TestHaltedHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.ConnConfig.Password = c.Password
 	pool := pgtest.Connect(t, config)
 	catalogs := open(t, pool, nil)
 	sink := newSink(pool)
