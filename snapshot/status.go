@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -142,12 +141,4 @@ func (r *Relay) Kinds(ctx context.Context, revision catalog.Revision) (kinds []c
 		return Kinds(), nil
 	}
 	return t.kinds(), err
-}
-
-// clone returns a copy.
-func (c Counts) clone() Counts {
-	if c == nil {
-		return Counts{}
-	}
-	return maps.Clone(c)
 }

@@ -20,9 +20,6 @@ import (
 const (
 	// nodePage is how many reports one command returns.
 	nodePage = 500
-
-	// clockTolerance is TOLERANCE of nodes_lib.lua.
-	clockTolerance = 2 * time.Second
 )
 
 // Report implements [snapshot.Reporter]. It takes one round trip.

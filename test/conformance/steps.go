@@ -360,10 +360,6 @@ func (s *script) unsigned() error {
 
 // damaged changes a byte of a document, and makes the reader load.
 func (s *script) damaged() error {
-	before, err := s.read()
-	if err != nil {
-		return err
-	}
 	if err := s.forge(s.keys, func(*content) {}, nil); err != nil { // a whole: it has to load
 		return err
 	}
@@ -373,7 +369,8 @@ func (s *script) damaged() error {
 	if err := s.reader.Pause(); err != nil {
 		return err
 	}
-	if before, err = s.read(); err != nil {
+	before, err := s.read()
+	if err != nil {
 		return err
 	}
 	// A publish may have been on its way to the reader already, so there are two.

@@ -64,8 +64,6 @@ func (d *postgresDSN) UnmarshalText(text []byte) error {
 
 type listenDSN string
 
-func (d listenDSN) set() bool { return d != "" }
-
 func (d *listenDSN) UnmarshalText(text []byte) error {
 	if string(text) == pgstore.ListenNone {
 		*d = listenDSN(text)
