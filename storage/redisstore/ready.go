@@ -128,16 +128,6 @@ func (p *Publisher) rights(ctx context.Context) error {
 		return err
 	}
 	missing, other := []string{}, ""
-	_, err = p.client.TxPipelined(
-		ctx,
-		func(pipe redis.Pipeliner) error { return pipe.Exists(ctx, p.key(keyProbe)).Err() },
-	)
-	if err != nil {
-		if !redis.HasErrorPrefix(err, "NOPERM") && !redis.HasErrorPrefix(err, "EXECABORT") {
-			return err
-		}
-		missing = append(missing, "multi, exec")
-	}
 	for i := 1; i+1 < len(answer); i += 2 {
 		err := refused(answer[i+1])
 		switch {
@@ -145,6 +135,18 @@ func (p *Publisher) rights(ctx context.Context) error {
 			missing = append(missing, answer[i])
 		case other == "":
 			other = answer[i+1]
+		}
+	}
+	// A transaction fails, too, while memory is used up, and does not say why.
+	if other == "" {
+		_, err := p.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			return pipe.Exists(ctx, p.key(keyProbe)).Err()
+		})
+		switch {
+		case redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "EXECABORT"):
+			missing = append(missing, "multi, exec")
+		case err != nil:
+			return err
 		}
 	}
 	if len(missing) > 0 {
