@@ -20,7 +20,9 @@ import (
 
 func TestOnMiniredis(t *testing.T) {
 	t.Parallel()
-	addr := miniredis.RunT(t).Addr()
+	server := miniredis.RunT(t)
+	server.ClockTTL(true) // else what expires never does
+	addr := server.Addr()
 	storagetest.RunPublisher(t, func(t testing.TB) storagetest.PublisherHarness { return harness(t, addr) })
 }
 
@@ -28,7 +30,9 @@ func TestOnMiniredis(t *testing.T) {
 // real cluster where EZ_TEST_REDIS_CLUSTER_ADDR names one.
 func TestOnCluster(t *testing.T) {
 	t.Parallel()
-	addr := miniredis.RunT(t).Addr()
+	server := miniredis.RunT(t)
+	server.ClockTTL(true)
+	addr := server.Addr()
 	if cluster := os.Getenv("EZ_TEST_REDIS_CLUSTER_ADDR"); cluster != "" {
 		addr = cluster
 	}
