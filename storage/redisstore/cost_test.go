@@ -43,6 +43,36 @@ func TestApplySendsTheDeltaAlone(t *testing.T) {
 	})
 }
 
+// TestPartsAreReadOnce: whoever waits while a large publish comes in parts gets each of them once.
+func TestPartsAreReadOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(t.Context(), f.Publisher, w))
+		client, _, received := metered(t, addr)
+		reader := redisstore.New(client, &f.opts)
+		arrived := make(chan error, 1)
+		after := w.head.Position
+		go func() {
+			_, err := nextSoon(t, reader, after)
+			arrived <- err
+		}()
+		time.Sleep(100 * time.Millisecond)
+		changes := many(8_000, 1)
+		follow(t, f, w, changes...)
+		must(t, <-arrived)
+		size := 0
+		for _, e := range f.raw.XRange(t.Context(), f.tag+"changes", "("+after.String()+"999", "+").Val() {
+			for name, v := range e.Values {
+				size += len(name) + len(v.(string))
+			}
+		}
+		if got := received.Load(); got > int64(size)*11/10+10_000 {
+			t.Errorf("a publish of %d bytes takes a reader %d", size, got)
+		}
+	})
+}
+
 // TestNextSharesConnections: readers that wait at one place take one
 // connection and one command, not one each.
 func TestNextSharesConnections(t *testing.T) {

@@ -52,48 +52,62 @@ type outlook struct {
 	delta snapshot.Delta
 	found bool // there is a delta, and it is whole
 
-	gap    bool   // what follows starts later, or is a whole
-	open   bool   // parts of a publish that is not finished follow
-	beyond bool   // anything follows
-	last   string // the id of the last entry that was looked at
+	gap  bool // what follows starts later, or is a whole
+	open bool // parts of a publish that is not finished follow
 }
 
-// look reads what follows a position, and does not wait. entries are those that are known already.
-func (p *Publisher) look(
-	ctx context.Context,
-	at snapshot.Position,
-	entries []redis.XMessage,
-) (outlook, error) {
-	o := outlook{last: entryID(at, closing)}
-	a := assembler{at: at}
+// trail is what was read of the stream after a position, so that no part is read twice.
+type trail struct {
+	p    *Publisher
+	a    assembler
+	last string // the id of the last entry that was read
+}
+
+func (p *Publisher) trail(at snapshot.Position) *trail {
+	return &trail{p: p, a: assembler{at: at}, last: entryID(at, closing)}
+}
+
+// look reads what follows a position, and does not wait.
+func (p *Publisher) look(ctx context.Context, at snapshot.Position) (outlook, error) {
+	return p.trail(at).read(ctx, nil)
+}
+
+// read reads on, and does not wait. entries are those that are known already.
+func (t *trail) read(ctx context.Context, entries []redis.XMessage) (o outlook, err error) {
 	for {
 		if len(entries) == 0 {
-			var err error
-			if entries, err = p.readStream(ctx, o.last, -1); err != nil || len(entries) == 0 {
+			if entries, err = t.p.readStream(ctx, t.last, -1); err != nil || len(entries) == 0 {
+				o.open = t.a.parts > 0
 				return o, err
 			}
 		}
 		for _, m := range entries {
-			o.beyond, o.last = true, m.ID
+			t.last = m.ID
 			e, err := parseEntry(m)
 			if err != nil {
 				continue // somebody else's, or damaged: it leads nowhere
 			}
-			if a.add(e) {
+			if t.a.add(e) {
 				o.found = true
-				o.delta = snapshot.Delta{From: at, Head: e.head, Changes: a.changes}
+				o.delta = snapshot.Delta{From: t.a.at, Head: e.head, Changes: t.a.changes}
 				return o, nil
 			}
-			if o.open = a.parts > 0; e.reset || e.from.After(at) {
+			if e.reset || e.from.After(t.a.at) {
 				o.gap = true
 				return o, nil
 			}
 		}
 		if len(entries) < readCount {
+			o.open = t.a.parts > 0
 			return o, nil
 		}
 		entries = nil
 	}
+}
+
+// wait waits for what comes next, for some time.
+func (t *trail) wait(ctx context.Context, block time.Duration) ([]redis.XMessage, error) {
+	return t.p.readStream(ctx, t.last, block)
 }
 
 // readStream returns the entries after an id. It returns none when there are none within block; it does

@@ -89,20 +89,32 @@ func (h before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 // countedClient counts the bytes that it sends.
 func countedClient(t testing.TB, addr string) (*redis.Client, *atomic.Int64) {
-	var sent atomic.Int64
-	client := redis.NewClient(
+	client, sent, _ := metered(t, addr)
+	return client, sent
+}
+
+// metered counts the bytes that a client sends and receives.
+func metered(t testing.TB, addr string) (client *redis.Client, sent, received *atomic.Int64) {
+	sent, received = new(atomic.Int64), new(atomic.Int64)
+	client = redis.NewClient(
 		&redis.Options{Addr: addr, Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-			return countedConn{conn, &sent}, err
+			return countedConn{conn, sent, received}, err
 		}},
 	)
 	t.Cleanup(func() { must(t, client.Close()) })
-	return client, &sent
+	return client, sent, received
 }
 
 type countedConn struct {
 	net.Conn
-	sent *atomic.Int64
+	sent, received *atomic.Int64
+}
+
+func (c countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.received.Add(int64(n))
+	return n, err
 }
 
 func (c countedConn) Write(b []byte) (int, error) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -53,7 +55,7 @@ func (p *Publisher) load(ctx context.Context, into snapshot.Loader) error {
 	}
 	r := replay{p: p, into: into, kinds: kinds, head: start}
 	for r.head.Base() != end.Base() {
-		o, err := p.look(ctx, r.head.Position, nil)
+		o, err := p.look(ctx, r.head.Position)
 		if err != nil {
 			return err
 		}
@@ -112,25 +114,28 @@ func (r *replay) finish(ctx context.Context) error {
 		if !errors.Is(damage, snapshot.ErrCorrupt) {
 			return damage
 		}
-		for found := false; !found; {
-			o, err := r.p.look(ctx, r.head.Position, nil)
-			switch {
-			case err != nil:
-				return err
-			case o.gap:
-				return fmt.Errorf("%w: %w", damage, snapshot.ErrGap)
-			case o.found:
-				if err := r.add(o.delta); err != nil {
-					return err
+		t := r.p.trail(r.head.Position)
+		o, err := t.read(ctx, nil)
+		for err == nil && o.open && !o.found && !o.gap && time.Now().Before(patience) {
+			var entries []redis.XMessage
+			if entries, err = t.wait(ctx, openBlock); err == nil {
+				if len(entries) == 0 {
+					t = r.p.trail(r.head.Position) // it may have been given up, and others have begun
 				}
-				found = true
-			case !o.open || time.Now().After(patience):
-				return r.moved(ctx, damage)
-			default:
-				if _, err := r.p.readStream(ctx, o.last, openBlock/10); err != nil {
-					return err
-				}
+				o, err = t.read(ctx, entries)
 			}
+		}
+		switch {
+		case err != nil:
+			return err
+		case o.found:
+			if err := r.add(o.delta); err != nil {
+				return err
+			}
+		case o.gap:
+			return fmt.Errorf("%w: %w", damage, snapshot.ErrGap)
+		default:
+			return r.moved(ctx, damage)
 		}
 	}
 }

@@ -72,34 +72,43 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 	if err != nil {
 		return outlook{}, err
 	}
-	// Where the head is there, everything that follows comes to the blocking read.
+	t := p.trail(after)
 	var entries []redis.XMessage
-	if head == after {
-		if entries, err = p.readStream(ctx, entryID(after, closing), p.blockTime()); err != nil ||
-			len(entries) == 0 {
+	if head == after { // then everything that follows comes to the blocking read
+		if entries, err = t.wait(ctx, p.blockTime()); err != nil || len(entries) == 0 {
 			return outlook{}, err
 		}
 	}
-	o, err := p.look(ctx, after, entries)
-	switch {
-	case err != nil || o.found:
-		return o, err
-	case o.gap || head != after:
-		// The stream may have begun anew while it was read.
-		if o, err = p.look(ctx, after, nil); err != nil || o.found {
+	for {
+		o, err := t.read(ctx, entries)
+		switch {
+		case err != nil || o.found:
 			return o, err
+		case o.gap || head != after:
+			return p.gap(ctx, after)
 		}
-		if head, err = p.position(ctx); err != nil {
+		// Parts of a publish that is under way, or entries that are nobody's. When nothing comes, it is read anew
+		// from the position: what comes in place of a publish that was given up may have lower ids.
+		if entries, err = t.wait(ctx, openBlock); err != nil || len(entries) == 0 {
 			return outlook{}, err
 		}
-		if o.gap || head != after {
-			return outlook{}, errGap(after, head)
-		}
-		return outlook{}, nil
 	}
-	// Parts of a publish that is under way, or entries that are nobody's.
-	_, err = p.readStream(ctx, o.last, openBlock)
-	return outlook{}, err
+}
+
+// gap looks once more, because the stream may have begun anew while it was read, before it says that there is none.
+func (p *Publisher) gap(ctx context.Context, after snapshot.Position) (outlook, error) {
+	o, err := p.look(ctx, after)
+	if err != nil || o.found {
+		return o, err
+	}
+	head, err := p.position(ctx)
+	if err != nil {
+		return outlook{}, err
+	}
+	if o.gap || head != after {
+		return outlook{}, errGap(after, head)
+	}
+	return outlook{}, nil
 }
 
 // blockTime returns how long a read blocks, so that not all readers come back at once.
