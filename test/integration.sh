@@ -75,6 +75,10 @@ have curl || install curl curl               # for the tour of the README
 have python3 || install python3 python3      # for the reader in Python
 have redis-cli || install redis-cli redis-tools
 have npm || install "npm, for clients generated in TypeScript," nodejs npm
+have pgbouncer || install "a pooler in front of PostgreSQL" pgbouncer
+have redis-server || install "Redis servers of the tests' own" redis-server
+have redis-sentinel || install "Redis Sentinel" redis-sentinel
+have openssl || install "certificates of tests" openssl
 
 # ---- PostgreSQL and Redis --------------------------------------------------
 
