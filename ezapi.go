@@ -117,10 +117,12 @@ type Plane struct {
 // come open, and are closed by whoever opened them.
 func New(config Config) (*Plane, error) {
 	if config.Catalog != nil && config.Keeper == nil {
-		return nil, fmt.Errorf("ezapi: Config.Keeper is required with Config.Catalog, or provider secrets could never be read again: %w", catalog.ErrInvalid)
+		return nil, fmt.Errorf("ezapi: Config.Keeper is required with Config.Catalog, or provider secrets could "+
+			"never be read again: %w", catalog.ErrInvalid)
 	}
 	if r := config.LogRetention; r > 0 && r < 48*time.Hour {
-		return nil, fmt.Errorf("ezapi: Config.LogRetention must be at least 48h, or negative to keep all: %w", catalog.ErrInvalid)
+		return nil, fmt.Errorf("ezapi: Config.LogRetention must be at least 48h, or negative to keep all: %w",
+			catalog.ErrInvalid)
 	}
 	config = config.withDefaults()
 	p := &Plane{
@@ -327,7 +329,8 @@ const (
 
 // regularly does something now and at intervals until ctx ends. A failure is
 // logged under what.
-func (p *Plane) regularly(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) error {
+func (p *Plane) regularly(ctx context.Context, interval time.Duration, what string,
+	do func(context.Context) error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {

@@ -27,7 +27,8 @@ func TestPlaneReseals(t *testing.T) {
 	}
 	store := memstore.New(nil)
 	old := catalog.NewTables(store, ring("a"), nil)
-	if _, err := old.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}); err != nil {
+	if _, err := old.Providers.Create(t.Context(),
+		catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}); err != nil {
 		t.Fatal(err)
 	}
 	unreadable := catalog.Entity{Kind: catalog.KindKey, ID: 99, Name: "k", Status: "active", Spec: []byte(`"none"`), DueAt: time.Unix(1, 0).UTC()}
@@ -44,7 +45,8 @@ func TestPlaneReseals(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- plane.Run(ctx) }()
-	for deadline := time.Now().Add(30 * time.Second); plane.Stats().Seals.Resealed == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); plane.Stats().Seals.Resealed == 0; time.Sleep(
+		10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("nothing was sealed anew: %+v", plane.Stats().Seals)
 		}

@@ -74,7 +74,8 @@ func (c *clocks) status() []Clock {
 	return slices.Clone(c.read)
 }
 
-// ClockReady returns an error that wraps ErrClock while this process's clock was last seen to be far from that of a store.
+// ClockReady returns an error that wraps ErrClock while this process's clock was last seen to be
+// far from that of a store.
 func (p *Plane) ClockReady() error {
 	for _, c := range p.clocks.status() {
 		if c.Wrong() {
@@ -138,18 +139,20 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return p.regularly(ctx, logMaintenanceInterval, "maintenance of the logs failed, will try again", func(ctx context.Context) error {
-		o, wrong := p.logsDue(ctx)
-		if o.Now.IsZero() {
-			return wrong
-		}
-		results := logbuf.Maintain(ctx, sink, o)
-		p.maintained.Store(&results)
-		return errors.Join(wrong, logbuf.MaintenanceError(results))
-	})
+	return p.regularly(ctx, logMaintenanceInterval, "maintenance of the logs failed, will try again",
+		func(ctx context.Context) error {
+			o, wrong := p.logsDue(ctx)
+			if o.Now.IsZero() {
+				return wrong
+			}
+			results := logbuf.Maintain(ctx, sink, o)
+			p.maintained.Store(&results)
+			return errors.Join(wrong, logbuf.MaintenanceError(results))
+		})
 }
 
-// logsDue returns what is too old by the sink's clock. While this process's is far from it, nothing is, and an error says
+// logsDue returns what is too old by the sink's clock. While this process's is far from it, nothing
+// is, and an error says
 // so; the other tasks go by the sink's. Without an answer there is no time at all.
 func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err error) {
 	o.Now = p.config.Clock()

@@ -32,7 +32,8 @@ func (s *timedSink) Clock(context.Context) (time.Time, error) {
 }
 
 func (s *timedSink) Tasks() []logbuf.Task {
-	return []logbuf.Task{{Name: "note", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+	return []logbuf.Task{{Name: "note", Run: func(ctx context.Context,
+		o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.seen = append(s.seen, o)
@@ -95,7 +96,8 @@ func TestWrongClockDeletesNothing(t *testing.T) {
 				if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
 					t.Errorf("ClockReady: %v; want ErrClock", err)
 				}
-				if !slices.ContainsFunc(plane.Stats().Clocks, func(c ezapi.Clock) bool { return c.Store == "logs" && c.Skew == off && c.Wrong() }) {
+				if !slices.ContainsFunc(plane.Stats().Clocks,
+					func(c ezapi.Clock) bool { return c.Store == "logs" && c.Skew == off && c.Wrong() }) {
 					t.Errorf("clocks %+v; want the skew of %v", plane.Stats().Clocks, off)
 				}
 

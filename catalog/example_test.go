@@ -21,7 +21,8 @@ func ExampleTables_Update() {
 		return
 	}
 	revision, err := tables.Update(ctx, func(tx *catalog.Tx) error {
-		if _, err := tx.Models.Create(ctx, catalog.Model{Name: "large", Prices: catalog.Prices{InputPrice: &price}}); err != nil {
+		if _, err := tx.Models.Create(ctx, catalog.Model{Name: "large",
+			Prices: catalog.Prices{InputPrice: &price}}); err != nil {
 			return err
 		}
 		_, err := tx.Bindings.Create(ctx, catalog.Binding{Model: "large", ProviderGroup: "eu"})

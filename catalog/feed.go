@@ -224,7 +224,8 @@ func (f *Follower) Run(ctx context.Context, logger *slog.Logger) error {
 		case errors.Is(err, ErrClosed):
 			return err
 		case !failing:
-			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices are as they were", "error", err)
+			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices are as they were",
+				"error", err)
 			failing = true
 		}
 		select {

@@ -32,7 +32,8 @@ func TestPriceListFollows(t *testing.T) {
 	if _, ok := list.Quote(ask); ok {
 		t.Error("prices before the first refresh")
 	}
-	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(5)}}))
+	m := must[catalog.Model](t)(tables.Models.Create(ctx,
+		catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(5)}}))
 	for range 2 { // the second finds nothing changed
 		mustRefresh(t, follower)
 		if q, ok := list.Quote(ask); !ok || q.Revision != 1 || *q.Prices.InputPrice != 5 || q.Prices.OutputPrice != nil {
@@ -49,7 +50,8 @@ func TestPriceListFollows(t *testing.T) {
 	if q, ok := list.Quote(ask); q.Prices != nil || !ok {
 		t.Errorf("of a model that is called otherwise now: %+v", q)
 	}
-	if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: "n"}); q.Revision != 3 || q.Prices.InputPrice != nil || q.Prices.OutputPrice == nil {
+	if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: "n"}); q.Revision != 3 ||
+		q.Prices.InputPrice != nil || q.Prices.OutputPrice == nil {
 		t.Errorf("after a change: %+v", q)
 	}
 	if s := follower.Status(); s.Loads != 1 || s.Revision != 3 || s.LastError != "" {
@@ -68,9 +70,10 @@ func TestPriceListLooksLikeRouting(t *testing.T) {
 		must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: name, Prices: p}))
 	}
 	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Namespace: "other", Name: "a/b", Prices: price(7)}))
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Prices: map[string]catalog.Prices{
-		"gpt-4o": price(10), "gpt-*": price(11), "gpt-4*": price(12), "o": {OutputPrice: usd(13)},
-	}}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", Prices: map[string]catalog.Prices{
+			"gpt-4o": price(10), "gpt-*": price(11), "gpt-4*": price(12), "o": {OutputPrice: usd(13)},
+		}}))
 	list := catalog.NewPriceList()
 	mustRefresh(t, catalog.NewFollower(tables.Store(), list))
 	for _, c := range []struct {
@@ -100,13 +103,15 @@ func TestPriceListLooksLikeRouting(t *testing.T) {
 		{p.ID, "o", "default", "a/b", 0}, // not mixed with the model's input price
 		{p.ID + 1000, "gpt-4o", "default", "a/b", 1},
 	} {
-		q, ok := list.Quote(catalog.PriceKey{ProviderID: c.provider, UpstreamModel: c.upstream, Namespace: c.space, Model: c.model})
+		q, ok := list.Quote(catalog.PriceKey{ProviderID: c.provider, UpstreamModel: c.upstream, Namespace: c.space,
+			Model: c.model})
 		var got catalog.NanoUSD
 		if q.Prices != nil && q.Prices.InputPrice != nil {
 			got = *q.Prices.InputPrice
 		}
 		if !ok || got != c.want {
-			t.Errorf("%.20q of provider %d, %.20q in %s: %d, %t; want %d", c.upstream, c.provider, c.model, c.space, got, ok, c.want)
+			t.Errorf("%.20q of provider %d, %.20q in %s: %d, %t; want %d", c.upstream, c.provider, c.model, c.space, got, ok,
+				c.want)
 		}
 	}
 }
@@ -159,17 +164,19 @@ func TestPriceListFollowsAnything(t *testing.T) {
 				}
 				if len(providers) < 2 {
 					fresh++
-					p, err := tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", fresh), Type: "openai", Prices: records})
+					p, err := tables.Providers.Create(ctx,
+						catalog.Provider{Name: fmt.Sprint("p", fresh), Type: "openai", Prices: records})
 					if err != nil {
 						r.Fatal(err)
 					}
 					providers = append(providers, p.ID)
 					return
 				}
-				_, _ = tables.Providers.Edit(ctx, rapid.SampledFrom(providers).Draw(r, "provider"), func(p *catalog.Provider) error {
-					p.Prices = records
-					return nil
-				})
+				_, _ = tables.Providers.Edit(ctx, rapid.SampledFrom(providers).Draw(r, "provider"),
+					func(p *catalog.Provider) error {
+						p.Prices = records
+						return nil
+					})
 			},
 			"delete a provider": func(r *rapid.T) {
 				if len(providers) > 0 {
@@ -214,8 +221,10 @@ func TestPriceListFollowsAnything(t *testing.T) {
 // Two models exchange their names in one revision, in whatever order.
 func TestPriceListExchangesNames(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	a := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "a", Prices: catalog.Prices{InputPrice: usd(1)}}))
-	b := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "b", Prices: catalog.Prices{InputPrice: usd(2)}}))
+	a := must[catalog.Model](t)(tables.Models.Create(ctx,
+		catalog.Model{Name: "a", Prices: catalog.Prices{InputPrice: usd(1)}}))
+	b := must[catalog.Model](t)(tables.Models.Create(ctx,
+		catalog.Model{Name: "b", Prices: catalog.Prices{InputPrice: usd(2)}}))
 	list := catalog.NewPriceList()
 	list.Arrive(catalog.Head{})
 	follower := catalog.NewFollower(tables.Store(), list)
@@ -226,7 +235,8 @@ func TestPriceListExchangesNames(t *testing.T) {
 		{Revision: 3, Kind: catalog.KindModel, ID: a.ID, After: []byte(`{"namespace":"default","name":"b","input_price":"0.000000001"}`)},
 	}, 3)
 	for name, want := range map[string]catalog.NanoUSD{"a": 2, "b": 1} {
-		if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: name}); q.Prices == nil || *q.Prices.InputPrice != want {
+		if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: name}); q.Prices == nil ||
+			*q.Prices.InputPrice != want {
 			t.Errorf("%s: %+v; want %d", name, q.Prices, want)
 		}
 	}
@@ -278,7 +288,8 @@ func TestFollowerReadsTheWholeSeldom(t *testing.T) {
 	mustRefresh(t, follower)
 	store.lists.Store(0)
 	for n := range 50 {
-		must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: fmt.Sprint("m", n), Prices: catalog.Prices{InputPrice: usd(1)}}))
+		must[catalog.Model](t)(tables.Models.Create(ctx,
+			catalog.Model{Name: fmt.Sprint("m", n), Prices: catalog.Prices{InputPrice: usd(1)}}))
 		if n%7 == 0 {
 			mustRefresh(t, follower)
 		}
@@ -286,7 +297,8 @@ func TestFollowerReadsTheWholeSeldom(t *testing.T) {
 	if n := store.lists.Load(); n != 0 {
 		t.Errorf("following 50 changes listed models %d times", n)
 	}
-	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m50", Prices: catalog.Prices{InputPrice: usd(1)}}))
+	must[catalog.Model](t)(tables.Models.Create(ctx,
+		catalog.Model{Name: "m50", Prices: catalog.Prices{InputPrice: usd(1)}}))
 	store.pruned.Store(true)
 	mustRefresh(t, follower)
 	if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: "m50"}); q.Prices == nil || q.Revision != 51 {
@@ -304,7 +316,8 @@ func TestFollowerNoticesAnotherHistory(t *testing.T) {
 	var current atomic.Pointer[catalog.Store]
 	fill := func(price catalog.NanoUSD) {
 		var s catalog.Store = memstore.New(nil)
-		must[catalog.Model](t)(catalog.NewTables(s, keeper, nil).Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(price)}}))
+		must[catalog.Model](t)(catalog.NewTables(s, keeper, nil).Models.Create(ctx,
+			catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(price)}}))
 		current.Store(&s)
 	}
 	fill(1)
@@ -362,7 +375,8 @@ func TestFollowerOutlivesAnOutage(t *testing.T) {
 		follower := catalog.NewFollower(store, list)
 		done := make(chan error, 1)
 		go func() { done <- follower.Run(ctx, slog.New(log)) }()
-		must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(1)}}))
+		must[catalog.Model](t)(tables.Models.Create(ctx,
+			catalog.Model{Name: "m", Prices: catalog.Prices{InputPrice: usd(1)}}))
 		synctest.Wait()
 		if !follower.Running() || follower.Status().Revision != 1 {
 			t.Errorf("status %+v", follower.Status())

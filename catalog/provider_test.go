@@ -170,7 +170,8 @@ func TestSealedProviders(t *testing.T) {
 	if got, err := patch(`{"api_key":"sk-brand-new-credential","base_url":"https://two.example.com"}`); err != nil || got.Sealed || got.APIKeyHint != "tial" {
 		t.Errorf("a new secret: %+v, %v", got, err)
 	}
-	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, old.ID)); got.APIKey.Reveal() != "sk-brand-new-credential" {
+	got := must[catalog.Provider](t)(tables.Providers.Get(ctx, old.ID))
+	if got.APIKey.Reveal() != "sk-brand-new-credential" {
 		t.Errorf("the new secret is read as %+v", got)
 	}
 

@@ -33,24 +33,29 @@ func TestReseal(t *testing.T) {
 		must[catalog.Provider](t)(old.Providers.Create(ctx, p))
 	}
 	lost := catalog.NewTables(store, ringOf(t, "k9"), nil)
-	must[catalog.Provider](t)(lost.Providers.Create(ctx, catalog.Provider{Name: "lost", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789-99")}))
+	must[catalog.Provider](t)(lost.Providers.Create(ctx,
+		catalog.Provider{Name: "lost", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789-99")}))
 
 	tables := catalog.NewTables(store, ringOf(t, "k2", "k1"), nil)
-	must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "new", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789-98")}))
+	must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "new", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789-98")}))
 	before := must[[]catalog.Provider](t)(tables.Providers.List(ctx, catalog.Query{}))
 	head := len(changes(t, tables))
 	if s := tables.SealStatus(); !s.At.IsZero() {
 		t.Errorf("before the first round: %+v", s)
 	}
-	if s, err := tables.Reseal(ctx, 30); err != nil || s.Current != 31 || s.Older != 19 || s.Unopenable != 1 || s.Resealed != 30 {
+	if s, err := tables.Reseal(ctx, 30); err != nil || s.Current != 31 || s.Older != 19 || s.Unopenable != 1 ||
+		s.Resealed != 30 {
 		t.Errorf("after 30: %+v, %v", s, err)
 	}
-	if s, err := tables.Reseal(ctx, 30); err != nil || s.Current != 50 || s.Older != 0 || s.Unopenable != 1 || s.Resealed != 49 || s != tables.SealStatus() {
+	if s, err := tables.Reseal(ctx, 30); err != nil || s.Current != 50 || s.Older != 0 || s.Unopenable != 1 ||
+		s.Resealed != 49 || s != tables.SealStatus() {
 		t.Errorf("after all: %+v, %v", s, err)
 	}
 	feed := changes(t, tables)
 	for _, c := range feed[head:] {
-		if c.Action != catalog.ActionReseal || c.Actor != "maintenance" || string(c.Before) != string(c.After) || strings.Contains(string(c.After), "sk-") {
+		if c.Action != catalog.ActionReseal || c.Actor != "maintenance" || string(c.Before) != string(c.After) ||
+			strings.Contains(string(c.After), "sk-") {
 			t.Fatalf("change %+v", c)
 		}
 	}
@@ -61,7 +66,8 @@ func TestReseal(t *testing.T) {
 	// The older key is not needed any more, and nobody's revision has moved.
 	after := catalog.NewTables(store, ringOf(t, "k2"), nil)
 	for i, p := range must[[]catalog.Provider](t)(after.Providers.List(ctx, catalog.Query{})) {
-		if p.Name != "lost" && (p.Sealed || !p.APIKey.Equal(before[i].APIKey)) || p.Revision != before[i].Revision || !p.UpdatedAt.Equal(before[i].UpdatedAt) {
+		if p.Name != "lost" && (p.Sealed || !p.APIKey.Equal(before[i].APIKey)) || p.Revision != before[i].Revision ||
+			!p.UpdatedAt.Equal(before[i].UpdatedAt) {
 			t.Errorf("%s: sealed %t, revision %d of %d", p.Name, p.Sealed, p.Revision, before[i].Revision)
 		}
 	}
@@ -74,7 +80,8 @@ func TestReseal(t *testing.T) {
 func TestResealYields(t *testing.T) {
 	store, ctx := memstore.New(nil), t.Context()
 	old := catalog.NewTables(store, ringOf(t, "k1"), nil)
-	p := must[catalog.Provider](t)(old.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}))
+	p := must[catalog.Provider](t)(old.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}))
 	racing := &racingStore{Store: store}
 	tables := catalog.NewTables(racing, ringOf(t, "k2", "k1"), nil)
 	racing.before = func() {
@@ -90,8 +97,10 @@ func TestResealYields(t *testing.T) {
 		t.Errorf("the change is lost: %+v", got)
 	}
 	racing.err = errors.New("the disk is full")
-	must[catalog.Provider](t)(old.Providers.Create(ctx, catalog.Provider{Name: "q", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}))
-	if s, err := tables.Reseal(ctx, 10); err == nil || s.LastError == "" || tables.SealStatus().LastError == "" || s.Older != 1 {
+	must[catalog.Provider](t)(old.Providers.Create(ctx,
+		catalog.Provider{Name: "q", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789ab")}))
+	if s, err := tables.Reseal(ctx, 10); err == nil || s.LastError == "" || tables.SealStatus().LastError == "" ||
+		s.Older != 1 {
 		t.Errorf("a failing store: %+v, %v", s, err)
 	}
 }

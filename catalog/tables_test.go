@@ -46,7 +46,8 @@ func changes(t *testing.T, tables *catalog.Tables) (all []catalog.Change) {
 func TestDefaults(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: " p ", Type: " Vertex-Express "}))
-	if p.Name != "p" || p.Type != "vertex-express" || p.GoogleLocation != "global" || p.Group != "default" || *p.Weight != 1 || p.Status != catalog.Active {
+	if p.Name != "p" || p.Type != "vertex-express" || p.GoogleLocation != "global" || p.Group != "default" ||
+		*p.Weight != 1 || p.Status != catalog.Active {
 		t.Errorf("provider: %+v", p)
 	}
 	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "meta/llama-3.1"}))
@@ -58,8 +59,9 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("binding: %+v", b)
 	}
 	limit := catalog.NanoUSD(5)
-	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k", Namespaces: []string{"a", "b"}, BudgetLimit: &limit,
-		AllowIPs: []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1/128"}}))
+	k := must[catalog.Key](t)(tables.Keys.Create(ctx,
+		catalog.Key{Name: "k", Namespaces: []string{"a", "b"}, BudgetLimit: &limit,
+			AllowIPs: []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1/128"}}))
 	if k.DefaultNamespace != "a" || k.BudgetWindow != "total" || k.Group != "default" {
 		t.Errorf("key: %+v", k)
 	}
@@ -71,10 +73,13 @@ func TestDefaults(t *testing.T) {
 func TestCreateGetFind(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	created := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{
-		Meta: catalog.Meta{ExternalID: "x-1", Labels: map[string]string{"team": "a"}}, Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789abcdef"),
-		Models: []string{"gpt-4o"}, Options: map[string]any{"n": json.Number("9007199254740993"), "deep": map[string]any{"a": []any{"b"}}},
+		Meta: catalog.Meta{ExternalID: "x-1", Labels: map[string]string{"team": "a"}}, Name: "p", Type: "openai",
+		APIKey: catalog.NewSecret("sk-0123456789abcdef"),
+		Models: []string{"gpt-4o"}, Options: map[string]any{"n": json.Number("9007199254740993"),
+			"deep": map[string]any{"a": []any{"b"}}},
 	}))
-	if created.ID <= 0 || created.Revision != 1 || created.APIKeyHint != "cdef" || created.CreatedAt.IsZero() || created.CreatedAt.Location() != time.UTC {
+	if created.ID <= 0 || created.Revision != 1 || created.APIKeyHint != "cdef" || created.CreatedAt.IsZero() ||
+		created.CreatedAt.Location() != time.UTC {
 		t.Errorf("created: %+v", created)
 	}
 	for name, got := range map[string]catalog.Provider{
@@ -89,7 +94,8 @@ func TestCreateGetFind(t *testing.T) {
 	if _, err := tables.Providers.Get(ctx, 99); !errors.Is(err, catalog.ErrNotFound) {
 		t.Errorf("Get of nothing: %v", err)
 	}
-	if _, err := tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai"}); !errors.Is(err, catalog.ErrExists) {
+	if _, err := tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai"}); !errors.Is(err,
+		catalog.ErrExists) {
 		t.Errorf("a second of the name: %v", err)
 	}
 }
@@ -97,9 +103,11 @@ func TestCreateGetFind(t *testing.T) {
 func TestSecretsAreSealedInTheStore(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	const secret = "sk-upstream-credential"
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret(secret)}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret(secret)}))
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
-	must[catalog.Provider](t)(tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = new(2); return nil }))
+	must[catalog.Provider](t)(tables.Providers.Edit(ctx, p.ID,
+		func(p *catalog.Provider) error { p.Weight = new(2); return nil }))
 	err := tables.Store().Read(ctx, func(r catalog.Reader) error {
 		provider, err := r.Get(ctx, catalog.KindProvider, p.ID)
 		key, err2 := r.Get(ctx, catalog.KindKey, k.ID)
@@ -123,7 +131,8 @@ func TestSecretsAreSealedInTheStore(t *testing.T) {
 
 func TestPublicJSONHoldsNoSecrets(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
 	text, err := json.Marshal(map[string]any{"p": p, "pp": &p, "k": k})
 	if err != nil {
@@ -142,13 +151,16 @@ func TestPublicJSONHoldsNoSecrets(t *testing.T) {
 func TestPatch(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{
-		Meta: catalog.Meta{Labels: map[string]string{"a": "1", "b": "2"}}, Name: "p", Type: "compatible", BaseURL: "https://one.example.com",
-		APIKey: catalog.NewSecret("sk-0123456789abcdef"), Weight: new(5), Models: []string{"x", "y"}, Options: map[string]any{"k": map[string]any{"a": true, "b": "c"}},
+		Meta: catalog.Meta{Labels: map[string]string{"a": "1",
+			"b": "2"}}, Name: "p", Type: "compatible", BaseURL: "https://one.example.com",
+		APIKey: catalog.NewSecret("sk-0123456789abcdef"), Weight: new(5), Models: []string{"x",
+			"y"}, Options: map[string]any{"k": map[string]any{"a": true, "b": "c"}},
 	}))
 	patch := func(body string) (catalog.Provider, error) { return tables.Providers.Patch(ctx, p.ID, 0, []byte(body)) }
 
 	got := must[catalog.Provider](t)(patch(`{"weight":null,"models":["z"],"labels":{"a":null,"c":"3"},"options":{"k":{"a":null}}}`))
-	if *got.Weight != 1 || !cmp.Equal(got.Models, []string{"z"}) || !cmp.Equal(got.Labels, map[string]string{"b": "2", "c": "3"}) ||
+	if *got.Weight != 1 || !cmp.Equal(got.Models, []string{"z"}) ||
+		!cmp.Equal(got.Labels, map[string]string{"b": "2", "c": "3"}) ||
 		!cmp.Equal(got.Options, map[string]any{"k": map[string]any{"b": "c"}}) {
 		t.Errorf("merged: %+v", got)
 	}
@@ -239,14 +251,17 @@ func TestReferences(t *testing.T) {
 
 func TestPut(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	p := catalog.Provider{Name: "p", Type: "compatible", BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}
+	p := catalog.Provider{Name: "p", Type: "compatible", BaseURL: "https://one.example.com",
+		APIKey: catalog.NewSecret("sk-0123456789abcdef")}
 	first := must[catalog.Provider](t)(tables.Providers.Put(ctx, p))
 	p.APIKey = catalog.Secret{}
-	if again := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); again.Revision != first.Revision || again.ID != first.ID || again.APIKey.IsZero() {
+	if again := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); again.Revision != first.Revision ||
+		again.ID != first.ID || again.APIKey.IsZero() {
 		t.Errorf("an equal Put: %+v", again)
 	}
 	p.Weight = new(3)
-	if got := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); got.ID != first.ID || *got.Weight != 3 || got.APIKey.IsZero() {
+	if got := must[catalog.Provider](t)(tables.Providers.Put(ctx, p)); got.ID != first.ID || *got.Weight != 3 ||
+		got.APIKey.IsZero() {
 		t.Errorf("Put: %+v", got)
 	}
 	p.BaseURL = "https://two.example.com"
@@ -322,7 +337,8 @@ func TestImportedTokens(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	body := `{"name":"k","token":"sk-from-elsewhere-1"}`
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx, must[catalog.Key](t)(catalog.Decode[catalog.Key]([]byte(body)))))
-	if got := must[catalog.Key](t)(tables.Keys.Find(ctx, catalog.ByHash, catalog.HashToken("sk-from-elsewhere-1"))); got.ID != k.ID {
+	if got := must[catalog.Key](t)(tables.Keys.Find(ctx, catalog.ByHash,
+		catalog.HashToken("sk-from-elsewhere-1"))); got.ID != k.ID {
 		t.Error("an imported token does not lead to its key")
 	}
 	body = `{"name":"k","token_hashes":["` + catalog.HashToken("one") + `","` + catalog.HashToken("two") + `"]}`
@@ -375,7 +391,8 @@ func TestUpdateIsOneRevision(t *testing.T) {
 		t.Fatalf("revision %d, %v", revision, err)
 	}
 	feed := changes(t, tables)
-	if len(feed) != 3 || feed[1].Action != catalog.ActionCreate || feed[1].Actor != "ann" || feed[1].Reason != "why not" || feed[2].Kind != catalog.KindBinding {
+	if len(feed) != 3 || feed[1].Action != catalog.ActionCreate || feed[1].Actor != "ann" ||
+		feed[1].Reason != "why not" || feed[2].Kind != catalog.KindBinding {
 		t.Errorf("feed: %+v", feed)
 	}
 	if !strings.Contains(string(feed[1].After), `"context_window":8`) {
@@ -417,7 +434,8 @@ func TestUpdatesAreSerial(t *testing.T) {
 						if err != nil {
 							return err
 						}
-						_, err = tx.Models.Edit(ctx, m.ID, func(m *catalog.Model) error { m.ContextWindow = got.ContextWindow + 1; return nil })
+						_, err = tx.Models.Edit(ctx, m.ID,
+							func(m *catalog.Model) error { m.ContextWindow = got.ContextWindow + 1; return nil })
 						return err
 					})
 				}
@@ -435,7 +453,8 @@ func TestUpdatesAreSerial(t *testing.T) {
 
 func TestChangeFeedSaysWhatIsTouched(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "a", Type: "openai", Group: "g1", Models: []string{"x"}}))
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "a", Type: "openai", Group: "g1", Models: []string{"x"}}))
 	must[catalog.Provider](t)(tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error {
 		p.Name, p.Group, p.Models = "b", "g2", []string{"y"}
 		return nil
@@ -446,7 +465,8 @@ func TestChangeFeedSaysWhatIsTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	feed := changes(t, tables)
-	if diff := cmp.Diff(catalog.Touches{NaturalKeys: []string{"a", "b"}, Groups: []string{"g1", "g2"}, Models: []string{"x", "y"}}, feed[1].Touches); diff != "" {
+	if diff := cmp.Diff(catalog.Touches{NaturalKeys: []string{"a", "b"}, Groups: []string{"g1", "g2"},
+		Models: []string{"x", "y"}}, feed[1].Touches); diff != "" {
 		t.Errorf("provider: %s", diff)
 	}
 	if n := len(feed[3].Touches.Hashes); n != 2 {
@@ -512,7 +532,8 @@ func TestUpsert(t *testing.T) {
 	if created || second.ID != first.ID || second.Kind != "image" || second.ExternalID != "x" {
 		t.Errorf("another: %+v, created %v", second, created)
 	}
-	if renamed, created := upsert(catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, 0); created || renamed.ID != first.ID || renamed.Kind != "chat" {
+	if renamed, created := upsert(catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, 0); created ||
+		renamed.ID != first.ID || renamed.Kind != "chat" {
 		t.Errorf("renamed by its external id: %+v, created %v", renamed, created)
 	}
 	for name, tc := range map[string]struct {
@@ -520,10 +541,12 @@ func TestUpsert(t *testing.T) {
 		match catalog.Revision
 		err   error
 	}{
-		"one of another revision":         {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision, catalog.ErrConflict},
-		"one that is not there":           {catalog.Model{Name: "other"}, first.Revision, catalog.ErrConflict},
-		"one that has an external id":     {catalog.Model{Name: "n"}, 0, catalog.ErrExists},
-		"one that has another of its own": {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "y"}}, 0, catalog.ErrExists},
+		"one of another revision": {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "x"}}, first.Revision,
+			catalog.ErrConflict},
+		"one that is not there":       {catalog.Model{Name: "other"}, first.Revision, catalog.ErrConflict},
+		"one that has an external id": {catalog.Model{Name: "n"}, 0, catalog.ErrExists},
+		"one that has another of its own": {catalog.Model{Name: "n", Meta: catalog.Meta{ExternalID: "y"}}, 0,
+			catalog.ErrExists},
 	} {
 		if _, created, err := tables.Models.Upsert(ctx, tc.model, tc.match); created || !errors.Is(err, tc.err) {
 			t.Errorf("%s: created %v, %v; want %v", name, created, err, tc.err)

@@ -129,7 +129,8 @@ func (p *feedPage) selects(c catalog.Change) bool {
 // seek moves a cursor forward to where the feed is kept, if oldest is set, and to where
 // changes may be from since on. It asks for the feed as often as the number of revisions
 // can be halved.
-func seek(ctx context.Context, r catalog.Reader, at catalog.Cursor, oldest bool, since time.Time) (catalog.Cursor, error) {
+func seek(ctx context.Context, r catalog.Reader, at catalog.Cursor, oldest bool, since time.Time) (catalog.Cursor,
+	error) {
 	tooEarly := func(n catalog.Revision) (bool, error) {
 		next, err := r.Changes(ctx, catalog.Cursor{Revision: n}, 1)
 		if oldest && errors.Is(err, catalog.ErrCompacted) {

@@ -131,7 +131,8 @@ func TestChangesFromATime(t *testing.T) {
 	if got, _ := s.feed("", 1000); len(got) != 20 || got[0] != "81 keys 81" {
 		t.Errorf("what is kept: %q", got)
 	}
-	for _, after := range []string{"x", "1.", ".1", "1.x", "1.-1", "99999999999999999999", "1.99999999999999999999", "-1"} {
+	for _, after := range []string{"x", "1.", ".1", "1.x", "1.-1", "99999999999999999999", "1.99999999999999999999",
+		"-1"} {
 		p := s.do(viewer, "GET", "/changes?after="+after, nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 		if diff := cmp.Diff([]string{"after"}, p.fields()); diff != "" {
 			t.Errorf("after=%s: %s", after, diff)

@@ -31,7 +31,8 @@ func snapshotOperation() *huma.Operation {
 	op := &huma.Operation{
 		OperationID: "getSnapshot", Summary: "Load everything that is published", Tags: []string{"sync"},
 		Description: "Lines of JSON: {head}, then a document a line {kind, key, doc}, then {head} again. The head has the " +
-			"fields that are published, as strings; a line's doc is a string of the exact bytes, which is what the digest covers. " +
+			"fields that are published, as strings; a line's doc is a string of the exact bytes, which is what " +
+			"the digest covers. " +
 			"A document that comes again replaces what came before under its key; without doc it is gone.",
 		Parameters: []*huma.Param{
 			{Name: "If-None-Match", In: "header", Schema: text, Description: "The ETag of what the balancer has already."},
@@ -119,7 +120,8 @@ func deltasOperation() *huma.Operation {
 	text := &huma.Schema{Type: huma.TypeString}
 	op := &huma.Operation{
 		OperationID: "getDeltas", Summary: "Follow what is published", Tags: []string{"sync"},
-		Description: "Deltas as they are published, until the wait is over: for each its changes, a line each as in the snapshot, and " +
+		Description: "Deltas as they are published, until the wait is over: for each its changes, a line each as " +
+			"in the snapshot, and " +
 			"then {from, head}, the head after it. 410: load the snapshot again.",
 		Parameters: []*huma.Param{
 			{

@@ -59,7 +59,8 @@ func TestWatcherOverHTTP(t *testing.T) {
 	if _, err := src.Head(t.Context()); !errors.Is(err, snapshot.ErrNone) {
 		t.Fatalf("head before the first publish: %v", err)
 	}
-	watcher := snapshot.NewWatcher(src, &snapshot.WatcherOptions{Keys: keys, Name: "over-http", Logger: slog.New(slog.DiscardHandler)})
+	watcher := snapshot.NewWatcher(src, &snapshot.WatcherOptions{Keys: keys, Name: "over-http",
+		Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- watcher.Run(ctx) }()
@@ -77,7 +78,8 @@ func TestWatcherOverHTTP(t *testing.T) {
 		}
 		return head
 	}
-	provider := catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-over-http"), Models: []string{"m"}}
+	provider := catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-over-http"),
+		Models: []string{"m"}}
 	if _, err := s.plane.Providers.Create(t.Context(), provider); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +184,8 @@ func TestHTTPSource(t *testing.T) {
 	if head, err = s.plane.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-next; err != nil || delta.From != want.Position || delta.Head.Position != head.Position || len(delta.Changes) != 2 || delta.Changes[0].Doc != nil {
+	if err := <-next; err != nil || delta.From != want.Position || delta.Head.Position != head.Position ||
+		len(delta.Changes) != 2 || delta.Changes[0].Doc != nil {
 		t.Errorf("next: %+v, %v", delta, err)
 	}
 
@@ -202,7 +205,8 @@ func TestHTTPSource(t *testing.T) {
 	if _, err := src.Next(ended, head.Position); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("next until the context ends: %v", err)
 	}
-	if _, err := sourceOf(t, served(t, s.api), viewer).Head(t.Context()); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, err := sourceOf(t, served(t, s.api), viewer).Head(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "403") {
 		t.Errorf("with a viewer's token: %v", err)
 	}
 }
@@ -261,7 +265,8 @@ func TestDistributionRefuses(t *testing.T) {
 	if first, _, _ := bytes.Cut([]byte(a.body), []byte("\n")); !bytes.HasPrefix(first, []byte(`{"head":{`)) || !bytes.Contains(first, []byte(`"format":"1"`)) || a.Header.Get("ETag") == "" {
 		t.Errorf("the first line is %s, the ETag %s", first, a.Header.Get("ETag"))
 	}
-	if b := s.do(balancer, "GET", "/sync/snapshot", nil, "If-None-Match", a.Header.Get("ETag")); b.StatusCode != http.StatusNotModified || b.body != "" {
+	if b := s.do(balancer, "GET", "/sync/snapshot", nil, "If-None-Match",
+		a.Header.Get("ETag")); b.StatusCode != http.StatusNotModified || b.body != "" {
 		t.Errorf("with its own ETag: %d %s", b.StatusCode, b.body)
 	}
 }
@@ -273,7 +278,8 @@ func TestDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.plane.Publisher().Report(t.Context(), snapshot.Node{ID: "behind", Kinds: snapshot.Kinds()}); err != nil {
+	if _, err := s.plane.Publisher().Report(t.Context(),
+		snapshot.Node{ID: "behind", Kinds: snapshot.Kinds()}); err != nil {
 		t.Fatal(err)
 	}
 	answers := make(chan answer, 2)

@@ -13,7 +13,8 @@ import (
 // follow waits until a commit is published, or applied by every live balancer
 // and by every copy of the catalog in this process, and returns what the headers EZ-Sync and
 // EZ-Sync-Nodes say. The commit has been made: nothing that goes wrong here is an error.
-func (h *Handler) follow(ctx context.Context, until string, limit time.Duration, revision catalog.Revision) request.Progress {
+func (h *Handler) follow(ctx context.Context, until string, limit time.Duration,
+	revision catalog.Revision) request.Progress {
 	if until == "" {
 		return request.Progress{}
 	}

@@ -24,7 +24,8 @@ import (
 func (a answer) follows(t testing.TB, sync, nodes string) {
 	t.Helper()
 	type headers struct{ Sync, Nodes string }
-	if diff := cmp.Diff(headers{sync, nodes}, headers{a.Header.Get("EZ-Sync"), a.Header.Get("EZ-Sync-Nodes")}); diff != "" {
+	if diff := cmp.Diff(headers{sync, nodes},
+		headers{a.Header.Get("EZ-Sync"), a.Header.Get("EZ-Sync-Nodes")}); diff != "" {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
 }
@@ -93,15 +94,23 @@ func TestWaitApplied(t *testing.T) {
 	}{
 		{"nobody", nil, "published", "applied=0 lagging=0 lost=0", 0},
 		{"one that has it", []node{{"a", current, 0, 0}}, "applied", "applied=1 lagging=0 lost=0", 0},
-		{"one that comes along", []node{{"a", behind, 0, 3 * time.Second}}, "applied", "applied=1 lagging=0 lost=0", 3 * time.Second},
-		{"all have to", []node{{"a", behind, 0, time.Second}, {"b", behind, 0, 4 * time.Second}, {"c", current, 0, 0}}, "applied", "applied=3 lagging=0 lost=0", 4 * time.Second},
-		{"one that does not", []node{{"a", current, 0, 0}, {"b", behind, 0, time.Minute}}, "pending", "applied=1 lagging=1 lost=0", 10 * time.Second},
-		{"one killed a moment ago", []node{{"a", current, 0, 0}, {"b", behind, 2 * time.Second, 0}}, "pending", "applied=1 lagging=1 lost=0", 10 * time.Second},
-		{"one killed less than 15 s ago", []node{{"a", current, 0, 0}, {"b", behind, 12 * time.Second, 0}}, "applied", "applied=1 lagging=0 lost=1", 3 * time.Second},
+		{"one that comes along", []node{{"a", behind, 0, 3 * time.Second}}, "applied", "applied=1 lagging=0 lost=0",
+			3 * time.Second},
+		{"all have to", []node{{"a", behind, 0, time.Second}, {"b", behind, 0, 4 * time.Second}, {"c", current, 0, 0}},
+			"applied", "applied=3 lagging=0 lost=0", 4 * time.Second},
+		{"one that does not", []node{{"a", current, 0, 0}, {"b", behind, 0, time.Minute}}, "pending",
+			"applied=1 lagging=1 lost=0", 10 * time.Second},
+		{"one killed a moment ago", []node{{"a", current, 0, 0}, {"b", behind, 2 * time.Second, 0}}, "pending",
+			"applied=1 lagging=1 lost=0", 10 * time.Second},
+		{"one killed less than 15 s ago", []node{{"a", current, 0, 0}, {"b", behind, 12 * time.Second, 0}}, "applied",
+			"applied=1 lagging=0 lost=1", 3 * time.Second},
 		{"one killed 15 s ago", []node{{"a", behind, 15 * time.Second, 0}}, "published", "applied=0 lagging=0 lost=1", 0},
-		{"one lost, one live", []node{{"a", behind, time.Hour, 0}, {"b", behind, 0, time.Second}}, "applied", "applied=1 lagging=0 lost=1", time.Second},
-		{"one lost almost a day", []node{{"a", current, 24*time.Hour - time.Second, 0}}, "published", "applied=0 lagging=0 lost=1", 0},
-		{"one lost for a day", []node{{"a", behind, 24*time.Hour + time.Second, 0}}, "published", "applied=0 lagging=0 lost=0", 0},
+		{"one lost, one live", []node{{"a", behind, time.Hour, 0}, {"b", behind, 0, time.Second}}, "applied",
+			"applied=1 lagging=0 lost=1", time.Second},
+		{"one lost almost a day", []node{{"a", current, 24*time.Hour - time.Second, 0}}, "published",
+			"applied=0 lagging=0 lost=1", 0},
+		{"one lost for a day", []node{{"a", behind, 24*time.Hour + time.Second, 0}}, "published",
+			"applied=0 lagging=0 lost=0", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,14 +188,16 @@ func TestWaitForWatchers(t *testing.T) {
 		b, stopB := run("b")
 		defer stopA()
 
-		s.must(http.StatusCreated, admin, "POST", "/models?wait=applied", object{"name": "second"}).follows(t, "applied", "applied=2 lagging=0 lost=0")
+		s.must(http.StatusCreated, admin, "POST", "/models?wait=applied", object{"name": "second"}).follows(t, "applied",
+			"applied=2 lagging=0 lost=0")
 		for _, w := range []*snapshot.Watcher{a, b} {
 			if _, ok := w.View().Model("default", "second"); !ok {
 				t.Errorf("%s is said to have applied what it does not serve", w.Status().Node)
 			}
 		}
 		stopB() // in good order: it is waited for no longer
-		s.must(http.StatusNoContent, admin, "DELETE", "/models/2?wait=applied&timeout=1s", nil).follows(t, "applied", "applied=1 lagging=0 lost=0")
+		s.must(http.StatusNoContent, admin, "DELETE", "/models/2?wait=applied&timeout=1s", nil).follows(t, "applied",
+			"applied=1 lagging=0 lost=0")
 	})
 }
 
@@ -294,7 +305,8 @@ func TestPricesAreAppliedWhenAnswered(t *testing.T) {
 	for price := 2; price < 30; price++ {
 		s.must(http.StatusOK, admin, "PATCH", path, object{"input_price": fmt.Sprint(price)})
 		request := fmt.Sprint("r", price)
-		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": "m", "input_tokens": 1_000_000, "request_id": request})
+		s.must(http.StatusAccepted, balancer, "POST", "/logs",
+			object{"model": "m", "input_tokens": 1_000_000, "request_id": request})
 		if err := s.plane.Logs().Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +329,8 @@ func TestWaitingIsShared(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := pub.Report(t.Context(), snapshot.Node{ID: "behind", Position: head.Position, Store: head.Store}); err != nil {
+			if _, err := pub.Report(t.Context(), snapshot.Node{ID: "behind", Position: head.Position,
+				Store: head.Store}); err != nil {
 				t.Fatal(err)
 			}
 			pub.heads.Store(0)

@@ -114,7 +114,8 @@ func TestIngestRefuses(t *testing.T) {
 		{"too many bytes of gzip", gzipped(t, bomb), []string{"Content-Encoding", "gzip"}, 413, "too-large", "8388608"},
 		{"too many bytes of zstd", zstdded(t, bomb), []string{"Content-Encoding", "zstd"}, 413, "too-large", "8388608"},
 		{"too many bytes without a length", io.MultiReader(strings.NewReader(bomb)), nil, 413, "too-large", "8388608"},
-		{"too large a window of zstd", zstdded(t, bomb[:1<<20], zstd.WithWindowSize(64<<20), zstd.WithSingleSegment(false)), []string{"Content-Encoding", "zstd"}, 400, "malformed", ""},
+		{"too large a window of zstd", zstdded(t, bomb[:1<<20], zstd.WithWindowSize(64<<20),
+			zstd.WithSingleSegment(false)), []string{"Content-Encoding", "zstd"}, 400, "malformed", ""},
 		{"too many entries", many, nil, 413, "too-large", "10000"},
 		{"no gzip", "{}", []string{"Content-Encoding", "gzip"}, 400, "malformed", "Content-Encoding"},
 		{"half of gzip", gzipped(t, `{"model":"m"}`)[:20], []string{"Content-Encoding", "gzip"}, 400, "malformed", ""},
@@ -122,7 +123,8 @@ func TestIngestRefuses(t *testing.T) {
 		{"half of zstd", zstdded(t, `{"model":"m"}`)[:12], []string{"Content-Encoding", "zstd"}, 400, "malformed", ""},
 		{"an encoding that is not known", "{}", []string{"Content-Encoding", "br"}, 415, "unsupported-media-type", "gzip"},
 		{"two encodings", "{}", []string{"Content-Encoding", "gzip, zstd"}, 415, "unsupported-media-type", ""},
-		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "unsupported-media-type", "x-ndjson"},
+		{"a form", "a=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "unsupported-media-type",
+			"x-ndjson"},
 		{"a body that breaks off", io.MultiReader(strings.NewReader(`{"model":`), broken{}), nil, 400, "malformed", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -249,7 +251,8 @@ func TestIngestBoundsMemory(t *testing.T) {
 				}
 			}
 			if refused == 0 || refused > bodies/2 {
-				t.Errorf("%d of %d bodies of 3 MiB are refused while the others are read; want one, or a few that were too close", refused, bodies)
+				t.Errorf("%d of %d bodies of 3 MiB are refused while the others are read; want one, or a few "+
+					"that were too close", refused, bodies)
 			}
 			close(end)
 			all.Wait()
@@ -295,7 +298,8 @@ func TestLogs(t *testing.T) {
 	var body []object
 	for i := range 10 {
 		body = append(body, object{
-			"ts": now.Add(-time.Duration(i) * time.Minute), "request_id": fmt.Sprint("r", i), "model": fmt.Sprint("m/", i%2), "key_id": 1 + i%3,
+			"ts": now.Add(-time.Duration(i) * time.Minute), "request_id": fmt.Sprint("r", i), "model": fmt.Sprint("m/",
+				i%2), "key_id": 1 + i%3,
 			"provider_id": 7, "namespace": "n", "status": 200 + i%2*300, "input_tokens": 10, "cost_nano_usd": 5,
 		})
 	}
@@ -341,7 +345,9 @@ func TestLogs(t *testing.T) {
 		}
 	}
 
-	usage := s.must(http.StatusOK, viewer, "GET", "/usage?interval=day&group_by=key,model&since="+now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
+	usage := s.must(http.StatusOK, viewer, "GET",
+		"/usage?interval=day&group_by=key,model&since="+
+			now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
 	requests, keys := 0.0, map[any]bool{}
 	for _, row := range usage {
 		requests += row.(object)["requests"].(float64)
@@ -353,14 +359,16 @@ func TestLogs(t *testing.T) {
 	if requests != 10 || len(keys) != 3 {
 		t.Errorf("usage %v", usage)
 	}
-	total := s.must(http.StatusOK, viewer, "GET", "/usage?since="+now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
+	total := s.must(http.StatusOK, viewer, "GET",
+		"/usage?since="+now.Add(-time.Hour).Truncate(logbuf.Quarter).Format(time.RFC3339), nil).object(t)["data"].([]any)
 	sum := map[string]float64{}
 	for _, row := range total {
 		for _, field := range []string{"requests", "errors", "input_tokens", "cost_nano_usd", "unpriced_requests"} {
 			sum[field] += row.(object)[field].(float64)
 		}
 	}
-	for field, want := range map[string]float64{"requests": 10, "errors": 5, "input_tokens": 100, "cost_nano_usd": 50, "unpriced_requests": 0} {
+	for field, want := range map[string]float64{"requests": 10, "errors": 5, "input_tokens": 100, "cost_nano_usd": 50,
+		"unpriced_requests": 0} {
 		if sum[field] != want {
 			t.Errorf("%s: %v, want %v", field, sum[field], want)
 		}
@@ -439,7 +447,8 @@ func TestIngestOutlivesStalledBodies(t *testing.T) {
 		}
 		defer conn.Close()
 		go func() {
-			fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+			fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: "+
+				"application/json\r\nContent-Length: %d\r\n\r\n",
 				balancer, logbuf.MaxBody)
 			_, _ = conn.Write(bytes.Repeat([]byte(" "), logbuf.MaxBody-1000))
 			for range 500 { // some of them come slowly

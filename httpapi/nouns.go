@@ -256,7 +256,8 @@ func decodeNoun[T catalog.Noun](body *request.Body) (v T, err error) {
 }
 
 // aim reads what the writes to one entity have in common.
-func aim(id request.ID, m request.Match, w request.Wait) (n int64, match catalog.Revision, wait time.Duration, err error) {
+func aim(id request.ID, m request.Match, w request.Wait) (n int64, match catalog.Revision, wait time.Duration,
+	err error) {
 	if n, err = id.Number(); err != nil {
 		return
 	}

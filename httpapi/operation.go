@@ -54,7 +54,8 @@ func handle[I, O any](
 
 // plain registers a handle that huma has no part in; the operation is what the
 // OpenAPI document says about it.
-func (h *Handler) plain(role Role, route string, op *huma.Operation, do func(http.ResponseWriter, *http.Request) error) {
+func (h *Handler) plain(role Role, route string, op *huma.Operation,
+	do func(http.ResponseWriter, *http.Request) error) {
 	h.routes = append(h.routes, route)
 	op.Method, op.Path, _ = strings.Cut(route, " ")
 	h.secure(op, role)

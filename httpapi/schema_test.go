@@ -98,7 +98,8 @@ func TestBoundsAreTrue(t *testing.T) {
 		sent := both(both(c.least, c.more), c.once)
 		refused := func(field string, value any) {
 			t.Helper()
-			p := s.do(admin, "POST", path, both(sent, object{field: value})).problem(t, http.StatusUnprocessableEntity, "invalid")
+			p := s.do(admin, "POST", path, both(sent, object{field: value})).problem(t, http.StatusUnprocessableEntity,
+				"invalid")
 			if !slices.ContainsFunc(p.fields(), func(f string) bool { return strings.HasPrefix(f, field) }) {
 				t.Errorf("a wrong %s: the problem names %v", field, p.fields())
 			}
@@ -171,7 +172,8 @@ func TestNames(t *testing.T) {
 		}
 		seen[id] = true
 	})
-	for _, id := range []string{"createKey", "listKeys", "putKey", "lookupKey", "reportNode", "getUsage", "getSyncStatus", "explainRoute"} {
+	for _, id := range []string{"createKey", "listKeys", "putKey", "lookupKey", "reportNode", "getUsage",
+		"getSyncStatus", "explainRoute"} {
 		if !seen[id] {
 			t.Errorf("no operation is called %s", id)
 		}
@@ -231,21 +233,25 @@ func TestProblemsAreDocumented(t *testing.T) {
 	}
 	var urns []string
 	for _, slug := range []string{
-		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced", "conflict", "busy",
-		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type", "invalid",
+		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced",
+		"conflict", "busy",
+		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
+		"invalid",
 		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "unavailable",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}
 	slices.Sort(urns)
-	if diff := cmp.Diff(urns, strs(s.schemas()["Problem"].(object)["properties"].(object)["type"].(object)["enum"])); diff != "" {
+	properties := s.schemas()["Problem"].(object)["properties"].(object)
+	if diff := cmp.Diff(urns, strs(properties["type"].(object)["enum"])); diff != "" {
 		t.Errorf("types of problems (-want +documented):\n%s", diff)
 	}
 }
 
 // The document says which version it is of.
 func TestVersion(t *testing.T) {
-	for _, tc := range []struct{ option, want string }{{"1.2.3", "^1\\.2\\.3$"}, {"", "^(v[0-9].*|[0-9a-f]{12}|unreleased)$"}} {
+	for _, tc := range []struct{ option, want string }{{"1.2.3", "^1\\.2\\.3$"},
+		{"", "^(v[0-9].*|[0-9a-f]{12}|unreleased)$"}} {
 		s := newService(t, ezapi.Config{}, &httpapi.Options{Version: tc.option})
 		if got := fmt.Sprint(s.document()["info"].(object)["version"]); !regexp.MustCompile(tc.want).MatchString(got) {
 			t.Errorf("version %q", got)

@@ -33,7 +33,8 @@ func newHead(h snapshot.Head) head {
 		counts, digest = snapshot.Counts{}, snapshot.Digests{}
 	}
 	return head{
-		Format: h.Format, Store: h.Store, Position: h.Position, Epoch: int64(h.Position.Epoch), Revision: int64(h.Position.Revision),
+		Format: h.Format, Store: h.Store, Position: h.Position, Epoch: int64(h.Position.Epoch), Revision: int64(
+			h.Position.Revision),
 		Mark: string(h.Mark), Digest: digest, Sig: h.Sig, Seal: h.Seal, Renderer: h.Renderer,
 		Counts: counts, UpdatedAt: h.UpdatedAt, Forced: h.Forced,
 	}

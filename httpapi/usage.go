@@ -75,7 +75,8 @@ func (h *Handler) usage(ctx context.Context, in *summing) (*usage, error) {
 	for i := range found.Rows {
 		out.Body.Data[i] = newUsageRow(&found.Rows[i], q.GroupBy)
 	}
-	out.Body.NextCursor, out.Body.Since, out.Body.Until, out.Body.TZ = found.Next, found.Since.UTC(), found.Until.UTC(), q.Zone.String()
+	out.Body.NextCursor, out.Body.TZ = found.Next, q.Zone.String()
+	out.Body.Since, out.Body.Until = found.Since.UTC(), found.Until.UTC()
 	return out, nil
 }
 
@@ -136,8 +137,10 @@ func parseSpan(text string) (time.Duration, bool) {
 // newUsageRow shows the dimensions that were asked for, whatever they hold.
 func newUsageRow(u *logbuf.Usage, by []logbuf.Dimension) usageRow {
 	row := usageRow{
-		Start: u.Start.UTC(), Requests: u.Requests, Errors: u.Errors, InputTokens: u.InputTokens, CacheReadTokens: u.CacheReadTokens,
-		CacheWriteTokens: u.CacheWriteTokens, OutputTokens: u.OutputTokens, CostNanoUSD: u.CostNanoUSD, UnpricedRequests: u.Unpriced,
+		Start: u.Start.UTC(), Requests: u.Requests, Errors: u.Errors, InputTokens: u.InputTokens,
+		CacheReadTokens:  u.CacheReadTokens,
+		CacheWriteTokens: u.CacheWriteTokens, OutputTokens: u.OutputTokens, CostNanoUSD: u.CostNanoUSD,
+		UnpricedRequests: u.Unpriced,
 	}
 	if slices.Contains(by, logbuf.ByKey) {
 		row.KeyID = &u.KeyID

@@ -14,8 +14,10 @@ import (
 // What is accepted and may not be meant comes with a warning; what is refused, and what is read, with none.
 func TestWarnings(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	cheap := s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m", "input_price": "0.0000025", "output_price": "20000"})
-	if got := cheap.Header.Values("EZ-Warning"); len(got) != 2 || !strings.HasPrefix(got[0], "input_price ") || !strings.HasPrefix(got[1], "output_price ") {
+	cheap := s.must(http.StatusCreated, admin, "POST", "/models",
+		object{"name": "m", "input_price": "0.0000025", "output_price": "20000"})
+	if got := cheap.Header.Values("EZ-Warning"); len(got) != 2 || !strings.HasPrefix(got[0], "input_price ") ||
+		!strings.HasPrefix(got[1], "output_price ") {
 		t.Errorf("warnings %q", got)
 	}
 	put := s.must(http.StatusOK, admin, "PUT", "/models", object{"name": "m", "input_price": "0.00001"})
@@ -23,7 +25,8 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("warnings of PUT %q", got)
 	}
 	for i := range 3 {
-		s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k" + strconv.Itoa(i), "models": []string{"m", "n"}})
+		s.must(http.StatusCreated, admin, "POST", "/keys",
+			object{"name": "k" + strconv.Itoa(i), "models": []string{"m", "n"}})
 	}
 	renamed := s.must(http.StatusOK, admin, "PATCH", "/models/1", object{"name": "o"})
 	if got := strings.Join(renamed.Header.Values("EZ-Warning"), "; "); !strings.Contains(got, "3 ") {

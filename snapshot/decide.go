@@ -146,12 +146,14 @@ func decide(s sight, c record, now time.Time) decision {
 	case head.Store != at.Store && !s.keyed && c.lineage == lineageKnown && head.Mark != "":
 		return restart("the published head names another catalog, and has this one's mark")
 	case head.Store != at.Store:
-		return refuse(ErrForeign, "what is published comes from catalog %.64q, this is %s; re-synchronise with force to overwrite it",
+		return refuse(ErrForeign, "what is published comes from catalog %.64q, this is %s; re-synchronise with "+
+			"force to overwrite it",
 			head.Store, at.Store)
 	case head.Renderer > Renderer && !s.keyed && s.ours:
 		return restart("the published head names a newer version, and its documents are those of this one")
 	case head.Renderer > Renderer && (s.keyed || s.still < lifePatience):
-		return refuse(ErrOutranked, "what is published was rendered by version %d, this is version %d; upgrade this control plane",
+		return refuse(ErrOutranked, "what is published was rendered by version %d, this is version %d; "+
+			"upgrade this control plane",
 			head.Renderer, Renderer)
 	case head.Renderer > Renderer:
 		return restart("a newer version had rendered it, and nobody publishes there any more")
@@ -220,7 +222,8 @@ func guard(before, after, explained Counts) error {
 		}
 		lost := before[kind] - after[kind] - explained[kind]
 		if lost > minLost && lost > before[kind]/2 {
-			return fmt.Errorf("%d of %d %s would go; re-synchronise with force if that is right: %w", lost, before[kind], kind, ErrShrinks)
+			return fmt.Errorf("%d of %d %s would go; re-synchronise with force if that is right: %w", lost, before[kind],
+				kind, ErrShrinks)
 		}
 	}
 	return nil

@@ -30,8 +30,10 @@
 // # Trust
 //
 // With sync keys ([Keys]), whoever can write to Redis and holds no key can stop or delay what is
-// published, and make data planes load again; nothing more. The [Head] of what is published says how many documents of each
-// kind there are and what they sum up to, and is signed. A relay signs what it has rendered itself: it keeps the hash of
+// published, and make data planes load again; nothing more. The [Head] of what is published says
+// how many documents of each
+// kind there are and what they sum up to, and is signed. A relay signs what it has rendered itself:
+// it keeps the hash of
 // every document in memory and leads that on by the change feed. It never takes a hash, a sum or a
 // document from a publisher, and a head whose signature is wrong steers nothing. Documents that are not as they are
 // rendered are written again where they are. A [Beat] says until when a data plane may
@@ -50,12 +52,15 @@
 //
 // The control plane's side: relay.go (its life), look.go (what is published is worth), decide.go
 // (what to do about it: one table), pass.go (deltas and repairs), whole.go (publishing everything), touched.go,
-// render.go, resolve.go and rendering.go with ledger.go (from the catalog to documents and hashes), scrub.go (comparing), pulse.go
+// render.go, resolve.go and rendering.go with ledger.go (from the catalog to documents and hashes),
+// scrub.go (comparing), pulse.go
 // (beats, and heeding reports), fleet.go (reports), status.go.
 //
 // The data plane's side: watcher.go, phase.go and follow.go (its life), viewload.go, viewbuild.go and view.go with
-// shelf.go and table.go (what it serves from), route.go and explain.go (where a request goes, and why), trust.go, report.go, lastgood.go,
-// keeper.go and frames.go (the last-known-good file), httpsource.go, lines.go and exporter.go (the same over HTTP), mirror*.go and carried.go
+// shelf.go and table.go (what it serves from), route.go and explain.go (where a request goes, and
+// why), trust.go, report.go, lastgood.go,
+// keeper.go and frames.go (the last-known-good file), httpsource.go, lines.go and exporter.go (the
+// same over HTTP), mirror*.go and carried.go
 // (another region).
 //
 // The formats in Redis, the signed text and the digest are described in docs/balancers.md; testdata has

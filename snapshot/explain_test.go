@@ -50,31 +50,46 @@ func TestExplain(t *testing.T) {
 		targets string
 	}{
 		{name: "served", model: "m", steps: key + " model-name namespace " + served, targets: "1"},
-		{name: "by a full name", model: "other.m", key: func(k *snapshot.KeyDoc) { k.Namespaces = []string{"default", "other"} },
+		{name: "by a full name", model: "other.m",
+			key:   func(k *snapshot.KeyDoc) { k.Namespaces = []string{"default", "other"} },
 			steps: key + " model-name! model-name namespace " + served + " provider", targets: "2 1"},
-		{name: "disabled key", model: "m", key: func(k *snapshot.KeyDoc) { k.Status = catalog.Disabled }, refusal: snapshot.ErrKeyDisabled, steps: key + "!"},
-		{name: "expired key", model: "m", key: func(k *snapshot.KeyDoc) { k.ExpiresAt = now }, refusal: snapshot.ErrKeyExpired, steps: key + " key-expiry!"},
+		{name: "disabled key", model: "m", key: func(k *snapshot.KeyDoc) { k.Status = catalog.Disabled },
+			refusal: snapshot.ErrKeyDisabled, steps: key + "!"},
+		{name: "expired key", model: "m", key: func(k *snapshot.KeyDoc) { k.ExpiresAt = now },
+			refusal: snapshot.ErrKeyExpired, steps: key + " key-expiry!"},
 		{name: "key that expires", model: "m", key: func(k *snapshot.KeyDoc) { k.ExpiresAt = now.Add(1) },
 			steps: key + " key-expiry model-name namespace " + served, targets: "1"},
 		{name: "key of a network", model: "m", key: func(k *snapshot.KeyDoc) { k.AllowIPs = []string{"192.0.2.0/24"} },
 			steps: key + " address model-name namespace " + served, targets: "1"},
 		{name: "no such model", model: "x", refusal: snapshot.ErrUnknownModel, steps: key + " model-name! model-name!"},
-		{name: "no such full name", model: "x.y", refusal: snapshot.ErrUnknownModel, steps: key + " model-name! model-name! model-name! model-name!"},
-		{name: "another namespace", model: "other.m", refusal: snapshot.ErrNamespace, steps: key + " model-name! model-name namespace!"},
-		{name: "not on the list", model: "m", key: func(k *snapshot.KeyDoc) { k.Models = []string{"n"} }, refusal: snapshot.ErrNotAllowed,
-			steps: key + " model-name namespace allow-list!"},
-		{name: "disabled model", model: "disabled", refusal: snapshot.ErrModelDisabled, steps: key + " model-name namespace allow-list model-status!"},
-		{name: "another group", model: "m", key: func(k *snapshot.KeyDoc) { k.Group = "vip" }, refusal: snapshot.ErrNoCandidate,
-			steps: key + " model-name namespace allow-list model-status candidate!"},
-		{name: "a disabled provider", model: "down", refusal: snapshot.ErrNoUpstream, steps: key + " model-name namespace " + served + "!"},
-		{name: "a provider that is not published", model: "lost", refusal: snapshot.ErrNoUpstream, steps: key + " model-name namespace " + served + "!"},
-		{name: "a selector that hits nothing", model: "wrong", refusal: snapshot.ErrNoUpstream, steps: key + " model-name namespace " + served + "! provider!"},
-		{name: "a group without providers", model: "empty", refusal: snapshot.ErrNoUpstream, steps: key + " model-name namespace " + served + "!"},
-		{name: "a provider twice", model: "twice", steps: key + " model-name namespace allow-list model-status candidate candidate provider provider provider!", targets: "1"},
+		{name: "no such full name", model: "x.y", refusal: snapshot.ErrUnknownModel,
+			steps: key + " model-name! model-name! model-name! model-name!"},
+		{name: "another namespace", model: "other.m", refusal: snapshot.ErrNamespace,
+			steps: key + " model-name! model-name namespace!"},
+		{name: "not on the list", model: "m", key: func(k *snapshot.KeyDoc) { k.Models = []string{"n"} },
+			refusal: snapshot.ErrNotAllowed,
+			steps:   key + " model-name namespace allow-list!"},
+		{name: "disabled model", model: "disabled", refusal: snapshot.ErrModelDisabled,
+			steps: key + " model-name namespace allow-list model-status!"},
+		{name: "another group", model: "m", key: func(k *snapshot.KeyDoc) { k.Group = "vip" },
+			refusal: snapshot.ErrNoCandidate,
+			steps:   key + " model-name namespace allow-list model-status candidate!"},
+		{name: "a disabled provider", model: "down", refusal: snapshot.ErrNoUpstream,
+			steps: key + " model-name namespace " + served + "!"},
+		{name: "a provider that is not published", model: "lost", refusal: snapshot.ErrNoUpstream,
+			steps: key + " model-name namespace " + served + "!"},
+		{name: "a selector that hits nothing", model: "wrong", refusal: snapshot.ErrNoUpstream,
+			steps: key + " model-name namespace " + served + "! provider!"},
+		{name: "a group without providers", model: "empty", refusal: snapshot.ErrNoUpstream,
+			steps: key + " model-name namespace " + served + "!"},
+		{name: "a provider twice", model: "twice",
+			steps:   key + " model-name namespace allow-list model-status candidate candidate provider provider provider!",
+			targets: "1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			docs := []snapshot.Document{
-				keyDoc(t, "token", tc.key), provider(t, 1, nil), provider(t, 2, func(p *snapshot.ProviderDoc) { p.Weight = 5 }), provider(t, 3, off),
+				keyDoc(t, "token", tc.key), provider(t, 1, nil), provider(t, 2,
+					func(p *snapshot.ProviderDoc) { p.Weight = 5 }), provider(t, 3, off),
 				bindingDoc(t, "default", "m", candidate(nil, 1)), bindingDoc(t, "other", "m", candidate(nil, 1, 2)),
 				bindingDoc(t, "default", "down", candidate(nil, 3)), bindingDoc(t, "default", "lost", candidate(nil, 99)),
 				bindingDoc(t, "default", "wrong", candidate(func(c *snapshot.Candidate) {
@@ -82,7 +97,8 @@ func TestExplain(t *testing.T) {
 				})),
 				bindingDoc(t, "default", "empty", candidate(func(c *snapshot.Candidate) { c.Error = snapshot.NoProvider })),
 				bindingDoc(t, "default", "twice", candidate(nil, 1), candidate(nil, 1)),
-				doc(t, "default.disabled", snapshot.BindingDoc{Namespace: "default", PublicModel: "disabled", Status: catalog.Disabled}),
+				doc(t, "default.disabled", snapshot.BindingDoc{Namespace: "default", PublicModel: "disabled",
+					Status: catalog.Disabled}),
 			}
 			e, err := snapshot.Explain(t.Context(), sourceOf(t, docs...), []string{catalog.HashToken("token")}, tc.model, now)
 			if err != nil {
@@ -107,7 +123,8 @@ func TestExplain(t *testing.T) {
 			if tc.refusal == snapshot.ErrKeyDisabled || tc.refusal == snapshot.ErrKeyExpired {
 				return // Authenticate's, which is tested with View
 			}
-			if (err == nil) != (tc.refusal == "") || err != nil && !errors.Is(err, tc.refusal) || len(targets) != len(e.Targets) {
+			if (err == nil) != (tc.refusal == "") || err != nil && !errors.Is(err, tc.refusal) ||
+				len(targets) != len(e.Targets) {
 				t.Errorf("Route returns %v, %v", targets, err)
 			}
 		})
@@ -136,9 +153,10 @@ func TestExplainOrders(t *testing.T) {
 		if got := ids(e.Targets); got != "2 5 4 3 1" {
 			t.Fatalf("targets %s", got)
 		}
-		if text := fmt.Sprintf("%+v", e); strings.Contains(text, "sk-secret") || slices.ContainsFunc(e.Targets, func(t snapshot.Target) bool {
-			return t.Provider.APIKey.Reveal()+t.Provider.SealedAPIKey != ""
-		}) {
+		if text := fmt.Sprintf("%+v", e); strings.Contains(text, "sk-secret") ||
+			slices.ContainsFunc(e.Targets, func(t snapshot.Target) bool {
+				return t.Provider.APIKey.Reveal()+t.Provider.SealedAPIKey != ""
+			}) {
 			t.Fatal("the explanation holds a secret")
 		}
 	}
@@ -171,7 +189,8 @@ func TestExplainTokens(t *testing.T) {
 
 // A source that moves is never mixed with what it was.
 func TestExplainSeesOnePosition(t *testing.T) {
-	if _, err := snapshot.Explain(t.Context(), memstore.NewPublisher(), nil, "m", time.Now()); !errors.Is(err, snapshot.ErrNone) {
+	if _, err := snapshot.Explain(t.Context(), memstore.NewPublisher(), nil, "m", time.Now()); !errors.Is(err,
+		snapshot.ErrNone) {
 		t.Errorf("before the first publish: %v", err)
 	}
 	for moves, want := range map[int]error{1: nil, 4: nil, 5: snapshot.ErrStale} {

@@ -235,7 +235,8 @@ func (x *Export) reader() (io.Reader, int64, error) {
 		return nil, 0, err
 	}
 	text := head.Bytes()
-	return io.MultiReader(bytes.NewReader(text), io.NewSectionReader(x.file, 0, x.size), bytes.NewReader(text)), x.size + 2*int64(len(text)), nil
+	return io.MultiReader(bytes.NewReader(text), io.NewSectionReader(x.file, 0, x.size), bytes.NewReader(text)),
+		x.size + 2*int64(len(text)), nil
 }
 
 // Size returns how many bytes WriteTo writes.

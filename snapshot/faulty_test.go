@@ -234,7 +234,8 @@ func followFaulty(t *testing.T, keys *snapshot.Keys, seed uint64, steps []step) 
 			for _, token := range []string{"a", "b", "c", "d"} {
 				k, served := v.Key(token)
 				text, published := f.past[i].docs[catalog.KindKey][catalog.HashToken(token)]
-				if served != published || served && string(must(snapshot.Encode(catalog.HashToken(token), k.KeyDoc)).Doc) != string(text) {
+				if served != published || served && string(
+					must(snapshot.Encode(catalog.HashToken(token), k.KeyDoc)).Doc) != string(text) {
 					wrong = fmt.Errorf("%q at %s is served as %v, published as %s", token, v.Position(), k, text)
 				}
 			}

@@ -73,14 +73,19 @@ func TestStanding(t *testing.T) {
 	}{
 		{"serves it", nil, snapshot.Standing{Applied: 1}},
 		{"is before it", func(h *harbour, n *snapshot.Node) { n.Position.Revision-- }, snapshot.Standing{Lagging: 1}},
-		{"has loaded nothing", func(h *harbour, n *snapshot.Node) { n.Position, n.Head = snapshot.Position{}, "" }, snapshot.Standing{Lagging: 1}},
-		{"serves something else at the position", func(h *harbour, n *snapshot.Node) { n.Head = "00" }, snapshot.Standing{Lagging: 1}},
-		{"is ahead of all that is published", func(h *harbour, n *snapshot.Node) { n.Position.Epoch++ }, snapshot.Standing{Lagging: 1}},
+		{"has loaded nothing", func(h *harbour, n *snapshot.Node) { n.Position, n.Head = snapshot.Position{}, "" },
+			snapshot.Standing{Lagging: 1}},
+		{"serves something else at the position", func(h *harbour, n *snapshot.Node) { n.Head = "00" },
+			snapshot.Standing{Lagging: 1}},
+		{"is ahead of all that is published", func(h *harbour, n *snapshot.Node) { n.Position.Epoch++ },
+			snapshot.Standing{Lagging: 1}},
 		{"serves another catalog", func(h *harbour, n *snapshot.Node) { n.Store = "other" }, snapshot.Standing{Lagging: 1}},
-		{"does not know a kind that was touched", func(h *harbour, n *snapshot.Node) { n.Kinds = n.Kinds[:1] }, snapshot.Standing{Lagging: 1}},
+		{"does not know a kind that was touched", func(h *harbour, n *snapshot.Node) { n.Kinds = n.Kinds[:1] },
+			snapshot.Standing{Lagging: 1}},
 		{"is not signed", func(h *harbour, n *snapshot.Node) { n.Sig = "00" }, snapshot.Standing{Unverified: 1}},
 		{"was seen 20 s ago", func(h *harbour, n *snapshot.Node) { n.Age = 20 * time.Second }, snapshot.Standing{Lost: 1}},
-		{"was seen 20 s ago, and is not signed", func(h *harbour, n *snapshot.Node) { n.Age, n.Sig = 20*time.Second, "00" }, snapshot.Standing{Unverified: 1}},
+		{"was seen 20 s ago, and is not signed",
+			func(h *harbour, n *snapshot.Node) { n.Age, n.Sig = 20*time.Second, "00" }, snapshot.Standing{Unverified: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHarbour(t, syncKey)
@@ -197,7 +202,8 @@ func TestFleetSaysThatItCannotRead(t *testing.T) {
 	eventually(t, "the status says it", 20*time.Second, func() bool { return h.relay.Status().FleetError != "" })
 	var none error
 	h.pub.err.Store(&none)
-	eventually(t, "the status says that it is over", 20*time.Second, func() bool { return h.relay.Status().FleetError == "" })
+	eventually(t, "the status says that it is over", 20*time.Second,
+		func() bool { return h.relay.Status().FleetError == "" })
 	stop()
 }
 
@@ -205,9 +211,11 @@ func TestKindsOfARevision(t *testing.T) {
 	w, ctx := newWorld(t, syncKey), t.Context()
 	ok[snapshot.Head](t)(w.relay.Sync(ctx))
 	ok[catalog.Model](t)(w.tables.Models.Create(ctx, catalog.Model{Name: "m"}))
-	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}}))
+	p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}}))
 	created := w.at(t).Revision
-	ok[catalog.Provider](t)(w.tables.Providers.Edit(ctx, p.ID, func(p *catalog.Provider) error { p.Weight = new(7); return nil }))
+	ok[catalog.Provider](t)(w.tables.Providers.Edit(ctx, p.ID,
+		func(p *catalog.Provider) error { p.Weight = new(7); return nil }))
 	weighed := w.at(t).Revision
 	ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
 	for _, tc := range []struct {

@@ -175,5 +175,6 @@ func (w *Watcher) outcome(err error) (event, error) {
 // refused reports whether an error lies in what is published and not in
 // reaching it.
 func refused(err error) bool {
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, errRefused) || errors.Is(err, catalog.ErrSealed)
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, errRefused) ||
+		errors.Is(err, catalog.ErrSealed)
 }

@@ -91,7 +91,8 @@ func (h Head) encode() Fields {
 }
 
 // ParseHead reads the fields of a head. Fields that are not known are kept,
-// [Head.Fields] returns them; stream_bytes, which an engine keeps beside them, is not. An error wraps [ErrNone] when there are no
+// [Head.Fields] returns them; stream_bytes, which an engine keeps beside them, is not. An error
+// wraps [ErrNone] when there are no
 // fields, else [ErrCorrupt]; the head that comes with it has a [Head.Base].
 // Digests and signature are not verified here.
 func ParseHead(fields Fields) (Head, error) {

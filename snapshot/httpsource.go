@@ -361,7 +361,8 @@ func (s *HTTPSource) get(ctx context.Context, path string, header http.Header) (
 }
 
 // send sends a request. Anything but success and 304 is an error.
-func (s *HTTPSource) send(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, error) {
+func (s *HTTPSource) send(ctx context.Context, method, path string, header http.Header,
+	body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

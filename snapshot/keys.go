@@ -127,7 +127,8 @@ func (k *Keys) Activate(id string) (*Keys, error) {
 	case id == "":
 		return nil, fmt.Errorf("what is published is neither sealed nor signed, but sync keys are set: %w", catalog.ErrSealed)
 	case k == nil || i < 0:
-		return nil, fmt.Errorf("what is published is sealed with sync key %q, which is not among the keys held: %w", id, catalog.ErrSealed)
+		return nil, fmt.Errorf("what is published is sealed with sync key %q, which is not among the keys held: %w", id,
+			catalog.ErrSealed)
 	}
 	ring := slices.Concat(k.ring[i:i+1], k.ring[:i], k.ring[i+1:])
 	return &Keys{ring: ring}, nil

@@ -93,7 +93,8 @@ func TestVectors(t *testing.T) {
 		sums[d.Kind], plainSums[d.Kind] = sums[d.Kind].Add(h), plainSums[d.Kind].Add(p)
 	}
 	for kind, want := range v.Digest {
-		if got, plain := keys.Digest(kind, sums[kind]), none.Digest(kind, plainSums[kind]); got != want || plain != v.DigestWithoutKey[kind] {
+		if got, plain := keys.Digest(kind, sums[kind]), none.Digest(kind, plainSums[kind]); got != want ||
+			plain != v.DigestWithoutKey[kind] {
 			t.Errorf("digest of %s = %s and %s without a key", kind, got, plain)
 		}
 	}

@@ -122,7 +122,8 @@ func readBase(in *lines, blank *View, keys *Keys) (*View, error) {
 func holds(kinds []catalog.Kind, head Head) error {
 	for _, kind := range Kinds() {
 		if _, counted := head.Counts[kind]; counted && !slices.Contains(kinds, kind) {
-			return fmt.Errorf("the file holds no documents of kind %s, which an older version did not know: %w", kind, errRefused)
+			return fmt.Errorf("the file holds no documents of kind %s, which an older version did not know: %w", kind,
+				errRefused)
 		}
 	}
 	return nil
@@ -156,7 +157,8 @@ func (l *lastGood) draft(head Head) (*draft, error) {
 	}
 	d.buf = bufio.NewWriterSize(d.file, 64<<10)
 	d.out = newFrameEncoder(d.buf)
-	if err := errors.Join(d.file.Chmod(0o600), d.out.Encode(line{File: fileFormat, Kinds: Kinds()}), d.out.Encode(headLine(head))); err != nil {
+	if err := errors.Join(d.file.Chmod(0o600), d.out.Encode(line{File: fileFormat, Kinds: Kinds()}),
+		d.out.Encode(headLine(head))); err != nil {
 		return nil, errors.Join(err, d.discard())
 	}
 	return d, nil

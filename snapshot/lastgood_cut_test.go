@@ -167,7 +167,8 @@ func TestFileIsLikeItsModel(t *testing.T) {
 				do(l.Replace(keys, p.give))
 			},
 			"beat": func(rt *rapid.T) {
-				b := snapshot.Beat{Store: "s", Position: p.head.Position, At: time.Unix(rapid.Int64Range(1e9, 2e9).Draw(rt, "at"), 0).UTC()}
+				b := snapshot.Beat{Store: "s", Position: p.head.Position,
+					At: time.Unix(rapid.Int64Range(1e9, 2e9).Draw(rt, "at"), 0).UTC()}
 				keys.SignBeat(&b)
 				do(l.Note(b))
 				last = b

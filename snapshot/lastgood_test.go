@@ -193,7 +193,8 @@ func TestFilesOfNoUseAreReplaced(t *testing.T) {
 				}
 				var log strings.Builder
 				s.fail(errors.New("down"))
-				w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				w := snapshot.NewWatcher(s, &snapshot.WatcherOptions{Keys: s.keys, File: file,
+					Logger: slog.New(slog.NewTextHandler(&log, nil))})
 				run(t, w, func() {
 					synctest.Wait()
 					serves(t, w)
@@ -229,7 +230,8 @@ func TestATornFileGoesOn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := errors.Join(os.WriteFile(file, c.torn(text), 0o600), os.WriteFile(file+".new", []byte("half"), 0o600)); err != nil {
+				if err := errors.Join(os.WriteFile(file, c.torn(text), 0o600),
+					os.WriteFile(file+".new", []byte("half"), 0o600)); err != nil {
 					t.Fatal(err)
 				}
 				runFor(t, s, file, func(w *snapshot.Watcher) { serves(t, w, "first", "second") })

@@ -98,7 +98,8 @@ func FuzzReadWhole(f *testing.F) {
 			return
 		}
 		err := snapshot.ReadWhole(bytes.NewReader(text), snapshot.NewLoader(nil))
-		if err != nil && !errors.Is(err, snapshot.ErrCorrupt) && !errors.Is(err, snapshot.ErrFormat) && !errors.Is(err, catalog.ErrSealed) {
+		if err != nil && !errors.Is(err, snapshot.ErrCorrupt) && !errors.Is(err, snapshot.ErrFormat) &&
+			!errors.Is(err, catalog.ErrSealed) {
 			t.Errorf("a view of it: %v", err)
 		}
 	})

@@ -230,7 +230,10 @@ func TestMirrorWithKeysVerifies(t *testing.T) {
 	}{
 		{"a forged head", func(c *memstore.Contents) { c.Head["revision"] = "99" }},
 		{"a head without signature", func(c *memstore.Contents) { c.Head["sig"], c.Head["seal"] = "", "" }},
-		{"a document that was not signed", func(c *memstore.Contents) { c.Docs["keys"][catalog.HashToken("first")] = []byte("{}") }},
+		{"a document that was not signed", func(c *memstore.Contents) {
+			c.Docs["keys"][catalog.HashToken(
+				"first")] = []byte("{}")
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -297,7 +300,8 @@ func TestMirrorPassesReportsOn(t *testing.T) {
 				serves(t, w, "first", "0", "1", "2", "3", "4")
 			}
 			for _, n := range nodes(t, r.Publisher) {
-				if age := time.Since(n.SeenAt); age > 8*time.Second || r.keys.VerifyNode(n) != nil || n.Position != r.now.head.Position {
+				if age := time.Since(n.SeenAt); age > 8*time.Second || r.keys.VerifyNode(n) != nil ||
+					n.Position != r.now.head.Position {
 					t.Errorf("the origin has %+v", n)
 				}
 			}

@@ -92,7 +92,8 @@ func (m *Mirror) noteReports(ctx context.Context, err error) {
 	m.mu.Unlock()
 	switch {
 	case text != "" && before == "":
-		m.log.WarnContext(ctx, "the region's reports are not passed on, so the origin does not know what was applied here", "error", err)
+		m.log.WarnContext(ctx, "the region's reports are not passed on, so the origin does not know "+
+			"what was applied here", "error", err)
 	case text == "" && before != "":
 		m.log.InfoContext(ctx, "the region's reports are passed on again")
 	}

@@ -84,7 +84,8 @@ func (m *Mirror) scrub(ctx context.Context) (documents int, err error) {
 
 // compare returns the keys of documents that are not as they were carried, and whether some are
 // missing. What is carried meanwhile may be among them.
-func (m *Mirror) compare(ctx context.Context, held *carried, kind catalog.Kind, pace *pace) (suspects []string, missing bool, err error) {
+func (m *Mirror) compare(ctx context.Context, held *carried, kind catalog.Kind, pace *pace) (suspects []string,
+	missing bool, err error) {
 	m.mu.Lock()
 	held.begin(kind)
 	m.mu.Unlock()

@@ -30,7 +30,8 @@ func (m *Mirror) carryWhole(ctx context.Context) error {
 	l := &mirrorLoader{m: m, ctx: ctx, base: base, region: region, compare: true}
 	defer l.discard()
 	err = m.src.Load(ctx, l)
-	if errors.Is(err, errDifferent) || errors.Is(err, ErrTooLarge) || errors.Is(err, errPublish) && !errors.Is(err, ErrStale) {
+	if errors.Is(err, errDifferent) || errors.Is(err, ErrTooLarge) ||
+		errors.Is(err, errPublish) && !errors.Is(err, ErrStale) {
 		m.log.DebugContext(ctx, "the whole is published in the region", "error", err)
 		l.compare = false
 		err = m.src.Load(ctx, l)

@@ -12,7 +12,7 @@ const (
 	PhaseUnpublished Phase = "unpublished" // nothing was ever published, it waits for that
 	PhaseFollowing   Phase = "following"   // it waits for deltas and applies them
 	PhaseRereading   Phase = "rereading"   // a delta did not fit, it reads it once more
-	PhaseWaiting     Phase = "waiting"     // the source cannot be reached, or has lost what was published; it tries again soon
+	PhaseWaiting     Phase = "waiting"     // the source is away, or has lost what was published; it tries again soon
 	PhaseRefusing    Phase = "refusing"    // what is published is not taken; it looks again soon
 	PhaseStopped     Phase = "stopped"     // Run has ended
 )

@@ -84,7 +84,8 @@ func TestPhasesHaveNoDeadEnds(t *testing.T) {
 	// Only what was refused or misfit is looked at again without a pause in between, and never
 	// twice: whatever goes wrong for ever ends in a pause.
 	for _, tr := range transitions() {
-		if tr.from == PhaseRereading && tr.on != eventApplied && tr.to != PhaseLoading && tr.to != PhaseWaiting && tr.to != PhaseRefusing {
+		if tr.from == PhaseRereading && tr.on != eventApplied && tr.to != PhaseLoading && tr.to != PhaseWaiting &&
+			tr.to != PhaseRefusing {
 			t.Errorf("%s goes to %s on %s", tr.from, tr.to, tr.on)
 		}
 	}

@@ -65,7 +65,8 @@ func cloneContents(c *memstore.Contents) memstore.Contents {
 	for kind, of := range c.Docs {
 		docs[kind] = maps.Clone(of)
 	}
-	return memstore.Contents{Head: maps.Clone(c.Head), Docs: docs, Deltas: slices.Clone(c.Deltas), Stray: c.Stray, Beat: bytes.Clone(c.Beat)}
+	return memstore.Contents{Head: maps.Clone(c.Head), Docs: docs, Deltas: slices.Clone(c.Deltas), Stray: c.Stray,
+		Beat: bytes.Clone(c.Beat)}
 }
 
 // Relays that race, fail, start anew and lose their answers publish nothing that
@@ -79,7 +80,8 @@ func TestRelaysUnderAttack(t *testing.T) {
 		w.clock = func() time.Time { return now }
 		quiet := false
 		pub := &faulty{w.pub, func() (bool, bool) {
-			return !quiet && rapid.IntRange(0, 9).Draw(t, "fails before") == 0, !quiet && rapid.IntRange(0, 9).Draw(t, "fails after") == 0
+			return !quiet && rapid.IntRange(0, 9).Draw(t, "fails before") == 0, !quiet &&
+				rapid.IntRange(0, 9).Draw(t, "fails after") == 0
 		}}
 		relays := []*snapshot.Relay{w.newRelayOver(pub), w.newRelayOver(pub)}
 		truth := map[catalog.Revision]map[string]string{}
@@ -118,7 +120,8 @@ func TestRelaysUnderAttack(t *testing.T) {
 			case 7:
 				relays[i] = w.newRelayOver(pub)
 			case 8:
-				_, _ = relays[i].Resync(ctx, snapshot.ResyncOptions{NewEpoch: rapid.Bool().Draw(t, "new epoch"), Force: rapid.Bool().Draw(t, "force")})
+				_, _ = relays[i].Resync(ctx, snapshot.ResyncOptions{NewEpoch: rapid.Bool().Draw(t, "new epoch"),
+					Force: rapid.Bool().Draw(t, "force")})
 			case 9:
 				w.pub.Tamper(func(c *memstore.Contents) { saved = append(saved, cloneContents(c)) })
 			case 10:
@@ -181,7 +184,8 @@ func spoil(t *rapid.T, pub *memstore.Publisher) {
 		switch rapid.IntRange(0, 6).Draw(t, "spoilt") {
 		case 0:
 			if c.Head != nil {
-				c.Head[rapid.SampledFrom([]string{"epoch", "revision", "mark", "counts", "digest", "seal", "store", "renderer", "sig", "more"}).Draw(t, "field")] =
+				c.Head[rapid.SampledFrom([]string{"epoch", "revision", "mark", "counts", "digest", "seal", "store", "renderer",
+					"sig", "more"}).Draw(t, "field")] =
 					rapid.SampledFrom([]string{"", "1", "zz", "9223372036854775807", "{}"}).Draw(t, "value")
 			}
 		case 1:
@@ -215,7 +219,8 @@ func TestRelayBeats(t *testing.T) {
 	head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
 	w.relay.Beat(ctx)
 	first := ok[snapshot.Beat](t)(w.pub.LastBeat(ctx))
-	if err := w.keys.VerifyBeat(first); err != nil || first.Position != head.Position || time.Since(first.At) > time.Minute {
+	if err := w.keys.VerifyBeat(first); err != nil || first.Position != head.Position ||
+		time.Since(first.At) > time.Minute {
 		t.Errorf("beat %+v: %v", first, err)
 	}
 	other := w.newRelay()
@@ -224,7 +229,8 @@ func TestRelayBeats(t *testing.T) {
 	if again := ok[snapshot.Beat](t)(w.pub.LastBeat(ctx)); !again.Equal(first) {
 		t.Error("the second relay beats although the first has done so")
 	}
-	parsed, err := snapshot.ParseBeat(snapshot.Beat{Store: first.Store, Position: first.Position, At: time.Now(), Seal: "k1", Sig: "0"}.Encode())
+	parsed, err := snapshot.ParseBeat(snapshot.Beat{Store: first.Store, Position: first.Position, At: time.Now(),
+		Seal: "k1", Sig: "0"}.Encode())
 	if err := errors.Join(err, w.pub.SetBeat(ctx, parsed)); err != nil {
 		t.Fatal(err)
 	}

@@ -85,19 +85,24 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 	switch rapid.IntRange(0, 9).Draw(t, "change") {
 	case 0, 1:
 		_, err = tables.Providers.Put(ctx, catalog.Provider{
-			Name: "p-" + word.Draw(t, "provider"), Type: "openai", Group: group, APIKey: catalog.NewSecret("sk-0123456789abcdef"),
-			Models:   rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "x/a", "B"}), 0, 4, rapid.ID[string]).Draw(t, "models"),
+			Name: "p-" + word.Draw(t, "provider"), Type: "openai", Group: group, APIKey: catalog.NewSecret(
+				"sk-0123456789abcdef"),
+			Models: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "x/a", "B"}), 0, 4,
+				rapid.ID[string]).Draw(t, "models"),
 			Priority: rapid.IntRange(0, 2).Draw(t, "priority"), Meta: catalog.Meta{Status: status(t)},
 		})
 	case 2:
-		_, err = tables.Models.Put(ctx, catalog.Model{Name: word.Draw(t, "model"), Namespace: "n" + word.Draw(t, "namespace"), Meta: catalog.Meta{Status: status(t)}})
+		_, err = tables.Models.Put(ctx, catalog.Model{Name: word.Draw(t, "model"),
+			Namespace: "n" + word.Draw(t, "namespace"), Meta: catalog.Meta{Status: status(t)}})
 	case 3, 4:
 		_, err = tables.Bindings.Put(ctx, catalog.Binding{
-			Namespace: "n" + word.Draw(t, "namespace"), Model: word.Draw(t, "model"), RouteGroup: group, ProviderGroup: word.Draw(t, "served by"),
+			Namespace: "n" + word.Draw(t, "namespace"), Model: word.Draw(t,
+				"model"), RouteGroup: group, ProviderGroup: word.Draw(t, "served by"),
 			SelectorType: rapid.SampledFrom(catalog.SelectorTypes()).Draw(t, "selector"), Meta: catalog.Meta{Status: status(t)},
 		})
 	case 5:
-		_, err = tables.Keys.Put(ctx, catalog.Key{Meta: catalog.Meta{ExternalID: word.Draw(t, "key"), Status: status(t)}, Name: "k", Group: group})
+		_, err = tables.Keys.Put(ctx, catalog.Key{Meta: catalog.Meta{ExternalID: word.Draw(t, "key"), Status: status(t)},
+			Name: "k", Group: group})
 	case 6:
 		if k, e := tables.Keys.Find(ctx, catalog.ByExternalID, word.Draw(t, "key")); e == nil {
 			_, err = tables.Keys.Rotate(ctx, k.ID, rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "grace"), 0)
@@ -222,7 +227,8 @@ func TestRelayRepairs(t *testing.T) {
 		}
 		ok[int64](t)(w.tables.Store().(catalog.Pruner).PruneChanges(ctx, time.Now().Add(time.Hour)))
 		after := ok[snapshot.Head](t)(w.relay.Sync(ctx))
-		if after.Position.Epoch != head.Position.Epoch || !after.Position.After(head.Position) || len(published(t, w.pub, nil)) != 5 {
+		if after.Position.Epoch != head.Position.Epoch || !after.Position.After(head.Position) ||
+			len(published(t, w.pub, nil)) != 5 {
 			t.Errorf("at %s after %s", after.Position, head.Position)
 		}
 	})
@@ -282,7 +288,8 @@ func TestRelayRefuses(t *testing.T) {
 		ok[snapshot.Head](t)(w.relay.Sync(ctx))
 		// The catalog is restored to a state of long ago, with its identity.
 		lost := newWorld(t, syncKey)
-		lost.tables, lost.pub = catalog.NewTables(impostor{lost.tables.Store(), w.at(t).Store}, catalog.NewRandomKeyRing(), nil), w.pub
+		lost.tables, lost.pub = catalog.NewTables(impostor{lost.tables.Store(), w.at(t).Store},
+			catalog.NewRandomKeyRing(), nil), w.pub
 		createKeys(t, lost, 1)
 		relay := lost.newRelay()
 		before, now := lost.at(t), time.Now()

@@ -31,7 +31,8 @@ type renderer struct {
 const queryChunk = 1000
 
 // pages calls fn with what a query selects, page by page.
-func pages[T catalog.Noun](ctx context.Context, r *renderer, t catalog.Table[T], q catalog.Query, fn func([]T) error) error {
+func pages[T catalog.Noun](ctx context.Context, r *renderer, t catalog.Table[T], q catalog.Query,
+	fn func([]T) error) error {
 	kind := kindOf[T]()
 	q.Limit = queryChunk
 	for {
@@ -163,8 +164,10 @@ func (r *renderer) put(kind catalog.Kind, key string, doc any) error {
 
 func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 	doc := ProviderDoc{
-		ID: p.ID, Name: p.Name, Type: p.Type, BaseURL: p.BaseURL, GoogleProject: p.GoogleProject, GoogleLocation: p.GoogleLocation,
-		Group: p.Group, Models: p.Models, Weight: *p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: *p.AutoBan,
+		ID: p.ID, Name: p.Name, Type: p.Type, BaseURL: p.BaseURL, GoogleProject: p.GoogleProject,
+		GoogleLocation: p.GoogleLocation,
+		Group:          p.Group, Models: p.Models,
+		Weight: *p.Weight, Priority: p.Priority, Status: p.Status, AutoBan: *p.AutoBan,
 		Options: p.Options, Labels: p.Labels,
 	}
 	switch {
@@ -178,9 +181,11 @@ func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 
 func modelDoc(m *catalog.Model) ModelDoc {
 	return ModelDoc{
-		Namespace: m.Namespace, Name: m.Name, Kind: m.Kind, ContextWindow: m.ContextWindow, MaxOutputTokens: m.MaxOutputTokens,
-		SupportsVision: m.SupportsVision, SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice,
-		SupportsFIM: m.SupportsFIM, SupportsStream: m.SupportsStream, PricesDoc: pricesDoc(&m.Prices), Status: m.Status, Labels: m.Labels,
+		Namespace: m.Namespace, Name: m.Name, Kind: m.Kind, ContextWindow: m.ContextWindow,
+		MaxOutputTokens: m.MaxOutputTokens,
+		SupportsVision:  m.SupportsVision, SupportsFunctions: m.SupportsFunctions, SupportsToolChoice: m.SupportsToolChoice,
+		SupportsFIM: m.SupportsFIM, SupportsStream: m.SupportsStream, PricesDoc: pricesDoc(
+			&m.Prices), Status: m.Status, Labels: m.Labels,
 	}
 }
 
@@ -194,8 +199,9 @@ type tokenDoc struct {
 func keyDocsOf(k *catalog.Key) (docs []tokenDoc) {
 	for _, t := range k.Tokens {
 		doc := KeyDoc{
-			ID: k.ID, Name: k.Name, Status: k.Status, Group: k.Group, Namespaces: k.Namespaces, DefaultNamespace: k.DefaultNamespace,
-			Models: k.Models, Scopes: k.Scopes, AllowIPs: k.AllowIPs, ExpiresAt: earliest(k.ExpiresAt, t.ExpiresAt),
+			ID: k.ID, Name: k.Name, Status: k.Status, Group: k.Group, Namespaces: k.Namespaces,
+			DefaultNamespace: k.DefaultNamespace,
+			Models:           k.Models, Scopes: k.Scopes, AllowIPs: k.AllowIPs, ExpiresAt: earliest(k.ExpiresAt, t.ExpiresAt),
 			RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, MaxParallel: k.MaxParallel, BudgetLimit: k.BudgetLimit, Labels: k.Labels,
 		}
 		if k.BudgetLimit != nil {

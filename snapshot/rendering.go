@@ -146,7 +146,8 @@ func (g *rendering) lead(ctx context.Context, reader catalog.Reader) error {
 // documents that the changes after a revision can have touched, changed or not.
 // A negative revision asks for none. Too many are errManyTouched; the rendering
 // is where it should be then.
-func (g *rendering) leadFrom(ctx context.Context, reader catalog.Reader, since catalog.Revision) (delta gathered, err error) {
+func (g *rendering) leadFrom(ctx context.Context, reader catalog.Reader, since catalog.Revision) (delta gathered,
+	err error) {
 	from := g.at()
 	whole, err := g.follows(ctx, reader, from)
 	if err != nil {
@@ -255,7 +256,8 @@ func (g *rendering) follows(ctx context.Context, reader catalog.Reader, from cat
 }
 
 // step leads the rendering on by the feed. Where that fails it stays as it was.
-func (g *rendering) step(ctx context.Context, reader catalog.Reader, from catalog.Revision, t *touched) (docs gathered, err error) {
+func (g *rendering) step(ctx context.Context, reader catalog.Reader, from catalog.Revision,
+	t *touched) (docs gathered, err error) {
 	err = readFeed(ctx, reader, from, func(c catalog.Change) error {
 		t.add(c)
 		g.forgive(failedEntity{c.Kind, c.ID})

@@ -141,7 +141,8 @@ func (r *reporter) noteReport(ctx context.Context, err error) {
 	r.mu.Unlock()
 	switch {
 	case text != "" && before == "":
-		r.log.WarnContext(ctx, "reports to the source do not arrive, so nobody knows what this node has applied", "error", err)
+		r.log.WarnContext(ctx, "reports to the source do not arrive, so nobody knows what this node has applied", "error",
+			err)
 	case text == "" && before != "":
 		r.log.InfoContext(ctx, "reports to the source arrive again")
 	}

@@ -15,7 +15,8 @@ func TestSyncKeysAreRotated(t *testing.T) {
 	const older, newer = syncKey, "k2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 	parse := func(list string) *snapshot.Keys { return ok[*snapshot.Keys](t)(snapshot.ParseKeys(list)) }
 	w, ctx := newWorld(t, older), t.Context()
-	provider := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-rotated")}))
+	provider := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", APIKey: catalog.NewSecret("sk-rotated")}))
 	ok[snapshot.Head](t)(w.relay.Sync(ctx))
 
 	early := watch(t, w.pub, snapshot.WatcherOptions{Keys: parse(older + "," + newer)}) // deployed
@@ -28,7 +29,8 @@ func TestSyncKeysAreRotated(t *testing.T) {
 					t.Fatalf("a data plane is at %s, published is %s: %+v", watcher.View().Position(), at, watcher.Status())
 				}
 			}
-			if p, found := watcher.View().Provider(provider.ID); !found || p.APIKey.Reveal() != "sk-rotated" || watcher.View().Head().Seal != seal {
+			if p, found := watcher.View().Provider(provider.ID); !found || p.APIKey.Reveal() != "sk-rotated" ||
+				watcher.View().Head().Seal != seal {
 				t.Errorf("sealed by %q, want %q; the secret is %v", watcher.View().Head().Seal, seal, found)
 			}
 		}

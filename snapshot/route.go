@@ -98,7 +98,8 @@ func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target,
 		c := &b.Candidates[i]
 		fits := c.RouteGroup == key.Group && c.Status == catalog.Active
 		if tell != nil {
-			tell("candidate", fits, fmt.Sprintf("route group %q to provider group %q, %s, priority %d, weight %d; the key's group is %q",
+			tell("candidate", fits, fmt.Sprintf("route group %q to provider group %q, %s, priority %d, weight %d; "+
+				"the key's group is %q",
 				c.RouteGroup, c.ProviderGroup, c.Status, c.Priority, c.Weight, key.Group))
 		}
 		if fits {
@@ -206,7 +207,8 @@ func (v *View) describe(u upstream, c *Candidate) string {
 		return fmt.Sprintf("provider %d of group %q has no document", u.provider, c.ProviderGroup)
 	}
 	if p.Error != "" {
-		return fmt.Sprintf("provider %d %q of group %q has no secret that can be opened (%s)", p.ID, p.Name, c.ProviderGroup, p.Error)
+		return fmt.Sprintf("provider %d %q of group %q has no secret that can be opened (%s)", p.ID, p.Name,
+			c.ProviderGroup, p.Error)
 	}
 	return fmt.Sprintf("provider %d %q of group %q, %s, priority %d, weight %d, serves it as %q",
 		p.ID, p.Name, c.ProviderGroup, p.Status, p.Priority, p.Weight, u.model)

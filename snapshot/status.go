@@ -69,7 +69,8 @@ func troubleOf(err error) Trouble {
 		err     error
 		trouble Trouble
 	}{
-		{ErrForeign, TroubleForeign}, {ErrOutranked, TroubleOutrank}, {ErrShrinks, TroubleShrinks}, {ErrWaiting, TroubleWaiting},
+		{ErrForeign, TroubleForeign}, {ErrOutranked, TroubleOutrank}, {ErrShrinks, TroubleShrinks}, {ErrWaiting,
+			TroubleWaiting},
 		{ErrStale, TroubleBusy}, {ErrCorrupt, TroubleDamaged},
 	} {
 		if errors.Is(err, known.err) {

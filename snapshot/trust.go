@@ -26,7 +26,8 @@ func (w *Watcher) admit(now *View, head Head) error {
 	case head.Equal(now.head):
 		return errUnchanged
 	case head.Store != now.head.Store && !head.Forced:
-		return fmt.Errorf("what is published at %s is another catalog's, and nobody forced that: %w", head.Position, errRefused)
+		return fmt.Errorf("what is published at %s is another catalog's, and nobody forced that: %w", head.Position,
+			errRefused)
 	case head.Position == at:
 		return fmt.Errorf("what is published at %s is not what was published there before: %w", at, ErrCorrupt)
 	case !head.Position.After(at):
@@ -126,7 +127,8 @@ func (b *beats) confirms(head Head) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no control plane has confirmed within %s what is published at %s: %w", b.maxStale, head.Position, errRefused)
+	return fmt.Errorf("no control plane has confirmed within %s what is published at %s: %w", b.maxStale,
+		head.Position, errRefused)
 }
 
 // stale reports whether too long ago control planes were last heard of.

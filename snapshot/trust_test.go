@@ -82,7 +82,8 @@ func TestABeatThatIsNotRightConfirmsNothing(t *testing.T) {
 					t.Error("a fresh watcher has taken it")
 				default:
 				}
-				if got := w.Status(); got.Phase != snapshot.PhaseRefusing && got.Phase != snapshot.PhaseLoading || got.Position != (snapshot.Position{}) {
+				if got := w.Status(); got.Phase != snapshot.PhaseRefusing && got.Phase != snapshot.PhaseLoading ||
+					got.Position != (snapshot.Position{}) {
 					t.Errorf("status %+v", got)
 				}
 				s.beat(time.Now())

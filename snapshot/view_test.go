@@ -32,9 +32,13 @@ func TestAuthenticate(t *testing.T) {
 		{"no address known, none asked for", key(nil), "token", "", nil},
 		{"unknown", key(nil), "Token", "192.0.2.1", snapshot.ErrUnknownToken},
 		{"empty", key(nil), "", "192.0.2.1", snapshot.ErrUnknownToken},
-		{"disabled", key(func(k *snapshot.KeyDoc) { k.Status = catalog.Disabled }), "token", "192.0.2.1", snapshot.ErrKeyDisabled},
-		{"a status of a later version", key(func(k *snapshot.KeyDoc) { k.Status = "paused" }), "token", "192.0.2.1", snapshot.ErrKeyDisabled},
-		{"disabled comes before expired", key(func(k *snapshot.KeyDoc) { k.Status, k.ExpiresAt = catalog.Disabled, now.Add(-1) }), "token", "", snapshot.ErrKeyDisabled},
+		{"disabled", key(func(k *snapshot.KeyDoc) { k.Status = catalog.Disabled }), "token", "192.0.2.1",
+			snapshot.ErrKeyDisabled},
+		{"a status of a later version", key(func(k *snapshot.KeyDoc) { k.Status = "paused" }), "token", "192.0.2.1",
+			snapshot.ErrKeyDisabled},
+		{"disabled comes before expired", key(
+			func(k *snapshot.KeyDoc) { k.Status, k.ExpiresAt = catalog.Disabled, now.Add(-1) }), "token", "",
+			snapshot.ErrKeyDisabled},
 		{"expires later", key(func(k *snapshot.KeyDoc) { k.ExpiresAt = now.Add(time.Nanosecond) }), "token", "", nil},
 		{"expires now", key(func(k *snapshot.KeyDoc) { k.ExpiresAt = now }), "token", "", snapshot.ErrKeyExpired},
 		{"in a network", nets, "token", "192.0.2.200", nil},
@@ -76,7 +80,8 @@ func sealedFor(id int64, kind, baseURL, project, location string) string {
 func TestLoadViewVerifies(t *testing.T) {
 	keys := mustKeys(t, keyA)
 	data := sealedFor(7, "openai", "https://api.example", "p", "l")
-	p7 := snapshot.ProviderDoc{ID: 7, Name: "p", Type: "openai", BaseURL: "https://api.example", GoogleProject: "p", GoogleLocation: "l", Weight: 1}
+	p7 := snapshot.ProviderDoc{ID: 7, Name: "p", Type: "openai", BaseURL: "https://api.example", GoogleProject: "p",
+		GoogleLocation: "l", Weight: 1}
 	good := func() *edition {
 		return newEdition(keys, keyDoc(t, "a", nil), keyDoc(t, "b", nil), sealedProvider(t, keys, data, p7))
 	}
@@ -107,13 +112,15 @@ func TestLoadViewVerifies(t *testing.T) {
 		keys  *snapshot.Keys
 		want  error
 	}{
-		{"a document changed", func(e *edition) { e.docs["keys"][a] = append(e.docs["keys"][a], ' ') }, keys, snapshot.ErrCorrupt},
+		{"a document changed", func(e *edition) { e.docs["keys"][a] = append(e.docs["keys"][a], ' ') }, keys,
+			snapshot.ErrCorrupt},
 		{"a document missing", func(e *edition) { delete(e.docs["keys"], a) }, keys, snapshot.ErrCorrupt},
 		{"a document too many", func(e *edition) { e.put(keyPut(t, "c")) }, keys, snapshot.ErrCorrupt},
 		{"documents under each other's key", func(e *edition) {
 			e.docs["keys"][a] = []byte(`{"id":1,"namespaces":["x"],"default_namespace":"x"}`)
 		}, keys, snapshot.ErrCorrupt},
-		{"one document in the place of another", func(e *edition) { e.put(keyPut(t, "c")); delete(e.docs["keys"], b) }, keys, snapshot.ErrCorrupt},
+		{"one document in the place of another", func(e *edition) { e.put(keyPut(t, "c")); delete(e.docs["keys"], b) },
+			keys, snapshot.ErrCorrupt},
 		{"a number of documents that is not right", func(e *edition) {
 			e.head.Counts[catalog.KindKey]++
 			e.keys.SignHead(&e.head) // the digests are right
@@ -137,10 +144,14 @@ func TestLoadViewVerifies(t *testing.T) {
 			e.sign()
 		}, keys, snapshot.ErrCorrupt},
 		{"a secret of another provider", moved(func(p *snapshot.ProviderDoc) { p.ID = 8 }), keys, catalog.ErrSealed},
-		{"a secret that would go to another address", moved(func(p *snapshot.ProviderDoc) { p.BaseURL = "https://evil.example" }), keys, catalog.ErrSealed},
-		{"a secret that would go to another type", moved(func(p *snapshot.ProviderDoc) { p.Type = "compatible" }), keys, catalog.ErrSealed},
-		{"a secret that would go to another project", moved(func(p *snapshot.ProviderDoc) { p.GoogleProject = "evil" }), keys, catalog.ErrSealed},
-		{"a secret that would go to another location", moved(func(p *snapshot.ProviderDoc) { p.GoogleLocation = "evil" }), keys, catalog.ErrSealed},
+		{"a secret that would go to another address",
+			moved(func(p *snapshot.ProviderDoc) { p.BaseURL = "https://evil.example" }), keys, catalog.ErrSealed},
+		{"a secret that would go to another type", moved(func(p *snapshot.ProviderDoc) { p.Type = "compatible" }), keys,
+			catalog.ErrSealed},
+		{"a secret that would go to another project", moved(func(p *snapshot.ProviderDoc) { p.GoogleProject = "evil" }),
+			keys, catalog.ErrSealed},
+		{"a secret that would go to another location", moved(func(p *snapshot.ProviderDoc) { p.GoogleLocation = "evil" }),
+			keys, catalog.ErrSealed},
 		{"no keys", func(*edition) {}, nil, catalog.ErrSealed},
 		{"other keys", func(*edition) {}, mustKeys(t, keyB), catalog.ErrSealed},
 		{"a format of a later version", func(e *edition) { e.head.Format = 2; e.sign() }, keys, snapshot.ErrFormat},
@@ -299,7 +310,8 @@ func manyKeys(t testing.TB, n int) (*snapshot.View, []string) {
 	for i := range n {
 		tokens[i] = fmt.Sprintf("ez-%043d%06d", i, i)
 		docs[i] = keyDoc(t, tokens[i], func(k *snapshot.KeyDoc) {
-			k.ID, k.Name, k.RPMLimit, k.ExpiresAt = int64(i+1), fmt.Sprintf("customer %d", i), 600, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+			k.ID, k.Name, k.RPMLimit, k.ExpiresAt = int64(i+1), fmt.Sprintf("customer %d", i), 600, time.Date(2030, 1, 1, 0,
+				0, 0, 0, time.UTC)
 		})
 	}
 	return mustView(t, docs...), tokens
@@ -327,7 +339,8 @@ func TestKeysShareLabels(t *testing.T) {
 	v := mustView(t,
 		keyDoc(t, "a", label(map[string]string{"team": "x"})), keyDoc(t, "b", label(map[string]string{"team": "x"})),
 		keyDoc(t, "c", label(map[string]string{"team": "y"})), keyDoc(t, "d", label(map[string]string{"te": "amx"})),
-		keyDoc(t, "e", label(map[string]string{"a": "b", "c": "d"})), keyDoc(t, "f", label(map[string]string{"a": "b\x00c\x00d"})),
+		keyDoc(t, "e", label(map[string]string{"a": "b", "c": "d"})), keyDoc(t, "f",
+			label(map[string]string{"a": "b\x00c\x00d"})),
 		keyDoc(t, "g", nil))
 	for token, want := range map[string]string{
 		"a": "map[team:x]", "b": "map[team:x]", "c": "map[team:y]", "d": "map[te:amx]",

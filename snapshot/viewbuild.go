@@ -184,7 +184,8 @@ func (v *View) apply(d Delta, keys *Keys) (*View, error) {
 
 func checkFormat(h Head) error {
 	if h.Format != Format {
-		return fmt.Errorf("what is published has format %d, this program reads %d: upgrade it: %w", h.Format, Format, ErrFormat)
+		return fmt.Errorf("what is published has format %d, this program reads %d: upgrade it: %w", h.Format, Format,
+			ErrFormat)
 	}
 	return nil
 }

@@ -298,7 +298,10 @@ func bubble(t *testing.T, test func(t *testing.T, s *stage)) {
 func TestWatcherFollows(t *testing.T) {
 	bubble(t, func(t *testing.T, s *stage) {
 		var seen []string
-		w := watch(t, s, snapshot.WatcherOptions{OnApply: func(v *snapshot.View) { seen = append(seen, v.Position().String()) }})
+		w := watch(t, s, snapshot.WatcherOptions{OnApply: func(v *snapshot.View) {
+			seen = append(seen,
+				v.Position().String())
+		}})
 		<-w.Ready()
 		synctest.Wait()
 		serves(t, w, "first")
@@ -313,7 +316,8 @@ func TestWatcherFollows(t *testing.T) {
 		if got := strings.Join(seen, " "); got != "1-1 1-2 1-3 1-4 1-5" {
 			t.Errorf("applied %s", got)
 		}
-		if got := w.Status(); got.Loads != 1 || got.Deltas != 4 || got.Error != "" || got.Position != s.now.head.Position || got.Phase != snapshot.PhaseFollowing {
+		if got := w.Status(); got.Loads != 1 || got.Deltas != 4 || got.Error != "" ||
+			got.Position != s.now.head.Position || got.Phase != snapshot.PhaseFollowing {
 			t.Errorf("status %+v", got)
 		}
 	})
@@ -350,7 +354,8 @@ func TestWatcherOutlivesItsSource(t *testing.T) {
 		s.fail(down)
 		w := watch(t, s, snapshot.WatcherOptions{})
 		time.Sleep(time.Minute)
-		if got := w.Status(); !strings.Contains(got.Error, down.Error()) || !got.HeardAt.IsZero() || got.Phase == snapshot.PhaseFollowing {
+		if got := w.Status(); !strings.Contains(got.Error, down.Error()) || !got.HeardAt.IsZero() ||
+			got.Phase == snapshot.PhaseFollowing {
 			t.Errorf("status %+v", got)
 		}
 		if n := s.called("Load"); n > 30 {
@@ -555,7 +560,8 @@ func spoilings() []struct {
 		spoil func(*snapshot.Delta)
 	}{
 		{"a document that cannot be read", func(d *snapshot.Delta) { d.Changes[0].Doc = []byte("{") }},
-		{"a document that is not what was signed", func(d *snapshot.Delta) { d.Changes[0].Doc = append(d.Changes[0].Doc, ' ') }},
+		{"a document that is not what was signed",
+			func(d *snapshot.Delta) { d.Changes[0].Doc = append(d.Changes[0].Doc, ' ') }},
 		{"a document under no key", func(d *snapshot.Delta) { d.Changes[0].Key = "x" }},
 		{"a document too few", func(d *snapshot.Delta) { d.Changes = nil }},
 		{"a document too many", func(d *snapshot.Delta) {
@@ -660,7 +666,8 @@ func TestWatcherReports(t *testing.T) {
 			t.Fatalf("%d reports in the first second", len(nodes))
 		}
 		n := nodes[len(nodes)-1]
-		if !strings.HasPrefix(n.ID, "eu-1 -") || n.ID != w.Status().Node || n.Version != "v1.2" || n.Position != s.now.head.Position ||
+		if !strings.HasPrefix(n.ID, "eu-1 -") || n.ID != w.Status().Node || n.Version != "v1.2" ||
+			n.Position != s.now.head.Position ||
 			n.Head != s.now.head.Sig || n.Error != "" || n.Store != "s" || !slices.Equal(n.Kinds, snapshot.Kinds()) {
 			t.Errorf("reported %+v", n)
 		}
@@ -720,7 +727,8 @@ func TestAReportThatIsRefusedIsShown(t *testing.T) {
 	bubble(t, func(t *testing.T, s *stage) {
 		var log strings.Builder
 		s.set(func() { s.reportErr = errors.New("NOPERM no permissions") })
-		w := watch(t, s, snapshot.WatcherOptions{MaxStale: 15 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		w := watch(t, s, snapshot.WatcherOptions{MaxStale: 15 * time.Second,
+			Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		s.beats()
 		time.Sleep(time.Minute)
 		serves(t, w, "first") // the beat is read by itself

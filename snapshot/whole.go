@@ -112,7 +112,8 @@ func (r *Relay) publishWhole(ctx context.Context, p plan, opts wholeOptions) (He
 		s.Replaces++
 		s.Documents += int64(w.documents)
 	})
-	r.log.InfoContext(ctx, "published the whole catalog", "cause", p.cause, "position", head.Position.String(), "documents", w.documents)
+	r.log.InfoContext(ctx, "published the whole catalog", "cause", p.cause, "position", head.Position.String(),
+		"documents", w.documents)
 	return head, nil
 }
 
@@ -283,7 +284,8 @@ func (w *whole) guard() error {
 // record puts the new epoch, or the sync change of an operator, into the catalog:
 // once, and before anything is published there.
 func (w *whole) record(ctx context.Context) error {
-	r, c := w.relay, catalog.Commit{Sync: true, Epoch: w.plan.record.at.Epoch, Time: w.relay.clock().UTC().Truncate(time.Microsecond)}
+	r, c := w.relay, catalog.Commit{Sync: true, Epoch: w.plan.record.at.Epoch,
+		Time: w.relay.clock().UTC().Truncate(time.Microsecond)}
 	if w.plan.action == doRestart {
 		epoch, err := nextEpoch(r.clock(), w.plan.record, w.plan.sight, r.reported.Epoch)
 		if err != nil {

@@ -50,7 +50,8 @@ func newBench(t *testing.T) *bench {
 		upstream := httptest.NewServer(handler)
 		t.Cleanup(upstream.Close)
 		if _, err := plane.Providers.Create(ctx, ezapi.Provider{
-			Name: fmt.Sprintf("p%d", i+1), Type: "compatible", BaseURL: upstream.URL + "/v1", APIKey: catalog.NewSecret(fmt.Sprintf("sk-upstream-%d", i+1)),
+			Name: fmt.Sprintf("p%d", i+1), Type: "compatible", BaseURL: upstream.URL +
+				"/v1", APIKey: catalog.NewSecret(fmt.Sprintf("sk-upstream-%d", i+1)),
 			Models: []string{"real-name"}, Priority: -i,
 		}); err != nil {
 			t.Fatal(err)
@@ -68,7 +69,8 @@ func newBench(t *testing.T) *bench {
 	}
 	b.token = key.Token.Reveal()
 
-	b.g = &gateway{name: "test", client: upstreamClient(catalog.AllowPrivate), logs: b.logs, logger: slog.New(slog.DiscardHandler)}
+	b.g = &gateway{name: "test", client: upstreamClient(catalog.AllowPrivate), logs: b.logs,
+		logger: slog.New(slog.DiscardHandler)}
 	b.publish(t)
 	server := httptest.NewServer(b.g.handler())
 	t.Cleanup(server.Close)
@@ -151,8 +153,10 @@ func reply(who string) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"from": who, "path": r.URL.Path, "authorization": r.Header.Get("Authorization"), "asked": asked, "choices": []any{nil},
-			"usage": map[string]any{"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": map[string]any{"cached_tokens": 3}},
+			"from": who, "path": r.URL.Path, "authorization": r.Header.Get(
+				"Authorization"), "asked": asked, "choices": []any{nil},
+			"usage": map[string]any{"prompt_tokens": 10, "completion_tokens": 4,
+				"prompt_tokens_details": map[string]any{"cached_tokens": 3}},
 		})
 	}
 }
@@ -179,9 +183,12 @@ func TestChat(t *testing.T) {
 		t.Errorf("answer %v", got)
 	}
 	e := b.logs.only(t)
-	if e.Status != 200 || e.Attempts != 1 || e.Model != "public-name" || e.UpstreamModel != "real-name" || e.KeyID == 0 || e.ProviderID == 0 ||
-		e.InputTokens != 7 || e.CacheReadTokens != 3 || e.OutputTokens != 4 || e.Namespace != "default" || e.Group != "default" ||
-		e.LatencyMS == 0 || e.TTFTMS == 0 || e.RequestID == "" || e.ClientIP != "127.0.0.1" || e.Balancer != "test" || e.Revision == "" || e.Error != "" {
+	if e.Status != 200 || e.Attempts != 1 || e.Model != "public-name" || e.UpstreamModel != "real-name" ||
+		e.KeyID == 0 || e.ProviderID == 0 ||
+		e.InputTokens != 7 || e.CacheReadTokens != 3 || e.OutputTokens != 4 || e.Namespace != "default" ||
+		e.Group != "default" ||
+		e.LatencyMS == 0 || e.TTFTMS == 0 || e.RequestID == "" || e.ClientIP != "127.0.0.1" || e.Balancer != "test" ||
+		e.Revision == "" || e.Error != "" {
 		t.Errorf("logged %+v", e)
 	}
 }
@@ -193,12 +200,13 @@ func TestRetriesOnTheNextTarget(t *testing.T) {
 		attempts     int
 		contains     string
 	}{
-		"too many requests":     {first: answerWith(429), status: 200, attempts: 2, contains: `"spare"`},
-		"server error":          {first: answerWith(503), status: 200, attempts: 2, contains: `"spare"`},
-		"connection broken":     {first: dropConnection, status: 200, attempts: 2, contains: `"spare"`},
-		"a client's own error":  {first: answerWith(400), status: 400, attempts: 1},
-		"the last one counts":   {first: answerWith(503), spare: answerWith(429), status: 429, attempts: 2},
-		"nobody can be reached": {first: dropConnection, spare: dropConnection, status: 502, attempts: 2, contains: "no upstream"},
+		"too many requests":    {first: answerWith(429), status: 200, attempts: 2, contains: `"spare"`},
+		"server error":         {first: answerWith(503), status: 200, attempts: 2, contains: `"spare"`},
+		"connection broken":    {first: dropConnection, status: 200, attempts: 2, contains: `"spare"`},
+		"a client's own error": {first: answerWith(400), status: 400, attempts: 1},
+		"the last one counts":  {first: answerWith(503), spare: answerWith(429), status: 429, attempts: 2},
+		"nobody can be reached": {first: dropConnection, spare: dropConnection, status: 502, attempts: 2,
+			contains: "no upstream"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -224,10 +232,11 @@ func TestRefusals(t *testing.T) {
 		edit   func(*ezapi.Key)
 		status int
 	}{
-		"no token":           {token: " ", body: chatBody, status: 401},
-		"unknown token":      {token: "ez-nobody", body: chatBody, status: 401},
-		"disabled key":       {edit: func(k *ezapi.Key) { k.Status = "disabled" }, body: chatBody, status: 401},
-		"expired key":        {edit: func(k *ezapi.Key) { k.ExpiresAt = time.Now().Add(-time.Hour) }, body: chatBody, status: 401},
+		"no token":      {token: " ", body: chatBody, status: 401},
+		"unknown token": {token: "ez-nobody", body: chatBody, status: 401},
+		"disabled key":  {edit: func(k *ezapi.Key) { k.Status = "disabled" }, body: chatBody, status: 401},
+		"expired key": {edit: func(k *ezapi.Key) { k.ExpiresAt = time.Now().Add(-time.Hour) }, body: chatBody,
+			status: 401},
 		"elsewhere":          {edit: func(k *ezapi.Key) { k.AllowIPs = []string{"192.0.2.1"} }, body: chatBody, status: 403},
 		"model not on list":  {edit: func(k *ezapi.Key) { k.Models = []string{"other"} }, body: chatBody, status: 403},
 		"unknown model":      {body: `{"model":"nope"}`, status: 404},
@@ -304,10 +313,12 @@ func TestStream(t *testing.T) {
 		tokens  int64
 		err     string
 	}{
-		"usage is kept back":       {events: []string{piece, lastUsage, "[DONE]"}, want: "data: " + piece + "\n\ndata: [DONE]\n\n", tokens: 5},
-		"usage is passed on":       {options: `,"stream_options":{"include_usage":true}`, events: []string{lastUsage}, want: "data: " + lastUsage + "\n\n", tokens: 5},
-		"other options are kept":   {options: `,"stream_options":{"x":1}`, events: []string{piece}, want: "data: " + piece + "\n\n"},
-		"a break is not an end":    {events: []string{piece, "BREAK"}, want: "data: " + piece + "\n\n BROKEN OFF", err: "broke off"},
+		"usage is kept back": {events: []string{piece, lastUsage, "[DONE]"},
+			want: "data: " + piece + "\n\ndata: [DONE]\n\n", tokens: 5},
+		"usage is passed on":     {options: `,"stream_options":{"include_usage":true}`, events: []string{lastUsage}, want: "data: " + lastUsage + "\n\n", tokens: 5},
+		"other options are kept": {options: `,"stream_options":{"x":1}`, events: []string{piece}, want: "data: " + piece + "\n\n"},
+		"a break is not an end": {events: []string{piece, "BREAK"}, want: "data: " + piece + "\n\n BROKEN OFF",
+			err: "broke off"},
 		"usage beside the content": {events: []string{`{"choices":[{}],"usage":{"prompt_tokens":9}}`}, want: "data: " + `{"choices":[{}],"usage":{"prompt_tokens":9}}` + "\n\n", tokens: 9},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -321,7 +332,8 @@ func TestStream(t *testing.T) {
 				t.Errorf("streamed (-want +got):\n%s", diff)
 			}
 			e := b.logs.only(t)
-			if !e.Stream || e.InputTokens != tc.tokens || e.TTFTMS == 0 || !strings.Contains(e.Error, tc.err) || (e.Error == "") != (tc.err == "") {
+			if !e.Stream || e.InputTokens != tc.tokens || e.TTFTMS == 0 || !strings.Contains(e.Error, tc.err) ||
+				(e.Error == "") != (tc.err == "") {
 				t.Errorf("logged %+v", e)
 			}
 		})
@@ -418,11 +430,15 @@ func TestPrivateUpstreamsAreNotDialled(t *testing.T) {
 		want            catalog.Privacy
 		ok              bool
 	}{
-		{"127.0.0.1:9000", "", catalog.AllowPrivate, true}, {"[::1]:9000", "", catalog.AllowPrivate, true}, {"localhost:0", "", catalog.AllowPrivate, true},
-		{"0.0.0.0:9000", "", catalog.PublicOnly, true}, {":9000", "", catalog.PublicOnly, true}, {"192.0.2.1:9000", "", catalog.PublicOnly, true},
-		{"127.0.0.1:9000", "false", catalog.PublicOnly, true}, {":9000", "true", catalog.AllowPrivate, true}, {":9000", "yes", 0, false}, {"9000", "", 0, false},
+		{"127.0.0.1:9000", "", catalog.AllowPrivate, true}, {"[::1]:9000", "", catalog.AllowPrivate,
+			true}, {"localhost:0", "", catalog.AllowPrivate, true},
+		{"0.0.0.0:9000", "", catalog.PublicOnly, true}, {":9000", "", catalog.PublicOnly, true}, {"192.0.2.1:9000", "",
+			catalog.PublicOnly, true},
+		{"127.0.0.1:9000", "false", catalog.PublicOnly, true}, {":9000", "true", catalog.AllowPrivate, true}, {":9000",
+			"yes", 0, false}, {"9000", "", 0, false},
 	} {
-		if got, err := (settings{listen: tc.listen, private: tc.setting}).upstreams(); got != tc.want || (err == nil) != tc.ok {
+		if got, err := (settings{listen: tc.listen, private: tc.setting}).upstreams(); got != tc.want ||
+			(err == nil) != tc.ok {
 			t.Errorf("%s %q: %v, %v", tc.listen, tc.setting, got, err)
 		}
 	}

@@ -56,7 +56,8 @@ func New(base, token string, opts *Options) (*Client, error) {
 		return nil, &catalog.FieldError{Field: "url", Message: "must be an http or https URL without a query"}
 	}
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, &catalog.FieldError{Field: "token", Message: "must be printable ASCII without spaces; is there a line feed at its end?"}
+		return nil, &catalog.FieldError{Field: "token",
+			Message: "must be printable ASCII without spaces; is there a line feed at its end?"}
 	}
 	c := &Client{base: u, token: catalog.NewSecret(token)}
 	if opts != nil {

@@ -40,13 +40,14 @@ func newService(t *testing.T) *service {
 	}
 	s := &service{plane: plane}
 	api := httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{admin}, Viewer: []string{viewer}}), nil)
-	server := httptest.NewServer(http.StripPrefix("/gateway", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if between := s.between.Load(); between != nil {
-			(*between)(w, r, api)
-			return
-		}
-		api.ServeHTTP(w, r)
-	})))
+	server := httptest.NewServer(http.StripPrefix("/gateway",
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if between := s.between.Load(); between != nil {
+				(*between)(w, r, api)
+				return
+			}
+			api.ServeHTTP(w, r)
+		})))
 	t.Cleanup(func() {
 		server.Close()
 		_ = plane.Close(context.Background())
@@ -103,7 +104,8 @@ func walk[T catalog.Noun](t *testing.T, over client.Nouns[T], direct catalog.Tab
 	if direct.Meta(edited).Revision == direct.Meta(created).Revision {
 		t.Error("the edit has changed nothing")
 	}
-	if again := must[T](t)(over.Edit(ctx, id, func(v *T) error { edit(v); return nil })); direct.Meta(again).Revision != direct.Meta(edited).Revision {
+	if again := must[T](t)(over.Edit(ctx, id, func(v *T) error { edit(v); return nil })); direct.Meta(
+		again).Revision != direct.Meta(edited).Revision {
 		t.Error("the same edit again makes a revision")
 	}
 	same(must[T](t)(over.Patch(ctx, id, []byte(`{"external_id":"mine"}`))))
@@ -136,7 +138,8 @@ func TestNouns(t *testing.T) {
 		})
 	})
 	t.Run("models", func(t *testing.T) {
-		m := catalog.Model{Name: "a/b.c", ContextWindow: 1 << 52, Meta: catalog.Meta{Labels: map[string]string{"a": "b", "c": "d"}}}
+		m := catalog.Model{Name: "a/b.c", ContextWindow: 1 << 52,
+			Meta: catalog.Meta{Labels: map[string]string{"a": "b", "c": "d"}}}
 		m.InputPrice = &price
 		walk(t, c.Models, s.plane.Models, m, func(m *catalog.Model) {
 			m.ContextWindow, m.InputPrice, m.OutputPrice = 0, nil, &price
@@ -144,7 +147,8 @@ func TestNouns(t *testing.T) {
 		})
 	})
 	t.Run("bindings", func(t *testing.T) {
-		walk(t, c.Bindings, s.plane.Bindings, catalog.Binding{Model: "bound"}, func(b *catalog.Binding) { b.RouteGroup = "vip" })
+		walk(t, c.Bindings, s.plane.Bindings, catalog.Binding{Model: "bound"},
+			func(b *catalog.Binding) { b.RouteGroup = "vip" })
 	})
 	t.Run("keys", func(t *testing.T) {
 		walk(t, c.Keys.Nouns, s.plane.Keys.Table, catalog.Key{
@@ -154,8 +158,10 @@ func TestNouns(t *testing.T) {
 	stored := must[catalog.Provider](t)(c.Providers.Create(t.Context(), catalog.Provider{
 		Name: "q", Type: "openai", APIKey: catalog.NewSecret("sk-fedcba9876543210"),
 	}))
-	must[catalog.Provider](t)(c.Providers.Edit(t.Context(), stored.ID, func(p *catalog.Provider) error { p.Priority = 1; return nil }))
-	if got := must[catalog.Provider](t)(s.plane.Providers.Get(t.Context(), stored.ID)); got.APIKey.Reveal() != "sk-fedcba9876543210" {
+	must[catalog.Provider](t)(c.Providers.Edit(t.Context(), stored.ID,
+		func(p *catalog.Provider) error { p.Priority = 1; return nil }))
+	got := must[catalog.Provider](t)(s.plane.Providers.Get(t.Context(), stored.ID))
+	if got.APIKey.Reveal() != "sk-fedcba9876543210" {
 		t.Error("the api_key is not what was sent, or an edit has lost it")
 	}
 }
@@ -174,7 +180,8 @@ func TestKeys(t *testing.T) {
 			t.Errorf("looked up: %+v", got)
 		}
 	}
-	imported := must[catalog.Key](t)(c.Keys.Create(ctx, catalog.Key{Name: "i", Tokens: []catalog.TokenHash{{Hash: catalog.HashToken("somebody's")}}}))
+	imported := must[catalog.Key](t)(c.Keys.Create(ctx,
+		catalog.Key{Name: "i", Tokens: []catalog.TokenHash{{Hash: catalog.HashToken("somebody's")}}}))
 	if got := must[catalog.Key](t)(c.Keys.Lookup(ctx, catalog.NewSecret("somebody's"))); got.ID != imported.ID {
 		t.Errorf("the imported key: %+v", got)
 	}
@@ -194,15 +201,22 @@ func TestErrors(t *testing.T) {
 		err  error
 		text string
 	}{
-		"exists":          {func() error { _, err := c.Models.Create(ctx, catalog.Model{Name: "m"}); return err }, catalog.ErrExists, "name is taken"},
-		"referenced":      {func() error { return c.Models.Delete(ctx, m.ID) }, catalog.ErrReferenced, "refers"},
-		"invalid":         {func() error { _, err := c.Keys.Create(ctx, catalog.Key{}); return err }, catalog.ErrInvalid, "name is required"},
-		"dangling":        {func() error { _, err := c.Bindings.Create(ctx, catalog.Binding{Model: "x"}); return err }, catalog.ErrInvalid, "model"},
-		"precondition":    {func() error { return c.Models.Delete(ctx, m.ID, client.IfMatch(99)) }, catalog.ErrConflict, "If-Match"},
-		"not found":       {func() error { _, err := c.Keys.Rotate(ctx, 99, 0); return err }, catalog.ErrNotFound, "404"},
-		"forbidden":       {func() error { return s.client(t, viewer).Models.Delete(ctx, m.ID) }, client.ErrForbidden, "role"},
-		"unauthenticated": {func() error { _, err := s.client(t, "nobody's").Models.Get(ctx, 1); return err }, client.ErrUnauthenticated, "401"},
-		"ahead":           {func() error { _, err := c.Changes(ctx, client.ChangesQuery{After: "99"}); return err }, catalog.ErrCompacted, "410"},
+		"exists": {func() error { _, err := c.Models.Create(ctx, catalog.Model{Name: "m"}); return err },
+			catalog.ErrExists, "name is taken"},
+		"referenced": {func() error { return c.Models.Delete(ctx, m.ID) }, catalog.ErrReferenced, "refers"},
+		"invalid": {func() error { _, err := c.Keys.Create(ctx, catalog.Key{}); return err }, catalog.ErrInvalid,
+			"name is required"},
+		"dangling": {func() error { _, err := c.Bindings.Create(ctx, catalog.Binding{Model: "x"}); return err },
+			catalog.ErrInvalid, "model"},
+		"precondition": {func() error { return c.Models.Delete(ctx, m.ID, client.IfMatch(99)) }, catalog.ErrConflict,
+			"If-Match"},
+		"not found": {func() error { _, err := c.Keys.Rotate(ctx, 99, 0); return err }, catalog.ErrNotFound, "404"},
+		"forbidden": {func() error { return s.client(t, viewer).Models.Delete(ctx, m.ID) }, client.ErrForbidden,
+			"role"},
+		"unauthenticated": {func() error { _, err := s.client(t, "nobody's").Models.Get(ctx, 1); return err },
+			client.ErrUnauthenticated, "401"},
+		"ahead": {func() error { _, err := c.Changes(ctx, client.ChangesQuery{After: "99"}); return err },
+			catalog.ErrCompacted, "410"},
 	} {
 		err := tc.call()
 		if !errors.Is(err, tc.err) || !strings.Contains(err.Error(), tc.text) {
@@ -226,7 +240,8 @@ func TestWrites(t *testing.T) {
 	tiny := catalog.NanoUSD(1)
 	model := catalog.Model{Name: "m"}
 	model.InputPrice = &tiny
-	must[catalog.Model](t)(c.Models.Create(ctx, model, client.Wait(client.Applied, 5*time.Second, &progress), client.Warnings(&warnings)))
+	must[catalog.Model](t)(c.Models.Create(ctx, model, client.Wait(client.Applied, 5*time.Second, &progress),
+		client.Warnings(&warnings)))
 	if progress.Stage != client.Published || progress.Nodes != "applied=0 lagging=0 lost=0" || len(warnings) != 1 {
 		t.Errorf("progress %+v, warnings %q", progress, warnings)
 	}
@@ -234,12 +249,14 @@ func TestWrites(t *testing.T) {
 	if len(page.Data) != 1 || page.Data[0].Action != catalog.ActionCreate || page.Next == "" {
 		t.Errorf("changes %+v", page)
 	}
-	key := must[catalog.Key](t)(c.Keys.Create(ctx, catalog.Key{Name: "k"}, client.Wait(client.Published, time.Second, nil)))
+	key := must[catalog.Key](t)(c.Keys.Create(ctx, catalog.Key{Name: "k"},
+		client.Wait(client.Published, time.Second, nil)))
 	if e := must[client.Explanation](t)(c.Explain(ctx, key.ID, "m")); e.Reachable || e.Reason == "" || len(e.Steps) == 0 {
 		t.Errorf("explanation %+v", e)
 	}
 	for i := range 7 {
-		must[catalog.Key](t)(c.Keys.Create(ctx, catalog.Key{Name: "all", Meta: catalog.Meta{ExternalID: string(rune('a' + i))}}))
+		must[catalog.Key](t)(c.Keys.Create(ctx,
+			catalog.Key{Name: "all", Meta: catalog.Meta{ExternalID: string(rune('a' + i))}}))
 	}
 	n := 0
 	for k, err := range c.Keys.All(ctx, client.Query{Name: "all", Limit: 3}) {
@@ -298,18 +315,27 @@ func TestRetries(t *testing.T) {
 		ok    bool
 		sent  int64
 	}{
-		"reading, lost":              {lost, 2, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err }, true, 3},
-		"reading, away":              {away, 3, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err }, true, 4},
-		"reading, away for long":     {away, 9, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err }, false, 4},
-		"creating, lost":             {lost, 1, func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, false, 1},
-		"creating, away":             {away, 1, func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, false, 1},
-		"creating, refused":          {refused, 2, func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, true, 3},
-		"rotating, lost":             {lost, 1, func(c *client.Client) error { _, err := c.Keys.Rotate(ctx, 1, 0); return err }, false, 1},
-		"putting, lost":              {lost, 1, func(c *client.Client) error { _, err := c.Models.Put(ctx, catalog.Model{Name: "m"}); return err }, true, 2},
+		"reading, lost": {lost, 2, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err },
+			true, 3},
+		"reading, away": {away, 3, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err },
+			true, 4},
+		"reading, away for long": {away, 9, func(c *client.Client) error { _, err := c.Keys.Get(ctx, 1); return err },
+			false, 4},
+		"creating, lost": {lost, 1,
+			func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, false, 1},
+		"creating, away": {away, 1,
+			func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, false, 1},
+		"creating, refused": {refused, 2,
+			func(c *client.Client) error { _, err := c.Keys.Create(ctx, catalog.Key{Name: "k"}); return err }, true, 3},
+		"rotating, lost": {lost, 1,
+			func(c *client.Client) error { _, err := c.Keys.Rotate(ctx, 1, 0); return err }, false, 1},
+		"putting, lost": {lost, 1,
+			func(c *client.Client) error { _, err := c.Models.Put(ctx, catalog.Model{Name: "m"}); return err }, true, 2},
 		"patching, lost":             {lost, 1, func(c *client.Client) error { _, err := c.Keys.Patch(ctx, 1, []byte(`{"group":"g"}`)); return err }, true, 2},
 		"deleting, lost":             {lost, 1, func(c *client.Client) error { return c.Keys.Delete(ctx, 1) }, true, 2},
 		"deleting what is not there": {away, 0, func(c *client.Client) error { return c.Keys.Delete(ctx, 99) }, false, 1},
-		"guarded, lost":              {lost, 1, func(c *client.Client) error { return c.Keys.Delete(ctx, 1, client.IfMatch(1)) }, false, 1},
+		"guarded, lost": {lost, 1,
+			func(c *client.Client) error { return c.Keys.Delete(ctx, 1, client.IfMatch(1)) }, false, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t)
@@ -341,7 +367,8 @@ func TestRetries(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, url := range []string{"", "ez.example.com", "ftp://ez.example.com", "https://", "https://ez.example.com/?a=b", "https://ez.example.com/#a"} {
+	for _, url := range []string{"", "ez.example.com", "ftp://ez.example.com", "https://",
+		"https://ez.example.com/?a=b", "https://ez.example.com/#a"} {
 		if _, err := client.New(url, admin, nil); !errors.Is(err, catalog.ErrInvalid) {
 			t.Errorf("%q: %v", url, err)
 		}

@@ -74,7 +74,8 @@ func (e *Error) Unwrap() []error {
 
 // newError makes an error of an answer that is none of success.
 func newError(resp *http.Response, body []byte) error {
-	e := &Error{Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode), RequestID: resp.Header.Get("X-Request-ID")}
+	e := &Error{Status: resp.StatusCode, Title: http.StatusText(resp.StatusCode),
+		RequestID: resp.Header.Get("X-Request-ID")}
 	var p struct {
 		Type, Title, Detail string
 		Errors              []*catalog.FieldError

@@ -67,7 +67,8 @@ func (n Nouns[T]) List(ctx context.Context, q Query) (Page[T], error) {
 		Data []wire[T] `json:"data"`
 		Next string    `json:"next_cursor"`
 	}
-	_, err := n.client.do(ctx, call{method: http.MethodGet, path: string(n.kind), query: q.values(), again: againAlways}, &out)
+	_, err := n.client.do(ctx, call{method: http.MethodGet, path: string(n.kind), query: q.values(),
+		again: againAlways}, &out)
 	page := Page[T]{Next: out.Next}
 	for _, w := range out.Data {
 		page.Data = append(page.Data, w.noun)

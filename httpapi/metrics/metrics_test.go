@@ -46,9 +46,10 @@ func newService(t testing.TB, config ezapi.Config) *service {
 	c := metrics.New(plane)
 	registry := prometheus.NewPedanticRegistry() // refuses what was not described
 	registry.MustRegister(c)
-	return &service{t, plane, httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{admin}}), &httpapi.Options{
-		Logger: config.Logger, Observer: c, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-	})}
+	return &service{t, plane, httpapi.New(plane, httpapi.Tokens(httpapi.TokenList{Admin: []string{admin}}),
+		&httpapi.Options{
+			Logger: config.Logger, Observer: c, Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		})}
 }
 
 func (s *service) do(method, path, body string) *httptest.ResponseRecorder {
@@ -95,7 +96,8 @@ func (s *service) shows(want map[string]float64) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		s.t.Errorf("samples (-want +got):\n%s", diff)
 	}
-	if all["ezapi_logs_accepted_total"] != all["ezapi_logs_stored_total"]+all["ezapi_logs_duplicate_total"]+all["ezapi_logs_dead_total"]+
+	if all["ezapi_logs_accepted_total"] != all["ezapi_logs_stored_total"]+all["ezapi_logs_duplicate_total"]+
+		all["ezapi_logs_dead_total"]+
 		all["ezapi_logs_damaged_total"]+all["ezapi_logs_pending"] {
 		s.t.Errorf("the log counters do not add up: %v", all)
 	}
@@ -141,7 +143,8 @@ func TestCatalogRelayAndNodes(t *testing.T) {
 			"catalog_revision": 7, "published_revision": 7, "published_epoch": float64(last.Position.Epoch),
 			`published_documents{kind="keys"}`: 1, `published_documents{kind="models"}`: 5, `published_documents{kind="bindings"}`: 5, `published_documents{kind="providers"}`: 0,
 			`nodes{state="applied"}`: 2, `nodes{state="lagging"}`: 1, `nodes{state="lost"}`: 1, "nodes_lag_revisions": 2, "nodes_failing": 1,
-			"relay_deltas_total": 1, "relay_replaces_total": 1, "relay_documents_total": 7 + 4, "relay_failing": 0, "relay_idle_seconds": 2,
+			"relay_deltas_total": 1, "relay_replaces_total": 1, "relay_documents_total": 7 +
+				4, "relay_failing": 0, "relay_idle_seconds": 2,
 		})
 	})
 }
@@ -182,15 +185,19 @@ func TestLogs(t *testing.T) {
 			t.Errorf("retries: %v", got["ezapi_logs_retries_total"])
 		}
 		s.shows(map[string]float64{
-			"logs_accepted_total": 6, "logs_stored_total": 3, "logs_duplicate_total": 1, "logs_dead_total": 0, "logs_damaged_total": 0, "logs_pending": 2,
+			"logs_accepted_total": 6, "logs_stored_total": 3, "logs_duplicate_total": 1, "logs_dead_total": 0,
+			"logs_damaged_total": 0, "logs_pending": 2,
 			`logs_rejected_total{reason="type"}`: 1, `logs_rejected_total{reason="value"}`: 2, `logs_rejected_total{reason="time"}`: 1, `logs_rejected_total{reason="malformed"}`: 0,
-			"logs_unknown_fields_total": 1, "logs_strings_cut_total": 1, "logs_strings_replaced_total": 1, "logs_refused_total": 6, "logs_capacity": 7,
-			"logs_failing": 1, "logs_paused": 0, "logs_oldest_pending_seconds": 30, "logs_spool_bytes": 0, "logs_spool_syncs_total": 0,
+			"logs_unknown_fields_total": 1, "logs_strings_cut_total": 1, "logs_strings_replaced_total": 1,
+			"logs_refused_total": 6, "logs_capacity": 7,
+			"logs_failing": 1, "logs_paused": 0, "logs_oldest_pending_seconds": 30, "logs_spool_bytes": 0,
+			"logs_spool_syncs_total": 0,
 			`http_request_duration_seconds_count{route="POST /logs",status="202"}`: 4, `http_request_duration_seconds_count{route="POST /logs",status="429"}`: 1,
 		})
 		mode.Store("stores")
 		flush()
-		s.shows(map[string]float64{"logs_stored_total": 5, "logs_pending": 0, "logs_failing": 0, "logs_oldest_pending_seconds": 0})
+		s.shows(map[string]float64{"logs_stored_total": 5, "logs_pending": 0, "logs_failing": 0,
+			"logs_oldest_pending_seconds": 0})
 	})
 }
 
@@ -199,7 +206,8 @@ func TestSpool(t *testing.T) {
 	s.do("POST", "/logs", `{}`)
 	s.shows(map[string]float64{"logs_accepted_total": 1, "logs_spool_max_bytes": 64 << 20, "logs_spool_broken": 0})
 	got := s.scrape()
-	for _, name := range []string{"logs_spool_bytes", "logs_spool_segments", "logs_spool_syncs_total", "logs_spool_sync_seconds_total"} {
+	for _, name := range []string{"logs_spool_bytes", "logs_spool_segments", "logs_spool_syncs_total",
+		"logs_spool_sync_seconds_total"} {
 		if got["ezapi_"+name] <= 0 {
 			t.Errorf("%s is %v", name, got["ezapi_"+name])
 		}

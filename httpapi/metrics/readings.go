@@ -73,7 +73,8 @@ func flag(name, help string, read func(*reading) bool) metric {
 }
 
 func simple(kind prometheus.ValueType, name, help string, read func(*reading) float64) metric {
-	return metric{prometheus.NewDesc(name, help, nil, nil), kind, func(r *reading, emit func(float64, ...string)) { emit(read(r)) }}
+	return metric{prometheus.NewDesc(name, help, nil, nil), kind,
+		func(r *reading, emit func(float64, ...string)) { emit(read(r)) }}
 }
 
 // each is a metric with a value for each of a label's.
@@ -87,11 +88,12 @@ func published(name, help, label string, read func(*reading, func(float64, ...st
 	if label != "" {
 		labels = []string{label}
 	}
-	return metric{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue, func(r *reading, emit func(float64, ...string)) {
-		if r.up {
-			read(r, emit)
-		}
-	}}
+	return metric{prometheus.NewDesc(name, help, labels, nil), prometheus.GaugeValue,
+		func(r *reading, emit func(float64, ...string)) {
+			if r.up {
+				read(r, emit)
+			}
+		}}
 }
 
 // seconds returns how many have passed; none since the zero time.
@@ -105,79 +107,114 @@ func seconds(since, now time.Time) float64 {
 // metrics lists what a scrape shows beside what was observed.
 func metrics() []metric {
 	return []metric{
-		gauge("ezapi_catalog_revision", "Revision of the catalog, as the relay last read it.", func(r *reading) catalog.Revision { return r.Relay.Revision }),
+		gauge("ezapi_catalog_revision", "Revision of the catalog, as the relay last read it.",
+			func(r *reading) catalog.Revision { return r.Relay.Revision }),
 
-		each("ezapi_provider_secrets", "Provider secrets by the key that sealed them: current, older (still to be sealed anew), or unopenable.", "sealed",
+		each("ezapi_provider_secrets", "Provider secrets by the key that sealed them: current, older (still to be sealed "+
+			"anew), or unopenable.", "sealed",
 			func(r *reading, emit func(float64, ...string)) {
 				emit(float64(r.Seals.Current), "current")
 				emit(float64(r.Seals.Older), "older")
 				emit(float64(r.Seals.Unopenable), "unopenable")
 			}),
-		counter("ezapi_provider_secrets_resealed_total", "Provider secrets sealed anew with the active key.", func(r *reading) int64 { return r.Seals.Resealed }),
-		flag("ezapi_provider_secrets_reseal_failing", "Whether the last round of sealing anew failed.", func(r *reading) bool { return r.Seals.LastError != "" }),
+		counter("ezapi_provider_secrets_resealed_total", "Provider secrets sealed anew with the active key.",
+			func(r *reading) int64 { return r.Seals.Resealed }),
+		flag("ezapi_provider_secrets_reseal_failing", "Whether the last round of sealing anew failed.",
+			func(r *reading) bool { return r.Seals.LastError != "" }),
 
 		counter("ezapi_relay_deltas_total", "Deltas published.", func(r *reading) int64 { return r.Relay.Publishes }),
-		counter("ezapi_relay_replaces_total", "Whole snapshots published.", func(r *reading) int64 { return r.Relay.Replaces }),
-		counter("ezapi_relay_documents_total", "Documents published, by deltas and whole snapshots.", func(r *reading) int64 { return r.Relay.Documents }),
-		counter("ezapi_relay_repairs_total", "Published documents that were not as they should be, and were written again.", func(r *reading) int64 { return r.Relay.Repairs }),
-		gauge("ezapi_relay_unrendered", "Entities that cannot be read, and are not published.", func(r *reading) int { return r.Relay.Failed }),
-		flag("ezapi_relay_scrub_failing", "Whether comparing what is published with the catalog failed.", func(r *reading) bool { return r.Relay.ScrubError != "" }),
-		flag("ezapi_relay_beat_failing", "Whether telling balancers that control planes are alive failed.", func(r *reading) bool { return r.Relay.BeatError != "" }),
-		flag("ezapi_relay_fleet_failing", "Whether reading the reports of balancers failed.", func(r *reading) bool { return r.Relay.FleetError != "" }),
-		flag("ezapi_relay_failing", "Whether the relay's last pass failed.", func(r *reading) bool { return r.Relay.LastError != "" }),
-		simple(prometheus.GaugeValue, "ezapi_relay_beat_seconds", "Since the relay last found or wrote a beat; 0 before the first.", func(r *reading) float64 {
-			return seconds(r.Relay.BeatAt, r.now)
-		}),
-		simple(prometheus.GaugeValue, "ezapi_relay_idle_seconds", "Since the relay's last pass ended; 0 before the first.", func(r *reading) float64 {
-			return seconds(r.Relay.UpdatedAt, r.now)
-		}),
+		counter("ezapi_relay_replaces_total", "Whole snapshots published.",
+			func(r *reading) int64 { return r.Relay.Replaces }),
+		counter("ezapi_relay_documents_total", "Documents published, by deltas and whole snapshots.",
+			func(r *reading) int64 { return r.Relay.Documents }),
+		counter("ezapi_relay_repairs_total", "Published documents that were not as they should be, and "+
+			"were written again.", func(r *reading) int64 { return r.Relay.Repairs }),
+		gauge("ezapi_relay_unrendered", "Entities that cannot be read, and are not published.",
+			func(r *reading) int { return r.Relay.Failed }),
+		flag("ezapi_relay_scrub_failing", "Whether comparing what is published with the catalog failed.",
+			func(r *reading) bool { return r.Relay.ScrubError != "" }),
+		flag("ezapi_relay_beat_failing", "Whether telling balancers that control planes are alive failed.",
+			func(r *reading) bool { return r.Relay.BeatError != "" }),
+		flag("ezapi_relay_fleet_failing", "Whether reading the reports of balancers failed.",
+			func(r *reading) bool { return r.Relay.FleetError != "" }),
+		flag("ezapi_relay_failing", "Whether the relay's last pass failed.",
+			func(r *reading) bool { return r.Relay.LastError != "" }),
+		simple(prometheus.GaugeValue, "ezapi_relay_beat_seconds",
+			"Since the relay last found or wrote a beat; 0 before the first.", func(r *reading) float64 {
+				return seconds(r.Relay.BeatAt, r.now)
+			}),
+		simple(prometheus.GaugeValue, "ezapi_relay_idle_seconds",
+			"Since the relay's last pass ended; 0 before the first.", func(r *reading) float64 {
+				return seconds(r.Relay.UpdatedAt, r.now)
+			}),
 
-		flag("ezapi_publisher_up", "Whether the publisher answers. While it does not, what it says is not shown.", func(r *reading) bool { return r.up }),
-		published("ezapi_published_epoch", "Epoch of what is published; 0 for nothing.", "", func(r *reading, emit func(float64, ...string)) {
-			emit(float64(r.head.Position.Epoch))
-		}),
-		published("ezapi_published_revision", "Revision of what is published; 0 for nothing.", "", func(r *reading, emit func(float64, ...string)) {
-			emit(float64(r.head.Position.Revision))
-		}),
-		published("ezapi_published_documents", "Documents that are published, by kind.", "kind", func(r *reading, emit func(float64, ...string)) {
-			for _, kind := range catalog.Kinds() {
-				emit(float64(r.head.Counts[kind]), string(kind))
-			}
-		}),
-		published("ezapi_nodes", "Balancers heard of within a day, by state: applied, lagging, lost, or unverified.", "state", func(r *reading, emit func(float64, ...string)) {
-			emit(float64(r.standing.Applied), string(snapshot.NodeApplied))
-			emit(float64(r.standing.Lagging), string(snapshot.NodeLagging))
-			emit(float64(r.standing.Lost), string(snapshot.NodeLost))
-			emit(float64(r.standing.Unverified), string(snapshot.NodeUnverified))
-		}),
-		published("ezapi_nodes_lag_revisions", "Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading, emit func(float64, ...string)) {
-			emit(float64(r.lag))
-		}),
-		published("ezapi_nodes_failing", "Live balancers that report a problem.", "", func(r *reading, emit func(float64, ...string)) {
-			emit(float64(r.failing))
-		}),
+		flag("ezapi_publisher_up", "Whether the publisher answers. While it does not, what it says is not shown.",
+			func(r *reading) bool { return r.up }),
+		published("ezapi_published_epoch", "Epoch of what is published; 0 for nothing.", "",
+			func(r *reading, emit func(float64, ...string)) {
+				emit(float64(r.head.Position.Epoch))
+			}),
+		published("ezapi_published_revision", "Revision of what is published; 0 for nothing.", "",
+			func(r *reading, emit func(float64, ...string)) {
+				emit(float64(r.head.Position.Revision))
+			}),
+		published("ezapi_published_documents", "Documents that are published, by kind.", "kind",
+			func(r *reading, emit func(float64, ...string)) {
+				for _, kind := range catalog.Kinds() {
+					emit(float64(r.head.Counts[kind]), string(kind))
+				}
+			}),
+		published("ezapi_nodes", "Balancers heard of within a day, by state: applied, lagging, lost, or unverified.",
+			"state", func(r *reading, emit func(float64, ...string)) {
+				emit(float64(r.standing.Applied), string(snapshot.NodeApplied))
+				emit(float64(r.standing.Lagging), string(snapshot.NodeLagging))
+				emit(float64(r.standing.Lost), string(snapshot.NodeLost))
+				emit(float64(r.standing.Unverified), string(snapshot.NodeUnverified))
+			}),
+		published("ezapi_nodes_lag_revisions",
+			"Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading,
+				emit func(float64, ...string)) {
+				emit(float64(r.lag))
+			}),
+		published("ezapi_nodes_failing", "Live balancers that report a problem.", "",
+			func(r *reading, emit func(float64, ...string)) {
+				emit(float64(r.failing))
+			}),
 
 		// accepted = stored + duplicate + dead + damaged + pending, always.
 		counter("ezapi_logs_accepted_total", "Log entries taken.", func(r *reading) int64 { return r.Logs.Accepted }),
 		counter("ezapi_logs_stored_total", "Log entries stored.", func(r *reading) int64 { return r.Logs.Stored }),
-		counter("ezapi_logs_duplicate_total", "Log entries that were stored already.", func(r *reading) int64 { return r.Logs.Duplicate }),
-		counter("ezapi_logs_dead_total", "Log entries that the sink refused for good.", func(r *reading) int64 { return r.Logs.Dead }),
-		counter("ezapi_logs_damaged_total", "Log entries read back damaged from the spool.", func(r *reading) int64 { return r.Logs.Damaged }),
-		gauge("ezapi_logs_pending", "Log entries taken and not stored yet.", func(r *reading) int64 { return r.Logs.Pending }),
-		simple(prometheus.GaugeValue, "ezapi_logs_oldest_pending_seconds", "Since the oldest pending log entry was taken; 0 when none is pending.", func(r *reading) float64 {
-			return seconds(r.Logs.OldestPending, r.now)
-		}),
+		counter("ezapi_logs_duplicate_total", "Log entries that were stored already.",
+			func(r *reading) int64 { return r.Logs.Duplicate }),
+		counter("ezapi_logs_dead_total", "Log entries that the sink refused for good.",
+			func(r *reading) int64 { return r.Logs.Dead }),
+		counter("ezapi_logs_damaged_total", "Log entries read back damaged from the spool.",
+			func(r *reading) int64 { return r.Logs.Damaged }),
+		gauge("ezapi_logs_pending", "Log entries taken and not stored yet.",
+			func(r *reading) int64 { return r.Logs.Pending }),
+		simple(prometheus.GaugeValue, "ezapi_logs_oldest_pending_seconds",
+			"Since the oldest pending log entry was taken; 0 when none is pending.", func(r *reading) float64 {
+				return seconds(r.Logs.OldestPending, r.now)
+			}),
 
-		counter("ezapi_logs_refused_total", "Log entries turned away because there was no room.", func(r *reading) int64 { return r.Logs.Refused }),
-		counter("ezapi_logs_strings_cut_total", "Strings of log entries that were too long and were cut.", func(r *reading) int64 { return r.Logs.Cut + r.cut }),
-		counter("ezapi_logs_strings_replaced_total", "Strings of log entries in which invalid UTF-8 or NUL was replaced.", func(r *reading) int64 { return r.Logs.Replaced + r.replaced }),
-		gauge("ezapi_logs_capacity", "Log entries that may be pending in memory mode, or awaiting fsync in disk mode.", func(r *reading) int64 { return r.Logs.Capacity }),
-		counter("ezapi_logs_batches_total", "Batches of log entries written to the sink.", func(r *reading) int64 { return r.Logs.Batches }),
-		counter("ezapi_logs_retries_total", "Failures of the log sink, or of reading the spool, each followed by another try.", func(r *reading) int64 { return r.Logs.Retries }),
+		counter("ezapi_logs_refused_total", "Log entries turned away because there was no room.",
+			func(r *reading) int64 { return r.Logs.Refused }),
+		counter("ezapi_logs_strings_cut_total", "Strings of log entries that were too long and were cut.",
+			func(r *reading) int64 { return r.Logs.Cut + r.cut }),
+		counter("ezapi_logs_strings_replaced_total", "Strings of log entries in which invalid UTF-8 or NUL was replaced.",
+			func(r *reading) int64 { return r.Logs.Replaced + r.replaced }),
+		gauge("ezapi_logs_capacity", "Log entries that may be pending in memory mode, or awaiting fsync in disk mode.",
+			func(r *reading) int64 { return r.Logs.Capacity }),
+		counter("ezapi_logs_batches_total", "Batches of log entries written to the sink.",
+			func(r *reading) int64 { return r.Logs.Batches }),
+		counter("ezapi_logs_retries_total", "Failures of the log sink, or of reading the spool, each "+
+			"followed by another try.", func(r *reading) int64 { return r.Logs.Retries }),
 		flag("ezapi_logs_paused", "Whether the log sink asks to wait.", func(r *reading) bool { return r.Logs.Paused }),
-		flag("ezapi_logs_failing", "Whether the log sink's last write failed.", func(r *reading) bool { return r.Logs.LastError != "" }),
+		flag("ezapi_logs_failing", "Whether the log sink's last write failed.",
+			func(r *reading) bool { return r.Logs.LastError != "" }),
 
-		each("ezapi_logs_maintenance_failing", "Whether a task of the logs' maintenance failed when it was last tried.", "task",
+		each("ezapi_logs_maintenance_failing", "Whether a task of the logs' maintenance failed when it was last tried.",
+			"task",
 			func(r *reading, emit func(float64, ...string)) {
 				for _, t := range r.Maintenance {
 					failing := 0.0
@@ -187,14 +224,16 @@ func metrics() []metric {
 					emit(failing, t.Name)
 				}
 			}),
-		each("ezapi_logs_maintenance_behind_seconds", "How far a task of the logs' maintenance is behind what is due: the age of the "+
-			"oldest usage that is not added up (fold), how long ago the oldest partition should have gone (drop).", "task",
+		each("ezapi_logs_maintenance_behind_seconds",
+			"How far a task of the logs' maintenance is behind what is due: the age of the "+
+				"oldest usage that is not added up (fold), how long ago the oldest partition should have gone (drop).", "task",
 			func(r *reading, emit func(float64, ...string)) {
 				for _, t := range r.Maintenance {
 					emit(t.Report.Behind.Seconds(), t.Name)
 				}
 			}),
-		each("ezapi_clock_skew_seconds", "By how much this process's clock is ahead of a store's. Beyond 300, either way, nothing old is deleted.",
+		each("ezapi_clock_skew_seconds", "By how much this process's clock is ahead of a store's. Beyond 300, either way, "+
+			"nothing old is deleted.",
 			"store", func(r *reading, emit func(float64, ...string)) {
 				for _, c := range r.Clocks {
 					emit(c.Skew.Seconds(), c.Store)
@@ -202,16 +241,26 @@ func metrics() []metric {
 			}),
 
 		// Of the spool: zero in memory mode.
-		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.", func(r *reading) int64 { return r.Logs.SpoolBytes }),
-		gauge("ezapi_logs_spool_kept_bytes", "Bytes of the log spool that are stored, and kept for a database that loses commits.", func(r *reading) int64 { return r.Logs.SpoolKept }),
-		gauge("ezapi_logs_spool_set_aside", "Files of the log spool that could not be read, and were set aside since the start.", func(r *reading) int { return r.Logs.SetAside }),
-		counter("ezapi_logs_again_total", "Log entries stored again because the database had lost them; ezapi_logs_accepted_total counts them once more.", func(r *reading) int64 { return r.Logs.Again }),
-		flag("ezapi_prices_failing", "Whether the prices cannot follow the catalog at the moment.", func(r *reading) bool { return r.Copies.LastError != "" }),
-		gauge("ezapi_prices_revision", "The revision of the catalog that the prices have.", func(r *reading) int64 { return int64(r.Copies.Revision) }),
-		gauge("ezapi_logs_spool_max_bytes", "Bytes that the log spool may use.", func(r *reading) int64 { return r.Logs.SpoolMax }),
+		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.",
+			func(r *reading) int64 { return r.Logs.SpoolBytes }),
+		gauge("ezapi_logs_spool_kept_bytes", "Bytes of the log spool that are stored, and kept for a database "+
+			"that loses commits.", func(r *reading) int64 { return r.Logs.SpoolKept }),
+		gauge("ezapi_logs_spool_set_aside", "Files of the log spool that could not be read, and were set "+
+			"aside since the start.", func(r *reading) int { return r.Logs.SetAside }),
+		counter("ezapi_logs_again_total", "Log entries stored again because the database had lost them; "+
+			"ezapi_logs_accepted_total counts them once more.", func(r *reading) int64 { return r.Logs.Again }),
+		flag("ezapi_prices_failing", "Whether the prices cannot follow the catalog at the moment.",
+			func(r *reading) bool { return r.Copies.LastError != "" }),
+		gauge("ezapi_prices_revision", "The revision of the catalog that the prices have.",
+			func(r *reading) int64 { return int64(r.Copies.Revision) }),
+		gauge("ezapi_logs_spool_max_bytes", "Bytes that the log spool may use.",
+			func(r *reading) int64 { return r.Logs.SpoolMax }),
 		gauge("ezapi_logs_spool_segments", "Files of the log spool.", func(r *reading) int { return r.Logs.Segments }),
-		counter("ezapi_logs_spool_syncs_total", "Calls of fsync that worked.", func(r *reading) int64 { return r.Logs.Syncs }),
-		simple(prometheus.CounterValue, "ezapi_logs_spool_sync_seconds_total", "Time spent in fsync.", func(r *reading) float64 { return r.Logs.SyncTime.Seconds() }),
-		flag("ezapi_logs_spool_broken", "Whether the log spool's disk has failed, so that no entry is taken until a restart.", func(r *reading) bool { return r.Logs.Broken }),
+		counter("ezapi_logs_spool_syncs_total", "Calls of fsync that worked.",
+			func(r *reading) int64 { return r.Logs.Syncs }),
+		simple(prometheus.CounterValue, "ezapi_logs_spool_sync_seconds_total", "Time spent in fsync.",
+			func(r *reading) float64 { return r.Logs.SyncTime.Seconds() }),
+		flag("ezapi_logs_spool_broken", "Whether the log spool's disk has failed, so that no entry is "+
+			"taken until a restart.", func(r *reading) bool { return r.Logs.Broken }),
 	}
 }

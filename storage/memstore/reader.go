@@ -60,7 +60,8 @@ func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (e catalog.E
 }
 
 // Find implements [catalog.Reader].
-func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (e catalog.Entity, err error) {
+func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (e catalog.Entity,
+	err error) {
 	err = r.look(ctx, k, func(t *table) error {
 		see := func(id int64) *catalog.Entity { return t.at(id, r.head.Revision) }
 		id, ok := t.holderAt(by, value, see)

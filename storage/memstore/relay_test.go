@@ -63,7 +63,8 @@ func (m meddler) Save(testing.TB) (restore func()) {
 		for kind, of := range c.Docs {
 			docs[kind] = maps.Clone(of)
 		}
-		return memstore.Contents{Head: maps.Clone(c.Head), Docs: docs, Deltas: slices.Clone(c.Deltas), Stray: c.Stray, Beat: c.Beat}
+		return memstore.Contents{Head: maps.Clone(c.Head), Docs: docs, Deltas: slices.Clone(c.Deltas), Stray: c.Stray,
+			Beat: c.Beat}
 	}
 	m.pub.Tamper(func(c *memstore.Contents) { saved = clone(c) })
 	return func() { m.pub.Tamper(func(c *memstore.Contents) { *c = clone(&saved) }) }

@@ -108,7 +108,8 @@ func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (int64, error)
 // Tasks lists what there is to do; see [logbuf.Maintainer].
 func (s *Sink) Tasks() []logbuf.Task {
 	task := func(name string, do func(logbuf.MaintenanceOptions) int64) logbuf.Task {
-		return logbuf.Task{Name: name, Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+		return logbuf.Task{Name: name, Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport,
+			err error) {
 			if err := ctx.Err(); err != nil {
 				return r, err
 			}

@@ -28,7 +28,8 @@ type held struct {
 }
 
 func newTable() *table {
-	return &table{chains: map[int64][]version{}, holders: map[held][]int64{}, refs: map[string][]int64{}, named: map[string][]int64{}}
+	return &table{chains: map[int64][]version{}, holders: map[held][]int64{}, refs: map[string][]int64{},
+		named: map[string][]int64{}}
 }
 
 // at returns what an entity was at a revision, nil when it was not there.

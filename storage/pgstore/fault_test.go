@@ -233,7 +233,8 @@ func TestLargeCommit(t *testing.T) {
 	t.Parallel()
 	store := open(t, pgtest.Pool(t), nil)
 	writes := bulk(500, 1000)
-	bad := append(writes[:len(writes):len(writes)], write(key(9999, func(e *catalog.Entity) { e.Hashes = writes[0].Entity.Hashes })))
+	bad := append(writes[:len(writes):len(writes)],
+		write(key(9999, func(e *catalog.Entity) { e.Hashes = writes[0].Entity.Hashes })))
 	if _, err := store.Commit(t.Context(), commit(bad...)); !errors.Is(err, catalog.ErrExists) {
 		t.Fatalf("commit: %v; want ErrExists for the last of its writes", err)
 	}

@@ -11,7 +11,8 @@ import (
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
 // makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $16 are
-// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, $28 of an update is Write.Quiet, and what follows is sqlBump's.
+// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, $28 of an update is Write.Quiet, and what
+// follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
 // was not at Write.If.
 //
@@ -197,7 +198,8 @@ func entityArgs(e catalog.Entity) ([]any, error) {
 	}
 	return []any{
 		e.ID, e.CreatedAt, e.UpdatedAt, orNull(e.NaturalKey), orNull(e.ExternalID), e.Hashes, orNull(e.Ref),
-		e.Name, e.SearchText(), e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(string(e.Spec)),
+		e.Name, e.SearchText(), e.Status, notNull(e.Namespaces), notNull(e.Groups), string(labels), due, orNull(
+			string(e.Spec)),
 		notNull(e.Mentions),
 	}, nil
 }

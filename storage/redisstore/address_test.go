@@ -186,7 +186,8 @@ func TestOpenRefuses(t *testing.T) {
 
 // FuzzParseAddress: no input panics, and no error or shown address holds the password.
 func FuzzParseAddress(f *testing.F) {
-	for _, s := range []string{"h:1", "redis://u:sesame@h/1?db=1", "a:1,redis://:sesame@b", "redis+sentinel://:sesame@h,h:1/m/1"} {
+	for _, s := range []string{"h:1", "redis://u:sesame@h/1?db=1", "a:1,redis://:sesame@b",
+		"redis+sentinel://:sesame@h,h:1/m/1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -80,7 +80,8 @@ func TestContract(t *testing.T) {
 			t.Fatalf("the stream is %v", entries)
 		}
 		whole := merge(first, map[string]any{
-			"from": "0-0", "to": "1790000000-41", "chain": chainOf(entries[0]), "part": "1", "last": "1", "reset": "1", "changes": "[]",
+			"from": "0-0", "to": "1790000000-41", "chain": chainOf(
+				entries[0]), "part": "1", "last": "1", "reset": "1", "changes": "[]",
 		})
 		whole["bytes"] = size(whole)
 		check("the entry of a whole", whole, entries[0].Values)
@@ -119,7 +120,8 @@ func TestContract(t *testing.T) {
 			e := entries[i]
 			last := i == 2
 			if e.ID != id || e.Values["part"] != strconv.Itoa(i+1) || e.Values["last"] != flagText(last) ||
-				e.Values["chain"] != entries[0].Values["chain"] || e.Values["from"] != "1790000000-43" || e.Values["to"] != "1790000000-44" {
+				e.Values["chain"] != entries[0].Values["chain"] || e.Values["from"] != "1790000000-43" ||
+				e.Values["to"] != "1790000000-44" {
 				t.Fatalf("part %d is %s with %v", i+1, e.ID, shortened(e.Values))
 			}
 			if _, has := e.Values["sig"]; has != last {
@@ -193,7 +195,8 @@ func TestContract(t *testing.T) {
 			"id": "n-1", "position": "10-2", "head": "", "version": "v1", "error": `a "b"`, "kinds": "keys", "store": "", "sig": "",
 		}, node)
 
-		for _, name := range []string{"head", "providers", "models", "bindings", "keys", "changes", "nodes", "nodes:seen", "beat"} {
+		for _, name := range []string{"head", "providers", "models", "bindings", "keys", "changes", "nodes", "nodes:seen",
+			"beat"} {
 			if ttl := f.raw.TTL(ctx, f.tag+name).Val(); ttl != -1 && name != "bindings" {
 				t.Errorf("%s has a time to live of %s", name, ttl)
 			}

@@ -18,7 +18,8 @@ import (
 
 // values are what a field may be spoilt with.
 var values = map[string]string{
-	"empty": "", "no number": "x", "negative": "-1", "a fraction": "0.5", "signed": "+1", "infinite": "inf", "not a number": "nan",
+	"empty": "", "no number": "x", "negative": "-1", "a fraction": "0.5", "signed": "+1", "infinite": "inf",
+	"not a number":             "nan",
 	"too large for an integer": "99999999999999999999", "the largest integer": "9223372036854775807",
 	"a line feed": "1\n2", "binary": "\xff\x00", "long": strings.Repeat("9", 300), "huge": strings.Repeat("x", 1<<20),
 }
@@ -61,7 +62,8 @@ func TestSpoiltHead(t *testing.T) {
 			epoch++
 		}
 		fields := []string{
-			"format", "store", "epoch", "revision", "mark", "counts", "digest", "sig", "seal", "renderer", "updated_at", "forced",
+			"format", "store", "epoch", "revision", "mark", "counts", "digest", "sig", "seal", "renderer", "updated_at",
+			"forced",
 		}
 		for _, field := range fields {
 			for name, value := range values {
@@ -154,10 +156,22 @@ func TestSpoiltStream(t *testing.T) {
 		return add("7-4000", values...)
 	}
 	cases := map[string]func(ctx context.Context, c *redis.Client, stream string) error{
-		"is gone":                       func(ctx context.Context, c *redis.Client, s string) error { return c.Del(ctx, s).Err() },
-		"is a string":                   func(ctx context.Context, c *redis.Client, s string) error { return c.Set(ctx, s, "x", 0).Err() },
-		"has lost its end":              func(ctx context.Context, c *redis.Client, s string) error { return c.XDel(ctx, s, "7-3999").Err() },
-		"has lost its entries":          func(ctx context.Context, c *redis.Client, s string) error { return c.XTrimMaxLen(ctx, s, 0).Err() },
+		"is gone": func(ctx context.Context, c *redis.Client,
+			s string) error {
+			return c.Del(ctx, s).Err()
+		},
+		"is a string": func(ctx context.Context, c *redis.Client,
+			s string) error {
+			return c.Set(ctx, s, "x", 0).Err()
+		},
+		"has lost its end": func(ctx context.Context, c *redis.Client,
+			s string) error {
+			return c.XDel(ctx, s, "7-3999").Err()
+		},
+		"has lost its entries": func(ctx context.Context, c *redis.Client,
+			s string) error {
+			return c.XTrimMaxLen(ctx, s, 0).Err()
+		},
 		"has an entry that is nobody's": add("7-99999999", "x", "y"),
 		"has an entry of a later epoch": add("99999999999999-0", "x", "y"),
 		"has the last of all ids":       add(highest, "x", "y"),
@@ -254,7 +268,10 @@ func TestSpoiltDocuments(t *testing.T) {
 			"a document is binary": func(ctx context.Context, c *redis.Client, tag string) error {
 				return c.HSet(ctx, tag+"keys", "\xff", "\xff").Err()
 			},
-			"all keys are gone": func(ctx context.Context, c *redis.Client, tag string) error { return c.Del(ctx, tag+"keys").Err() },
+			"all keys are gone": func(ctx context.Context, c *redis.Client,
+				tag string) error {
+				return c.Del(ctx, tag+"keys").Err()
+			},
 			"the keys are no hash": func(ctx context.Context, c *redis.Client, tag string) error {
 				return c.Set(ctx, tag+"keys", "x", 0).Err()
 			},

@@ -49,7 +49,8 @@
 //
 // Whoever publishes names the head that it has seen, as a [snapshot.Base]: epoch, revision and
 // signature as text. A script compares these, and the end of the stream: the first part goes
-// where the head's own entry is the last, any other where the part before it is, of the same chain. Where the stream ends
+// where the head's own entry is the last, any other where the part before it is, of the same chain.
+// Where the stream ends
 // in something else, that is somebody else's publish under way: [snapshot.ErrBusy]. When it is the
 // same for [snapshot.TakeoverAfter], nobody goes on with it, and it is cleared away with the
 // history; only who is behind the head notices.

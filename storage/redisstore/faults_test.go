@@ -73,7 +73,8 @@ func cloneDocs(w *world) map[catalog.Kind]map[string]string {
 	return newWorld(w.head.Position, w.whole()...).docs
 }
 
-// TestTakenOver: a publish that rests for longer than TakeoverAfter is over, even while the one that has taken its place
+// TestTakenOver: a publish that rests for longer than TakeoverAfter is over, even while the one
+// that has taken its place
 // is not finished: its next part goes nowhere, and the other's does.
 func TestTakenOver(t *testing.T) {
 	onBoth(t, func(t *testing.T, addr string) {

@@ -211,7 +211,8 @@ func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entit
 	due := sql.NullInt64{Int64: e.DueAt.UnixMicro(), Valid: !e.DueAt.IsZero()}
 	_, err = tx.ExecContext(ctx, fmt.Sprintf(query, name),
 		rev, e.CreatedAt.UnixMicro(), e.UpdatedAt.UnixMicro(), orNull(e.NaturalKey), orNull(e.ExternalID),
-		list(e.Hashes), orNull(e.Ref), e.Name, e.SearchText(), e.Status, list(e.Namespaces), list(e.Groups), string(labels), due,
+		list(e.Hashes), orNull(e.Ref), e.Name, e.SearchText(), e.Status, list(e.Namespaces), list(e.Groups), string(
+			labels), due,
 		orNull(string(e.Spec)), list(e.Mentions), e.ID)
 	if code(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
 		return taken(ctx, tx, e, name)

@@ -132,7 +132,8 @@ func scanLog(rows *sqlx.Rows) (e logbuf.Entry, err error) {
 }
 
 // queryLogs reads the entries that a query selects.
-func queryLogs(ctx context.Context, db sqlx.QueryerContext, query string, args []any) (entries []logbuf.Entry, err error) {
+func queryLogs(ctx context.Context, db sqlx.QueryerContext, query string, args []any) (entries []logbuf.Entry,
+	err error) {
 	rows, err := db.QueryxContext(ctx, query, args...)
 	if err != nil {
 		return nil, err

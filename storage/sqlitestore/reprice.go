@@ -67,7 +67,8 @@ func (p *repriceStep) run(ctx context.Context, s *Sink, tx *sqlx.Tx) error {
 	}
 	for i := range p.Changed {
 		e := &p.Changed[i]
-		if _, err := tx.ExecContext(ctx, sqlNewCost, e.CostNanoUSD, e.PricedRevision, e.Time.UnixMicro(), e.ID[:]); err != nil {
+		if _, err := tx.ExecContext(ctx, sqlNewCost, e.CostNanoUSD, e.PricedRevision, e.Time.UnixMicro(),
+			e.ID[:]); err != nil {
 			return err
 		}
 	}

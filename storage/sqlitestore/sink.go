@@ -217,7 +217,8 @@ func (w *writer) bury(ctx context.Context, e *logbuf.Entry, cause error) error {
 		segment = w.segment[:]
 	}
 	w.result.Dead++
-	_, err = w.tx.ExecContext(ctx, sqlDead, e.ID[:], e.Time.UnixMicro(), time.Now().UnixMicro(), segment, code(cause), cause.Error(), string(entry))
+	_, err = w.tx.ExecContext(ctx, sqlDead, e.ID[:], e.Time.UnixMicro(), time.Now().UnixMicro(), segment, code(cause),
+		cause.Error(), string(entry))
 	return err
 }
 

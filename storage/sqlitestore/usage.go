@@ -190,7 +190,8 @@ func (s *Sink) addUsage(ctx context.Context, tx *sqlx.Tx, rows []rollup.Row) err
 
 // usageRow returns the values of usageKey and usageCounts.
 func usageRow(r *rollup.Row) []any {
-	row := []any{r.Starts, r.KeyID, r.Project, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors, r.Unpriced}
+	row := []any{r.Starts, r.KeyID, r.Project, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
+		r.Unpriced}
 	for _, w := range []rollup.Wide{r.InputTokens, r.CacheReadTokens, r.CacheWriteTokens, r.OutputTokens, r.CostNanoUSD} {
 		high, low := w.Halves()
 		row = append(row, high, low)
@@ -398,12 +399,14 @@ func scanUsage(rows *sqlx.Rows, r *logbuf.UsageRange) (u logbuf.Usage, err error
 	var interval int
 	var high, low [5]int64
 	err = rows.Scan(&interval, &u.KeyID, &u.Project, &u.ProviderID, &u.Namespace, &u.Model, &u.Group,
-		&u.Requests, &u.Errors, &u.Unpriced, &high[0], &low[0], &high[1], &low[1], &high[2], &low[2], &high[3], &low[3], &high[4], &low[4])
+		&u.Requests, &u.Errors, &u.Unpriced, &high[0], &low[0], &high[1], &low[1],
+		&high[2], &low[2], &high[3], &low[3], &high[4], &low[4])
 	if err != nil {
 		return u, err
 	}
 	u.Start = r.Starts[interval]
-	for i, into := range []*int64{&u.InputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.OutputTokens, &u.CostNanoUSD} {
+	for i, into := range []*int64{&u.InputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.OutputTokens,
+		&u.CostNanoUSD} {
 		*into = rollup.FromHalves(high[i], low[i]).Int64()
 	}
 	return u, nil

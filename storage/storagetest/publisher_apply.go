@@ -51,7 +51,8 @@ func testApply(t testing.TB, h PublisherHarness) {
 	}
 	// A delta may lead over many revisions, and into a later epoch. Numbers are exact beyond 2^53,
 	// and a revision's three digits more are, too.
-	for i, to := range []snapshot.Position{at(10, 5000), at(11, 2), at(1<<62, 1<<53/1000), at(1<<62, 1<<53), at(1<<62, 1<<53+1)} {
+	for i, to := range []snapshot.Position{at(10, 5000), at(11, 2), at(1<<62, 1<<53/1000), at(1<<62, 1<<53),
+		at(1<<62, 1<<53+1)} {
 		over := l.base()
 		mustApply(t, h.Publisher, over, l.moveTo(to, put(catalog.KindKey, fmt.Sprint("far-", i), `{}`)))
 		mustHold(t, h.Publisher, l)
@@ -107,7 +108,8 @@ func testApplyRefuses(t testing.TB, h PublisherHarness) {
 		{"to where it starts", with(func(a *attempt) { a.d.Head.Position = a.d.From }), catalog.ErrInvalid},
 		{"to an older revision", with(func(a *attempt) { a.d.Head.Position.Revision = 1 }), catalog.ErrInvalid},
 		{"to an older epoch", with(func(a *attempt) { a.d.Head.Position.Epoch-- }), catalog.ErrInvalid},
-		{"to a revision that has no room for parts", with(func(a *attempt) { a.d.Head.Position.Revision = 1<<63 - 1 }), catalog.ErrInvalid},
+		{"to a revision that has no room for parts", with(func(a *attempt) { a.d.Head.Position.Revision = 1<<63 - 1 }),
+			catalog.ErrInvalid},
 		{"a kind that is none", with(func(a *attempt) { a.d.Changes[0].Kind = "head" }), catalog.ErrInvalid},
 		{"a document that is not UTF-8", with(func(a *attempt) { a.d.Changes[0].Doc = []byte("\xff") }), catalog.ErrInvalid},
 		{"a head that nobody can read", with(func(a *attempt) { a.d.Head.Store = "" }), catalog.ErrInvalid},

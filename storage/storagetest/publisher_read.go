@@ -144,7 +144,8 @@ func testKinds(t testing.TB, h PublisherHarness) {
 	if err := h.Second.Load(t.Context(), c); err != nil {
 		t.Fatalf("Load of a kind that has documents, and one that has none: %v", err)
 	}
-	if diff := cmp.Diff([]docName{{"gizmos", "a"}, {"gizmos", "b"}}, slices.SortedFunc(maps.Keys(c.docs), compareNames), equal()); diff != "" {
+	if diff := cmp.Diff([]docName{{"gizmos", "a"}, {"gizmos", "b"}},
+		slices.SortedFunc(maps.Keys(c.docs), compareNames), equal()); diff != "" {
 		t.Fatalf("Load of two kinds (-want +got):\n%s", diff)
 	}
 	next := newLineage(at(11, 1), someDocs()...)
@@ -155,7 +156,8 @@ func testKinds(t testing.TB, h PublisherHarness) {
 			t.Errorf("documents of a kind that is not published any more: %v, %v", docs, err)
 		}
 	}
-	for _, kind := range []catalog.Kind{"", "head", "changes", "beat", "nodes", "sum", "Keys", "a-b", catalog.Kind(strings.Repeat("k", 33))} {
+	for _, kind := range []catalog.Kind{"", "head", "changes", "beat", "nodes", "sum", "Keys", "a-b",
+		catalog.Kind(strings.Repeat("k", 33))} {
 		_, err := h.Publisher.Lookup(t.Context(), kind, "a")
 		mustFail(t, fmt.Sprintf("Lookup of the kind %q", kind), err, catalog.ErrInvalid)
 	}

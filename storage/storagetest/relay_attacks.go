@@ -32,7 +32,8 @@ func testRevokedStays(t *testing.T, w *town) {
 	// All that can be tried: the document, with the head as it is, with the counts and
 	// digests of before, with all of the head of before but its position; and an innocent
 	// commit after each.
-	for i, fields := range [][]string{nil, {"counts"}, {"counts", "digest"}, {"counts", "digest", "sig"}, {"counts", "digest", "sig", "mark"}} {
+	for i, fields := range [][]string{nil, {"counts"}, {"counts", "digest"}, {"counts", "digest", "sig"},
+		{"counts", "digest", "sig", "mark"}} {
 		head := w.Meddler.Head(t)
 		for _, name := range fields {
 			head[name] = before[name]
@@ -53,7 +54,8 @@ func testRevokedStays(t *testing.T, w *town) {
 // its document is published anew, or before and after.
 func testForgedProvider(t *testing.T, w *town) {
 	p, err := w.tables.Providers.Create(t.Context(), catalog.Provider{
-		Name: "openai", Type: "openai", BaseURL: "https://api.openai.com", APIKey: catalog.NewSecret("sk-very-secret-upstream"),
+		Name: "openai", Type: "openai", BaseURL: "https://api.openai.com", APIKey: catalog.NewSecret(
+			"sk-very-secret-upstream"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +109,8 @@ func testRemovedBeforehand(t *testing.T, w *town) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Head.Position != after.Position || !slices.ContainsFunc(d.Changes, func(c snapshot.Change) bool { return c.Key == hash && c.Doc == nil }) {
+	if d.Head.Position != after.Position ||
+		!slices.ContainsFunc(d.Changes, func(c snapshot.Change) bool { return c.Key == hash && c.Doc == nil }) {
 		t.Fatalf("the delta to %s has %d changes, and not the end of the key", d.Head.Position, len(d.Changes))
 	}
 	w.Meddler.SetDoc(t, catalog.KindKey, hash, doc)
@@ -151,7 +154,11 @@ func testMended(t *testing.T, w *town) {
 		{"a surplus provider", set(catalog.KindProvider, "no number", []byte(`{"id":7}`))},
 		{"a surplus model", set(catalog.KindModel, "nobody.knows", []byte(`{}`))},
 		{"a missing binding", set(catalog.KindBinding, "default.gpt-4o", nil)},
-		{"one for another", func() { set(catalog.KindKey, hashA, nil)(); set(catalog.KindKey, strings.Repeat("1", 64), docA)() }},
+		{"one for another", func() {
+			set(catalog.KindKey, hashA, nil)()
+			set(catalog.KindKey, strings.Repeat("1", 64),
+				docA)()
+		}},
 		{"all of a kind missing", func() { w.Meddler.Drop(t, catalog.KindKey) }},
 	} {
 		damage.do()
@@ -206,7 +213,8 @@ func testAbsurdReports(t *testing.T, w *town) {
 		}
 	}
 	for start := time.Now(); time.Since(start) < 6*time.Second; time.Sleep(200 * time.Millisecond) {
-		for i, epoch := range []catalog.Epoch{math.MaxInt64, math.MaxInt64 - 1, before.Epoch + 1, catalog.Epoch(time.Now().Unix() + 3600)} {
+		for i, epoch := range []catalog.Epoch{math.MaxInt64, math.MaxInt64 - 1, before.Epoch + 1,
+			catalog.Epoch(time.Now().Unix() + 3600)} {
 			report(snapshot.Node{
 				ID: fmt.Sprint("odd ", i), Store: before.Store, Position: snapshot.Position{Epoch: epoch, Revision: math.MaxInt64},
 				Error: "damaged: it says", Kinds: snapshot.Kinds(),
@@ -214,7 +222,8 @@ func testAbsurdReports(t *testing.T, w *town) {
 		}
 	}
 	// One that is signed, and absurd all the same.
-	signed := snapshot.Node{ID: "signed", Store: before.Store, Position: snapshot.Position{Epoch: math.MaxInt64 - 1}, Kinds: snapshot.Kinds()}
+	signed := snapshot.Node{ID: "signed", Store: before.Store, Position: snapshot.Position{Epoch: math.MaxInt64 - 1},
+		Kinds: snapshot.Kinds()}
 	w.keys.SignNode(&signed)
 	for range 10 {
 		report(signed)
@@ -232,7 +241,8 @@ func testAbsurdReports(t *testing.T, w *town) {
 // testOvertaken: a balancer that vouches for a position ahead is overtaken, once.
 func testOvertaken(t *testing.T, w *town) {
 	at := w.revision(t)
-	ahead := snapshot.Node{ID: "ahead", Store: at.Store, Position: snapshot.Position{Epoch: at.Epoch + 100, Revision: 5}, Kinds: snapshot.Kinds()}
+	ahead := snapshot.Node{ID: "ahead", Store: at.Store,
+		Position: snapshot.Position{Epoch: at.Epoch + 100, Revision: 5}, Kinds: snapshot.Kinds()}
 	w.keys.SignNode(&ahead)
 	replaces := w.relay.Status().Replaces
 	reports := inBackground(t, func(ctx context.Context) error {
@@ -306,7 +316,8 @@ func testForgedBeat(t *testing.T, w *town) {
 	future := snapshot.Beat{Store: at.Store, Position: position, At: time.Now().Add(time.Hour)}
 	w.keys.SignBeat(&future)
 	for _, forged := range []snapshot.Beat{
-		{Store: at.Store, Position: position, At: time.Now().Add(2 * time.Second), Seal: w.keys.Active(), Sig: strings.Repeat("0", 64)},
+		{Store: at.Store, Position: position, At: time.Now().Add(2 * time.Second), Seal: w.keys.Active(),
+			Sig: strings.Repeat("0", 64)},
 		{Store: at.Store, Position: position, At: time.Now().Add(time.Hour)}, future, replayed,
 	} {
 		if err := w.Publisher.SetBeat(t.Context(), forged); err != nil {

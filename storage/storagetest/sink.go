@@ -243,7 +243,8 @@ func wantWrite(t testing.TB, s logbuf.Sink, b logbuf.Batch, want logbuf.Result) 
 		t.Fatalf("Write of %d entries: %v", len(b.Entries), err)
 	}
 	if logbuf.ClassOf(s) == logbuf.ByIdentity { // its counts may be estimates, but add up
-		if sum := got.Stored + got.Duplicate + got.Dead; sum != len(b.Entries) || min(got.Stored, got.Duplicate, got.Dead) < 0 {
+		if sum := got.Stored + got.Duplicate + got.Dead; sum != len(b.Entries) ||
+			min(got.Stored, got.Duplicate, got.Dead) < 0 {
 			t.Errorf("Write of %d entries: %+v, which does not add up", len(b.Entries), got)
 		}
 		return

@@ -95,7 +95,8 @@ func (s *laxSink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[
 }
 
 func (s *laxSink) Tasks() []logbuf.Task {
-	return []logbuf.Task{{Name: "drop", Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
+	return []logbuf.Task{{Name: "drop", Run: func(ctx context.Context,
+		o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		var kept []logbuf.Entry

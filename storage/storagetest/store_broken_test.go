@@ -16,7 +16,8 @@ import (
 // The stores whose Commit is broken.
 
 // around puts fn around Commit. What it gets is a copy.
-func around(fn func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error)) func(*fakeStore) {
+func around(fn func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision,
+	error)) func(*fakeStore) {
 	return func(s *fakeStore) {
 		commit := s.commit
 		s.commit = func(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
@@ -81,7 +82,8 @@ func specFloats(e *catalog.Entity) {
 }
 
 var (
-	commitMerges = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitMerges = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for i := range c.Writes {
 			if e := &c.Writes[i].Entity; e.ExternalID == "" {
 				e.ExternalID = s.now(ctx, c.Writes[i]).ExternalID
@@ -90,7 +92,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitTouches = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitTouches = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		rev, err := commit(ctx, c)
 		s.spoilReader(func(r *fakeReader) {
 			list := r.list
@@ -105,7 +108,8 @@ var (
 		return rev, err
 	})
 
-	commitAnywhere = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitAnywhere = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for i := range c.Writes {
 			if w := &c.Writes[i]; w.If != 0 {
 				w.If = s.now(ctx, *w).Revision
@@ -114,7 +118,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitDeletesNothing = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitDeletesNothing = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for i := range c.Writes {
 			if w := &c.Writes[i]; w.Delete && s.now(ctx, *w).Revision == 0 {
 				w.If = 0
@@ -123,7 +128,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitUniqueAcross = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitUniqueAcross = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for _, w := range c.Writes {
 			for _, k := range catalog.Kinds() {
 				if k != w.Entity.Kind && !w.Delete && s.holder(ctx, k, w.Entity.NaturalKey).ID != 0 {
@@ -134,7 +140,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitUniqueBefore = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitUniqueBefore = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for _, w := range c.Writes {
 			if id := s.holder(ctx, w.Entity.Kind, w.Entity.NaturalKey).ID; id != 0 && id != w.Entity.ID {
 				return 0, catalog.Exists(w.Entity.Kind, catalog.ByNaturalKey)
@@ -144,7 +151,8 @@ var (
 	})
 
 	// commitUniqueEach looks at what each write finds, as if they came one by one.
-	commitUniqueEach = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitUniqueEach = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		gone := map[int64]bool{}
 		for _, w := range c.Writes {
 			id := s.holder(ctx, w.Entity.Kind, w.Entity.NaturalKey).ID
@@ -156,7 +164,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitDropsSecond = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitDropsSecond = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		seen := map[int64]bool{}
 		var once []catalog.Write
 		for _, w := range c.Writes {
@@ -169,7 +178,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitReferencesFirst = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitReferencesFirst = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for i, w := range c.Writes {
 			if w.Entity.Ref != "" && i == 0 && s.holder(ctx, catalog.KindModel, w.Entity.Ref).ID == 0 {
 				return 0, catalog.Dangling(w.Entity.Kind)
@@ -178,7 +188,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitRefersToAll = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitRefersToAll = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for i := range c.Writes {
 			if e := &c.Writes[i].Entity; e.Ref != "" && s.holder(ctx, catalog.KindProvider, e.Ref).ID != 0 {
 				e.Ref = ""
@@ -187,7 +198,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitMixesEnds = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitMixesEnds = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		rev, err := commit(ctx, c)
 		if errors.Is(err, catalog.ErrReferenced) {
 			err = catalog.Dangling(catalog.KindBinding)
@@ -195,7 +207,8 @@ var (
 		return rev, err
 	})
 
-	commitHalf = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitHalf = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision,
+		error) {
 		rev, err := commit(ctx, c)
 		if err != nil && len(c.Writes) > 1 {
 			c.Writes = c.Writes[:len(c.Writes)-1]
@@ -204,7 +217,8 @@ var (
 		return rev, err
 	})
 
-	commitRaises = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitRaises = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		rev, err := commit(ctx, c)
 		if err == nil {
 			headEdited(func(h *catalog.Head) {
@@ -216,7 +230,8 @@ var (
 		return rev, err
 	})
 
-	headEpochLast = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	headEpochLast = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		rev, err := commit(ctx, c)
 		if err == nil && c.Sync && c.Epoch != 0 {
 			headEdited(func(h *catalog.Head) { h.Epoch = c.Epoch })(s)
@@ -224,7 +239,8 @@ var (
 		return rev, err
 	})
 
-	commitPieces = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitPieces = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for len(c.Writes) > 64 {
 			piece := c
 			piece.Writes, c.Writes = c.Writes[:64], c.Writes[64:]
@@ -235,11 +251,13 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitOutlives = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitOutlives = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		return commit(context.WithoutCancel(ctx), c)
 	})
 
-	commitReadsBack = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitReadsBack = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		if rev, err := commit(ctx, c); err != nil {
 			return rev, err
 		}
@@ -247,7 +265,8 @@ var (
 		return s.memory.Commit(ctx, catalog.Commit{})
 	})
 
-	commitRacy = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitRacy = around(func(ctx context.Context, s *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision,
+		error) {
 		for _, w := range c.Writes {
 			if s.now(ctx, w).Revision != w.If {
 				return 0, catalog.ErrConflict
@@ -260,7 +279,8 @@ var (
 		return commit(ctx, c)
 	})
 
-	commitMissesAbsent = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit, commit commitFunc) (catalog.Revision, error) {
+	commitMissesAbsent = around(func(ctx context.Context, _ *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
 		for _, w := range c.Writes {
 			if w.Delete && w.If == 0 {
 				return 0, catalog.ErrConflict

@@ -63,7 +63,8 @@ func update(e catalog.Entity, is catalog.Revision) catalog.Write {
 func remove(e catalog.Entity, is catalog.Revision) catalog.Write {
 	return catalog.Write{
 		Entity: catalog.Entity{Kind: e.Kind, ID: e.ID}, If: is, Delete: true,
-		Change: catalog.Change{Action: catalog.ActionDelete, Kind: e.Kind, ID: e.ID, Before: describe(e), Touches: touched(e)},
+		Change: catalog.Change{Action: catalog.ActionDelete, Kind: e.Kind, ID: e.ID, Before: describe(e),
+			Touches: touched(e)},
 	}
 }
 
@@ -232,7 +233,8 @@ func full(k catalog.Kind, id int64) catalog.Entity {
 	odd := fmt.Sprintf(`it's "%d" \ %%s $1 {a,b} [1] -- ; `, id) + "é 漢字 😀\t\n"
 	e := entity(k, id, natural("n "+odd), external("x "+odd), spec(
 		`{"zz" : 1, "zz2":1e300,"big":12345678901234567890,"float":0.10,"deep":{"a":[1,null,true,{"b":"\u00e9\\\""}]},"odd":`+quoted(odd)+`,"empty":""}`))
-	e.CreatedAt, e.UpdatedAt, e.DueAt = storeTime.Add(-time.Hour), storeTime.Add(time.Microsecond), storeTime.AddDate(100, 0, 0)
+	e.CreatedAt, e.UpdatedAt, e.DueAt = storeTime.Add(-time.Hour), storeTime.Add(time.Microsecond), storeTime.AddDate(
+		100, 0, 0)
 	e.Name, e.Status = "name "+odd, "status "+odd
 	e.Namespaces, e.Groups = []string{"z", "a", odd, ""}, []string{"9", "10", odd}
 	e.Mentions = []string{"m/1", odd, "a"}

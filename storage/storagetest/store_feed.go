@@ -174,17 +174,20 @@ func testPrune(t testing.TB, h StoreHarness) {
 		prune(tt.before, pruned)
 		mustRead(t, h.Second, func(r catalog.Reader) {
 			for after := range last + 1 {
-				if _, err := r.Changes(t.Context(), catalog.Cursor{Revision: after, Seq: 1}, 1); after > 0 && after < tt.oldest && !errors.Is(err, catalog.ErrCompacted) || after >= tt.oldest && err != nil {
+				if _, err := r.Changes(t.Context(), catalog.Cursor{Revision: after, Seq: 1}, 1); after > 0 &&
+					after < tt.oldest && !errors.Is(err, catalog.ErrCompacted) || after >= tt.oldest && err != nil {
 					t.Fatalf("Changes within %d, with all before %d pruned: %v", after, tt.oldest, err)
 				}
 				got, err := r.Changes(t.Context(), catalog.Cursor{Revision: after}, 0)
 				got = slices.DeleteFunc(got, func(c catalog.Change) bool { return c.Revision != after+1 })
 				switch {
 				case after < tt.oldest-1:
-					mustFail(t, fmt.Sprintf("Changes after %d, of which all before %d are pruned", after, tt.oldest), err, catalog.ErrCompacted)
+					mustFail(t, fmt.Sprintf("Changes after %d, of which all before %d are pruned", after, tt.oldest), err,
+						catalog.ErrCompacted)
 				case err != nil:
 					t.Fatalf("Changes after %d, with all before %d pruned: %v", after, tt.oldest, err)
-				case after < last && (len(got) != int(sizes[after+1]) || got[0].Revision != after+1), after == last && len(got) != 0:
+				case after < last && (len(got) != int(sizes[after+1]) || got[0].Revision != after+1), after == last &&
+					len(got) != 0:
 					t.Fatalf("Changes after %d: %+v", after, got)
 				}
 			}

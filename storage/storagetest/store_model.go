@@ -36,7 +36,8 @@ func (m *storeModel) commit(c catalog.Commit) []error {
 	wrong := map[error]bool{}
 	after := slices.Clone(m.entities)
 	for _, w := range c.Writes {
-		i, found := slices.BinarySearchFunc(after, w.Entity.ID, func(e catalog.Entity, id int64) int { return int(e.ID - id) })
+		i, found := slices.BinarySearchFunc(after, w.Entity.ID,
+			func(e catalog.Entity, id int64) int { return int(e.ID - id) })
 		is := catalog.Revision(0)
 		if found {
 			is = after[i].Revision
@@ -156,7 +157,8 @@ const each = 2
 
 func randomCommit(r *rapid.T, m *storeModel, first int64) catalog.Commit {
 	often := func(what string, one int) bool { return rapid.IntRange(1, one).Draw(r, what) == one }
-	c := catalog.Commit{Sync: often("sync", 6), Time: storeTime.Add(time.Duration(m.revision) * time.Second), Actor: fmt.Sprint("actor ", m.revision)}
+	c := catalog.Commit{Sync: often("sync", 6), Time: storeTime.Add(time.Duration(m.revision) * time.Second),
+		Actor: fmt.Sprint("actor ", m.revision)}
 	if often("epoch", 6) {
 		c.Epoch = max(0, m.epoch+catalog.Epoch(rapid.IntRange(-1, 2).Draw(r, "raise")))
 	}
@@ -211,7 +213,8 @@ func mustModel(t testing.TB, s catalog.Store, m *storeModel, after catalog.Revis
 	t.Helper()
 	mustRead(t, s, func(r catalog.Reader) {
 		head := r.Head()
-		want := contents{Head: catalog.Head{Store: head.Store, Mark: head.Mark, Epoch: m.epoch, Revision: m.revision, Time: m.time}, Changes: m.feed}
+		want := contents{Head: catalog.Head{Store: head.Store, Mark: head.Mark, Epoch: m.epoch, Revision: m.revision,
+			Time: m.time}, Changes: m.feed}
 		got := contents{Head: head}
 		want.Entities, got.Entities = make(map[catalog.Kind][]catalog.Entity), make(map[catalog.Kind][]catalog.Entity)
 		var err error

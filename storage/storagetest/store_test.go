@@ -23,8 +23,10 @@ var brokenStores = []struct {
 	{"Commit trims texts", "every field", entityEdited(func(e *catalog.Entity) { e.Name = strings.TrimSpace(e.Name) })},
 	{"Commit sorts lists", "every field", entityEdited(func(e *catalog.Entity) { slices.Sort(e.Groups) })},
 	{"Commit takes numbers for floats", "every field", entityEdited(specFloats)},
-	{"Commit keeps milliseconds", "every field", entityEdited(func(e *catalog.Entity) { e.UpdatedAt = e.UpdatedAt.Truncate(time.Millisecond) })},
-	{"Commit keeps times in a local zone", "every field", entityEdited(func(e *catalog.Entity) { e.CreatedAt = e.CreatedAt.In(time.FixedZone("", 3600)) })},
+	{"Commit keeps milliseconds", "every field",
+		entityEdited(func(e *catalog.Entity) { e.UpdatedAt = e.UpdatedAt.Truncate(time.Millisecond) })},
+	{"Commit keeps times in a local zone", "every field",
+		entityEdited(func(e *catalog.Entity) { e.CreatedAt = e.CreatedAt.In(time.FixedZone("", 3600)) })},
 	{"an update merges", "every field", commitMerges},
 	{"Commit sets revisions in what it is given", "what a commit leaves alone", commitScribbles},
 	{"Commit touches all of the kind", "what a commit leaves alone", commitTouches},
@@ -43,7 +45,8 @@ var brokenStores = []struct {
 			c.Base = 0
 		}
 	})},
-	{"values are unique without case", "unique values", entityEdited(func(e *catalog.Entity) { e.NaturalKey = strings.ToLower(e.NaturalKey) })},
+	{"values are unique without case", "unique values",
+		entityEdited(func(e *catalog.Entity) { e.NaturalKey = strings.ToLower(e.NaturalKey) })},
 	{"values are unique across kinds", "unique values", commitUniqueAcross},
 	{"Commit says nothing of what is taken", "unique values", errorEdited(catalog.ErrExists, nil)},
 	{"values are looked at before the first write", "unique values change hands", commitUniqueBefore},
@@ -51,8 +54,10 @@ var brokenStores = []struct {
 	{"Commit writes an entity twice", "unique values change hands", commitDropsSecond},
 	{"values that were refused stay taken", "unique values change hands", commitRemembers},
 	{"references are looked at after each write", "references", commitReferencesFirst},
-	{"the clock stands still", "the clock of a view", readerEdited(func(r *fakeReader) { r.now = func() time.Time { return storeTime } })},
-	{"the clock runs in a view", "the clock of a view", readerEdited(func(r *fakeReader) { r.now = func() time.Time { return time.Now().UTC() } })},
+	{"the clock stands still", "the clock of a view",
+		readerEdited(func(r *fakeReader) { r.now = func() time.Time { return storeTime } })},
+	{"the clock runs in a view", "the clock of a view",
+		readerEdited(func(r *fakeReader) { r.now = func() time.Time { return time.Now().UTC() } })},
 	{"the clock is a local one", "the clock of a view", readerEdited(func(r *fakeReader) {
 		now := r.now
 		r.now = func() time.Time { return now().In(time.FixedZone("", 3600)) }
@@ -60,10 +65,12 @@ var brokenStores = []struct {
 	{"any name will do for a reference", "references", commitRefersToAll},
 	{"the two ends of a reference are mixed up", "references", commitMixesEnds},
 	{"Commit leaves what came before the failure", "refused commits leave no trace", commitHalf},
-	{"Commit takes a revision for nothing", "commits without writes", commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync || len(c.Writes) == 0 })},
+	{"Commit takes a revision for nothing", "commits without writes",
+		commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync || len(c.Writes) == 0 })},
 	{"the epoch is set, not raised", "sync commits", headEpochLast},
 	{"every commit raises the epoch", "sync commits", commitRaises},
-	{"Commit forgets the sync beside writes", "sync commits", commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync && len(c.Writes) == 0 })},
+	{"Commit forgets the sync beside writes", "sync commits",
+		commitEdited(func(c *catalog.Commit) { c.Sync = c.Sync && len(c.Writes) == 0 })},
 	{"Commit goes in pieces", "large commits", commitPieces},
 	{"Commit outlives its context", "commits that are canceled", commitOutlives},
 
@@ -86,7 +93,8 @@ var brokenStores = []struct {
 			q.DueBefore = q.DueBefore.Add(time.Microsecond)
 		}
 	})},
-	{"List takes the first of the groups", "random queries", listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
+	{"List takes the first of the groups", "random queries",
+		listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
 	{"List ignores mentions", "filters", listEdited(func(q *catalog.Query) { q.Mentions = nil })},
 	{"List counts what it does not select", "pages", listLimitsFirst},
 	{"List searches with the case", "filters", listSearchesExactly},
@@ -241,7 +249,8 @@ func (s *fakeStore) spoilReader(spoil func(*fakeReader)) {
 	read := s.read
 	s.read = func(ctx context.Context, fn func(catalog.Reader) error) error {
 		return read(ctx, func(r catalog.Reader) error {
-			f := &fakeReader{head: r.Head, now: r.Now, get: r.Get, find: r.Find, list: r.List, count: r.Count, changes: r.Changes, markAt: r.MarkAt}
+			f := &fakeReader{head: r.Head, now: r.Now, get: r.Get, find: r.Find, list: r.List, count: r.Count,
+				changes: r.Changes, markAt: r.MarkAt}
 			spoil(f)
 			return fn(f)
 		})

@@ -134,20 +134,25 @@ func testHandover(t testing.TB, h StoreHarness, o holding, others int) {
 	rev3 := commit(h.Store, map[string]int64{"a": 2, "b": 3}, create(as(3, b)))
 
 	// A ring of three, one of them new, and back.
-	again := commit(h.Second, map[string]int64{"a": 3, "b": 1, "gone": 2}, update(as(2, gone), rev), create(as(1, b)), update(as(3, a), rev3))
-	rev = commit(h.Store, map[string]int64{"a": 2, "b": 3, "gone": 1}, update(as(1, gone), again), update(as(2, a), again), update(as(3, b), again))
+	again := commit(h.Second, map[string]int64{"a": 3, "b": 1, "gone": 2}, update(as(2, gone), rev), create(as(1, b)),
+		update(as(3, a), rev3))
+	rev = commit(h.Store, map[string]int64{"a": 2, "b": 3, "gone": 1}, update(as(1, gone), again),
+		update(as(2, a), again), update(as(3, b), again))
 
 	// What two have after the last write is refused, whatever came between.
 	mustRefuse(t, h,
 		attempt{"two have it", commitOf(crowd(update(as(1, a), rev), update(as(3, gone), rev))...), catalog.ErrExists},
 		attempt{"one keeps it", commitOf(crowd(update(as(1, b), rev), remove(as(2, a), rev))...), catalog.ErrExists},
-		attempt{"two new ones", commitOf(crowd(remove(as(1, gone), rev), create(as(0, gone)), update(as(2, gone), rev))...), catalog.ErrExists},
+		attempt{"two new ones", commitOf(crowd(remove(as(1, gone), rev), create(as(0, gone)),
+			update(as(2, gone), rev))...), catalog.ErrExists},
 		attempt{"at another revision", commitOf(crowd(update(as(1, name("new")), rev+5))...), catalog.ErrConflict},
 		attempt{"deleted at another revision", commitOf(crowd(remove(as(1, gone), rev+5))...), catalog.ErrConflict},
 		attempt{"there already", commitOf(crowd(create(as(1, name("new"))))...), catalog.ErrConflict},
-		attempt{"written twice", commitOf(crowd(update(as(1, name("x")), rev), remove(as(1, gone), rev))...), catalog.ErrInvalid},
+		attempt{"written twice", commitOf(crowd(update(as(1, name("x")), rev), remove(as(1, gone), rev))...),
+			catalog.ErrInvalid},
 	)
-	commit(h.Second, map[string]int64{"a": -1, "b": -1, "gone": -1}, remove(as(1, gone), rev), remove(as(2, a), rev), remove(as(3, b), rev))
+	commit(h.Second, map[string]int64{"a": -1, "b": -1, "gone": -1}, remove(as(1, gone), rev), remove(as(2, a), rev),
+		remove(as(3, b), rev))
 }
 
 // testStoreReferences: what counts is what the last write leaves.
@@ -221,7 +226,8 @@ func testStoreRollback(t testing.TB, h StoreHarness) {
 		{"a name that is taken", commitOf(create(entity(catalog.KindModel, id+8, natural("model")))), catalog.ErrExists},
 		{"an external id that is taken", commitOf(create(entity(catalog.KindModel, id+8, external("x")))), catalog.ErrExists},
 		{"a token that is taken", commitOf(create(entity(catalog.KindKey, id+8, hashes("bb")))), catalog.ErrExists},
-		{"a binding without a model", commitOf(create(entity(catalog.KindBinding, id+8, refer("none")))), catalog.ErrReferenced},
+		{"a binding without a model", commitOf(create(entity(catalog.KindBinding, id+8, refer("none")))),
+			catalog.ErrReferenced},
 	}
 	for i := range attempts {
 		a := &attempts[i]
@@ -231,7 +237,8 @@ func testStoreRollback(t testing.TB, h StoreHarness) {
 	mustRefuse(t, h, attempts...)
 
 	// Nothing keeps the good ones from being written, nor what they hold from others.
-	mustCommit(t, h.Store, create(entity(catalog.KindKey, id+8, natural("renamed"), hashes("aa", "bb"))), remove(gone, rev))
+	mustCommit(t, h.Store, create(entity(catalog.KindKey, id+8, natural("renamed"), hashes("aa", "bb"))),
+		remove(gone, rev))
 	got := mustCommit(t, h.Second, good[:4]...)
 	if got != rev+2 {
 		t.Errorf("the commit after the refused ones has revision %d; want %d", got, rev+2)

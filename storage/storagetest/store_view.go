@@ -41,7 +41,8 @@ func commitBeside(t testing.TB, s catalog.Store, c catalog.Commit) {
 // way it looks, while others commit. It delays none of them.
 func testReadView(t testing.TB, h StoreHarness) {
 	id := mustIDs(t, h.Store, 6)
-	model, bound := full(catalog.KindModel, id), entity(catalog.KindBinding, id+1, natural("b"), refer(full(catalog.KindModel, id).NaturalKey))
+	model, bound := full(catalog.KindModel, id), entity(catalog.KindBinding, id+1, natural("b"),
+		refer(full(catalog.KindModel, id).NaturalKey))
 	key, gone := full(catalog.KindKey, id+2), full(catalog.KindKey, id+3)
 	rev := mustCommit(t, h.Store, create(model), create(bound), create(key), create(gone))
 	before := mustContents(t, h.Second)
@@ -56,7 +57,8 @@ func testReadView(t testing.TB, h StoreHarness) {
 				for _, value := range values {
 					got, err := r.Find(t.Context(), e.Kind, by, value)
 					if err != nil || got.ID != e.ID || got.Revision != rev {
-						t.Fatalf("a Read that is open finds %s %d at %d by %s, %v; want %d at %d", e.Kind, got.ID, got.Revision, by, err, e.ID, rev)
+						t.Fatalf("a Read that is open finds %s %d at %d by %s, %v; want %d at %d", e.Kind, got.ID, got.Revision, by,
+							err, e.ID, rev)
 					}
 				}
 			}
@@ -83,7 +85,8 @@ func testReadView(t testing.TB, h StoreHarness) {
 			}
 			elsewhere := entity(catalog.KindModel, model.ID, natural("elsewhere"))
 			held := entity(catalog.KindKey, key.ID, hashes("new"))
-			commitBeside(t, h.Second, commitOf(update(elsewhere, rev), update(entity(catalog.KindBinding, bound.ID, refer("elsewhere")), rev)))
+			commitBeside(t, h.Second, commitOf(update(elsewhere, rev),
+				update(entity(catalog.KindBinding, bound.ID, refer("elsewhere")), rev)))
 			commitBeside(t, h.Store, commitOf(update(held, rev), remove(gone, rev)))
 			commitBeside(t, h.Second, catalog.Commit{Sync: true, Epoch: before.Head.Epoch + 1, Time: storeTime})
 			unchanged(r)

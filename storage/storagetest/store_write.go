@@ -246,7 +246,8 @@ func testStoreQuiet(t testing.TB, h StoreHarness) {
 		bad, worse := create(entity(catalog.KindProvider, id+50_000)), remove(p, rev)
 		bad.Quiet, worse.Quiet = true, true
 		mustRefuse(t, h, attempt{"quiet, at another revision", commitOf(stale), catalog.ErrConflict},
-			attempt{"a quiet create", commitOf(bad), catalog.ErrInvalid}, attempt{"a quiet delete", commitOf(worse), catalog.ErrInvalid})
+			attempt{"a quiet create", commitOf(bad), catalog.ErrInvalid}, attempt{"a quiet delete", commitOf(worse),
+				catalog.ErrInvalid})
 		loud := mustCommit(t, h.Store, update(p, rev))
 		mustLook(t, h.Second, written(p, loud))
 		mustCommit(t, h.Store, remove(p, loud), remove(k, rev+2))
@@ -266,9 +267,11 @@ func testStoreBase(t testing.TB, h StoreHarness) {
 	for _, base := range []catalog.Revision{1, rev + 1, 1 << 40} {
 		mustRefuse(t, h,
 			attempt{fmt.Sprint("a write at ", base), based(base, commitOf(create(key(2)))), catalog.ErrConflict},
-			attempt{fmt.Sprint("two writes at ", base), based(base, commitOf(create(key(2)), create(key(3)))), catalog.ErrConflict},
+			attempt{fmt.Sprint("two writes at ", base), based(base, commitOf(create(key(2)), create(key(3)))),
+				catalog.ErrConflict},
 			attempt{fmt.Sprint("no write at ", base), based(base, commitOf()), catalog.ErrConflict},
-			attempt{fmt.Sprint("a sync at ", base), based(base, catalog.Commit{Sync: true, Epoch: 9, Time: storeTime}), catalog.ErrConflict},
+			attempt{fmt.Sprint("a sync at ", base), based(base, catalog.Commit{Sync: true, Epoch: 9, Time: storeTime}),
+				catalog.ErrConflict},
 		)
 	}
 	for name, c := range map[string]catalog.Commit{
@@ -361,7 +364,8 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 			first = append(first, create(make(i)))
 		}
 	}
-	refused := append(slices.Clone(first), create(entity(catalog.KindKey, id+2*n*int64(len(kinds)), hashes(make(3 * 2 * n).Hashes[1]))))
+	refused := append(slices.Clone(first), create(
+		entity(catalog.KindKey, id+2*n*int64(len(kinds)), hashes(make(3 * 2 * n).Hashes[1]))))
 	mustRefuse(t, h, attempt{"a large commit whose last write fails", commitOf(refused...), catalog.ErrExists})
 
 	rev := mustCommit(t, h.Store, first...)

@@ -29,7 +29,8 @@ type sample struct {
 // scripts are names as people write them, one for each of some scripts.
 func scripts() []string {
 	return []string{
-		"Team Blue — R&D <1>", "山田　太郎", "مدل\u200cهای زبانی", "क्\u200dष हिन्दी", "modèle\u00a0«\u202frapide\u202f»", "Команда № 7",
+		"Team Blue — R&D <1>", "山田　太郎", "مدل\u200cهای زبانی", "क्\u200dष हिन्दी", "modèle\u00a0«\u202frapide\u202f»",
+		"Команда № 7",
 		"ทีมงาน", "한국어 모델", "Ελληνικά", "👨\u200d👩\u200d👧 ❤\ufe0f", "עברית", "ქართული", "it's \"x\" \\ {y} [1] %s $1 -- ;",
 	}
 }
@@ -41,31 +42,42 @@ func samples() (all []sample) {
 		{"0.30000000000000004", "0.3"}, {"0.7999999999999999", "0.8"}, {"2.5", "2.5"}, {`"2.50"`, "2.5"}, {"1e-2", "0.01"}, {"0", "0"}, {"15.000000000000002", "15"},
 		{"0.15", "0.15"}, {"6e-1", "0.6"}, {`"0.000000001"`, "0.000000001"}, {"1.25E1", "12.5"}, {"0.049999999999999996", "0.05"}, {"75.0", "75"}, {"1.0000000005", "1"}, {"1.0000000015", "1.000000002"},
 	}
-	wholes := [][2]any{{"2000000.0", 2_000_000}, {"2e6", 2_000_000}, {"128000", 128_000}, {"1.048576e6", 1_048_576}, {"9007199254740991", 9007199254740991}}
+	wholes := [][2]any{{"2000000.0", 2_000_000}, {"2e6", 2_000_000}, {"128000", 128_000}, {"1.048576e6", 1_048_576},
+		{"9007199254740991", 9007199254740991}}
 	forms := []string{
-		"gpt-4o-%d", "openai/gpt-4.1-%d", "bedrock/anthropic.claude-3-5-sonnet-2024%04d-v1:0", "ft:gpt-4o:acme::%d", "@cf/meta/llama-%d-instruct", "claude 3.5 sonnet %d", "vendor%d/*",
-		"1024-x-1024/%d-steps/x", "模型-%d", "a.b.c-%d", "models/gemini-%d.5-pro", "accounts/x/models/y%d", "Qwen%d Coder (free)",
+		"gpt-4o-%d", "openai/gpt-4.1-%d", "bedrock/anthropic.claude-3-5-sonnet-2024%04d-v1:0", "ft:gpt-4o:acme::%d",
+		"@cf/meta/llama-%d-instruct", "claude 3.5 sonnet %d", "vendor%d/*",
+		"1024-x-1024/%d-steps/x", "模型-%d", "a.b.c-%d", "models/gemini-%d.5-pro", "accounts/x/models/y%d",
+		"Qwen%d Coder (free)",
 	}
 	names := scripts()
 	for i := range 200 {
 		in, out, whole := prices[i%len(prices)], prices[(i+3)%len(prices)], wholes[i%len(wholes)]
 		name := fmt.Sprintf(forms[i%len(forms)], i)
 		all = append(all, sample{catalog.KindModel, map[string]any{
-			"name": name, "namespace": []string{"default", "eu-1", "a_b"}[i%3], "labels": map[string]string{"who": names[i%len(names)]}, "kind": catalog.ModelKinds()[i%7],
-			"input_price": json.RawMessage(in[0]), "output_price": json.RawMessage(out[0]), "request_price": json.RawMessage(in[0]),
-			"context_window": json.RawMessage(whole[0].(string)), "supports_stream": i%2 == 0, "external_id": fmt.Sprint(names[i%len(names)], i),
-			"price_tiers": []map[string]any{{"above_input_tokens": json.RawMessage("200000.0"), "input_price": json.RawMessage(out[0])}},
+			"name": name, "namespace": []string{"default", "eu-1",
+				"a_b"}[i%3], "labels": map[string]string{"who": names[i%len(names)]}, "kind": catalog.ModelKinds()[i%7],
+			"input_price": json.RawMessage(in[0]), "output_price": json.RawMessage(out[0]), "request_price": json.RawMessage(
+				in[0]),
+			"context_window": json.RawMessage(whole[0].(string)), "supports_stream": i%2 == 0, "external_id": fmt.Sprint(
+				names[i%len(names)], i),
+			"price_tiers": []map[string]any{{"above_input_tokens": json.RawMessage("200000.0"),
+				"input_price": json.RawMessage(out[0])}},
 		}, map[string]any{
-			"input_price": in[1], "output_price": out[1], "request_price": in[1], "context_window": whole[1], "cache_read_price": nil, "price_source": "manual",
-			"price_tiers": []any{map[string]any{"above_input_tokens": 200_000, "input_price": out[1], "output_price": nil, "cache_read_price": nil, "cache_write_price": nil, "request_price": nil}},
+			"input_price": in[1], "output_price": out[1], "request_price": in[1], "context_window": whole[1],
+			"cache_read_price": nil, "price_source": "manual",
+			"price_tiers": []any{map[string]any{"above_input_tokens": 200_000, "input_price": out[1], "output_price": nil,
+				"cache_read_price": nil, "cache_write_price": nil, "request_price": nil}},
 		}})
 	}
 	for i := range 80 {
 		in := prices[i%len(prices)]
 		model := strings.ReplaceAll(fmt.Sprintf(forms[i%len(forms)], i), "/*", "/x")
 		options := map[string]any{
-			"exact": json.RawMessage("12345678901234567890"), "float": json.RawMessage("0.10"), "huge": json.RawMessage("1e300"), "small": json.RawMessage("-4.9e-324"),
-			"text": names[i%len(names)] + "\t\n\u2028<&>", "deep": []any{map[string]any{"a": []any{nil, true, "\u0001"}}}, "": "empty", "a.b": json.RawMessage("-0"),
+			"exact": json.RawMessage("12345678901234567890"), "float": json.RawMessage("0.10"), "huge": json.RawMessage(
+				"1e300"), "small": json.RawMessage("-4.9e-324"),
+			"text": names[i%len(names)] + "\t\n\u2028<&>", "deep": []any{map[string]any{"a": []any{nil, true,
+				"\u0001"}}}, "": "empty", "a.b": json.RawMessage("-0"),
 		}
 		if i == 0 {
 			options = map[string]any{"big": strings.Repeat("1e300,é<", 6500)}
@@ -78,21 +90,31 @@ func samples() (all []sample) {
 			options = map[string]any{"numbers": numbers} // 60 KB that a database may think are 3 MB
 		}
 		all = append(all, sample{catalog.KindProvider, map[string]any{
-			"name": fmt.Sprint(names[i%len(names)], " ", i), "type": "compatible", "base_url": fmt.Sprintf("https://up-%d.example.com/v1", i), "api_key": fmt.Sprintf("  sk-0123456789-%04d\n", i),
-			"models": []string{model, "ft:*"}, "weight": []int{0, 1, 1_000_000}[i%3], "priority": -i, "auto_ban": i%2 == 0, "options": options, "status": []string{"active", "disabled"}[i%2],
+			"name": fmt.Sprint(names[i%len(names)], " ",
+				i), "type": "compatible", "base_url": fmt.Sprintf("https://up-%d.example.com/v1", i),
+			"api_key": fmt.Sprintf("  sk-0123456789-%04d\n", i),
+			"models":  []string{model, "ft:*"}, "weight": []int{0, 1,
+				1_000_000}[i%3], "priority": -i, "auto_ban": i%2 == 0, "options": options,
+			"status": []string{"active", "disabled"}[i%2],
 			"prices": map[string]any{model: map[string]any{"input_price": json.RawMessage(in[0])}},
 		}, map[string]any{
 			"api_key": nil, "api_key_hint": fmt.Sprintf("%04d", i),
-			"prices": map[string]any{model: map[string]any{"input_price": in[1], "output_price": nil, "cache_read_price": nil, "cache_write_price": nil, "request_price": nil, "price_tiers": []any{}}},
+			"prices": map[string]any{model: map[string]any{"input_price": in[1], "output_price": nil,
+				"cache_read_price": nil, "cache_write_price": nil, "request_price": nil, "price_tiers": []any{}}},
 		}})
 	}
 	for i := range 100 {
 		all = append(all, sample{catalog.KindKey, map[string]any{
-			"name": " " + names[i%len(names)] + "　", "group": []string{"default", "vip", "группа"}[i%3], "models": []string{fmt.Sprintf("gpt-%d", i), "bedrock/*", names[i%len(names)]},
-			"namespaces": []string{"eu-1", "default"}, "scopes": []string{"read:*", "чтение"}, "allow_ips": []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1"}, "rpm_limit": json.RawMessage("6e1"),
-			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "budget_limit": json.RawMessage(prices[i%len(prices)][0]), "labels": map[string]string{"a/b": names[i%len(names)]},
+			"name": " " + names[i%len(names)] + "　", "group": []string{"default", "vip",
+				"группа"}[i%3], "models": []string{fmt.Sprintf("gpt-%d", i), "bedrock/*", names[i%len(names)]},
+			"namespaces": []string{"eu-1", "default"}, "scopes": []string{"read:*",
+				"чтение"}, "allow_ips": []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1"},
+			"rpm_limit":  json.RawMessage("6e1"),
+			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "budget_limit": json.RawMessage(
+				prices[i%len(prices)][0]), "labels": map[string]string{"a/b": names[i%len(names)]},
 		}, map[string]any{
-			"name": names[i%len(names)], "allow_ips": []any{"10.0.0.0/8", "192.0.2.1", "2001:db8::1"}, "rpm_limit": 60, "default_namespace": "eu-1",
+			"name": names[i%len(names)], "allow_ips": []any{"10.0.0.0/8", "192.0.2.1",
+				"2001:db8::1"}, "rpm_limit": 60, "default_namespace": "eu-1",
 			"expires_at": "2030-01-01T19:04:05.123456Z", "budget_limit": prices[i%len(prices)][1], "budget_window": "total",
 		}})
 	}
@@ -100,7 +122,9 @@ func samples() (all []sample) {
 		j := i * 3
 		name := fmt.Sprintf(forms[j%len(forms)], j)
 		all = append(all, sample{catalog.KindBinding, map[string]any{
-			"model": name, "namespace": []string{"default", "eu-1", "a_b"}[j%3], "route_group": "グループ", "provider_group": "p", "selector_value": strings.Repeat("漢", 1000) + strings.Repeat("*", strings.Count(name, "*")), "weight": 0,
+			"model": name, "namespace": []string{"default", "eu-1",
+				"a_b"}[j%3], "route_group": "グループ", "provider_group": "p",
+			"selector_value": strings.Repeat("漢", 1000) + strings.Repeat("*", strings.Count(name, "*")), "weight": 0,
 		}, nil})
 	}
 	return all
@@ -135,7 +159,8 @@ func TestValues(t *testing.T) {
 }
 
 func testValues(t *testing.T, store catalog.Store) {
-	plane, err := ezapi.New(ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(), Logger: slog.New(slog.DiscardHandler)})
+	plane, err := ezapi.New(ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(),
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +194,8 @@ func testValues(t *testing.T, store catalog.Store) {
 			t.Fatalf("document %s: %d, %v", key, len(docs), err)
 		}
 		doc := object(t, docs[0].Doc)
-		for _, field := range []string{"name", "namespace", "kind", "input_price", "output_price", "request_price", "context_window", "labels"} {
+		for _, field := range []string{"name", "namespace", "kind", "input_price", "output_price", "request_price",
+			"context_window", "labels"} {
 			if diff := cmp.Diff(shown[field], doc[field]); diff != "" {
 				t.Errorf("document %s: %s (-shown +published):\n%s", key, field, diff)
 			}
@@ -237,7 +263,8 @@ func goesThrough[T catalog.Noun](t *testing.T, table catalog.Table[T], s sample)
 	}
 	same, err := table.Patch(ctx, id, 0, marshal(t, read))
 	if err != nil || table.Meta(same).Revision != table.Meta(read).Revision {
-		t.Errorf("what was read is sent again: %v; revision %d of %d", err, table.Meta(same).Revision, table.Meta(read).Revision)
+		t.Errorf("what was read is sent again: %v; revision %d of %d", err, table.Meta(same).Revision,
+			table.Meta(read).Revision)
 	}
 	changed, err := table.Patch(ctx, id, 0, []byte(`{"labels":{"changed":"yes"}}`))
 	if err != nil {

@@ -135,7 +135,8 @@ var steps = []struct {
 
 // Run runs the script once, and calls tell after each step with what was wrong. It
 // ends at the first failure, because steps build on each other, and returns it.
-func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, start Start, tell func(step string, err error)) (err error) {
+func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, start Start,
+	tell func(step string, err error)) (err error) {
 	s := &script{ctx: ctx, rdb: rdb, prefix: "conformance-" + strings.ToLower(rand.Text()), seen: map[name][]byte{}}
 	if syncKeys != "none" {
 		if s.keys, err = snapshot.ParseKeys(syncKeys); err != nil {
@@ -264,7 +265,8 @@ func (s *script) at(want snapshot.Head) error {
 	}
 	for _, kind := range snapshot.Kinds() {
 		if got.Digest[kind] != want.Digest[kind].String() {
-			return fmt.Errorf("the reader's digest of %s at %s is %q, want %s", kind, got.Position, got.Digest[kind], want.Digest[kind])
+			return fmt.Errorf("the reader's digest of %s at %s is %q, want %s", kind, got.Position, got.Digest[kind],
+				want.Digest[kind])
 		}
 	}
 	return nil

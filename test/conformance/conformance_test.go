@@ -88,26 +88,37 @@ func TestWrongReadersFail(t *testing.T) {
 	}
 	for _, wrong := range []struct{ name, keys, right, wrong, step string }{
 		{"a missing head is an empty catalog", "none", "    if not start:\n        return None",
-			"    if not start:\n        return View(Head({\"epoch\": \"0\", \"revision\": \"1\", \"seal\": \"\", \"store\": \"\", \"sig\": \"\", " +
+			"    if not start:\n        return View(Head({\"epoch\": \"0\", \"revision\": \"1\", \"seal\": \"\", \"store\": " +
+				"\"\", \"sig\": \"\", " +
 				"\"counts\": \"{}\", \"digest\": \"{}\", \"forced\": \"1\", \"format\": \"1\"}))", "nothing is published"},
-		{"documents are serialised anew", "none", "self.docs[name] = doc", "self.docs[name] = json.dumps(json.loads(doc))", "documents are followed"},
-		{"every kind counts", "none", "            if kind not in KINDS:\n                continue", "            if False:\n                continue", "a kind that is not known"},
-		{"fields that are not known are not signed", SyncKeys, "for n in sorted(fields) if n !=", "for n in sorted(fields) if n != \"of_the_future\" and n !=", "fields that are not known"},
+		{"documents are serialised anew", "none", "self.docs[name] = doc",
+			"self.docs[name] = json.dumps(json.loads(doc))", "documents are followed"},
+		{"every kind counts", "none", "            if kind not in KINDS:\n                continue",
+			"            if False:\n                continue", "a kind that is not known"},
+		{"fields that are not known are not signed", SyncKeys, "for n in sorted(fields) if n !=",
+			"for n in sorted(fields) if n != \"of_the_future\" and n !=", "fields that are not known"},
 		{"the digest does not matter", "none", "if kind in self.head.digest and", "if False and", "a wrong digest"},
-		{"the signature does not matter", SyncKeys, "if not hmac.compare_digest(", "if False and not hmac.compare_digest(", "a wrong signature"},
+		{"the signature does not matter", SyncKeys, "if not hmac.compare_digest(",
+			"if False and not hmac.compare_digest(", "a wrong signature"},
 		{"what is unsigned is good", SyncKeys, "if not SUBKEYS and not seal:", "if not seal:", "an unsigned head"},
-		{"any text is a document", "none", "if kind in KINDS and doc is not None and not isinstance(", "if False and not isinstance(", "a document that is not JSON"},
+		{"any text is a document", "none", "if kind in KINDS and doc is not None and not isinstance(",
+			"if False and not isinstance(", "a document that is not JSON"},
 		{"any format is read", "none", "if self.format != 1:", "if False:", "another format"},
 		{"any catalog is good", "none", "if head.store != old.store and not head.forced:", "if False:", "another catalog"},
 		{"what is older is as good", "none", "if head.at < old.at:", "if False:", "it never goes back"},
-		{"nothing is as good as something", "none", "if old.known and not head.known and", "if False and", "an empty catalog that nobody"},
-		{"nothing is ever served empty", "none", "if old.known and not head.known and not head.forced:", "if old.known and not head.known:", "an empty catalog that somebody"},
+		{"nothing is as good as something", "none", "if old.known and not head.known and", "if False and",
+			"an empty catalog that nobody"},
+		{"nothing is ever served empty", "none", "if old.known and not head.known and not head.forced:",
+			"if old.known and not head.known:", "an empty catalog that somebody"},
 		{"there is one sync key", SyncKeys, "listed.split(\",\"):", "listed.split(\",\")[:1]:", "the second key"},
 		{"no control plane is needed", "none", "return MAX_STALE > 0 and", "return False and", "what no control plane"},
-		{"every beat counts", "none", "if head and beat[0] <= head.at and beat[2] == head.store:", "if head:", "what no control plane"},
+		{"every beat counts", "none", "if head and beat[0] <= head.at and beat[2] == head.store:", "if head:",
+			"what no control plane"},
 		{"a problem is for ever", "none", "self.error, self.strikes = \"\", 0", "self.strikes = 0", "what is damaged"},
-		{"problems are nobody's business", "none", "re.sub(\"[\\x00-\\x1f\\x7f]\", \" \", self.error)[:1024]", "\"\"", "what is damaged"},
-		{"it says nothing", "none", "[\"HSET\", nodes, self.node, json.dumps({**report, \"seen_at\": now})]", "[\"ECHO\", \"\"]", "what is damaged"},
+		{"problems are nobody's business", "none", "re.sub(\"[\\x00-\\x1f\\x7f]\", \" \", self.error)[:1024]", "\"\"",
+			"what is damaged"},
+		{"it says nothing", "none", "[\"HSET\", nodes, self.node, json.dumps({**report, \"seen_at\": now})]",
+			"[\"ECHO\", \"\"]", "what is damaged"},
 	} {
 		t.Run(wrong.name, func(t *testing.T) {
 			t.Parallel()

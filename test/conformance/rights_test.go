@@ -29,7 +29,8 @@ func user(t *testing.T, admin *redis.Client, addr, name, prefix string) *redis.C
 	if rule == nil {
 		t.Fatalf("docs/balancers.md has no ACL SETUSER %s", name)
 	}
-	words := strings.Fields(strings.NewReplacer("\\\n", " ", "{ezapi}", "{"+prefix+"}", "…", "secret").Replace(string(rule[1])))
+	words := strings.Fields(strings.NewReplacer("\\\n", " ", "{ezapi}", "{"+prefix+"}", "…",
+		"secret").Replace(string(rule[1])))
 	id := name + "-" + prefix
 	args := []any{"ACL", "SETUSER", id}
 	for _, w := range words {
@@ -105,7 +106,8 @@ func TestTheLeastRights(t *testing.T) {
 		deadline := time.Now().Add(patience)
 		for here.View().Position() != head.Position || there.View().Position() != head.Position {
 			if time.Now().After(deadline) {
-				t.Fatalf("published is %s; here %+v, mirror %+v, there %+v", head.Position, here.Status(), mirror.Status(), there.Status())
+				t.Fatalf("published is %s; here %+v, mirror %+v, there %+v", head.Position, here.Status(), mirror.Status(),
+					there.Status())
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -120,12 +122,14 @@ func TestTheLeastRights(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d nodes have reported; here %+v, mirror %+v, there %+v", len(list.Nodes), here.Status(), mirror.Status(), there.Status())
+			t.Fatalf("%d nodes have reported; here %+v, mirror %+v, there %+v", len(list.Nodes), here.Status(),
+				mirror.Status(), there.Status())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	for what, problem := range map[string]string{
-		"here": here.Status().ReportError, "there": there.Status().ReportError, "mirror": mirror.Status().ReportError + mirror.Status().Error,
+		"here": here.Status().ReportError, "there": there.Status().ReportError, "mirror": mirror.Status().ReportError +
+			mirror.Status().Error,
 	} {
 		if problem != "" {
 			t.Errorf("%s: %s", what, problem)

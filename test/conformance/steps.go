@@ -34,7 +34,8 @@ func (s *script) documents() error {
 		for i := range 3 {
 			if _, err := tx.Providers.Create(s.ctx, catalog.Provider{
 				Name: fmt.Sprint("provider ", i), Type: "openai", APIKey: catalog.NewSecret(fmt.Sprint("sk-conformance-", i)),
-				Models: []string{"large-2026", fmt.Sprint("small-", i)}, Options: map[string]any{"note": "ünïcode \"quoted\" \\ <&>"},
+				Models: []string{"large-2026", fmt.Sprint("small-",
+					i)}, Options: map[string]any{"note": "ünïcode \"quoted\" \\ <&>"},
 			}); err != nil {
 				return err
 			}
@@ -45,7 +46,8 @@ func (s *script) documents() error {
 		if _, err := tx.Models.Create(s.ctx, catalog.Model{Name: "vendor/large.v2"}); err != nil {
 			return err
 		}
-		if _, err := tx.Bindings.Create(s.ctx, catalog.Binding{Model: "vendor/large.v2", SelectorValue: "large-2026"}); err != nil {
+		if _, err := tx.Bindings.Create(s.ctx,
+			catalog.Binding{Model: "vendor/large.v2", SelectorValue: "large-2026"}); err != nil {
 			return err
 		}
 		return s.createKeys(tx, 50)
@@ -101,7 +103,8 @@ func (s *script) changes() error {
 	if err := s.reader.Resume(); err != nil {
 		return err
 	}
-	if _, err := s.tables.Providers.Edit(s.ctx, s.provider(), func(p *catalog.Provider) error { p.ExternalID = "not published"; return nil }); err != nil {
+	if _, err := s.tables.Providers.Edit(s.ctx, s.provider(),
+		func(p *catalog.Provider) error { p.ExternalID = "not published"; return nil }); err != nil {
 		return err
 	}
 	return s.publish()

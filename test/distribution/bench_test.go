@@ -36,7 +36,8 @@ func newMany(b *testing.B, keys *snapshot.Keys, n int) *many {
 	m := &many{n: n, keys: keys, head: snapshot.Head{
 		Format: snapshot.Format, Store: "00000000-0000-4000-8000-000000000001",
 		Position: snapshot.Position{Epoch: 1, Revision: 1}, Mark: "0123456789abcdef0123456789abcdef",
-		Renderer: snapshot.Renderer, Counts: snapshot.Counts{}, Digest: snapshot.Digests{}, UpdatedAt: time.Now().UTC().Truncate(time.Microsecond),
+		Renderer: snapshot.Renderer, Counts: snapshot.Counts{}, Digest: snapshot.Digests{},
+		UpdatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}}
 	sums := map[catalog.Kind]snapshot.Digest{}
 	for _, kind := range snapshot.Kinds() {
@@ -68,7 +69,8 @@ func (m *many) each(give func(snapshot.Change)) {
 		ID: 1, Name: "p", Type: "openai", Group: "default", Models: []string{"large-2026"}, Weight: 1, Status: catalog.Active,
 		SealedAPIKey: m.keys.Seal("sk-secret", catalog.NewDestination("openai", "", "", "", nil).SealData(1)),
 	}))
-	put(snapshot.Encode("default.large", snapshot.ModelDoc{Namespace: "default", Name: "large", Kind: "chat", Status: catalog.Active}))
+	put(snapshot.Encode("default.large", snapshot.ModelDoc{Namespace: "default", Name: "large", Kind: "chat",
+		Status: catalog.Active}))
 	put(snapshot.Encode("default.large", snapshot.BindingDoc{
 		Namespace: "default", PublicModel: "large", Status: catalog.Active,
 		Candidates: []snapshot.Candidate{{
@@ -271,7 +273,8 @@ func BenchmarkBootstrap(b *testing.B) {
 		}
 	})
 	b.Run("last good file", func(b *testing.B) {
-		opts := &snapshot.WatcherOptions{Keys: keys, Logger: slog.New(slog.DiscardHandler), File: filepath.Join(b.TempDir(), "good")}
+		opts := &snapshot.WatcherOptions{Keys: keys, Logger: slog.New(slog.DiscardHandler),
+			File: filepath.Join(b.TempDir(), "good")}
 		startWatcher(b, src, opts)
 		down := memstore.NewPublisher() // where nothing was published: as good as down
 		for b.Loop() {

@@ -36,10 +36,19 @@ func TestDamageIsRepaired(t *testing.T) {
 		{"everything is gone", false, w.destroy},
 		{"a hash is gone", true, func(t *testing.T) { must(t, w.rdb.Unlink(t.Context(), w.key("keys")).Err()) }},
 		{"the head is gone", false, func(t *testing.T) { must(t, w.rdb.Unlink(t.Context(), w.key("head")).Err()) }},
-		{"the head is forged", false, func(t *testing.T) { must(t, w.rdb.HSet(t.Context(), w.key("head"), "renderer", "99").Err()) }},
-		{"a document is gone", true, func(t *testing.T) { must(t, w.rdb.HDel(t.Context(), w.key("models"), "default.twin0").Err()) }},
+		{"the head is forged", false, func(t *testing.T) {
+			must(t,
+				w.rdb.HSet(t.Context(), w.key("head"), "renderer", "99").Err())
+		}},
+		{"a document is gone", true, func(t *testing.T) {
+			must(t,
+				w.rdb.HDel(t.Context(), w.key("models"), "default.twin0").Err())
+		}},
 		{"a byte has changed", true, w.flip},
-		{"a document too many", true, func(t *testing.T) { must(t, w.rdb.HSet(t.Context(), w.key("keys"), "00", "{}").Err()) }},
+		{"a document too many", true, func(t *testing.T) {
+			must(t,
+				w.rdb.HSet(t.Context(), w.key("keys"), "00", "{}").Err())
+		}},
 	} {
 		t.Run(damage.name, func(t *testing.T) {
 			before, loads := relay.Status(), reader.Status().Loads

@@ -28,7 +28,8 @@ func newStandby(t *testing.T, primary *victim) *victim {
 			t.Fatal(err)
 		}
 	}
-	backup := s.command("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-h", "127.0.0.1", "-p", fmt.Sprint(primary.port), "-U", "postgres")
+	backup := s.command("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-h", "127.0.0.1", "-p",
+		fmt.Sprint(primary.port), "-U", "postgres")
 	if out, err := backup.CombinedOutput(); err != nil {
 		t.Fatalf("pg_basebackup: %v\n%s", err, out)
 	}
@@ -67,7 +68,8 @@ func TestFailoverLosesCommits(t *testing.T) {
 	token := newToken()
 	server := start(t, "server", []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		fmt.Sprintf("EZ_PG_DSN=postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", primary.port, standby.port),
+		fmt.Sprintf("EZ_PG_DSN=postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", primary.port,
+			standby.port),
 		"EZ_ADMIN_TOKEN=" + token, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
 		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	})
@@ -107,13 +109,15 @@ func TestFailoverLosesCommits(t *testing.T) {
 	execute(t, second, `select pg_promote()`)
 	promoted := time.Now()
 	eventually(t, time.Minute, "the new primary takes entries", func() bool { return stored(t, second) > had })
-	t.Logf("%d entries were committed and lost; stored again %s after the promotion", lost, time.Since(promoted).Round(time.Millisecond))
+	t.Logf("%d entries were committed and lost; stored again %s after the promotion", lost,
+		time.Since(promoted).Round(time.Millisecond))
 	time.Sleep(scaled(time.Second, 10*time.Second))
 	stop()
 	writers.Wait()
 	took := eventually(t, 2*time.Minute, "all is stored", func() bool { return stored(t, second) >= l.size() })
 	t.Logf("all %d are stored %s after the end", l.size(), took)
-	eventually(t, time.Minute, "nothing is pending", func() bool { return logCounter(t, server.url, token, "pending") == 0 })
+	eventually(t, time.Minute, "nothing is pending",
+		func() bool { return logCounter(t, server.url, token, "pending") == 0 })
 	server.stop(t)
 	l.audit(t, second)
 }

@@ -23,7 +23,8 @@ func region(t *testing.T, f *fleet) (mirror *process, reading []string) {
 			client.Unlink(context.Background(), keys...)
 		}
 	})
-	mirror = launch(t, "mirror", slices.Concat(f.reading, []string{"EZ_REGION_REDIS_ADDR=" + addr, "EZ_REGION_REDIS_PREFIX=" + prefix}))
+	mirror = launch(t, "mirror", slices.Concat(f.reading,
+		[]string{"EZ_REGION_REDIS_ADDR=" + addr, "EZ_REGION_REDIS_PREFIX=" + prefix}))
 	reading = slices.DeleteFunc(slices.Clone(f.reading), func(v string) bool {
 		return strings.HasPrefix(v, "EZ_REDIS_ADDR=") || strings.HasPrefix(v, "EZ_REDIS_PREFIX=")
 	})
@@ -49,7 +50,8 @@ func TestRevocationOverAMirror(t *testing.T) {
 	}
 	ask := func(balancer *process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions", object{"model": "large", "messages": []object{}})
+		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
@@ -84,7 +86,8 @@ func TestRevocationOverAMirror(t *testing.T) {
 				t.Errorf("balancer %d answers %d to a revoked key", b, status)
 			}
 		}
-		if got := header.Get("EZ-Sync-Nodes"); header.Get("EZ-Sync") != "applied" || !strings.HasPrefix(got, "applied=3 lagging=0 lost=0") {
+		if got := header.Get("EZ-Sync-Nodes"); header.Get("EZ-Sync") != "applied" ||
+			!strings.HasPrefix(got, "applied=3 lagging=0 lost=0") {
 			t.Errorf("EZ-Sync %q, %q", header.Get("EZ-Sync"), got)
 		}
 		t.Logf("revoked on both sides after %s", took)
@@ -100,7 +103,8 @@ func TestRevocationOverAMirror(t *testing.T) {
 	}
 	died := time.Now()
 	for b, balancer := range balancers {
-		eventually(t, 25*time.Second, "a balancer refuses", func() bool { return ask(balancer, k.Token) == http.StatusServiceUnavailable })
+		eventually(t, 25*time.Second, "a balancer refuses",
+			func() bool { return ask(balancer, k.Token) == http.StatusServiceUnavailable })
 		took := time.Since(died)
 		t.Logf("balancer %d refuses %s after the last control plane died", b, took)
 		if took > 20*time.Second {

@@ -57,7 +57,8 @@ func (b *bench) fleet(ctx context.Context) error {
 		d, seconds := all.read().minus(before), time.Since(start).Seconds()
 		worked = busy(ctx, client) - worked
 		b.printf(
-			"idle, for %.0f s: %.3f commands/s a balancer; %.0f B/s sent and %.0f B/s received by each; Redis works %.1f %% of a core for all",
+			"idle, for %.0f s: %.3f commands/s a balancer; %.0f B/s sent and %.0f B/s received by each; Redis works %.1f "+
+				"%% of a core for all",
 			seconds,
 			float64(d.commands)/n/seconds,
 			float64(d.sent)/n/seconds,
@@ -93,7 +94,8 @@ func (b *bench) fleet(ctx context.Context) error {
 	if len(took) > 0 {
 		d, publishes := all.read().minus(before), float64(len(took))
 		b.printf(
-			"a change of one key: all have applied it within %s (median; at most %s); each balancer sends %.1f commands and %.0f B for it and receives %.0f B; Redis works %s",
+			"a change of one key: all have applied it within %s (median; at most %s); each balancer sends %.1f commands and "+
+				"%.0f B for it and receives %.0f B; Redis works %s",
 			median(took).Round(time.Microsecond),
 			took[len(took)-1].Round(time.Microsecond),
 			float64(d.commands)/n/publishes,
@@ -156,7 +158,11 @@ func (b *bench) changes(ctx context.Context) error {
 		for round := range rounds {
 			_, err := tables.Update(ctx, func(tx *catalog.Tx) error {
 				for _, id := range ids[:size] {
-					if _, err := tx.Keys.Edit(ctx, id, func(k *catalog.Key) error { k.RPMLimit = int64(1000*size + round); return nil }); err != nil {
+					if _, err := tx.Keys.Edit(ctx, id, func(k *catalog.Key) error {
+						k.RPMLimit = int64(1000*size +
+							round)
+						return nil
+					}); err != nil {
 						return err
 					}
 				}
@@ -171,14 +177,16 @@ func (b *bench) changes(ctx context.Context) error {
 				return err
 			}
 			took = append(took, time.Since(start))
-			if _, err := poll(ctx, time.Minute, "the balancer has applied it", func() bool { return !head.Position.After(w.View().Position()) }); err != nil {
+			if _, err := poll(ctx, time.Minute, "the balancer has applied it",
+				func() bool { return !head.Position.After(w.View().Position()) }); err != nil {
 				return err
 			}
 			applied = append(applied, time.Since(start))
 		}
 		sent, received := control.read().minus(before), reader.read().minus(read)
 		b.printf(
-			"%d of %d keys change: published within %s, applied within %s; %d commands and %.1f kB to Redis, %.1f kB to a balancer; Redis works %s",
+			"%d of %d keys change: published within %s, applied within %s; %d commands and %.1f kB to Redis, %.1f kB to a "+
+				"balancer; Redis works %s",
 			size,
 			b.o.Keys,
 			median(took).Round(time.Microsecond),
@@ -195,7 +203,8 @@ func (b *bench) changes(ctx context.Context) error {
 
 	if b.o.Scrub > 0 {
 		running := b.background(relay.Run)
-		if _, err := poll(ctx, 2*time.Minute, "a scrub", func() bool { return !relay.Status().ScrubbedAt.IsZero() }); err != nil {
+		if _, err := poll(ctx, 2*time.Minute, "a scrub",
+			func() bool { return !relay.Status().ScrubbedAt.IsZero() }); err != nil {
 			b.printf("no scrub had ended after 2 minutes: %+v", relay.Status())
 		}
 		before, worked := control.read(), busy(ctx, client)

@@ -96,7 +96,8 @@ func drawStep(rt *rapid.T) step {
 	return step{
 		Name: rapid.SampledFrom(slices.Sorted(maps.Keys(happenings))).Draw(rt, "name"),
 		Seed: rapid.Uint64().Draw(rt, "seed"),
-		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second, 40 * time.Second}).
+		Rest: rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, 3 * time.Second,
+			40 * time.Second}).
 			Draw(rt, "rest"),
 	}
 }
@@ -323,7 +324,8 @@ func (w *world) render() (*whole, error) {
 	defer db.close() //nolint:errcheck // it goes
 	pub := memstore.NewPublisher()
 	tables := catalog.NewTables(db, w.keeper, nil)
-	if _, err := snapshot.NewRelay(tables, pub, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}).Sync(w.ctx); err != nil {
+	if _, err := snapshot.NewRelay(tables, pub,
+		&snapshot.RelayOptions{Keys: w.keys, Logger: quiet()}).Sync(w.ctx); err != nil {
 		return nil, err
 	}
 	return load(w.ctx, pub)
@@ -463,7 +465,8 @@ func (w *world) resync(r *rand.Rand) error {
 		snapshot.ResyncOptions{NewEpoch: r.IntN(3) == 0, Force: r.IntN(2) == 0},
 	)
 	for _, expected := range []error{
-		errDown, snapshot.ErrShrinks, snapshot.ErrStale, snapshot.ErrWaiting, snapshot.ErrForeign, snapshot.ErrOutranked, snapshot.ErrCorrupt,
+		errDown, snapshot.ErrShrinks, snapshot.ErrStale, snapshot.ErrWaiting, snapshot.ErrForeign, snapshot.ErrOutranked,
+		snapshot.ErrCorrupt,
 	} {
 		if errors.Is(err, expected) {
 			return nil

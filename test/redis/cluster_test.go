@@ -111,7 +111,8 @@ func TestClusterTLS(t *testing.T) {
 	must(t, err)
 }
 
-// TestClusterFailover: the master that has the keys dies, or freezes with its connections open. Five seconds after its replica
+// TestClusterFailover: the master that has the keys dies, or freezes with its connections open.
+// Five seconds after its replica
 // was promoted, publishing and reading go on.
 func TestClusterFailover(t *testing.T) {
 	for name, fail := range map[string]func(s *server, t testing.TB){"dies": (*server).kill, "freezes": (*server).freeze} {

@@ -25,10 +25,11 @@ func TestTLS(t *testing.T) {
 		want    string // of the error; empty: none
 	}{
 		"the system's authorities": {"rediss://" + s.addr(), nil, "unknown authority"},
-		"another authority":        {"rediss://" + s.addr(), &redisstore.OpenOptions{CAFile: newAuthority(t).file()}, "unknown authority"},
-		"another name":             {strings.Replace("rediss://"+s.addr(), "127.0.0.1", "localhost", 1), ours, "localhost"},
-		"no TLS":                   {s.addr(), nil, "EOF"},
-		"no verification":          {"rediss://" + s.addr() + "?skip_verify=true", nil, ""},
+		"another authority": {"rediss://" + s.addr(), &redisstore.OpenOptions{CAFile: newAuthority(t).file()},
+			"unknown authority"},
+		"another name":    {strings.Replace("rediss://"+s.addr(), "127.0.0.1", "localhost", 1), ours, "localhost"},
+		"no TLS":          {s.addr(), nil, "EOF"},
+		"no verification": {"rediss://" + s.addr() + "?skip_verify=true", nil, ""},
 	} {
 		err := open(t, c.address, c.opts).Ping(t.Context()).Err()
 		switch {

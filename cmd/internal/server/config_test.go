@@ -49,7 +49,8 @@ func TestEmptyEnvironmentIsEmbedded(t *testing.T) {
 	}
 	if c.RedisPrefix != "ezapi" || c.DataDir != "./ezapi-data" || c.LogQueue != 100000 || c.LogBatchSize != 5000 ||
 		time.Duration(c.LogFlushInterval) != time.Second || logbuf.Durability(c.LogDurability) != logbuf.Disk ||
-		c.LogSpoolMax != 1<<30 || c.LogSpoolKeep.option() != 10*time.Minute || c.LogRetention.days() != 90 || c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
+		c.LogSpoolMax != 1<<30 || c.LogSpoolKeep.option() != 10*time.Minute || c.LogRetention.days() != 90 ||
+		c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
 		t.Errorf("defaults are not those of the contract: %+v", c)
 	}
 }
@@ -62,7 +63,8 @@ func TestPostgresDefaults(t *testing.T) {
 	if got := c.address(); got != "0.0.0.0:8080" {
 		t.Errorf("address %s", got)
 	}
-	c = mustLoad(t, "EZ_PG_DSN=host=localhost dbname=ez", "EZ_REDIS_ADDR=embedded", "EZ_ADMIN_TOKEN="+goodToken, "EZ_DB_KEYS="+goodKey)
+	c = mustLoad(t, "EZ_PG_DSN=host=localhost dbname=ez", "EZ_REDIS_ADDR=embedded", "EZ_ADMIN_TOKEN="+goodToken,
+		"EZ_DB_KEYS="+goodKey)
 	if !c.EmbeddedRedis() {
 		t.Error("EZ_REDIS_ADDR=embedded is not embedded")
 	}
@@ -70,16 +72,21 @@ func TestPostgresDefaults(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	c := mustLoad(t, withPostgres(
-		"EZ_API_PORT=0", "EZ_API_ADDR=::1", "EZ_PG_LISTEN_DSN=none", "EZ_REDIS_PREFIX=a.b", "EZ_LOG_QUEUE=7", "EZ_LOG_FLUSH_INTERVAL=20ms",
-		"EZ_LOG_DURABILITY=memory", "EZ_LOG_SPOOL_MAX=512 MiB", "EZ_LOG_SPOOL_KEEP=0", "EZ_LOG_RETENTION=72h", "EZ_CHANGES_RETENTION=0",
+		"EZ_API_PORT=0", "EZ_API_ADDR=::1", "EZ_PG_LISTEN_DSN=none", "EZ_REDIS_PREFIX=a.b", "EZ_LOG_QUEUE=7",
+		"EZ_LOG_FLUSH_INTERVAL=20ms",
+		"EZ_LOG_DURABILITY=memory", "EZ_LOG_SPOOL_MAX=512 MiB", "EZ_LOG_SPOOL_KEEP=0", "EZ_LOG_RETENTION=72h",
+		"EZ_CHANGES_RETENTION=0",
 		"EZ_VIEWER_TOKEN="+strings.Repeat("v", 32)+", "+strings.Repeat("w", 40), "EZ_LOG_LEVEL=WARN", "EZ_LOG_FORMAT=json",
 		"EZ_ALLOW_PRIVATE_UPSTREAMS=1", "EZ_SYNC_KEYS=none",
 	)...)
 	for name, got := range map[string]bool{
-		"address": c.address() == "[::1]:0", "listen": c.PostgresListen == "none", "prefix": c.RedisPrefix == "a.b", "queue": c.LogQueue == 7,
+		"address": c.address() == "[::1]:0", "listen": c.PostgresListen == "none", "prefix": c.RedisPrefix == "a.b",
+		"queue": c.LogQueue == 7,
 		"flush": time.Duration(c.LogFlushInterval) == 20*time.Millisecond, "durability": c.LogDurability == "memory",
-		"spool": c.LogSpoolMax == 512<<20, "spool keep": c.LogSpoolKeep.option() < 0, "log retention": c.LogRetention.days() == 3, "changes retention": c.ChangesRetention.forever() < 0,
-		"viewers": len(c.ViewerTokens) == 2, "level": slog.Level(c.LogLevel) == slog.LevelWarn, "format": c.LogFormat == "json",
+		"spool": c.LogSpoolMax == 512<<20, "spool keep": c.LogSpoolKeep.option() < 0,
+		"log retention": c.LogRetention.days() == 3, "changes retention": c.ChangesRetention.forever() < 0,
+		"viewers": len(c.ViewerTokens) == 2, "level": slog.Level(
+			c.LogLevel) == slog.LevelWarn, "format": c.LogFormat == "json",
 		"private": c.AllowPrivateUpstreams == on, "sync keys": c.SyncKeys.none && c.SyncKeys.set(),
 	} {
 		if !got {
@@ -123,20 +130,21 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 			"embedded://", "embedded://" + leak, "embedded://h", "embedded://h:70000", "embedded://u:" + leak + leak + "@h:1",
 			"embedded://:" + leak + "@h:1", "embedded://h:1/0", "embedded://h:1?" + leak,
 		},
-		"EZ_REDIS_CA":                {"/" + leak},
-		"EZ_REDIS_PREFIX":            {"{" + leak + "}", strings.Repeat("a", 65)},
-		"EZ_LOG_QUEUE":               {leak, "0", "-5"},
-		"EZ_LOG_BATCH_SIZE":          {leak, "0", "1e3"},
-		"EZ_LOG_FLUSH_INTERVAL":      {leak, "1", "0s", "-1s", "2h"},
-		"EZ_LOG_DURABILITY":          {leak, "DISK"},
-		"EZ_LOG_SPOOL_MAX":           {leak, "0", "1GB", "-1MiB", "9999999TiB"},
-		"EZ_LOG_SPOOL_KEEP":          {leak, "8d", "-1s", "169h", "999999d"},
-		"EZ_LOG_RETENTION":           {leak, "1d", "47h", "-3d"},
-		"EZ_CHANGES_RETENTION":       {leak, "-1h", "1.5d"},
-		"EZ_ADMIN_TOKEN":             {leak, strings.Repeat("t", 31), goodToken + ",", leak + " " + goodToken},
-		"EZ_VIEWER_TOKEN":            {leak},
-		"EZ_BALANCER_TOKEN":          {leak, goodToken}, // the admin's
-		"EZ_DB_KEYS":                 {leak, "k1:" + leak, goodKey + "," + goodKey, "k1:" + base64.StdEncoding.EncodeToString([]byte(leak))},
+		"EZ_REDIS_CA":           {"/" + leak},
+		"EZ_REDIS_PREFIX":       {"{" + leak + "}", strings.Repeat("a", 65)},
+		"EZ_LOG_QUEUE":          {leak, "0", "-5"},
+		"EZ_LOG_BATCH_SIZE":     {leak, "0", "1e3"},
+		"EZ_LOG_FLUSH_INTERVAL": {leak, "1", "0s", "-1s", "2h"},
+		"EZ_LOG_DURABILITY":     {leak, "DISK"},
+		"EZ_LOG_SPOOL_MAX":      {leak, "0", "1GB", "-1MiB", "9999999TiB"},
+		"EZ_LOG_SPOOL_KEEP":     {leak, "8d", "-1s", "169h", "999999d"},
+		"EZ_LOG_RETENTION":      {leak, "1d", "47h", "-3d"},
+		"EZ_CHANGES_RETENTION":  {leak, "-1h", "1.5d"},
+		"EZ_ADMIN_TOKEN":        {leak, strings.Repeat("t", 31), goodToken + ",", leak + " " + goodToken},
+		"EZ_VIEWER_TOKEN":       {leak},
+		"EZ_BALANCER_TOKEN":     {leak, goodToken}, // the admin's
+		"EZ_DB_KEYS": {leak, "k1:" + leak, goodKey + "," + goodKey,
+			"k1:" + base64.StdEncoding.EncodeToString([]byte(leak))},
 		"EZ_SYNC_KEYS":               {leak, "k1:" + leak},
 		"EZ_ALLOW_PRIVATE_UPSTREAMS": {leak, "yes"},
 		"EZ_LOG_LEVEL":               {leak, "loud"},
@@ -153,7 +161,8 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 			if wrong.Name != name {
 				t.Errorf("%s=%s: names %s", name, value, wrong.Name)
 			}
-			if text := err.Error(); name != "EZ_REDIS_CA" && strings.Contains(text, leak) || strings.Contains(text, "\n") || len(text) < len(name)+10 {
+			if text := err.Error(); name != "EZ_REDIS_CA" && strings.Contains(text, leak) || strings.Contains(text, "\n") ||
+				len(text) < len(name)+10 {
 				t.Errorf("%s=%s: the message is %q", name, value, text)
 			}
 		}
@@ -171,7 +180,8 @@ func TestRequiredVariables(t *testing.T) {
 	if _, _, err := Load([]string{"EZ_REDIS_ADDR=h:1"}); err == nil || !strings.HasPrefix(err.Error(), "EZ_SYNC_KEYS ") {
 		t.Errorf("an external Redis beside SQLite: %v", err)
 	}
-	if _, _, err := Load([]string{"EZ_PG_LISTEN_DSN=none"}); err == nil || !strings.HasPrefix(err.Error(), "EZ_PG_LISTEN_DSN ") {
+	if _, _, err := Load([]string{"EZ_PG_LISTEN_DSN=none"}); err == nil ||
+		!strings.HasPrefix(err.Error(), "EZ_PG_LISTEN_DSN ") {
 		t.Errorf("a listener without PostgreSQL: %v", err)
 	}
 }
@@ -196,7 +206,8 @@ func TestSecretsFromFiles(t *testing.T) {
 	}
 	secrets := map[string]string{
 		"EZ_PG_DSN": goodDSN, "EZ_PG_LISTEN_DSN": goodDSN, "EZ_REDIS_ADDR": "redis://:p@h:6379", "EZ_ADMIN_TOKEN": goodToken,
-		"EZ_VIEWER_TOKEN": strings.Repeat("v", 32), "EZ_BALANCER_TOKEN": strings.Repeat("b", 32), "EZ_DB_KEYS": goodKey, "EZ_SYNC_KEYS": goodKey,
+		"EZ_VIEWER_TOKEN": strings.Repeat("v", 32), "EZ_BALANCER_TOKEN": strings.Repeat("b",
+			32), "EZ_DB_KEYS": goodKey, "EZ_SYNC_KEYS": goodKey,
 	}
 	var environ []string
 	for name, value := range secrets {
@@ -206,7 +217,8 @@ func TestSecretsFromFiles(t *testing.T) {
 	if err != nil || len(unknown) > 0 {
 		t.Fatalf("Load: %v, unknown %v", err, unknown)
 	}
-	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || redisPassword(t, c) != "p" || len(c.SyncKeys.list) != 1 {
+	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || redisPassword(t, c) != "p" ||
+		len(c.SyncKeys.list) != 1 {
 		t.Errorf("the files were not read: %+v", c)
 	}
 

@@ -146,7 +146,8 @@ func listenError(c *Config, err error) error {
 	case errors.Is(err, syscall.EACCES):
 		return &SettingError{"EZ_API_PORT", fmt.Sprintf("must be a port that this user may listen on, %d is not", c.Port)}
 	case errors.As(err, &cause):
-		return &SettingError{"EZ_API_ADDR", fmt.Sprintf("must be an address of this machine, %s is not: %v", c.Addr, cause.Err)}
+		return &SettingError{"EZ_API_ADDR", fmt.Sprintf("must be an address of this machine, %s is not: %v", c.Addr,
+			cause.Err)}
 	}
 	return &SettingError{"EZ_API_ADDR", fmt.Sprintf("must be an address of this machine, %s is not", c.Addr)}
 }
@@ -164,7 +165,8 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		}
 	}
 	logs := logbuf.Options{
-		Capacity: int(c.LogQueue), BatchSize: int(c.LogBatchSize), FlushInterval: time.Duration(c.LogFlushInterval), Logger: s.logger,
+		Capacity: int(c.LogQueue), BatchSize: int(c.LogBatchSize), FlushInterval: time.Duration(
+			c.LogFlushInterval), Logger: s.logger,
 	}
 	if c.LogDurability == durability(logbuf.Disk) {
 		logs.Dir, logs.SpoolMax, logs.SpoolKeep = s.dir.file("spool"), int64(c.LogSpoolMax), c.LogSpoolKeep.option()
@@ -190,7 +192,8 @@ func (s *Server) handler() *httpapi.Handler {
 	})
 	observed := metrics.New(s.plane)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(observed, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(observed, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return httpapi.New(s.plane, auth, &httpapi.Options{
 		Logger:   s.logger,
 		Checks:   map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too

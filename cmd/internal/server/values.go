@@ -56,7 +56,8 @@ func (d postgresDSN) set() bool { return d != "" }
 
 func (d *postgresDSN) UnmarshalText(text []byte) error {
 	if _, err := pgxpool.ParseConfig(string(text)); err != nil {
-		return expectation("must be a PostgreSQL connection string, postgres://user:password@host/database or host=… user=… dbname=…")
+		return expectation("must be a PostgreSQL connection string, postgres://user:password@host/database or host=… " +
+			"user=… dbname=…")
 	}
 	*d = postgresDSN(text)
 	return nil
@@ -216,7 +217,8 @@ type tokens []string
 const minToken = 32
 
 func (t *tokens) UnmarshalText(text []byte) error {
-	const want = expectation("must be a token of at least 32 printable characters without spaces, or a comma-separated list of such")
+	const want = expectation("must be a token of at least 32 printable characters without spaces, or a " +
+		"comma-separated list of such")
 	for item := range strings.SplitSeq(string(text), ",") {
 		item = strings.TrimSpace(item)
 		if len(item) < minToken || strings.ContainsFunc(item, func(r rune) bool { return r <= ' ' || r > '~' }) {

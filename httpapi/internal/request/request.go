@@ -170,7 +170,8 @@ func Duration(field, text string, most time.Duration) (time.Duration, error) {
 		d, err = time.ParseDuration(text + "s")
 	}
 	if err != nil || d < 0 || d > most {
-		return 0, &catalog.FieldError{Field: field, Message: fmt.Sprintf("must be a length of time from 0s to %.0fs", most.Seconds())}
+		return 0, &catalog.FieldError{Field: field,
+			Message: fmt.Sprintf("must be a length of time from 0s to %.0fs", most.Seconds())}
 	}
 	return d, nil
 }

@@ -20,7 +20,8 @@ import (
 
 func main() {
 	var o fleet.Options
-	flag.StringVar(&o.Redis, "redis", os.Getenv("EZ_TEST_REDIS_ADDR"), "host:port of a Redis that nobody else uses meanwhile")
+	flag.StringVar(&o.Redis, "redis", os.Getenv("EZ_TEST_REDIS_ADDR"),
+		"host:port of a Redis that nobody else uses meanwhile")
 	flag.IntVar(&o.Watchers, "watchers", 1_000, "balancers; 0 leaves them out")
 	flag.IntVar(&o.FleetKeys, "fleet-keys", 100, "keys that they follow")
 	flag.DurationVar(&o.Idle, "idle", 60*time.Second, "how long they are watched while nothing happens")
