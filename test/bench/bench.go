@@ -81,7 +81,7 @@ func (w *world) open(ctx context.Context) (drop func() error, err error) {
 		return nil, err
 	}
 	config.ConnConfig.Database = name
-	config.ConnConfig.RuntimeParams["search_path"] = schema
+	config.ConnConfig.RuntimeParams["search_path"] = schema + ",public" // where the historic design keeps its own
 	w.dsn = dsnOf(config.ConnConfig)
 	if w.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,7 @@ var columns = []string{
 	"cache_write_tokens", "output_tokens",
 	"cost_nano_usd", "priced_revision", "status", "attempts", "stream", "request_id", "balancer", "namespace",
 	"model", "upstream_model",
-	"route_group", "endpoint", "error", "client_ip", "user_agent", "revision",
+	"route_group", "endpoint", "error", "client_ip", "user_agent", "revision", "project", "end_user",
 }
 
 // rawCopy is the ceiling: PostgreSQL loads the rows from a binary file of its own
@@ -48,15 +49,14 @@ func newRawCopy(ctx context.Context, pool *pgxpool.Pool, set *entrySet) (*rawCop
 			//nolint:gosec // small
 			e.CostNanoUSD, e.PricedRevision, int32(e.Status), int32(e.Attempts), e.Stream, e.RequestID, e.Balancer,
 			e.Namespace, e.Model, e.UpstreamModel,
-			e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision,
+			e.Group, e.Endpoint, e.Error, e.ClientIP, e.UserAgent, e.Revision, e.Project, e.User,
 		}, nil
 	}))
 	if err != nil {
 		return nil, err
 	}
-	const list = `ts, id, key_id, provider_id, latency_ms, ttft_ms, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
-		cost_nano_usd, priced_revision, status, attempts, stream, request_id, balancer, namespace, model, upstream_model,
-		route_group, endpoint, error, client_ip, user_agent, revision`
+	// Tags and failures are null, as most entries have neither.
+	list := strings.Join(columns, ", ") + ", null::jsonb, null::jsonb"
 	if _, err := pool.Exec(ctx, `copy (select `+list+` from staging order by n) to '`+r.file+`' (format binary)`); err != nil {
 		return nil, fmt.Errorf("the server cannot write %s: %w", r.file, err)
 	}

@@ -28,9 +28,8 @@ func (w *world) server(ctx context.Context, dir string, settings ...string) (*pr
 	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	env := append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "EZ_API_ADDR=127.0.0.1", "EZ_API_PORT=0", "EZ_PG_DSN=" + w.dsn,
-		"EZ_REDIS_ADDR=embedded",
-		"EZ_SYNC_KEYS=none", "EZ_DB_KEYS=k1:" + key, "EZ_ADMIN_TOKEN=" + token, "EZ_DATA_DIR=" + filepath.Join(dir,
-			"data"), "EZ_LOG_LEVEL=warn",
+		"EZ_REDIS_ADDR=embedded", "EZ_SYNC_KEYS=none", "EZ_DB_KEYS=k1:" + key, "EZ_ADMIN_TOKEN=" + token,
+		"EZ_DATA_DIR=" + filepath.Join(dir, "data"),
 	}, settings...)
 	return start(ctx, env, w.Server)
 }
