@@ -24,6 +24,10 @@ func BindingKey(namespace, model, routeGroup, providerGroup string) string {
 
 func (*Binding) kind() Kind { return KindBinding }
 
+func (b *Binding) naturalKey() string {
+	return BindingKey(b.Namespace, b.Model, b.RouteGroup, b.ProviderGroup)
+}
+
 func (b *Binding) normalize() {
 	b.Meta.normalize()
 	for _, s := range []*string{&b.Namespace, &b.Model, &b.RouteGroup, &b.ProviderGroup} {
@@ -51,7 +55,7 @@ func (b *Binding) check(rules) FieldErrors {
 
 func (b *Binding) encode(Keeper) (Entity, error) {
 	e := b.entity(KindBinding)
-	e.NaturalKey = BindingKey(b.Namespace, b.Model, b.RouteGroup, b.ProviderGroup)
+	e.NaturalKey = b.naturalKey()
 	e.Ref, e.Name = ModelKey(b.Namespace, b.Model), b.Model
 	e.Namespaces, e.Groups = []string{b.Namespace}, []string{b.RouteGroup, b.ProviderGroup}
 	return e.withSpec(b)
@@ -69,7 +73,7 @@ func (b *Binding) decode(e Entity, _ Keeper) error {
 
 func (b *Binding) touches() Touches {
 	return Touches{
-		NaturalKeys: sortedSet(BindingKey(b.Namespace, b.Model, b.RouteGroup, b.ProviderGroup)),
+		NaturalKeys: sortedSet(b.naturalKey()),
 		Refs:        sortedSet(ModelKey(b.Namespace, b.Model)),
 		Groups:      sortedSet(b.RouteGroup, b.ProviderGroup),
 	}

@@ -21,18 +21,23 @@ func Decode[T Noun](data []byte) (T, error) {
 	if err != nil {
 		return zero, err
 	}
-	var errs FieldErrors
-	asRecord(&v).receive(&errs, object, newBody)
-	fields := fieldsOf(reflect.TypeFor[T]())
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		if field, ok := fields.writable(&errs, "", name); ok && object[name] != nil {
-			assignField(&errs, name, field, reflect.ValueOf(&v).Elem(), object[name])
-		}
-	}
-	if err := errs.err(); err != nil {
+	if err := decodeObject(asRecord(&v), fieldsOf(reflect.TypeFor[T]()), object); err != nil {
 		return zero, err
 	}
 	return v, nil
+}
+
+// decodeObject reads a record, which has these fields, from a parsed object.
+func decodeObject(r record, fields structFields, object map[string]any) error {
+	var errs FieldErrors
+	r.receive(&errs, object, newBody)
+	v := reflect.ValueOf(r).Elem()
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if field, ok := fields.writable(&errs, "", name); ok && object[name] != nil {
+			assignField(&errs, name, field, v, object[name])
+		}
+	}
+	return errs.err()
 }
 
 // body says what an object of the API is for.

@@ -77,6 +77,22 @@ func (e *FieldErrors) add(field, format string, args ...any) {
 	*e = append(*e, &FieldError{Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
+// addAt appends what err says about fields of what is at a path. An error about no field is
+// about all of it.
+func (e *FieldErrors) addAt(path string, err error) {
+	fields := FieldsOf(err)
+	if len(fields) == 0 {
+		fields = FieldErrors{{Message: err.Error()}}
+	}
+	for _, f := range fields {
+		at := path
+		if f.Field != "" {
+			at += "." + f.Field
+		}
+		*e = append(*e, &FieldError{Field: at, Message: f.Message})
+	}
+}
+
 // err returns e as an error, nil when it is empty.
 func (e FieldErrors) err() error {
 	if len(e) == 0 {

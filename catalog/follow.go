@@ -49,6 +49,9 @@ func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string) erro
 	var changed, kept int64
 	others := map[string]bool{} // by namespace: whether another model there has the name
 	for _, e := range entities {
+		if tx.pinned[place{e.Kind, e.ID}] != nil {
+			continue
+		}
 		var before, after Key
 		if err := errors.Join(before.decode(e, tx.core.keeper), after.decode(e, tx.core.keeper)); err != nil {
 			return err

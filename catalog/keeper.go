@@ -3,8 +3,12 @@ package catalog
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +24,14 @@ type Keeper interface {
 
 	// Open returns the plaintext, or an error that wraps ErrSealed.
 	Open(sealed, additionalData string) (plaintext string, err error)
+}
+
+// Hasher is implemented by a [Keeper] that can tell secrets apart without giving them away, so
+// that plans of several processes with the same keys have the same [Plan.Hash]. Implementations
+// are safe for concurrent use.
+type Hasher interface {
+	// Hash returns a keyed hash of a text, from which nobody without the key can find the text.
+	Hash(text string) string
 }
 
 // NamedKey is a 256-bit key with the id that sealed texts name it by.
@@ -74,13 +86,15 @@ const sealedPrefix = "enc:v1:"
 // opens what any of them has sealed. The form is "enc:v1:<key id>:" and the
 // padded standard base64 of nonce ‖ ciphertext ‖ tag, with a random nonce.
 type KeyRing struct {
-	active string
-	aeads  map[string]cipher.AEAD
+	active  string
+	aeads   map[string]cipher.AEAD
+	hashing []byte // key of Hash
 }
 
 var (
 	_ Keeper  = (*KeyRing)(nil)
 	_ Rotator = (*KeyRing)(nil)
+	_ Hasher  = (*KeyRing)(nil)
 )
 
 // NewKeyRing makes a KeyRing; the first key is the active one.
@@ -88,7 +102,11 @@ func NewKeyRing(keys ...NamedKey) (*KeyRing, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("a key ring needs at least one key: %w", ErrInvalid)
 	}
-	ring := &KeyRing{active: keys[0].ID, aeads: make(map[string]cipher.AEAD, len(keys))}
+	hashing, err := hkdf.Key(sha256.New, keys[0].Key[:], nil, "ezapi plan", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", keys[0].ID, err)
+	}
+	ring := &KeyRing{active: keys[0].ID, aeads: make(map[string]cipher.AEAD, len(keys)), hashing: hashing}
 	for _, k := range keys {
 		block, err := aes.NewCipher(k.Key[:])
 		if err != nil {
@@ -124,6 +142,13 @@ func (r *KeyRing) Seal(plaintext, additionalData string) (string, error) {
 // Current implements [Rotator].
 func (r *KeyRing) Current(sealed string) bool {
 	return strings.HasPrefix(sealed, sealedPrefix+r.active+":")
+}
+
+// Hash implements [Hasher]: HMAC-SHA-256, in hex, under a key derived from the active one.
+func (r *KeyRing) Hash(text string) string {
+	mac := hmac.New(sha256.New, r.hashing)
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // Open implements [Keeper].

@@ -80,6 +80,8 @@ type plainKey Key
 
 func (*Key) kind() Kind { return KindKey }
 
+func (*Key) naturalKey() string { return "" } // names may repeat
+
 func (k *Key) normalize() {
 	k.Meta.normalize()
 	k.Name, k.Group = strings.TrimSpace(k.Name), strings.TrimSpace(k.Group)
@@ -186,6 +188,10 @@ func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
 	}
 	return errs
 }
+
+func (k *Key) issued() Secret { return k.Token }
+
+func (*Key) comeBack() string { return "comes back with a new token" }
 
 func (k *Key) hidden() string {
 	text, _ := json.Marshal(k.Tokens) // strings and times always marshal

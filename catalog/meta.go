@@ -42,6 +42,11 @@ type Meta struct {
 
 func (m *Meta) meta() *Meta { return m }
 
+// continues takes over what the store sets from the record in whose place m is stored.
+func (m *Meta) continues(before *Meta) {
+	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = before.ID, before.CreatedAt, before.UpdatedAt, before.Revision
+}
+
 func (m *Meta) normalize() {
 	m.ExternalID = strings.TrimSpace(m.ExternalID)
 	if m.Status == "" {

@@ -33,6 +33,8 @@ func ModelKey(namespace, name string) string { return namespace + "." + name }
 
 func (*Model) kind() Kind { return KindModel }
 
+func (m *Model) naturalKey() string { return ModelKey(m.Namespace, m.Name) }
+
 func (m *Model) normalize() {
 	m.Meta.normalize()
 	m.Namespace, m.Name = strings.TrimSpace(m.Namespace), strings.TrimSpace(m.Name)
@@ -67,7 +69,7 @@ func checkLimit(errs *FieldErrors, field string, v int64) {
 
 func (m *Model) encode(Keeper) (Entity, error) {
 	e := m.entity(KindModel)
-	e.NaturalKey, e.Name, e.Namespaces = ModelKey(m.Namespace, m.Name), m.Name, []string{m.Namespace}
+	e.NaturalKey, e.Name, e.Namespaces = m.naturalKey(), m.Name, []string{m.Namespace}
 	return e.withSpec(m)
 }
 
@@ -82,5 +84,5 @@ func (m *Model) decode(e Entity, _ Keeper) error {
 }
 
 func (m *Model) touches() Touches {
-	return Touches{NaturalKeys: sortedSet(ModelKey(m.Namespace, m.Name))}
+	return Touches{NaturalKeys: sortedSet(m.naturalKey())}
 }

@@ -44,6 +44,8 @@ func ProviderTypes() []string {
 
 func (*Provider) kind() Kind { return KindProvider }
 
+func (p *Provider) naturalKey() string { return p.Name }
+
 func (p *Provider) normalize() {
 	p.Meta.normalize()
 	for _, s := range []*string{&p.Name, &p.Type, &p.BaseURL, &p.GoogleProject, &p.GoogleLocation, &p.Group} {
@@ -147,9 +149,14 @@ func (p *Provider) succeed(stored record, sent map[string]bool) FieldErrors {
 
 func (p *Provider) hidden() string { return p.APIKey.identity() }
 
+func (p *Provider) comeBack() string {
+	p.Status, p.APIKeyHint = Disabled, ""
+	return "comes back disabled and without its api_key: send that, and set status to active"
+}
+
 func (p *Provider) encode(k Keeper) (Entity, error) {
 	e := p.entity(KindProvider)
-	e.NaturalKey, e.Name, e.Groups = p.Name, p.Name, []string{p.Group}
+	e.NaturalKey, e.Name, e.Groups = p.naturalKey(), p.Name, []string{p.Group}
 	sealed, data := "", p.Destination().SealData(p.ID)
 	switch closed := p.APIKey.closed; {
 	case closed != nil && closed.data != data:

@@ -24,6 +24,7 @@ type record interface {
 	encode(Keeper) (Entity, error) // to storage form
 	decode(Entity, Keeper) error   // and back
 	touches() Touches              // what documents need to be rendered by
+	naturalKey() string            // "" where the kind has none
 
 	// receive takes from an object of the API the members that are no fields.
 	receive(errs *FieldErrors, object map[string]any, form body)
@@ -35,6 +36,13 @@ type record interface {
 
 	// hidden returns the state that the JSON form does not show.
 	hidden() string
+
+	// issued returns the token of a new record, which is shown once.
+	issued() Secret
+
+	// comeBack changes a record that was deleted, and is to be created again from what the
+	// feed kept of it, and says what is missing. Secrets are not in the feed.
+	comeBack() string
 
 	// follow does in the same transaction what follows from a write. before is
 	// nil for a new record, after is nil when it is deleted; one of them is the
@@ -55,12 +63,25 @@ func (*Meta) succeed(record, map[string]bool) FieldErrors { return nil }
 
 func (*Meta) hidden() string { return "" }
 
+func (*Meta) issued() Secret { return Secret{} }
+
+func (*Meta) comeBack() string { return "" }
+
 func (*Meta) follow(context.Context, *txn, record, record) error { return nil }
+
+// copyOf returns a copy of a record. It shares memory until it is normalized.
+func copyOf(r record) record {
+	c := r.kind().facts().new()
+	reflect.ValueOf(c).Elem().Set(reflect.ValueOf(r).Elem())
+	return c
+}
 
 // rules are the server-wide settings that validation depends on.
 type rules struct{ privateUpstreams bool }
 
 func asRecord[T Noun](v *T) record { return any(v).(record) }
+
+func newRecord[T Noun]() record { return asRecord(new(T)) }
 
 // same reports whether storing b where a is would change nothing.
 func same(a, b record) bool {

@@ -162,9 +162,9 @@ func (c *core) reseal(ctx context.Context, providers []*Provider) error {
 		if err != nil {
 			return err
 		}
-		tx.record(Write{Entity: e, If: e.Revision, Quiet: true, Change: Change{
+		tx.record(&pendingWrite{Write{Entity: e, If: e.Revision, Quiet: true, Change: Change{
 			Action: ActionReseal, Kind: KindProvider, ID: p.ID, Before: text, After: text, Touches: p.touches(),
-		}})
+		}}, p, p})
 	}
 	_, err := c.commit(ctx, tx, 0)
 	return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -49,11 +50,19 @@ func (k Kind) Noun() string { return string(k[:max(len(k)-1, 0)]) }
 // entities of kind k refer to nothing.
 func (k Kind) Refers() Kind { return k.facts().refers.kind }
 
+// DesiredKinds lists the nouns that are part of a [Desired] state: all that people describe in
+// files. Each comes after those it refers to.
+func DesiredKinds() []Kind {
+	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.facts().imperative })
+}
+
 // facts are what else is to be known of a kind.
 type facts struct {
-	key    []string // the fields that make up the natural key; none where there is no such key
-	routes bool     // says who serves what: a new one changes the documents of others
-	refers struct {
+	new        func() record // makes an empty one
+	key        []string      // the fields that make up the natural key; none where there is no such key
+	routes     bool          // says who serves what: a new one changes the documents of others
+	imperative bool          // made and ended one by one: no part of a desired state, of exports and of reverts
+	refers     struct {
 		field string // names an entity
 		kind  Kind   // of this kind
 	}
@@ -63,13 +72,14 @@ type facts struct {
 func (k Kind) facts() (f facts) {
 	switch k {
 	case KindProvider:
-		f.key, f.routes = []string{"name"}, true
+		f.new, f.key, f.routes = newRecord[Provider], []string{"name"}, true
 	case KindModel:
-		f.key = []string{"namespace", "name"}
+		f.new, f.key = newRecord[Model], []string{"namespace", "name"}
 	case KindBinding:
-		f.key = []string{"namespace", "model", "route_group", "provider_group"}
+		f.new, f.key = newRecord[Binding], []string{"namespace", "model", "route_group", "provider_group"}
 		f.refers.field, f.refers.kind, f.routes = "model", KindModel, true
 	case KindKey: // names may repeat
+		f.new = newRecord[Key]
 	default:
 		panic("catalog: no facts are known of kind " + string(k))
 	}

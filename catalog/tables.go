@@ -36,6 +36,7 @@ type core struct {
 	rules  rules
 	clock  func() time.Time
 	seals  sealCounts
+	hasher Hasher
 }
 
 // NewTables returns typed access to the store. The keeper seals secrets before
@@ -47,6 +48,10 @@ func NewTables(store Store, keeper Keeper, opts *Options) *Tables {
 	c := &core{store: store, keeper: keeper, rules: rules{opts.AllowPrivateUpstreams}, clock: opts.Clock}
 	if c.clock == nil {
 		c.clock = time.Now
+	}
+	var ok bool
+	if c.hasher, ok = keeper.(Hasher); !ok {
+		c.hasher = NewRandomKeyRing()
 	}
 	return c.tables(nil)
 }
@@ -260,7 +265,8 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 
 // Delete removes the entity with the id and returns the revision in which it
 // went. If match is not 0, the entity must be at that revision, else the error
-// wraps ErrConflict. A model with bindings cannot go: ErrReferenced.
+// wraps ErrConflict. A model with bindings cannot go: ErrReferenced. What has the label
+// protected=true cannot go: ErrProtected.
 func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
 	return t.transact(ctx, guarded, func(tx *txn) error {
 		e, err := tx.get(ctx, t.Kind(), id)
@@ -273,6 +279,9 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 		before, err := t.Decode(e)
 		if err != nil {
 			return err
+		}
+		if protected(e.Labels) {
+			return fmt.Errorf("%s %d has the label %s=true: %w", t.Kind().Noun(), id, LabelProtected, ErrProtected)
 		}
 		r := asRecord(&before)
 		if err := tx.remove(r); err != nil {
@@ -331,8 +340,8 @@ func (t Table[T]) succeed(ctx context.Context, tx *txn, before, after T, named m
 // replace stores after in the place of before, if anything has changed.
 func (t Table[T]) replace(ctx context.Context, tx *txn, before, after T) (T, error) {
 	old, r := asRecord(&before), asRecord(&after)
-	m, o := r.meta(), old.meta()
-	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = o.ID, o.CreatedAt, o.UpdatedAt, o.Revision
+	m := r.meta()
+	m.continues(old.meta())
 	r.normalize()
 	if err := r.check(t.core.rules).err(); err != nil {
 		return after, err
@@ -351,20 +360,17 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 	if err := r.check(t.core.rules).err(); err != nil {
 		return v, err
 	}
-	e, err := r.encode(t.core.keeper)
-	if err != nil {
-		return v, err
-	}
-	if e.ExternalID == "" && e.NaturalKey == "" {
+	externalID, key := r.meta().ExternalID, r.naturalKey()
+	if externalID == "" && key == "" {
 		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether " +
 			"the " + t.Kind().Noun() + " exists already"}
 	}
 	found, err := Entity{}, error(ErrNotFound)
-	if e.ExternalID != "" {
-		found, err = tx.find(ctx, t.Kind(), ByExternalID, e.ExternalID)
+	if externalID != "" {
+		found, err = tx.find(ctx, t.Kind(), ByExternalID, externalID)
 	}
-	if errors.Is(err, ErrNotFound) && e.NaturalKey != "" {
-		found, err = tx.find(ctx, t.Kind(), ByNaturalKey, e.NaturalKey)
+	if errors.Is(err, ErrNotFound) && key != "" {
+		found, err = tx.find(ctx, t.Kind(), ByNaturalKey, key)
 		if err == nil && found.ExternalID != "" { // whoever gave it that knows it by it
 			return v, Exists(t.Kind(), ByNaturalKey)
 		}

@@ -15,15 +15,24 @@ type txn struct {
 	core   *core
 	reader Reader // nil in a transaction that does not read
 	now    time.Time
-	writes []*Write            // in order; nil where a new entity was deleted again
-	places map[place]int       // of each entity's write
-	held   map[heldValue]int64 // who holds a unique value by what was written
+	writes []*pendingWrite      // in order; nil where a new entity was deleted again
+	places map[place]int        // of each entity's write
+	held   map[heldValue]int64  // who holds a unique value by what was written
+	listed map[listedBy][]int64 // which entities were written with a value that lists ask for
 
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
 
-	groups   map[string]bool // of providers, whose bindings are to be rendered again
-	warnings []Warning
+	groups   map[string]bool   // of providers, whose bindings are to be rendered again
+	pinned   map[place]*target // entities that a plan says all of; nothing else changes them
+	warnings []pendingWarning
+}
+
+// pendingWrite is a write, and the records that it is made from. before is nil when the entity
+// is new, after is nil when it is deleted.
+type pendingWrite struct {
+	Write
+	before, after record
 }
 
 type place struct {
@@ -129,7 +138,7 @@ func (tx *txn) pendingWrites() []Write {
 	var writes []Write
 	for _, w := range tx.writes {
 		if w != nil {
-			writes = append(writes, *w)
+			writes = append(writes, w.Write)
 		}
 	}
 	return writes
@@ -153,7 +162,7 @@ func (tx *txn) nextID(ctx context.Context) (int64, error) {
 }
 
 // pending returns what the transaction has written of an entity, or nil.
-func (tx *txn) pending(k Kind, id int64) *Write {
+func (tx *txn) pending(k Kind, id int64) *pendingWrite {
 	if i, ok := tx.places[place{k, id}]; ok {
 		return tx.writes[i]
 	}
@@ -184,11 +193,11 @@ func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity
 }
 
 // hold notes the unique values of a write, and forgets those of the one before it.
-func (tx *txn) hold(before, after *Write) {
+func (tx *txn) hold(before, after *pendingWrite) {
 	if tx.held == nil {
 		tx.held = map[heldValue]int64{}
 	}
-	each := func(w *Write, do func(heldValue)) {
+	each := func(w *pendingWrite, do func(heldValue)) {
 		if w == nil || w.Delete {
 			return
 		}
@@ -221,8 +230,8 @@ func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
 		return stored, err
 	}
 	entities := slices.DeleteFunc(stored, func(e Entity) bool { return tx.pending(k, e.ID) != nil })
-	for _, w := range tx.writes {
-		if w != nil && w.Entity.Kind == k && !w.Delete && q.Match(w.Entity) {
+	for _, id := range tx.candidates(k, q) {
+		if w := tx.pending(k, id); w != nil && !w.Delete && q.Match(w.Entity) {
 			entities = append(entities, w.Entity)
 		}
 	}
@@ -252,23 +261,31 @@ func (tx *txn) write(ctx context.Context, before, after record) error {
 
 // put writes a record. before is nil when it is new.
 func (tx *txn) put(before, after record) error {
-	e, err := after.encode(tx.core.keeper)
+	w, err := tx.core.newWrite(before, after)
+	if err == nil {
+		tx.record(w)
+	}
+	return err
+}
+
+// newWrite makes the write of a record. before is nil when it is new.
+func (c *core) newWrite(before, after record) (*pendingWrite, error) {
+	e, err := after.encode(c.keeper)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
 	after.meta().Revision = 0 // it will be the change's
 	if change.After, err = plainJSON(after); err != nil {
-		return err
+		return nil, err
 	}
 	if before != nil {
 		change.Action, change.Touches = ActionUpdate, change.Touches.union(before.touches())
 		if change.Before, err = plainJSON(before); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	tx.record(Write{Entity: e, If: e.Revision, Change: change})
-	return nil
+	return &pendingWrite{Write{Entity: e, If: e.Revision, Change: change}, before, after}, nil
 }
 
 // remove deletes a stored record.
@@ -278,37 +295,55 @@ func (tx *txn) remove(before record) error {
 	if err != nil {
 		return err
 	}
-	tx.record(Write{
+	tx.record(&pendingWrite{Write{
 		Entity: Entity{Kind: before.kind(), ID: m.ID}, Delete: true, If: m.Revision,
 		Change: Change{Action: ActionDelete, Kind: before.kind(), ID: m.ID, Before: text, Touches: before.touches()},
-	})
+	}, before, nil})
 	return nil
 }
 
 // record adds a write. An entity is written once in a transaction: a second
 // write takes the place of the first, and a new entity that is deleted again
 // was never there.
-func (tx *txn) record(w Write) {
+func (tx *txn) record(w *pendingWrite) {
 	at := place{w.Entity.Kind, w.Entity.ID}
 	earlier := tx.pending(at.kind, at.id)
-	tx.hold(earlier, &w)
+	tx.hold(earlier, w)
+	tx.enlist(w)
 	switch {
 	case earlier == nil:
 		if tx.places == nil {
 			tx.places = map[place]int{}
 		}
 		tx.places[at] = len(tx.writes)
-		tx.writes = append(tx.writes, &w)
+		tx.writes = append(tx.writes, w)
 	case w.Delete && earlier.If == 0:
 		tx.writes[tx.places[at]] = nil
 		delete(tx.places, at)
 	default:
-		w.If = earlier.If
+		w.If, w.before = earlier.If, earlier.before
 		w.Change.Before = earlier.Change.Before
 		w.Change.Touches = w.Change.Touches.union(earlier.Change.Touches)
 		if earlier.Change.Action == ActionCreate {
 			w.Change.Action = ActionCreate
 		}
-		*earlier = w
+		*earlier = *w
 	}
+}
+
+// identify gives new entities their real ids in the place of the provisional ones, which are
+// numbered from 1 on. What was written is made anew, because secrets are sealed with the id.
+func (tx *txn) identify(first int64) error {
+	for _, w := range tx.writes {
+		if w == nil || w.Entity.ID <= provisional {
+			continue
+		}
+		w.after.meta().ID = first + w.Entity.ID - provisional - 1
+		final, err := tx.core.newWrite(nil, w.after)
+		if err != nil {
+			return err
+		}
+		*w = *final
+	}
+	return nil
 }

@@ -27,18 +27,33 @@ func WithWarnings(ctx context.Context, warn func(Warning)) context.Context {
 	return context.WithValue(ctx, warnKey{}, warn)
 }
 
+// pendingWarning is a warning of a transaction that is not done. The record may still get an id.
+type pendingWarning struct {
+	about          record
+	field, message string
+}
+
 // warn hands out the warnings of a transaction that is done.
 func (tx *txn) warn(ctx context.Context) {
 	if warn, ok := ctx.Value(warnKey{}).(func(Warning)); ok {
-		for _, w := range tx.warnings {
+		for _, w := range tx.warned() {
 			warn(w)
 		}
 	}
 }
 
+// warned returns the warnings of a transaction.
+func (tx *txn) warned() []Warning {
+	all := make([]Warning, len(tx.warnings))
+	for i, w := range tx.warnings {
+		all[i] = Warning{Kind: w.about.kind(), ID: w.about.meta().ID, Field: w.field, Message: w.message}
+	}
+	return all
+}
+
 // warnAbout notes a warning about a record.
 func (tx *txn) warnAbout(r record, field, message string) {
-	tx.warnings = append(tx.warnings, Warning{Kind: r.kind(), ID: r.meta().ID, Field: field, Message: message})
+	tx.warnings = append(tx.warnings, pendingWarning{r, field, message})
 }
 
 type cascadeKey struct{}

@@ -55,7 +55,7 @@ func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 	handle(n.Handler, Admin, "PATCH "+one, "patch"+name, "Change "+n.words, n.patch,
 		takes(patch), only(n.params), fails(problemExists, problemReferenced), explains(patchText))
 	handle(n.Handler, Admin, "DELETE "+one, "delete"+name, "Delete "+n.words, n.delete,
-		answersNothing, only(n.params), fails(problemReferenced))
+		answersNothing, only(n.params), fails(problemReferenced, problemProtected))
 }
 
 const (

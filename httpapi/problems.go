@@ -25,6 +25,8 @@ const (
 	problemMethod
 	problemExists
 	problemReferenced
+	problemProtected
+	problemOwned
 	problemConflict
 	problemBusy
 	problemForce
@@ -61,9 +63,11 @@ var problemTable = [...]problemFacts{
 	problemMethod:          {"method-not-allowed", http.StatusMethodNotAllowed, "The path does not have this method"},
 	problemExists:          {"exists", http.StatusConflict, "Another resource has this already"},
 	problemReferenced:      {"referenced", http.StatusConflict, "Another resource still refers to this one"},
+	problemProtected:       {"protected", http.StatusConflict, "The resource is protected from being deleted"},
+	problemOwned:           {"owned", http.StatusConflict, "The resource belongs to another owner"},
 	problemConflict:        {"conflict", http.StatusConflict, "The resource has changed meanwhile"},
 	problemBusy:            {"busy", http.StatusConflict, "The same is being done already"},
-	problemForce:           {"force-required", http.StatusConflict, "The re-synchronisation has to be forced"},
+	problemForce:           {"force-required", http.StatusConflict, "This is done only when it is forced"},
 	problemOutranked:       {"outranked", http.StatusConflict, "This server must not overwrite what is published"},
 	problemCompacted:       {"compacted", http.StatusGone, "The history that was asked for is gone"},
 	problemGap:             {"gap", http.StatusGone, "The deltas that were asked for are gone"},
@@ -124,6 +128,12 @@ var errorTable = []struct {
 	{catalog.ErrNotFound, problemNotFound, "nothing has this id"},
 	{catalog.ErrExists, problemExists, "see errors for what is taken"},
 	{catalog.ErrReferenced, problemReferenced, "delete or change first what refers to it"},
+	{catalog.ErrProtected, problemProtected, "take the label protected away first"},
+	{catalog.ErrOwned, problemOwned, "see errors for what is another's; take_over=true takes it over"},
+	{catalog.ErrForce, problemForce, "more than half, and more than 10, of a kind would be deleted; " +
+		"force=true accepts that"},
+	{catalog.ErrPlanChanged, problemPrecondition, "the plan is not the expected one any more: look at the new one"},
+	{catalog.ErrTooMany, problemTooLarge, ""},
 	{catalog.ErrConflict, problemConflict, "read it again, then try again"},
 	{errAhead, problemCompacted, "the catalog has not come that far: it was restored from a backup; start anew"},
 	{catalog.ErrCompacted, problemCompacted, "changes this old were pruned: start from what is there now"},

@@ -26,6 +26,7 @@ var (
 var sentinels = map[string]error{
 	"malformed": catalog.ErrMalformed, "unauthenticated": ErrUnauthenticated, "forbidden": ErrForbidden,
 	"not-found": catalog.ErrNotFound, "exists": catalog.ErrExists, "referenced": catalog.ErrReferenced,
+	"protected": catalog.ErrProtected, "owned": catalog.ErrOwned, "force-required": catalog.ErrForce,
 	"conflict": catalog.ErrConflict, "precondition-failed": catalog.ErrConflict, "compacted": catalog.ErrCompacted,
 	"invalid": catalog.ErrInvalid, "sealed": catalog.ErrSealed, "unavailable": catalog.ErrUnavailable,
 	"gap": snapshot.ErrGap, "nothing-published": snapshot.ErrNone, "outranked": snapshot.ErrOutranked,

@@ -1,0 +1,213 @@
+package catalog_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ez-api/ez-api/catalog"
+)
+
+func desired(t testing.TB, text string) catalog.Desired {
+	t.Helper()
+	d, err := catalog.ParseDesired([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// apply brings the catalog into a state, which has to work.
+func apply(t testing.TB, tables *catalog.Tables, text string, opts *catalog.ApplyOptions) catalog.Plan {
+	t.Helper()
+	plan, err := tables.Apply(context.Background(), desired(t, text), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+const small = `{
+	"keys": [{"external_id": "k", "name": "alice", "models": ["gpt"]}],
+	"bindings": [{"model": "gpt"}, {"model": "gpt", "route_group": "vip"}],
+	"providers": [{"name": "p", "type": "openai", "api_key": "sk-0123456789abcdef", "models": ["gpt"]}],
+	"models": [{"name": "gpt", "input_price": "2.5"}]
+}`
+
+// Items come in any order, the plan says what was done, and the second time there is nothing to do.
+func TestApply(t *testing.T) {
+	tables := newTables(t, nil)
+	ctx := t.Context()
+	would, err := tables.Plan(ctx, desired(t, small), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	did := apply(t, tables, small, &catalog.ApplyOptions{Expect: would.Hash})
+	want := catalog.Summary{Create: 5}
+	if would.Summary != want || did.Summary != want || !did.Applied || did.Revision != 1 || would.Applied {
+		t.Errorf("planned %+v, did %+v", would.Summary, did)
+	}
+	if len(did.Tokens) != 1 || did.Tokens[0].Item != "keys[0]" {
+		t.Errorf("tokens %+v", did.Tokens)
+	}
+	key, err := tables.Keys.Authenticate(ctx, did.Tokens[0].Token)
+	if err != nil || key.Name != "alice" || key.ID != did.Tokens[0].ID {
+		t.Errorf("%+v, %v", key, err)
+	}
+	for i := range did.Steps {
+		if did.Steps[i].ID < 1 || did.Steps[i].ID > 100 {
+			t.Errorf("step %+v", did.Steps[i])
+		}
+	}
+	again := apply(t, tables, small, nil)
+	if again.Summary != (catalog.Summary{Unchanged: 5}) || again.Revision != 1 || !again.Applied || len(again.Tokens) > 0 {
+		t.Errorf("again: %+v", again)
+	}
+	p, err := tables.Providers.Find(ctx, catalog.ByNaturalKey, "p")
+	if err != nil || p.APIKey.Reveal() != "sk-0123456789abcdef" {
+		t.Errorf("provider %+v, %v", p, err)
+	}
+}
+
+// What is refused names each item and field, and nothing is done.
+func TestApplyRefuses(t *testing.T) {
+	tables := newTables(t, nil)
+	apply(t, tables, `{"models": [{"name": "used"}, {"name": "mine", "external_id": "m"}], "bindings": [{"model": "used"}],
+		"keys": [{"external_id": "old", "name": "old", "token": "an-imported-token-1"}],
+		"providers": [{"name": "theirs", "type": "openai", "labels": {"owner": "them"}}, {"name": "nobodys", "type": "openai"}]}`, nil)
+	owner := &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Owner: "me"}}
+	for name, tc := range map[string]struct {
+		text string
+		opts *catalog.ApplyOptions
+		err  error
+		want []string
+	}{
+		"values": {`{"models": [{"name": "a"}, {}], "providers": [{"name": "p", "type": "openai", "weight": -1}]}`, nil,
+			catalog.ErrInvalid, []string{"providers[0].weight", "models[1].name"}},
+		"references": {`{"bindings": [{"model": "used", "route_group": "x"}, {"model": "nothing"}]}`, nil,
+			catalog.ErrInvalid, []string{"bindings[1].model"}},
+		"twice by name": {`{"models": [{"name": "a"}, {"name": "a"}]}`, nil, catalog.ErrInvalid, []string{"models[1].name"}},
+		"twice by external id": {`{"models": [{"name": "a", "external_id": "x"}, {"name": "b", "external_id": "x"}]}`, nil,
+			catalog.ErrInvalid, []string{"models[1].external_id"}},
+		"the same token": {`{"keys": [{"external_id": "a", "name": "a", "token": "an-imported-token-2"},
+			{"external_id": "b", "name": "b", "token": "an-imported-token-2"}]}`, nil, catalog.ErrInvalid, []string{"keys[1].token"}},
+		"another's token": {`{"keys": [{"external_id": "a", "name": "a"},
+			{"external_id": "b", "name": "b", "token": "an-imported-token-1"}]}`, nil, catalog.ErrExists, []string{"keys[1].token"}},
+		"a key that nothing tells of": {`{"keys": [{"name": "a"}]}`, nil, catalog.ErrInvalid, []string{"keys[0].external_id"}},
+		"has an external id": {`{"models": [{"name": "mine"}]}`, nil, catalog.ErrExists,
+			[]string{"models[0].namespace", "models[0].name"}},
+		"another's and nobody's": {`{"providers": [{"name": "theirs", "type": "openai"}, {"name": "nobodys", "type": "openai"}]}`,
+			owner, catalog.ErrOwned, []string{"providers[0]", "providers[1]"}},
+		"labelled as another's": {`{"models": [{"name": "n", "labels": {"owner": "you"}}]}`, owner, catalog.ErrInvalid,
+			[]string{"models[0].labels.owner"}},
+		"prune without owner": {`{"models": []}`, &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Prune: true}},
+			catalog.ErrInvalid, []string{"owner"}},
+		"a name that is referred to": {`{"models": [{"name": "other", "external_id": "u"}, {"name": "x", "external_id": "m"}],
+			"bindings": [{"model": "mine"}]}`, nil, catalog.ErrInvalid, []string{"bindings[0].model"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tables.Apply(t.Context(), desired(t, tc.text), tc.opts)
+			var got []string
+			for _, f := range catalog.FieldsOf(err) {
+				got = append(got, f.Field)
+			}
+			if !errors.Is(err, tc.err) || !slices.Equal(got, tc.want) {
+				t.Errorf("%v, fields %q", err, got)
+			}
+		})
+	}
+	if n, err := tables.Models.Count(t.Context(), catalog.Query{}); n != 2 || err != nil {
+		t.Errorf("%d models, %v", n, err)
+	}
+}
+
+func TestParseDesiredRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`:                             "malformed",
+		`{"models": [}`:                  "malformed",
+		`{"models": []} x`:               "malformed",
+		`{"models": {}}`:                 "models must be a list",
+		`{"modles": []}`:                 "modles is not known here",
+		`{"models": [7, {"nmae": "x"}]}`: "models[0] must be a JSON object",
+		`{"models": [{"name": "x", "nmae": "x"}]}`:          "models[0].nmae is not a field",
+		`{"models": [{"name": "x", "name": "y"}]}`:          "models[0].name occurs twice",
+		`{"models": [], "models": []}`:                      "models occurs twice",
+		`{"providers": [{"api_key": {"sk": "sk-secret"}}]}`: "providers[0].api_key must be a string",
+	} {
+		_, err := catalog.ParseDesired([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sk-secret") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// Two entities swap their names, with external ids and, in the store that gave them, with ids.
+func TestApplySwapsNames(t *testing.T) {
+	tables := newTables(t, nil)
+	apply(t, tables, `{"providers": [{"name": "a", "type": "openai", "external_id": "1"}, {"name": "b", "type": "openai",
+		"external_id": "2"}, {"name": "c", "type": "openai"}, {"name": "d", "type": "openai"}]}`, nil)
+	var out strings.Builder
+	if err := tables.Export(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	swapped := strings.NewReplacer(`"name":"a"`, `"name":"b"`, `"name":"b"`, `"name":"a"`, `"name":"c"`, `"name":"d"`,
+		`"name":"d"`, `"name":"c"`).Replace(out.String())
+	plan := apply(t, tables, swapped, nil)
+	if plan.Summary != (catalog.Summary{Update: 4}) {
+		t.Fatalf("%s", &plan)
+	}
+	for name, id := range map[string]int64{"a": 2, "b": 1, "c": 4, "d": 3} {
+		if p, err := tables.Providers.Find(t.Context(), catalog.ByNaturalKey, name); err != nil || p.ID != id {
+			t.Errorf("%s: %d, %v", name, p.ID, err)
+		}
+	}
+}
+
+// What an owner does not name any more goes; what is protected or another's stays.
+func TestApplyPrunes(t *testing.T) {
+	tables := newTables(t, nil)
+	me := &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Owner: "me", Prune: true}}
+	apply(t, tables, `{"models": [{"name": "theirs", "labels": {"owner": "them"}}, {"name": "nobodys"}]}`, nil)
+	apply(t, tables, `{"models": [{"name": "kept", "labels": {"protected": "true"}}, {"name": "a"}, {"name": "b"}],
+		"bindings": [{"model": "a"}], "keys": [{"external_id": "k", "name": "k"}]}`, me)
+	plan := apply(t, tables, `{"models": [{"name": "b"}], "bindings": []}`, me)
+	if plan.Summary != (catalog.Summary{Unchanged: 1, Delete: 2, Kept: 3}) || len(plan.Kept) != 3 {
+		t.Errorf("%s%+v", &plan, plan.Kept)
+	}
+	if n, err := tables.Keys.Count(t.Context(), catalog.Query{}); n != 1 || err != nil {
+		t.Errorf("%d keys, %v", n, err)
+	}
+	kept, err := tables.Models.Find(t.Context(), catalog.ByNaturalKey, "default.kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tables.Models.Delete(t.Context(), kept.ID, 0); !errors.Is(err, catalog.ErrProtected) {
+		t.Errorf("delete what is protected: %v", err)
+	}
+}
+
+// Deleting more than half, and more than ten, has to be forced.
+func TestApplyGuards(t *testing.T) {
+	tables := newTables(t, nil)
+	me := &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Owner: "me", Prune: true}}
+	var d catalog.Desired
+	for i := range 21 {
+		catalog.Want(&d, catalog.Model{Name: strings.Repeat("m", i+1)})
+	}
+	if _, err := tables.Apply(t.Context(), d, me); err != nil {
+		t.Fatal(err)
+	}
+	var fewer catalog.Desired
+	catalog.Want(&fewer, catalog.Wanted[catalog.Model](d)[:10]...)
+	plan, err := tables.Apply(t.Context(), fewer, me)
+	if !errors.Is(err, catalog.ErrForce) || !slices.Equal(plan.NeedsForce, []catalog.Kind{catalog.KindModel}) {
+		t.Errorf("%v, %+v", err, plan.NeedsForce)
+	}
+	force := *me
+	force.Force = true
+	if plan, err = tables.Apply(t.Context(), fewer, &force); err != nil || plan.Summary.Delete != 11 {
+		t.Errorf("%v, %+v", err, plan.Summary)
+	}
+}

@@ -1,0 +1,100 @@
+package catalog
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"reflect"
+)
+
+// Export writes the catalog as a desired state, in JSON, which [ParseDesired] reads: applied
+// again, it changes nothing. It is of one revision, has no secrets and no tokens, and is written
+// page by page, an entity a line. An entity without external id has its id, by which the store
+// that "store" names finds it.
+func (t *Tables) Export(ctx context.Context, w io.Writer) error {
+	out := bufio.NewWriterSize(w, exportBuffer)
+	err := t.core.store.Read(ctx, func(r Reader) error {
+		head := r.Head()
+		if _, err := fmt.Fprintf(out, "{\"store\":%q,\"revision\":%d", head.Store, head.Revision); err != nil {
+			return err
+		}
+		for _, k := range DesiredKinds() {
+			if err := t.core.export(ctx, r, k, out); err != nil {
+				return err
+			}
+		}
+		_, err := out.WriteString("}\n")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("catalog: export: %w", err)
+	}
+	return out.Flush()
+}
+
+const exportBuffer = 64 << 10 // bytes
+
+// export writes the entities of a kind.
+func (c *core) export(ctx context.Context, r Reader, k Kind, out *bufio.Writer) error {
+	fields := newRecordFields(k)
+	if _, err := fmt.Fprintf(out, ",\n%q:[", k); err != nil {
+		return err
+	}
+	q, between := Query{Limit: pageSize}, "\n"
+	for more := true; more; {
+		page, err := r.List(ctx, k, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			q.After = e.ID
+			v := k.facts().new()
+			if err := v.decode(e, c.keeper); err != nil {
+				return err
+			}
+			if _, err := out.WriteString(between); err != nil {
+				return err
+			}
+			if err := fields.write(out, v); err != nil {
+				return err
+			}
+			between = ",\n"
+		}
+		more = len(page) == q.Limit
+	}
+	_, err := out.WriteString("]")
+	return err
+}
+
+// write writes the fields of a record that people set, without secrets, and its id where it has
+// no external id.
+func (f *recordFields) write(out io.Writer, r record) error {
+	before := "{"
+	member := func(name string, text []byte) error {
+		_, err := fmt.Fprintf(out, "%s%q:%s", before, name, text)
+		before = ","
+		return err
+	}
+	if m := r.meta(); m.ExternalID == "" {
+		if err := member("id", fmt.Append(nil, m.ID)); err != nil {
+			return err
+		}
+	}
+	v := reflect.ValueOf(r).Elem()
+	for _, field := range f.list {
+		value := v.FieldByIndex(field.index)
+		if field.secret || field.omit && value.IsZero() {
+			continue
+		}
+		text, err := field.text(value)
+		if err != nil {
+			return err
+		}
+		if err := member(field.name, text); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(out, "}")
+	return err
+}

@@ -1,0 +1,366 @@
+package catalog
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// At returns the catalog as it was at a revision: of every kind of [DesiredKinds] all entities,
+// with their ids, and without secrets, tokens and their hashes. It is made from what is there and
+// from the change feed, and the error wraps ErrCompacted when that does not reach back so far.
+func (t *Tables) At(ctx context.Context, revision Revision) (d Desired, err error) {
+	err = t.core.store.Read(ctx, func(r Reader) error {
+		d = Desired{Store: r.Head().Store}
+		past, err := readPast(ctx, r, "revision", revision)
+		if err != nil {
+			return err
+		}
+		for _, k := range DesiredKinds() {
+			if err := past.restore(ctx, r, t.core.keeper, k, &d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return d, err
+}
+
+// past is what the feed tells of the entities that were changed after a revision: the first change
+// of each.
+type past struct {
+	first map[place]Change
+	order []place
+}
+
+// readPast reads the feed after a revision. field names the revision in errors.
+func readPast(ctx context.Context, r Reader, field string, revision Revision) (*past, error) {
+	if revision < 0 || revision > r.Head().Revision {
+		return nil, &FieldError{Field: field, Message: "must be a revision that the catalog has had"}
+	}
+	kinds := DesiredKinds() // the feed may hold others, of another version too
+	p := &past{first: map[place]Change{}}
+	for at := (Cursor{Revision: revision}); ; {
+		page, err := r.Changes(ctx, at, feedPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page {
+			at = c.Cursor()
+			if !slices.Contains(kinds, c.Kind) {
+				continue
+			}
+			key := place{c.Kind, c.ID}
+			if _, known := p.first[key]; known {
+				continue
+			}
+			if len(p.order) == MaxDesired {
+				return nil, fmt.Errorf("more than %d resources have changed since: %w", MaxDesired, ErrTooMany)
+			}
+			p.first[key] = Change{Kind: c.Kind, ID: c.ID, Before: c.Before}
+			p.order = append(p.order, key)
+		}
+		if len(page) < feedPage {
+			return p, nil
+		}
+	}
+}
+
+// restore adds all entities of a kind as they were.
+func (p *past) restore(ctx context.Context, r Reader, keeper Keeper, k Kind, d *Desired) error {
+	d.name(k)
+	q := Query{Limit: pageSize}
+	for more := true; more; {
+		page, err := r.List(ctx, k, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			q.After = e.ID
+			if _, changed := p.first[place{k, e.ID}]; changed {
+				continue
+			}
+			v, err := shownOf(e, keeper)
+			if err != nil {
+				return err
+			}
+			d.items[k] = append(d.items[k], v)
+		}
+		more = len(page) == q.Limit
+	}
+	for _, key := range p.order {
+		if c := p.first[key]; key.kind == k && c.Before != nil {
+			v, err := fromFeed(k, c.Before)
+			if err != nil {
+				return err
+			}
+			d.items[k] = append(d.items[k], v)
+		}
+	}
+	slices.SortFunc(d.items[k], func(a, b record) int { return cmp.Compare(a.meta().ID, b.meta().ID) })
+	return nil
+}
+
+// shownOf returns what the API shows of a stored entity.
+func shownOf(e Entity, keeper Keeper) (record, error) {
+	v := e.Kind.facts().new()
+	if err := v.decode(e, keeper); err != nil {
+		return nil, err
+	}
+	text, err := plainJSON(v)
+	if err != nil {
+		return nil, err
+	}
+	return fromFeed(e.Kind, text)
+}
+
+// fromFeed reads one side of a change.
+func fromFeed(k Kind, text []byte) (record, error) {
+	v := k.facts().new()
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(v); err != nil {
+		return nil, fmt.Errorf("a %s in the change feed cannot be read: %w", k.Noun(), err)
+	}
+	return v, nil
+}
+
+// Revert brings the catalog back into the state that it had at a revision, as a new revision, and
+// returns what it did. Secrets, tokens and their hints of what still exists stay as they are. What
+// was deleted comes back under its old id: a provider disabled and without api_key, and a key with
+// a new token, which is in the plan's Tokens. The plan says so. Nothing that is protected is
+// deleted.
+//
+// The error wraps ErrCompacted when the feed does not reach back so far, and ErrInvalid when
+// something of then is not acceptable any more: [FieldsOf] names it, as "providers/7.base_url".
+// See [Tables.Apply] for the others.
+func (t *Tables) Revert(ctx context.Context, to Revision, opts *RevertOptions) (Plan, error) {
+	return t.core.revert(ctx, opts, fmt.Sprintf("return to revision %d", to),
+		func(ctx context.Context, p *planner) error { return p.returnTo(ctx, to) })
+}
+
+// RevertOne takes back what was changed in one revision, as a new revision, and leaves what came
+// after as it is. Fields that were changed again since, and entities that were deleted or made
+// again, are collisions: the error wraps ErrConflict, and [FieldsOf] names them. See
+// [Tables.Revert].
+func (t *Tables) RevertOne(ctx context.Context, revision Revision, opts *RevertOptions) (Plan, error) {
+	return t.core.revert(ctx, opts, fmt.Sprintf("take back revision %d", revision),
+		func(ctx context.Context, p *planner) error { return p.takeBack(ctx, revision) })
+}
+
+func (c *core) revert(ctx context.Context, opts *RevertOptions, reason string,
+	choose func(context.Context, *planner) error) (Plan, error) {
+	if opts == nil {
+		opts = &RevertOptions{}
+	}
+	if actor, given := ActorFrom(ctx); given == "" {
+		ctx = WithActor(ctx, actor, reason)
+	}
+	how := settling{dryRun: opts.DryRun, expect: opts.Expect, force: opts.Force}
+	return c.settle(ctx, how, planning{choose: choose})
+}
+
+// returnTo takes the targets from how the entities were that changed after a revision.
+func (p *planner) returnTo(ctx context.Context, to Revision) error {
+	past, err := readPast(ctx, p.tx.reader, "to", to)
+	if err != nil {
+		return err
+	}
+	for _, k := range DesiredKinds() {
+		var ids []int64
+		for _, key := range past.order {
+			if key.kind == k {
+				ids = append(ids, key.id)
+			}
+		}
+		if err := fetch(ctx, p, k, ids, byIDs); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := p.returnOne(k, id, past.first[place{k, id}].Before); err != nil {
+				return err
+			}
+		}
+		if err := p.readRivals(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// returnOne makes an entity what it was; nothing when it was not there.
+func (p *planner) returnOne(k Kind, id int64, was []byte) error {
+	now, exists := p.of(k).byID[id]
+	if was == nil {
+		if !exists {
+			return nil
+		}
+		return p.remove(now)
+	}
+	want, err := fromFeed(k, was)
+	if err != nil {
+		return err
+	}
+	if exists {
+		return p.replaceBy(want, now)
+	}
+	t := &target{at: pathOf(k, id), want: want, back: true}
+	if note := want.comeBack(); note != "" {
+		t.notes = []string{note}
+	}
+	p.aim(t)
+	return nil
+}
+
+// replaceBy makes a record the target that an entity is to become.
+func (p *planner) replaceBy(want record, now Entity) error {
+	t := &target{at: pathOf(now.Kind, now.ID), want: want, before: now.Kind.facts().new()}
+	if err := t.before.decode(now, p.tx.core.keeper); err != nil {
+		return err
+	}
+	p.claimed[place{now.Kind, now.ID}] = t
+	p.aim(t)
+	return nil
+}
+
+// aim adds a target, as far as it is acceptable by the rules of today.
+func (p *planner) aim(t *target) {
+	t.want.normalize()
+	p.refuseFields(t, t.want.check(p.tx.core.rules))
+	p.targets = append(p.targets, t)
+}
+
+// readRivals reads the entities of a kind that have what the targets want to have.
+func (p *planner) readRivals(ctx context.Context, k Kind) error {
+	var mine []*target
+	for _, t := range p.targets {
+		if t.want.kind() == k {
+			mine = append(mine, t)
+		}
+	}
+	return p.read(ctx, k, mine, idsMeanNothing)
+}
+
+// takeBack takes the targets from what was changed in one revision.
+func (p *planner) takeBack(ctx context.Context, revision Revision) error {
+	changes, err := readRevision(ctx, p.tx.reader, revision)
+	if err != nil {
+		return err
+	}
+	for _, k := range DesiredKinds() {
+		var ids []int64
+		for _, c := range changes {
+			if c.Kind == k {
+				ids = append(ids, c.ID)
+			}
+		}
+		if err := fetch(ctx, p, k, ids, byIDs); err != nil {
+			return err
+		}
+		for _, c := range changes {
+			if c.Kind == k {
+				if err := p.takeBackOne(c); err != nil {
+					return err
+				}
+			}
+		}
+		if err := p.readRivals(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readRevision reads the changes of one revision that are about entities.
+func readRevision(ctx context.Context, r Reader, revision Revision) (all []Change, err error) {
+	if revision < 1 || revision > r.Head().Revision {
+		return nil, &FieldError{Field: "revision", Message: "must be a revision that the catalog has had"}
+	}
+	kinds := DesiredKinds()
+	for at := (Cursor{Revision: revision - 1}); ; {
+		page, err := r.Changes(ctx, at, feedPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page {
+			if at = c.Cursor(); c.Revision > revision {
+				return all, nil
+			}
+			if slices.Contains(kinds, c.Kind) && c.Action != ActionReseal {
+				all = append(all, c)
+			}
+		}
+		if len(page) < feedPage {
+			return all, nil
+		}
+		if len(all) > MaxDesired {
+			return nil, fmt.Errorf("more than %d resources were changed: %w", MaxDesired, ErrTooMany)
+		}
+	}
+}
+
+// takeBackOne takes back one change, unless the entity was changed again where that matters.
+func (p *planner) takeBackOne(c Change) error {
+	now, exists := p.of(c.Kind).byID[c.ID]
+	at := pathOf(c.Kind, c.ID)
+	switch {
+	case c.Action == ActionCreate && !exists:
+		return nil
+	case c.Action == ActionCreate && now.Revision != c.Revision:
+		p.refused.add(ErrConflict, at, "was changed again, last in revision %d; delete it by itself", now.Revision)
+		return nil
+	case c.Action == ActionCreate:
+		return p.remove(now)
+	case c.Action == ActionDelete && exists:
+		p.refused.add(ErrConflict, at, "exists again since revision %d", now.Revision)
+		return nil
+	case c.Action == ActionDelete:
+		return p.returnOne(c.Kind, c.ID, c.Before)
+	case !exists:
+		p.refused.add(ErrConflict, at, "was deleted since; revert that first")
+		return nil
+	}
+	was, errWas := fromFeed(c.Kind, c.Before)
+	did, errDid := fromFeed(c.Kind, c.After)
+	want := c.Kind.facts().new()
+	if err := errors.Join(errWas, errDid, want.decode(now, p.tx.core.keeper)); err != nil {
+		return err
+	}
+	collisions, err := p.fieldsOf(c.Kind).takeBack(want, was, did)
+	for _, field := range collisions {
+		p.refused.add(ErrConflict, at+"."+field, "was changed again since, last in revision %d", now.Revision)
+	}
+	if err != nil || len(collisions) > 0 {
+		return err
+	}
+	return p.replaceBy(want, now)
+}
+
+// takeBack gives the fields of a record that differ between was and did their value of was. It
+// returns those that the record has another value of than either.
+func (f *recordFields) takeBack(record, was, did record) (collisions []string, err error) {
+	from, to, v := reflect.ValueOf(was).Elem(), reflect.ValueOf(did).Elem(), reflect.ValueOf(record).Elem()
+	for _, field := range f.list {
+		if field.secret {
+			continue
+		}
+		old, errOld := field.text(from.FieldByIndex(field.index))
+		new, errNew := field.text(to.FieldByIndex(field.index))
+		now, errNow := field.text(v.FieldByIndex(field.index))
+		switch err := errors.Join(errOld, errNew, errNow); {
+		case err != nil:
+			return nil, err
+		case bytes.Equal(old, new), bytes.Equal(now, old):
+		case bytes.Equal(now, new):
+			v.FieldByIndex(field.index).Set(from.FieldByIndex(field.index))
+		default:
+			collisions = append(collisions, field.name)
+		}
+	}
+	return collisions, nil
+}
