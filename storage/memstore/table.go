@@ -11,9 +11,9 @@ import (
 type table struct {
 	ids     []int64 // in order
 	chains  map[int64][]version
-	holders map[held][]int64   // ids of which some version holds the value
-	refs    map[string][]int64 // ids of which some version has the Ref
-	named   map[string][]int64 // ids of which some version mentions the name
+	holders map[held][]int64   // ids, in order, of which some version holds the value
+	refs    map[string][]int64 // ids, in order, of which some version has the Ref
+	named   map[string][]int64 // ids, in order, of which some version mentions the name
 }
 
 // version is what an entity is from a revision on; nil when it is gone.
@@ -220,15 +220,21 @@ func (t *table) drop(id int64, gone func(version) bool) {
 	}
 }
 
+// include puts an id into a list in order. Looking for it from the start would make
+// a million keys that mention one model cost a trillion steps.
 func include(ids []int64, id int64) []int64 {
-	if slices.Contains(ids, id) {
+	i, found := slices.BinarySearch(ids, id)
+	if found {
 		return ids
 	}
-	return append(ids, id)
+	return slices.Insert(ids, i, id)
 }
 
 func exclude[K comparable](index map[K][]int64, key K, id int64) {
-	ids := slices.DeleteFunc(index[key], func(other int64) bool { return other == id })
+	ids := index[key]
+	if i, found := slices.BinarySearch(ids, id); found {
+		ids = slices.Delete(ids, i, i+1)
+	}
 	if len(ids) == 0 {
 		delete(index, key)
 		return
