@@ -222,7 +222,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 			"400 malformed", "409 conflict", "409 force-required", "409 outranked", "422 invalid",
 		},
 		"DELETE /models/{id}": {
-			"400 malformed", "404 not-found", "409 conflict", "409 referenced", "412 precondition-failed", "422 invalid",
+			"400 malformed", "404 not-found", "409 conflict", "409 protected", "409 referenced", "412 precondition-failed", "422 invalid",
 		},
 	} {
 		want = append(want, common...)
@@ -234,7 +234,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 	var urns []string
 	for _, slug := range []string{
 		"malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "exists", "referenced",
-		"conflict", "busy",
+		"protected", "owned", "conflict", "busy",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
 		"invalid",
 		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "unavailable",
