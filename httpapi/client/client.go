@@ -75,11 +75,15 @@ func New(base, token string, opts *Options) (*Client, error) {
 	if c.opts.UserAgent == "" {
 		c.opts.UserAgent = "ez-api-client"
 	}
-	c.Providers = Nouns[catalog.Provider]{c, catalog.KindProvider}
-	c.Models = Nouns[catalog.Model]{c, catalog.KindModel}
-	c.Bindings = Nouns[catalog.Binding]{c, catalog.KindBinding}
-	c.Keys = Keys{Nouns[catalog.Key]{c, catalog.KindKey}}
+	c.Providers = nounsOf[catalog.Provider](c, catalog.KindProvider)
+	c.Models = nounsOf[catalog.Model](c, catalog.KindModel)
+	c.Bindings = nounsOf[catalog.Binding](c, catalog.KindBinding)
+	c.Keys = Keys{nounsOf[catalog.Key](c, catalog.KindKey)}
 	return c, nil
+}
+
+func nounsOf[T catalog.Noun](c *Client, kind catalog.Kind) Nouns[T] {
+	return Nouns[T]{resource[wire[T]]{c, kind}}
 }
 
 // call is one call of an operation.

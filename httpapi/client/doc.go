@@ -17,7 +17,10 @@
 // What was surely not done is tried again after a while, and so is what may be done
 // twice without harm; see [Options].
 //
+// Programs that treat all nouns alike use [Client.Objects], which takes and returns JSON.
+//
 // client.go sends requests, retry.go decides what is sent again, errors.go makes errors of
-// problem documents, nouns.go has the nouns, keys.go what keys have besides, write.go the
-// options of writes, and reads.go what is only read.
+// problem documents, resource.go has what nouns do, nouns.go and objects.go show it typed and
+// in JSON, keys.go has what keys have besides, write.go the options of writes, and the other
+// files what is only read.
 package client

@@ -44,6 +44,8 @@ type Error struct {
 	RequestID  string // by which the server's log has it
 	Fields     catalog.FieldErrors
 	RetryAfter time.Duration // 0: the server did not say
+
+	body []byte // of an answer that is no problem document
 }
 
 // Error returns the problem in one line. It holds no values.
@@ -83,6 +85,8 @@ func newError(resp *http.Response, body []byte) error {
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") && json.Unmarshal(body, &p) == nil {
 		e.Type, e.Title, e.Detail, e.Fields = p.Type, p.Title, p.Detail, p.Errors
+	} else {
+		e.body = body
 	}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.RetryAfter = time.Duration(min(seconds, 3600)) * time.Second

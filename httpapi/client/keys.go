@@ -15,10 +15,8 @@ type Keys struct{ Nouns[catalog.Key] }
 // and nowhere else. The tokens that were current stay valid for grace, in whole seconds.
 // A lost answer is not asked for again: the token in it would be lost all the same.
 func (k Keys) Rotate(ctx context.Context, id int64, grace time.Duration, opts ...WriteOption) (catalog.Key, error) {
-	body := struct {
-		GraceSeconds int64 `json:"grace_seconds"`
-	}{int64(grace / time.Second)}
-	return k.one(ctx, call{method: http.MethodPost, path: k.path(id) + "/rotate", body: body}, newWrite(opts))
+	v, _, err := k.rotate(ctx, id, grace, opts)
+	return v.noun, err
 }
 
 // Lookup returns the key that a token belongs to, or an error that matches
@@ -27,5 +25,6 @@ func (k Keys) Lookup(ctx context.Context, token catalog.Secret) (catalog.Key, er
 	body := struct {
 		Hash string `json:"hash"`
 	}{catalog.HashToken(token.Reveal())}
-	return k.one(ctx, call{method: http.MethodPost, path: "keys/lookup", body: body, again: againAlways}, nil)
+	v, _, err := k.one(ctx, call{method: http.MethodPost, path: "keys/lookup", body: body, again: againAlways}, nil)
+	return v.noun, err
 }

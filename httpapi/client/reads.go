@@ -28,26 +28,17 @@ type ChangesQuery struct {
 // the feed does not reach back to After.
 func (c *Client) Changes(ctx context.Context, q ChangesQuery) (Page[catalog.Change], error) {
 	v := url.Values{}
-	for name, value := range map[string]string{"after": q.After, "kind": string(q.Kind), "actor": q.Actor} {
-		if value != "" {
-			v.Set(name, value)
-		}
+	setTexts(v, map[string]string{"after": q.After, "kind": string(q.Kind), "actor": q.Actor, "since": timeText(q.Since)})
+	setNumbers(v, map[string]int64{"id": q.ID, "limit": int64(q.Limit)})
+	return getPage[catalog.Change](ctx, c, "changes", v)
+}
+
+// timeText writes a time as a parameter; the zero time is none.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	if q.ID > 0 {
-		v.Set("id", strconv.FormatInt(q.ID, 10))
-	}
-	if !q.Since.IsZero() {
-		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
-	}
-	if q.Limit > 0 {
-		v.Set("limit", strconv.Itoa(q.Limit))
-	}
-	var out struct {
-		Data []catalog.Change `json:"data"`
-		Next string           `json:"next_cursor"`
-	}
-	_, err := c.do(ctx, call{method: http.MethodGet, path: "changes", query: v, again: againAlways}, &out)
-	return Page[catalog.Change]{out.Data, out.Next}, err
+	return t.UTC().Format(time.RFC3339Nano)
 }
 
 // Explanation says why a key can or cannot reach a model.
