@@ -31,6 +31,8 @@ var arrows = map[string][]string{
 	"httpapi":             {".", "catalog", "snapshot", "logbuf"},
 	"httpapi/client":      {"catalog", "snapshot", "logbuf"},
 	"cmd":                 {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},
+	"cmd/ezctl":           {"cmd/internal/ctl"},
+	"cmd/internal/ctl":    {"catalog", "snapshot", "logbuf", "httpapi/client"},
 	"examples":            {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},
 }
 
@@ -48,6 +50,7 @@ var homes = map[string][]string{
 	"github.com/danielgtaylor/huma":     {"httpapi"},
 	"github.com/prometheus":             {"httpapi/metrics", "cmd"},
 	"github.com/alecthomas/kong":        {"cmd"},
+	"go.yaml.in/yaml":                   {"cmd/internal/ctl"},
 	"github.com/lmittmann/tint":         {"cmd"},
 	"github.com/mattn/go-isatty":        {"cmd"},
 	"github.com/ory/dockertest":         {},
@@ -127,6 +130,9 @@ func TestCheckFindsWrongArrows(t *testing.T) {
 			[]string{"httpapi/client must not import httpapi"}},
 		{"the server imports anything", p("cmd/internal/server", module, own("storage/pgstore"), own("httpapi"),
 			"github.com/redis/go-redis/v9"), nil},
+		{"the command line talks to the API", p("cmd/internal/ctl/manifest", own("catalog"), "go.yaml.in/yaml/v4"), nil},
+		{"the command line brings a server", p("cmd/internal/ctl", own("httpapi/client"), own("httpapi"), module),
+			[]string{"cmd/internal/ctl must not import httpapi", "cmd/internal/ctl must not import ."}},
 		{"a room that nobody drew", p("util"), []string{"util is in no room of the design"}},
 		{"a name that only begins alike", p("catalogue"), []string{"catalogue is in no room of the design"}},
 	} {
