@@ -50,7 +50,11 @@ func (f *follower) act(ctx context.Context, phase Phase) (event, error) {
 		rest(ctx, between(minBackoff, 3*minBackoff)) // it may have been read half-way
 		return f.next(ctx)
 	default: // PhaseWaiting, PhaseRefusing
-		rest(ctx, f.pause.after(time.Now()))
+		most := maxBackoff
+		if phase == PhaseWaiting {
+			most = f.longestPause()
+		}
+		rest(ctx, f.pause.after(time.Now(), most))
 		if f.blank() {
 			return eventRetryBlank, nil
 		}

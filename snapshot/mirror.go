@@ -103,7 +103,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		}
 		m.note(ctx, err)
 		if err != nil {
-			rest(ctx, pause.after(time.Now()))
+			rest(ctx, pause.after(time.Now(), awayBackoff))
 		}
 	}
 	return nil

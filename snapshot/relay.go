@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	relayInterval = 2 * time.Second  // longest without a look, jitter aside
+	relayInterval = 2 * time.Second  // longest without a look, jitter aside; half of it after a failure
 	maxRetrying   = 10 * time.Second // how long a pass is tried again because somebody else was faster
 )
 
@@ -98,20 +98,20 @@ func (r *Relay) Run(ctx context.Context) error {
 		if errors.Is(err, catalog.ErrClosed) && ctx.Err() == nil {
 			return err
 		}
-		after := head.Position.Revision
+		after, longest := head.Position.Revision, relayInterval
 		if err != nil {
-			after = 1<<63 - 1 // nothing but time helps
+			after, longest = 1<<63-1, relayInterval/2 // nothing but time helps
 		} else {
 			r.beat(ctx)
 		}
-		r.rest(ctx, after)
+		r.rest(ctx, after, longest)
 	}
 	return nil
 }
 
-// rest waits for a revision after the given one, or for the timer.
-func (r *Relay) rest(ctx context.Context, after catalog.Revision) {
-	ctx, cancel := context.WithTimeout(ctx, relayInterval*3/4+mathrand.N(relayInterval/2))
+// rest waits for a revision after the given one, or until about the longest time is over.
+func (r *Relay) rest(ctx context.Context, after catalog.Revision, longest time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, between(longest*3/4, longest*5/4))
 	defer cancel()
 	if _, err := r.tables.Store().Wait(ctx, after); err != nil {
 		<-ctx.Done()

@@ -358,11 +358,11 @@ func TestWatcherOutlivesItsSource(t *testing.T) {
 			got.Phase == snapshot.PhaseFollowing {
 			t.Errorf("status %+v", got)
 		}
-		if n := s.called("Load"); n > 30 {
+		if n := s.called("Load"); n > 120 {
 			t.Errorf("%d loads in a minute", n)
 		}
 		s.fail(nil)
-		time.Sleep(6 * time.Second) // the longest pause between two tries, and more
+		time.Sleep(1500 * time.Millisecond) // the longest pause between two tries, and more
 		serves(t, w, "first")
 
 		s.fail(down)
@@ -370,7 +370,7 @@ func TestWatcherOutlivesItsSource(t *testing.T) {
 		time.Sleep(time.Hour)
 		serves(t, w, "first")
 		s.fail(nil)
-		time.Sleep(6 * time.Second)
+		time.Sleep(1500 * time.Millisecond)
 		serves(t, w, "first", "second")
 		if got := w.Status(); got.Error != "" || got.Loads != 1 {
 			t.Errorf("status %+v", got)

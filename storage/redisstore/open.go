@@ -20,11 +20,11 @@ import (
 const (
 	// clusterReload is how old a client's view of a Cluster gets. go-redis' own default is a minute,
 	// which is how long everything would stand still after a failover.
-	clusterReload = 2 * time.Second
+	clusterReload = time.Second
 
 	// clusterTimeout is how long a node of a Cluster may keep an answer. One that has frozen is asked twice
-	// before another is, so it is what decides how long that takes.
-	clusterTimeout = 2 * time.Second
+	// before another is, so it is what decides how long that takes. No command of ours takes Redis a hundredth of that.
+	clusterTimeout = time.Second
 
 	// dialTimeout is how long a machine that answers nothing, such as a master that lost its network,
 	// keeps a connection from being tried elsewhere.

@@ -52,7 +52,7 @@ func (w *world) run(t testing.TB) {
 	})
 	background(t, w.relay.Run)
 	background(t, w.watcher.Run)
-	w.sees(t, 20*time.Second, w.createKey(t, "first"))
+	w.sees(t, 60*time.Second, w.createKey(t, "first"))
 }
 
 // background runs something until the test ends, or until what it returns is called.
