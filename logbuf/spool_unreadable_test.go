@@ -367,7 +367,7 @@ func TestSpoolTellsErrorsOfTheDiskApart(t *testing.T) {
 func TestSpoolOnARealDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
-		t.Skip("no right to mount a small disk: ", err)
+		t.Skip("no right to mount a small disk, so a full disk is NOT TESTED: ", err)
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH) //nolint:errcheck // the directory goes with the test
 	var down atomic.Bool

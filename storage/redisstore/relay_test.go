@@ -15,7 +15,7 @@ import (
 
 func TestRelay(t *testing.T) {
 	if realRedis == "" {
-		t.Skip("EZ_TEST_REDIS_ADDR names no server")
+		t.Skip("EZ_TEST_REDIS_ADDR names no server: the relay is NOT TESTED on a real Redis")
 	}
 	storagetest.RunRelay(t, func(t testing.TB) storagetest.RelayHarness {
 		f := newFixture(t, realRedis, redisstore.Options{})
