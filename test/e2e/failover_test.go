@@ -3,8 +3,6 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -13,41 +11,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
-
-// newStandby makes a standby of a server's, which replicates it asynchronously.
-func newStandby(t *testing.T, primary *victim) *victim {
-	t.Helper()
-	s := &victim{bin: primary.bin, as: primary.as}
-	var err error
-	if s.dir, err = os.MkdirTemp("", "ezapi-standby"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
-	if s.as != nil {
-		if err := os.Chown(s.dir, int(s.as.Uid), int(s.as.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	backup := s.command("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-h", "127.0.0.1", "-p",
-		fmt.Sprint(primary.port), "-U", "postgres")
-	if out, err := backup.CombinedOutput(); err != nil {
-		t.Fatalf("pg_basebackup: %v\n%s", err, out)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.port = listener.Addr().(*net.TCPAddr).Port
-	_ = listener.Close()
-	t.Cleanup(func() {
-		s.kill()
-		if t.Failed() {
-			t.Logf("output of the standby:\n%s", &s.out)
-		}
-	})
-	s.start(t)
-	return s
-}
 
 func execute(t *testing.T, db *pgx.Conn, statements ...string) {
 	t.Helper()
