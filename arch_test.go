@@ -30,7 +30,7 @@ var arrows = map[string][]string{
 	"storage/storagetest": {"catalog", "snapshot", "logbuf"},
 	"httpapi":             {".", "catalog", "snapshot", "logbuf"},
 	"httpapi/client":      {"catalog", "snapshot", "logbuf"},
-	"cmd":                 {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},
+	"cmd":                 {".", "catalog", "snapshot", "logbuf", "storage", "httpapi", "cmd/internal/ctl"},
 	"cmd/ezctl":           {"cmd/internal/ctl"},
 	"cmd/internal/ctl":    {"catalog", "snapshot", "logbuf", "httpapi/client"},
 	"examples":            {".", "catalog", "snapshot", "logbuf", "storage", "httpapi"},

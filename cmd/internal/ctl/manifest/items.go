@@ -228,6 +228,21 @@ func (p *parser) checkTwice(n *noun, item Item, at string) {
 	}
 }
 
+// Names returns the names by which a resource is found: that by its external_id, and that by
+// what else makes it unique.
+func Names(kind catalog.Kind, fields map[string]any) (names []string) {
+	item := Item{Fields: fields}
+	if id := item.Text("external_id"); id != "" {
+		names = append(names, "external_id "+id)
+	}
+	if key := naturalKey(kind, item); key != "" {
+		names = append(names, "key "+key)
+	} else if id, ok := fields["id"].(json.Number); ok {
+		names = append(names, "id "+string(id))
+	}
+	return names
+}
+
 // naturalKey returns what makes an item unique beside its ids; "" where nothing does.
 func naturalKey(kind catalog.Kind, item Item) string {
 	switch kind {
