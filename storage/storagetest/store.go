@@ -96,6 +96,7 @@ var storeCases = []storeCase{
 	{"closed stores", aStoreClose, testStoreClosed},
 
 	{"model of a store", aStore, testStoreModel},
+	{"desired states", aStore, testDesired},
 }
 
 func aStore(StoreHarness) string { return "" }
