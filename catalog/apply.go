@@ -32,6 +32,9 @@ type ApplyOptions struct {
 	// Force applies a plan also when it deletes more than half and more than 10 entities of
 	// a kind.
 	Force bool
+
+	// DryRun makes the plan and does nothing. Unlike with Plan, it must be the expected one.
+	DryRun bool
 }
 
 // RevertOptions are the settings of [Tables.Revert]. Nil means the defaults.
@@ -69,7 +72,8 @@ func (t *Tables) Apply(ctx context.Context, d Desired, opts *ApplyOptions) (Plan
 	if opts == nil {
 		opts = &ApplyOptions{}
 	}
-	return t.core.settle(ctx, settling{expect: opts.Expect, force: opts.Force}, desiredBy(d, opts.PlanOptions))
+	how := settling{dryRun: opts.DryRun, expect: opts.Expect, force: opts.Force}
+	return t.core.settle(ctx, how, desiredBy(d, opts.PlanOptions))
 }
 
 // A planning says what a planner is to do, and with which settings.

@@ -5,10 +5,10 @@ import "context"
 // Warning is something about a write that was accepted, and that whoever made it
 // should know: it may not be what they meant.
 type Warning struct {
-	Kind    Kind   `json:"kind"`
-	ID      int64  `json:"id"`              // of what was written
-	Field   string `json:"field,omitempty"` // empty where it is about no single field
-	Message string `json:"message"`         // "is below 0.0001 USD per million tokens"; never a value
+	Kind    Kind   `json:"kind" doc:"The kind of the resource that it is about."`
+	ID      int64  `json:"id,omitzero" doc:"The id of the resource. One that is not created yet has none."`
+	Field   string `json:"field,omitempty" doc:"The field that it is about. It is absent where that is no single field."`
+	Message string `json:"message" doc:"What should be known. It never holds a value."`
 }
 
 // String returns the warning in one line.

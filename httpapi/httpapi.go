@@ -82,6 +82,7 @@ type Handler struct {
 	spec     []byte
 	decoder  logbuf.Decoder
 	decoding chan struct{} // a place for each processor
+	planning chan struct{} // a place for one plan
 	inbox    inbox
 	exporter *snapshot.Exporter
 }
@@ -113,6 +114,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.health = newHealth(plane, opts.Checks, h.log)
 	h.decoder.Retention, h.decoder.Now = max(0, plane.LogRetention()), plane.LogTime
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
+	h.planning = make(chan struct{}, 1)
 	h.router, h.literal = h.newRouter(), httprouter.New()
 	h.api = h.newAPI(cmp.Or(opts.Version, builtVersion()))
 	h.register(opts)

@@ -21,6 +21,7 @@ type problem struct {
 	Detail    string         `json:"detail,omitempty" doc:"What is wrong this time. It never holds a value of the request."`
 	RequestID string         `json:"request_id" doc:"The X-Request-ID of the response."`
 	Errors    []fieldProblem `json:"errors,omitempty" maxItems:"100" doc:"The fields that are not acceptable, and why. Further ones are left out."`
+	Plan      *catalog.Plan  `json:"plan,omitempty" doc:"The plan that was not carried out, because it is not the expected one, or has to be forced."`
 
 	header http.Header
 }

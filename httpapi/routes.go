@@ -16,6 +16,14 @@ func (h *Handler) register(opts *Options) {
 	handle(h, Admin, "POST /keys/lookup", "lookupKey", "Find the client key that a token belongs to", h.lookUp,
 		takes(bodyOf("Lookup", request.JSON)), fails(problemNotFound), explains("For a token that has leaked."))
 
+	handle(h, Admin, "POST /apply", "applyState", "Bring the catalog into a desired state", h.apply,
+		takes(bodyOf("DesiredState", request.JSON)), explains(applyText),
+		fails(problemExists, problemReferenced, problemOwned, problemForce, problemPrecondition))
+	h.plain(Admin, "GET /export", exportOperation(), h.export)
+	handle(h, Admin, "POST /revert", "revertCatalog", "Return to how the catalog was", h.revert,
+		takes(bodyOf("Reversion", request.JSON)), explains(revertText),
+		fails(problemExists, problemReferenced, problemForce, problemPrecondition, problemCompacted))
+
 	handle(h, Admin, "POST /sync/snapshot", "publishSnapshot", "Publish the whole catalog anew", h.resync,
 		fails(problemForce, problemOutranked, problemConflict, problemUnavailable))
 	h.plain(Balancer, "GET /sync/snapshot", snapshotOperation(), h.snapshot)

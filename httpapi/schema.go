@@ -16,8 +16,11 @@ import (
 // The schemas come from the Go types: descriptions, bounds and forms are tags beside the
 // fields. This file names the schemas, and derives those of bodies from those of answers.
 
-// schemaNames are the names of schemas that are not those of their Go types.
+// schemaNames are the names of schemas that are not those of their Go types. Where two packages
+// have a type of the same name, the package says which is meant.
 var schemaNames = map[string]string{
+	"catalog.Step": "PlanStep", "Difference": "PlanDifference", "Summary": "PlanSummary", "Kept": "PlanKept",
+	"Warning": "PlanWarning",
 	"KeyWithUsage": "Key", "Entry": "LogEntry", "Failure": "LogFailure", "Rejection": "LogRejection",
 	"Accepted": "LogsAccepted", "Head": "PublishedHead", "Report": "NodeReport", "Step": "ExplainStep",
 	"Target": "ExplainTarget", "Condition": "ReadinessCheck", "Changes": "ChangeList", "Alive": "Health",
@@ -29,7 +32,9 @@ func schemaName(t reflect.Type, hint string) string {
 	name := strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Body")
 	of, isPage := strings.CutPrefix(name, "Page")
 	of, isListed := strings.CutPrefix(of, "Listed")
-	if other, ok := schemaNames[of]; ok {
+	if other, ok := schemaNames[t.String()]; ok {
+		of = other
+	} else if other, ok := schemaNames[of]; ok {
 		of = other
 	}
 	if isPage || isListed {
@@ -55,7 +60,7 @@ func isUSD(s *huma.Schema) bool { return s.Pattern == usdPattern }
 func (h *Handler) completeSchemas(registry huma.Registry) {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[lookup](),
-		reflect.TypeFor[reprice](),
+		reflect.TypeFor[reprice](), reflect.TypeFor[reversion](),
 		reflect.TypeFor[nodeReport](),
 	} {
 		registry.Schema(t, true, "")
@@ -66,6 +71,7 @@ func (h *Handler) completeSchemas(registry huma.Registry) {
 	describeProblem(schemas["Problem"])
 	describeLogs(schemas)
 	describeChange(schemas["Change"])
+	describePlan(schemas)
 	b := bodies{registry: registry, schemas: schemas}
 	for _, t := range h.nouns {
 		b.add(t)
@@ -115,6 +121,29 @@ func describeChange(s *huma.Schema) {
 	for _, k := range catalog.Kinds() {
 		s.Properties["kind"].Enum = append(s.Properties["kind"].Enum, k)
 	}
+}
+
+// describePlan says what a desired state is, and that the sides of a difference are any JSON.
+func describePlan(schemas map[string]*huma.Schema) {
+	sides := schemas["PlanDifference"].Properties
+	for _, side := range []string{"before", "after"} {
+		sides[side] = &huma.Schema{Description: sides[side].Description}
+	}
+	state := &huma.Schema{
+		Type: huma.TypeObject, Description: "A state that the catalog is to have.", AdditionalProperties: false,
+		Properties: map[string]*huma.Schema{
+			"store":    {Type: huma.TypeString, Description: "The catalog whose ids the resources have, as an export says it."},
+			"revision": {Type: huma.TypeInteger, Format: "int64", Description: "An export says it. It is ignored."},
+		},
+	}
+	for _, k := range catalog.DesiredKinds() {
+		word := k.Noun()
+		state.Properties[string(k)] = &huma.Schema{
+			Type: huma.TypeArray, Items: refTo(strings.ToUpper(word[:1]) + word[1:] + "Create"),
+			Description: "All " + string(k) + " that are wanted. Without it they stay as they are.",
+		}
+	}
+	schemas["DesiredState"] = state
 }
 
 // loosen says of an answer that fields may be added, that lists are never null, and

@@ -163,7 +163,7 @@ func TestEnumsAreTheCatalogs(t *testing.T) {
 // Operations are named by a verb and a noun, and schemas as a person would name them.
 func TestNames(t *testing.T) {
 	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
-	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|reprice|explain)[A-Z][A-Za-z]+$`)
+	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|reprice|explain|apply|export|revert)[A-Z][A-Za-z]+$`)
 	seen := map[string]bool{}
 	s.eachOperation(func(route string, op object) {
 		id := op["operationId"].(string)

@@ -46,9 +46,13 @@ var _ huma.Resolver = (*Body)(nil)
 
 // Resolve reads the body. What is wrong with it Bytes says.
 func (b *Body) Resolve(ctx huma.Context) []error {
-	b.media, b.encoding = ctx.Header("Content-Type"), ctx.Header("Content-Encoding")
-	b.data, b.err = Read(ctx.BodyReader(), MaxBody)
+	b.read(ctx, MaxBody)
 	return nil
+}
+
+func (b *Body) read(ctx huma.Context, limit int64) {
+	b.media, b.encoding = ctx.Header("Content-Type"), ctx.Header("Content-Encoding")
+	b.data, b.err = Read(ctx.BodyReader(), limit)
 }
 
 // Read reads all, up to a limit. The error wraps ErrTooLarge or ErrMalformed.
@@ -68,6 +72,23 @@ func Read(r io.Reader, limit int64) ([]byte, error) {
 func TooLarge(limit int64) error {
 	return fmt.Errorf("the body may have at most %d bytes: %w", limit, ErrTooLarge)
 }
+
+// MaxLarge is the most bytes that a Large body may have.
+const MaxLarge = 64 << 20
+
+// Large is a Body that may be as large as a whole catalog.
+type Large struct{ body Body }
+
+var _ huma.Resolver = (*Large)(nil)
+
+// Resolve reads the body. What is wrong with it Bytes says.
+func (l *Large) Resolve(ctx huma.Context) []error {
+	l.body.read(ctx, MaxLarge)
+	return nil
+}
+
+// Bytes returns the body, which must be of one of the media types or of none.
+func (l *Large) Bytes(types ...string) ([]byte, error) { return l.body.Bytes(types...) }
 
 // Bytes returns the body, which must be of one of the media types or of none.
 func (b *Body) Bytes(types ...string) ([]byte, error) {

@@ -152,6 +152,15 @@ type Wait struct {
 	Timeout string `query:"timeout" default:"10s" maxLength:"32" doc:"How long to wait at most, such as 500ms or 10s; up to 60s."`
 }
 
+// CarryOut says how a plan is to be carried out.
+type CarryOut struct {
+	Wait
+	Cascade
+	DryRun bool   `query:"dry_run" default:"false" doc:"Whether to answer the plan and to change nothing."`
+	Expect string `query:"expect" maxLength:"64" doc:"The plan that an earlier answer has. If the plan is another one by now, the answer is 412 with the new one, and nothing is done."`
+	Force  bool   `query:"force" default:"false" doc:"Whether to do it although more than half and more than 10 resources of a kind are deleted."`
+}
+
 // Progress says how far a write has come on its way to the balancers.
 type Progress struct {
 	Sync  string `header:"EZ-Sync" enum:"published,applied,pending" doc:"How far the write has come; only with wait."`
