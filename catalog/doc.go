@@ -38,8 +38,10 @@
 //     then stored, decoded, patched and described; normalize and check hold its default and
 //     its rule, and package snapshot says whether it is published.
 //   - record.go: what the tables ask of a noun, and its storage form. tables.go and keys.go:
-//     the tables. txn.go: transactions. follow.go and work.go: what follows from a write.
+//     the tables. txn.go, pending.go: transactions. follow.go and work.go: what follows from a write.
 //   - parse.go, decode.go, patch.go: JSON of the API to nouns, and merge patches.
+//   - desired.go, plan.go, apply.go: desired states. planning.go makes a plan, with matching.go,
+//     consistency.go, steps.go and refusals.go. history.go and export.go: what was, and what is.
 //   - store.go, entity.go, commit.go, cursor.go: the seam that engines implement. Package
 //     storage/storagetest holds the tests that an engine must pass.
 //   - keeper.go, destination.go, reseal.go, secret.go, token.go: secrets and tokens.

@@ -20,7 +20,7 @@ import (
 // have a type of the same name, the package says which is meant.
 var schemaNames = map[string]string{
 	"catalog.Step": "PlanStep", "Difference": "PlanDifference", "Summary": "PlanSummary", "Kept": "PlanKept",
-	"Warning": "PlanWarning",
+	"Warning":      "PlanWarning",
 	"KeyWithUsage": "Key", "Entry": "LogEntry", "Failure": "LogFailure", "Rejection": "LogRejection",
 	"Accepted": "LogsAccepted", "Head": "PublishedHead", "Report": "NodeReport", "Step": "ExplainStep",
 	"Target": "ExplainTarget", "Condition": "ReadinessCheck", "Changes": "ChangeList", "Alive": "Health",

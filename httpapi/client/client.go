@@ -97,7 +97,7 @@ type call struct {
 }
 
 const (
-	maxAnswer = 64 << 20 // bytes
+	maxAnswer = 256 << 20 // bytes; the plan of a whole catalog is the longest
 
 	mergePatch = "application/merge-patch+json"
 )
@@ -153,25 +153,9 @@ func (a answer) decode(out any) error {
 	return nil
 }
 
-// send sends a request once.
+// send sends a request once, and reads the answer.
 func (c *Client) send(ctx context.Context, op call, body []byte) (answer, error) {
-	u := c.base.JoinPath(op.path)
-	u.RawQuery = op.query.Encode()
-	r, err := http.NewRequestWithContext(ctx, op.method, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	for name, values := range op.header {
-		r.Header[name] = values
-	}
-	if body != nil && r.Header.Get("Content-Type") == "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	r.Header.Set("User-Agent", c.opts.UserAgent)
-	if !c.token.IsZero() {
-		r.Header.Set("Authorization", "Bearer "+c.token.Reveal())
-	}
-	resp, err := c.opts.HTTP.Do(r)
+	resp, err := c.open(ctx, op, body)
 	if err != nil {
 		return answer{}, err
 	}
@@ -188,4 +172,25 @@ func (c *Client) send(ctx context.Context, op call, body []byte) (answer, error)
 		return answer{}, newError(resp, text)
 	}
 	return answer{resp.Header, text}, nil
+}
+
+// open sends a request once. The body of the answer is to be read, and closed.
+func (c *Client) open(ctx context.Context, op call, body []byte) (*http.Response, error) {
+	u := c.base.JoinPath(op.path)
+	u.RawQuery = op.query.Encode()
+	r, err := http.NewRequestWithContext(ctx, op.method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range op.header {
+		r.Header[name] = values
+	}
+	if body != nil && r.Header.Get("Content-Type") == "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	r.Header.Set("User-Agent", c.opts.UserAgent)
+	if !c.token.IsZero() {
+		r.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	return c.opts.HTTP.Do(r)
 }

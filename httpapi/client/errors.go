@@ -43,6 +43,7 @@ type Error struct {
 	Detail     string
 	RequestID  string // by which the server's log has it
 	Fields     catalog.FieldErrors
+	Plan       *catalog.Plan // that was not carried out; see Client.Apply
 	RetryAfter time.Duration // 0: the server did not say
 
 	body []byte // of an answer that is no problem document
@@ -69,6 +70,9 @@ func (e *Error) Unwrap() []error {
 	if err, ok := sentinels[strings.TrimPrefix(e.Type, "urn:ezapi:")]; ok {
 		all = append(all, err)
 	}
+	if e.Plan != nil && e.Status == http.StatusPreconditionFailed {
+		all = append(all, catalog.ErrPlanChanged)
+	}
 	if len(e.Fields) > 0 && errors.Is(errors.Join(all...), catalog.ErrInvalid) {
 		all = append(all, e.Fields)
 	}
@@ -82,9 +86,10 @@ func newError(resp *http.Response, body []byte) error {
 	var p struct {
 		Type, Title, Detail string
 		Errors              []*catalog.FieldError
+		Plan                *catalog.Plan
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") && json.Unmarshal(body, &p) == nil {
-		e.Type, e.Title, e.Detail, e.Fields = p.Type, p.Title, p.Detail, p.Errors
+		e.Type, e.Title, e.Detail, e.Fields, e.Plan = p.Type, p.Title, p.Detail, p.Errors, p.Plan
 	} else {
 		e.body = body
 	}
