@@ -50,6 +50,7 @@ const (
 	trustNone    trust = iota // there is no head
 	trustSpoilt               // damaged: none of its fields steers anything
 	trustClaimed              // names a sync key that is not held, or none although there are keys; or the other way round
+	trustOver                 // good, but of an epoch of this catalog that is over: none of its fields steers anything
 	trustGood                 // verified; or there are no keys, and nothing speaks against it
 )
 
@@ -64,6 +65,9 @@ type sight struct {
 	// ours says that the documents are those that this relay renders at the same
 	// revision, as far as the head tells: nobody else has published them, then.
 	ours bool
+
+	// beatOf is the catalog of the last beat, when that is good. Whoever publishes beats.
+	beatOf string
 
 	// For how long head and beat have been what they are. Whoever publishes
 	// changes the beat, if nothing else.
@@ -119,12 +123,17 @@ func refuse(err error, format string, args ...any) decision {
 	return decision{action: doRefuse, err: fmt.Errorf(format+": %w", append(args, err)...)}
 }
 
+// hasMark reports whether a head has the mark that the catalog has at that revision. Nobody else's has it.
+func (c record) hasMark(head Head) bool { return c.lineage == lineageKnown && head.Mark != "" }
+
 // decide says what to do about what is published, at a time. It does nothing itself.
 //
 // With sync keys everything that it heeds was verified. Without, a head's fields are taken
 // within bounds, and whatever would end publishing for good is believed only
 // while somebody is alive who stands for it; but for another catalog's
-// head, which is never overwritten unasked unless its mark shows that it is ours.
+// head, which is never overwritten unasked unless its mark shows that it is ours. The same holds with
+// sync keys for a head under one that is not held. If it names another catalog, a good beat of
+// this one shows that it was put there by somebody who does not publish.
 func decide(s sight, c record, now time.Time) decision {
 	switch s.trust {
 	case trustNone:
@@ -135,15 +144,24 @@ func decide(s sight, c record, now time.Time) decision {
 		if s.ours {
 			return restart("the published head was changed: " + s.fault)
 		}
+		if s.head.Store != c.at.Store && s.beatOf != c.at.Store && !c.hasMark(s.head) {
+			return refuse(ErrForeign, "%s, and it comes from catalog %.64q, this is %s; re-synchronise with force to "+
+				"overwrite it", s.fault, s.head.Store, c.at.Store)
+		}
 		if s.still < lifePatience {
 			return refuse(ErrOutranked, "%s; set the same sync keys in all control planes, or re-synchronise", s.fault)
 		}
 		return restart(s.fault + ", and nobody publishes there any more")
+	case trustOver:
+		if s.odd < oddPatience {
+			return wait("what is published is of an epoch that is over")
+		}
+		return restart("what is published was of an epoch that is over")
 	}
 	at, head := c.at, s.head
-	behind, ahead := head.Position.Epoch < at.Epoch, c.lineage == lineageAhead
+	ahead := c.lineage == lineageAhead
 	switch {
-	case head.Store != at.Store && !s.keyed && c.lineage == lineageKnown && head.Mark != "":
+	case head.Store != at.Store && !s.keyed && c.hasMark(head):
 		return restart("the published head names another catalog, and has this one's mark")
 	case head.Store != at.Store:
 		return refuse(ErrForeign, "what is published comes from catalog %.64q, this is %s; re-synchronise with "+
@@ -163,10 +181,6 @@ func decide(s sight, c record, now time.Time) decision {
 		return wait("what is published is ahead of the catalog")
 	case ahead:
 		return restart("what is published was ahead of the catalog")
-	case behind && s.odd < oddPatience:
-		return wait("what is published is of an epoch that is over")
-	case behind:
-		return restart("what is published was of an epoch that is over")
 	case head.Position.Epoch > at.Epoch:
 		return restart("the catalog does not know the published epoch")
 	case c.lineage == lineageBroken:

@@ -36,11 +36,9 @@ func (r *Relay) look(ctx context.Context) (sight, error) {
 	s.trust, s.fault = r.judge(head)
 	s.ours = r.isOurs(head)
 	if s.trust == trustClaimed || head.Renderer > Renderer {
-		if s.still, err = r.stillness(ctx, head); err != nil {
-			return s, err
-		}
+		err = r.observe(ctx, &s)
 	}
-	return s, nil
+	return s, err
 }
 
 // judge says what a head that can be read is worth.
@@ -94,18 +92,22 @@ func (r *Relay) isOurs(head Head) bool {
 	return r.rendering != nil && r.rendering.at().Revision == head.Position.Revision && r.rendering.fits(head)
 }
 
-// stillness returns for how long head and beat have not changed.
-func (r *Relay) stillness(ctx context.Context, head Head) (time.Duration, error) {
+// observe finds out for how long head and beat have not changed, and whose beat it is.
+func (r *Relay) observe(ctx context.Context, s *sight) error {
 	beat, err := r.pub.LastBeat(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("read the last beat: %w", err)
+		return fmt.Errorf("read the last beat: %w", err)
 	}
-	life, now := head.Fields(), r.clock()
+	if r.keys.VerifyBeat(beat) == nil {
+		s.beatOf = beat.Store
+	}
+	life, now := s.head.Fields(), r.clock()
 	life["beat"] = string(beat.Encode())
 	if !maps.Equal(life, r.watched.life) {
 		r.watched.life, r.watched.still = life, now
 	}
-	return now.Sub(r.watched.still), nil
+	s.still = now.Sub(r.watched.still)
+	return nil
 }
 
 // oddness returns for how long the head has not fitted the catalog.
@@ -122,10 +124,23 @@ func (r *Relay) oddness(head Head, c record) time.Duration {
 	return now.Sub(r.watched.odd)
 }
 
-// recordOf reads where the catalog stands, and what it knows of a head.
+// weigh reads where the catalog stands, and what it knows of the head that is in sight. A good head
+// may turn out to be of an epoch that is over.
+func (r *Relay) weigh(ctx context.Context, reader catalog.Reader, s *sight) (record, error) {
+	c, err := recordOf(ctx, reader, *s)
+	if err != nil || s.trust != trustGood {
+		return c, err
+	}
+	s.odd = r.oddness(s.head, c)
+	if s.head.Store == c.at.Store && s.head.Position.Epoch < c.at.Epoch {
+		s.trust = trustOver
+	}
+	return c, nil
+}
+
 func recordOf(ctx context.Context, reader catalog.Reader, s sight) (record, error) {
 	c := record{at: reader.Head()}
-	if s.trust != trustGood {
+	if s.trust != trustGood && s.trust != trustClaimed {
 		return c, nil
 	}
 	if s.head.Position.Revision > c.at.Revision {

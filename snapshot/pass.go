@@ -76,14 +76,12 @@ func (r *Relay) published(head Head) {
 
 // plan decides, and renders what is to be published.
 func (r *Relay) plan(ctx context.Context, reader catalog.Reader, s sight) (p plan, err error) {
-	p = plan{sight: s, now: reader.Now()}
-	if p.record, err = recordOf(ctx, reader, s); err != nil {
+	p = plan{now: reader.Now()}
+	if p.record, err = r.weigh(ctx, reader, &s); err != nil {
 		return p, err
 	}
+	p.sight = s
 	r.update(func(status *RelayStatus) { status.Revision = p.record.at.Revision })
-	if s.trust == trustGood {
-		s.odd = r.oddness(s.head, p.record)
-	}
 	if p.keys, err = r.keysFor(s); err != nil {
 		return p, err
 	}

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
-
-	"github.com/ez-api/ez-api/catalog"
 )
 
 const (
@@ -142,18 +140,11 @@ func (r *Relay) overtake(ctx context.Context, ahead Position) {
 		if err != nil {
 			return Head{}, err
 		}
-		p := plan{sight: s, decision: restart("data planes are ahead of what is published")}
-		if p.keys, err = r.keysFor(s); err != nil {
+		p, err := r.planWhole(ctx, s)
+		if err != nil {
 			return Head{}, err
 		}
-		err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
-			p.record, err = recordOf(ctx, reader, s)
-			return err
-		})
-		if err != nil {
-			return Head{}, errCatalog{err}
-		}
-		r.reported = ahead
+		p.decision, r.reported = restart("data planes are ahead of what is published"), ahead
 		return r.publishWhole(ctx, p, wholeOptions{})
 	})
 	if err != nil && ctx.Err() == nil {

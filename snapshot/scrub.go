@@ -325,22 +325,16 @@ func (w *restoring) flush(ctx context.Context) {
 // rebuild publishes the whole, because too much of what is published is damaged.
 func (r *Relay) rebuild(ctx context.Context, s sight) (Head, error) {
 	const cause = "many documents were missing, wrong or surplus"
-	p := plan{sight: s, decision: restart(cause)}
-	var err error
-	if p.keys, err = r.keysFor(s); err != nil {
+	p, err := r.planWhole(ctx, s)
+	if err != nil {
 		return Head{}, err
 	}
-	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
-		p.record, err = recordOf(ctx, reader, s)
-		return err
-	})
-	if err != nil {
-		return Head{}, errCatalog{err}
-	}
-	if decide(s, p.record, r.clock()).action == doDelta {
+	if p.action == doDelta {
 		p.decision = succeed(cause)
+	} else {
+		p.decision = restart(cause)
 	}
-	if s.trust == trustGood {
+	if p.sight.trust == trustGood {
 		p.sight.trust = trustSpoilt // the guard never refuses a repair
 	}
 	return r.publishWhole(ctx, p, wholeOptions{})

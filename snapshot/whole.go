@@ -44,16 +44,12 @@ func (r *Relay) Resync(ctx context.Context, opts ResyncOptions) (Head, error) {
 		if err != nil {
 			return Head{}, err
 		}
-		p := plan{sight: s, keys: r.keys}
-		err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
-			p.record, err = recordOf(ctx, reader, s)
-			return err
-		})
+		p, err := r.planWhole(ctx, s)
 		if err != nil {
-			return Head{}, fmt.Errorf("read the catalog: %w", errCatalog{err})
+			return Head{}, err
 		}
-		p.decision = decide(s, p.record, r.clock())
-		if p.action == doRefuse && s.trust == trustGood && !opts.Force {
+		p.keys = r.keys
+		if p.action == doRefuse && !opts.Force && (s.trust == trustGood || errors.Is(p.err, ErrForeign)) {
 			return Head{}, p.err
 		}
 		const cause = "re-synchronisation"
@@ -68,6 +64,21 @@ func (r *Relay) Resync(ctx context.Context, opts ResyncOptions) (Head, error) {
 		}
 		return r.publishWhole(ctx, p, wholeOptions{force: opts.Force, resync: true})
 	})
+}
+
+// planWhole returns what there is to know before the whole is published, and what a pass would do.
+func (r *Relay) planWhole(ctx context.Context, s sight) (p plan, err error) {
+	p.sight = s
+	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) (err error) {
+		p.record, err = r.weigh(ctx, reader, &p.sight)
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("read the catalog: %w", errCatalog{err})
+	}
+	p.decision = decide(p.sight, p.record, r.clock())
+	p.keys, err = r.keysFor(p.sight)
+	return p, err
 }
 
 // whole is a publish of everything that is under way.

@@ -59,7 +59,11 @@ func RunRelay(t *testing.T, open func(t testing.TB) RelayHarness) {
 	for _, c := range relayCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.test(t, newTown(t, open(t), relayKeys))
+			keys := relayKeys
+			if c.keys != "" {
+				keys = c.keys
+			}
+			c.test(t, newTown(t, open(t), keys))
 		})
 	}
 	for _, keys := range []string{relayKeys, ""} {
@@ -78,21 +82,26 @@ func RunRelay(t *testing.T, open func(t testing.TB) RelayHarness) {
 var relayCases = []struct {
 	name string
 	test func(t *testing.T, w *town)
+	keys string // defaults to relayKeys
 }{
-	{"a revoked key stays revoked", testRevokedStays},
-	{"a forged provider is not signed", testForgedProvider},
-	{"a document that was removed beforehand is in the delta", testRemovedBeforehand},
-	{"documents are mended at their position", testMended},
-	{"documents that cannot be named are mended", testUnnameable},
-	{"a stray in the history", testStray},
-	{"absurd reports", testAbsurdReports},
-	{"a balancer that is ahead is overtaken once", testOvertaken},
-	{"an old state is put back", testOldState},
-	{"an old epoch is put back", testOldEpoch},
-	{"a forged beat", testForgedBeat},
-	{"everything is gone", testAllGone},
-	{"two relays", testTwoRelays},
-	{"keys of another type", testMistyped},
+	{"a revoked key stays revoked", testRevokedStays, ""},
+	{"a forged provider is not signed", testForgedProvider, ""},
+	{"a document that was removed beforehand is in the delta", testRemovedBeforehand, ""},
+	{"documents are mended at their position", testMended, ""},
+	{"documents that cannot be named are mended", testUnnameable, ""},
+	{"a stray in the history", testStray, ""},
+	{"absurd reports", testAbsurdReports, ""},
+	{"a balancer that is ahead is overtaken once", testOvertaken, ""},
+	{"an old state is put back", testOldState, ""},
+	{"an old epoch is put back", testOldEpoch, ""},
+	{"a forged beat", testForgedBeat, ""},
+	{"everything is gone", testAllGone, ""},
+	{"two relays", testTwoRelays, ""},
+	{"keys of another type", testMistyped, ""},
+	{"a sync key that was given up is put back", testOldSyncKey, rotatedKeys},
+	{"a newer version's old epoch is put back", testOldRenderer, ""},
+	{"an old epoch with many more documents is put back", testOldAbundance, ""},
+	{"another catalog with other sync keys", testAnotherCatalog, ""},
 }
 
 const relayKeys = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
