@@ -128,7 +128,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 		tx := &txn{core: c, now: c.now()}
 		var p *planner
 		var plan Plan
-		_, err := tx.run(ctx, guarded, func(tx *txn) (err error) {
+		read, err := tx.run(ctx, guarded, func(tx *txn) (err error) {
 			p = newPlanner(tx, what.opts)
 			plan, err = p.make(ctx, what, tokenTaken)
 			return err
@@ -146,7 +146,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 			plan.Applied = true
 			return plan, nil
 		}
-		revision, err := c.carryOut(ctx, tx)
+		revision, err := c.carryOut(ctx, tx, tx.base(read))
 		switch {
 		case err == nil:
 			plan.Revision, plan.Applied = revision, true
@@ -168,7 +168,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 }
 
 // carryOut commits what a plan has written.
-func (c *core) carryOut(ctx context.Context, tx *txn) (Revision, error) {
+func (c *core) carryOut(ctx context.Context, tx *txn, base Revision) (Revision, error) {
 	if tx.missing > 0 {
 		first, err := c.store.NextIDs(ctx, tx.missing)
 		if err != nil {
@@ -178,7 +178,7 @@ func (c *core) carryOut(ctx context.Context, tx *txn) (Revision, error) {
 			return 0, err
 		}
 	}
-	return c.commit(ctx, tx, 0)
+	return c.commit(ctx, tx, base)
 }
 
 // make makes the plan. checkTokens finds out whose token is taken.

@@ -24,10 +24,10 @@ func (c Commit) Check() error {
 			return fmt.Errorf("write %d is of an entity that the commit writes already: %w", i+1, ErrInvalid)
 		case w.Quiet && (w.Delete || w.If == 0):
 			return fmt.Errorf("write %d cannot be quiet, because it creates or deletes: %w", i+1, ErrInvalid)
-		case len(e.Hashes) > 0 && e.Kind != KindKey:
+		case len(e.Hashes) > 0 && !e.Kind.HasTokens():
 			return fmt.Errorf("write %d: a %s has no token: %w", i+1, e.Kind.Noun(), ErrInvalid)
-		case e.Ref != "" && e.Kind.Refers() == "":
-			return fmt.Errorf("write %d: a %s refers to nothing: %w", i+1, e.Kind.Noun(), ErrInvalid)
+		case !e.refers():
+			return fmt.Errorf("write %d: a %s cannot refer to that: %w", i+1, e.Kind.Noun(), ErrInvalid)
 		}
 		seen[at] = true
 		if slices.ContainsFunc(e.Hashes, func(h string) bool { return countIn(e.Hashes, h) > 1 }) {
@@ -41,6 +41,12 @@ func (c Commit) Check() error {
 		return fmt.Errorf("actor or reason is not UTF-8, or holds NUL: %w", ErrInvalid)
 	}
 	return nil
+}
+
+// refers reports whether a Ref, if there is one, has the form that it must have.
+func (e *Entity) refers() bool {
+	_, ok := e.Kind.Target(e.Ref)
+	return ok || e.Ref == ""
 }
 
 func (e *Entity) storable() bool {

@@ -71,7 +71,7 @@ func (p *planner) checkReferences(ctx context.Context) error {
 		if t.wrong || w == nil || w.Entity.Ref == "" {
 			continue
 		}
-		k := t.want.kind().Refers()
+		k := t.want.kind().refersTo()
 		if !wanted[k][w.Entity.Ref] && !p.exists(k, w.Entity.Ref) {
 			for _, f := range FieldsOf(Dangling(t.want.kind())) {
 				p.refuse(t, ErrInvalid, f.Field, "%s", f.Message)
@@ -85,7 +85,7 @@ func (p *planner) checkReferences(ctx context.Context) error {
 func (p *planner) readReferences(ctx context.Context) error {
 	unknown := map[Kind]map[string]bool{}
 	for _, t := range p.targets {
-		k := t.want.kind().Refers()
+		k := t.want.kind().refersTo()
 		w := p.tx.pending(t.want.kind(), t.want.meta().ID)
 		if k == "" || w == nil || w.Entity.Ref == "" {
 			continue
@@ -138,7 +138,7 @@ func (p *planner) checkLeft(ctx context.Context, wanted map[Kind]map[string]bool
 		note(r, pathOf(r.kind(), r.meta().ID))
 	}
 	for _, k := range Kinds() {
-		for keys := range slices.Chunk(slices.Sorted(maps.Keys(left[k.Refers()])), fetchSize) {
+		for keys := range slices.Chunk(slices.Sorted(maps.Keys(left[k.refersTo()])), fetchSize) {
 			entities, err := p.tx.list(ctx, k, Query{Refs: keys, Limit: maxPlanErrors})
 			if err != nil {
 				return err
@@ -147,7 +147,7 @@ func (p *planner) checkLeft(ctx context.Context, wanted map[Kind]map[string]bool
 				if p.tx.pending(k, e.ID) != nil { // what is written was looked at above
 					continue
 				}
-				p.refused.add(ErrReferenced, left[k.Refers()][e.Ref],
+				p.refused.add(ErrReferenced, left[k.refersTo()][e.Ref],
 					"is still referred to by %s; change or delete that, too", pathOf(k, e.ID))
 			}
 		}

@@ -29,7 +29,8 @@ func (q Query) Match(e Entity) bool {
 	in := func(set []string, v string) bool { return len(set) == 0 || slices.Contains(set, v) }
 	return e.ID > q.After &&
 		(len(q.IDs) == 0 || slices.Contains(q.IDs, e.ID)) &&
-		in(q.NaturalKeys, e.NaturalKey) && in(q.Refs, e.Ref) && in(q.Names, e.Name) && in(q.ExternalIDs, e.ExternalID) &&
+		in(q.NaturalKeys, e.NaturalKey) && in(q.Refs, e.Ref) &&
+		under(e.Ref, q.RefUnder) && under(e.NaturalKey, q.KeyUnder) && in(q.Names, e.Name) && in(q.ExternalIDs, e.ExternalID) &&
 		(q.Text == "" || strings.Contains(e.SearchText(), FoldCase(q.Text))) &&
 		(q.Status == "" || q.Status == e.Status) &&
 		(q.Namespace == "" || slices.Contains(e.Namespaces, q.Namespace)) &&
@@ -38,6 +39,12 @@ func (q Query) Match(e Entity) bool {
 			func(m string) bool { return slices.Contains(q.Mentions, m) })) &&
 		hasLabels(e.Labels, q.Labels) &&
 		(q.DueBefore.IsZero() || !e.DueAt.IsZero() && e.DueAt.Before(q.DueBefore))
+}
+
+// under reports whether a path is at or below another; everything is below "".
+func under(path, of string) bool {
+	rest, below := strings.CutPrefix(path, of)
+	return of == "" || below && (rest == "" || rest[0] == '/')
 }
 
 // SearchText returns the text in which Query.Text, folded by [FoldCase], is looked

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -181,7 +182,7 @@ type referenceError struct {
 
 func (e *referenceError) Error() string {
 	if e.dangling {
-		return fmt.Sprintf("the %s that this %s refers to does not exist", e.kind.Refers().Noun(), e.kind.Noun())
+		return fmt.Sprintf("the %s that this %s refers to does not exist", e.kind.referred(), e.kind.Noun())
 	}
 	return fmt.Sprintf("the %s is still referred to; delete or change what refers to it first", e.kind.Noun())
 }
@@ -193,6 +194,19 @@ func (e *referenceError) fields() FieldErrors {
 		return nil
 	}
 	var errs FieldErrors
-	errs.add(e.kind.facts().refers.field, "names no %s that exists", e.kind.Refers().Noun())
+	f := e.kind.facts()
+	errs.add(f.field, "%s", cmp.Or(f.absent, "names no "+e.kind.referred()+" that exists"))
 	return errs
+}
+
+// referred says in words what entities of kind k refer to: "key, project or provider".
+func (k Kind) referred() string {
+	var nouns []string
+	for _, of := range k.Refers() {
+		nouns = append(nouns, of.Noun())
+	}
+	if n := len(nouns); n > 1 {
+		return strings.Join(nouns[:n-1], ", ") + " or " + nouns[n-1]
+	}
+	return first(nouns)
 }

@@ -20,15 +20,19 @@ func (m *Model) follow(ctx context.Context, tx *txn, before, after record) error
 	if !ok || after != nil && old.Namespace == m.Namespace && old.Name == m.Name || tx.reader == nil {
 		return nil
 	}
-	n, err := tx.count(ctx, KindKey, Query{Mentions: []string{old.Name}, Namespace: old.Namespace})
-	if err != nil || n == 0 {
+	projects, err := tx.projectsListing(ctx, old)
+	if err != nil {
 		return err
 	}
-	if !cascades(ctx) {
-		tx.warnAbout(m, "", countOf(n, "key names", "keys name")+" it; the lists stay as they are without cascade")
+	listing := Query{Mentions: []string{old.Name}, Namespace: old.Namespace}
+	n, err := tx.count(ctx, KindKey, listing)
+	switch all := n + int64(len(projects)); {
+	case err != nil || all == 0:
+		return err
+	case !cascades(ctx):
+		tx.warnAbout(m, "", countBoth(n, int64(len(projects)))+" it; the lists stay as they are without cascade")
 		return nil
-	}
-	if n > maxCascade {
+	case all > maxCascade:
 		return &FieldError{Field: "name",
 			Message: fmt.Sprintf("is on more than %d lists, too many for one commit; change them first", maxCascade)}
 	}
@@ -36,36 +40,62 @@ func (m *Model) follow(ctx context.Context, tx *txn, before, after record) error
 	if after != nil {
 		to = m.Name
 	}
-	return tx.renameInLists(ctx, m, old, to)
+	keys, err := tx.list(ctx, KindKey, listing)
+	if err != nil {
+		return err
+	}
+	return tx.renameInLists(ctx, m, old, to, append(projects, keys...))
+}
+
+// A lister is a record with an allow-list of models.
+type lister interface {
+	record
+	list() (models *[]string, namespaces []string)
+}
+
+var (
+	_ lister = (*Key)(nil)
+	_ lister = (*Project)(nil)
+)
+
+func (k *Key) list() (models *[]string, namespaces []string) { return &k.Models, k.Namespaces }
+
+func (p *Project) list() (models *[]string, namespaces []string) { return &p.Models, p.Namespaces }
+
+// projectsListing returns the projects whose lists name a model. One without namespaces allows
+// those of all.
+func (tx *txn) projectsListing(ctx context.Context, m *Model) ([]Entity, error) {
+	all, err := tx.list(ctx, KindProject, Query{Mentions: []string{m.Name}, Limit: maxCascade + 1})
+	return slices.DeleteFunc(all, func(e Entity) bool {
+		return len(e.Namespaces) > 0 && !slices.Contains(e.Namespaces, m.Namespace)
+	}), err
 }
 
 // renameInLists replaces the old model's name by another, or takes it away where
 // to is empty. It never empties a list, because that would allow all.
-func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string) error {
-	entities, err := tx.list(ctx, KindKey, Query{Mentions: []string{old.Name}, Namespace: old.Namespace})
-	if err != nil {
-		return err
-	}
+func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string, entities []Entity) error {
 	var changed, kept int64
 	others := map[string]bool{} // by namespace: whether another model there has the name
 	for _, e := range entities {
 		if tx.pinned[place{e.Kind, e.ID}] != nil {
 			continue
 		}
-		var before, after Key
+		before, after := e.Kind.facts().new().(lister), e.Kind.facts().new().(lister)
 		if err := errors.Join(before.decode(e, tx.core.keeper), after.decode(e, tx.core.keeper)); err != nil {
 			return err
 		}
-		shared, err := tx.modelElsewhere(ctx, others, old, before.Namespaces)
+		models, namespaces := after.list()
+		shared, err := tx.modelElsewhere(ctx, others, old, namespaces)
 		if err != nil {
 			return err
 		}
-		switch after.Models = replaceName(before.Models, old.Name, to, shared); {
-		case len(after.Models) == 0:
+		names := *models
+		switch *models = replaceName(names, old.Name, to, shared); {
+		case len(*models) == 0:
 			kept++
-		case !slices.Equal(before.Models, after.Models):
-			after.UpdatedAt = tx.now
-			if err := tx.put(&before, &after); err != nil {
+		case !slices.Equal(names, *models):
+			after.meta().UpdatedAt = tx.now
+			if err := tx.put(before, after); err != nil {
 				return err
 			}
 			changed++
@@ -79,9 +109,14 @@ func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string) erro
 	return nil
 }
 
-// modelElsewhere reports whether a key can reach another model of the same name.
+// modelElsewhere reports whether another model of the same name is in one of some
+// namespaces, or where those are none, in any.
 func (tx *txn) modelElsewhere(ctx context.Context, known map[string]bool, old *Model,
 	namespaces []string) (bool, error) {
+	if len(namespaces) == 0 {
+		models, err := tx.list(ctx, KindModel, Query{Names: []string{old.Name}, Limit: 2})
+		return slices.ContainsFunc(models, func(e Entity) bool { return first(e.Namespaces) != old.Namespace }), err
+	}
 	for _, namespace := range namespaces {
 		if namespace == old.Namespace {
 			continue
@@ -116,12 +151,30 @@ func replaceName(list []string, name, to string, shared bool) []string {
 	return out
 }
 
+// countBoth says how many keys and projects name something: "12 keys and 1 project name".
+func countBoth(keys, projects int64) string {
+	of := []string{countOf(keys, "key", "keys"), countOf(projects, "project", "projects")}
+	verb := " name"
+	if keys+projects == 1 {
+		verb = " names"
+	}
+	switch {
+	case projects == 0:
+		return of[0] + verb
+	case keys == 0:
+		return of[1] + verb
+	}
+	return of[0] + " and " + of[1] + verb
+}
+
 func countOf(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
+
+func (*Provider) reads() bool { return true }
 
 // follow warns of prices, and notes whose bindings pick from other models now.
 func (p *Provider) follow(_ context.Context, tx *txn, before, after record) error {
@@ -136,6 +189,8 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 	}
 	return nil
 }
+
+func (*Binding) reads() bool { return true }
 
 // follow notes the providers from whose models the binding picks.
 func (b *Binding) follow(_ context.Context, tx *txn, _, after record) error {

@@ -17,31 +17,54 @@ type Keys struct{ Table[Key] }
 // grace (0 to MaxGrace); those that an earlier rotation left end at once. If match is not 0, the
 // key must be at that revision, else the error wraps ErrConflict.
 func (k Keys) Rotate(ctx context.Context, id int64, grace time.Duration, match Revision) (Key, error) {
-	if grace < 0 || grace > MaxGrace {
-		return Key{}, &FieldError{Field: "grace_seconds", Message: fmt.Sprintf("must be 0 to %d",
-			int64(MaxGrace/time.Second))}
-	}
-	return k.Edit(ctx, id, func(key *Key) error {
-		if err := matches(match, key.Revision); err != nil {
-			return err
-		}
-		key.rotate(k.core.now(), grace)
-		return nil
-	})
+	return rotate(ctx, k.Table, id, grace, match)
 }
 
 // Authenticate returns the key that a token belongs to now, whatever the key's
 // own status, or ErrNotFound. It reads the store: balancers ask their snapshot instead.
 func (k Keys) Authenticate(ctx context.Context, token Secret) (Key, error) {
-	hash := HashToken(token.Reveal())
-	key, err := k.Find(ctx, ByHash, hash)
-	if err != nil {
-		return Key{}, err
+	return authenticate(ctx, k.Table, token)
+}
+
+// Operators is the table of those who use the API.
+type Operators struct{ Table[Operator] }
+
+// Rotate gives the operator with the id a new token, as [Keys.Rotate] does for a key.
+func (o Operators) Rotate(ctx context.Context, id int64, grace time.Duration, match Revision) (Operator, error) {
+	return rotate(ctx, o.Table, id, grace, match)
+}
+
+// Authenticate returns the operator that a token belongs to now, whatever its status, or
+// ErrNotFound. It reads the store; an [OperatorList] does not.
+func (o Operators) Authenticate(ctx context.Context, token Secret) (Operator, error) {
+	return authenticate(ctx, o.Table, token)
+}
+
+func rotate[T Noun](ctx context.Context, t Table[T], id int64, grace time.Duration, match Revision) (T, error) {
+	if grace < 0 || grace > MaxGrace {
+		return *new(T), &FieldError{Field: "grace_seconds", Message: fmt.Sprintf("must be 0 to %d",
+			int64(MaxGrace/time.Second))}
 	}
-	for _, t := range key.Tokens {
-		if t.Hash == hash && (t.ExpiresAt.IsZero() || t.ExpiresAt.After(k.core.now())) {
-			return key, nil
+	return t.Edit(ctx, id, func(v *T) error {
+		h := any(v).(holder)
+		if err := matches(match, h.meta().Revision); err != nil {
+			return err
+		}
+		h.credential().rotate(h.newToken(), t.core.now(), grace)
+		return nil
+	})
+}
+
+func authenticate[T Noun](ctx context.Context, t Table[T], token Secret) (T, error) {
+	hash := HashToken(token.Reveal())
+	v, err := t.Find(ctx, ByHash, hash)
+	if err != nil {
+		return v, err
+	}
+	for _, known := range any(&v).(holder).credential().Tokens {
+		if known.Hash == hash && known.Valid(t.core.now()) {
+			return v, nil
 		}
 	}
-	return Key{}, fmt.Errorf("the token's grace is over: %w", ErrNotFound)
+	return *new(T), fmt.Errorf("the token's grace is over: %w", ErrNotFound)
 }

@@ -157,3 +157,11 @@ func sortedSet(values ...string) []string {
 	slices.Sort(values)
 	return slices.Compact(values)
 }
+
+// micros is t as every store keeps it.
+func micros(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}

@@ -217,7 +217,7 @@ func (p *planner) write(ctx context.Context) error {
 		}
 	}
 	for _, r := range p.removed {
-		if err := r.follow(ctx, p.tx, r, nil); err != nil {
+		if err := p.tx.afterRemoval(ctx, r); err != nil {
 			return err
 		}
 	}

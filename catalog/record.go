@@ -11,7 +11,7 @@ import (
 
 // Noun is one of the things a catalog holds.
 type Noun interface {
-	Provider | Model | Binding | Key
+	Project | Provider | Model | Binding | Key | Operator | Hold
 }
 
 // record is what the tables ask of a pointer to a [Noun]. [Meta] answers what
@@ -25,6 +25,7 @@ type record interface {
 	decode(Entity, Keeper) error   // and back
 	touches() Touches              // what documents need to be rendered by
 	naturalKey() string            // "" where the kind has none
+	reads() bool                   // whether what follows from making a new one needs to read
 
 	// receive takes from an object of the API the members that are no fields.
 	receive(errs *FieldErrors, object map[string]any, form body)
@@ -51,11 +52,16 @@ type record interface {
 }
 
 var (
+	_ record = (*Project)(nil)
 	_ record = (*Provider)(nil)
 	_ record = (*Model)(nil)
 	_ record = (*Binding)(nil)
 	_ record = (*Key)(nil)
+	_ record = (*Operator)(nil)
+	_ record = (*Hold)(nil)
 )
+
+func (*Meta) reads() bool { return false }
 
 func (*Meta) receive(*FieldErrors, map[string]any, body) {}
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 )
 
@@ -26,64 +25,6 @@ type Head struct {
 	Revision Revision
 	Mark     Mark
 	Time     time.Time // of the commit that made the revision, as Commit.Time said; zero at revision 0
-}
-
-// Kind names a noun. Its value is the name of the noun's collection: in URLs,
-// in the hashes that balancers read, in the change feed.
-type Kind string
-
-// The nouns.
-const (
-	KindProvider Kind = "providers"
-	KindModel    Kind = "models"
-	KindBinding  Kind = "bindings"
-	KindKey      Kind = "keys"
-)
-
-// Kinds lists the nouns so that each comes after those it refers to.
-func Kinds() []Kind { return []Kind{KindProvider, KindModel, KindBinding, KindKey} }
-
-// Noun returns the singular: "provider".
-func (k Kind) Noun() string { return string(k[:max(len(k)-1, 0)]) }
-
-// Refers returns the kind that [Entity.Ref] names an entity of, or "" when
-// entities of kind k refer to nothing.
-func (k Kind) Refers() Kind { return k.facts().refers.kind }
-
-// DesiredKinds lists the nouns that are part of a [Desired] state: all that people describe in
-// files. Each comes after those it refers to.
-func DesiredKinds() []Kind {
-	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.facts().imperative })
-}
-
-// facts are what else is to be known of a kind.
-type facts struct {
-	new        func() record // makes an empty one
-	key        []string      // the fields that make up the natural key; none where there is no such key
-	routes     bool          // says who serves what: a new one changes the documents of others
-	imperative bool          // made and ended one by one: no part of a desired state, of exports and of reverts
-	refers     struct {
-		field string // names an entity
-		kind  Kind   // of this kind
-	}
-}
-
-// facts returns those of k, which must be one of Kinds.
-func (k Kind) facts() (f facts) {
-	switch k {
-	case KindProvider:
-		f.new, f.key, f.routes = newRecord[Provider], []string{"name"}, true
-	case KindModel:
-		f.new, f.key = newRecord[Model], []string{"namespace", "name"}
-	case KindBinding:
-		f.new, f.key = newRecord[Binding], []string{"namespace", "model", "route_group", "provider_group"}
-		f.refers.field, f.refers.kind, f.routes = "model", KindModel, true
-	case KindKey: // names may repeat
-		f.new = newRecord[Key]
-	default:
-		panic("catalog: no facts are known of kind " + string(k))
-	}
-	return f
 }
 
 // Store keeps entities and their history. It is the seam that a storage engine
@@ -197,8 +138,8 @@ type Entity struct {
 
 	NaturalKey string   // unique within the kind; "" for none
 	ExternalID string   // unique within the kind; "" for none
-	Hashes     []string // token hashes, each unique within the kind
-	Ref        string   // natural key of an entity of kind Refers; "" for none
+	Hashes     []string // token hashes, each unique within the kind; only where [Kind.HasTokens]
+	Ref        string   // what it refers to, in the form that [Kind.Target] reads; "" for nothing
 
 	Name       string
 	Status     string
@@ -220,6 +161,8 @@ type Query struct {
 	IDs         []int64  // one of these
 	NaturalKeys []string // one of these
 	Refs        []string // one of these
+	RefUnder    string   // Ref is this path, or begins with it and a slash
+	KeyUnder    string   // NaturalKey is this path, or begins with it and a slash
 	Names       []string // one of these
 	ExternalIDs []string // one of these
 	Text        string   // a part of Name or of ExternalID, see [Entity.SearchText]

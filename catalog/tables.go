@@ -11,12 +11,20 @@ import (
 // Tables are typed access to a [Store]: they know the rules. A Tables is safe
 // for concurrent use.
 type Tables struct {
+	Nouns
+
+	core *core
+}
+
+// Nouns are a table for each of [Kinds].
+type Nouns struct {
+	Projects  Table[Project]
 	Providers Table[Provider]
 	Models    Table[Model]
 	Bindings  Table[Binding]
 	Keys      Keys
-
-	core *core
+	Operators Operators
+	Holds     Table[Hold]
 }
 
 // Options are the settings of [NewTables].
@@ -53,13 +61,14 @@ func NewTables(store Store, keeper Keeper, opts *Options) *Tables {
 	if c.hasher, ok = keeper.(Hasher); !ok {
 		c.hasher = NewRandomKeyRing()
 	}
-	return c.tables(nil)
+	return &Tables{c.nouns(nil), c}
 }
 
-func (c *core) tables(tx *txn) *Tables {
-	return &Tables{
-		Providers: Table[Provider]{c, tx}, Models: Table[Model]{c, tx}, Bindings: Table[Binding]{c, tx},
-		Keys: Keys{Table[Key]{c, tx}}, core: c,
+func (c *core) nouns(tx *txn) Nouns {
+	return Nouns{
+		Projects: Table[Project]{c, tx}, Providers: Table[Provider]{c, tx}, Models: Table[Model]{c, tx},
+		Bindings: Table[Binding]{c, tx}, Keys: Keys{Table[Key]{c, tx}}, Operators: Operators{Table[Operator]{c, tx}},
+		Holds: Table[Hold]{c, tx},
 	}
 }
 
@@ -69,12 +78,7 @@ func (t *Tables) Store() Store { return t.core.store }
 // Tx gives access to the tables within one transaction: what was written in it
 // is what is read in it. A Tx is not safe for concurrent use and not valid after the
 // function that got it.
-type Tx struct {
-	Providers Table[Provider]
-	Models    Table[Model]
-	Bindings  Table[Binding]
-	Keys      Keys
-}
+type Tx struct{ Nouns }
 
 // Update calls fn, and commits everything it has written in one revision, if
 // it returns nil. When the catalog has changed meanwhile, fn runs again on the
@@ -82,10 +86,7 @@ type Tx struct {
 // new Revision only after the commit, which is what Update returns; without
 // writes it is the one that was read.
 func (t *Tables) Update(ctx context.Context, fn func(*Tx) error) (Revision, error) {
-	return t.core.transact(ctx, serial, func(tx *txn) error {
-		in := t.core.tables(tx)
-		return fn(&Tx{in.Providers, in.Models, in.Bindings, in.Keys})
-	})
+	return t.core.transact(ctx, serial, func(tx *txn) error { return fn(&Tx{t.core.nouns(tx)}) })
 }
 
 // Table is typed access to the entities of one noun. What goes in or comes out
@@ -177,7 +178,7 @@ func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
 // ErrInvalid, ErrExists or ErrReferenced.
 func (t Table[T]) Create(ctx context.Context, v T) (T, error) {
 	m := blind
-	if t.Kind().facts().routes {
+	if asRecord(&v).reads() {
 		m = guarded
 	}
 	return t.write(ctx, m, func(tx *txn) (T, error) { return t.create(ctx, tx, v) })
@@ -265,8 +266,9 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 
 // Delete removes the entity with the id and returns the revision in which it
 // went. If match is not 0, the entity must be at that revision, else the error
-// wraps ErrConflict. A model with bindings cannot go: ErrReferenced. What has the label
-// protected=true cannot go: ErrProtected.
+// wraps ErrConflict. A model with bindings cannot go, nor a project with keys, operators or
+// projects below it: ErrReferenced. The holds of what is deleted go with it. What has
+// the label protected=true cannot go: ErrProtected.
 func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
 	return t.transact(ctx, guarded, func(tx *txn) error {
 		e, err := tx.get(ctx, t.Kind(), id)
@@ -283,11 +285,7 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 		if protected(e.Labels) {
 			return fmt.Errorf("%s %d has the label %s=true: %w", t.Kind().Noun(), id, LabelProtected, ErrProtected)
 		}
-		r := asRecord(&before)
-		if err := tx.remove(r); err != nil {
-			return err
-		}
-		return r.follow(ctx, tx, r, nil)
+		return tx.delete(ctx, asRecord(&before))
 	})
 }
 

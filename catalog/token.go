@@ -10,26 +10,37 @@ import (
 )
 
 const (
-	tokenPrefix   = "ez-"
-	tokenRandom   = 43 // base62 characters that hold 256 bits
-	tokenChecksum = 6  // base62 characters that hold 32 bits
-	base62        = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	tokenPrefix    = "ez-"  // of client keys
+	operatorPrefix = "ezo-" // of operators
+	tokenRandom    = 43     // base62 characters that hold 256 bits
+	tokenChecksum  = 6      // base62 characters that hold 32 bits
+	base62         = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
 // NewToken makes a client token: "ez-", 43 base62 characters that hold 256
 // random bits, and 6 base62 characters of the CRC-32 (IEEE) of those 43, so
 // that a scanner tells a token from other text without asking anyone.
-func NewToken() Secret {
+func NewToken() Secret { return newToken(tokenPrefix) }
+
+// NewOperatorToken makes a token of the same form that begins with "ezo-".
+func NewOperatorToken() Secret { return newToken(operatorPrefix) }
+
+func newToken(prefix string) Secret {
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails: see crypto/rand.Read
 	body := encode62(new(big.Int).SetBytes(random[:]), tokenRandom)
-	return NewSecret(tokenPrefix + body + checksum62(body))
+	return NewSecret(prefix + body + checksum62(body))
 }
 
 // IsToken reports whether s has the form that [NewToken] makes, its check
 // characters included. Imported tokens need not have it.
-func IsToken(s string) bool {
-	body, ok := strings.CutPrefix(s, tokenPrefix)
+func IsToken(s string) bool { return hasTokenForm(s, tokenPrefix) }
+
+// IsOperatorToken reports whether s has the form that [NewOperatorToken] makes.
+func IsOperatorToken(s string) bool { return hasTokenForm(s, operatorPrefix) }
+
+func hasTokenForm(s, prefix string) bool {
+	body, ok := strings.CutPrefix(s, prefix)
 	return ok && len(body) == tokenRandom+tokenChecksum &&
 		strings.Trim(body, base62) == "" &&
 		checksum62(body[:tokenRandom]) == body[tokenRandom:]

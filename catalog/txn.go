@@ -24,7 +24,10 @@ type txn struct {
 	missing int     // ids that were not reserved; the transaction has to run again
 
 	groups   map[string]bool   // of providers, whose bindings are to be rendered again
+	grown    map[string]bool   // projects that have more keys
 	pinned   map[place]*target // entities that a plan says all of; nothing else changes them
+	whole    bool              // the commit depends on everything, whatever the mode
+	takes    bool              // what is deleted may have something that goes with it
 	warnings []pendingWarning
 }
 
@@ -85,13 +88,13 @@ func (c *core) transact(ctx context.Context, m mode, fn func(*txn) error) (Revis
 			return base, nil
 		}
 		if m != serial {
-			base = 0
+			base = tx.base(base)
 		}
 		revision, err := c.commit(ctx, tx, base)
 		if err == nil {
 			tx.warn(ctx)
 		}
-		if m == blind || !errors.Is(err, ErrConflict) || try >= maxTries {
+		if m == blind || !tx.overtaken(err, try) {
 			return revision, err
 		}
 		if err := pause(ctx, try); err != nil {
@@ -110,13 +113,38 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 		if err := fn(tx); err != nil {
 			return err
 		}
+		if err := tx.checkGrowth(ctx); err != nil {
+			return err
+		}
 		return tx.checkRendering(ctx)
 	})
 	return base, err
 }
 
+// base returns what revision the head must have: that which was read, where the commit depends on
+// everything; else any.
+func (tx *txn) base(read Revision) Revision {
+	if tx.whole {
+		return read
+	}
+	return 0
+}
+
+// overtaken reports whether a commit failed, in one of several tries, because of what others
+// may have done since it was read. What goes with an entity that is deleted, such as a hold, may
+// have come meanwhile: then the entity is still referred to.
+func (tx *txn) overtaken(err error, try int) bool {
+	if errors.Is(err, ErrReferenced) {
+		return tx.takes && !IsDangling(err) && try < maxTakes
+	}
+	return errors.Is(err, ErrConflict) && try < maxTries
+}
+
 // maxTries bounds how often a transaction runs again after a conflict.
 const maxTries = 200
+
+// maxTakes bounds how often it runs again because something still refers to what it deletes.
+const maxTakes = 3
 
 // pause waits a moment that grows with the number of tries.
 func pause(ctx context.Context, try int) error {
@@ -243,11 +271,28 @@ func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
 }
 
 func (tx *txn) count(ctx context.Context, k Kind, q Query) (int64, error) {
-	if len(tx.writes) == 0 {
-		return tx.reader.Count(ctx, k, q)
+	n, err := tx.reader.Count(ctx, k, q)
+	if err != nil || len(tx.writes) == 0 {
+		return n, err
 	}
-	all, err := tx.list(ctx, k, q)
-	return int64(len(all)), err
+	written := q // those that it counted, and that were written since
+	written.IDs = nil
+	for _, w := range tx.writes {
+		if w == nil || w.Entity.Kind != k {
+			continue
+		}
+		if len(q.IDs) == 0 || slices.Contains(q.IDs, w.Entity.ID) {
+			written.IDs = append(written.IDs, w.Entity.ID)
+		}
+		if !w.Delete && q.Match(w.Entity) {
+			n++
+		}
+	}
+	if len(written.IDs) == 0 {
+		return n, nil
+	}
+	stale, err := tx.reader.Count(ctx, k, written)
+	return n - stale, err
 }
 
 // write stores a record, in the place of before unless that is nil, and does
@@ -286,6 +331,40 @@ func (c *core) newWrite(before, after record) (*pendingWrite, error) {
 		}
 	}
 	return &pendingWrite{Write{Entity: e, If: e.Revision, Change: change}, before, after}, nil
+}
+
+// delete removes a stored record, and does what follows from that.
+func (tx *txn) delete(ctx context.Context, r record) error {
+	if err := tx.remove(r); err != nil {
+		return err
+	}
+	return tx.afterRemoval(ctx, r)
+}
+
+// afterRemoval removes what goes with a record that was removed, and does what else follows.
+func (tx *txn) afterRemoval(ctx context.Context, r record) error {
+	gone := Entity{Kind: r.kind(), ID: r.meta().ID, NaturalKey: r.naturalKey()}
+	for _, k := range Kinds() {
+		ref := k.RefTo(gone)
+		if ref == "" || !k.facts().goes {
+			continue
+		}
+		tx.takes = true
+		entities, err := tx.list(ctx, k, Query{Refs: []string{ref}})
+		if err != nil {
+			return err
+		}
+		for _, e := range entities {
+			dependent := k.facts().new()
+			if err := dependent.decode(e, tx.core.keeper); err != nil {
+				return err
+			}
+			if err := tx.remove(dependent); err != nil {
+				return err
+			}
+		}
+	}
+	return r.follow(ctx, tx, r, nil)
 }
 
 // remove deletes a stored record.

@@ -12,15 +12,23 @@ import (
 func decodeAndCreate(t *testing.T, tables *catalog.Tables, kind catalog.Kind, body string) error {
 	t.Helper()
 	switch kind {
+	case catalog.KindProject:
+		return create(t, tables.Projects, body)
 	case catalog.KindProvider:
 		return create(t, tables.Providers, body)
 	case catalog.KindModel:
 		return create(t, tables.Models, body)
 	case catalog.KindBinding:
 		return create(t, tables.Bindings, body)
-	default:
+	case catalog.KindKey:
 		return create(t, tables.Keys.Table, body)
+	case catalog.KindOperator:
+		return create(t, tables.Operators.Table, body)
+	case catalog.KindHold:
+		return create(t, tables.Holds, body)
 	}
+	t.Fatalf("no table of %s is known here", kind)
+	return nil
 }
 
 func create[T catalog.Noun](t *testing.T, table catalog.Table[T], body string) error {
@@ -90,8 +98,50 @@ func TestValidationNamesTheField(t *testing.T) {
 		{catalog.KindKey, `{"name":"k","expires_at":"tomorrow"}`, "expires_at"},
 		{catalog.KindKey, `{"name":"k","rpm_limit":0}`, "rpm_limit"},
 		{catalog.KindKey, `{"name":"k","tpm_limit":-5}`, "tpm_limit"},
-		{catalog.KindKey, `{"name":"k","budget_limit":"x"}`, "budget_limit"},
-		{catalog.KindKey, `{"name":"k","budget_window":"year"}`, "budget_window"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":"x","window":"day"}]}`, "budgets[0].limit"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"window":"day"}]}`, "budgets[0].limit"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":-1,"window":"day"}]}`, "budgets[0].limit"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1}]}`, "budgets[0].window"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"year"}]}`, "budgets[0].window"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","timezone":"Mars/Olympus"}]}`, "budgets[0].timezone"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","timezone":"Local"}]}`, "budgets[0].timezone"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","action":"explode"}]}`, "budgets[0].action"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","alert_at":[80,0]}]}`, "budgets[0].alert_at[0]"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","alert_at":[80,1001]}]}`, "budgets[0].alert_at[1]"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","alert_at":[80,80]}]}`, "budgets[0].alert_at[1]"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","alert_at":[1,2,3,4,5,6,7,8,9,10,11]}]}`, "budgets[0].alert_at"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day"},{"limit":2,"window":"day","timezone":"UTC"}]}`, "budgets[1]"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"day","extra":1}]}`, "budgets[0].extra"},
+		{catalog.KindKey, `{"name":"k","budgets":[{"limit":1,"window":"hour"},{"limit":1,"window":"day"},{"limit":1,"window":"week"},{"limit":1,"window":"month"},{"limit":1,"window":"total"}]}`, "budgets"},
+		{catalog.KindKey, `{"name":"k","project":"Acme"}`, "project"},
+		{catalog.KindKey, `{"name":"k","project":"acme/"}`, "project"},
+		{catalog.KindProject, `{}`, "name"},
+		{catalog.KindProject, `{"name":"/a"}`, "name"},
+		{catalog.KindProject, `{"name":"a//b"}`, "name"},
+		{catalog.KindProject, `{"name":"a/b/c/d"}`, "name"},
+		{catalog.KindProject, `{"name":"a.b"}`, "name"},
+		{catalog.KindProject, `{"name":"a","groups":["*"]}`, "groups[0]"},
+		{catalog.KindProject, `{"name":"a","namespaces":["A"]}`, "namespaces[0]"},
+		{catalog.KindProject, `{"name":"a","models":["a*b"]}`, "models[0]"},
+		{catalog.KindProject, `{"name":"a","max_keys":0}`, "max_keys"},
+		{catalog.KindProject, `{"name":"a","budgets":[{"limit":1}]}`, "budgets[0].window"},
+		{catalog.KindOperator, `{"name":"o"}`, "role"},
+		{catalog.KindOperator, `{"role":"admin"}`, "name"},
+		{catalog.KindOperator, `{"name":"o","role":"root"}`, "role"},
+		{catalog.KindOperator, `{"name":"o","role":"admin","project":"A"}`, "project"},
+		{catalog.KindOperator, `{"name":"o","role":"balancer","project":"a"}`, "project"},
+		{catalog.KindOperator, `{"name":"o","role":"admin","token":"short"}`, "token"},
+		{catalog.KindOperator, `{"name":"o","role":"admin","expires_at":"1969-12-31T23:59:59Z"}`, "expires_at"},
+		{catalog.KindHold, `{}`, "target"},
+		{catalog.KindHold, `{"target":"key/0"}`, "target"},
+		{catalog.KindHold, `{"target":"key/x"}`, "target"},
+		{catalog.KindHold, `{"target":"model/1"}`, "target"},
+		{catalog.KindHold, `{"target":"provider/1/"}`, "target"},
+		{catalog.KindHold, `{"target":"project/A"}`, "target"},
+		{catalog.KindHold, `{"target":"key/999","until":"2001-01-01T00:00:00Z"}`, "until"},
+		{catalog.KindHold, `{"target":"key/999","reason":"whim"}`, "reason"},
+		{catalog.KindHold, `{"target":"key/999","reason":"budget"}`, "reason"},
+		{catalog.KindHold, `{"target":"key/999","reason":"health"}`, "reason"},
 		{catalog.KindKey, `{"name":"k","token":"short"}`, "token"},
 		{catalog.KindKey, `{"name":"k","token":"with a space in it"}`, "token"},
 		{catalog.KindKey, `{"name":"k","token":"0123456789abcdef","token_hashes":["` + catalog.HashToken("x") + `"]}`, "token_hashes"},

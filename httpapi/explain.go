@@ -65,7 +65,10 @@ func (h *Handler) explain(ctx context.Context, in *explaining) (*explanation, er
 	}
 	out := &explanation{}
 	b := &out.Body
-	b.Position, b.Reachable, b.Reason = e.Position, e.Refusal == "", string(e.Refusal)
+	b.Position, b.Reachable = e.Position, e.Refusal == nil
+	if e.Refusal != nil {
+		b.Reason = e.Refusal.Error()
+	}
 	b.Steps, b.Targets = make([]step, len(e.Steps)), make([]target, len(e.Targets))
 	for i, s := range e.Steps {
 		b.Steps[i] = step(s)

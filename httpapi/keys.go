@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
@@ -11,7 +12,7 @@ import (
 // keys are served with what they have used, and with a token where one was made.
 func (h *Handler) keys() noun[catalog.Key, keyWithUsage, keyWithToken] {
 	return noun[catalog.Key, keyWithUsage, keyWithToken]{
-		h, h.plane.Keys.Table, "a client key", []string{"group", "namespace"},
+		h, h.plane.Keys.Table, "a client key", []string{"group", "namespace", "project"},
 		h.withUsage, func(k catalog.Key) keyWithUsage { return keyWithUsage{Key: k} }, withToken,
 	}
 }
@@ -20,19 +21,33 @@ func (h *Handler) keys() noun[catalog.Key, keyWithUsage, keyWithToken] {
 // access logs each time, and no part of the ETag.
 type keyWithUsage struct {
 	catalog.Key
-	LastUsedAt *time.Time       `json:"last_used_at,omitempty" readOnly:"true" doc:"The beginning of the last hour in which the key was used. A key that was never used has none."`
-	Spend      *catalog.NanoUSD `json:"spend,omitempty" readOnly:"true" doc:"What the key has cost in the current budget window, in USD. Without a window it is what the key has ever cost. It is absent when usage cannot be read."`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" readOnly:"true" doc:"The beginning of the last hour in which the key was used. A key that was never used has none."`
+	Spend      []spend    `json:"spend,omitempty" readOnly:"true" doc:"What the key has spent of each of its budgets, in their order. It is absent when there are none, and when usage cannot be read."`
+}
+
+// spend is what was spent of a budget in the window that lasts now.
+type spend struct {
+	Window   string          `json:"window" doc:"The window of the budget."`
+	Timezone string          `json:"timezone" doc:"The time zone of the budget."`
+	Spent    catalog.NanoUSD `json:"spent" doc:"What the requests in the window have cost, in USD."`
+	Unpriced int64           `json:"unpriced_requests" doc:"How many requests in the window have a cost that is not known."`
 }
 
 // withUsage adds to keys what they have used. When the logs cannot be asked,
 // the keys are shown without.
 func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUsage {
 	shown := make([]keyWithUsage, len(keys))
-	since := make(map[int64]time.Time, len(keys))
-	now := time.Now()
+	since := make(map[int64][]time.Time, len(keys))
+	now := h.plane.LogTime()
 	for i, k := range keys {
-		shown[i].Key = k
-		since[k.ID] = catalog.WindowStart(k.BudgetWindow, now)
+		shown[i].Key, since[k.ID] = k, nil
+		for _, b := range k.Budgets {
+			begins, _, err := ezapi.BudgetWindow(b, now)
+			if err != nil {
+				h.log.WarnContext(ctx, "a budget has a time zone that is not known", "key_id", k.ID, "error", err)
+			}
+			since[k.ID] = append(since[k.ID], begins)
+		}
 	}
 	archive, err := h.archive()
 	if err != nil || len(keys) == 0 {
@@ -45,8 +60,13 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 	}
 	for i := range shown {
 		u := used[shown[i].ID]
-		spend := catalog.NanoUSD(u.CostNanoUSD)
-		shown[i].Spend = &spend
+		for n, b := range shown[i].Budgets {
+			of := spend{Window: b.Window, Timezone: b.Timezone}
+			if n < len(u.Spent) {
+				of.Spent, of.Unpriced = catalog.NanoUSD(u.Spent[n].CostNanoUSD), u.Spent[n].Unpriced
+			}
+			shown[i].Spend = append(shown[i].Spend, of)
+		}
 		if !u.LastUsed.IsZero() {
 			at := u.LastUsed // the beginning of a quarter of an hour, in which the key may have been made
 			if created := shown[i].CreatedAt; at.Before(created) {
@@ -65,46 +85,6 @@ type keyWithToken struct {
 }
 
 func withToken(k catalog.Key) keyWithToken { return keyWithToken{k, k.Token.Reveal()} }
-
-type rotating struct {
-	request.ID
-	request.Match
-	request.Wait
-	Content request.Body
-}
-
-// rotation is the body of a rotation; there may be none.
-type rotation struct {
-	GraceSeconds request.Whole `json:"grace_seconds,omitempty" minimum:"0" maximum:"2592000" default:"0" doc:"How many seconds the current tokens stay valid."`
-}
-
-func (h *Handler) rotate(ctx context.Context, in *rotating) (*shown[keyWithToken], error) {
-	id, match, wait, err := aim(in.ID, in.Match, in.Wait)
-	if err != nil {
-		return nil, err
-	}
-	var r rotation
-	if !in.Content.Empty() {
-		if err := in.Content.Decode(&r); err != nil {
-			return nil, err
-		}
-	}
-	key, err := h.plane.Keys.Rotate(ctx, id, grace(int64(r.GraceSeconds)), match)
-	if err != nil {
-		return nil, matched(in.Match, err)
-	}
-	out := &shown[keyWithToken]{ETag: request.ETag(key.Revision), Body: withToken(key)}
-	out.Progress = h.follow(ctx, in.Wait.Wait, wait, key.Revision)
-	return out, nil
-}
-
-// grace makes a duration of seconds, out of range when they are.
-func grace(seconds int64) time.Duration {
-	if seconds < 0 || seconds > int64(catalog.MaxGrace/time.Second) {
-		return -1
-	}
-	return time.Duration(seconds) * time.Second
-}
 
 // lookup is the body of a search for the key of a token.
 type lookup struct {

@@ -69,13 +69,18 @@ func TestImportTokens(t *testing.T) {
 // another ETag.
 func TestKeysShowTheirUsage(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	created := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "budget_limit": 5,
-		"budget_window": "day"}).object(t)
+	created := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "budgets": []any{
+		object{"limit": 5, "window": "day"}, object{"limit": 9, "window": "total", "timezone": "Asia/Shanghai"},
+	}}).object(t)
 	path := "/keys/" + number(created["id"])
 	before := s.must(http.StatusOK, viewer, "GET", path, nil)
-	if got := before.object(t); got["spend"] != "0" || got["last_used_at"] != nil {
-		t.Errorf("an unused key shows %v and %v", got["spend"], got["last_used_at"])
+	spends := func(day, total string) []any {
+		return []any{
+			object{"window": "day", "timezone": "UTC", "spent": day, "unpriced_requests": 0.0},
+			object{"window": "total", "timezone": "Asia/Shanghai", "spent": total, "unpriced_requests": 0.0},
+		}
 	}
+	shows(t, before.object(t), object{"spend": spends("0", "0"), "last_used_at": nil})
 
 	now := time.Now().UTC()
 	for _, e := range []object{
@@ -90,16 +95,12 @@ func TestKeysShowTheirUsage(t *testing.T) {
 	}
 	after := s.must(http.StatusOK, viewer, "GET", path, nil)
 	// The quarter of an hour that usage knows of began before the key was there.
-	if got := after.object(t); got["spend"] != "1.5" || got["last_used_at"] != created["created_at"] {
-		t.Errorf("the key shows %v and %v, want 1.5 and %s", got["spend"], got["last_used_at"], created["created_at"])
-	}
+	shows(t, after.object(t), object{"spend": spends("1.5", "41.5"), "last_used_at": created["created_at"]})
 	if a, b := before.Header.Get("ETag"), after.Header.Get("ETag"); a != b {
 		t.Errorf("using a key changes its ETag from %s to %s", a, b)
 	}
 	all := s.must(http.StatusOK, viewer, "GET", "/keys", nil).object(t)["data"].([]any)
-	if got := all[0].(object); got["spend"] != "1.5" {
-		t.Errorf("the list shows %v", got["spend"])
-	}
+	shows(t, all[0].(object), object{"spend": spends("1.5", "41.5")})
 
 	// What was read can be sent again.
 	patched := s.must(http.StatusOK, admin, "PATCH", path, after.body, "If-Match", after.Header.Get("ETag"))

@@ -39,8 +39,7 @@ func plainNoun[T catalog.Noun](h *Handler, t catalog.Table[T], words string, par
 func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 	kind := n.table.Kind()
 	path, one := "/"+string(kind), "/"+string(kind)+"/{id}"
-	word := kind.Noun()
-	name := strings.ToUpper(word[:1]) + word[1:]
+	name := nameOf(kind)
 	whole := bodyOf(name+"Create", request.JSON)
 	patch := bodyOf(name+"Patch", request.MergePatch, request.JSON)
 
@@ -56,6 +55,12 @@ func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 		takes(patch), only(n.params), fails(problemExists, problemReferenced), explains(patchText))
 	handle(n.Handler, Admin, "DELETE "+one, "delete"+name, "Delete "+n.words, n.delete,
 		answersNothing, only(n.params), fails(problemReferenced, problemProtected))
+}
+
+// nameOf returns the name of a noun in ids of operations and in schemas: "Key".
+func nameOf(kind catalog.Kind) string {
+	word := kind.Noun()
+	return strings.ToUpper(word[:1]) + word[1:]
 }
 
 const (
@@ -87,6 +92,11 @@ type listed[V any] struct {
 
 func (n noun[T, V, W]) list(ctx context.Context, in *listing) (*listed[V], error) {
 	q, err := in.Query()
+	if n.table.Kind() == catalog.KindProject {
+		q.KeyUnder = in.Project
+	} else {
+		q.RefUnder = in.Project
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -15,17 +15,55 @@ import (
 
 // A nounCase is what the tests know of a noun. Every noun needs one.
 type nounCase struct {
-	before   []object // models that have to be there
+	before   []stored // what has to be there
 	least    object   // what has to be sent
+	other    object   // what makes another of it, where that is not its name
 	defaults object   // some of what is shown then
 	more     object   // every other field that may be sent, none at its default
 	once     object   // fields that are sent to create only, and are not shown
+	fixed    object   // fields that can have no other value when they are sent
 	shown    object   // what is shown of more, where it is not what was sent
 
 	together map[string][]string // fields that have to be sent together with another
 }
 
+// stored is something that is created first.
+type stored struct {
+	path string
+	body object
+}
+
 var nounCases = map[catalog.Kind]nounCase{
+	catalog.KindProject: {
+		least:    object{"name": "p"},
+		defaults: object{"name": "p", "models": []any{}, "groups": []any{}, "namespaces": []any{}, "budgets": []any{}},
+		more: object{
+			"models": []any{"m"}, "groups": []any{"g"}, "namespaces": []any{"n"}, "rpm_limit": 1.0, "tpm_limit": 1.0,
+			"max_parallel": 1.0, "max_keys": 1.0, "budgets": []any{budget()}, "external_id": "x",
+			"labels": object{"a": "b"}, "status": "disabled",
+		},
+	},
+	catalog.KindOperator: {
+		before:   []stored{{"/projects", object{"name": "acme"}}},
+		least:    object{"name": "o", "role": "viewer"},
+		defaults: object{"name": "o", "role": "viewer", "status": "active", "project": nil},
+		more: object{
+			"project": "acme", "expires_at": "2030-01-01T00:00:00Z", "external_id": "x",
+			"labels": object{"a": "b"}, "status": "disabled",
+		},
+		once: object{"token": "0123456789abcdef", "token_hashes": nil},
+	},
+	catalog.KindHold: {
+		before:   []stored{{"/keys", object{"name": "k"}}, {"/keys", object{"name": "l"}}},
+		least:    object{"target": "key/1"},
+		other:    object{"target": "key/2"},
+		defaults: object{"target": "key/1", "reason": "admin", "status": "active", "until": nil},
+		more: object{
+			"until": "2100-01-01T00:00:00Z", "message": "stop", "external_id": "x", "labels": object{"a": "b"},
+			"status": "disabled",
+		},
+		fixed: object{"reason": "admin"},
+	},
 	catalog.KindProvider: {
 		least: object{"name": "p", "type": " Vertex "},
 		defaults: object{"name": "p", "type": "vertex", "group": "default", "weight": 1.0, "status": "active",
@@ -52,7 +90,7 @@ var nounCases = map[catalog.Kind]nounCase{
 		}),
 	},
 	catalog.KindBinding: {
-		before: []object{{"name": "m"}, {"name": "m", "namespace": "n"}},
+		before: []stored{{"/models", object{"name": "m"}}, {"/models", object{"name": "m", "namespace": "n"}}},
 		least:  object{"model": "m"},
 		defaults: object{"namespace": "default", "provider_group": "default", "selector_type": "exact",
 			"selector_value": "m"},
@@ -63,18 +101,25 @@ var nounCases = map[catalog.Kind]nounCase{
 		},
 	},
 	catalog.KindKey: {
+		before:   []stored{{"/projects", object{"name": "acme"}}},
 		least:    object{"name": "k"},
 		defaults: object{"name": "k", "default_namespace": "default", "namespaces": []any{"default"}, "status": "active"},
 		more: object{
 			"group": "g", "namespaces": []any{"a", "b"}, "default_namespace": "b", "models": []any{"m"}, "scopes": []any{"s"},
 			"allow_ips": []any{"::1"}, "expires_at": "2030-01-01T00:00:00Z", "rpm_limit": 1.0, "tpm_limit": 1.0,
-			"max_parallel": 1.0, "budget_limit": "12.5", "budget_window": "day", "external_id": "x",
+			"max_parallel": 1.0, "project": "acme", "budgets": []any{budget()}, "external_id": "x",
 			"labels": object{"a": "b"}, "status": "disabled",
 		},
-		once: object{"token": "0123456789abcdef", "token_hashes": nil},
-		together: map[string][]string{"budget_limit": {"budget_window"}, "namespaces": {"default_namespace"},
-			"default_namespace": {"namespaces"}},
+		once:     object{"token": "0123456789abcdef", "token_hashes": nil},
+		together: map[string][]string{"namespaces": {"default_namespace"}, "default_namespace": {"namespaces"}},
 	},
+}
+
+// budget returns a budget with every field.
+func budget() object {
+	return object{
+		"limit": "12.5", "window": "day", "timezone": "Asia/Shanghai", "action": "alert", "alert_at": []any{50.0, 100.0},
+	}
 }
 
 // prices returns the prices of a record, where those that are not given are unknown.
@@ -103,8 +148,8 @@ func eachNoun(t *testing.T, test func(s *service, path, name string, c nounCase)
 				t.Fatalf("nounCases has no entry for %s, so that nothing of it would be tested", kind)
 			}
 			s := newService(t, ezapi.Config{}, nil)
-			for _, model := range c.before {
-				s.must(http.StatusCreated, admin, "POST", "/models", model)
+			for _, b := range c.before {
+				s.must(http.StatusCreated, admin, "POST", b.path, b.body)
 			}
 			word := kind.Noun()
 			test(s, "/"+string(kind), strings.ToUpper(word[:1])+word[1:], c)
@@ -220,7 +265,7 @@ func TestDocumentOfNounsIsTrue(t *testing.T) {
 		t := s.t
 		schemas := s.document()["components"].(object)["schemas"].(object)
 		shown, create, patch := schemas[name].(object), schemas[name+"Create"].(object), schemas[name+"Patch"].(object)
-		full := both(both(c.least, c.more), c.once)
+		full := both(both(both(c.least, c.more), c.once), c.fixed)
 		names := func(o object) []string { return slices.Sorted(maps.Keys(o)) }
 		if diff := cmp.Diff(names(full), names(create["properties"].(object))); diff != "" {
 			t.Errorf("fields that are tried (-) and documented for creation (+):\n%s", diff)
@@ -251,9 +296,10 @@ func TestDocumentOfNounsIsTrue(t *testing.T) {
 		if create["properties"].(object)["name"] == nil {
 			delete(empty, "name")
 		}
-		for field := range both(c.more, c.once) {
+		for field := range both(both(c.more, c.once), c.fixed) {
 			empty[field] = nil
 		}
+		empty = both(empty, c.other)
 		s.must(http.StatusCreated, admin, "POST", path, empty)
 	})
 }
@@ -303,9 +349,11 @@ func TestPatchChangesNothingElse(t *testing.T) {
 				delete(before, named)
 				delete(after, named)
 			}
-			if _, sent := patch["api_key"]; sent {
-				delete(after, "api_key_hint")
-				delete(before, "api_key_hint")
+			for sent, follows := range map[string]string{"api_key": "api_key_hint", "budgets": "spend"} {
+				if _, ok := patch[sent]; ok {
+					delete(after, follows)
+					delete(before, follows)
+				}
 			}
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("a patch of %v changes something else, too (-before +after):\n%s", patch, diff)

@@ -7,12 +7,15 @@ import "github.com/ez-api/ez-api/httpapi/internal/request"
 // patch and delete; see serveNoun.
 func (h *Handler) register(opts *Options) {
 	t := h.plane
+	serveNoun(plainNoun(h, t.Projects, "a project", "group", "namespace", "project"))
 	serveNoun(plainNoun(h, t.Providers, "an upstream provider", "group"))
 	serveNoun(plainNoun(h, t.Models, "a model", "namespace", "cascade"))
 	serveNoun(plainNoun(h, t.Bindings, "a binding of a model to groups", "group", "namespace"))
 	serveNoun(h.keys())
-	handle(h, Admin, "POST /keys/{id}/rotate", "rotateKey", "Give a client key a new token", h.rotate,
-		takes(optional(bodyOf("Rotation", request.JSON))), explains("Only this answer shows the new token."))
+	serveNoun(h.operators())
+	serveNoun(plainNoun(h, t.Holds, "a hold of a key, a project or a provider"))
+	serveRotation(h, "a client key", t.Keys.Table, t.Keys.Rotate, withToken)
+	serveRotation(h, "an operator", t.Operators.Table, t.Operators.Rotate, withOperatorToken)
 	handle(h, Admin, "POST /keys/lookup", "lookupKey", "Find the client key that a token belongs to", h.lookUp,
 		takes(bodyOf("Lookup", request.JSON)), fails(problemNotFound), explains("For a token that has leaked."))
 

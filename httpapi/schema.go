@@ -76,7 +76,12 @@ func (h *Handler) completeSchemas(registry huma.Registry) {
 	for _, t := range h.nouns {
 		b.add(t)
 	}
-	schemas["KeyCreate"].Properties = merged(schemas["KeyCreate"].Properties, b.imported())
+	for _, k := range catalog.Kinds() {
+		if k.HasTokens() {
+			create := schemas[nameOf(k)+"Create"]
+			create.Properties = merged(create.Properties, b.imported())
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(schemas)) {
 		if !b.made[name] {
 			loosen(schemas[name])
@@ -265,14 +270,14 @@ func (b *bodies) nested(t reflect.Type, ref string) string {
 	return schemaPrefix + name
 }
 
-// keyImport are the fields with which a new key brings its own tokens.
-type keyImport struct {
+// tokenImport are the fields with which a new key or operator brings its own tokens.
+type tokenImport struct {
 	Token       string   `json:"token" writeOnly:"true" minLength:"16" maxLength:"256" pattern:"^[!-~]+$" doc:"A token to import, in printable ASCII without spaces. Without it, and without token_hashes, a token is made."`
 	TokenHashes []string `json:"token_hashes" writeOnly:"true" maxItems:"4" pattern:"^[0-9a-f]{64}$" doc:"The SHA-256 of tokens to import, in lower-case hex. They must not come together with token."`
 }
 
 func (b *bodies) imported() map[string]*huma.Schema {
-	in := huma.SchemaFromType(b.registry, reflect.TypeFor[keyImport]())
+	in := huma.SchemaFromType(b.registry, reflect.TypeFor[tokenImport]())
 	in.Properties["token_hashes"].Nullable = false
 	in.Properties["token"].WriteOnly, in.Properties["token_hashes"].WriteOnly = false, false
 	return in.Properties

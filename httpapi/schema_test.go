@@ -71,7 +71,7 @@ func TestPatchSchemasChangeNothingUnasked(t *testing.T) {
 
 // Money is text wherever it is documented, so that no client makes a float of it.
 func TestMoneyIsText(t *testing.T) {
-	money := regexp.MustCompile(`_price$|^budget_limit$|^spend$`)
+	money := regexp.MustCompile(`_price$|^limit$|^spent$`)
 	seen := 0
 	for name, schema := range newService(t, ezapi.Config{}, nil).schemas() {
 		properties, _ := schema.(object)["properties"].(object)
@@ -150,7 +150,9 @@ func TestEnumsAreTheCatalogs(t *testing.T) {
 		values        []string
 	}{
 		{"Provider", "type", catalog.ProviderTypes()}, {"Model", "kind", catalog.ModelKinds()},
-		{"Binding", "selector_type", catalog.SelectorTypes()}, {"Key", "budget_window", catalog.BudgetWindows()},
+		{"Binding", "selector_type", catalog.SelectorTypes()}, {"Budget", "window", catalog.BudgetWindows()},
+		{"Budget", "action", catalog.BudgetActions()}, {"Hold", "reason", catalog.HoldReasons()},
+		{"Operator", "role", catalog.OperatorRoles()},
 		{"Key", "status", []string{string(catalog.Active), string(catalog.Disabled)}},
 	} {
 		got := strs(schemas[tc.schema].(object)["properties"].(object)[tc.field].(object)["enum"])

@@ -70,7 +70,7 @@ func TestSecretsAreNeverRepeated(t *testing.T) {
 				object{"token_hashes": []string{mark}}, object{"token_hashes": []string{catalog.HashToken(token)}, "name": "x"},
 				object{"kind": mark, "name": "x"}, object{"input_price": mark, "name": "x"},
 				object{"namespace": mark + "."}, object{"allow_ips": []string{mark}},
-				object{"expires_at": mark}, object{"budget_limit": mark}, object{"budget_window": mark},
+				object{"expires_at": mark}, object{"budgets": mark}, object{"budgets": []any{object{"window": mark}}},
 				object{"selector_type": mark, "model": "m"},
 				object{"selector_type": "regex", "selector_value": "(" + mark, "model": "m"}, object{"model": mark},
 				object{"rpm_limit": mark},

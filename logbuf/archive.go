@@ -23,10 +23,10 @@ type Archive interface {
 	// return a [FieldError] of field since or until unless the bounds lie on such days.
 	Usage(ctx context.Context, q UsageQuery) (UsagePage, error)
 
-	// KeyUsage returns what each of some keys has used since a time, which is
+	// KeyUsage returns what each of some keys has used since each of some times, which are
 	// cut to the quarter of an hour; the zero time is ever. Keys that were never used are
 	// absent. It counts as Usage does.
-	KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]KeyUsage, error)
+	KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]KeyUsage, error)
 }
 
 // A LogQuery selects stored entries. Zero fields do not restrict. Its Resolve method
@@ -157,7 +157,12 @@ type UsagePage struct {
 
 // KeyUsage is what one key has used.
 type KeyUsage struct {
-	LastUsed    time.Time // start of the last quarter of an hour of which there is a request, whenever that was
-	CostNanoUSD int64     // of the priced requests since the time asked for
-	Unpriced    int64     // requests since then whose cost is not known
+	LastUsed time.Time // start of the last quarter of an hour of which there is a request, whenever that was
+	Spent    []Spent   // since each of the times that were asked for, in their order
+}
+
+// Spent is what was spent since a time.
+type Spent struct {
+	CostNanoUSD int64 // of the priced requests
+	Unpriced    int64 // requests whose cost is not known
 }

@@ -231,7 +231,7 @@ const minLost = 10
 // rendered. Holds end by themselves, and what the feed explains is meant.
 func guard(before, after, explained Counts) error {
 	for _, kind := range slices.Sorted(maps.Keys(after)) {
-		if kind == kindHolds {
+		if kind == catalog.KindHold {
 			continue
 		}
 		lost := before[kind] - after[kind] - explained[kind]
@@ -242,9 +242,3 @@ func guard(before, after, explained Counts) error {
 	}
 	return nil
 }
-
-// The kinds of which the order of a delta, or the guard, knows more than the name.
-const (
-	kindHolds    catalog.Kind = "holds"
-	kindProjects catalog.Kind = "projects"
-)

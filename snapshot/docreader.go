@@ -66,6 +66,27 @@ func providerBinder() binder[int64, Provider] {
 	}
 }
 
+func projectBinder(seed maphash.Seed) binder[string, ProjectDoc] {
+	return binder[string, ProjectDoc]{
+		kind: catalog.KindProject,
+		name: func(key string) (string, bool) { return key, catalog.IsProjectPath(key) },
+		hash: func(path string) uint64 { return maphash.String(seed, path) },
+		read: func(_ *docReader, d Document) (*ProjectDoc, error) { return Decode[ProjectDoc](d) },
+	}
+}
+
+func holdBinder(seed maphash.Seed) binder[catalog.HoldTarget, HoldDoc] {
+	return binder[catalog.HoldTarget, HoldDoc]{
+		kind: catalog.KindHold,
+		name: catalog.ParseHoldTarget,
+		hash: func(t catalog.HoldTarget) uint64 {
+			return mix(t.KeyID) ^ mix(^t.ProviderID) ^ maphash.String(seed, t.Project) ^
+				maphash.String(seed, t.UpstreamModel)<<1
+		},
+		read: func(_ *docReader, d Document) (*HoldDoc, error) { return Decode[HoldDoc](d) },
+	}
+}
+
 func modelBinder(seed maphash.Seed) binder[modelName, ModelDoc] {
 	return binder[modelName, ModelDoc]{
 		kind: catalog.KindModel,
@@ -108,7 +129,7 @@ func (n modelName) hash(seed maphash.Seed) uint64 {
 func newKey(d *KeyDoc, in *interner) (*Key, error) {
 	k := &Key{KeyDoc: *d}
 	k.Status, k.Group = catalog.Status(in.text(string(d.Status))), in.text(d.Group)
-	k.DefaultNamespace, k.BudgetWindow = in.text(d.DefaultNamespace), in.text(d.BudgetWindow)
+	k.DefaultNamespace, k.Project = in.text(d.DefaultNamespace), in.text(d.Project)
 	k.Namespaces, k.Scopes, k.Labels = in.list(d.Namespaces), in.list(d.Scopes), in.set(d.Labels)
 	for _, text := range d.AllowIPs {
 		net, err := catalog.ParsePrefix(text)

@@ -123,6 +123,7 @@ const (
 type KeyDoc struct {
 	ID               int64             `json:"id"`
 	Name             string            `json:"name"`
+	Project          string            `json:"project,omitempty"` // path; see ProjectDoc
 	Status           catalog.Status    `json:"status"`
 	Group            string            `json:"group"` // route group
 	Namespaces       []string          `json:"namespaces"`
@@ -134,14 +135,45 @@ type KeyDoc struct {
 	RPMLimit         int64             `json:"rpm_limit,omitempty"` // requests a minute; 0 is no limit
 	TPMLimit         int64             `json:"tpm_limit,omitempty"` // tokens a minute; 0 is no limit
 	MaxParallel      int64             `json:"max_parallel,omitempty"`
-	BudgetLimit      *catalog.NanoUSD  `json:"budget_limit,omitempty"`
-	BudgetWindow     string            `json:"budget_window,omitempty"` // one of catalog.BudgetWindows
+	Budgets          []BudgetDoc       `json:"budgets,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
+}
+
+// BudgetDoc is a budget of a key, see catalog.Budget. Whoever uses up one with the action block
+// is held; balancers need not count.
+type BudgetDoc struct {
+	Limit    *catalog.NanoUSD `json:"limit"`    // USD
+	Window   string           `json:"window"`   // one of catalog.BudgetWindows
+	Timezone string           `json:"timezone"` // IANA
+	Action   string           `json:"action"`   // one of catalog.BudgetActions
+	AlertAt  []int64          `json:"alert_at,omitempty"`
+}
+
+// ProjectDoc is the document of a project, under its path. It restricts all keys of it and below.
+type ProjectDoc struct {
+	Name        string            `json:"name"` // path
+	Status      catalog.Status    `json:"status"`
+	Models      []string          `json:"models,omitempty"`     // public names; empty allows all
+	Groups      []string          `json:"groups,omitempty"`     // route groups; empty allows all
+	Namespaces  []string          `json:"namespaces,omitempty"` // empty allows all
+	RPMLimit    int64             `json:"rpm_limit,omitempty"`  // requests a minute; 0 is no limit
+	TPMLimit    int64             `json:"tpm_limit,omitempty"`  // tokens a minute; 0 is no limit
+	MaxParallel int64             `json:"max_parallel,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+}
+
+// HoldDoc says that a key, a project or a provider must not be used, under its target, see
+// catalog.HoldTarget. It ends by the clock of whoever reads it.
+type HoldDoc struct {
+	Target  string    `json:"target"`
+	Until   time.Time `json:"until,omitzero"`    // zero is without an end
+	Reason  string    `json:"reason"`            // one of catalog.HoldReasons
+	Message string    `json:"message,omitempty"` // for people
 }
 
 // Doc is the content of one kind of document.
 type Doc interface {
-	ProviderDoc | ModelDoc | BindingDoc | KeyDoc
+	ProviderDoc | ModelDoc | BindingDoc | KeyDoc | ProjectDoc | HoldDoc
 }
 
 // checked is what Decode asks of a pointer to a [Doc].
@@ -202,6 +234,8 @@ func (*ProviderDoc) kind() catalog.Kind { return catalog.KindProvider }
 func (*ModelDoc) kind() catalog.Kind    { return catalog.KindModel }
 func (*BindingDoc) kind() catalog.Kind  { return catalog.KindBinding }
 func (*KeyDoc) kind() catalog.Kind      { return catalog.KindKey }
+func (*ProjectDoc) kind() catalog.Kind  { return catalog.KindProject }
+func (*HoldDoc) kind() catalog.Kind     { return catalog.KindHold }
 
 // errDoc says what is wrong with a document.
 type errDoc string
@@ -214,6 +248,7 @@ const (
 	errUpstream  errDoc = "has an upstream under what is no provider id"
 	errAllowIP   errDoc = "has an allowed address that cannot be read"
 	errNamespace errDoc = "has no namespace"
+	errProject   errDoc = "is of a project that has no path"
 )
 
 // maxWeight keeps sums of weights far from overflow.
@@ -260,10 +295,27 @@ func (d *KeyDoc) check(key string) error {
 	if len(d.Namespaces) == 0 || d.DefaultNamespace == "" {
 		return errNamespace
 	}
+	if d.Project != "" && !catalog.IsProjectPath(d.Project) {
+		return errProject
+	}
 	for _, ip := range d.AllowIPs {
 		if _, err := catalog.ParsePrefix(ip); err != nil {
 			return errAllowIP
 		}
+	}
+	return nil
+}
+
+func (d *ProjectDoc) check(key string) error {
+	if key != d.Name || !catalog.IsProjectPath(d.Name) {
+		return errKey
+	}
+	return nil
+}
+
+func (d *HoldDoc) check(key string) error {
+	if _, ok := catalog.ParseHoldTarget(key); !ok || key != d.Target {
+		return errKey
 	}
 	return nil
 }

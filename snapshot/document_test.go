@@ -75,10 +75,26 @@ func TestEncode(t *testing.T) {
 				Models: []string{"m"}, Scopes: []string{"s"},
 				AllowIPs: []string{"10.0.0.0/8"}, ExpiresAt: time.Date(2030, 1, 2, 3, 4, 5, 600_000, time.UTC),
 				RPMLimit: 1, TPMLimit: 2, MaxParallel: 3,
-				BudgetLimit: usd(1_000_000_000), BudgetWindow: "day", Labels: map[string]string{"l": "v"},
+				Budgets: []snapshot.BudgetDoc{{Limit: usd(1_000_000_000), Window: "day", Timezone: "UTC", Action: "block"}},
+				Labels:  map[string]string{"l": "v"},
 			})),
 			`keys ` + someHash + ` {"id":3,"name":"k","status":"active","group":"g","namespaces":["a","b"],"default_namespace":"b","models":["m"],"scopes":["s"],` +
-				`"allow_ips":["10.0.0.0/8"],"expires_at":"2030-01-02T03:04:05.0006Z","rpm_limit":1,"tpm_limit":2,"max_parallel":3,"budget_limit":"1","budget_window":"day","labels":{"l":"v"}}`,
+				`"allow_ips":["10.0.0.0/8"],"expires_at":"2030-01-02T03:04:05.0006Z","rpm_limit":1,"tpm_limit":2,"max_parallel":3,"budgets":[{"limit":"1","window":"day","timezone":"UTC","action":"block"}],"labels":{"l":"v"}}`,
+		},
+		{
+			"a project",
+			text(snapshot.Encode("a/b", snapshot.ProjectDoc{
+				Name: "a/b", Status: "active", Models: []string{"m"}, Groups: []string{"g"}, Namespaces: []string{"n"},
+				RPMLimit: 1, TPMLimit: 2, MaxParallel: 3, Labels: map[string]string{"l": "v"},
+			})),
+			`projects a/b {"name":"a/b","status":"active","models":["m"],"groups":["g"],"namespaces":["n"],"rpm_limit":1,"tpm_limit":2,"max_parallel":3,"labels":{"l":"v"}}`,
+		},
+		{
+			"a hold",
+			text(snapshot.Encode("key/3", snapshot.HoldDoc{
+				Target: "key/3", Until: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Reason: "budget", Message: "m",
+			})),
+			`holds key/3 {"target":"key/3","until":"2030-01-02T03:04:05Z","reason":"budget","message":"m"}`,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -97,6 +113,8 @@ func TestDecode(t *testing.T) {
 	)
 	with := func(doc, fields string) string { return doc[:len(doc)-1] + "," + fields + "}" }
 	decode := map[catalog.Kind]func(snapshot.Document) error{
+		catalog.KindProject: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.ProjectDoc](d); return err },
+		catalog.KindHold:    func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.HoldDoc](d); return err },
 		catalog.KindProvider: func(d snapshot.Document) error {
 			_,
 				err := snapshot.Decode[snapshot.ProviderDoc](d)
@@ -137,6 +155,14 @@ func TestDecode(t *testing.T) {
 		{"binding under another name", catalog.KindBinding, "ns.b", binding, false},
 		{"upstream under no id", catalog.KindBinding, "ns.m", `{"namespace":"ns","public_model":"m","candidates":[{"weight":1,"upstreams":{"07":"m"}}]}`, false},
 		{"candidate with a weight below 0", catalog.KindBinding, "ns.m", `{"namespace":"ns","public_model":"m","candidates":[{"weight":-1}]}`, false},
+		{"key of no project path", catalog.KindKey, someHash, with(key, `"project":"A b"`), false},
+		{"project", catalog.KindProject, "a/b", `{"name":"a/b","status":"active"}`, true},
+		{"project under another path", catalog.KindProject, "a", `{"name":"a/b"}`, false},
+		{"project under no path", catalog.KindProject, "A", `{"name":"A"}`, false},
+		{"hold", catalog.KindHold, "provider/3/a/b", `{"target":"provider/3/a/b","reason":"health"}`, true},
+		{"hold of another target", catalog.KindHold, "key/1", `{"target":"key/2"}`, false},
+		{"hold of nothing", catalog.KindHold, "x/1", `{"target":"x/1"}`, false},
+		{"hold until no time", catalog.KindHold, "key/1", `{"target":"key/1","until":"soon"}`, false},
 		{"key under no hash", catalog.KindKey, "abc", key, false},
 		{"key under an upper-case hash", catalog.KindKey, strings.ToUpper(someHash), key, false},
 		{"key without namespaces", catalog.KindKey, someHash, `{"id":3,"default_namespace":"a"}`, false},

@@ -16,7 +16,7 @@ import (
 type Explanation struct {
 	Position Position // of what it was made of
 	Steps    []Step   // in the order in which a request takes them
-	Refusal  Refusal  // empty when the key can
+	Refusal  error    // nil when the key can; else a [Refusal] or an [ErrHeld]
 
 	// Targets are as [View.Route] returns them, without the providers'
 	// secrets. Where requests draw by weight, the heavier comes first.
@@ -85,7 +85,10 @@ func (e *Explanation) explain(ctx context.Context, src Source, hashes []string, 
 	if len(key.nets) > 0 {
 		e.tell("address", true, fmt.Sprintf("requests must come from %s", strings.Join(key.AllowIPs, ", ")))
 	}
-	e.Targets, err = v.walk(nil, key, model, e.tell)
+	if err := v.free(key, now, e.tell); err != nil {
+		return e.refuse(err)
+	}
+	e.Targets, err = v.walk(nil, key, model, now, e.tell)
 	return e.refuse(err)
 }
 
@@ -95,8 +98,9 @@ func (e *Explanation) tell(check string, ok bool, detail string) {
 
 // refuse notes a refusal, which is an answer and no error.
 func (e *Explanation) refuse(err error) error {
-	if r, ok := err.(Refusal); ok { //nolint:errorlint // refusals are never wrapped
-		e.Refusal = r
+	switch err.(type) { //nolint:errorlint // refusals are never wrapped
+	case Refusal, *ErrHeld:
+		e.Refusal = err
 		return nil
 	}
 	return err
@@ -126,7 +130,46 @@ func lookup(ctx context.Context, src Source, key *Key, model string) (*View, err
 			return nil, err
 		}
 	}
-	return b.done(Head{}), nil
+	if err := b.lookupAbove(ctx, src, key); err != nil {
+		return nil, err
+	}
+	v := b.done(Head{})
+	if found, err := v.resolve(key, model, nil); err == nil {
+		holds := newBuilder(v, v, newClosedReader)
+		if _, err := holds.lookup(ctx, src, catalog.KindHold, found.holdTargets()); err != nil {
+			return nil, err
+		}
+		v = holds.done(Head{})
+	}
+	return v, nil
+}
+
+// lookupAbove adds the projects that a key is in, and the holds of the key and of them.
+func (b *viewBuilder) lookupAbove(ctx context.Context, src Source, key *Key) error {
+	paths := catalog.ProjectPath(key.Project)
+	holds := []string{catalog.HoldTarget{KeyID: key.ID}.String()}
+	for _, path := range paths {
+		holds = append(holds, catalog.HoldTarget{Project: path}.String())
+	}
+	if len(paths) > 0 {
+		if _, err := b.lookup(ctx, src, catalog.KindProject, paths); err != nil {
+			return err
+		}
+	}
+	_, err := b.lookup(ctx, src, catalog.KindHold, holds)
+	return err
+}
+
+// holdTargets lists what may be held of the providers that serve a model.
+func (b meant) holdTargets() (targets []string) {
+	for i := range b.upstreams {
+		for _, u := range b.upstreams[i] {
+			targets = append(targets, catalog.HoldTarget{ProviderID: u.provider}.String(),
+				catalog.HoldTarget{ProviderID: u.provider, UpstreamModel: b.upstream(u.model)}.String())
+		}
+	}
+	slices.Sort(targets)
+	return slices.Compact(targets)
 }
 
 // lookup adds single documents.

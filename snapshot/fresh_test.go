@@ -19,14 +19,14 @@ func TestFreshRelayMendsTheHead(t *testing.T) {
 		{"counts, without keys", "", "counts", `{"bindings":0,"keys":9,"models":0,"providers":0}`, false},
 		{"digest, without keys", "", "digest", "", false},
 		{"updated_at, without keys", "", "updated_at", "2999-01-01T00:00:00Z", false},
-		{"renderer, without keys", "", "renderer", "2", false},
+		{"renderer, without keys", "", "renderer", "99", false},
 		{"seal, without keys", "", "seal", "zz", false},
 		{"store, without keys", "", "store", "somebody", false},
 		{"store, without keys, and the catalog has moved", "", "store", "somebody", true},
 		{"a field more, without keys", "", "more", "x", false},
 		{"seal", syncKey, "seal", "zz", false},
 		{"seal, and the catalog has moved", syncKey, "seal", "zz", true},
-		{"renderer, and the catalog has moved", syncKey, "renderer", "2", true},
+		{"renderer, and the catalog has moved", syncKey, "renderer", "99", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w, ctx := newWorld(t, tc.keys), t.Context()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,7 +81,7 @@ func TestRouteByWildcards(t *testing.T) {
 			k.Models = strings.Fields(tc.models)
 		}))...)
 		key, _ := v.Key("token")
-		targets, err := v.Route(key, tc.model)
+		targets, err := v.Route(key, tc.model, time.Now())
 		if !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil) {
 			t.Errorf("%s: error %v, want %v", name, err, tc.err)
 			continue
@@ -109,7 +110,7 @@ func TestRouteFallsBack(t *testing.T) {
 	key, _ := v.Key("token")
 	seen := map[string]bool{}
 	for range 200 {
-		targets, err := v.Route(key, "m")
+		targets, err := v.Route(key, "m", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

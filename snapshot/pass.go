@@ -244,12 +244,12 @@ func inOrder(changes []Change) []Change {
 	rank := func(c Change) int {
 		put := c.Doc != nil
 		switch c.Kind {
-		case kindProjects:
+		case catalog.KindProject:
 			if put {
 				return 0
 			}
 			return 1
-		case kindHolds, catalog.KindKey:
+		case catalog.KindHold, catalog.KindKey:
 			return 1
 		case catalog.KindProvider:
 			if put {

@@ -82,7 +82,8 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 	word := rapid.SampledFrom([]string{"a", "b", "c"})
 	group := word.Draw(t, "group")
 	var err error
-	switch rapid.IntRange(0, 9).Draw(t, "change") {
+	path := rapid.SampledFrom([]string{"a", "a/b"})
+	switch rapid.IntRange(0, 13).Draw(t, "change") {
 	case 0, 1:
 		_, err = tables.Providers.Put(ctx, catalog.Provider{
 			Name: "p-" + word.Draw(t, "provider"), Type: "openai", Group: group, APIKey: catalog.NewSecret(
@@ -102,7 +103,7 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 		})
 	case 5:
 		_, err = tables.Keys.Put(ctx, catalog.Key{Meta: catalog.Meta{ExternalID: word.Draw(t, "key"), Status: status(t)},
-			Name: "k", Group: group})
+			Name: "k", Group: group, Project: rapid.OneOf(rapid.Just(""), path).Draw(t, "project")})
 	case 6:
 		if k, e := tables.Keys.Find(ctx, catalog.ByExternalID, word.Draw(t, "key")); e == nil {
 			_, err = tables.Keys.Rotate(ctx, k.ID, rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "grace"), 0)
@@ -113,6 +114,22 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 		err = remove(t, ctx, tables.Bindings)
 	case 9:
 		err = errors.Join(remove(t, ctx, tables.Models), remove(t, ctx, tables.Keys.Table))
+	case 10:
+		_, err = tables.Projects.Put(ctx, catalog.Project{Name: path.Draw(t, "path"), Meta: catalog.Meta{Status: status(t)}})
+	case 11:
+		err = remove(t, ctx, tables.Projects)
+	case 12:
+		target := "project/" + path.Draw(t, "held")
+		if k, e := tables.Keys.Find(ctx, catalog.ByExternalID, word.Draw(t, "key")); e == nil {
+			target = catalog.HoldTarget{KeyID: k.ID}.String()
+		}
+		_, err = tables.Holds.Put(ctx, catalog.Hold{
+			Target: target, Reason: rapid.SampledFrom(catalog.HoldReasons()).Draw(t, "reason"),
+			Message: word.Draw(t, "message"), Meta: catalog.Meta{Status: status(t)},
+		})
+	case 13:
+		_, other := tables.Operators.Put(ctx, catalog.Operator{Name: word.Draw(t, "operator"), Role: catalog.RoleViewer})
+		err = errors.Join(remove(t, ctx, tables.Holds), other)
 	}
 	if err != nil && !errors.Is(err, catalog.ErrReferenced) {
 		t.Fatal(err)
@@ -129,17 +146,7 @@ func remove[T catalog.Noun](t *rapid.T, ctx context.Context, table catalog.Table
 		return err
 	}
 	v := all[rapid.IntRange(0, len(all)-1).Draw(t, "which")]
-	var id int64
-	switch v := any(v).(type) {
-	case catalog.Provider:
-		id = v.ID
-	case catalog.Model:
-		id = v.ID
-	case catalog.Binding:
-		id = v.ID
-	case catalog.Key:
-		id = v.ID
-	}
+	id := table.Meta(v).ID
 	_, err = table.Delete(ctx, id, 0)
 	return err
 }

@@ -3,6 +3,8 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -11,7 +13,7 @@ import (
 // Renderer is the version of the code that turns a catalog into documents. It
 // rises with every change of what is rendered, so that in a fleet of mixed
 // versions the older never publishes over the newer.
-const Renderer = 1
+const Renderer = 2
 
 // renderer makes documents from one consistent reading of a catalog. Secrets
 // are sealed with the keys.
@@ -33,7 +35,7 @@ const queryChunk = 1000
 // pages calls fn with what a query selects, page by page.
 func pages[T catalog.Noun](ctx context.Context, r *renderer, t catalog.Table[T], q catalog.Query,
 	fn func([]T) error) error {
-	kind := kindOf[T]()
+	kind := t.Kind()
 	q.Limit = queryChunk
 	for {
 		entities, err := r.reader.List(ctx, kind, q)
@@ -71,12 +73,21 @@ func (r *renderer) whole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []catalog.Kind{catalog.KindModel, catalog.KindKey} {
+	for _, kind := range sources() {
+		if kind == catalog.KindProvider {
+			continue
+		}
 		if err := r.kind(ctx, kind); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sources lists the kinds that [renderer.kind] takes so that each document is rendered once:
+// that of a binding comes with its model.
+func sources() []catalog.Kind {
+	return slices.DeleteFunc(Kinds(), func(k catalog.Kind) bool { return k == catalog.KindBinding })
 }
 
 // kind renders all documents of a kind; those of models and of bindings
@@ -91,6 +102,10 @@ func (r *renderer) kind(ctx context.Context, kind catalog.Kind) error {
 		})
 	case catalog.KindKey:
 		return pages(ctx, r, r.tables.Keys.Table, catalog.Query{}, r.keyDocs)
+	case catalog.KindProject:
+		return pages(ctx, r, r.tables.Projects, catalog.Query{}, r.projectDocs)
+	case catalog.KindHold:
+		return r.holdDocs(ctx, catalog.Query{})
 	}
 	return fmt.Errorf("documents of kind %q are not rendered: %w", kind, catalog.ErrInvalid)
 }
@@ -140,6 +155,60 @@ func (r *renderer) modelDocs(ctx context.Context, models []catalog.Model, of fun
 		}
 	}
 	return nil
+}
+
+func (r *renderer) projectDocs(projects []catalog.Project) error {
+	for i := range projects {
+		p := &projects[i]
+		doc := ProjectDoc{
+			Name: p.Name, Status: p.Status, Models: p.Models, Groups: p.Groups, Namespaces: p.Namespaces,
+			RPMLimit: p.RPMLimit, TPMLimit: p.TPMLimit, MaxParallel: p.MaxParallel, Labels: p.Labels,
+		}
+		if err := r.put(catalog.KindProject, p.Name, doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdDocs renders one document for each target of the holds that a query selects, which must
+// be all holds of that target. Holds that have ended count until maintenance removes them, because
+// documents depend on nothing but what the catalog holds; readers look at the clock.
+func (r *renderer) holdDocs(ctx context.Context, q catalog.Query) error {
+	docs := map[string]HoldDoc{}
+	q.Status = string(catalog.Active)
+	err := pages(ctx, r, r.tables.Holds, q, func(holds []catalog.Hold) error {
+		for i := range holds {
+			h := &holds[i]
+			doc := HoldDoc{Target: h.Target, Until: h.Until, Reason: h.Reason, Message: h.Message}
+			if other, ok := docs[h.Target]; ok {
+				doc = strongest(doc, other)
+			}
+			docs[h.Target] = doc
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, target := range slices.Sorted(maps.Keys(docs)) {
+		if err := r.put(catalog.KindHold, target, docs[target]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// strongest makes one document of the holds of a target: the stronger reason, and the later end.
+func strongest(a, b HoldDoc) HoldDoc {
+	reasons := catalog.HoldReasons()
+	if slices.Index(reasons, b.Reason) < slices.Index(reasons, a.Reason) {
+		a, b = b, a
+	}
+	if !a.Until.IsZero() && (b.Until.IsZero() || b.Until.After(a.Until)) {
+		a.Until = b.Until
+	}
+	return a
 }
 
 func (r *renderer) keyDocs(keys []catalog.Key) error {
@@ -199,13 +268,13 @@ type tokenDoc struct {
 func keyDocsOf(k *catalog.Key) (docs []tokenDoc) {
 	for _, t := range k.Tokens {
 		doc := KeyDoc{
-			ID: k.ID, Name: k.Name, Status: k.Status, Group: k.Group, Namespaces: k.Namespaces,
+			ID: k.ID, Name: k.Name, Project: k.Project, Status: k.Status, Group: k.Group, Namespaces: k.Namespaces,
 			DefaultNamespace: k.DefaultNamespace,
 			Models:           k.Models, Scopes: k.Scopes, AllowIPs: k.AllowIPs, ExpiresAt: earliest(k.ExpiresAt, t.ExpiresAt),
-			RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, MaxParallel: k.MaxParallel, BudgetLimit: k.BudgetLimit, Labels: k.Labels,
+			RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, MaxParallel: k.MaxParallel, Labels: k.Labels,
 		}
-		if k.BudgetLimit != nil {
-			doc.BudgetWindow = k.BudgetWindow
+		for _, b := range k.Budgets {
+			doc.Budgets = append(doc.Budgets, BudgetDoc(b))
 		}
 		docs = append(docs, tokenDoc{t.Hash, doc})
 	}
@@ -218,17 +287,4 @@ func earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func kindOf[T catalog.Noun]() catalog.Kind {
-	switch any((*T)(nil)).(type) {
-	case *catalog.Provider:
-		return catalog.KindProvider
-	case *catalog.Model:
-		return catalog.KindModel
-	case *catalog.Binding:
-		return catalog.KindBinding
-	default:
-		return catalog.KindKey
-	}
 }

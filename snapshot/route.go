@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -54,27 +55,33 @@ func newBinding(d *BindingDoc) *binding {
 // first is each with a chance proportional to its weight, and so on for the rest;
 // those of weight 0 come last. The providers of a candidate are ordered the same way.
 //
+// Providers that are held at this time are left out, and so are models of theirs. Holds for
+// health are disregarded when they would leave nobody.
+//
 // The error is a [Refusal].
-func (v *View) Route(key *Key, model string) ([]Target, error) {
-	return v.AppendTargets(nil, key, model)
+func (v *View) Route(key *Key, model string, now time.Time) ([]Target, error) {
+	return v.AppendTargets(nil, key, model, now)
 }
 
 // AppendTargets is Route, but appends to dst, so that a caller that uses its
 // slice again allocates nothing.
-func (v *View) AppendTargets(dst []Target, key *Key, model string) ([]Target, error) {
+func (v *View) AppendTargets(dst []Target, key *Key, model string, now time.Time) ([]Target, error) {
 	if v.refusal != "" {
 		return dst, v.refusal
 	}
-	return v.walk(dst, key, model, nil)
+	return v.walk(dst, key, model, now, nil)
 }
 
 // trace is told each step of a walk: what was asked, whether it passed, and what was found.
 type trace func(check string, ok bool, detail string)
 
 // walk is the one routing walk, of requests and of explanations. A nil trace costs nothing.
-func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target, error) {
+func (v *View) walk(dst []Target, key *Key, model string, now time.Time, tell trace) ([]Target, error) {
 	found, err := v.resolve(key, model, tell)
 	if err != nil {
+		return dst, err
+	}
+	if err := v.allowedAbove(key, found, tell); err != nil {
 		return dst, err
 	}
 	b := found.binding
@@ -111,13 +118,43 @@ func (v *View) walk(dst []Target, key *Key, model string, tell trace) ([]Target,
 	}
 	sortRanked(order)
 	start := len(dst)
+	w := walking{now: now, tell: tell}
 	for _, r := range order {
-		dst = v.appendCandidate(dst, start, found, r.index, tell)
+		dst = v.appendCandidate(dst, start, found, r.index, &w)
+	}
+	if len(dst) == start && w.sick {
+		if tell != nil {
+			tell("health", true, "every provider is held, some for health alone: holds for health are disregarded")
+		}
+		w = walking{now: now, tell: tell, anyhow: true}
+		for _, r := range order {
+			dst = v.appendCandidate(dst, start, found, r.index, &w)
+		}
 	}
 	if len(dst) == start {
 		return dst, ErrNoUpstream
 	}
 	return dst, nil
+}
+
+// walking is one way through the candidates.
+type walking struct {
+	now    time.Time
+	anyhow bool // holds for health are disregarded
+	sick   bool // a provider was left out because of its health alone
+	tell   trace
+}
+
+// takes reports whether a hold lets a provider be used.
+func (w *walking) takes(h *HoldDoc) bool {
+	switch {
+	case h == nil:
+		return true
+	case h.Reason != catalog.HoldHealth:
+		return false
+	}
+	w.sick = true
+	return w.anyhow
 }
 
 // meant is the record that a name means.
@@ -153,8 +190,8 @@ func (v *View) resolve(key *Key, model string, tell trace) (meant, error) {
 
 // appendCandidate appends the active providers of one candidate that are not
 // in dst[start:] yet.
-func (v *View) appendCandidate(dst []Target, start int, b meant, index int, tell trace) []Target {
-	c := &b.Candidates[index]
+func (v *View) appendCandidate(dst []Target, start int, b meant, index int, w *walking) []Target {
+	c, tell := &b.Candidates[index], w.tell
 	var space [16]ranked
 	order := space[:0]
 	for i, u := range b.upstreams[index] {
@@ -162,6 +199,14 @@ func (v *View) appendCandidate(dst []Target, start int, b meant, index int, tell
 		fits := p != nil && p.Status == catalog.Active && p.Error == ""
 		if tell != nil {
 			tell("provider", fits, v.describe(u, c))
+		}
+		if fits && v.holds.table.n > 0 {
+			h := v.providerHold(u.provider, b.upstream(u.model), w.now)
+			fits = w.takes(h)
+			if tell != nil && h != nil {
+				t, _ := catalog.ParseHoldTarget(h.Target)
+				tell("provider hold", fits, describeHold(t, h))
+			}
 		}
 		if fits {
 			order = append(order, v.rank(i, p.Priority, p.Weight))

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -94,7 +95,7 @@ func TestRouteResolvesNames(t *testing.T) {
 				k.Namespaces, k.DefaultNamespace = namespaces, namespaces[0]
 			}))...)
 			key, _ := v.Key("token")
-			targets, err := v.Route(key, tc.model)
+			targets, err := v.Route(key, tc.model, time.Now())
 			if !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
@@ -162,7 +163,7 @@ func TestRoute(t *testing.T) {
 			}
 			v := mustView(t, append(providers, keyDoc(t, "token", tc.key), doc(t, "default.m", b))...)
 			key, _ := v.Key("token")
-			targets, err := v.Route(key, "m")
+			targets, err := v.Route(key, "m", time.Now())
 			if !errors.Is(err, tc.err) || (err == nil) != (tc.err == nil) {
 				t.Errorf("error %v, want %v", err, tc.err)
 			}
@@ -180,7 +181,7 @@ func TestTargetSaysWhatToSend(t *testing.T) {
 			c.RouteGroup, c.ProviderGroup, c.Upstreams["1"] = "vip", "eu", "upstream-m"
 		}, 1)))
 	key, _ := v.Key("token")
-	targets, err := v.Route(key, "m")
+	targets, err := v.Route(key, "m", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +223,7 @@ func TestRouteFollowsWeights(t *testing.T) {
 			const draws = 40_000
 			seen := map[string]int{}
 			for range draws {
-				targets, err := v.Route(key, "m")
+				targets, err := v.Route(key, "m", time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -246,7 +247,7 @@ func TestAppendTargetsAllocatesNothing(t *testing.T) {
 	key, _ := v.Key("token")
 	dst := make([]snapshot.Target, 0, 8)
 	for _, model := range []string{"m", "default.m", "unknown", "other.m"} {
-		if n := testing.AllocsPerRun(1000, func() { dst, _ = v.AppendTargets(dst[:0], key, model) }); n != 0 {
+		if n := testing.AllocsPerRun(1000, func() { dst, _ = v.AppendTargets(dst[:0], key, model, time.Now()) }); n != 0 {
 			t.Errorf("%q: %v allocations", model, n)
 		}
 	}
@@ -259,6 +260,6 @@ func BenchmarkRoute(b *testing.B) {
 	dst := make([]snapshot.Target, 0, 8)
 	b.ReportAllocs()
 	for b.Loop() {
-		dst, _ = v.AppendTargets(dst[:0], key, "m")
+		dst, _ = v.AppendTargets(dst[:0], key, "m", time.Now())
 	}
 }

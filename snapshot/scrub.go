@@ -279,7 +279,7 @@ func (r *Relay) restore(ctx context.Context, found findings, behind error) (Head
 			}
 		}
 		rr := r.rendering.renderer(reader, func(c Change) { w.add(ctx, c) })
-		for _, kind := range []catalog.Kind{catalog.KindProvider, catalog.KindModel, catalog.KindKey} {
+		for _, kind := range sources() {
 			if err := rr.kind(ctx, kind); err != nil || w.err != nil {
 				return err
 			}

@@ -31,6 +31,7 @@ type touched struct {
 	hashes          set              // names of key documents
 	models          set              // natural keys: the model's document and its binding document
 	bindings        set              // natural keys: the binding document alone
+	projects, holds set              // names of documents: paths and targets
 	groups          set              // of providers: bindings that such a group serves
 	listed          set              // model ids that providers list: models of that name, whose bindings may be implied
 	gone            map[docName]int  // documents whose end the feed tells, by the entity that was deleted
@@ -61,6 +62,11 @@ func (t *touched) add(c catalog.Change) {
 	case catalog.KindKey:
 		insert(&t.keys, c.ID)
 		t.hashes.add(c.Touches.Hashes...)
+	case catalog.KindProject:
+		t.projects.add(c.Touches.NaturalKeys...)
+	case catalog.KindHold:
+		t.holds.add(c.Touches.NaturalKeys...)
+	case catalog.KindOperator: // never published
 	}
 	if c.Action == catalog.ActionSync {
 		t.all = true
@@ -80,13 +86,18 @@ func (t *touched) add(c catalog.Change) {
 			}
 		case catalog.KindProvider:
 			t.gone[docName{catalog.KindProvider, providerKey(c.ID)}] = 1
+		case catalog.KindProject, catalog.KindHold:
+			for _, name := range c.Touches.NaturalKeys {
+				t.gone[docName{c.Kind, name}] = 1
+			}
 		}
 	}
 }
 
 // size is a lower bound of how many documents are touched.
 func (t *touched) size() int {
-	return len(t.providers) + max(len(t.keys), t.hashes.len()) + 2*t.models.len() + t.bindings.len()
+	return len(t.providers) + max(len(t.keys), t.hashes.len()) + 2*t.models.len() + t.bindings.len() +
+		t.projects.len() + t.holds.len()
 }
 
 // explained returns how many documents of each kind have gone for a reason that
@@ -116,6 +127,12 @@ func (t *touched) kinds() []catalog.Kind {
 	}
 	if t.models.len()+t.bindings.len()+t.groups.len()+t.listed.len() > 0 {
 		kinds = append(kinds, catalog.KindBinding)
+	}
+	if t.projects.len() > 0 {
+		kinds = append(kinds, catalog.KindProject)
+	}
+	if t.holds.len() > 0 {
+		kinds = append(kinds, catalog.KindHold)
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -179,6 +196,12 @@ func (t *touched) render(ctx context.Context, r *renderer) error {
 	for name := range t.bindings.m {
 		absent(catalog.KindBinding, name)
 	}
+	for name := range t.projects.m {
+		absent(catalog.KindProject, name)
+	}
+	for target := range t.holds.m {
+		absent(catalog.KindHold, target)
+	}
 	for name := range t.extra {
 		absent(name.kind, name.key)
 	}
@@ -194,6 +217,16 @@ func (t *touched) renderThere(ctx context.Context, r *renderer) error {
 	}
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(t.keys)), queryChunk) {
 		if err := pages(ctx, r, r.tables.Keys.Table, catalog.Query{IDs: part}, r.keyDocs); err != nil {
+			return err
+		}
+	}
+	for part := range slices.Chunk(t.projects.list(), queryChunk) {
+		if err := pages(ctx, r, r.tables.Projects, catalog.Query{NaturalKeys: part}, r.projectDocs); err != nil {
+			return err
+		}
+	}
+	for part := range slices.Chunk(t.holds.list(), queryChunk) {
+		if err := r.holdDocs(ctx, catalog.Query{Names: part}); err != nil {
 			return err
 		}
 	}
@@ -364,6 +397,10 @@ func (t *touched) addNames(ctx context.Context, reader catalog.Reader, names []d
 			}
 		case catalog.KindModel, catalog.KindBinding:
 			t.models.add(name.key)
+		case catalog.KindProject:
+			t.projects.add(name.key)
+		case catalog.KindHold:
+			t.holds.add(name.key)
 		case catalog.KindKey:
 			e, err := reader.Find(ctx, catalog.KindKey, catalog.ByHash, name.key)
 			if err == nil {

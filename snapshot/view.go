@@ -21,8 +21,10 @@ type View struct {
 	refusal Refusal // when not empty, nothing is served, for this reason
 
 	bindings  shelf[modelName, binding]
+	holds     shelf[catalog.HoldTarget, HoldDoc]
 	keys      shelf[[sha256.Size]byte, Key]
 	models    shelf[modelName, ModelDoc]
+	projects  shelf[string, ProjectDoc]
 	providers shelf[int64, Provider]
 
 	rand func() float64
@@ -53,6 +55,9 @@ const (
 	ErrKeyDisabled  Refusal = "key is disabled"
 	ErrKeyExpired   Refusal = "key has expired"
 	ErrAddress      Refusal = "address is not allowed for this key"
+
+	ErrUnknownProject  Refusal = "project of this key is unknown"
+	ErrProjectDisabled Refusal = "project of this key is disabled"
 )
 
 // What [View.Route] refuses.
@@ -63,6 +68,10 @@ const (
 	ErrModelDisabled Refusal = "model is disabled"
 	ErrNoCandidate   Refusal = "nothing is configured to serve this model to the key's group"
 	ErrNoUpstream    Refusal = "no provider of this model is active"
+
+	ErrProjectNamespace Refusal = "model is in a namespace that this key's project has no part in"
+	ErrProjectModel     Refusal = "model is not on the list of this key's project"
+	ErrProjectGroup     Refusal = "route group of this key is not allowed in its project"
 )
 
 // What both refuse, whatever is asked.
@@ -80,6 +89,7 @@ func emptyView(random func() float64) *View {
 	v := &View{refusal: ErrNotReady, rand: random}
 	v.bindings.binder, v.keys.binder = bindingBinder(seed), keyBinder()
 	v.models.binder, v.providers.binder = modelBinder(seed), providerBinder()
+	v.projects.binder, v.holds.binder = projectBinder(seed), holdBinder(seed)
 	return v
 }
 
@@ -88,12 +98,13 @@ func (v *View) blank() *View {
 	b := &View{refusal: ErrNotReady, rand: v.rand}
 	b.bindings.binder, b.keys.binder = v.bindings.binder, v.keys.binder
 	b.models.binder, b.providers.binder = v.models.binder, v.providers.binder
+	b.projects.binder, b.holds.binder = v.projects.binder, v.holds.binder
 	return b
 }
 
 // shelves returns one for each of [Kinds].
 func (v *View) shelves() []kindShelf {
-	return []kindShelf{&v.bindings, &v.keys, &v.models, &v.providers}
+	return []kindShelf{&v.bindings, &v.holds, &v.keys, &v.models, &v.projects, &v.providers}
 }
 
 // Head returns the head that the View is of.
@@ -134,9 +145,9 @@ func (v *View) KeyByHash(hash string) (*Key, bool) {
 }
 
 // Authenticate returns the key that a token belongs to if it may be used from
-// the address at this time. Otherwise the error is a [Refusal]: ErrUnknownToken,
-// ErrKeyDisabled, ErrKeyExpired or ErrAddress; with the last three the key
-// comes along, for the access log.
+// the address at this time. Otherwise the error is a [Refusal], or an [ErrHeld] when the key or
+// one of the projects that it is in is held. But for ErrUnknownToken the key comes along, for the
+// access log.
 func (v *View) Authenticate(token string, addr netip.Addr, now time.Time) (*Key, error) {
 	if v.refusal != "" {
 		return nil, v.refusal
@@ -145,18 +156,13 @@ func (v *View) Authenticate(token string, addr netip.Addr, now time.Time) (*Key,
 	if !ok {
 		return nil, ErrUnknownToken
 	}
-	return key, key.usable(addr, now)
-}
-
-// usable returns why the key may not be used.
-func (k *Key) usable(addr netip.Addr, now time.Time) error {
-	if err := k.live(now, nil); err != nil {
-		return err
+	if err := key.live(now, nil); err != nil {
+		return key, err
 	}
-	if !k.allows(addr) {
-		return ErrAddress
+	if !key.allows(addr) {
+		return key, ErrAddress
 	}
-	return nil
+	return key, v.free(key, now, nil)
 }
 
 // live returns why the key may not be used from anywhere.
@@ -213,6 +219,18 @@ func (v *View) Binding(namespace, name string) (*BindingDoc, bool) {
 }
 
 func (v *View) binding(n modelName) *binding { return v.bindings.get(n) }
+
+// Project returns the project with the path.
+func (v *View) Project(path string) (*ProjectDoc, bool) {
+	p := v.projects.get(path)
+	return p, p != nil
+}
+
+// Hold returns what holds a target, whether it has ended or not; see [HoldDoc.Active].
+func (v *View) Hold(t catalog.HoldTarget) (*HoldDoc, bool) {
+	h := v.holds.get(t)
+	return h, h != nil
+}
 
 // Models iterates over all models, in no particular order.
 func (v *View) Models() iter.Seq[*ModelDoc] { return v.models.all() }

@@ -339,7 +339,7 @@ func TestWatcherWaitsForTheFirstPublish(t *testing.T) {
 		if _, err := w.View().Authenticate("first", netip.Addr{}, time.Now()); !errors.Is(err, snapshot.ErrNotReady) {
 			t.Errorf("Authenticate: %v", err)
 		}
-		if _, err := w.View().Route(&snapshot.Key{}, "m"); !errors.Is(err, snapshot.ErrNotReady) {
+		if _, err := w.View().Route(&snapshot.Key{}, "m", time.Now()); !errors.Is(err, snapshot.ErrNotReady) {
 			t.Errorf("Route: %v", err)
 		}
 		s.replace(1, 1, "first")

@@ -90,6 +90,7 @@ func (x *exchange) serve() {
 	key, err := view.Authenticate(token, clientAddr(x.r), x.start)
 	if key != nil {
 		x.entry.KeyID, x.entry.Group, x.entry.Namespace = key.ID, key.Group, key.DefaultNamespace
+		x.entry.Project = key.Project
 	}
 	if err != nil {
 		x.refuse(statusOf(err), err)
@@ -106,7 +107,7 @@ func (x *exchange) serve() {
 		return
 	}
 	x.entry.Model, x.entry.Stream = chat.model, chat.stream
-	targets, err := view.Route(key, chat.model)
+	targets, err := view.Route(key, chat.model, x.start)
 	if err != nil {
 		x.refuse(statusOf(err), err)
 		return

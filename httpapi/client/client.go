@@ -37,10 +37,13 @@ type Options struct {
 
 // Client is a client of the HTTP API. It is safe for concurrent use.
 type Client struct {
+	Projects  Nouns[catalog.Project]
 	Providers Nouns[catalog.Provider]
 	Models    Nouns[catalog.Model]
 	Bindings  Nouns[catalog.Binding]
 	Keys      Keys
+	Operators Operators
+	Holds     Nouns[catalog.Hold]
 
 	base  *url.URL
 	token catalog.Secret
@@ -75,10 +78,13 @@ func New(base, token string, opts *Options) (*Client, error) {
 	if c.opts.UserAgent == "" {
 		c.opts.UserAgent = "ez-api-client"
 	}
+	c.Projects = nounsOf[catalog.Project](c, catalog.KindProject)
 	c.Providers = nounsOf[catalog.Provider](c, catalog.KindProvider)
 	c.Models = nounsOf[catalog.Model](c, catalog.KindModel)
 	c.Bindings = nounsOf[catalog.Binding](c, catalog.KindBinding)
 	c.Keys = Keys{nounsOf[catalog.Key](c, catalog.KindKey)}
+	c.Operators = Operators{nounsOf[catalog.Operator](c, catalog.KindOperator)}
+	c.Holds = nounsOf[catalog.Hold](c, catalog.KindHold)
 	return c, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,7 +80,7 @@ func must[T any](t *testing.T) func(v T, err error) T {
 // alike compares what came over HTTP with what the plane has: all but what is never shown.
 func alike() cmp.Options {
 	return cmp.Options{
-		cmpopts.IgnoreFields(catalog.Provider{}, "APIKey"), cmpopts.IgnoreFields(catalog.Key{}, "Token", "Tokens"),
+		cmpopts.IgnoreFields(catalog.Provider{}, "APIKey"), cmpopts.IgnoreFields(catalog.Credential{}, "Token", "Tokens"),
 		cmpopts.EquateEmpty(),
 	}
 }
@@ -152,8 +153,23 @@ func TestNouns(t *testing.T) {
 	})
 	t.Run("keys", func(t *testing.T) {
 		walk(t, c.Keys.Nouns, s.plane.Keys.Table, catalog.Key{
-			Name: "k", RPMLimit: 5, ExpiresAt: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+			Name: "k", Limits: catalog.Limits{RPMLimit: 5}, ExpiresAt: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 		}, func(k *catalog.Key) { k.RPMLimit, k.ExpiresAt, k.Status = 0, time.Time{}, catalog.Disabled })
+	})
+	t.Run("projects", func(t *testing.T) {
+		walk(t, c.Projects, s.plane.Projects, catalog.Project{
+			Name: "acme", Models: []string{"m"}, MaxKeys: 5,
+			Budgets: []catalog.Budget{{Limit: &price, Window: "day", AlertAt: []int64{80}}},
+		}, func(p *catalog.Project) { p.Models, p.MaxKeys, p.Budgets[0].Action = nil, 0, "alert" })
+	})
+	t.Run("operators", func(t *testing.T) {
+		walk(t, c.Operators.Nouns, s.plane.Operators.Table, catalog.Operator{Name: "o", Role: "viewer"},
+			func(o *catalog.Operator) { o.Role, o.Status = "admin", catalog.Disabled })
+	})
+	t.Run("holds", func(t *testing.T) {
+		key := must[catalog.Key](t)(c.Keys.Create(t.Context(), catalog.Key{Name: "held"}))
+		walk(t, c.Holds, s.plane.Holds, catalog.Hold{Target: catalog.HoldTarget{KeyID: key.ID}.String(), Message: "stop"},
+			func(h *catalog.Hold) { h.Message, h.Until = "", time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC) })
 	})
 	stored := must[catalog.Provider](t)(c.Providers.Create(t.Context(), catalog.Provider{
 		Name: "q", Type: "openai", APIKey: catalog.NewSecret("sk-fedcba9876543210"),
@@ -163,6 +179,32 @@ func TestNouns(t *testing.T) {
 	got := must[catalog.Provider](t)(s.plane.Providers.Get(t.Context(), stored.ID))
 	if got.APIKey.Reveal() != "sk-fedcba9876543210" {
 		t.Error("the api_key is not what was sent, or an edit has lost it")
+	}
+}
+
+// Every noun has a table, and those with tokens show them.
+func TestEveryNounHasATable(t *testing.T) {
+	s := newService(t)
+	c := s.client(t, admin)
+	known := map[catalog.Kind]bool{}
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
+		if table, ok := v.Field(i).Interface().(interface{ Kind() catalog.Kind }); ok {
+			known[table.Kind()] = true
+		}
+	}
+	for _, k := range catalog.Kinds() {
+		if !known[k] {
+			t.Errorf("the client has no table of %s", k)
+		}
+	}
+	o := must[catalog.Operator](t)(c.Operators.Create(t.Context(), catalog.Operator{Name: "o", Role: "viewer"}))
+	again := must[catalog.Operator](t)(c.Operators.Rotate(t.Context(), o.ID, 0))
+	if !catalog.IsOperatorToken(o.Token.Reveal()) || !catalog.IsOperatorToken(again.Token.Reveal()) || o.Token.Equal(again.Token) {
+		t.Error("an operator has no token, or keeps it when it is rotated")
 	}
 }
 
@@ -181,7 +223,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	imported := must[catalog.Key](t)(c.Keys.Create(ctx,
-		catalog.Key{Name: "i", Tokens: []catalog.TokenHash{{Hash: catalog.HashToken("somebody's")}}}))
+		catalog.Key{Name: "i", Credential: catalog.Credential{Tokens: []catalog.TokenHash{{Hash: catalog.HashToken("somebody's")}}}}))
 	if got := must[catalog.Key](t)(c.Keys.Lookup(ctx, catalog.NewSecret("somebody's"))); got.ID != imported.ID {
 		t.Errorf("the imported key: %+v", got)
 	}

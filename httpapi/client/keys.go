@@ -19,6 +19,16 @@ func (k Keys) Rotate(ctx context.Context, id int64, grace time.Duration, opts ..
 	return v.noun, err
 }
 
+// Operators are those who use the API.
+type Operators struct{ Nouns[catalog.Operator] }
+
+// Rotate gives the operator with the id a new token, as [Keys.Rotate] does for a key.
+func (o Operators) Rotate(ctx context.Context, id int64, grace time.Duration,
+	opts ...WriteOption) (catalog.Operator, error) {
+	v, _, err := o.rotate(ctx, id, grace, opts)
+	return v.noun, err
+}
+
 // Lookup returns the key that a token belongs to, or an error that matches
 // catalog.ErrNotFound. Only the hash of the token is sent.
 func (k Keys) Lookup(ctx context.Context, token catalog.Secret) (catalog.Key, error) {

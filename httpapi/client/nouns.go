@@ -12,6 +12,9 @@ import (
 // Nouns are the entities of one noun. It is the catalog.Table of a Plane, over HTTP.
 type Nouns[T catalog.Noun] struct{ resource[wire[T]] }
 
+// Kind returns the kind of the entities.
+func (n Nouns[T]) Kind() catalog.Kind { return n.kind }
+
 // Get returns the entity with the id, or an error that matches catalog.ErrNotFound.
 func (n Nouns[T]) Get(ctx context.Context, id int64) (T, error) {
 	v, _, err := n.get(ctx, id)

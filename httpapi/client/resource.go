@@ -18,6 +18,7 @@ type Query struct {
 	Status     catalog.Status
 	Group      string
 	Namespace  string
+	Project    string            // with all below it
 	Labels     map[string]string // has all of these
 	Limit      int               // of one page; 0 is the server's default
 	Cursor     string            // Next of the page before
@@ -33,7 +34,7 @@ func (q Query) values() url.Values {
 	v := url.Values{}
 	setTexts(v, map[string]string{
 		"name": q.Name, "q": q.Text, "external_id": q.ExternalID, "status": string(q.Status), "group": q.Group,
-		"namespace": q.Namespace, "cursor": q.Cursor,
+		"namespace": q.Namespace, "project": q.Project, "cursor": q.Cursor,
 	})
 	for name, value := range q.Labels {
 		v.Add("label", name+"="+value)

@@ -17,7 +17,7 @@ func (w wire[T]) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps.Copy(fields, secrets(any(w.noun)))
+	maps.Copy(fields, secrets(&w.noun))
 	return json.Marshal(fields)
 }
 
@@ -44,37 +44,48 @@ func (w *wire[T]) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &w.noun); err != nil {
 		return err
 	}
-	key, ok := any(&w.noun).(*catalog.Key)
-	if !ok {
+	known := credentialOf(&w.noun)
+	if known == nil {
 		return nil
 	}
 	var made struct{ Token string }
 	if err := json.Unmarshal(data, &made); err != nil {
 		return err
 	}
-	key.Token = catalog.NewSecret(made.Token)
+	known.Token = catalog.NewSecret(made.Token)
+	return nil
+}
+
+// credentialOf returns by what the holder of an entity is known; nil for one that has no tokens.
+func credentialOf(noun any) *catalog.Credential {
+	switch v := noun.(type) {
+	case *catalog.Key:
+		return &v.Credential
+	case *catalog.Operator:
+		return &v.Credential
+	}
 	return nil
 }
 
 // secrets returns the fields of an entity that its JSON does not show.
 func secrets(noun any) map[string]any {
 	fields := map[string]any{}
-	switch v := noun.(type) {
-	case catalog.Provider:
-		if !v.APIKey.IsZero() {
-			fields["api_key"] = v.APIKey.Reveal()
-		}
-	case catalog.Key:
-		if !v.Token.IsZero() {
-			fields["token"] = v.Token.Reveal()
-		}
-		var hashes []string
-		for _, t := range v.Tokens {
-			hashes = append(hashes, t.Hash)
-		}
-		if hashes != nil {
-			fields["token_hashes"] = hashes
-		}
+	if p, ok := noun.(*catalog.Provider); ok && !p.APIKey.IsZero() {
+		fields["api_key"] = p.APIKey.Reveal()
+	}
+	known := credentialOf(noun)
+	if known == nil {
+		return fields
+	}
+	if !known.Token.IsZero() {
+		fields["token"] = known.Token.Reveal()
+	}
+	var hashes []string
+	for _, t := range known.Tokens {
+		hashes = append(hashes, t.Hash)
+	}
+	if hashes != nil {
+		fields["token_hashes"] = hashes
 	}
 	return fields
 }
@@ -90,7 +101,7 @@ func difference[T catalog.Noun](before, after wire[T]) ([]byte, error) {
 		return nil, err
 	}
 	patch := differ(from, to)
-	if provider, ok := any(after.noun).(catalog.Provider); ok {
+	if provider, ok := any(&after.noun).(*catalog.Provider); ok {
 		maps.Copy(patch, secrets(provider))
 	}
 	return json.Marshal(patch)

@@ -78,24 +78,31 @@ func (s *Store) checkReferences(c catalog.Commit) error {
 	for _, w := range c.Writes {
 		kind, id := w.Entity.Kind, w.Entity.ID
 		now, before := s.tables[kind].newest(id), s.tables[kind].at(id, s.head.Revision)
-		if target := s.tables[kind.Refers()]; target != nil && now != nil && now.Ref != "" {
-			if _, ok := target.holder(catalog.ByNaturalKey, now.Ref); !ok {
-				return catalog.Dangling(kind)
-			}
+		if now != nil && now.Ref != "" && !s.isThere(kind, now.Ref) {
+			return catalog.Dangling(kind)
 		}
-		if before == nil || before.NaturalKey == "" {
+		if before == nil {
 			continue
 		}
-		if _, ok := s.tables[kind].holder(catalog.ByNaturalKey, before.NaturalKey); ok {
-			continue // it is still there, or another took its place
-		}
 		for _, k := range catalog.Kinds() {
-			if k.Refers() == kind && s.tables[k].refersTo(before.NaturalKey) {
+			ref := k.RefTo(*before)
+			// Another may have taken its place.
+			if ref != "" && !s.isThere(k, ref) && s.tables[k].refersTo(ref) {
 				return catalog.Referenced(kind)
 			}
 		}
 	}
 	return nil
+}
+
+// isThere reports whether what entities of a kind refer to by ref is there now.
+func (s *Store) isThere(kind catalog.Kind, ref string) (ok bool) {
+	t, _ := kind.Target(ref) // see catalog.Commit.Check
+	if t.ID != 0 {
+		return s.tables[t.Kind].newest(t.ID) != nil
+	}
+	_, ok = s.tables[t.Kind].holder(catalog.ByNaturalKey, t.NaturalKey)
+	return ok
 }
 
 // record adds the commit's changes to the feed, and notes what became garbage.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -122,6 +123,12 @@ func (t *table) candidates(q catalog.Query) []int64 {
 	case len(q.Refs) > 0:
 		for _, ref := range q.Refs {
 			ids = append(ids, t.refs[ref]...)
+		}
+	case q.RefUnder != "":
+		for ref := range t.refs {
+			if ref == q.RefUnder || strings.HasPrefix(ref, q.RefUnder+"/") {
+				ids = append(ids, t.refs[ref]...)
+			}
 		}
 	case len(q.Mentions) > 0:
 		for _, name := range q.Mentions {

@@ -215,7 +215,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
-func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

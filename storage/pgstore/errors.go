@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/storage/internal/refer"
 )
 
 // SQLSTATEs that say more than "it failed".
@@ -21,8 +20,8 @@ const (
 	stateReadOnly   = "25006" // a standby, or a role that only reads unless told otherwise
 )
 
-// sqlModels counts the natural keys that models have.
-const sqlModels = `select count(*) from models where natural_key = any ($1::text[])`
+// sqlExist counts the entities of a table that have one of the ids or natural keys.
+const sqlExist = `select count(*) from %s where id = any ($1::bigint[]) or natural_key = any ($2::text[])`
 
 // notCommitted wraps an error that came before the commit went to the server.
 type notCommitted struct{ err error }
@@ -57,10 +56,12 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 	case stateUnique:
 		return uniqueError(pg)
 	case stateForeignKey:
-		return refer.Explain(c, func(naturalKeys []string) (n int, err error) {
-			err = s.db.GetContext(ctx, &n, sqlModels, naturalKeys)
-			return n, err
-		})
+		if b, ok := brokenBy(pg.ConstraintName); ok {
+			return b.explain(c, func(ids []int64, naturalKeys []string) (n int, err error) {
+				err = s.db.GetContext(ctx, &n, fmt.Sprintf(sqlExist, b.to), ids, naturalKeys)
+				return n, err
+			})
+		}
 	case stateCanceled:
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -75,8 +76,8 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 func uniqueError(pg *pgconn.PgError) error {
 	kind, what, _ := strings.Cut(pg.ConstraintName, "_")
 	switch {
-	case pg.ConstraintName == "key_hashes_pkey":
-		return catalog.Exists(catalog.KindKey, catalog.ByHash)
+	case what == "hashes_pkey": // of the table of a noun in the singular
+		return catalog.Exists(catalog.Kind(kind+"s"), catalog.ByHash)
 	case what == "natural_key":
 		return catalog.Exists(catalog.Kind(kind), catalog.ByNaturalKey)
 	case what == "external_id":

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"crypto/rand"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -16,7 +17,7 @@ const manyWrites = 100
 
 // A commit of many writes goes to the server, in a temporary table, before it takes
 // the head's lock. What is done under the lock is a few statements for each kind, whatever
-// the number of writes. %s is the table of a kind.
+// the number of writes. %[1]s is the table of a kind, and %[2]s the noun.
 const (
 	sqlManyTable = `
 create temporary table ez_writes (
@@ -44,10 +45,10 @@ from ez_writes as w, catalog_head as h
 order by w.seq`
 
 	sqlManyReleaseHashes = `
-delete from key_hashes
+delete from %[2]s_hashes
 where hash in (
-    select h from ez_writes as w join keys as e on e.id = w.id, unnest(e.hashes) as h
-    where w.kind = 'keys' and w.at > 0 and h <> all (coalesce(w.hashes, '{}')))`
+    select h from ez_writes as w join %[1]s as e on e.id = w.id, unnest(e.hashes) as h
+    where w.kind = '%[1]s' and w.at > 0 and h <> all (coalesce(w.hashes, '{}')))`
 
 	sqlManyRelease = `
 update %[1]s as e
@@ -78,10 +79,10 @@ from ez_writes as w, catalog_head as h
 where w.kind = '%[1]s' and w.op = 'c'`
 
 	sqlManyHashes = `
-insert into key_hashes (hash, key_id)
+insert into %[2]s_hashes (hash, owner)
 select h, w.id from ez_writes as w, unnest(w.hashes) as h
-where w.kind = 'keys' and w.op <> 'd'
-  and not exists (select from key_hashes as k where k.hash = h and k.key_id = w.id)`
+where w.kind = '%[1]s' and w.op <> 'd'
+  and not exists (select from %[2]s_hashes as k where k.hash = h and k.owner = w.id)`
 )
 
 // planMany lists the statements of a commit with many writes. It is never one
@@ -121,16 +122,19 @@ func planMany(c catalog.Commit, _ bool, rev *catalog.Revision) ([]statement, err
 	}
 	each(0, sqlManyFits)
 	statements = append(statements, statement{sql: sqlManyChanges})
-	if of := ops[catalog.KindKey]; of['u'] || of['d'] {
-		statements = append(statements, statement{sql: sqlManyReleaseHashes})
+	eachWithTokens := func(sql string, wanted string) {
+		for _, k := range catalog.Kinds() {
+			if k.HasTokens() && strings.ContainsFunc(wanted, func(op rune) bool { return ops[k][byte(op)] }) {
+				statements = append(statements, statement{sql: fmt.Sprintf(sql, k, k.Noun())})
+			}
+		}
 	}
+	eachWithTokens(sqlManyReleaseHashes, "ud")
 	each('u', sqlManyRelease)
 	each('d', sqlManyDelete)
 	each('u', sqlManyUpdate)
 	each('c', sqlManyInsert)
-	if ops[catalog.KindKey] != nil {
-		statements = append(statements, statement{sql: sqlManyHashes})
-	}
+	eachWithTokens(sqlManyHashes, "cu")
 	if c.Sync {
 		st, err := planSync(c, len(c.Writes)+1)
 		if err != nil {

@@ -39,7 +39,7 @@ from %s where `
 	sqlGet     = sqlEntity + `id = $1`
 	sqlFindKey = sqlEntity + `natural_key = $1`
 	sqlFindExt = sqlEntity + `external_id = $1`
-	sqlFindTok = sqlEntity + `id = (select key_id from key_hashes where hash = $1)`
+	sqlFindTok = sqlEntity + `id = (select owner from %s_hashes where hash = $1)`
 )
 
 // entityRow is a row of an entity's table, as the constants above select it.
@@ -166,22 +166,24 @@ func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, val
 	case catalog.ByExternalID:
 		return r.one(ctx, k, sqlFindExt, value)
 	case catalog.ByHash:
-		if k != catalog.KindKey {
+		if !k.HasTokens() {
 			return catalog.Entity{}, fmt.Errorf("pgstore: %s by %s: %w", k.Noun(), by, catalog.ErrNotFound)
 		}
-		return r.one(ctx, k, sqlFindTok, value)
+		return r.one(ctx, k, sqlFindTok, value, k.Noun())
 	}
 	return catalog.Entity{}, fmt.Errorf("pgstore: unknown index %q", by)
 }
 
-// one returns the one entity that the query, one of the constants above, selects.
-func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any) (catalog.Entity, error) {
+// one returns the one entity that the query, one of the constants above, selects. more are
+// words for the query after the table.
+func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any,
+	more ...any) (catalog.Entity, error) {
 	name, err := table(k)
 	if err != nil {
 		return catalog.Entity{}, fmt.Errorf("pgstore: %w", err)
 	}
 	var row entityRow
-	err = r.conn.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
+	err = r.conn.GetContext(ctx, &row, fmt.Sprintf(query, append([]any{name}, more...)...), arg)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return catalog.Entity{}, fmt.Errorf("pgstore: %s: %w", k.Noun(), catalog.ErrNotFound)
@@ -257,6 +259,13 @@ func conditions(q catalog.Query) (string, []any, error) {
 	}
 	if len(q.Refs) > 0 {
 		add("ref = any ($%d::text[])", q.Refs)
+	}
+	// These operators compare bytes, whatever the collation; 0 follows the slash.
+	if q.RefUnder != "" {
+		add("(ref = $%[1]d or ref ~>=~ ($%[1]d::text || '/') and ref ~<~ ($%[1]d::text || '0'))", q.RefUnder)
+	}
+	if q.KeyUnder != "" {
+		add("(natural_key = $%[1]d or natural_key ~>=~ ($%[1]d::text || '/') and natural_key ~<~ ($%[1]d::text || '0'))", q.KeyUnder)
 	}
 	if len(q.Names) > 0 {
 		add("name = any ($%d::text[])", q.Names)

@@ -18,11 +18,11 @@ from unnest($1::bigint[], $2::text[], $3::text[]) as w(id, natural_key, external
 where e.id = w.id
   and (e.natural_key is distinct from w.natural_key or e.external_id is distinct from w.external_id)`
 
-	// $2 and $3 are the keys and the hashes that stay theirs.
+	// $2 and $3 are the owners and the hashes that stay theirs. %[2]s is the noun.
 	sqlReleaseHashes = `
-delete from key_hashes
+delete from %[2]s_hashes
 where hash in (
-    select h from keys as e, unnest(e.hashes) as h
+    select h from %[1]s as e, unnest(e.hashes) as h
     where e.id = any ($1::bigint[])
       and (e.id, h) not in (select * from unnest($2::bigint[], $3::text[])))`
 )
@@ -56,8 +56,9 @@ func planReleases(c catalog.Commit) (statements []statement) {
 			continue
 		}
 		statements = append(statements, newStatement(fmt.Sprintf(sqlRelease, k), []any{ids, keys, externals}))
-		if k == catalog.KindKey {
-			statements = append(statements, newStatement(sqlReleaseHashes, []any{ids, notNull64(owners), notNull(hashes)}))
+		if k.HasTokens() {
+			statements = append(statements, newStatement(fmt.Sprintf(sqlReleaseHashes, k, k.Noun()),
+				[]any{ids, notNull64(owners), notNull(hashes)}))
 		}
 	}
 	return statements

@@ -163,7 +163,7 @@ func TestRows(t *testing.T) {
 		`select id || ' ' || revision || ' ' || name from keys where labels @> '{"team": "blue"}'`: `7 1 key-7`,
 		`select spec ->> 'n' from keys`:                                                                                                      `9007199254740993`,
 		`select groups[1] || ' ' || namespaces[1] from keys`:                                                                                 `default default`,
-		`select key_id || ' ' || (hash = keys.hashes[1]) from key_hashes join keys on id = key_id`:                                           `7 true`,
+		`select owner || ' ' || (hash = keys.hashes[1]) from key_hashes join keys on id = owner`:                                             `7 true`,
 		`select (natural_key is null and external_id is null and ref is null and due_at is null)::text from keys`:                            `true`,
 		`select string_agg(revision || ' ' || action || ' ' || kind || ' ' || id || ' ' || actor, ', ' order by revision, seq) from changes`: `1 create keys 7 tester, 2 sync  0 operator`,
 		`select touches ->> 'groups' from changes where revision = 1`:                                                                        `["default"]`,

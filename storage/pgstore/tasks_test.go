@@ -132,8 +132,8 @@ func TestFoldSetsPoisonAside(t *testing.T) {
 	if got := sumOfRequests(t, sink); got != n {
 		t.Errorf("usage counts %d requests; want %d", got, n)
 	}
-	used, err := sink.KeyUsage(t.Context(), map[int64]time.Time{1700: {}})
-	if err != nil || used[1700].CostNanoUSD != *entries[1700].CostNanoUSD {
+	used, err := sink.KeyUsage(t.Context(), map[int64][]time.Time{1700: {{}}})
+	if err != nil || used[1700].Spent[0].CostNanoUSD != *entries[1700].CostNanoUSD {
 		t.Errorf("usage of the key that is aside: %+v, %v", used, err)
 	}
 }

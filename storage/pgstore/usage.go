@@ -67,14 +67,14 @@ select coalesce(zone, ''), closed_until, nullif(quarters_from, '-infinity'), fol
 
 	sqlKeyUsage = `
 with asked as materialized (
-    select * from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[])
-        as a (key_id, since, days_from, days_until)
+    select * from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+        as a (key_id, nth, since, days_from, days_until)
 ), pending as materialized (
     select key_id, starts, requests, cost_nano_usd, unpriced from usage_pending where key_id = any ($1::bigint[])
     union all
     select key_id, starts, requests, cost_nano_usd, unpriced from usage_aside where key_id = any ($1::bigint[])
 )
-select a.key_id, last.starts, ` + sqlNearest + `used.cost` + sqlBigint + `, coalesce(sum(used.unpriced), 0)::bigint
+select a.key_id, a.nth, last.starts, ` + sqlNearest + `used.cost` + sqlBigint + `, coalesce(sum(used.unpriced), 0)::bigint
 from asked a
 cross join lateral (
     select greatest(
@@ -93,7 +93,7 @@ left join lateral (
     union all
     select cost_nano_usd, unpriced from pending where key_id = a.key_id and starts >= a.since
 ) as used on true
-where last.starts is not null group by 1, 2`
+where last.starts is not null group by 1, 2, 3`
 )
 
 // usageState is what usage_state says.
@@ -323,7 +323,7 @@ func scanUsage(row pgx.CollectableRow, by []logbuf.Dimension, starts []time.Time
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
-func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	used := make(map[int64]logbuf.KeyUsage, len(since))
 	if len(since) == 0 {
 		return used, ctx.Err()
@@ -334,20 +334,21 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 			return err
 		}
 		spans := st.PlanKeys(since)
-		ids := make([]int64, len(spans))
+		ids, nths := make([]int64, len(spans)), make([]int64, len(spans))
 		times := [3][]time.Time{make([]time.Time, len(spans)), make([]time.Time, len(spans)), make([]time.Time, len(spans))}
 		for i, k := range spans {
-			ids[i], times[0][i], times[1][i], times[2][i] = k.KeyID, k.Since, k.DaysFrom, k.DaysUntil
+			ids[i], nths[i] = k.KeyID, int64(k.Nth)
+			times[0][i], times[1][i], times[2][i] = k.Since, k.DaysFrom, k.DaysUntil
 		}
-		rows, err := query(ctx, conn, sqlKeyUsage, ids, times[0], times[1], times[2])
+		rows, err := query(ctx, conn, sqlKeyUsage, ids, nths, times[0], times[1], times[2])
 		if err != nil {
 			return err
 		}
-		var id int64
-		var u logbuf.KeyUsage
-		_, err = pgx.ForEachRow(rows, []any{&id, &u.LastUsed, &u.CostNanoUSD, &u.Unpriced}, func() error {
-			u.LastUsed = u.LastUsed.UTC()
-			used[id] = u
+		var id, nth int64
+		var last time.Time
+		var spent logbuf.Spent
+		_, err = pgx.ForEachRow(rows, []any{&id, &nth, &last, &spent.CostNanoUSD, &spent.Unpriced}, func() error {
+			rollup.NoteSpent(used, since, id, int(nth), last.UTC(), spent)
 			return nil
 		})
 		return err

@@ -10,7 +10,7 @@ import (
 )
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
-// makes the head, %[3]s is what else there is to do for keys. Parameters: $1 … $16 are
+// makes the head, %[3]s is what else there is to do for tokens. Parameters: $1 … $16 are
 // entityArgs, $17 is Write.If, $18 … $27 are changeArgs, $28 of an update is Write.Quiet, and what
 // follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
@@ -70,31 +70,31 @@ from head
 returning revision`
 )
 
-// What keys need besides: their hashes, in key_hashes.
+// What entities with tokens need besides: their hashes. %[1]s is the noun.
 const (
 	sqlInsertHashes = `,
 hash as (
-    insert into key_hashes (hash, key_id)
+    insert into %[1]s_hashes (hash, owner)
     select unnest(entity.hashes), entity.id from entity
 )`
 
 	sqlUpdateHashes = `,
 gone as (
-    delete from key_hashes
-    where key_id = $1::bigint -- an earlier write of the commit may have given one to another key
+    delete from %[1]s_hashes
+    where owner = $1::bigint -- an earlier write of the commit may have given one to another
       and hash in (select h from entity, old, unnest(old.hashes) as h
                    where h <> all (coalesce(entity.hashes, '{}')))
 ),
 hash as (
-    insert into key_hashes (hash, key_id)
+    insert into %[1]s_hashes (hash, owner)
     select h, entity.id from entity, old, unnest(entity.hashes) as h
     where h <> all (coalesce(old.hashes, '{}'))
 )`
 
 	sqlDeleteHashes = `,
 gone as (
-    delete from key_hashes
-    where key_id = $1::bigint and hash in (select h from entity, unnest(entity.hashes) as h)
+    delete from %[1]s_hashes
+    where owner = $1::bigint and hash in (select h from entity, unnest(entity.hashes) as h)
 )`
 )
 
@@ -141,7 +141,9 @@ func planWrite(c catalog.Commit, w catalog.Write, seq int, b *bump) (statement, 
 	if err != nil {
 		return statement{}, err
 	}
-	if e.Kind != catalog.KindKey {
+	if e.Kind.HasTokens() {
+		hashes = fmt.Sprintf(hashes, e.Kind.Noun())
+	} else {
 		hashes = ""
 	}
 	args = append(append(args, int64(w.If)), change...)

@@ -15,14 +15,13 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/storage/internal/refer"
 )
 
 // %s is the table of the entity's kind.
 const (
 	sqlBump = `update catalog_head set revision = ?, mark = ?, epoch = max(epoch, ?)`
 
-	sqlAt = `select revision from %s where id = ?`
+	sqlAt = `select revision, coalesce(natural_key, '') as natural_key from %s where id = ?`
 
 	sqlInsert = `
 insert into %s (revision, created_at, updated_at, natural_key, external_id, hashes, ref,
@@ -44,14 +43,17 @@ where id = ? and (natural_key is not ? or external_id is not ?)`
 
 	sqlTakenKey = `select exists (select 1 from %s where natural_key = ? and id <> ?)`
 
-	sqlDeleteHashes = `delete from key_hashes where key_id = ?`
-	sqlInsertHashes = `insert into key_hashes (hash, key_id) select value, ? from json_each(?)`
+	// %s is the noun.
+	sqlDeleteHashes = `delete from %s_hashes where owner = ?`
+	sqlInsertHashes = `insert into %s_hashes (hash, owner) select value, ? from json_each(?)`
 
 	sqlChange = `
 insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-	sqlModels = `select count(*) from models where natural_key in (select value from json_each(?))`
+	sqlThereByKey = `select exists (select 1 from %s where natural_key = ?)`
+	sqlThereByID  = `select exists (select 1 from %s where id = ?)`
+	sqlReferred   = `select exists (select 1 from %s where ref = ?)`
 
 	sqlIDs = `update catalog_head set next_id = next_id + ? returning next_id - ?`
 )
@@ -79,12 +81,6 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	}
 	// The driver says what became of it: either this is nil, or it rolled back.
 	if err := tx.Commit(); err != nil {
-		if code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
-			err = refer.Explain(c, func(naturalKeys []string) (n int, err error) {
-				err = s.read.GetContext(ctx, &n, sqlModels, list(naturalKeys))
-				return n, err
-			})
-		}
 		return 0, s.fail(ctx, "commit", err)
 	}
 	s.head.Raise(rev)
@@ -130,8 +126,9 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 	}
 
 	changes := make([]catalog.Change, 0, len(c.Writes)+1)
+	var lost references
 	for _, w := range c.Writes {
-		if err := release(ctx, tx, w, len(c.Writes) > 1); err != nil {
+		if err := release(ctx, tx, w, len(c.Writes) > 1, &lost); err != nil {
 			return 0, err
 		}
 		changes = append(changes, w.Change)
@@ -147,6 +144,9 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 		if err := put(ctx, tx, at, w.Entity, string(w.Entity.Kind), w.If == 0); err != nil {
 			return 0, err
 		}
+	}
+	if err := checkReferences(ctx, tx, c, lost); err != nil {
+		return 0, err
 	}
 	if c.Sync {
 		changes = append(changes, c.SyncChange())
@@ -167,22 +167,29 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 
 // release checks that an entity is at the revision it must have, deletes it if
 // that is what is to be done, and else, where the commit has other writes, gives up its
-// unique values, so that what counts is what the last write leaves.
-func release(ctx context.Context, tx *sqlx.Tx, w catalog.Write, others bool) error {
+// unique values, so that what counts is what the last write leaves. It notes in lost what the
+// entity was referred to by, if that may be gone.
+func release(ctx context.Context, tx *sqlx.Tx, w catalog.Write, others bool, lost *references) error {
 	e, name := w.Entity, string(w.Entity.Kind)
-	var at catalog.Revision
-	err := tx.GetContext(ctx, &at, fmt.Sprintf(sqlAt, name), e.ID)
+	var stored struct {
+		Revision   catalog.Revision
+		NaturalKey string `db:"natural_key"`
+	}
+	err := tx.GetContext(ctx, &stored, fmt.Sprintf(sqlAt, name), e.ID)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	if at != w.If {
+	if stored.Revision != w.If {
 		return errEntity
 	}
-	if at == 0 {
+	if stored.Revision == 0 {
 		return nil
 	}
-	if e.Kind == catalog.KindKey {
-		if _, err := tx.ExecContext(ctx, sqlDeleteHashes, e.ID); err != nil {
+	if w.Delete || stored.NaturalKey != e.NaturalKey {
+		lost.add(catalog.Entity{Kind: e.Kind, ID: e.ID, NaturalKey: stored.NaturalKey})
+	}
+	if e.Kind.HasTokens() {
+		if _, err := tx.ExecContext(ctx, fmt.Sprintf(sqlDeleteHashes, e.Kind.Noun()), e.ID); err != nil {
 			return err
 		}
 	}
@@ -195,7 +202,7 @@ func release(ctx context.Context, tx *sqlx.Tx, w catalog.Write, others bool) err
 	return err
 }
 
-// put inserts or updates an entity, whose hashes are not in key_hashes.
+// put inserts or updates an entity, whose hashes are not in the table of hashes.
 func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entity, name string, create bool) error {
 	labels, err := json.Marshal(e.Labels)
 	if err != nil {
@@ -224,7 +231,7 @@ func put(ctx context.Context, tx *sqlx.Tx, rev catalog.Revision, e catalog.Entit
 	if len(e.Hashes) == 0 {
 		return nil
 	}
-	_, err = tx.ExecContext(ctx, sqlInsertHashes, e.ID, list(e.Hashes))
+	_, err = tx.ExecContext(ctx, fmt.Sprintf(sqlInsertHashes, e.Kind.Noun()), e.ID, list(e.Hashes))
 	if code(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
 		return catalog.Exists(e.Kind, catalog.ByHash)
 	}

@@ -32,7 +32,7 @@ from %s where `
 	sqlGet     = sqlEntity + `id = ?`
 	sqlFindKey = sqlEntity + `natural_key = ?`
 	sqlFindExt = sqlEntity + `external_id = ?`
-	sqlFindTok = sqlEntity + `id = (select key_id from key_hashes where hash = ?)`
+	sqlFindTok = sqlEntity + `id = (select owner from %s_hashes where hash = ?)`
 )
 
 // headRow is the row of catalog_head.
@@ -155,22 +155,24 @@ func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, val
 	case catalog.ByExternalID:
 		return r.one(ctx, k, sqlFindExt, value)
 	case catalog.ByHash:
-		if k != catalog.KindKey {
+		if !k.HasTokens() {
 			return catalog.Entity{}, fmt.Errorf("sqlitestore: %s by %s: %w", k.Noun(), by, catalog.ErrNotFound)
 		}
-		return r.one(ctx, k, sqlFindTok, value)
+		return r.one(ctx, k, sqlFindTok, value, k.Noun())
 	}
 	return catalog.Entity{}, fmt.Errorf("sqlitestore: unknown index %q", by)
 }
 
-// one returns the one entity that the query, one of the constants above, selects.
-func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any) (catalog.Entity, error) {
+// one returns the one entity that the query, one of the constants above, selects. more are
+// words for the query after the table.
+func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any,
+	more ...any) (catalog.Entity, error) {
 	name, err := table(k)
 	if err != nil {
 		return catalog.Entity{}, fmt.Errorf("sqlitestore: %w", err)
 	}
 	var row entityRow
-	err = r.tx.GetContext(ctx, &row, fmt.Sprintf(query, name), arg)
+	err = r.tx.GetContext(ctx, &row, fmt.Sprintf(query, append([]any{name}, more...)...), arg)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return catalog.Entity{}, fmt.Errorf("sqlitestore: %s: %w", k.Noun(), catalog.ErrNotFound)
@@ -240,6 +242,12 @@ func conditions(q catalog.Query) (string, []any) {
 	}
 	if len(q.Refs) > 0 {
 		add("ref in (select value from json_each(?))", list(q.Refs))
+	}
+	if q.RefUnder != "" {
+		add("(ref = ? or ref >= ? and ref < ?)", q.RefUnder, q.RefUnder+"/", q.RefUnder+"0") // 0 follows the slash
+	}
+	if q.KeyUnder != "" {
+		add("(natural_key = ? or natural_key >= ? and natural_key < ?)", q.KeyUnder, q.KeyUnder+"/", q.KeyUnder+"0")
 	}
 	if len(q.Names) > 0 {
 		add("name in (select value from json_each(?))", list(q.Names))

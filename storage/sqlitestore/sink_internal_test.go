@@ -79,7 +79,7 @@ func TestQueryPlans(t *testing.T) {
 			}, "SCAN usage_",
 		},
 		{
-			"what keys have used", func() (string, []any) { return sqlKeyUsage, []any{`[[7,0,0,0]]`} },
+			"what keys have used", func() (string, []any) { return sqlKeyUsage, []any{`[[7,0,0,0,0]]`} },
 			[]string{
 				"SEARCH usage_days USING INDEX usage_days_by_key (key_id=? AND starts>? AND starts<?)",         // days
 				"SEARCH usage_quarters USING INDEX usage_quarters_by_key (key_id=? AND starts>? AND starts<?)", // the first part

@@ -92,21 +92,23 @@ projects as (select project from found where project = %[1]s or project >= %[2]s
 	// sqlKeyUsage looks at each key's last quarter, and at its days and quarters since the time
 	// asked for.
 	sqlKeyUsage = `
-with asked (id, since, days_from, days_until) as (select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?))
-select id, max(last), sum(high), sum(low), sum(unpriced) from (
-    select id, (select max(starts) from usage_quarters where key_id = id) as last, 0 as high, 0 as low, 0 as unpriced from asked
+with asked (id, nth, since, days_from, days_until) as (
+    select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(?))
+select id, nth, max(last), sum(high), sum(low), sum(unpriced) from (
+    select id, nth, (select max(starts) from usage_quarters where key_id = id) as last, 0 as high, 0 as low, 0 as unpriced
+        from asked
     union all
-    select id, (select max(starts) from usage_days where key_id = id), 0, 0, 0 from asked
+    select id, nth, (select max(starts) from usage_days where key_id = id), 0, 0, 0 from asked
     union all
-    select id, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
+    select id, nth, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
         cross join usage_days indexed by usage_days_by_key on key_id = id and starts >= days_from and starts < days_until
     union all
-    select id, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
+    select id, nth, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
         cross join usage_quarters indexed by usage_quarters_by_key on key_id = id and starts >= since and starts < days_from
     union all
-    select id, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
+    select id, nth, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
         cross join usage_quarters indexed by usage_quarters_by_key on key_id = id and starts >= days_until
-) group by id having max(last) is not null`
+) group by id, nth having max(last) is not null`
 )
 
 // columns are the columns of the dimensions, in order, and what stands for those that a query does
@@ -413,16 +415,18 @@ func scanUsage(rows *sqlx.Rows, r *logbuf.UsageRange) (u logbuf.Usage, err error
 }
 
 // KeyUsage returns what keys have used; see [logbuf.Archive].
-func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	used := make(map[int64]logbuf.KeyUsage)
 	err := s.inReadTx(ctx, func(tx *sqlx.Tx) error {
 		st, err := s.usageState(ctx, tx)
 		if err != nil {
 			return err
 		}
-		var asked [][4]int64
+		var asked [][5]int64
 		for _, k := range st.PlanKeys(since) {
-			asked = append(asked, [4]int64{k.KeyID, k.Since.UnixMicro(), k.DaysFrom.UnixMicro(), k.DaysUntil.UnixMicro()})
+			asked = append(asked, [5]int64{
+				k.KeyID, int64(k.Nth), k.Since.UnixMicro(), k.DaysFrom.UnixMicro(), k.DaysUntil.UnixMicro(),
+			})
 		}
 		rows, err := tx.QueryxContext(ctx, sqlKeyUsage, asJSON(asked))
 		if err != nil {
@@ -430,13 +434,12 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int
 		}
 		defer rows.Close() //nolint:errcheck // Err says what there is to say
 		for rows.Next() {
-			var id, last, high, low, unpriced int64
-			if err := rows.Scan(&id, &last, &high, &low, &unpriced); err != nil {
+			var id, nth, last, high, low, unpriced int64
+			if err := rows.Scan(&id, &nth, &last, &high, &low, &unpriced); err != nil {
 				return err
 			}
-			used[id] = logbuf.KeyUsage{
-				LastUsed: time.UnixMicro(last).UTC(), CostNanoUSD: rollup.FromHalves(high, low).Int64(), Unpriced: unpriced,
-			}
+			spent := logbuf.Spent{CostNanoUSD: rollup.FromHalves(high, low).Int64(), Unpriced: unpriced}
+			rollup.NoteSpent(used, since, id, int(nth), time.UnixMicro(last).UTC(), spent)
 		}
 		return rows.Err()
 	})

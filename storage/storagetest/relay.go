@@ -349,7 +349,7 @@ var spoiltFields = []spoiltField{
 		f["digest"] = fmt.Sprintf(`{"bindings":"%064d","keys":"%064d","models":"%064d","providers":"%064d"}`, 0, 0, 0, 0)
 	}, false},
 	{"seal", setField("seal", "zz"), false},
-	{"renderer newer", setField("renderer", "2"), false},
+	{"renderer newer", setField("renderer", strconv.Itoa(snapshot.Renderer+1)), false},
 	{"renderer older", setField("renderer", "0"), false},
 	{"renderer huge", setField("renderer", "99999999999999999999"), false},
 	{"updated_at", setField("updated_at", "2999-01-01T00:00:00Z"), false},

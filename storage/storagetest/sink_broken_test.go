@@ -237,10 +237,10 @@ func deadTwice(s *fakeSink) {
 
 func keyUsageSinceFirst(s *fakeSink) {
 	keyUsage := s.keyUsage
-	s.keyUsage = func(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+	s.keyUsage = func(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 		same := maps.Clone(since)
 		for id := range same {
-			same[id] = time.Time{}
+			same[id] = make([]time.Time, len(since[id]))
 		}
 		return keyUsage(ctx, same)
 	}

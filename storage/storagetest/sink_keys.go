@@ -10,7 +10,7 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// testKeyUsage: each key has a time of its own since which its cost counts,
+// testKeyUsage: each key has times of its own since which its cost counts,
 // the last use counts always, and maintenance changes neither.
 func testKeyUsage(t testing.TB, h SinkHarness) {
 	at := func(key int64, hours int, cost int64) func(*logbuf.Entry) {
@@ -22,20 +22,26 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 	mustStore(t, h.Sink,
 		logEntry(1, at(1, 0, 5)), logEntry(2, at(1, 3, 70)), logEntry(3, at(1, 3, 1)), logEntry(4, at(1, 30, 900)),
 		logEntry(5, at(2, 1, 11), unpriced), logEntry(6, at(3, 2, 4)), logEntry(7, at(4, 2, 1<<62)),
-		logEntry(8, at(4, 3, 1<<62)),
+		logEntry(8, at(4, 3, 1<<62)), logEntry(10, at(6, 2, 7)),
 	)
 	mustStore(t, h.Sink, logEntry(9, at(1, 3, 2000)))
-	ask := map[int64]time.Time{
-		1: logDay.Add(3*time.Hour + 29*time.Minute), // cut to the quarter of an hour
-		2: {}, 4: {},
-		3: logDay.Add(5 * time.Hour), // after its last use
-		5: {},                        // never used
+	ask := map[int64][]time.Time{
+		// Cut to the quarter of an hour; in no order.
+		1: {logDay.Add(3*time.Hour + 29*time.Minute), {}, logDay.Add(20 * time.Hour), logDay.Add(99 * time.Hour)},
+		2: {{}}, 4: {{}},
+		3: {logDay.Add(5 * time.Hour)}, // after its last use
+		5: {{}},                        // never used
+		6: nil,                         // when it was used is all that is asked
 	}
 	want := map[int64]logbuf.KeyUsage{
-		1: {LastUsed: logDay.Add(30*time.Hour + logbuf.Quarter), CostNanoUSD: 70 + 1 + 900 + 2000},
-		2: {LastUsed: logDay.Add(1*time.Hour + logbuf.Quarter), Unpriced: 1},
-		3: {LastUsed: logDay.Add(2*time.Hour + logbuf.Quarter)},
-		4: {LastUsed: logDay.Add(3*time.Hour + logbuf.Quarter), CostNanoUSD: 1<<63 - 1}, // as far as it can be told
+		1: {LastUsed: logDay.Add(30*time.Hour + logbuf.Quarter), Spent: []logbuf.Spent{
+			{CostNanoUSD: 70 + 1 + 900 + 2000}, {CostNanoUSD: 5 + 70 + 1 + 900 + 2000}, {CostNanoUSD: 900}, {},
+		}},
+		2: {LastUsed: logDay.Add(1*time.Hour + logbuf.Quarter), Spent: []logbuf.Spent{{Unpriced: 1}}},
+		3: {LastUsed: logDay.Add(2*time.Hour + logbuf.Quarter), Spent: []logbuf.Spent{{}}},
+		// As far as it can be told.
+		4: {LastUsed: logDay.Add(3*time.Hour + logbuf.Quarter), Spent: []logbuf.Spent{{CostNanoUSD: 1<<63 - 1}}},
+		6: {LastUsed: logDay.Add(2*time.Hour + logbuf.Quarter)},
 	}
 	check := func(when string) {
 		t.Helper()
@@ -43,7 +49,7 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("KeyUsage %s (-want +got):\n%s", when, diff)
 		}
 	}

@@ -86,7 +86,7 @@ func (s *laxSink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsageP
 	return m.Usage(ctx, q)
 }
 
-func (s *laxSink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+func (s *laxSink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	m, err := s.distinct(ctx)
 	if err != nil {
 		return nil, err

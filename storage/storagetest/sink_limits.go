@@ -180,8 +180,8 @@ func testUsageWide(t testing.TB, h SinkHarness) {
 					t.Errorf("step %d, %s: sum %d of %d requests is %d; want %d of %d", step, when, i, u.Requests, got, want, n)
 				}
 			}
-			used, err := h.Archive.KeyUsage(t.Context(), map[int64]time.Time{1: {}})
-			if err != nil || used[1].CostNanoUSD != want {
+			used, err := h.Archive.KeyUsage(t.Context(), map[int64][]time.Time{1: {{}}})
+			if err != nil || used[1].Spent[0].CostNanoUSD != want {
 				t.Errorf("step %d, %s: the key has used %+v, %v; want %d", step, when, used[1], err, want)
 			}
 		}

@@ -212,7 +212,7 @@ type fakeSink struct {
 	checkpoint func(context.Context, uuid.UUID) (int64, error)
 	logs       func(context.Context, logbuf.LogQuery) (logbuf.LogPage, error)
 	usage      func(context.Context, logbuf.UsageQuery) (logbuf.UsagePage, error)
-	keyUsage   func(context.Context, map[int64]time.Time) (map[int64]logbuf.KeyUsage, error)
+	keyUsage   func(context.Context, map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error)
 	maintain   func(context.Context, logbuf.MaintenanceOptions) error
 	tasks      func() []logbuf.Task
 	reprice    func(context.Context, logbuf.RepriceBatch) (logbuf.RepriceResult, error)
@@ -330,7 +330,7 @@ func (s *fakeSink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.Usage
 	return s.usage(ctx, q)
 }
 
-func (s *fakeSink) KeyUsage(ctx context.Context, since map[int64]time.Time) (map[int64]logbuf.KeyUsage, error) {
+func (s *fakeSink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	if err := s.open(); err != nil {
 		return nil, err
 	}

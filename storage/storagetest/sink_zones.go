@@ -140,7 +140,7 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 			q.KeyIDs = []int64{2}
 			wantUsage(t, h.Archive, q, addUp(q, entries...)...)
 		}
-		used, err := h.Archive.KeyUsage(t.Context(), map[int64]time.Time{1: {}, 2: logDay.Add(day)})
+		used, err := h.Archive.KeyUsage(t.Context(), map[int64][]time.Time{1: {{}}, 2: {logDay.Add(day)}})
 		if err != nil {
 			t.Fatalf("KeyUsage: %v", err)
 		}
@@ -150,7 +150,7 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 				cost[e.KeyID] += *e.CostNanoUSD
 			}
 		}
-		if used[1].CostNanoUSD != cost[1] || used[2].CostNanoUSD != cost[2] {
+		if used[1].Spent[0].CostNanoUSD != cost[1] || used[2].Spent[0].CostNanoUSD != cost[2] {
 			t.Errorf("%s: the keys have used %+v; want %v", when, used, cost)
 		}
 	}

@@ -24,7 +24,7 @@ func entity(k catalog.Kind, id int64, edits ...func(*catalog.Entity)) catalog.En
 		Name: fmt.Sprintf("%s-%d", k.Noun(), id), Status: "active",
 		Namespaces: []string{"default"}, Groups: []string{"default"}, Spec: json.RawMessage(`{}`),
 	}
-	if k == catalog.KindKey {
+	if k.HasTokens() {
 		e.Hashes = []string{fmt.Sprintf("%064x", id)}
 	} else {
 		e.NaturalKey = "default." + e.Name
@@ -239,7 +239,7 @@ func full(k catalog.Kind, id int64) catalog.Entity {
 	e.Namespaces, e.Groups = []string{"z", "a", odd, ""}, []string{"9", "10", odd}
 	e.Mentions = []string{"m/1", odd, "a"}
 	e.Labels = map[string]string{"team": odd, odd: "x", "empty": ""}
-	if k == catalog.KindKey {
+	if k.HasTokens() {
 		e.Hashes = []string{fmt.Sprintf("f%063x", id), fmt.Sprintf("0%063x", id), fmt.Sprintf("7%063x", id)}
 	}
 	return e

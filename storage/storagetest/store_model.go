@@ -54,9 +54,7 @@ func (m *storeModel) commit(c catalog.Commit) []error {
 		if slices.ContainsFunc(after[:i], func(o catalog.Entity) bool { return collide(e, o) }) {
 			wrong[catalog.ErrExists] = true
 		}
-		if e.Ref != "" && !slices.ContainsFunc(after, func(o catalog.Entity) bool {
-			return o.Kind == e.Kind.Refers() && o.NaturalKey == e.Ref
-		}) {
+		if e.Ref != "" && !slices.ContainsFunc(after, func(o catalog.Entity) bool { return e.Kind.RefTo(o) == e.Ref }) {
 			wrong[catalog.ErrReferenced] = true
 		}
 	}
@@ -91,7 +89,7 @@ func collide(a, b catalog.Entity) bool {
 // testStoreModel commits at random, and compares every answer, and all that
 // there then is to read, with a model.
 func testStoreModel(t testing.TB, h StoreHarness) {
-	first := mustIDs(t, h.Store, 4*each)
+	first := mustIDs(t, h.Store, len(catalog.Kinds())*each)
 	handle := rapid.SampledFrom([]string{"Store", "Second"})
 	handles := map[string]catalog.Store{"Store": h.Store, "Second": h.Second}
 	rapid.Check(t, func(r *rapid.T) {
@@ -134,11 +132,11 @@ func afresh(t testing.TB, s catalog.Store, first int64) *storeModel {
 	some := commitOf()
 	for i, k := range catalog.Kinds() {
 		e := entity(k, first+int64(each*i), natural("a"), external("b"))
-		switch k {
-		case catalog.KindKey:
+		if k.HasTokens() {
 			e.Hashes = []string{"a", "b"}
-		case catalog.KindBinding:
-			e.Ref = "a"
+		}
+		if refs := randomRefs(k, first); len(refs) > 0 && k != catalog.KindProject {
+			e.Ref = refs[0]
 		}
 		some.Writes = append(some.Writes, create(e))
 	}
@@ -193,19 +191,30 @@ func randomCommit(r *rapid.T, m *storeModel, first int64) catalog.Commit {
 
 func randomEntity(r *rapid.T, first int64) catalog.Entity {
 	value := rapid.SampledFrom([]string{"", "a", "b"})
-	n := rapid.IntRange(0, 4*each-1).Draw(r, "entity")
+	n := rapid.IntRange(0, len(catalog.Kinds())*each-1).Draw(r, "entity")
 	e := entity(catalog.Kinds()[n/each], first+int64(n), natural(value.Draw(r, "natural key")))
 	e.Name = value.Draw(r, "name")
 	if rapid.Bool().Draw(r, "has an external id") {
 		e.ExternalID = value.Draw(r, "external id")
 	}
-	switch e.Kind {
-	case catalog.KindKey:
+	e.Hashes = nil
+	if e.Kind.HasTokens() {
 		e.Hashes = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 2, rapid.ID).Draw(r, "hashes")
-	case catalog.KindBinding:
-		e.Ref = value.Draw(r, "ref")
+	}
+	if refs := randomRefs(e.Kind, first); len(refs) > 0 {
+		e.Ref = rapid.SampledFrom(append(refs, "")).Draw(r, "ref")
 	}
 	return e
+}
+
+// randomRefs lists what entities of a kind may refer to, whether it is there or not.
+func randomRefs(k catalog.Kind, first int64) (refs []string) {
+	for _, to := range k.Refers() {
+		at := first + int64(each*slices.Index(catalog.Kinds(), to))
+		a, b := entity(to, at, natural("a")), entity(to, at+1, natural("b"))
+		refs = append(refs, k.RefTo(a), k.RefTo(b))
+	}
+	return refs
 }
 
 // mustModel compares all that can be read, the feed after a revision.

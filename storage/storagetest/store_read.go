@@ -163,6 +163,36 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 	}
 }
 
+// testReadPaths: a path is found with all below it, and nothing that only begins so.
+func testReadPaths(t testing.TB, h StoreHarness) {
+	paths := []string{"a", "a/b", "a/b/c", "a-b", "ab", "a0", "a/", "A/b", "a/é", "b", "_/x", "a_b", "aXb"}
+	id := mustIDs(t, h.Store, 2*len(paths))
+	var writes []catalog.Write
+	for i, path := range paths {
+		writes = append(writes, create(entity(catalog.KindProject, id+int64(i), natural(path))),
+			create(entity(catalog.KindKey, id+int64(len(paths)+i), refer(path))))
+	}
+	mustCommit(t, h.Store, writes...)
+	for path, want := range map[string][]int64{
+		"a": {0, 1, 2, 6, 8}, "a/b": {1, 2}, "a/b/c": {2}, "A": {7}, "a/b/": nil, "_": {10}, "a_b": {11}, "%": nil, "x": nil,
+	} {
+		mustRead(t, h.Second, func(r catalog.Reader) {
+			projects, err := r.List(t.Context(), catalog.KindProject, catalog.Query{KeyUnder: path})
+			if got := ids(projects, id); err != nil || !slices.Equal(got, want) {
+				t.Errorf("natural keys under %q: %v, %v; want %v", path, got, err, want)
+			}
+			keys, err := r.List(t.Context(), catalog.KindKey, catalog.Query{RefUnder: path})
+			if got := ids(keys, id+int64(len(paths))); err != nil || !slices.Equal(got, want) {
+				t.Errorf("references under %q: %v, %v; want %v", path, got, err, want)
+			}
+			n, err := r.Count(t.Context(), catalog.KindKey, catalog.Query{RefUnder: path})
+			if err != nil || n != int64(len(want)) {
+				t.Errorf("references under %q: counted %d, %v; want %d", path, n, err, len(want))
+			}
+		})
+	}
+}
+
 // words are few, so that they meet, and trip over careless matching.
 var words = []string{"a", "A", "b", "ab", "a b", `"a"`, "{a,b}", "a%", "é", "'", `\`}
 

@@ -62,6 +62,16 @@ var brokenStores = []struct {
 		now := r.now
 		r.now = func() time.Time { return now().In(time.FixedZone("", 3600)) }
 	})},
+	{"bindings alone are looked at for references", "references of every noun", entityEdited(func(e *catalog.Entity) {
+		if e.Kind != catalog.KindBinding {
+			e.Ref = ""
+		}
+	})},
+	{"what is below a path is not found", "paths", listEdited(func(q *catalog.Query) {
+		if q.RefUnder != "" {
+			q.Refs, q.RefUnder = []string{q.RefUnder}, ""
+		}
+	})},
 	{"any name will do for a reference", "references", commitRefersToAll},
 	{"the two ends of a reference are mixed up", "references", commitMixesEnds},
 	{"Commit leaves what came before the failure", "refused commits leave no trace", commitHalf},

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -14,15 +15,18 @@ type holding struct {
 	value func(string) func(*catalog.Entity)
 }
 
-// holdings lists them all. Only keys have hashes.
+// holdings lists them all.
 func holdings() (all []holding) {
 	token := func(value string) func(*catalog.Entity) {
 		return func(e *catalog.Entity) { e.Hashes = append([]string{"f" + e.Hashes[0][1:]}, value) }
 	}
 	for _, k := range catalog.Kinds() {
 		all = append(all, holding{k, catalog.ByNaturalKey, natural}, holding{k, catalog.ByExternalID, external})
+		if k.HasTokens() {
+			all = append(all, holding{k, catalog.ByHash, token})
+		}
 	}
-	return append(all, holding{catalog.KindKey, catalog.ByHash, token})
+	return all
 }
 
 func (o holding) String() string { return fmt.Sprintf("%s by %s", o.kind, o.by) }
@@ -78,9 +82,7 @@ func testStoreUnique(t testing.TB, h StoreHarness) {
 		e.NaturalKey, e.ExternalID = "", ""
 		other := e.Clone()
 		other.ID = id + 1
-		if o.kind == catalog.KindKey {
-			e.Hashes, other.Hashes = nil, nil
-		}
+		e.Hashes, other.Hashes = nil, nil
 		mustCommit(t, h.Store, create(e), create(other)) // nothing unique about them
 	}
 }
@@ -202,6 +204,80 @@ func testStoreReferences(t testing.TB, h StoreHarness) {
 	mustCommit(t, h.Store, remove(model(8, "m"), rev8), remove(binding(3, "m"), rev))
 	mustCommit(t, h.Store, remove(binding(9, "n"), rev8+1), remove(model(7, "n"), rev8+1))
 	refuse(true, "a binding to what is gone", create(binding(10, "m")))
+}
+
+// testStoreEveryReference takes each way in which one noun refers to another through its life.
+func testStoreEveryReference(t testing.TB, h StoreHarness) {
+	for _, from := range catalog.Kinds() {
+		for _, to := range from.Refers() {
+			testReference(t, h, from, to)
+		}
+		if len(from.Refers()) == 0 {
+			bad := entity(from, mustIDs(t, h.Store, 1), refer("a"))
+			mustRefuse(t, h, attempt{string(from) + " refer to something", commitOf(create(bad)), catalog.ErrInvalid})
+		}
+	}
+	for _, ref := range []string{"key", "key/", "key/x", "key/01", "key/-1", "provider/1/m", "project/", "model/1", "x", "/"} {
+		bad := entity(catalog.KindHold, mustIDs(t, h.Store, 1), refer(ref))
+		mustRefuse(t, h, attempt{"a hold of " + ref, commitOf(create(bad)), catalog.ErrInvalid})
+	}
+}
+
+func testReference(t testing.TB, h StoreHarness, from, to catalog.Kind) {
+	t.Helper()
+	id := mustIDs(t, h.Store, 6)
+	name := fmt.Sprintf("%s to %s", from, to)
+	target, other := entity(to, id, natural(fmt.Sprint("t-", id))), entity(to, id+1, natural(fmt.Sprint("o-", id)))
+	e := entity(from, id+2, refer(from.RefTo(target)))
+	refuse := func(want error, what string, writes ...catalog.Write) {
+		t.Helper()
+		mustRefuse(t, h, attempt{name + ": " + what, commitOf(writes...), catalog.ErrReferenced})
+		if _, err := h.Store.Commit(t.Context(), commitOf(writes...)); !strings.HasSuffix(err.Error(), want.Error()) {
+			t.Errorf("%s: %s: the error is %q; want %q", name, what, err, want)
+		}
+	}
+	dangling, referenced := catalog.Dangling(from), catalog.Referenced(to)
+	elsewhere := func(e catalog.Entity) catalog.Entity {
+		e = e.Clone()
+		e.Ref = from.RefTo(other)
+		return e
+	}
+
+	refuse(dangling, "the target is not there", create(e))
+	refuse(dangling, "nor with another", create(e), create(other))
+	rev := mustCommit(t, h.Store, create(e), create(target), create(other)) // in either order
+	refuse(referenced, "the target goes", remove(target, rev))
+	refuse(dangling, "it goes astray", update(entity(from, e.ID, refer(from.RefTo(entity(to, id+5)))), rev))
+	refuse(referenced, "the target goes beside a large commit", append(crowd(t, h), remove(target, rev))...)
+
+	rev2 := mustCommit(t, h.Second, update(elsewhere(e), rev), remove(target, rev))
+	refuse(referenced, "the new target goes", remove(other, rev))
+	mustCommit(t, h.Store, create(target))
+	mustRead(t, h.Second, func(r catalog.Reader) {
+		got, err := r.List(t.Context(), from, catalog.Query{Refs: []string{from.RefTo(other)}})
+		if err != nil || len(got) != 1 || got[0].ID != e.ID {
+			t.Errorf("%s: what refers to the target: %+v, %v", name, got, err)
+		}
+	})
+	renamed := other.Clone()
+	renamed.NaturalKey += "-renamed"
+	if from.RefTo(renamed) != from.RefTo(other) {
+		refuse(referenced, "the target is renamed", update(renamed, rev))
+		rev = mustCommit(t, h.Store, create(entity(to, id+3, natural(other.NaturalKey))), update(renamed, rev))
+		mustCommit(t, h.Store, remove(renamed, rev)) // another has taken its place
+		mustCommit(t, h.Second, remove(elsewhere(e), rev2), remove(entity(to, id+3), rev))
+		return
+	}
+	mustCommit(t, h.Second, remove(other, rev), remove(elsewhere(e), rev2)) // both, in either order
+}
+
+// crowd returns so many writes that an engine does them in another way.
+func crowd(t testing.TB, h StoreHarness) (writes []catalog.Write) {
+	first := mustIDs(t, h.Store, 120)
+	for i := range int64(120) {
+		writes = append(writes, create(entity(catalog.KindModel, first+i)))
+	}
+	return writes
 }
 
 // testStoreRollback: the last write fails, in each of the ways, and all that came before it,

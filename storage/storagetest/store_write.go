@@ -20,8 +20,9 @@ func testStoreEmpty(t testing.TB, h StoreHarness) {
 		t.Errorf("the store is called %q: %v", head.Store, err)
 	}
 	want := contents{Head: catalog.Head{Store: head.Store}, Marks: []catalog.Mark{""}}
-	want.Entities = map[catalog.Kind][]catalog.Entity{
-		catalog.KindProvider: nil, catalog.KindModel: nil, catalog.KindBinding: nil, catalog.KindKey: nil,
+	want.Entities = map[catalog.Kind][]catalog.Entity{}
+	for _, k := range catalog.Kinds() {
+		want.Entities[k] = nil
 	}
 	for name, s := range map[string]catalog.Store{"Store": h.Store, "Second": h.Second} {
 		if diff := cmp.Diff(want, mustContents(t, s), byValue()); diff != "" {
@@ -48,19 +49,23 @@ func testStoreFields(t testing.TB, h StoreHarness) {
 		others[0].Revision, others[1].Revision = rev, rev
 
 		e := full(k, id+1)
-		if k.Refers() != "" {
-			target := entity(k.Refers(), mustIDs(t, h.Store, 1), natural("the target of "+e.NaturalKey))
-			mustCommit(t, h.Store, create(target))
-			e.Ref = target.NaturalKey
+		if refers := k.Refers(); len(refers) > 0 {
+			target := entity(refers[0], mustIDs(t, h.Store, 1), natural("the target of "+e.NaturalKey))
+			targetAt := mustCommit(t, h.Store, create(target))
+			e.Ref = k.RefTo(target)
+			if refers[0] == k {
+				others = append(others, written(target, targetAt))
+			}
 		}
 		lean := entity(k, e.ID) // has few fields: the others go
 		e.Revision = 12345      // is the store's to set
 		rev = mustCommit(t, h.Store, create(e))
-		mustLook(t, h.Second, others[0], written(e, rev), others[1])
+		beside := func(e catalog.Entity) []catalog.Entity { return slices.Insert(slices.Clone(others), 1, e) }
+		mustLook(t, h.Second, beside(written(e, rev))...)
 		rev = mustCommit(t, h.Second, update(lean, rev))
-		mustLook(t, h.Store, others[0], written(lean, rev), others[1])
+		mustLook(t, h.Store, beside(written(lean, rev))...)
 		rev = mustCommit(t, h.Store, update(e, rev))
-		mustLook(t, h.Second, others[0], written(e, rev), others[1])
+		mustLook(t, h.Second, beside(written(e, rev))...)
 		mustCommit(t, h.Store, remove(e, rev))
 		mustLook(t, h.Second, others...)
 		mustRead(t, h.Store, func(r catalog.Reader) {
@@ -343,7 +348,6 @@ func testStoreSync(t testing.TB, h StoreHarness) {
 		catalog.Commit{Sync: true, Epoch: 1 << 51, Time: storeTime, Writes: []catalog.Write{create(e)}}, catalog.ErrConflict})
 }
 
-// testStoreLarge: a commit of any size is one.
 // testStoreLarge does in one commit more than an engine does one by one: of every
 // kind, with every field, new, changed and gone.
 func testStoreLarge(t testing.TB, h StoreHarness) {
@@ -352,8 +356,11 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 	id := mustIDs(t, h.Store, 2*n*len(kinds)+1)
 	make := func(i int64) catalog.Entity {
 		e := full(kinds[i/(2*n)], id+i)
-		if e.Kind == catalog.KindBinding {
-			e.Ref = full(catalog.KindModel, id+2*n+i%n).NaturalKey // of one that stays
+		if refers := e.Kind.Refers(); len(refers) > 0 { // one that stays: every third of each kind does
+			at := int64(slices.Index(kinds, refers[i%int64(len(refers))]))
+			if to := at*2*n + 2; to < i {
+				e.Ref = e.Kind.RefTo(full(kinds[at], id+to))
+			}
 		}
 		return e
 	}
@@ -364,8 +371,9 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 			first = append(first, create(make(i)))
 		}
 	}
+	key := make(int64(slices.Index(kinds, catalog.KindKey)) * 2 * n)
 	refused := append(slices.Clone(first), create(
-		entity(catalog.KindKey, id+2*n*int64(len(kinds)), hashes(make(3 * 2 * n).Hashes[1]))))
+		entity(catalog.KindKey, id+2*n*int64(len(kinds)), hashes(key.Hashes[1]))))
 	mustRefuse(t, h, attempt{"a large commit whose last write fails", commitOf(refused...), catalog.ErrExists})
 
 	rev := mustCommit(t, h.Store, first...)
@@ -387,12 +395,12 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 		kind, left := kinds[k], []catalog.Entity(nil)
 		for j, e := range now[kind] {
 			switch {
-			case j%3 == 0 && kind != catalog.KindModel:
+			case j%3 == 0:
 				second = append(second, remove(e, rev))
 			case j%3 == 1:
 				changed := e.Clone()
 				changed.Status, changed.ExternalID, changed.Mentions, changed.DueAt = "changed", "", nil, time.Time{}
-				if kind == catalog.KindKey {
+				if kind.HasTokens() {
 					changed.Hashes = append(changed.Hashes[1:], fmt.Sprintf("3%063x", changed.ID))
 				}
 				second = append(second, update(changed, rev))
@@ -414,9 +422,11 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 	if diff := cmp.Diff(recorded(commitOf(second...), rev+1), since(t, h.Second, rev), byValue()); diff != "" {
 		t.Errorf("the feed of the second (-want +got):\n%s", diff)
 	}
-	for _, e := range now[catalog.KindKey] {
-		for _, hash := range e.Hashes {
-			mustBeFound(t, h.Store, holding{kind: catalog.KindKey, by: catalog.ByHash}, hash, e.ID)
+	for _, k := range kinds {
+		for _, e := range now[k] {
+			for _, hash := range e.Hashes {
+				mustBeFound(t, h.Store, holding{kind: k, by: catalog.ByHash}, hash, e.ID)
+			}
 		}
 	}
 }

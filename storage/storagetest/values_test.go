@@ -35,7 +35,7 @@ func scripts() []string {
 	}
 }
 
-// samples are 400 entities as price lists, other gateways and people have them.
+// samples are 460 entities as price lists, other gateways and people have them.
 func samples() (all []sample) {
 	// Prices that went through floats: as sent, and as meant.
 	prices := [][2]string{
@@ -51,6 +51,23 @@ func samples() (all []sample) {
 		"Qwen%d Coder (free)",
 	}
 	names := scripts()
+	for i := range 20 {
+		all = append(all, sample{catalog.KindProject, map[string]any{
+			"name": fmt.Sprintf("%sp_%d-x", []string{"", "p_0-x/"}[min(i, 1)], i), "models": []string{"gpt-*", names[i%len(names)]},
+			"groups": []string{"группа", "default", "vip"}, "namespaces": []string{"eu-1", "default"}, "rpm_limit": json.RawMessage("6e1"),
+			"budgets": []map[string]any{{"limit": json.RawMessage(prices[i%len(prices)][0]), "window": "hour",
+				"alert_at": []any{json.RawMessage("1e2"), 80}}},
+		}, map[string]any{"rpm_limit": 60, "budgets": []any{map[string]any{"limit": prices[i%len(prices)][1], "window": "hour",
+			"timezone": "UTC", "action": "block", "alert_at": []any{80, 100}}}}})
+		all = append(all, sample{catalog.KindOperator, map[string]any{
+			"name": fmt.Sprint(names[i%len(names)], i), "role": catalog.OperatorRoles()[i%2], "project": "p_0-x",
+			"expires_at": "2030-01-02T03:04:05.123456789+08:00",
+		}, map[string]any{"expires_at": "2030-01-01T19:04:05.123456Z"}})
+		all = append(all, sample{catalog.KindHold, map[string]any{
+			"target": fmt.Sprintf("project/%sp_%d-x", []string{"", "p_0-x/"}[min(i, 1)], i), "message": names[i%len(names)],
+			"until": "2100-01-02T03:04:05.123456789+08:00",
+		}, map[string]any{"reason": "admin", "until": "2100-01-01T19:04:05.123456Z"}})
+	}
 	for i := range 200 {
 		in, out, whole := prices[i%len(prices)], prices[(i+3)%len(prices)], wholes[i%len(wholes)]
 		name := fmt.Sprintf(forms[i%len(forms)], i)
@@ -110,12 +127,13 @@ func samples() (all []sample) {
 			"namespaces": []string{"eu-1", "default"}, "scopes": []string{"read:*",
 				"чтение"}, "allow_ips": []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1"},
 			"rpm_limit":  json.RawMessage("6e1"),
-			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "budget_limit": json.RawMessage(
-				prices[i%len(prices)][0]), "labels": map[string]string{"a/b": names[i%len(names)]},
+			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "project": "p_0-x", "budgets": []map[string]any{{"limit": json.RawMessage(
+				prices[i%len(prices)][0]), "window": "total", "timezone": "America/Argentina/Buenos_Aires"}}, "labels": map[string]string{"a/b": names[i%len(names)]},
 		}, map[string]any{
 			"name": names[i%len(names)], "allow_ips": []any{"10.0.0.0/8", "192.0.2.1",
 				"2001:db8::1"}, "rpm_limit": 60, "default_namespace": "eu-1",
-			"expires_at": "2030-01-01T19:04:05.123456Z", "budget_limit": prices[i%len(prices)][1], "budget_window": "total",
+			"expires_at": "2030-01-01T19:04:05.123456Z", "budgets": []any{map[string]any{"limit": prices[i%len(prices)][1],
+				"window": "total", "timezone": "America/Argentina/Buenos_Aires", "action": "block", "alert_at": []any{}}},
 		}})
 	}
 	for i := range 20 { // to models that are there
@@ -165,12 +183,13 @@ func testValues(t *testing.T, store catalog.Store) {
 		t.Fatal(err)
 	}
 	all := samples()
-	if len(all) != 400 {
+	if len(all) != 460 {
 		t.Fatalf("%d samples", len(all))
 	}
-	models := map[string]map[string]any{}
+	models, seen := map[string]map[string]any{}, map[catalog.Kind]bool{}
 	for _, s := range all {
 		var shown map[string]any
+		seen[s.kind] = true
 		switch s.kind {
 		case catalog.KindModel:
 			shown = goesThrough(t, plane.Models, s)
@@ -181,6 +200,19 @@ func testValues(t *testing.T, store catalog.Store) {
 			goesThrough(t, plane.Bindings, s)
 		case catalog.KindKey:
 			goesThrough(t, plane.Keys.Table, s)
+		case catalog.KindProject:
+			goesThrough(t, plane.Projects, s)
+		case catalog.KindOperator:
+			goesThrough(t, plane.Operators.Table, s)
+		case catalog.KindHold:
+			goesThrough(t, plane.Holds, s)
+		default:
+			t.Fatalf("%s go through nothing", s.kind)
+		}
+	}
+	for _, k := range catalog.Kinds() {
+		if !seen[k] {
+			t.Errorf("there is no sample of %s", k)
 		}
 	}
 

@@ -192,9 +192,9 @@ func (q *queryBench) kinds() []queryKind {
 	}
 	keyUsage := func(name string, keys int, since time.Duration) queryKind {
 		return queryKind{name, func(ctx context.Context, _ int) (func() (int, error), error) {
-			asked := make(map[int64]time.Time)
+			asked := make(map[int64][]time.Time)
 			for len(asked) < keys {
-				asked[1+r.Int64N(queryKeys)] = q.until.Add(-since)
+				asked[1+r.Int64N(queryKeys)] = []time.Time{q.until.Add(-since)}
 			}
 			return func() (int, error) {
 				used, err := q.sink.KeyUsage(ctx, asked)

@@ -229,7 +229,7 @@ func BenchmarkView(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if targets, err = v.AppendTargets(targets[:0], key, "large"); err != nil {
+			if targets, err = v.AppendTargets(targets[:0], key, "large", time.Now()); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -136,10 +136,9 @@ func (w *world) createKeys(t *testing.T, n int) {
 		_, err := w.tables.Update(t.Context(), func(tx *catalog.Tx) error {
 			for range some {
 				key := catalog.Key{
-					Name:     "a client with a name of usual length",
-					Models:   []string{"large", "small"},
-					RPMLimit: 600,
-					TPMLimit: 100_000,
+					Name:   "a client with a name of usual length",
+					Models: []string{"large", "small"},
+					Limits: catalog.Limits{RPMLimit: 600, TPMLimit: 100_000},
 				}
 				if _, err := tx.Keys.Create(t.Context(), key); err != nil {
 					return err

@@ -184,10 +184,9 @@ func createKeys(ctx context.Context, tables *catalog.Tables, n int) error {
 		_, err := tables.Update(ctx, func(tx *catalog.Tx) error {
 			for range some {
 				key := catalog.Key{
-					Name:     "a client with a name of usual length",
-					Models:   []string{"large", "small"},
-					RPMLimit: 600,
-					TPMLimit: 100_000,
+					Name:   "a client with a name of usual length",
+					Models: []string{"large", "small"},
+					Limits: catalog.Limits{RPMLimit: 600, TPMLimit: 100_000},
 				}
 				if _, err := tx.Keys.Create(ctx, key); err != nil {
 					return err

@@ -393,7 +393,7 @@ func (w *world) interview(v *snapshot.View, o oracle) error {
 		}
 		for _, name := range names() {
 			rungs, wantErr := o.route(key, name)
-			targets, gotErr := v.Route(doc, name)
+			targets, gotErr := v.Route(doc, name, time.Now())
 			if !errors.Is(gotErr, wantErr) {
 				return fmt.Errorf("model %s for key %d: %v, want %v", name, key.ID, gotErr, wantErr)
 			}

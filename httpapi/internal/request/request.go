@@ -68,6 +68,7 @@ type List struct {
 	Status     string   `query:"status" enum:"active,disabled" doc:"Only resources with this status."`
 	Group      string   `query:"group" maxLength:"64" doc:"Only resources of this group."`
 	Namespace  string   `query:"namespace" maxLength:"63" doc:"Only resources of this namespace."`
+	Project    string   `query:"project" maxLength:"191" doc:"Only resources of this project and of all below it."`
 	Labels     []string `query:"label,explode" maxItems:"64" doc:"Only resources with this label, written name=value. When it is repeated, all labels must be there."`
 	Count      bool     `query:"count" default:"false" doc:"Whether the answer says how many resources all pages have."`
 }

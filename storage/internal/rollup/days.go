@@ -122,33 +122,61 @@ func appendSpan(spans []Span, s Span) []Span {
 // DaysFrom and after DaysUntil, and between in days.
 type KeySpan struct {
 	KeyID                      int64
+	Nth                        int // of the times that were asked for
 	Since, DaysFrom, DaysUntil time.Time
 }
 
 // PlanKeys says where to look for what keys have used since their times. What is no more kept by
 // the quarter counts from the beginning of its day.
-func (s *State) PlanKeys(since map[int64]time.Time) []KeySpan {
+func (s *State) PlanKeys(since map[int64][]time.Time) []KeySpan {
 	spans := make([]KeySpan, 0, len(since))
-	for id, from := range since {
-		if from.IsZero() || from.Unix() < 0 {
-			from = time.Unix(0, 0)
+	for id, times := range since {
+		if len(times) == 0 { // when it was last used is asked for all the same
+			end := endOfTime()
+			spans = append(spans, KeySpan{KeyID: id, Since: end, DaysFrom: end, DaysUntil: end})
 		}
-		from = from.UTC().Truncate(logbuf.Quarter)
-		k := KeySpan{KeyID: id, Since: from, DaysFrom: from, DaysUntil: from}
-		if !s.ClosedUntil.IsZero() && from.Before(s.ClosedUntil) {
-			day := s.DayStart(from)
-			if day.Before(from) && from.Before(s.QuartersFrom) {
-				from = day
-				k.Since = day
-			}
-			if day.Before(from) {
-				day = s.NextDay(from)
-			}
-			if day.Before(s.ClosedUntil) {
-				k.DaysFrom, k.DaysUntil = day, s.ClosedUntil
-			}
+		for n, from := range times {
+			spans = append(spans, s.planKey(id, n, from))
 		}
-		spans = append(spans, k)
 	}
 	return spans
+}
+
+// endOfTime returns a time that is after all entries.
+func endOfTime() time.Time { return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// NoteSpent notes what a key has used in a span.
+func NoteSpent(used map[int64]logbuf.KeyUsage, since map[int64][]time.Time, id int64, nth int, lastUsed time.Time,
+	spent logbuf.Spent) {
+	u, known := used[id]
+	if !known {
+		u = logbuf.KeyUsage{LastUsed: lastUsed, Spent: make([]logbuf.Spent, len(since[id]))}
+	}
+	if nth < len(u.Spent) {
+		u.Spent[nth] = spent
+	}
+	used[id] = u
+}
+
+func (s *State) planKey(id int64, nth int, from time.Time) KeySpan {
+	if from.IsZero() || from.Unix() < 0 {
+		from = time.Unix(0, 0)
+	}
+	from = from.UTC().Truncate(logbuf.Quarter)
+	k := KeySpan{KeyID: id, Nth: nth, Since: from, DaysFrom: from, DaysUntil: from}
+	if s.ClosedUntil.IsZero() || !from.Before(s.ClosedUntil) {
+		return k
+	}
+	day := s.DayStart(from)
+	if day.Before(from) && from.Before(s.QuartersFrom) {
+		from = day
+		k.Since = day
+	}
+	if day.Before(from) {
+		day = s.NextDay(from)
+	}
+	if day.Before(s.ClosedUntil) {
+		k.DaysFrom, k.DaysUntil = day, s.ClosedUntil
+	}
+	return k
 }

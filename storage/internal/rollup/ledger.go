@@ -1,7 +1,6 @@
 package rollup
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -105,39 +104,39 @@ func (t *Table) in(spans []Span) (rows []Row) {
 	return rows
 }
 
-// AnswerKeys says what keys have used, each since its time.
-func (l *Ledger) AnswerKeys(since map[int64]time.Time) map[int64]logbuf.KeyUsage {
-	spans := make(map[int64]KeySpan, len(since))
-	for _, s := range l.PlanKeys(since) {
-		spans[s.KeyID] = s
-	}
+// AnswerKeys says what keys have used, each since its times.
+func (l *Ledger) AnswerKeys(since map[int64][]time.Time) map[int64]logbuf.KeyUsage {
 	used := make(map[int64]logbuf.KeyUsage)
-	sums := make(map[int64]*Wide)
+	last := make(map[int64]time.Time)
+	spans := l.PlanKeys(since)
+	sums, unpriced := make([]Wide, len(spans)), make([]int64, len(spans))
+	byKey := make(map[int64][]int, len(since))
+	for i, s := range spans {
+		byKey[s.KeyID] = append(byKey[s.KeyID], i)
+	}
 	count := func(t *Table, within func(KeySpan, time.Time) bool) {
 		for i := range t.Rows {
 			row := &t.Rows[i]
-			span, asked := spans[row.KeyID]
-			if !asked {
-				continue
-			}
 			at := time.UnixMicro(row.Starts).UTC()
-			u := used[row.KeyID]
-			if at.After(u.LastUsed) {
-				u.LastUsed = at
+			for _, n := range byKey[row.KeyID] {
+				if at.After(last[row.KeyID]) {
+					last[row.KeyID] = at
+				}
+				if within(spans[n], at) {
+					sums[n].AddWide(row.CostNanoUSD)
+					unpriced[n] += row.Unpriced
+				}
 			}
-			if within(span, at) {
-				sum := cmp.Or(sums[row.KeyID], &Wide{})
-				sums[row.KeyID] = sum
-				sum.AddWide(row.CostNanoUSD)
-				u.CostNanoUSD = sum.Int64()
-				u.Unpriced += row.Unpriced
-			}
-			used[row.KeyID] = u
 		}
 	}
 	count(&l.days, func(s KeySpan, at time.Time) bool { return !at.Before(s.DaysFrom) && at.Before(s.DaysUntil) })
 	count(&l.quarters, func(s KeySpan, at time.Time) bool {
 		return !at.Before(s.Since) && (at.Before(s.DaysFrom) || !at.Before(s.DaysUntil))
 	})
+	for i, s := range spans {
+		if at, ok := last[s.KeyID]; ok {
+			NoteSpent(used, since, s.KeyID, s.Nth, at, logbuf.Spent{CostNanoUSD: sums[i].Int64(), Unpriced: unpriced[i]})
+		}
+	}
 	return used
 }

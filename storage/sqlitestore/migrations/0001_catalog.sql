@@ -18,8 +18,9 @@ select 1, lower(substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-4' || substr(h, 1
     || '-' || substr(h, 21, 12))
 from (select hex(randomblob(16)) as h);
 
--- One table per noun, all of one shape. The unique columns serve Find.
-create table models (
+-- One table per noun, all of one shape. The unique columns serve Find. What a ref names is
+-- looked at when a commit ends, see references.go.
+create table projects (
     id          integer primary key,
     revision    integer not null,
     created_at  integer not null,
@@ -57,8 +58,25 @@ create table providers (
     spec        text,
     mentions    text    not null
 ) strict;
--- Deferred, so that the order of writes within a commit is free: what counts
--- is what the last one leaves.
+create table models (
+    id          integer primary key,
+    revision    integer not null,
+    created_at  integer not null,
+    updated_at  integer not null,
+    natural_key text    unique,
+    external_id text    unique,
+    hashes      text    not null,
+    ref         text,
+    name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
+    status      text    not null,
+    namespaces  text    not null,
+    groups      text    not null,
+    labels      text    not null,
+    due_at      integer,
+    spec        text,
+    mentions    text    not null
+) strict;
 create table bindings (
     id          integer primary key,
     revision    integer not null,
@@ -67,7 +85,7 @@ create table bindings (
     natural_key text    unique,
     external_id text    unique,
     hashes      text    not null,
-    ref         text    references models (natural_key) deferrable initially deferred,
+    ref         text,
     name        text    not null,
     search      text    not null, -- the name and the external id, folded; what a search looks in
     status      text    not null,
@@ -97,27 +115,77 @@ create table keys (
     spec        text,
     mentions    text    not null
 ) strict;
+create table operators (
+    id          integer primary key,
+    revision    integer not null,
+    created_at  integer not null,
+    updated_at  integer not null,
+    natural_key text    unique,
+    external_id text    unique,
+    hashes      text    not null,
+    ref         text,
+    name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
+    status      text    not null,
+    namespaces  text    not null,
+    groups      text    not null,
+    labels      text    not null,
+    due_at      integer,
+    spec        text,
+    mentions    text    not null
+) strict;
+create table holds (
+    id          integer primary key,
+    revision    integer not null,
+    created_at  integer not null,
+    updated_at  integer not null,
+    natural_key text    unique,
+    external_id text    unique,
+    hashes      text    not null,
+    ref         text,
+    name        text    not null,
+    search      text    not null, -- the name and the external id, folded; what a search looks in
+    status      text    not null,
+    namespaces  text    not null,
+    groups      text    not null,
+    labels      text    not null,
+    due_at      integer,
+    spec        text,
+    mentions    text    not null
+) strict;
 
--- Refs, and the check of the foreign key when a model goes.
-create index bindings_by_ref on bindings (ref);
+-- Refs and RefUnder, and what refers to an entity that goes.
+create index projects_by_ref  on projects  (ref) where ref is not null;
+create index bindings_by_ref  on bindings  (ref) where ref is not null;
+create index keys_by_ref      on keys      (ref) where ref is not null;
+create index operators_by_ref on operators (ref) where ref is not null;
+create index holds_by_ref     on holds     (ref) where ref is not null;
 -- Names: models by the public name that implied bindings go by, keys by the
--- name people search for.
+-- name people search for, holds by their target.
 create index models_by_name on models (name);
 create index keys_by_name on keys (name);
--- Mentions: the keys whose allow-list names a model that is renamed or deleted. Most
--- keys have no list, and are not looked at.
+create index holds_by_name on holds (name);
+-- Mentions: the keys and projects whose allow-list names a model that is renamed or deleted.
+-- Most have no list, and are not looked at.
 create index keys_by_mention on keys (id) where mentions <> '[]';
--- DueBefore: hashes of rotated keys whose grace has ended.
-create index keys_by_due on keys (due_at) where due_at is not null;
+create index projects_by_mention on projects (id) where mentions <> '[]';
+-- DueBefore: hashes of rotated tokens whose grace has ended, and holds that have ended.
+create index keys_by_due      on keys      (due_at) where due_at is not null;
+create index operators_by_due on operators (due_at) where due_at is not null;
+create index holds_by_due     on holds     (due_at) where due_at is not null;
 
--- Find by token hash, and the uniqueness of hashes across keys. keys.hashes
--- is the truth, in order.
+-- Find by token hash, and the uniqueness of hashes within a noun. The column hashes of the
+-- owner is the truth, in order. The indexes are for the hashes of one that is written or deleted.
 create table key_hashes (
-    hash   text    primary key,
-    key_id integer not null references keys (id) deferrable initially deferred
+    hash  text    primary key,
+    owner integer not null references keys (id) deferrable initially deferred
 ) strict, without rowid;
--- The hashes of a key that is written or deleted.
-create index key_hashes_by_key on key_hashes (key_id);
+create index key_hashes_by_owner on key_hashes (owner);
+create table operator_hashes (
+    hash  text    primary key,
+    owner integer not null references operators (id) deferrable initially deferred
+) strict, without rowid;
+create index operator_hashes_by_owner on operator_hashes (owner);
 
 -- The change feed: outbox, audit trail and history. A revision is at least one row.
 create table changes (
@@ -138,9 +206,13 @@ create table changes (
 
 -- +goose Down
 drop table changes;
+drop table operator_hashes;
 drop table key_hashes;
+drop table holds;
+drop table operators;
 drop table keys;
 drop table bindings;
-drop table providers;
 drop table models;
+drop table providers;
+drop table projects;
 drop table catalog_head;
