@@ -42,6 +42,6 @@ func Example() {
 	}
 	fmt.Println(model.Name, model.Status, "- the key's token:", key.Token)
 	// Output:
-	// published: map[bindings:1 keys:1 models:1 providers:0]
+	// published: map[bindings:1 holds:0 keys:1 models:1 projects:0 providers:0]
 	// gpt-4o active - the key's token: [secret]
 }

@@ -20,8 +20,9 @@ type Copy interface {
 
 	// Apply takes changes in the order of the feed. They end with a revision,
 	// which the copy now has. A change that it cannot read MUST NOT keep it from
-	// taking the others.
-	Apply(changes []Change, revision Revision)
+	// taking the others. The view is at that revision or a later one, for what the feed
+	// does not tell, such as the hashes of tokens. After an error the same changes come again.
+	Apply(ctx context.Context, r Reader, changes []Change, revision Revision) error
 
 	// Arrive says that the copy has all that the catalog held at a head.
 	Arrive(head Head)
@@ -180,7 +181,9 @@ func (f *Follower) replay(ctx context.Context, r Reader) error {
 			return err
 		}
 		for _, c := range f.copies {
-			c.Apply(changes, at)
+			if err := c.Apply(ctx, r, changes, at); err != nil {
+				return err
+			}
 		}
 		f.head.Store(&here) // it is true also when the rest of this read fails
 	}

@@ -78,7 +78,7 @@ func readPriceHistory(ctx context.Context, r Reader) (*PriceHistory, error) {
 			n++
 		}
 		names, ids := touchedPrices(book, changes[i:n])
-		book.Apply(changes[i:n], changes[i].Revision)
+		book.take(changes[i:n], changes[i].Revision)
 		more, moreIDs := touchedPrices(book, changes[i:n])
 		h.record(book, changes[i].Revision, changes[i].Time, append(names, more...), append(ids, moreIDs...))
 		i = n

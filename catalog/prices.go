@@ -176,7 +176,12 @@ func (l *PriceList) Load(ctx context.Context, r Reader) error {
 }
 
 // Apply implements [Copy].
-func (l *PriceList) Apply(changes []Change, revision Revision) {
+func (l *PriceList) Apply(_ context.Context, _ Reader, changes []Change, revision Revision) error {
+	l.take(changes, revision)
+	return nil
+}
+
+func (l *PriceList) take(changes []Change, revision Revision) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range changes {

@@ -230,10 +230,13 @@ func TestPriceListExchangesNames(t *testing.T) {
 	follower := catalog.NewFollower(tables.Store(), list)
 	mustRefresh(t, follower)
 	// As an engine records it that lets go of both names before it writes them.
-	list.Apply([]catalog.Change{
+	err := list.Apply(ctx, nil, []catalog.Change{
 		{Revision: 3, Kind: catalog.KindModel, ID: b.ID, After: []byte(`{"namespace":"default","name":"a","input_price":"0.000000002"}`)},
 		{Revision: 3, Kind: catalog.KindModel, ID: a.ID, After: []byte(`{"namespace":"default","name":"b","input_price":"0.000000001"}`)},
 	}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]catalog.NanoUSD{"a": 2, "b": 1} {
 		if q, _ := list.Quote(catalog.PriceKey{Namespace: "default", Model: name}); q.Prices == nil ||
 			*q.Prices.InputPrice != want {

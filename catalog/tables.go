@@ -99,7 +99,7 @@ type Table[T Noun] struct {
 // Get returns the entity with the id, or ErrNotFound.
 func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		e, err := tx.get(ctx, t.Kind(), id)
+		e, err := t.get(ctx, tx, id)
 		if err == nil {
 			v, err = t.Decode(e)
 		}
@@ -112,7 +112,7 @@ func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
 // See [ModelKey], [BindingKey] and [HashToken] for values.
 func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		e, err := tx.find(ctx, t.Kind(), by, value)
+		e, err := t.find(ctx, tx, by, value)
 		if err == nil {
 			v, err = t.Decode(e)
 		}
@@ -124,7 +124,7 @@ func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err er
 // List returns the entities that q selects, in order of id.
 func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
-		entities, err := tx.list(ctx, t.Kind(), q)
+		entities, err := t.list(ctx, tx, q)
 		vs = make([]T, len(entities))
 		for i := 0; i < len(entities) && err == nil; i++ {
 			vs[i], err = t.Decode(entities[i])
@@ -139,7 +139,7 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 func (t Table[T]) Count(ctx context.Context, q Query) (n int64, err error) {
 	q.After, q.Limit = 0, 0
 	err = t.read(ctx, func(tx *txn) error {
-		n, err = tx.count(ctx, t.Kind(), q)
+		n, err = t.count(ctx, tx, q)
 		return err
 	})
 	return n, err
@@ -221,7 +221,7 @@ func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created
 // changes nothing is not stored.
 func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, error) {
 	return t.write(ctx, guarded, func(tx *txn) (T, error) {
-		e, err := tx.get(ctx, t.Kind(), id)
+		e, err := t.get(ctx, tx, id)
 		if err != nil {
 			return *new(T), err
 		}
@@ -245,7 +245,7 @@ func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, e
 // revision, else the error wraps ErrConflict.
 func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []byte) (T, error) {
 	return t.write(ctx, guarded, func(tx *txn) (T, error) {
-		e, err := tx.get(ctx, t.Kind(), id)
+		e, err := t.get(ctx, tx, id)
 		if err != nil {
 			return *new(T), err
 		}
@@ -271,7 +271,7 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 // the label protected=true cannot go: ErrProtected.
 func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revision, error) {
 	return t.transact(ctx, guarded, func(tx *txn) error {
-		e, err := tx.get(ctx, t.Kind(), id)
+		e, err := t.get(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -284,6 +284,9 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 		}
 		if protected(e.Labels) {
 			return fmt.Errorf("%s %d has the label %s=true: %w", t.Kind().Noun(), id, LabelProtected, ErrProtected)
+		}
+		if err := tx.permit(ctx, asRecord(&before), nil); err != nil {
+			return err
 		}
 		return tx.delete(ctx, asRecord(&before))
 	})
@@ -322,6 +325,9 @@ func (t Table[T]) create(ctx context.Context, tx *txn, v T) (T, error) {
 	}
 	m := r.meta()
 	m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = id, tx.now, tx.now, 0
+	if err := tx.permit(ctx, nil, r); err != nil {
+		return v, err
+	}
 	return v, tx.write(ctx, nil, r)
 }
 
@@ -348,6 +354,9 @@ func (t Table[T]) replace(ctx context.Context, tx *txn, before, after T) (T, err
 		return after, nil
 	}
 	m.UpdatedAt = tx.now
+	if err := tx.permit(ctx, old, r); err != nil {
+		return after, err
+	}
 	return after, tx.write(ctx, old, r)
 }
 
@@ -363,18 +372,28 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 		return v, &FieldError{Field: "external_id", Message: "is required, because nothing else tells whether " +
 			"the " + t.Kind().Noun() + " exists already"}
 	}
-	found, err := Entity{}, error(ErrNotFound)
+	if err := tx.permit(ctx, nil, r); err != nil { // before anybody is told what there is
+		return v, err
+	}
+	found, err, by := Entity{}, error(ErrNotFound), ByExternalID
 	if externalID != "" {
 		found, err = tx.find(ctx, t.Kind(), ByExternalID, externalID)
 	}
 	if errors.Is(err, ErrNotFound) && key != "" {
-		found, err = tx.find(ctx, t.Kind(), ByNaturalKey, key)
+		by = ByNaturalKey
+		found, err = tx.find(ctx, t.Kind(), by, key)
 		if err == nil && found.ExternalID != "" { // whoever gave it that knows it by it
-			return v, Exists(t.Kind(), ByNaturalKey)
+			return v, Exists(t.Kind(), by)
 		}
 	}
 	if err != nil {
 		return v, err
+	}
+	switch sees, err := tx.sees(ctx, found); {
+	case err != nil:
+		return v, err
+	case !sees:
+		return v, Exists(t.Kind(), by)
 	}
 	return t.Decode(found)
 }

@@ -305,3 +305,10 @@ func TestSchema(t *testing.T) {
 		t.Errorf("weight: %v", got)
 	}
 }
+
+// Files hold what a desired state may hold.
+func TestEveryDesiredKindHasAPlace(t *testing.T) {
+	if diff := cmp.Diff(catalog.DesiredKinds(), manifest.Kinds()); diff != "" {
+		t.Errorf("kinds of a desired state (-) and of files (+):\n%s", diff)
+	}
+}

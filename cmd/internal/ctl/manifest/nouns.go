@@ -18,6 +18,7 @@ type noun struct {
 // nouns lists the kinds that a file may hold, each after those that it refers to.
 func nouns() []noun {
 	return []noun{
+		nounOf[catalog.Project](catalog.KindProject),
 		nounOf[catalog.Provider](catalog.KindProvider),
 		nounOf[catalog.Model](catalog.KindModel),
 		nounOf[catalog.Binding](catalog.KindBinding),

@@ -126,7 +126,7 @@ func (s *Set) Outside() (notes []Problem) {
 			field, of, key := reference(kind, item)
 			if key != "" && !known[string(of)+" "+key] {
 				notes = append(notes, Problem{item.File, lineOf(item.node, field), fmt.Sprintf("%s[%d].%s", kind, i, field),
-					"names a " + of.Noun() + " that is in none of the files, and has to exist already"})
+					"needs a " + of.Noun() + " that is in none of the files, and has to exist already"})
 			}
 		}
 	}
@@ -139,6 +139,10 @@ func reference(kind catalog.Kind, item Item) (field string, of catalog.Kind, key
 	switch kind {
 	case catalog.KindBinding:
 		return "model", catalog.KindModel, catalog.ModelKey(item.word("namespace", "default"), item.word("model", ""))
+	case catalog.KindKey:
+		return "project", catalog.KindProject, item.word("project", "")
+	case catalog.KindProject:
+		return "name", catalog.KindProject, catalog.ParentProject(item.word("name", ""))
 	}
 	return "", "", ""
 }

@@ -1,0 +1,154 @@
+package catalog
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// OperatorList knows all operators by their tokens, in memory, for whoever has to know without
+// asking a database. A [Follower] leads it on; it is empty until then. It is safe for concurrent
+// use.
+type OperatorList struct {
+	mu     sync.RWMutex
+	byHash map[string]*knownOperator
+	byID   map[int64]*knownOperator
+	asOf   time.Time // when it was last known to be as the catalog is
+	clock  func() time.Time
+}
+
+var _ Copy = (*OperatorList)(nil)
+
+// knownOperator is never changed.
+type knownOperator struct {
+	operator Operator
+	tokens   []TokenHash
+}
+
+// NewOperatorList returns an empty list. A nil clock is time.Now.
+func NewOperatorList(clock func() time.Time) *OperatorList {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &OperatorList{byHash: map[string]*knownOperator{}, byID: map[int64]*knownOperator{}, clock: clock}
+}
+
+// Authenticate returns the operator that a token belongs to, if it may be used now: the operator
+// is active and has not expired, and the token's grace is not over. It waits for nothing. What it
+// returns MUST NOT be changed.
+func (l *OperatorList) Authenticate(token string) (o *Operator, ok bool) {
+	hash := HashToken(token)
+	l.mu.RLock()
+	known := l.byHash[hash]
+	l.mu.RUnlock()
+	if known == nil {
+		return nil, false
+	}
+	o = &known.operator
+	now := l.clock()
+	i := slices.IndexFunc(known.tokens, func(t TokenHash) bool { return t.Hash == hash })
+	return o, o.Status == Active && (o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt)) && known.tokens[i].Valid(now)
+}
+
+// Age returns how long ago the list was last known to be as the catalog is; far longer than
+// anything when it never was.
+func (l *OperatorList) Age() time.Duration {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.clock().Sub(l.asOf)
+}
+
+// Len returns how many operators there are.
+func (l *OperatorList) Len() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.byID)
+}
+
+// Load implements [Copy].
+func (l *OperatorList) Load(ctx context.Context, r Reader) error {
+	fresh := NewOperatorList(l.clock)
+	for after := int64(0); ; {
+		page, err := r.List(ctx, KindOperator, Query{After: after, Limit: feedPage})
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			fresh.put(e)
+			after = e.ID
+		}
+		if len(page) < feedPage {
+			break
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byHash, l.byID = fresh.byHash, fresh.byID
+	return nil
+}
+
+// Apply implements [Copy]. The feed tells whose tokens have changed, and not which are current:
+// those operators are read anew.
+func (l *OperatorList) Apply(ctx context.Context, r Reader, changes []Change, _ Revision) error {
+	touched := map[int64]bool{}
+	for i := range changes {
+		if changes[i].Kind == KindOperator {
+			touched[changes[i].ID] = true
+		}
+	}
+	ids := slices.Sorted(maps.Keys(touched))
+	var now []Entity
+	for part := range slices.Chunk(ids, feedPage) {
+		page, err := r.List(ctx, KindOperator, Query{IDs: part})
+		if err != nil {
+			return err
+		}
+		now = append(now, page...)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		l.remove(id)
+	}
+	for _, e := range now {
+		l.put(e)
+	}
+	return nil
+}
+
+// Arrive implements [Copy].
+func (l *OperatorList) Arrive(Head) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asOf = l.clock()
+}
+
+// put adds a stored operator. One that cannot be read is not known: it holds up no other. It needs
+// the lock.
+func (l *OperatorList) put(e Entity) {
+	var o Operator
+	if err := o.decode(e, nil); err != nil {
+		return
+	}
+	known := &knownOperator{operator: o, tokens: o.Tokens}
+	l.byID[o.ID] = known
+	for _, t := range o.Tokens {
+		l.byHash[t.Hash] = known
+	}
+}
+
+// remove forgets an operator. It needs the lock.
+func (l *OperatorList) remove(id int64) {
+	known := l.byID[id]
+	if known == nil {
+		return
+	}
+	delete(l.byID, id)
+	for _, t := range known.tokens {
+		if l.byHash[t.Hash] == known {
+			delete(l.byHash, t.Hash)
+		}
+	}
+}
