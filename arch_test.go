@@ -39,17 +39,20 @@ var arrows = map[string][]string{
 // homes says in which rooms a library may be imported, whatever the room's
 // tests do. Libraries are named by the start of their path.
 var homes = map[string][]string{
-	"database/sql":                      {"storage/pgstore", "storage/sqlitestore"},
+	"database/sql":                      {"storage/pgstore", "storage/sqlitestore", "cmd/internal/ctl/imports"},
 	"github.com/jmoiron/sqlx":           {"storage/pgstore", "storage/sqlitestore"},
 	"github.com/pressly/goose":          {"storage/pgstore", "storage/sqlitestore"},
 	"github.com/jackc/pgx":              {"storage/pgstore", "storage/internal/pgtest", "cmd", "examples"},
-	"modernc.org/sqlite":                {"storage/sqlitestore"},
+	"modernc.org/sqlite":                {"storage/sqlitestore", "cmd/internal/ctl/imports"},
 	"github.com/redis/go-redis":         {"storage/redisstore", "cmd", "examples"},
 	"github.com/alicebob/miniredis":     {"cmd"},
 	"github.com/julienschmidt":          {"httpapi"},
 	"github.com/danielgtaylor/huma":     {"httpapi"},
 	"github.com/prometheus":             {"httpapi/metrics", "cmd"},
 	"github.com/alecthomas/kong":        {"cmd"},
+	"github.com/willabides/kongplete":   {"cmd/internal/ctl"},
+	"github.com/posener/complete":       {"cmd/internal/ctl"},
+	"github.com/mattn/go-runewidth":     {"cmd/internal/ctl"},
 	"go.yaml.in/yaml":                   {"cmd/internal/ctl"},
 	"github.com/lmittmann/tint":         {"cmd"},
 	"github.com/mattn/go-isatty":        {"cmd"},

@@ -108,6 +108,16 @@ func (l *List) skip(provider, model, reason string) {
 	l.Skipped = append(l.Skipped, Skipped{provider, model, reason})
 }
 
+// PerMillion turns the price of a token into that of a million, rounded half to even to nine
+// decimals.
+func PerMillion(perToken json.Number) (catalog.NanoUSD, error) {
+	p, err := price(perToken, perMillion)
+	if err != nil {
+		return 0, err
+	}
+	return *p, nil
+}
+
 // price reads a price, and multiplies it by a power of ten. It is nil where there is none.
 func price(v any, shift int) (*catalog.NanoUSD, error) {
 	number, ok := v.(json.Number)

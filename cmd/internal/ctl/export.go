@@ -1,0 +1,278 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/cmd/internal/ctl/manifest"
+	"github.com/ez-api/ez-api/httpapi/client"
+)
+
+type exportCommand struct {
+	Out   string   `short:"o" type:"path" placeholder:"FILE" help:"File to write; its end says the form: .json, else YAML. Standard output by default."`
+	Owner string   `help:"Only what this owner owns."`
+	Kinds []string `name:"kind" help:"Only these kinds."`
+	JSON  bool     `name:"json" help:"Write JSON."`
+}
+
+// Run prints the catalog as a file. It has no secrets, and applied again it changes nothing.
+func (c *exportCommand) Run(ctx context.Context, a *app) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	set, err := a.export(ctx, api)
+	if err != nil {
+		return err
+	}
+	if err := c.choose(set); err != nil {
+		return err
+	}
+	w, done := a.stdout, func() error { return nil }
+	if c.Out != "" {
+		f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		w, done = f, f.Close
+	}
+	for kind, items := range set.Items {
+		for i := range items {
+			items[i].Fields = manifest.Tidy(kind, items[i].Fields)
+			withoutOwner(items[i].Fields, set.Owner)
+		}
+	}
+	err = manifest.Write(w, set, nil, c.JSON || strings.HasSuffix(c.Out, ".json"))
+	return errors.Join(err, done())
+}
+
+// choose leaves what was asked for. What has no owner is not the owner's.
+func (c *exportCommand) choose(set *manifest.Set) error {
+	if len(c.Kinds) > 0 {
+		kept := map[catalog.Kind][]manifest.Item{}
+		for _, word := range c.Kinds {
+			kind, err := parseKind(word)
+			if err != nil {
+				return err
+			}
+			if items, ok := set.Items[kind]; ok {
+				kept[kind] = items
+			}
+		}
+		set.Items = kept
+	}
+	if c.Owner == "" {
+		return nil
+	}
+	set.Owner = c.Owner
+	for kind, items := range set.Items {
+		kept := []manifest.Item{}
+		for _, item := range items {
+			if labels, _ := item.Fields["labels"].(map[string]any); labels[catalog.LabelOwner] == c.Owner {
+				kept = append(kept, item)
+			}
+		}
+		set.Items[kind] = kept
+	}
+	return nil
+}
+
+// withoutOwner removes the label that the owner of a file gives to everything in it.
+func withoutOwner(fields fields, owner string) {
+	labels, ok := fields["labels"].(map[string]any)
+	if !ok || owner == "" {
+		return
+	}
+	delete(labels, catalog.LabelOwner)
+	if len(labels) == 0 {
+		delete(fields, "labels")
+	}
+}
+
+// export reads the whole catalog.
+func (a *app) export(ctx context.Context, api *client.Client) (*manifest.Set, error) {
+	a.progress.show("reading the catalog")
+	defer a.progress.clear()
+	var text bytes.Buffer
+	if err := api.Export(ctx, &text); err != nil {
+		return nil, err
+	}
+	return parseExport(&text)
+}
+
+// parseExport reads what the API exports: {"store": …, "providers": […], …}.
+func parseExport(r io.Reader) (*manifest.Set, error) {
+	dec := json.NewDecoder(r)
+	dec.UseNumber()
+	var all map[string]json.RawMessage
+	if err := dec.Decode(&all); err != nil {
+		return nil, errors.New("what the server exports cannot be read")
+	}
+	set := &manifest.Set{Items: map[catalog.Kind][]manifest.Item{}}
+	for name, text := range all {
+		if name == "store" {
+			if err := json.Unmarshal(text, &set.Store); err != nil {
+				return nil, errors.New("what the server exports has a store that is no string")
+			}
+			continue
+		}
+		if len(text) == 0 || text[0] != '[' {
+			continue
+		}
+		var objects []json.RawMessage
+		if err := json.Unmarshal(text, &objects); err != nil {
+			return nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
+		}
+		items := make([]manifest.Item, len(objects))
+		for i, o := range objects {
+			object, err := parseFields(o)
+			if err != nil {
+				return nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
+			}
+			items[i].Fields = object
+		}
+		set.Items[catalog.Kind(name)] = items
+	}
+	return set, nil
+}
+
+type adoptCommand struct {
+	changing
+	doing
+}
+
+// Run makes the owner of files the owner of what they name, as it is: nothing else changes.
+func (c *adoptCommand) Run(ctx context.Context, a *app) error {
+	j, err := c.job(a)
+	if err != nil {
+		return err
+	}
+	if j.opts.Owner == "" {
+		return errors.New("the files need an owner: write owner: NAME at the top of one of them")
+	}
+	all, err := a.export(ctx, j.api)
+	if err != nil {
+		return err
+	}
+	j.set, j.opts.TakeOver = adopted(j.set, all), true
+	if j.set.Len() == 0 {
+		a.say("the catalog has nothing that the files name")
+		return nil
+	}
+	return j.carryOut(ctx, &c.doing, c.All)
+}
+
+// adopted returns what a catalog has of what files name, as the catalog has it.
+func adopted(files, all *manifest.Set) *manifest.Set {
+	set := &manifest.Set{Owner: files.Owner, Store: all.Store, Items: map[catalog.Kind][]manifest.Item{}}
+	for kind, items := range files.Items {
+		named := map[string]bool{}
+		for _, item := range items {
+			for _, name := range manifest.Names(kind, item.Fields) {
+				named[name] = true
+			}
+		}
+		for _, item := range all.Items[kind] {
+			for _, name := range manifest.Names(kind, item.Fields) {
+				if named[name] {
+					withoutOwner(item.Fields, files.Owner)
+					set.Items[kind] = append(set.Items[kind], item)
+					break
+				}
+			}
+		}
+	}
+	return set
+}
+
+type revertCommand struct {
+	printing
+	doing
+	To     *int64 `xor:"what" required:"" placeholder:"REVISION" help:"Bring everything back to how it was at this revision."`
+	Undo   int64  `xor:"what" required:"" placeholder:"REVISION" help:"Take back what this revision has changed."`
+	DryRun bool   `short:"n" help:"Only show what would change."`
+	All    bool   `help:"Show every change of a plan, however many there are."`
+}
+
+// Run brings the catalog back to a revision, or undoes one.
+func (c *revertCommand) Run(ctx context.Context, a *app) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	j := &job{app: a, api: api, title: fmt.Sprintf("without revision %d,", c.Undo)}
+	if c.To != nil {
+		j.title = fmt.Sprintf("as of revision %d,", *c.To)
+	}
+	plan, err := c.send(ctx, api, catalog.RevertOptions{DryRun: true})
+	if err != nil {
+		return err
+	}
+	if a.output == "table" || c.DryRun {
+		if err := j.print(plan, c.All); err != nil || c.DryRun {
+			return err
+		}
+	}
+	if !plan.Changes() {
+		return j.printDone(plan)
+	}
+	if err := checkForce(plan, c.Force); err != nil {
+		return err
+	}
+	var out *tokens
+	if bringsKeysBack(plan) {
+		if out, err = a.newTokens(c.TokensOut); err != nil {
+			return err
+		}
+		defer out.close()
+	}
+	var progress client.Progress
+	var writes []client.WriteOption
+	if c.Wait != "" {
+		writes = append(writes, client.Wait(client.Stage(c.Wait), min(c.Timeout, maxWait), &progress))
+	}
+	done, err := c.send(ctx, api, catalog.RevertOptions{Expect: plan.Hash, Force: c.Force}, writes...)
+	if err != nil {
+		return j.outcome(err)
+	}
+	for _, t := range done.Tokens {
+		if err := out.write(t.ExternalID, t.Name, t.Token.Reveal()); err != nil {
+			return err
+		}
+	}
+	if out != nil {
+		if err := out.flush(); err != nil {
+			return err
+		}
+	}
+	if err := j.printDone(done); err != nil {
+		return err
+	}
+	return a.await(ctx, api, done.Revision, &c.doing, progress)
+}
+
+// send asks for the plan, or carries it out.
+func (c *revertCommand) send(ctx context.Context, api *client.Client, opts catalog.RevertOptions,
+	more ...client.WriteOption) (catalog.Plan, error) {
+	if c.To != nil {
+		return api.Revert(ctx, catalog.Revision(*c.To), &opts, more...)
+	}
+	return api.RevertOne(ctx, catalog.Revision(c.Undo), &opts, more...)
+}
+
+// bringsKeysBack reports whether a plan makes keys, whose tokens only its answer has.
+func bringsKeysBack(plan catalog.Plan) bool {
+	for _, s := range plan.Steps {
+		if s.Kind == catalog.KindKey && s.Action == catalog.ActionCreate {
+			return true
+		}
+	}
+	return false
+}
