@@ -43,6 +43,8 @@ type Mirror struct {
 	at        Head     // that the region has by this mirror; the zero Head when it is not known
 	held      *carried // documents of at; nil when it is not known
 	interrupt context.CancelFunc
+	beatCame  time.Time // when the source's beat was last a new one
+	doubted   doubt
 	status    MirrorStatus
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -65,8 +66,8 @@ func (m *Mirror) scrub(ctx context.Context) (documents int, err error) {
 		if err == nil && len(suspects) > 0 {
 			err = m.mend(ctx, kind, suspects)
 		}
-		if errors.Is(err, errDifferent) {
-			m.log.WarnContext(ctx, "documents are missing in the region, which is made anew", "kind", string(kind))
+		if errors.Is(err, errDifferent) || errors.Is(err, errRegion) {
+			m.log.WarnContext(ctx, "documents are missing or damaged in the region, which is made anew", "kind", string(kind))
 			m.mu.Lock()
 			m.held = nil // the next step compares all
 			if m.interrupt != nil {
@@ -102,7 +103,7 @@ func (m *Mirror) compare(ctx context.Context, held *carried, kind catalog.Kind, 
 	}
 	for d, err := range m.dst.Documents(ctx, kind) {
 		if err != nil {
-			return nil, false, fmt.Errorf("read the region: %w", err)
+			return nil, false, regionError(err)
 		}
 		if batch = append(batch, Change(d)); len(batch) == scrubBatch {
 			check()
@@ -110,7 +111,7 @@ func (m *Mirror) compare(ctx context.Context, held *carried, kind catalog.Kind, 
 				return nil, false, ctx.Err()
 			}
 		}
-		if len(suspects) > maxDifferent {
+		if len(suspects) > maxDifferent || !utf8.ValidString(d.Key) { // such a name cannot be written
 			return nil, true, nil
 		}
 	}
@@ -148,7 +149,7 @@ func (m *Mirror) mendSome(ctx context.Context, kind catalog.Kind, suspects []str
 	}
 	there, err := lookupAll(ctx, m.dst, kind, suspects)
 	if err != nil {
-		return 0, fmt.Errorf("read the region: %w", err)
+		return 0, regionError(err)
 	}
 	var wrong []string
 	var changes []Change

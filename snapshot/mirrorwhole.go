@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
+	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -30,7 +32,7 @@ func (m *Mirror) carryWhole(ctx context.Context) error {
 	l := &mirrorLoader{m: m, ctx: ctx, base: base, region: region, compare: true}
 	defer l.discard()
 	err = m.src.Load(ctx, l)
-	if errors.Is(err, errDifferent) || errors.Is(err, ErrTooLarge) ||
+	if errors.Is(err, errDifferent) || errors.Is(err, errRegion) || errors.Is(err, ErrTooLarge) ||
 		errors.Is(err, errPublish) && !errors.Is(err, ErrStale) {
 		m.log.DebugContext(ctx, "the whole is published in the region", "error", err)
 		l.compare = false
@@ -70,6 +72,9 @@ var (
 	// errPublish says that publishing in the region failed, not loading from the source.
 	errPublish = errors.New("publish in the region")
 
+	// errRegion says that the region's documents cannot be read: a key there is of another type, say.
+	errRegion = errors.New("the region's documents are damaged")
+
 	// errBefore says that the source is not as far as the region.
 	errBefore = errors.New("the source is before what the region has; waiting for it")
 )
@@ -98,13 +103,13 @@ func (l *mirrorLoader) Begin(head Head) ([]catalog.Kind, error) {
 	if err := l.m.verify(head); err != nil {
 		return nil, err
 	}
-	known := l.region.Format != 0
-	switch {
-	case known && head.Store != l.region.Store && !head.Forced:
-		return nil, fmt.Errorf("the source has another catalog than the region, and nobody forced that: %w", errRefused)
-	case known && l.region.Position.After(head.Position):
-		return nil, fmt.Errorf("the source is at %s, the region at %s: %w", head.Position, l.region.Position, errBefore)
+	if err := l.mayReplace(head); err != nil && !l.m.outlasts(l.region, head, time.Now()) {
+		return nil, err
+	} else if err != nil {
+		l.m.log.WarnContext(l.ctx, "the region's head is damaged and is replaced", "error", err)
+		l.region = Head{}
 	}
+	known := l.region.Format != 0
 	kinds := slices.Sorted(maps.Keys(head.Counts))
 	l.held = newCarried(l.m.keys, head)
 	l.comparing = l.compare && known && l.region.Store == head.Store && l.region.Seal == head.Seal &&
@@ -120,12 +125,57 @@ func (l *mirrorLoader) Begin(head Head) ([]catalog.Kind, error) {
 	return kinds, nil
 }
 
+// mayReplace says what keeps a head of the source from the place of the region's.
+func (l *mirrorLoader) mayReplace(head Head) error {
+	switch {
+	case l.region.Format == 0:
+		return nil
+	case head.Store != l.region.Store && !head.Forced:
+		return fmt.Errorf("the source has another catalog than the region, and nobody forced that: %w", errRefused)
+	case l.region.Position.After(head.Position):
+		return fmt.Errorf("the source is at %s, the region at %s: %w", head.Position, l.region.Position, errBefore)
+	}
+	return nil
+}
+
+// doubt is a head of the region that stands in the source's way.
+type doubt struct {
+	head  Head
+	since time.Time
+}
+
+// outlasts reports whether a head of the region that stands in the source's way is damage and not
+// something newer. A mirror with keys has verified it, so it never is, nor is what this mirror
+// has put there. Otherwise damage stays as it is, for as long as a failover of the source may take, while
+// control planes of the source are alive, who would go beyond whatever they had published.
+// Another catalog is damage only where this mirror knows that it was not, or where
+// the head names the very commit that the source has.
+func (m *Mirror) outlasts(region, head Head, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	carried := m.at.Store == head.Store
+	switch {
+	case m.keys.Active() != "" || m.at.Equal(region):
+		return false
+	case region.Store != head.Store && !carried && region.Mark != head.Mark:
+		return false
+	}
+	if !m.doubted.head.Equal(region) {
+		m.doubted = doubt{region, now}
+	}
+	patience := lifePatience
+	if carried {
+		patience = oddPatience
+	}
+	return now.Sub(m.doubted.since) >= patience && now.Sub(m.beatCame) < lifePatience
+}
+
 // readRegion notes what the region has.
 func (l *mirrorLoader) readRegion(kinds []catalog.Kind) error {
 	for _, kind := range kinds {
 		for d, err := range l.m.dst.Documents(l.ctx, kind) {
 			if err != nil {
-				return fmt.Errorf("read the region: %w", err)
+				return regionError(err)
 			}
 			l.there.take([]Change{Change(d)})
 		}
@@ -205,6 +255,14 @@ func (l *mirrorLoader) publishDifferent(head Head) error {
 	return l.m.dst.Apply(l.ctx, l.base, Delta{From: l.region.Position, Head: head, Changes: changes})
 }
 
+// regionError says what an error of reading the region's documents means.
+func regionError(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("%w: %v", errRegion, err) // not ErrCorrupt: nothing of the source is to be read again
+	}
+	return fmt.Errorf("read the region: %w", err)
+}
+
 // findSurplus finds documents of the region that the source does not have.
 func (l *mirrorLoader) findSurplus(head Head) error {
 	for kind := range head.Counts {
@@ -213,12 +271,12 @@ func (l *mirrorLoader) findSurplus(head Head) error {
 		}
 		for d, err := range l.m.dst.Documents(l.ctx, kind) {
 			if err != nil {
-				return fmt.Errorf("read the region: %w", err)
+				return regionError(err)
 			}
 			if _, held := l.held.get(kind, d.Key); !held {
 				l.different[docName{kind, d.Key}] = nil
 			}
-			if len(l.different) > maxDifferent {
+			if len(l.different) > maxDifferent || !utf8.ValidString(d.Key) { // such a name cannot be written
 				return errDifferent
 			}
 		}

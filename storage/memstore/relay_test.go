@@ -19,6 +19,15 @@ func TestRelay(t *testing.T) {
 	})
 }
 
+func TestMirror(t *testing.T) {
+	storagetest.RunMirror(t, func(testing.TB) storagetest.MirrorHarness {
+		region := memstore.NewPublisher()
+		return storagetest.MirrorHarness{
+			Catalog: memstore.New(nil), Origin: memstore.NewPublisher(), Region: region, Meddler: meddler{region},
+		}
+	})
+}
+
 type meddler struct{ pub *memstore.Publisher }
 
 func (m meddler) Head(testing.TB) (f snapshot.Fields) {
