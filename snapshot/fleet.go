@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -67,8 +68,9 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	nodes     map[string]*fleetNode
-	now       time.Time // on the engine's clock, of the last answer
-	readAt    time.Time // when it began to be read, on this process' clock
+	masked    map[string]*fleetNode // verified and live, where an unverified report has taken the place
+	now       time.Time             // on the engine's clock, of the last answer
+	readAt    time.Time             // when it began to be read, on this process' clock
 	crowded   bool
 	least     *Position           // of the live ones that are verified; nil when there are none
 	most      *Position           // of the same
@@ -85,7 +87,7 @@ type fleetNode struct {
 func NewFleet(pub Publisher, keys *Keys) *Fleet {
 	f := &Fleet{
 		pub: pub, keys: keys, asked: make(chan struct{}, 1),
-		nodes: map[string]*fleetNode{}, published: map[Position]string{},
+		nodes: map[string]*fleetNode{}, masked: map[string]*fleetNode{}, published: map[Position]string{},
 	}
 	f.asked <- struct{}{}
 	return f
@@ -154,14 +156,22 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	if all {
 		f.nodes = make(map[string]*fleetNode, len(fresh))
 	}
+	f.now, f.readAt, f.crowded = list.Now, start, list.Crowded
 	for _, n := range fresh {
+		was := before[n.ID]
+		switch {
+		case n.verified:
+			delete(f.masked, n.ID)
+		case was != nil && was.verified:
+			f.masked[n.ID] = was
+		}
 		if f.nodes[n.ID] != nil || len(f.nodes) < MaxNodes {
 			f.nodes[n.ID] = n
 		}
 	}
-	f.now, f.readAt, f.crowded = list.Now, start, list.Crowded
+	maps.DeleteFunc(f.masked, func(_ string, n *fleetNode) bool { return !f.live(n) })
 	f.least, f.most = nil, nil
-	for _, n := range f.nodes {
+	for n := range f.each() {
 		if !n.verified || !f.live(n) {
 			continue
 		}
@@ -170,6 +180,24 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 		}
 		if f.most == nil || n.Position.After(*f.most) {
 			f.most = &n.Position
+		}
+	}
+}
+
+// each returns all reports that count for something. Whoever cannot sign may write a report under another
+// data plane's id: that does not end what the last verified one says, for as long as it
+// is live. The caller holds mu.
+func (f *Fleet) each() iter.Seq[*fleetNode] {
+	return func(yield func(*fleetNode) bool) {
+		for _, n := range f.nodes {
+			if !yield(n) {
+				return
+			}
+		}
+		for _, n := range f.masked {
+			if !yield(n) {
+				return
+			}
 		}
 	}
 }
@@ -198,7 +226,7 @@ func (f *Fleet) Standing(at Head, kinds ...catalog.Kind) Standing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := Standing{Crowded: f.crowded}
-	for _, n := range f.nodes {
+	for n := range f.each() {
 		switch f.judge(n, at, kinds) {
 		case NodeApplied:
 			s.Applied++
@@ -297,7 +325,7 @@ func (f *Fleet) lookAhead(ctx context.Context) error {
 func (f *Fleet) vouching() (live []Node) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, n := range f.nodes {
+	for n := range f.each() {
 		if n.verified && f.live(n) {
 			live = append(live, n.Node)
 		}
@@ -310,7 +338,7 @@ func (f *Fleet) vouching() (live []Node) {
 func (f *Fleet) Nodes(at Head, limit int) (nodes []NodeStatus, total int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := slices.SortedFunc(maps.Values(f.nodes), func(a, b *fleetNode) int {
+	all := slices.SortedFunc(f.each(), func(a, b *fleetNode) int {
 		return cmp.Or(b.SeenAt.Compare(a.SeenAt), cmp.Compare(a.ID, b.ID))
 	})
 	for _, n := range all[:min(limit, len(all))] {
@@ -324,7 +352,7 @@ func (f *Fleet) Nodes(at Head, limit int) (nodes []NodeStatus, total int) {
 func (f *Fleet) Worst(at Head) (lag catalog.Revision, failing int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, n := range f.nodes {
+	for n := range f.each() {
 		if !n.verified || !f.live(n) {
 			continue
 		}

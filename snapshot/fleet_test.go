@@ -133,6 +133,32 @@ func TestWithoutKeysEveryReportIsBelieved(t *testing.T) {
 }
 
 // A node that leaves in good order is waited for no longer, one that was killed is.
+// A report that is not signed does not end what a signed one under the same id says.
+func TestUnsignedReportsMaskNobody(t *testing.T) {
+	h := newHarbour(t, keyA)
+	behind := func(n *snapshot.Node) { n.Position.Revision-- }
+	standing := func(want snapshot.Standing) {
+		t.Helper()
+		if err := h.fleet.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.fleet.Standing(h.head); got != want {
+			t.Errorf("standing %+v, want %+v", got, want)
+		}
+	}
+	h.report(t, "b", behind)
+	standing(snapshot.Standing{Lagging: 1})
+	for range 2 {
+		h.report(t, "b", func(n *snapshot.Node) { n.Sig = "00" })
+		standing(snapshot.Standing{Lagging: 1, Unverified: 1})
+	}
+	if _, failing := h.fleet.Worst(h.head); failing != 0 {
+		t.Errorf("%d balancers report a problem", failing)
+	}
+	h.report(t, "b", nil)
+	standing(snapshot.Standing{Applied: 1})
+}
+
 func TestLeaving(t *testing.T) {
 	h := newHarbour(t, syncKey)
 	for i := range 3 {
