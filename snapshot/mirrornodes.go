@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,69 +19,11 @@ const (
 	// as many others come.
 	passAllInterval = 30 * time.Second
 
-	// passBeatInterval is the time from one look at the source's beat to the next.
-	passBeatInterval = time.Second
-
 	// maxPassing is how many reports are under way to the source at once, and maxPass how many
 	// are passed on after one look; others follow after the next.
 	maxPassing = 64
 	maxPass    = 4000
 )
-
-// maxBeatsWaiting is how many beats wait for the region to reach their positions. When there are
-// more, the one furthest ahead goes: it may be a forgery that nothing will ever reach.
-const maxBeatsWaiting = 4
-
-// passBeats passes the source's beats on, each when the region has reached its position.
-func (m *Mirror) passBeats(ctx context.Context) {
-	var seen Beat
-	var waiting []Beat // in the order in which they came
-	for rest(ctx, between(passBeatInterval/2, passBeatInterval*3/2)) {
-		beat, err := m.src.LastBeat(ctx)
-		m.mu.Lock()
-		at := m.at
-		m.mu.Unlock()
-		if err == nil && !beat.At.IsZero() && !beat.Equal(seen) {
-			seen = beat
-			if m.keys.Active() == "" || m.keys.VerifyBeat(beat) == nil {
-				m.noteBeat(time.Now())
-				waiting = append(waiting, beat)
-			}
-		}
-		waiting = slices.DeleteFunc(waiting, func(b Beat) bool { return at.Store != "" && b.Store != at.Store })
-		if len(waiting) > maxBeatsWaiting {
-			furthest := 0
-			for i, b := range waiting {
-				if b.Position.After(waiting[furthest].Position) {
-					furthest = i
-				}
-			}
-			waiting = slices.Delete(waiting, furthest, furthest+1)
-		}
-		for i := len(waiting) - 1; i >= 0 && err == nil; i-- {
-			if at.Store == "" || waiting[i].Position.After(at.Position) {
-				continue
-			}
-			if err = m.dst.SetBeat(ctx, waiting[i]); err == nil {
-				m.mu.Lock()
-				m.status.BeatAt = waiting[i].At
-				m.mu.Unlock()
-				waiting = waiting[i+1:]
-			}
-			break
-		}
-		if err != nil && ctx.Err() == nil {
-			m.log.DebugContext(ctx, "the beat could not be passed on", "error", err)
-		}
-	}
-}
-
-// noteBeat notes that a control plane of the source is alive.
-func (m *Mirror) noteBeat(now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.beatCame = now
-}
 
 // passed is what the source was told of a data plane.
 type passed struct {
