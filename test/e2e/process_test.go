@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binaries = dir
 	for _, program := range []struct{ module, pkg string }{
-		{"../..", "./cmd/server"}, {"../..", "./examples/balancer"}, {"../..", "./examples/mirror"},
+		{"../..", "./cmd/server"}, {"../..", "./cmd/ezctl"}, {"../..", "./examples/balancer"}, {"../..", "./examples/mirror"},
 		{"..", "./cmd/upstream"},
 	} {
 		args := append([]string{"build", "-C", program.module, "-o", dir}, buildFlags...)

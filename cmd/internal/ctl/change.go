@@ -81,22 +81,12 @@ func (c *createCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	var issued *tokens
-	if needsToken(of.Kind(), object) {
-		if issued, err = a.newTokens(c.TokensOut); err != nil {
-			return err
-		}
-		defer issued.close()
-		name, _ := object["name"].(string)
-		externalID, _ := object["external_id"].(string)
-		hash, err := issued.issue(externalID, name)
-		if err != nil {
-			return err
-		}
-		object["token_hashes"] = []any{hash}
-		if err := issued.flush(); err != nil {
-			return err
-		}
+	out, err := c.token(a, of.Kind(), object)
+	if err != nil {
+		return err
+	}
+	if out != nil {
+		defer out.close()
 	}
 	text, err := manifest.Item{Fields: object}.Object()
 	if err != nil {
@@ -114,10 +104,34 @@ func (c *createCommand) Run(ctx context.Context, a *app) error {
 	if parseErr != nil {
 		return parseErr
 	}
+	if token, ok := shown["token"].(string); ok && out != nil { // the server has made it
+		delete(shown, "token")
+		name, _ := shown["name"].(string)
+		err = errors.Join(err, out.write("", name, token), out.flush())
+	}
 	return errors.Join(err, a.printObject(of.Kind(), shown))
 }
 
-// needsToken reports whether a resource is one that has a token, and brings none.
+// token makes the token of a new key, and writes it where it is to be kept. That of an operator
+// is made by the server. It returns where tokens go; nil where there are none.
+func (c *createCommand) token(a *app, kind catalog.Kind, object fields) (out *tokens, err error) {
+	if !kind.HasTokens() || object["token"] != nil || object["token_hashes"] != nil {
+		return nil, nil
+	}
+	if out, err = a.newTokens(c.TokensOut); err != nil || !needsToken(kind, object) {
+		return out, err
+	}
+	name, _ := object["name"].(string)
+	externalID, _ := object["external_id"].(string)
+	hash, err := out.issue(externalID, name)
+	if err == nil {
+		object["token_hashes"] = []any{hash}
+		err = out.flush()
+	}
+	return out, err
+}
+
+// needsToken reports whether a resource is a key that brings no token.
 func needsToken(kind catalog.Kind, object fields) bool {
 	return kind == catalog.KindKey && object["token"] == nil && object["token_hashes"] == nil
 }
@@ -308,7 +322,7 @@ func (c *deleteCommand) Run(ctx context.Context, a *app) error {
 
 type rotateCommand struct {
 	writing
-	Kind      string        `arg:"" predictor:"kind" help:"Kind of the resource: key."`
+	Kind      string        `arg:"" predictor:"kind" help:"Kind of the resource: key or operator."`
 	Name      string        `arg:"" help:"Its id, external_id or name."`
 	Grace     time.Duration `help:"How long the tokens that it has stay valid."`
 	TokensOut string        `placeholder:"FILE" help:"Write the new token to a file, which must not exist; - is standard output."`

@@ -142,6 +142,8 @@ func nameOf(kind catalog.Kind, object fields) string {
 			return ""
 		}
 		return fmt.Sprintf("%s.%s %s → %s", text("namespace"), text("model"), text("route_group"), text("provider_group"))
+	case catalog.KindHold:
+		return text("target")
 	}
 	return text("name")
 }

@@ -134,8 +134,8 @@ func TestResources(t *testing.T) {
 
 	table := b.must("get", "keys")
 	lines := strings.Split(table, "\n")
-	contains(t, lines[0], "ID  NAME    GROUP")
-	contains(t, lines[1], "爱丽丝  default")
+	contains(t, lines[0], "ID  NAME    PROJECT  GROUP")
+	contains(t, lines[1], "爱丽丝  -        default")
 	contains(t, b.must("get", "models", "-l", "team=a"), "o3")
 	if out := b.must("get", "models", "-l", "team=b"); strings.Contains(out, "o3") {
 		t.Errorf("models of another label:\n%s", out)
@@ -274,7 +274,7 @@ func TestFilesWithoutServer(t *testing.T) {
 	delete(b.env, "EZ_TOKEN")
 	good := b.file("good.yaml", "version: 1\nmodels:\n- name: m\nbindings:\n- model: n\n")
 	r := b.run("validate", good)
-	if r.code != 0 || !strings.Contains(r.out, "2 resources") || !strings.Contains(r.err, "bindings[0].model names a model that is in none") {
+	if r.code != 0 || !strings.Contains(r.out, "2 resources") || !strings.Contains(r.err, "bindings[0].model needs a model that is in none") {
 		t.Errorf("validate: %+v", r)
 	}
 	b.fails(1, "bad.yaml:3: models[0].nam is not a field of a model; is name meant?", "validate",

@@ -16,11 +16,16 @@ func (r *reading) read(a *app) (*manifest.Set, error) {
 	return manifest.Read(r.Files, &manifest.Options{Literals: r.Literals, Env: a.env, Stdin: a.stdin})
 }
 
-type validateCommand struct{ reading }
+type validateCommand struct {
+	reading
+	WithoutSecrets bool `help:"Read no variable and no file that secrets are named by."`
+}
 
 // Run checks files without a server: all but what only the catalog knows.
 func (c *validateCommand) Run(a *app) error {
-	set, err := c.read(a)
+	set, err := manifest.Read(c.Files, &manifest.Options{
+		Literals: c.Literals, WithoutSecrets: c.WithoutSecrets, Env: a.env, Stdin: a.stdin,
+	})
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,18 @@ func count(title, field, none string) column {
 	}}
 }
 
+// budgetColumn shows budgets as "40/day block".
+func budgetColumn() column {
+	return column{"BUDGETS", func(f fields) string {
+		list, _ := f["budgets"].([]any)
+		parts := make([]string, len(list))
+		for i, b := range list {
+			parts[i] = elementText(b)
+		}
+		return joinSome(parts)
+	}}
+}
+
 // columns returns the columns of the table of a kind.
 func columns(kind catalog.Kind) []column {
 	id, name, status := plain("ID", "id"), plain("NAME", "name"), plain("STATUS", "status")
@@ -67,9 +79,23 @@ func columns(kind catalog.Kind) []column {
 			plain("PROVIDERS OF", "provider_group"), plain("SELECTOR", "selector_type"), plain("VALUE", "selector_value"),
 			weight, priority, status,
 		}
+	case catalog.KindProject:
+		return []column{
+			id, name, count("MODELS", "models", "all"), count("GROUPS", "groups", "all"), plain("RPM", "rpm_limit"),
+			plain("MAX KEYS", "max_keys"), budgetColumn(), status,
+		}
+	case catalog.KindOperator:
+		return []column{
+			id, name, plain("ROLE", "role"), plain("PROJECT", "project"), plain("ENDS IN", "token_hint"),
+			plain("EXPIRES", "expires_at"), plain("LAST USED", "last_used_at"), status,
+		}
+	case catalog.KindHold:
+		return []column{
+			id, plain("TARGET", "target"), plain("REASON", "reason"), plain("UNTIL", "until"), plain("MESSAGE", "message"), status,
+		}
 	case catalog.KindKey:
 		return []column{
-			id, name, plain("GROUP", "group"), plain("NAMESPACES", "namespaces"), count("MODELS", "models", "all"),
+			id, name, plain("PROJECT", "project"), plain("GROUP", "group"), plain("NAMESPACES", "namespaces"), count("MODELS", "models", "all"),
 			plain("ENDS IN", "token_hint"), plain("EXPIRES", "expires_at"), plain("LAST USED", "last_used_at"), status,
 		}
 	}
@@ -176,6 +202,7 @@ type getCommand struct {
 	Status    string            `enum:",active,disabled" default:"" help:"Only with this status."`
 	Group     string            `help:"Only of this group."`
 	Namespace string            `help:"Only of this namespace."`
+	Project   string            `help:"Only of this project, and of all below it."`
 	Label     map[string]string `short:"l" placeholder:"NAME=VALUE" help:"Only with this label."`
 	Owner     string            `help:"Only of this owner."`
 	Limit     int               `default:"1000" help:"At most so many; 0 is all."`
@@ -207,7 +234,8 @@ func (c *getCommand) Run(ctx context.Context, a *app) error {
 
 func (c *getCommand) list(ctx context.Context, a *app, of client.Objects) error {
 	q := client.Query{
-		Text: c.Text, Status: catalog.Status(c.Status), Group: c.Group, Namespace: c.Namespace, Labels: c.Label, Limit: 1000,
+		Text: c.Text, Status: catalog.Status(c.Status), Group: c.Group, Namespace: c.Namespace, Project: c.Project,
+		Labels: c.Label, Limit: 1000,
 	}
 	if c.Owner != "" {
 		if q.Labels == nil {

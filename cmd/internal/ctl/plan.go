@@ -171,6 +171,9 @@ func (j *job) located(err error) error {
 	if !ok || len(problem.Fields) == 0 {
 		return err
 	}
+	for _, f := range problem.Fields {
+		f.Message = strings.ReplaceAll(f.Message, "take_over=true", "--take-over")
+	}
 	at := j.set.Locate(problem.Fields)
 	if _, ok := errors.AsType[manifest.Problems](at); !ok {
 		return err

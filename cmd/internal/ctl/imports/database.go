@@ -230,5 +230,5 @@ func (r *reader) tokens(ctx context.Context) error {
 
 // kinds lists what an import of New API has, each after what it refers to.
 func kinds() []catalog.Kind {
-	return []catalog.Kind{catalog.KindProvider, catalog.KindModel, catalog.KindBinding, catalog.KindKey}
+	return []catalog.Kind{catalog.KindProject, catalog.KindProvider, catalog.KindModel, catalog.KindBinding, catalog.KindKey}
 }

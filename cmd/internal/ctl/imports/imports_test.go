@@ -74,12 +74,6 @@ func items(r *imports.Result, kind catalog.Kind, by string) map[string]map[strin
 // readBack writes the file of an import, and reads it again as a user would.
 func readBack(t *testing.T, r *imports.Result) *manifest.Set {
 	t.Helper()
-	if !slices.Contains(manifest.Kinds(), "projects") { // they are on their way
-		for _, item := range r.Set.Items[catalog.KindKey] {
-			delete(item.Fields, "project")
-			delete(item.Fields, "budgets")
-		}
-	}
 	var b bytes.Buffer
 	if err := manifest.Write(&b, r.Set, r.Notes, false); err != nil {
 		t.Fatal(err)

@@ -39,8 +39,6 @@ func (m *mapper) path(u *user) string {
 	})
 }
 
-const projects catalog.Kind = "projects"
-
 // project makes a project of a user.
 func (m *mapper) project(u *user, keys int64) {
 	path := m.path(u)
@@ -69,7 +67,7 @@ func (m *mapper) project(u *user, keys int64) {
 			m.notes.Add(subject, "has a quota that no budget can hold, and has none")
 		}
 	}
-	m.add(projects, p)
+	m.add(catalog.KindProject, p)
 }
 
 // key makes a key of a token.

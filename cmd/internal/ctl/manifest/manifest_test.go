@@ -188,13 +188,28 @@ func TestLocate(t *testing.T) {
 }
 
 func TestOutside(t *testing.T) {
-	set, err := parse(t, "version: 1\nmodels:\n- {name: a}\nbindings:\n- {model: a}\n- {model: a, namespace: x}\n")
+	set, err := parse(t, "version: 1\nmodels:\n- {name: a}\nbindings:\n- {model: a}\n- {model: a, namespace: x}\n"+
+		"projects:\n- {name: p}\n- {name: p/q}\n- {name: r/s}\nkeys:\n- {external_id: k, name: k, project: p/q}\n"+
+		"- {external_id: l, name: l, project: z}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	notes := set.Outside()
-	if len(notes) != 1 || notes[0].Line != 6 || notes[0].Field != "bindings[1].model" {
-		t.Errorf("outside: %v", notes)
+	var got []string
+	for _, n := range set.Outside() {
+		got = append(got, n.Error())
+	}
+	want := []string{
+		"gateway.yaml:10: projects[2].name needs a project that is in none of the files, and has to exist already",
+		"gateway.yaml:6: bindings[1].model needs a model that is in none of the files, and has to exist already",
+		"gateway.yaml:13: keys[1].project needs a project that is in none of the files, and has to exist already",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outside (-want +got):\n%s", diff)
+	}
+	_, err = manifest.Parse([]manifest.Source{{Name: "f", Text: []byte("version: 1\nproviders:\n- {name: p, type: openai, api_key: !env NO}")}},
+		&manifest.Options{WithoutSecrets: true})
+	if err != nil {
+		t.Errorf("without secrets: %v", err)
 	}
 }
 
@@ -216,7 +231,7 @@ func TestAliasBomb(t *testing.T) {
 	if err == nil {
 		t.Error("an anchor that contains itself is read")
 	}
-	if _, err = parse(t, "version: 1\nowner: ["+strings.Repeat("1,", 5_000_000)+"1]"); err == nil ||
+	if _, err = parse(t, "version: 1\nowner: ["+strings.Repeat("1,", 4_200_000)+"1]"); err == nil ||
 		!strings.Contains(err.Error(), "too many values") {
 		t.Errorf("too many values: %v", err)
 	}
@@ -268,6 +283,13 @@ func TestParseFields(t *testing.T) {
 		if _, err := manifest.ParseFields(catalog.KindProvider, []string{arg}, opts); err == nil {
 			t.Errorf("%s is read", arg)
 		}
+	}
+}
+
+// A file may hold every noun that a desired state may have.
+func TestKinds(t *testing.T) {
+	if diff := cmp.Diff(catalog.DesiredKinds(), manifest.Kinds()); diff != "" {
+		t.Errorf("kinds (-of a desired state +of a file):\n%s", diff)
 	}
 }
 

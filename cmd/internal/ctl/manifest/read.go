@@ -21,6 +21,9 @@ type Options struct {
 	// Literals allows secrets that stand in the file itself.
 	Literals bool
 
+	// WithoutSecrets reads no variable and no file that secrets are named by.
+	WithoutSecrets bool
+
 	// Env looks up a variable that !env names. Defaults to os.LookupEnv.
 	Env func(name string) (string, bool)
 
@@ -141,6 +144,7 @@ type parser struct {
 	nouns    []noun
 	set      *Set
 	literals bool
+	unread   bool // secrets are not read
 	env      func(string) (string, bool)
 	problems Problems
 	marks    int
@@ -282,6 +286,9 @@ func (p *parser) header(t *tree, root *yaml.Node, members map[string]*yaml.Node)
 
 // secret reads what !env or !file names.
 func (p *parser) secret(file, source, name string) (string, error) {
+	if p.unread {
+		return "unread", nil
+	}
 	if source == tagEnv {
 		if !envForm.MatchString(name) {
 			return "", errors.New("must name a variable of letters, digits and _, such as !env OPENAI_API_KEY")

@@ -81,7 +81,7 @@ func (p *parser) single(kind catalog.Kind, file string, root *yaml.Node) (map[st
 func newParser(opts *Options) *parser {
 	p := &parser{nouns: nouns(), set: &Set{Items: map[catalog.Kind][]Item{}}, env: os.LookupEnv, names: map[string]Item{}}
 	if opts != nil {
-		p.literals = opts.Literals
+		p.literals, p.unread = opts.Literals, opts.WithoutSecrets
 		if opts.Env != nil {
 			p.env = opts.Env
 		}
