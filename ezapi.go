@@ -98,12 +98,14 @@ const (
 type Plane struct {
 	*catalog.Tables
 
-	config  Config
-	relay   *snapshot.Relay
-	copies  *catalog.Follower // leads on what is kept of the catalog in memory
-	prices  *pricer
-	logs    logbuf.Buffer
-	archive logbuf.Archive
+	config Config
+	relay  *snapshot.Relay
+	copies *catalog.Follower // leads on what is kept of the catalog in memory
+	prices *pricer
+	logs   logbuf.Buffer
+
+	operators *operators
+	archive   logbuf.Archive
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
 	repricing  sync.Mutex // held by the run that computes costs anew
@@ -132,8 +134,10 @@ func New(config Config) (*Plane, error) {
 		config: config,
 	}
 	list := catalog.NewPriceList()
-	p.copies = catalog.NewFollower(config.Catalog, list)
+	known := catalog.NewOperatorList(config.Clock)
+	p.copies = catalog.NewFollower(config.Catalog, list, known)
 	p.prices = &pricer{list: list, follower: p.copies}
+	p.operators = &operators{list: known, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})

@@ -15,7 +15,7 @@ type OperatorList struct {
 	mu     sync.RWMutex
 	byHash map[string]*knownOperator
 	byID   map[int64]*knownOperator
-	asOf   time.Time // when it was last known to be as the catalog is
+	asOf   time.Time // when it was last known to be as the catalog is, by time.Now
 	clock  func() time.Time
 }
 
@@ -57,7 +57,7 @@ func (l *OperatorList) Authenticate(token string) (o *Operator, ok bool) {
 func (l *OperatorList) Age() time.Duration {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.clock().Sub(l.asOf)
+	return time.Since(l.asOf)
 }
 
 // Len returns how many operators there are.
@@ -122,7 +122,7 @@ func (l *OperatorList) Apply(ctx context.Context, r Reader, changes []Change, _ 
 func (l *OperatorList) Arrive(Head) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asOf = l.clock()
+	l.asOf = time.Now()
 }
 
 // put adds a stored operator. One that cannot be read is not known: it holds up no other. It needs

@@ -37,6 +37,10 @@ type Caller struct {
 	// Actor and Reason are what the change feed records about writes. The
 	// actor defaults to the role.
 	Actor, Reason string
+
+	// Project limits the caller to a project and all below it: its keys, their logs and
+	// usage. "" limits nothing. It is for Admin and Viewer.
+	Project string
 }
 
 // ErrUnauthenticated is what an [Auth] returns, or wraps, when a request does
@@ -204,6 +208,11 @@ func (h *Handler) enter(r *http.Request, route Role) (context.Context, error) {
 		h.logRefusal(r, "a caller was refused by its role", "actor", caller.Actor, "needs", string(route))
 		return ctx, errForbidden
 	}
+	if caller.Project != "" && reachOf(exchangeOf(ctx).route) == reachNothing {
+		h.logRefusal(r, "a caller was refused because it is limited to a project", "actor", caller.Actor)
+		return ctx, errLimited
+	}
+	ctx = catalog.WithinProject(ctx, caller.Project)
 	return catalog.WithActor(ctx, caller.Actor, caller.Reason), nil
 }
 
@@ -213,7 +222,7 @@ func (h *Handler) authenticate(r *http.Request) (Caller, error) {
 	if err := h.throttle.check(throttledBy(address), credentials); err != nil {
 		return Caller{}, err
 	}
-	caller, err := h.auth.Authenticate(r)
+	caller, err := h.identify(r)
 	switch {
 	case errors.Is(err, ErrUnauthenticated):
 		h.logRefusal(r, "a request was not authenticated", "error", err)
@@ -226,6 +235,23 @@ func (h *Handler) authenticate(r *http.Request) (Caller, error) {
 	}
 	h.throttle.succeeded(credentials)
 	return caller, nil
+}
+
+// identify asks the Auth, which needs no catalog, and then whether the token is an operator's.
+func (h *Handler) identify(r *http.Request) (Caller, error) {
+	caller, err := h.auth.Authenticate(r)
+	if !errors.Is(err, ErrUnauthenticated) {
+		return caller, err
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token = strings.TrimSpace(token); token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return caller, err
+	}
+	o, ok := h.plane.Operator(r.Context(), token)
+	if !ok {
+		return caller, err
+	}
+	return Caller{Role: Role(o.Role), Actor: "operator:" + o.Name, Project: o.Project}, nil
 }
 
 // logRefusal logs that a request was refused, and where it came from.

@@ -55,7 +55,7 @@ func (h *Handler) changes(ctx context.Context, in *listingChanges) (*changes, er
 				return err
 			}
 		}
-		page := feedPage{in: in, at: at}
+		page := feedPage{in: in, at: at, project: catalog.ProjectOf(ctx)}
 		if err := page.fill(ctx, r); err != nil {
 			return err
 		}
@@ -87,6 +87,8 @@ type feedPage struct {
 	in    *listingChanges
 	at    catalog.Cursor
 	found []catalog.Change
+
+	project string // of a caller who is limited to one
 }
 
 // fill reads on from the cursor until the page is full, or has looked at enough.
@@ -105,8 +107,12 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 			if i == len(batch)-1 || batch[i+1].Revision != c.Revision {
 				p.at.Seq = 0 // that was all of it
 			}
-			if p.selects(c) {
-				p.found = append(p.found, c)
+			shown, err := p.shown(ctx, r, c)
+			if err != nil {
+				return err
+			}
+			if shown != nil && p.selects(*shown) {
+				p.found = append(p.found, *shown)
 			}
 			if len(p.found) == p.in.Limit {
 				return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -35,7 +36,7 @@ type step struct {
 // target is a provider that may serve a request.
 type target struct {
 	ProviderID    int64  `json:"provider_id" doc:"The id of the provider."`
-	Provider      string `json:"provider" doc:"The name of the provider."`
+	Provider      string `json:"provider,omitempty" doc:"The name of the provider. Callers that are limited to a project are not shown it."`
 	UpstreamModel string `json:"upstream_model" doc:"The name of the model at the provider."`
 	Namespace     string `json:"namespace" doc:"The namespace of the model."`
 	Model         string `json:"model" doc:"The public name of the model."`
@@ -75,9 +76,12 @@ func (h *Handler) explain(ctx context.Context, in *explaining) (*explanation, er
 	}
 	for i, t := range e.Targets {
 		b.Targets[i] = target{
-			ProviderID: t.Provider.ID, Provider: t.Provider.Name, UpstreamModel: t.UpstreamModel,
+			ProviderID: t.Provider.ID, UpstreamModel: t.UpstreamModel,
 			Namespace: t.Namespace, Model: t.Model,
 			RouteGroup: t.RouteGroup, ProviderGroup: t.ProviderGroup, Priority: t.Provider.Priority, Weight: t.Provider.Weight,
+		}
+		if catalog.ProjectOf(ctx) == "" {
+			b.Targets[i].Provider = t.Provider.Name
 		}
 	}
 	return out, nil

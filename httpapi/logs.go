@@ -41,10 +41,11 @@ func (h *Handler) logs(ctx context.Context, in *listingLogs) (*page[logbuf.Entry
 	if err != nil {
 		return nil, err
 	}
+	project := within(ctx, in.Project)
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	found, err := archive.Logs(ctx, logbuf.LogQuery{
-		KeyID: in.KeyID, Project: in.Project, ProviderID: in.ProviderID, Namespace: in.Namespace, Model: in.Model,
+		KeyID: in.KeyID, Project: project, ProviderID: in.ProviderID, Namespace: in.Namespace, Model: in.Model,
 		UpstreamModel: in.UpstreamModel, Group: in.Group, Balancer: in.Balancer, User: in.User, Tags: tags,
 		Status: in.Status, Errors: in.Errors, RequestID: in.RequestID,
 		Since: in.Since, Until: in.Until, Cursor: in.Cursor, Limit: in.Limit,

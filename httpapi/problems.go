@@ -98,6 +98,7 @@ func (f problemFacts) urn() string { return urnPrefix + f.slug }
 // The errors of this package. The table below says what becomes of them.
 var (
 	errForbidden    = errors.New("the caller's role does not allow this")
+	errLimited      = errors.New("the caller is limited to a project")
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
 	errPublished    = errors.New("what is published cannot be read")
@@ -113,6 +114,7 @@ var errorTable = []struct {
 }{
 	{ErrUnauthenticated, problemUnauthenticated, "see the documentation of this server for how to authenticate"},
 	{errForbidden, problemForbidden, "ask with the credentials of another role"},
+	{errLimited, problemForbidden, "this is not for callers that are limited to a project"},
 	{errThrottled, problemThrottled, "wait for as long as Retry-After says, then authenticate correctly"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
@@ -126,6 +128,7 @@ var errorTable = []struct {
 
 	{catalog.ErrMalformed, problemMalformed, ""},
 	{catalog.ErrNotFound, problemNotFound, "nothing has this id"},
+	{catalog.ErrOutside, problemForbidden, "the caller is limited to a project, and may see this and not change it"},
 	{catalog.ErrExists, problemExists, "see errors for what is taken"},
 	{catalog.ErrReferenced, problemReferenced, "delete or change first what refers to it"},
 	{catalog.ErrProtected, problemProtected, "take the label protected away first"},

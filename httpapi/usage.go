@@ -64,6 +64,7 @@ func (h *Handler) usage(ctx context.Context, in *summing) (*usage, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.Project = within(ctx, in.Project)
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	found, err := archive.Usage(ctx, q)

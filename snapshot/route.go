@@ -252,11 +252,10 @@ func (v *View) describe(u upstream, c *Candidate) string {
 		return fmt.Sprintf("provider %d of group %q has no document", u.provider, c.ProviderGroup)
 	}
 	if p.Error != "" {
-		return fmt.Sprintf("provider %d %q of group %q has no secret that can be opened (%s)", p.ID, p.Name,
-			c.ProviderGroup, p.Error)
+		return fmt.Sprintf("provider %d of group %q has no secret that can be opened (%s)", p.ID, c.ProviderGroup, p.Error)
 	}
-	return fmt.Sprintf("provider %d %q of group %q, %s, priority %d, weight %d, serves it as %q",
-		p.ID, p.Name, c.ProviderGroup, p.Status, p.Priority, p.Weight, u.model)
+	return fmt.Sprintf("provider %d of group %q, %s, priority %d, weight %d, serves it as %q",
+		p.ID, c.ProviderGroup, p.Status, p.Priority, p.Weight, u.model)
 }
 
 // ranked is a place in an order that is being made.

@@ -10,7 +10,7 @@ and answers each with a line: {"op": "position"} or {"op": "get", "kind": "keys"
 import base64, hashlib, hmac, json, os, random, re, secrets, socket, sys, threading, time
 from datetime import datetime
 
-KINDS = ("bindings", "keys", "models", "providers")  # of documents that this program knows
+KINDS = ("bindings", "holds", "keys", "models", "projects", "providers")  # of documents that this program knows
 PREFIX = "{%s}:" % os.environ.get("EZ_REDIS_PREFIX", "ezapi")
 MAX_STALE = float(os.environ.get("EZ_MAX_STALE", "0"))  # seconds; 0 is off
 ENTRY = ("from", "to", "chain", "part", "last", "reset", "changes", "bytes")  # fields that are not the head's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -244,6 +245,18 @@ func (w *watcher) Get(kind catalog.Kind, key string) ([]byte, error) {
 		}
 	case catalog.KindProvider:
 		return w.provider(v, key)
+	case catalog.KindProject:
+		if p, ok := v.Project(key); ok {
+			return encoded(key, *p)
+		}
+	case catalog.KindHold:
+		if t, ok := catalog.ParseHoldTarget(key); ok {
+			if h, ok := v.Hold(t); ok {
+				return encoded(key, *h)
+			}
+		}
+	default:
+		return nil, fmt.Errorf("documents of kind %s are not known here", kind)
 	}
 	return nil, nil
 }

@@ -88,6 +88,9 @@ func (s *script) changes() error {
 			return err
 		}
 	}
+	if err := s.projectsAndHolds(); err != nil {
+		return err
+	}
 	// Several before it looks, and one that changes no document.
 	if err := s.reader.Pause(); err != nil {
 		return err
@@ -108,6 +111,55 @@ func (s *script) changes() error {
 		return err
 	}
 	return s.publish()
+}
+
+// projectsAndHolds makes a project, a key in it, and holds of both and of a provider, changes them,
+// and lets them go one after the other.
+func (s *script) projectsAndHolds() error {
+	p, err := s.tables.Projects.Create(s.ctx, catalog.Project{Name: "acme", Models: []string{"*"}})
+	if err != nil {
+		return err
+	}
+	key, err := s.tables.Keys.Create(s.ctx, catalog.Key{Name: "in a project", Project: p.Name})
+	if err != nil {
+		return err
+	}
+	var holds []catalog.Hold
+	for _, target := range []catalog.HoldTarget{{Project: p.Name}, {KeyID: key.ID}, {ProviderID: s.provider()}} {
+		h, err := s.tables.Holds.Create(s.ctx, catalog.Hold{Target: target.String(), Message: "à l'arrêt"})
+		if err != nil {
+			return err
+		}
+		holds = append(holds, h)
+		if err := s.publish(); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func() error{
+		func() error {
+			_, err := s.tables.Holds.Create(s.ctx, catalog.Hold{Target: holds[1].Target, Reason: catalog.HoldBudget})
+			return err
+		},
+		func() error {
+			_, err := s.tables.Holds.Edit(s.ctx, holds[0].ID, func(h *catalog.Hold) error { h.Status = catalog.Disabled; return nil })
+			return err
+		},
+		func() error {
+			_, err := s.tables.Projects.Edit(s.ctx, p.ID, func(p *catalog.Project) error { p.RPMLimit = 60; return nil })
+			return err
+		},
+		func() error { _, err := s.tables.Keys.Delete(s.ctx, key.ID, 0); return err }, // its holds go, too
+		func() error { _, err := s.tables.Projects.Delete(s.ctx, p.ID, 0); return err },
+		func() error { _, err := s.tables.Holds.Delete(s.ctx, holds[2].ID, 0); return err },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+		if err := s.publish(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // provider returns the id of one.
