@@ -215,6 +215,9 @@ func (p *Plane) Run(ctx context.Context) error {
 // Sync publishes now what the catalog holds, and returns the published head.
 func (p *Plane) Sync(ctx context.Context) (snapshot.Head, error) { return p.relay.Sync(ctx) }
 
+// Logger returns what gets the lines that an operator should know.
+func (p *Plane) Logger() *slog.Logger { return p.config.Logger }
+
 // Relay returns what publishes the catalog.
 func (p *Plane) Relay() *snapshot.Relay { return p.relay }
 
@@ -226,6 +229,9 @@ func (p *Plane) SyncKeys() *snapshot.Keys { return p.config.SyncKeys }
 
 // Logs returns the buffer of access logs. Use AppendLogs, which prices entries.
 func (p *Plane) Logs() LogBuffer { return p.logs }
+
+// Now returns the time by Config.Clock.
+func (p *Plane) Now() time.Time { return p.config.Clock() }
 
 // LogTime returns the time by which access logs are judged and dated: that of their store, where
 // its clock was read and is not this process's, so that one server whose clock is wrong refuses

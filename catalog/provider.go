@@ -116,7 +116,7 @@ func checkPrices(errs *FieldErrors, records map[string]Prices) {
 		record, at := records[model], memberPath("prices", model)
 		checkPattern(errs, at, model)
 		if !record.HasAny() {
-			errs.add(at, "must have a price; send null in its place to remove the record")
+			errs.add(at, "must have a price; leave it out, or remove it with null in a patch")
 		}
 		record.check(errs, at+".")
 	}

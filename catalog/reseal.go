@@ -140,12 +140,13 @@ func (c *core) sealState(e Entity, rotator Rotator) (*Provider, sealState) {
 		return nil, sealUnopenable
 	case stored.APIKey == "":
 		return nil, sealNone
-	case rotator.Current(stored.APIKey):
-		return nil, sealCurrent
 	}
-	var p Provider
+	var p Provider // opened, because another key may have the id of the active one
 	if err := p.decode(e, c.keeper); err != nil || p.Sealed {
 		return nil, sealUnopenable
+	}
+	if rotator.Current(stored.APIKey) {
+		return nil, sealCurrent
 	}
 	return &p, sealOlder
 }

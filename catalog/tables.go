@@ -193,7 +193,7 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 }
 
 // Upsert is Put, and says whether v was created. If match is not 0, the entity must
-// be there and at that revision, else the error wraps ErrConflict.
+// be there and at that revision, or at any with [AnyRevision], else the error wraps ErrConflict.
 func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created bool, err error) {
 	v, err = t.write(ctx, guarded, func(tx *txn) (T, error) {
 		v := v // fn may run again
@@ -292,9 +292,15 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 	})
 }
 
-// matches checks a precondition of the caller's.
+// AnyRevision is a precondition that every entity meets that is there.
+const AnyRevision Revision = -1
+
+// matches checks a precondition of the caller's. What is not there is at the revision 0.
 func matches(match, is Revision) error {
-	if match != 0 && match != is {
+	if match == AnyRevision && is == 0 {
+		return fmt.Errorf("it is not there: %w", ErrConflict)
+	}
+	if match != 0 && match != AnyRevision && match != is {
 		return fmt.Errorf("the revision is %d: %w", is, ErrConflict)
 	}
 	return nil

@@ -125,18 +125,17 @@ func documentProblems(op *huma.Operation, role Role) {
 	if role != everybody {
 		addProblems(op, problemUnauthenticated, problemForbidden, problemThrottled, problemUnavailable)
 	}
+	addProblems(op, problemMalformed, problemInvalid) // of any query: see checkQuery
 	for _, p := range op.Parameters {
 		switch {
 		case p.In == "path":
 			addProblems(op, problemNotFound)
-		case p.In == "query":
-			addProblems(op, problemMalformed, problemInvalid)
 		case p.Name == "If-Match":
-			addProblems(op, problemMalformed, problemPrecondition)
+			addProblems(op, problemPrecondition)
 		}
 	}
 	if op.RequestBody != nil {
-		addProblems(op, problemMalformed, problemTooLarge, problemMediaType, problemInvalid)
+		addProblems(op, problemTooLarge, problemMediaType)
 	}
 	if op.Method != http.MethodGet && role == Admin {
 		addProblems(op, problemConflict)

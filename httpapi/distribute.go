@@ -57,9 +57,6 @@ func snapshotOperation() *huma.Operation {
 
 // snapshot answers with everything that is published.
 func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
-	if err := checkQuery(r, map[string]bool{"head": false}); err != nil {
-		return err
-	}
 	if text := r.URL.Query().Get("head"); text != "" {
 		if text != "true" && text != "false" {
 			return &catalog.FieldError{Field: "head", Message: "must be true or false"}
@@ -145,9 +142,6 @@ func deltasOperation() *huma.Operation {
 
 // deltas answers with deltas as they come, until the wait is over.
 func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
-	if err := checkQuery(r, map[string]bool{"after": false, "wait": false}); err != nil {
-		return err
-	}
 	query := r.URL.Query()
 	after, err := snapshot.ParsePosition(query.Get("after"))
 	if err != nil {
@@ -191,14 +185,14 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 // snapshot.ParseNode, with every field that it may have, for all are signed.
 type nodeReport struct {
 	ID       string `json:"id" minLength:"1" maxLength:"200" doc:"The balancer's name and a random part, new in each process."`
-	Position string `json:"position" doc:"What it serves, <epoch>-<revision>; 0-0 is nothing."`
-	Head     string `json:"head,omitempty" doc:"The sig of the head that it serves."`
-	Kinds    string `json:"kinds,omitempty" doc:"The kinds of documents that it serves, sorted, separated by commas."`
-	Store    string `json:"store,omitempty" doc:"The catalog that it serves, as the head names it."`
+	Position string `json:"position" maxLength:"40" pattern:"^[0-9]+-[0-9]+$" doc:"What it serves, <epoch>-<revision>; 0-0 is nothing."`
+	Head     string `json:"head,omitempty" maxLength:"1024" doc:"The sig of the head that it serves."`
+	Kinds    string `json:"kinds,omitempty" maxLength:"1024" doc:"The kinds of documents that it serves, sorted, separated by commas."`
+	Store    string `json:"store,omitempty" maxLength:"1024" doc:"The catalog that it serves, as the head names it."`
 	Version  string `json:"version,omitempty" maxLength:"1024" doc:"Of the program."`
 	Error    string `json:"error,omitempty" maxLength:"1024" doc:"Its last problem; it begins with damaged: when digests or signatures are wrong."`
 	Leaving  string `json:"leaving,omitempty" enum:"1" doc:"It stops in good order: its report is taken away."`
-	Sig      string `json:"sig,omitempty" doc:"Signature of all other fields, with a sync key."`
+	Sig      string `json:"sig,omitempty" maxLength:"1024" doc:"Signature of all other fields, with a sync key."`
 }
 
 type reporting struct {
@@ -229,7 +223,7 @@ func (h *Handler) report(ctx context.Context, in *reporting) (*reported, error) 
 	if err != nil {
 		return nil, err
 	}
-	if int64(n.Position.Epoch) > time.Now().Add(maxAhead).Unix() {
+	if int64(n.Position.Epoch) > h.plane.Now().Add(maxAhead).Unix() {
 		return nil, &catalog.FieldError{Field: "position", Message: "has an epoch that is more than a day ahead"}
 	}
 	if in.Age != "" {

@@ -29,6 +29,7 @@ func (h *Handler) newAPI(version string) huma.API {
 		Transformers:  []huma.Transformer{transform},
 	}, trees{
 		humahttprouter.New(h.router, huma.Config{}).Adapter(), humahttprouter.New(h.literal, huma.Config{}).Adapter(),
+		h.literals,
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
@@ -57,7 +56,7 @@ func (h *Handler) explain(ctx context.Context, in *explaining) (*explanation, er
 	for i, t := range key.Tokens {
 		hashes[i] = t.Hash
 	}
-	e, err := snapshot.Explain(ctx, h.plane.Publisher(), hashes, in.Model, time.Now())
+	e, err := snapshot.Explain(ctx, h.plane.Publisher(), hashes, in.Model, h.plane.Now())
 	switch {
 	case errors.Is(err, snapshot.ErrNone) || errors.Is(err, snapshot.ErrStale):
 		return nil, err

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -18,11 +18,10 @@ import (
 )
 
 // Check asks whether something works. An error is logged and never shown,
-// because everybody may ask; note is shown, whether it works or not, and may be empty.
+// because everybody may ask; note is shown, whether it works or not, and may be empty. A check
+// that has no answer within two seconds, or panics, counts as failed. It is not called again
+// before it has returned.
 type Check func(ctx context.Context) (note string, err error)
-
-// checkTimeout is how long a check may take.
-const checkTimeout = 2 * time.Second
 
 // The names of the checks of the plane's own engines.
 const (
@@ -38,11 +37,8 @@ var errNotPublishing = errors.New("publishing fails, and is tried again")
 // health knows what to ask, and what failed when it was asked last.
 type health struct {
 	log     *slog.Logger
-	checks  map[string]Check
+	checks  map[string]*probe
 	reached func() bool // whether the catalog answered once since the start
-
-	mu     *sync.Mutex
-	failed map[string]bool
 }
 
 func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) health {
@@ -83,23 +79,27 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 		},
 	}
 	checks[checkSeals] = func(context.Context) (string, error) { return sealNote(plane.SealStatus()) }
-	for name, check := range more {
-		checks[name] = check
+	maps.Copy(checks, more)
+	h := health{log: log, checks: map[string]*probe{}, reached: reached}
+	for name, check := range checks {
+		h.checks[name] = &probe{name: name, check: check, log: log}
 	}
-	return health{log: log, checks: checks, reached: reached, mu: new(sync.Mutex), failed: map[string]bool{}}
+	return h
 }
 
-// sealNote says how far the secrets are sealed with the active key.
+// sealNote says how far the secrets are sealed with the active key, and fails while some cannot be
+// opened: no balancer can serve by those.
 func sealNote(s catalog.SealStatus) (note string, err error) {
 	var notes []string
 	if s.Older > 0 {
 		notes = append(notes, fmt.Sprintf("%d provider secrets are still to be sealed with the active key", s.Older))
 	}
 	if s.Unopenable > 0 {
-		notes = append(notes, fmt.Sprintf("%d provider secrets cannot be opened with the keys of this server", s.Unopenable))
+		text := fmt.Sprintf("%d provider secrets cannot be opened with the keys of this server", s.Unopenable)
+		notes, err = append(notes, text), errors.New(text)
 	}
 	if s.LastError != "" {
-		err = errors.New(s.LastError)
+		err = errors.Join(err, errors.New(s.LastError))
 	}
 	return strings.Join(notes, "; "), err
 }
@@ -112,19 +112,12 @@ type condition struct {
 
 // ask runs all checks at once.
 func (h *health) ask(ctx context.Context) map[string]condition {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	found := make(map[string]condition, len(h.checks))
-	for name, check := range h.checks {
+	for name, p := range h.checks {
 		all.Go(func() {
-			note, err := check(ctx)
-			c := condition{Status: "ok", Note: note}
-			if err != nil {
-				c.Status = "failed"
-			}
-			h.noted(ctx, name, err)
+			c := p.ask(ctx)
 			mu.Lock()
 			defer mu.Unlock()
 			found[name] = c
@@ -132,23 +125,6 @@ func (h *health) ask(ctx context.Context) map[string]condition {
 	}
 	all.Wait()
 	return found
-}
-
-// noted logs when something stops or starts to work.
-func (h *health) noted(ctx context.Context, name string, err error) {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return
-	}
-	h.mu.Lock()
-	before := h.failed[name]
-	h.failed[name] = err != nil
-	h.mu.Unlock()
-	switch {
-	case err != nil && !before:
-		h.log.WarnContext(ctx, "a readiness check fails", "check", name, "error", err)
-	case err == nil && before:
-		h.log.InfoContext(ctx, "a readiness check passes again", "check", name)
-	}
 }
 
 type alive struct {

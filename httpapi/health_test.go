@@ -6,9 +6,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
@@ -42,5 +45,87 @@ func TestReadyOnceTheCatalogWasReached(t *testing.T) {
 	store.away.Store(true)
 	if a := s.must(http.StatusOK, nobody, "GET", "/readyz", nil); !strings.Contains(a.body, `"status":"degraded"`) {
 		t.Errorf("the answer is %s", a.body)
+	}
+}
+
+// state returns what readiness says of a check.
+func (s *service) state(check string) (status, note, whole string) {
+	s.t.Helper()
+	body := s.must(http.StatusOK, nobody, "GET", "/readyz", nil).object(s.t)
+	c := body["checks"].(object)[check].(object)
+	status, _ = c["status"].(string)
+	note, _ = c["note"].(string)
+	return status, note, body["status"].(string)
+}
+
+// A check that does not heed its context holds nothing up, and is not called again meanwhile.
+func TestACheckThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		release := make(chan struct{})
+		s := newService(t, ezapi.Config{}, &httpapi.Options{Checks: map[string]httpapi.Check{
+			"slow": func(context.Context) (string, error) {
+				if calls.Add(1) == 1 {
+					<-release
+				}
+				return "", nil
+			},
+		}})
+		for range 3 {
+			began := time.Now()
+			if status, _, whole := s.state("slow"); status != "failed" || whole != "degraded" {
+				t.Errorf("the check is %s, the server %s", status, whole)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("readiness took %s", took)
+			}
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("it was called %d times", n)
+		}
+		if log := s.log.String(); strings.Count(log, "a readiness check fails") != 1 || !strings.Contains(log, "no answer within 2s") {
+			t.Errorf("the log has: %s", log)
+		}
+		close(release)
+		synctest.Wait()
+		if status, _, whole := s.state("slow"); status != "ok" || whole != "ok" {
+			t.Errorf("afterwards the check is %s, the server %s", status, whole)
+		}
+	})
+}
+
+// A check that panics fails, and ends nothing.
+func TestACheckThatPanics(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{Checks: map[string]httpapi.Check{
+		"broken": func(context.Context) (string, error) { panic("sk-in-a-panic-0123456789") },
+	}})
+	for range 2 {
+		if status, _, whole := s.state("broken"); status != "failed" || whole != "degraded" {
+			t.Errorf("the check is %s, the server %s", status, whole)
+		}
+	}
+	log := s.log.String()
+	if !strings.Contains(log, "health_test.go") || strings.Contains(log, "sk-in-a-panic") {
+		t.Errorf("the log does not say where, or says the value: %s", log)
+	}
+}
+
+// Secrets that no key of this server opens make it degraded, and the log says so once.
+func TestSecretsThatCannotBeOpened(t *testing.T) {
+	store := memstore.New(nil)
+	first := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing()}, nil)
+	first.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "api_key": "sk-0123456789"})
+	s := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing()}, nil)
+	if _, err := s.plane.Reseal(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		status, note, whole := s.state("seals")
+		if status != "failed" || whole != "degraded" || !strings.Contains(note, "1 provider secrets cannot be opened") {
+			t.Errorf("seals are %s (%s), the server %s", status, note, whole)
+		}
+	}
+	if n := strings.Count(s.log.String(), "check=seals"); n != 1 {
+		t.Errorf("%d lines of the log say so: %s", n, s.log.String())
 	}
 }

@@ -20,8 +20,7 @@ import (
 
 // Options are the settings of [New]; nil and zero fields mean the defaults.
 type Options struct {
-	// Logger gets the causes of failures; never a secret. Defaults to
-	// slog.Default().
+	// Logger gets the causes of failures; never a secret. Defaults to the plane's.
 	Logger *slog.Logger
 
 	// Checks are what GET /readyz asks beside the plane's own engines, by the
@@ -76,6 +75,7 @@ type Handler struct {
 
 	router   *httprouter.Router
 	literal  *httprouter.Router // see trees
+	literals map[string]bool    // the paths that literal serves
 	nouns    []reflect.Type     // in the order of their registration
 	api      huma.API
 	routes   []string
@@ -100,13 +100,13 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	}
 	h := &Handler{
 		plane: plane, auth: auth, log: opts.Logger, observer: opts.Observer,
-		scheme: schemeOf(auth), throttle: newThrottle(), address: opts.ClientAddress,
+		scheme: schemeOf(auth), throttle: newThrottle(schemeOf(auth)), address: opts.ClientAddress,
 	}
 	if h.address == nil {
 		h.address = remoteAddress
 	}
 	if h.log == nil {
-		h.log = slog.Default()
+		h.log = plane.Logger()
 	}
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
@@ -115,7 +115,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.decoder.Retention, h.decoder.Now = max(0, plane.LogRetention()), plane.LogTime
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	h.planning = make(chan struct{}, 1)
-	h.router, h.literal = h.newRouter(), httprouter.New()
+	h.router, h.literal, h.literals = h.newRouter(), h.newRouter(), map[string]bool{}
 	h.api = h.newAPI(cmp.Or(opts.Version, builtVersion()))
 	h.register(opts)
 	h.describe()
@@ -159,11 +159,11 @@ func (h *Handler) waiting(ctx context.Context, limit time.Duration) (context.Con
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x, r := newExchange(w, r)
 	defer h.finish(x)
-	if handle, params, _ := h.literal.Lookup(r.Method, r.URL.Path); handle != nil {
-		handle(x, r, params)
-		return
+	router := h.router
+	if h.literals[r.URL.Path] {
+		router = h.literal
 	}
-	h.router.ServeHTTP(x, r)
+	router.ServeHTTP(x, r)
 }
 
 // finish tells the observer, and answers where a handler could not.

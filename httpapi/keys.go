@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ez-api/ez-api"
@@ -89,7 +90,7 @@ func withToken(k catalog.Key) keyWithToken { return keyWithToken{k, k.Token.Reve
 // lookup is the body of a search for the key of a token.
 type lookup struct {
 	Token string `json:"token,omitempty" writeOnly:"true" maxLength:"1024" doc:"The token. It is not stored and not logged."`
-	Hash  string `json:"hash,omitempty" pattern:"^[0-9a-f]{64}$" doc:"The SHA-256 of the token, in lower-case hex."`
+	Hash  string `json:"hash,omitempty" pattern:"^[0-9a-f]{64}$" patternDescription:"a SHA-256 in 64 lower-case hexadecimal characters" doc:"The SHA-256 of the token, in lower-case hex."`
 }
 
 type lookingUp struct{ Content request.Body }
@@ -105,6 +106,9 @@ func (h *Handler) lookUp(ctx context.Context, in *lookingUp) (*shown[keyWithUsag
 		return nil, err
 	}
 	key, err := h.plane.Keys.Find(ctx, catalog.ByHash, hash)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil, errNoSuchToken
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -118,17 +122,6 @@ func (l lookup) hash() (string, error) {
 		return "", &catalog.FieldError{Field: "token", Message: "is required, or else hash; send one of the two"}
 	case l.Token != "":
 		return catalog.HashToken(l.Token), nil
-	case !isHash(l.Hash):
-		return "", &catalog.FieldError{Field: "hash", Message: "must be a SHA-256 in 64 lower-case hexadecimal characters"}
 	}
 	return l.Hash, nil
-}
-
-func isHash(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(s) == 64
 }

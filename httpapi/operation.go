@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
 // detail completes what the OpenAPI document says of an operation; see details.go.
@@ -26,7 +28,7 @@ func handle[I, O any](
 	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag(path, role)}}
 	op.Responses = map[string]*huma.Response{"default": problemResponse("Any other problem.")}
 	h.secure(&op, role)
-	known := map[string]bool{} // the query parameters, and whether they may be repeated
+	known := map[string]bool{} // filled in below: see queryOf
 	op.Middlewares = huma.Middlewares{h.entry(role, route, known)}
 	huma.Register(h.api, op, func(ctx context.Context, in *I) (*O, error) {
 		var w warnings
@@ -41,15 +43,22 @@ func handle[I, O any](
 	for _, d := range details { // only now: huma would validate bodies by them
 		d(documented)
 	}
-	for _, p := range documented.Parameters {
-		if p.In == "query" {
-			known[p.Name] = p.Explode != nil && *p.Explode
-		}
-	}
+	maps.Copy(known, queryOf(documented))
 	documentProblems(documented, role)
 	if role == Admin && method != http.MethodGet {
 		documentWarnings(documented)
 	}
+}
+
+// queryOf returns the query parameters of an operation, and whether they may be repeated.
+func queryOf(op *huma.Operation) map[string]bool {
+	known := map[string]bool{}
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known[p.Name] = p.Explode != nil && *p.Explode
+		}
+	}
+	return known
 }
 
 // plain registers a handle that huma has no part in; the operation is what the
@@ -61,9 +70,13 @@ func (h *Handler) plain(role Role, route string, op *huma.Operation,
 	h.secure(op, role)
 	documentProblems(op, role)
 	h.api.OpenAPI().AddOperation(op)
+	known := queryOf(op)
 	h.router.Handle(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 		exchangeOf(r.Context()).route = route
 		ctx, err := h.enter(r, role)
+		if err == nil {
+			err = checkQuery(r, known)
+		}
 		if err == nil {
 			err = do(w, r.WithContext(ctx))
 		}
@@ -91,6 +104,9 @@ func (h *Handler) entry(role Role, route string, known map[string]bool) func(hum
 		if err == nil {
 			err = checkQuery(r, known)
 		}
+		if err == nil {
+			err = request.CheckMatch(r.Header)
+		}
 		if err != nil {
 			h.problem(r.Context(), err).write(w)
 			return
@@ -105,11 +121,13 @@ func (h *Handler) entry(role Role, route string, known map[string]bool) func(hum
 type trees struct {
 	huma.Adapter // for all others
 	literal      huma.Adapter
+	literals     map[string]bool // its paths
 }
 
 // Handle implements [huma.Adapter].
 func (t trees) Handle(op *huma.Operation, handler func(huma.Context)) {
 	if isBesideID(op.Path) {
+		t.literals[op.Path] = true
 		t.literal.Handle(op, handler)
 		return
 	}

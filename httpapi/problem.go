@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -130,8 +131,8 @@ func fieldProblems(err error) []fieldProblem {
 	return fields
 }
 
-// transform turns what huma says about parameters into problems of ours. Huma
-// would repeat the values.
+// transform turns what huma says about parameters into problems of ours: the rule of each, whichever
+// part of it the value breaks. Huma would repeat values, and speak of the layouts of Go.
 func transform(ctx huma.Context, _ string, v any) (any, error) {
 	theirs, ok := v.(*huma.ErrorModel)
 	if !ok {
@@ -144,9 +145,28 @@ func transform(ctx huma.Context, _ string, v any) (any, error) {
 	p := newProblem(ctx.Context(), k, seeErrors)
 	for _, e := range theirs.Errors[:min(len(theirs.Errors), maxFieldProblems)] {
 		_, name, _ := strings.Cut(e.Location, ".")
-		p.Errors = append(p.Errors, fieldProblem{name, e.Message})
+		p.Errors = append(p.Errors, fieldProblem{name, ruleOf(ctx.Operation(), name, e)})
 	}
 	return p, nil
+}
+
+// ruleOf says what a parameter must be, or an element of one, such as group_by[1].
+func ruleOf(op *huma.Operation, name string, e *huma.ErrorDetail) string {
+	name, _, isElement := strings.Cut(name, "[")
+	for _, p := range op.Parameters {
+		if p.Name != name {
+			continue
+		}
+		rule := p.Schema
+		if isElement && rule.Items != nil {
+			rule = rule.Items
+		}
+		if p.Required && e.Value == "" {
+			return "is required, and " + request.Rule(rule)
+		}
+		return request.Rule(rule)
+	}
+	return "is not acceptable"
 }
 
 // write answers with the problem where huma does not.

@@ -110,6 +110,11 @@ func TestProblems(t *testing.T) {
 		{name: "somebody else's ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"abc"`}, status: 412, slug: "precondition-failed"},
 		{name: "a weak ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `W/"2"`}, status: 400, slug: "malformed"},
 		{name: "an ETag without quotes", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `1`}, status: 400, slug: "malformed"},
+		{name: "an ETag with a sign", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `"+1"`}, status: 412, slug: "precondition-failed"},
+		{name: "an ETag with a zero before it", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", `"01"`}, status: 412, slug: "precondition-failed"},
+		{name: "an empty ETag", method: "PATCH", path: "/models/1", body: object{}, headers: []string{"If-Match", ""}, status: 400, slug: "malformed"},
+		{name: "a blank ETag", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", " "}, status: 400, slug: "malformed"},
+		{name: "a put over any that is not there", method: "PUT", path: "/models", body: object{"name": "absent"}, headers: []string{"If-Match", "*"}, status: 412, slug: "precondition-failed"},
 		{name: "two ETags", method: "DELETE", path: "/bindings/2", headers: []string{"If-Match", `"1", "2"`}, status: 400, slug: "malformed"},
 
 		{name: "a limit of none", method: "GET", path: "/keys?limit=0", status: 422, slug: "invalid",
@@ -146,16 +151,18 @@ func TestProblems(t *testing.T) {
 			body: object{"grace_seconds": "1"}, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "grace of half a second", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":0.5}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
 		{name: "grace of no number", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1e400}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
-		{name: "a field of a rotation twice", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1,"grace_seconds":1}`, status: 400, slug: "malformed"},
+		{name: "a field of a rotation twice", method: "POST", path: "/keys/3/rotate", body: `{"grace_seconds":1,"grace_seconds":1}`, status: 422, slug: "invalid", fields: []string{"grace_seconds"}},
+		{name: "a token to look up, twice", method: "POST", path: "/keys/lookup", body: `{"token":"a","token":"b"}`, status: 422, slug: "invalid", fields: []string{"token"}},
+		{name: "an empty token to look up", method: "POST", path: "/keys/lookup", body: object{"token": "", "hash": ""}, status: 422, slug: "invalid", fields: []string{"hash", "token"}},
 		{name: "a lookup of nothing", method: "POST", path: "/keys/lookup", body: object{}, status: 422,
 			slug: "invalid", fields: []string{"token"}},
 		{name: "a lookup of two things", method: "POST", path: "/keys/lookup",
-			body: object{"token": "a", "hash": "b"}, status: 422, slug: "invalid", fields: []string{"token"}},
+			body: object{"token": "a", "hash": strings.Repeat("b", 64)}, status: 422, slug: "invalid", fields: []string{"token"}},
 		{name: "a lookup of no hash", method: "POST", path: "/keys/lookup", body: object{"hash": "b"}, status: 422,
 			slug: "invalid", fields: []string{"hash"}},
 		{name: "a lookup of a token of nobody's", method: "POST", path: "/keys/lookup",
 			body: object{"token": "nobody's"}, status: 404, slug: "not-found"},
-		{name: "a method that a lookup has not", method: "GET", path: "/keys/lookup", status: 404, slug: "not-found"},
+		{name: "a method that a lookup has not", method: "GET", path: "/keys/lookup", status: 405, slug: "method-not-allowed"},
 		{name: "an empty filter", method: "GET", path: "/keys?group=", status: 422, slug: "invalid",
 			fields: []string{"group"}},
 		{name: "several empty filters", method: "GET", path: "/keys?q=&label=a=1&label=&external_id=", status: 422,
@@ -222,6 +229,7 @@ func TestAllow(t *testing.T) {
 		{"PATCH", "/keys", "GET, HEAD, OPTIONS, POST, PUT"},
 		{"POST", "/keys/1", "DELETE, GET, HEAD, OPTIONS, PATCH"},
 		{"HEAD", "/keys/1/rotate", "OPTIONS, POST"},
+		{"PATCH", "/keys/lookup", "OPTIONS, POST"},
 	} {
 		a := s.do(admin, tc.method, tc.path, nil)
 		if got := a.Header.Get("Allow"); got != tc.allow || a.StatusCode != http.StatusMethodNotAllowed {
@@ -231,6 +239,10 @@ func TestAllow(t *testing.T) {
 	a := s.must(http.StatusNoContent, nobody, "OPTIONS", "/keys", nil)
 	if got := a.Header.Get("Allow"); got != "GET, HEAD, OPTIONS, POST, PUT" {
 		t.Errorf("OPTIONS: Allow %q", got)
+	}
+	a = s.must(http.StatusNoContent, nobody, "OPTIONS", "/keys/lookup", nil)
+	if got := a.Header.Get("Allow"); got != "OPTIONS, POST" {
+		t.Errorf("OPTIONS of a lookup: Allow %q", got)
 	}
 }
 

@@ -101,6 +101,7 @@ var (
 	errLimited      = errors.New("the caller is limited to a project")
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
+	errNoSuchToken  = errors.New("no key has this token")
 	errPublished    = errors.New("what is published cannot be read")
 )
 
@@ -118,6 +119,7 @@ var errorTable = []struct {
 	{errThrottled, problemThrottled, "wait for as long as Retry-After says, then authenticate correctly"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
+	{errNoSuchToken, problemNotFound, "no key has this token: it was never valid here, or is not any more"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},

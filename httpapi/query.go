@@ -43,15 +43,11 @@ func wrongParameter(known map[string]bool, name string, values []string) string 
 		return "is not a parameter of this operation"
 	case len(values) > 1 && !repeatable:
 		return "must not be given twice"
-	case slices.Contains(values, ""):
-		return "must not be empty; leave it out instead"
-	case slices.ContainsFunc(values, hasControl):
-		return "must hold no control characters, and be UTF-8"
+	}
+	for _, v := range values {
+		if message := request.WrongText(v); message != "" {
+			return message
+		}
 	}
 	return ""
-}
-
-// hasControl reports whether a text holds what no engine can look for.
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
 }

@@ -20,17 +20,17 @@ const repriceBudget = time.Minute
 type reprice struct {
 	Since         time.Time         `json:"since" doc:"Entries from this time on."`
 	Until         time.Time         `json:"until,omitzero" doc:"Entries before this time. The default is now."`
-	KeyID         int64             `json:"key_id,omitzero" minimum:"1" doc:"Only entries of this key."`
+	KeyID         request.Whole     `json:"key_id,omitzero" minimum:"1" doc:"Only entries of this key."`
 	Project       string            `json:"project,omitempty" maxLength:"256" doc:"Only entries of this project and all below it."`
-	ProviderID    int64             `json:"provider_id,omitzero" minimum:"1" doc:"Only entries that this provider served."`
+	ProviderID    request.Whole     `json:"provider_id,omitzero" minimum:"1" doc:"Only entries that this provider served."`
 	Namespace     string            `json:"namespace,omitempty" maxLength:"256" doc:"Only entries of this namespace."`
 	Model         string            `json:"model,omitempty" maxLength:"256" doc:"Only entries of this public name."`
 	UpstreamModel string            `json:"upstream_model,omitempty" maxLength:"1024" doc:"Only entries of this model of a provider."`
 	Group         string            `json:"group,omitempty" maxLength:"256" doc:"Only entries of this route group."`
 	Balancer      string            `json:"balancer,omitempty" maxLength:"1024" doc:"Only entries of this balancer."`
 	User          string            `json:"user,omitempty" maxLength:"1024" doc:"Only entries of this end user."`
-	Tags          map[string]string `json:"tags,omitempty" doc:"Only entries with all of these tags."`
-	Status        int               `json:"status,omitzero" minimum:"100" maximum:"599" doc:"Only entries with this HTTP status."`
+	Tags          map[string]string `json:"tags,omitempty" maxProperties:"8" doc:"Only entries with all of these tags."`
+	Status        request.Whole     `json:"status,omitzero" minimum:"100" maximum:"999" doc:"Only entries with this HTTP status."`
 	Errors        bool              `json:"errors,omitzero" doc:"Only entries with a status of 400 or more, or with an error."`
 	RequestID     string            `json:"request_id,omitempty" maxLength:"1024" doc:"Only the entries of this request."`
 
@@ -81,22 +81,19 @@ func (h *Handler) reprice(ctx context.Context, in *repricing) (*repricedAnswer, 
 func (b *reprice) request() (ezapi.RepriceRequest, error) {
 	r := ezapi.RepriceRequest{
 		Query: logbuf.LogQuery{
-			KeyID: b.KeyID, Project: b.Project, ProviderID: b.ProviderID, Namespace: b.Namespace, Model: b.Model,
+			KeyID: int64(b.KeyID), Project: b.Project, ProviderID: int64(b.ProviderID), Namespace: b.Namespace, Model: b.Model,
 			UpstreamModel: b.UpstreamModel, Group: b.Group, Balancer: b.Balancer, User: b.User, Tags: b.Tags,
-			Status: b.Status, Errors: b.Errors, RequestID: b.RequestID, Since: b.Since, Until: b.Until, Cursor: b.Cursor,
+			Status: int(b.Status), Errors: b.Errors, RequestID: b.RequestID, Since: b.Since, Until: b.Until, Cursor: b.Cursor,
 		},
 		Prices: ezapi.RepricePrices(b.Prices), Own: b.Own, DryRun: b.DryRun, Budget: repriceBudget,
 	}
-	switch b.Only {
-	case "", "unpriced":
-		if b.Own {
-			return r, &catalog.FieldError{Field: "own", Message: "needs only to be all: entries without a cost brought none"}
-		}
-		r.Query.Unpriced = true
-	case "all":
-	default:
-		return r, &catalog.FieldError{Field: "only", Message: "must be unpriced or all"}
+	if b.Only == "all" {
+		return r, nil
 	}
+	if b.Own {
+		return r, &catalog.FieldError{Field: "own", Message: "needs only to be all: entries without a cost brought none"}
+	}
+	r.Query.Unpriced = true
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,24 +50,58 @@ func TestReprice(t *testing.T) {
 		t.Errorf("usage %v", usage)
 	}
 
-	for field, body := range map[string]object{
-		"since":  {},
-		"only":   {"since": since, "only": "some"},
-		"prices": {"since": since, "prices": "tomorrow"},
-		"own":    {"since": since, "own": true},
-		"cursor": {"since": since, "cursor": "x"},
-		"until":  {"since": since, "until": "1969-01-01T00:00:00Z"},
-		"tag": {"since": since, "tags": object{"1": "", "2": "", "3": "", "4": "", "5": "", "6": "", "7": "",
-			"8": "", "9": ""}},
-		"filter": {"since": since, "filter": 1},
-	} {
-		p := s.must(http.StatusUnprocessableEntity, admin, "POST", "/logs/reprice", body).problem(t,
-			http.StatusUnprocessableEntity, "invalid")
-		if len(p.Errors) != 1 || p.Errors[0].Field != field {
-			t.Errorf("errors %+v; want one of %s", p.Errors, field)
-		}
-	}
 	s.must(http.StatusForbidden, viewer, "POST", "/logs/reprice", object{"since": since})
 	plain := newService(t, ezapi.Config{LogSink: struct{ logbuf.Sink }{memstore.NewSink(nil)}}, nil)
 	plain.must(http.StatusNotFound, admin, "POST", "/logs/reprice", object{"since": since})
+}
+
+// The body of a run is held to the rules of the queries of logs: what would select everything, or
+// nothing, by mistake is refused before anything is done.
+func TestRepriceBodies(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	const since = "2026-11-01T00:00:00Z"
+	for _, tc := range []struct {
+		field string
+		body  any
+	}{
+		{"since", object{}},
+		{"since", object{"since": nil}},
+		{"since", object{"since": "yesterday"}},
+		{"since", object{"since": ""}},
+		{"only", object{"since": since, "only": "some"}},
+		{"only", object{"since": since, "only": ""}},
+		{"prices", object{"since": since, "prices": "tomorrow"}},
+		{"own", object{"since": since, "own": true}},
+		{"own", object{"since": since, "own": "yes"}},
+		{"cursor", object{"since": since, "cursor": "x"}},
+		{"until", object{"since": since, "until": "1969-01-01T00:00:00Z"}},
+		{"filter", object{"since": since, "filter": 1}},
+		{"model", object{"since": since, "model": ""}},
+		{"model", object{"since": since, "model": 1}},
+		{"model", object{"since": since, "model": strings.Repeat("é", 257)}},
+		{"project", object{"since": since, "project": "a\x00b"}},
+		{"key_id", object{"since": since, "key_id": 0}},
+		{"key_id", object{"since": since, "key_id": -4}},
+		{"key_id", `{"since":"` + since + `","key_id":4.5}`},
+		{"key_id", `{"since":"` + since + `","key_id":1e30}`},
+		{"provider_id", object{"since": since, "provider_id": 0}},
+		{"status", object{"since": since, "status": 5}},
+		{"status", object{"since": since, "status": "500"}},
+		{"status", `{"since":"` + since + `","status":500,"status":500}`},
+		{"tags", object{"since": since, "tags": object{"1": "", "2": "", "3": "", "4": "", "5": "", "6": "", "7": "",
+			"8": "", "9": ""}}},
+		{"tags", object{"since": since, "tags": object{"a": nil}}},
+		{"tags", object{"since": since, "tags": object{"a\x00": "b"}}},
+		{"tags", `{"since":"` + since + `","tags":{"a":"b","a":"b"}}`},
+	} {
+		p := s.do(admin, "POST", "/logs/reprice", tc.body).problem(t, http.StatusUnprocessableEntity, "invalid")
+		if len(p.Errors) != 1 || p.Errors[0].Field != tc.field || strings.HasPrefix(p.Errors[0].Message, "is not of") {
+			t.Errorf("%v: errors %+v; want one of %s", tc.body, p.Errors, tc.field)
+		}
+	}
+	for _, body := range []string{
+		`{"since":"` + since + `","key_id":4.0,"status":5e2,"model":null,"tags":{"a":""},"dry_run":true}`,
+	} {
+		s.must(http.StatusOK, admin, "POST", "/logs/reprice", body)
+	}
 }

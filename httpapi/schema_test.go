@@ -213,18 +213,20 @@ func TestProblemsAreDocumented(t *testing.T) {
 		}
 		slices.Sort(found[route])
 	})
-	common := []string{"401 unauthenticated", "403 forbidden", "429 throttled", "503 unavailable"}
+	common := []string{ // of any query, and of all that need a role
+		"400 malformed", "422 invalid", "401 unauthenticated", "403 forbidden", "429 throttled", "503 unavailable",
+	}
 	for route, want := range map[string][]string{
-		"GET /sync/snapshot": {"400 malformed", "422 invalid", "503 damaged", "503 nothing-published"},
-		"GET /sync/deltas":   {"400 malformed", "422 invalid", "410 gap", "503 damaged", "503 nothing-published"},
+		"GET /sync/snapshot": {"503 damaged", "503 nothing-published"},
+		"GET /sync/deltas":   {"410 gap", "503 damaged", "503 nothing-published"},
 		"GET /sync/status":   {},
-		"GET /explain":       {"400 malformed", "404 not-found", "409 conflict", "422 invalid", "503 nothing-published"},
-		"POST /sync/nodes":   {"400 malformed", "413 too-large", "415 unsupported-media-type", "422 invalid"},
+		"GET /explain":       {"404 not-found", "409 conflict", "503 nothing-published"},
+		"POST /sync/nodes":   {"413 too-large", "415 unsupported-media-type"},
 		"POST /sync/snapshot": {
-			"400 malformed", "409 conflict", "409 force-required", "409 outranked", "422 invalid",
+			"409 conflict", "409 force-required", "409 outranked",
 		},
 		"DELETE /models/{id}": {
-			"400 malformed", "404 not-found", "409 conflict", "409 protected", "409 referenced", "412 precondition-failed", "422 invalid",
+			"404 not-found", "409 conflict", "409 protected", "409 referenced", "412 precondition-failed",
 		},
 	} {
 		want = append(want, common...)
@@ -247,6 +249,27 @@ func TestProblemsAreDocumented(t *testing.T) {
 	properties := s.schemas()["Problem"].(object)["properties"].(object)
 	if diff := cmp.Diff(urns, strs(properties["type"].(object)["enum"])); diff != "" {
 		t.Errorf("types of problems (-want +documented):\n%s", diff)
+	}
+}
+
+// What comes in is bounded, in the document too.
+func TestBodiesAreBounded(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for _, name := range []string{"NodeReport", "Lookup", "Rotation", "Reprice"} {
+		for field, p := range s.schemas()[name].(object)["properties"].(object) {
+			bound := "maxLength"
+			switch p := p.(object); {
+			case p["enum"] != nil || p["pattern"] != nil || p["format"] == "date-time" || p["type"] == "boolean":
+				continue
+			case p["type"] == "integer":
+				bound = "minimum"
+			case p["type"] == "object":
+				bound = "maxProperties"
+			}
+			if p.(object)[bound] == nil {
+				t.Errorf("%s.%s has no %s", name, field, bound)
+			}
+		}
 	}
 }
 

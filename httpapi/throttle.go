@@ -28,13 +28,15 @@ const (
 // limit, its requests are refused without a look at their credentials, so that guessing
 // does not go on. Credentials that were valid within the last hour are let through all
 // the same: whoever shares an address with a client that has gone wild, as all do behind
-// a proxy, is not shut out. It is safe for concurrent use.
+// a proxy, is not shut out. That needs an Auth that says where the credentials are: others
+// could not be told from a guess. It is safe for concurrent use.
 type throttle struct {
-	key []byte // of the hashes of credentials
+	scheme Scheme // says where credentials are
+	key    []byte // of the hashes of credentials
 
 	mu        sync.Mutex
 	addresses map[string]bucket
-	good      map[[sha256.Size]byte]time.Time // when they were last valid
+	good      map[credentialsHash]time.Time // when they were last valid
 }
 
 // bucket is how much room an address had at a time.
@@ -48,10 +50,10 @@ func (b bucket) now(now time.Time) float64 {
 	return min(failuresBurst, b.room+now.Sub(b.at).Seconds()/failuresRefill.Seconds())
 }
 
-func newThrottle() *throttle {
+func newThrottle(scheme Scheme) *throttle {
 	key := make([]byte, sha256.Size)
 	rand.Read(key) //nolint:errcheck // it never fails
-	return &throttle{key: key, addresses: map[string]bucket{}, good: map[[sha256.Size]byte]time.Time{}}
+	return &throttle{scheme: scheme, key: key, addresses: map[string]bucket{}, good: map[credentialsHash]time.Time{}}
 }
 
 // throttledError refuses a request of an address that has no room left.
@@ -67,9 +69,13 @@ func (e *throttledError) retryAfter() string {
 	return strconv.Itoa(max(1, int(math.Ceil(e.after.Seconds()))))
 }
 
+// credentialsHash is of what a request proves itself with; the zero one is nothing that
+// can be recognised.
+type credentialsHash [sha256.Size]byte
+
 // check refuses a request when its address has no room left and its credentials were
 // not valid before.
-func (t *throttle) check(address string, credentials [sha256.Size]byte) error {
+func (t *throttle) check(address string, credentials credentialsHash) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b, counted := t.addresses[address]
@@ -121,7 +127,10 @@ func (t *throttle) makeRoom(now time.Time) {
 }
 
 // succeeded remembers credentials as valid.
-func (t *throttle) succeeded(credentials [sha256.Size]byte) {
+func (t *throttle) succeeded(credentials credentialsHash) {
+	if credentials == (credentialsHash{}) {
+		return
+	}
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,11 +146,46 @@ func (t *throttle) succeeded(credentials [sha256.Size]byte) {
 
 // credentials returns a hash of what a request proves itself with. The key is random
 // and ends with the process, so that the hashes are of no use to anybody.
-func (t *throttle) credentials(r *http.Request) (sum [sha256.Size]byte) {
+func (t *throttle) credentials(r *http.Request) (sum credentialsHash) {
+	sent := t.scheme.credentials(r)
+	if sent == "" {
+		return sum
+	}
 	mac := hmac.New(sha256.New, t.key)
-	mac.Write([]byte(r.Header.Get("Authorization"))) //nolint:errcheck // it never fails
+	mac.Write([]byte(sent)) //nolint:errcheck // it never fails
 	mac.Sum(sum[:0])
 	return sum
+}
+
+// credentials returns the part of a request that proves who makes it, where the scheme says
+// which that is.
+func (s Scheme) credentials(r *http.Request) string {
+	switch s.Type {
+	case "http", "openIdConnect":
+		return r.Header.Get("Authorization")
+	case "apiKey":
+		return s.apiKey(r)
+	case "mutualTLS":
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			return string(r.TLS.PeerCertificates[0].Raw)
+		}
+	}
+	return ""
+}
+
+// apiKey returns the key of a request, where the scheme is one of keys.
+func (s Scheme) apiKey(r *http.Request) string {
+	switch s.In {
+	case "header":
+		return r.Header.Get(s.Parameter)
+	case "query":
+		return r.URL.Query().Get(s.Parameter)
+	case "cookie":
+		if c, err := r.Cookie(s.Parameter); err == nil {
+			return c.Value
+		}
+	}
+	return ""
 }
 
 // remoteAddress returns the address that a request comes from. Headers that a proxy

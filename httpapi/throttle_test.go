@@ -47,6 +47,47 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 	})
 }
 
+// cookies is an Auth that knows callers by a cookie, as docs/embedding.md shows one.
+func cookies(describe bool) httpapi.Auth {
+	auth := httpapi.AuthFunc(func(r *http.Request) (httpapi.Caller, error) {
+		if c, err := r.Cookie("SESSION"); err != nil || c.Value != "good" {
+			return httpapi.Caller{}, httpapi.ErrUnauthenticated
+		}
+		return httpapi.Caller{Role: httpapi.Admin}, nil
+	})
+	if !describe {
+		return auth
+	}
+	return httpapi.WithScheme(auth, httpapi.Scheme{Type: "apiKey", In: "cookie", Parameter: "SESSION"})
+}
+
+// Guesses are limited whatever proves who a caller is, also after somebody was let in. Who was known
+// before is told from a guess where the Auth says what is guessed.
+func TestFailedAuthenticationsByAnOwnAuth(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		described bool
+		known     int // what the good one is answered while its address is limited
+	}{{"described", true, http.StatusOK}, {"not described", false, http.StatusTooManyRequests}} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newService(t, ezapi.Config{}, nil)
+			s.api = httpapi.New(s.plane, cookies(tc.described), nil)
+			s.must(http.StatusOK, nobody, "GET", "/keys", nil, "Cookie", "SESSION=good")
+			refused := 0
+			for i := range 100 {
+				a := s.do(nobody, "GET", "/keys", nil, "Cookie", "SESSION=guess-"+strconv.Itoa(i), "Authorization", "Basic x")
+				if a.StatusCode == http.StatusTooManyRequests {
+					refused++
+				}
+			}
+			if refused < 75 {
+				t.Errorf("%d of 100 guesses were refused unseen", refused)
+			}
+			s.must(tc.known, nobody, "GET", "/keys", nil, "Cookie", "SESSION=good")
+		})
+	}
+}
+
 // An IPv6 client has many addresses, and they count as one.
 func TestFailedAuthenticationsOfANetwork(t *testing.T) {
 	s := newService(t, ezapi.Config{}, &httpapi.Options{ClientAddress: from})

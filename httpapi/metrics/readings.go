@@ -41,7 +41,7 @@ func (c *Collector) read() reading {
 		r.standing = fleet.Standing(r.head)
 		r.lag, r.failing = fleet.Worst(r.head)
 	}
-	r.Stats, r.now = c.plane.Stats(), time.Now()
+	r.Stats, r.now = c.plane.Stats(), c.plane.Now()
 	return r
 }
 

@@ -10,10 +10,6 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/ez-api/ez-api/catalog"
 )
 
 // MaxBody is the most bytes that a Body may have.
@@ -103,37 +99,6 @@ func (b *Body) Bytes(types ...string) ([]byte, error) {
 
 // Empty reports whether there is no body.
 func (b *Body) Empty() bool { return b.err == nil && len(bytes.TrimSpace(b.data)) == 0 }
-
-// Decode reads a small JSON object into v. The error is a *catalog.FieldError,
-// or wraps ErrMalformed; it holds no values.
-func (b *Body) Decode(v any) error {
-	data, err := b.Bytes(JSON)
-	if err != nil {
-		return err
-	}
-	err = json.Unmarshal(data, v, json.RejectUnknownMembers(true))
-	var semantic *json.SemanticError
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &semantic):
-		return fmt.Errorf("the body must be one JSON object: %w", ErrMalformed)
-	case semantic.JSONPointer == "":
-		return fmt.Errorf("the body must be a JSON object: %w", ErrMalformed)
-	case errors.Is(err, json.ErrUnknownName):
-		return &catalog.FieldError{Field: FieldName(name(semantic.JSONPointer)), Message: "is not a field of this resource"}
-	default:
-		return &catalog.FieldError{Field: FieldName(name(semantic.JSONPointer)), Message: "is not of the right type"}
-	}
-}
-
-// name returns the first name of a pointer: the field that it leads into.
-func name(p jsontext.Pointer) string {
-	for token := range p.Tokens() {
-		return token
-	}
-	return ""
-}
 
 // FieldName makes the caller's name for a field or a parameter fit to be shown:
 // a secret put in the place of a name is not repeated.
