@@ -3,7 +3,8 @@
 
 It loads, follows, verifies and reports what control planes publish, as a balancer in any language
 would; docs/balancers.md says why. On standard input it takes questions, one JSON object a line,
-and answers each with a line: {"op": "position"} or {"op": "get", "kind": "keys", "key": "<sha256>"}.
+and answers each with a line: {"op": "position"}, {"op": "get", "kind": "keys", "key": "<sha256>"} or
+{"op": "route", "key": "<sha256>", "model": "openai/gpt-4o"}.
 
     EZ_REDIS_ADDR=127.0.0.1:6379 EZ_REDIS_PREFIX=ezapi EZ_SYNC_KEYS=none ./reader.py
 """
@@ -430,6 +431,59 @@ class Reader:
             self.elsewhere = found
 
 
+def names(namespace, model):
+    """Yields, in their order, the keys of the documents that a model's name may mean; what is asked for
+    without its namespace; and what the star at the end of the document's name stands for."""
+    if "*" in model or len(model.encode()) > 256 or model.count("/") > 8:
+        return
+    places, (other, dot, rest) = [(namespace, model)], model.partition(".")
+    if dot and "/" not in other:
+        places.append((other, rest))
+    for space, asked in places:
+        yield space + "." + asked, asked, ""
+    for slashes in range(model.count("/"), -1, -1):
+        for space, asked in places:
+            path = "".join(part + "/" for part in asked.split("/")[:slashes])
+            yield space + "." + path + "*", asked, asked[len(path):]
+
+
+def allows(allowed, asked):
+    """Reports whether a list allows what is asked for: an empty one allows all, and * ends any beginning."""
+    return not allowed or any(
+        listed == asked or listed.endswith("*") and asked.startswith(listed[:-1]) for listed in allowed)
+
+
+def route(view, token, model):
+    """Returns the status of a client's request, and what each provider that may serve it calls the model. A
+    balancer would order them by priority and weight too, and look at the address and the limits of the key."""
+    key = json.loads(view.docs.get(("keys", token), "{}"))
+    if key.get("status") != "active":
+        return 401, {}
+    found = None
+    for name, asked, star in names(key["default_namespace"], model):
+        document = view.docs.get(("bindings", name))
+        if document:
+            found = json.loads(document)
+            break
+    if not found:
+        return 404, {}
+    if found["namespace"] not in key["namespaces"] or not allows(key.get("models"), asked):
+        return 403, {}
+    if found["status"] != "active":
+        return 404, {}
+    targets = {}
+    for candidate in found["candidates"]:
+        if candidate["route_group"] != key["group"] or candidate["status"] != "active":
+            continue
+        for provider, upstream in candidate.get("upstreams", {}).items():
+            document = json.loads(view.docs.get(("providers", provider), "{}"))
+            if document.get("status") == "active" and not document.get("error"):
+                if upstream.endswith("*") and found["public_model"].endswith("*"):
+                    upstream = upstream[:-1] + star
+                targets.setdefault(provider, upstream)
+    return (200 if targets else 503), targets
+
+
 def main():
     reader = Reader()
     reader.start()
@@ -438,6 +492,9 @@ def main():
         if question["op"] == "position":
             answer = {"position": view and view.head.text, "outdated": reader.outdated(),
                       "digest": view and {k: published(view.head.seal, k, view.sums[k]) for k in KINDS}}
+        elif question["op"] == "route":
+            status, targets = route(view, question["key"], question["model"]) if view else (503, {})
+            answer = {"status": status, "targets": targets}
         else:
             answer = {"doc": view and view.docs.get((question["kind"], question["key"]))}
         print(json.dumps(answer), flush=True)

@@ -7,6 +7,7 @@
 //
 //	{"op":"position"}                         {"position":"1767225600-7","digest":{"keys":"<hex>",…},"outdated":false}
 //	{"op":"get","kind":"keys","key":"<hash>"} {"doc":"<the exact bytes>"}, null when there is none
+//	{"op":"route","key":"<hash>","model":"gpt"} {"status":200,"targets":{"<provider id>":"<upstream model>"}}
 //
 // Position and digest are null before there is anything to serve; outdated says that it refuses
 // everything. It reports as the contract says, at least every 6 s, and takes its report away
@@ -51,6 +52,8 @@ type Reader interface {
 	Position() (Serving, error)
 	// Get returns a document, nil when there is none.
 	Get(kind catalog.Kind, key string) ([]byte, error)
+	// Route returns what becomes of a request for a model by the key of a token's hash.
+	Route(hash, model string) (Route, error)
 	// Pause stops the reader where it is, and Resume lets it go on.
 	Pause() error
 	Resume() error
@@ -106,6 +109,7 @@ var steps = []struct {
 	{"a first publish without documents is served", (*script).first, false},
 	{"documents are followed", (*script).documents, false},
 	{"each change is followed", (*script).changes, false},
+	{"names are looked up in their order", (*script).routes, false},
 	{"fields that are not known are ignored", (*script).future, false},
 	{"a large change comes in parts", (*script).large, false},
 	{"parts that were given up are dropped", (*script).givenUp, false},

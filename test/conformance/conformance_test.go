@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,12 @@ func TestWrongReadersFail(t *testing.T) {
 				"\"counts\": \"{}\", \"digest\": \"{}\", \"forced\": \"1\", \"format\": \"1\"}))", "nothing is published"},
 		{"documents are serialised anew", "none", "self.docs[name] = doc",
 			"self.docs[name] = json.dumps(json.loads(doc))", "documents are followed"},
+		{"a star of the shorter name is found first", "none", "range(model.count(\"/\"), -1, -1)",
+			"range(model.count(\"/\") + 1)", "names are looked up"},
+		{"a record that is disabled is passed over", "none", "        if document:\n            found",
+			"        if document and json.loads(document)[\"status\"] == \"active\":\n            found", "names are looked up"},
+		{"lists hold no stars", "none", "listed.endswith(\"*\") and", "False and", "names are looked up"},
+		{"what is asked for goes upstream as it stands", "none", "upstream[:-1] + star", "asked", "names are looked up"},
 		{"every kind counts", "none", "            if kind not in KINDS:\n                continue",
 			"            if False:\n                continue", "a kind that is not known"},
 		{"fields that are not known are not signed", SyncKeys, "for n in sorted(fields) if n !=",
@@ -279,6 +286,30 @@ func (w *watcher) provider(v *snapshot.View, key string) ([]byte, error) {
 	doc.SealedAPIKey = keys.Seal(p.APIKey.Reveal(), catalog.NewDestination(
 		p.Type, p.BaseURL, p.GoogleProject, p.GoogleLocation, p.Options).SealData(id))
 	return encoded(key, doc)
+}
+
+// Route asks the view, and answers as docs/balancers.md says.
+func (w *watcher) Route(hash, model string) (Route, error) {
+	v := w.view.Load()
+	key, ok := v.KeyByHash(hash)
+	if !ok {
+		return Route{Status: http.StatusUnauthorized}, nil
+	}
+	targets, err := v.Route(key, model)
+	r := Route{Status: http.StatusOK, Targets: map[string]string{}}
+	for _, t := range targets {
+		r.Targets[strconv.FormatInt(t.Provider.ID, 10)] = t.UpstreamModel
+	}
+	switch err {
+	case nil:
+	case snapshot.ErrUnknownModel, snapshot.ErrModelDisabled:
+		r.Status = http.StatusNotFound
+	case snapshot.ErrNamespace, snapshot.ErrNotAllowed:
+		r.Status = http.StatusForbidden
+	default:
+		r.Status = http.StatusServiceUnavailable
+	}
+	return r, nil
 }
 
 func encoded[T snapshot.Doc](key string, doc T) ([]byte, error) {

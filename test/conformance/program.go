@@ -89,6 +89,11 @@ func (p *program) Get(kind catalog.Kind, key string) ([]byte, error) {
 	return []byte(*answer.Doc), nil
 }
 
+func (p *program) Route(hash, model string) (r Route, err error) {
+	err = p.ask(map[string]string{"op": "route", "key": hash, "model": model}, &r)
+	return r, err
+}
+
 func (p *program) Pause() error  { return p.cmd.Process.Signal(syscall.SIGSTOP) }
 func (p *program) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
