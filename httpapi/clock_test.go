@@ -18,13 +18,14 @@ func TestTheAPIHasThePlanesClock(t *testing.T) {
 	s.must(http.StatusCreated, admin, "POST", "/models", object{"name": "m", "input_price": "0.5"})
 	s.must(http.StatusCreated, admin, "POST", "/bindings", object{"model": "m"})
 	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k", "expires_at": "2021-01-01T00:00:00Z",
-		"budget_window": "day", "budget_limit": "5"})
+		"budgets": []object{{"window": "day", "limit": "5"}}})
 	s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"model": "m", "key_id": 4, "input_tokens": 1_000_000})
 	if err := s.plane.Logs().Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.must(http.StatusOK, viewer, "GET", "/keys/4", nil).object(t); got["spend"] != "0.5" {
-		t.Errorf("the key has spent %v today, want 0.5", got["spend"])
+	spend, _ := s.must(http.StatusOK, viewer, "GET", "/keys/4", nil).object(t)["spend"].([]any)
+	if len(spend) != 1 || spend[0].(object)["spent"] != "0.5" {
+		t.Errorf("the key has spent %v today, want 0.5", spend)
 	}
 	if _, err := s.plane.Sync(t.Context()); err != nil {
 		t.Fatal(err)

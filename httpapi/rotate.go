@@ -37,7 +37,7 @@ func serveRotation[T catalog.Noun, W any](
 				return nil, err
 			}
 		}
-		v, err := rotate(ctx, id, grace(int64(r.GraceSeconds)), match)
+		v, err := rotate(ctx, id, time.Duration(r.GraceSeconds)*time.Second, match)
 		if err != nil {
 			return nil, matched(in.Match, err)
 		}
@@ -48,12 +48,4 @@ func serveRotation[T catalog.Noun, W any](
 	}
 	handle(h, Admin, "POST /"+string(kind)+"/{id}/rotate", "rotate"+nameOf(kind), "Give "+words+" a new token", do,
 		takes(optional(bodyOf("Rotation", request.JSON))), explains("Only this answer shows the new token."))
-}
-
-// grace makes a duration of seconds, out of range when they are.
-func grace(seconds int64) time.Duration {
-	if seconds < 0 || seconds > int64(catalog.MaxGrace/time.Second) {
-		return -1
-	}
-	return time.Duration(seconds) * time.Second
 }

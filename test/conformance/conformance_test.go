@@ -295,7 +295,7 @@ func (w *watcher) Route(hash, model string) (Route, error) {
 	if !ok {
 		return Route{Status: http.StatusUnauthorized}, nil
 	}
-	targets, err := v.Route(key, model)
+	targets, err := v.Route(key, model, time.Now())
 	r := Route{Status: http.StatusOK, Targets: map[string]string{}}
 	for _, t := range targets {
 		r.Targets[strconv.FormatInt(t.Provider.ID, 10)] = t.UpstreamModel
