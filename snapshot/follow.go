@@ -18,7 +18,7 @@ func (w *Watcher) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			on, err = eventStop, nil
 		}
-		if err != nil {
+		if err != nil && !(on == eventMisfit && f.misfits.again(w.view.Load().head.Position)) {
 			w.fail(ctx, err)
 		}
 		phase = w.phases.next(phase, on)
@@ -29,7 +29,22 @@ func (w *Watcher) follow(ctx context.Context) {
 // follower is what following needs beside the Watcher.
 type follower struct {
 	*Watcher
-	pause pause
+	pause   pause
+	misfits misfits
+}
+
+// misfits are deltas that did not fit, one after the other at one position. What is published there may be served
+// all the same: then somebody has put something after it that leads nowhere, and it is told once.
+type misfits struct {
+	at   Position
+	last time.Time
+}
+
+// again notes one, and reports whether there was another not long ago.
+func (m *misfits) again(at Position) bool {
+	known := m.at == at && time.Since(m.last) < 2*maxBackoff
+	m.at, m.last = at, time.Now()
+	return known
 }
 
 // act does what a phase is for, and returns how it ended; an error is worth noting.
@@ -103,7 +118,7 @@ func (f *follower) load(ctx context.Context) (event, error) {
 	switch {
 	case errors.Is(err, errUnchanged):
 		f.current(now.head.Position)
-		return eventLoaded, nil
+		return eventUnchanged, nil
 	case err != nil:
 		if f.keeper != nil {
 			f.keeper.giveUp()

@@ -208,7 +208,7 @@ func (r *Relay) apply(ctx context.Context, p plan) error {
 func (r *Relay) repair(ctx context.Context, p plan) error {
 	if len(p.changes) == 0 {
 		r.suspects = nil
-		return nil
+		return r.tidy(ctx, p)
 	}
 	for part := range slices.Chunk(p.changes, MaxPartDocs) {
 		if err := r.pub.Repair(ctx, p.sight.base, part); err != nil {
@@ -220,6 +220,16 @@ func (r *Relay) repair(ctx context.Context, p plan) error {
 		"documents", len(p.changes), "position", p.head.Position.String())
 	r.suspects = nil
 	return nil
+}
+
+// tidy clears away what follows the head and leads nowhere, when nobody goes on with it. Data planes would look at
+// it again and again.
+func (r *Relay) tidy(ctx context.Context, p plan) error {
+	err := r.pub.Repair(ctx, p.sight.base, nil)
+	if err == nil || errors.Is(err, ErrBusy) { // it may be somebody's publish that is under way
+		return nil
+	}
+	return fmt.Errorf("look for what follows %s: %w", p.head.Position, err)
 }
 
 // merge adds changes of documents that are not among the first.

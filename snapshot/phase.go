@@ -12,7 +12,7 @@ const (
 	PhaseUnpublished Phase = "unpublished" // nothing was ever published, it waits for that
 	PhaseFollowing   Phase = "following"   // it waits for deltas and applies them
 	PhaseRereading   Phase = "rereading"   // a delta did not fit, it reads it once more
-	PhaseWaiting     Phase = "waiting"     // the source is away, or has lost what was published; it tries again soon
+	PhaseWaiting     Phase = "waiting"     // the source is away, or what it has leads nowhere; it tries again soon
 	PhaseRefusing    Phase = "refusing"    // what is published is not taken; it looks again soon
 	PhaseStopped     Phase = "stopped"     // Run has ended
 )
@@ -25,6 +25,7 @@ const (
 	eventBlank       event = "blank"       // there is nothing to serve from
 	eventHeard       event = "heard"       // the source answers
 	eventLoaded      event = "loaded"      // the whole is served
+	eventUnchanged   event = "unchanged"   // what is published was served before: what seemed to follow it leads nowhere
 	eventApplied     event = "applied"     // a delta is served
 	eventMisfit      event = "misfit"      // a delta does not lead to what its head says
 	eventGap         event = "gap"         // the next delta is not there any more
@@ -58,6 +59,7 @@ func transitions() []transition {
 		{PhaseRestored, eventRefused, PhaseRefusing},
 
 		{PhaseLoading, eventLoaded, PhaseFollowing},
+		{PhaseLoading, eventUnchanged, PhaseWaiting},
 		{PhaseLoading, eventGap, PhaseWaiting},
 		{PhaseLoading, eventUnpublished, PhaseUnpublished},
 		{PhaseLoading, eventMissing, PhaseWaiting},

@@ -12,7 +12,7 @@ func ends() map[Phase][]event {
 	return map[Phase][]event{
 		PhaseStarting:    {eventRestored, eventBlank},
 		PhaseRestored:    append(slices.Clone(source), eventHeard),
-		PhaseLoading:     append(slices.Clone(source), eventLoaded, eventGap, eventUnpublished),
+		PhaseLoading:     append(slices.Clone(source), eventLoaded, eventUnchanged, eventGap, eventUnpublished),
 		PhaseUnpublished: {eventGap, eventMoved, eventUnpublished, eventUnreachable, eventRefused},
 		PhaseFollowing:   following,
 		PhaseRereading:   following,

@@ -166,7 +166,8 @@ type Publisher interface {
 	Apply(ctx context.Context, over Base, d Delta) error
 
 	// Repair writes documents where they are published wrongly, at the position of the head,
-	// which stays as it is; there is no delta of it. It MUST return ErrStale or ErrBusy as Apply does.
+	// which stays as it is; there is no delta of it. It MUST return ErrStale or ErrBusy as Apply does, and
+	// clears away what Apply does. Without changes that is all it is for.
 	Repair(ctx context.Context, over Base, changes []Change) error
 
 	// Stage begins a publish of the whole beside what is published.

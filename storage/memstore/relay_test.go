@@ -65,6 +65,11 @@ func (m meddler) Stray(testing.TB) {
 	m.pub.Tamper(func(c *memstore.Contents) { c.Stray = "a stray" })
 }
 
+func (m meddler) Strayed(testing.TB) (is bool) {
+	m.pub.Tamper(func(c *memstore.Contents) { is = c.Stray != "" })
+	return is
+}
+
 func (m meddler) Save(testing.TB) (restore func()) {
 	var saved memstore.Contents
 	clone := func(c *memstore.Contents) memstore.Contents {

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,9 @@ type assembler struct {
 	changes []snapshot.Change
 }
 
-// add takes the next entry and reports whether it is the last of the publish. What does not lead on, because it
-// is of another publish or a part is missing, is passed over.
-func (a *assembler) add(e entry) (done bool) {
+// add reports whether it has taken the next entry. What does not lead on, because it is of another publish or a
+// part is missing, is passed over.
+func (a *assembler) add(e entry) (taken bool) {
 	if e.from != a.at || e.reset {
 		return false
 	}
@@ -44,7 +45,7 @@ func (a *assembler) add(e entry) (done bool) {
 	a.parts++
 	a.size += e.size
 	a.changes = append(a.changes, e.changes...)
-	return e.last
+	return true
 }
 
 // outlook is what follows a position in the stream.
@@ -58,13 +59,25 @@ type outlook struct {
 
 // trail is what was read of the stream after a position, so that no part is read twice.
 type trail struct {
-	p    *Publisher
-	a    assembler
-	last string // the id of the last entry that was read
+	p      *Publisher
+	a      assembler
+	first  string // the id of the first entry that was read; "" before
+	last   string // and of the last
+	strays bool   // something was passed over
+
+	// published says that the position is that of the head. Then nothing was missed, and what seems to
+	// follow a later position is a stray.
+	published bool
 }
 
 func (p *Publisher) trail(at snapshot.Position) *trail {
 	return &trail{p: p, a: assembler{at: at}, last: entryID(at, closing)}
+}
+
+// stands reports whether the stream still holds what was read of it first.
+func (t *trail) stands(ctx context.Context) (bool, error) {
+	entries, err := t.p.readStream(ctx, entryID(t.a.at, closing), 1, -1)
+	return err == nil && len(entries) > 0 && entries[0].ID == t.first, err
 }
 
 // look reads what follows a position, and does not wait.
@@ -76,25 +89,25 @@ func (p *Publisher) look(ctx context.Context, at snapshot.Position) (outlook, er
 func (t *trail) read(ctx context.Context, entries []redis.XMessage) (o outlook, err error) {
 	for {
 		if len(entries) == 0 {
-			if entries, err = t.p.readStream(ctx, t.last, -1); err != nil || len(entries) == 0 {
+			if entries, err = t.p.readStream(ctx, t.last, readCount, -1); err != nil || len(entries) == 0 {
 				o.open = t.a.parts > 0
 				return o, err
 			}
 		}
 		for _, m := range entries {
-			t.last = m.ID
+			t.first, t.last = cmp.Or(t.first, m.ID), m.ID
 			e, err := parseEntry(m)
-			if err != nil {
-				continue // somebody else's, or damaged: it leads nowhere
-			}
-			if t.a.add(e) {
+			taken := err == nil && t.a.add(e)
+			switch {
+			case taken && e.last:
 				o.found = true
 				o.delta = snapshot.Delta{From: t.a.at, Head: e.head, Changes: t.a.changes}
 				return o, nil
-			}
-			if e.reset || e.from.After(t.a.at) {
+			case err == nil && (e.reset || e.from.After(t.a.at)) && !t.published:
 				o.gap = true
 				return o, nil
+			case !taken:
+				t.strays = true // somebody else's, or damaged: it leads nowhere
 			}
 		}
 		if len(entries) < readCount {
@@ -107,18 +120,19 @@ func (t *trail) read(ctx context.Context, entries []redis.XMessage) (o outlook, 
 
 // wait waits for what comes next, for some time.
 func (t *trail) wait(ctx context.Context, block time.Duration) ([]redis.XMessage, error) {
-	return t.p.readStream(ctx, t.last, block)
+	return t.p.readStream(ctx, t.last, readCount, block)
 }
 
-// readStream returns the entries after an id. It returns none when there are none within block; it does
-// not wait when block is negative.
+// readStream returns the entries after an id, count at most. It returns none when there are none within block; it
+// does not wait when block is negative.
 func (p *Publisher) readStream(
 	ctx context.Context,
 	after string,
+	count int64,
 	block time.Duration,
 ) ([]redis.XMessage, error) {
 	streams, err := p.client.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{p.key(keyChanges), after}, Count: readCount, Block: block,
+		Streams: []string{p.key(keyChanges), after}, Count: count, Block: block,
 	}).Result()
 	switch {
 	case errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "WRONGTYPE"): // no stream leads nowhere

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/snapshot"
 )
 
 const (
 	// openBlock is how long a read waits for the next part of a publish. When that was given up, what
-	// comes instead may have a lower id, so it does not wait long.
-	openBlock = time.Second
+	// comes instead may have a lower id, so it does not wait long; nor for longer than maxOpenBlock when
+	// nobody clears away what was given up.
+	openBlock    = time.Second
+	maxOpenBlock = 5 * time.Second
 
 	// watchMaster is how often who waits looks whether the keys are on another node now.
 	watchMaster = time.Second
@@ -72,43 +73,92 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 	if err != nil {
 		return outlook{}, err
 	}
-	t := p.trail(after)
-	var entries []redis.XMessage
-	if head == after { // then everything that follows comes to the blocking read
-		if entries, err = t.wait(ctx, p.blockTime()); err != nil || len(entries) == 0 {
-			return outlook{}, err
-		}
+	if head != after {
+		return p.passed(ctx, after)
+	}
+	t := p.resume(after)
+	block, since := p.blockTime(), time.Now()
+	if t.first != "" {
+		block = maxOpenBlock
 	}
 	for {
-		o, err := t.read(ctx, entries)
-		switch {
-		case err != nil || o.found:
-			return o, err
-		case o.gap || head != after:
-			return p.gap(ctx, after)
-		}
-		// Parts of a publish that is under way, or entries that are nobody's. When nothing comes, it is read anew
-		// from the position: what comes in place of a publish that was given up may have lower ids.
-		if entries, err = t.wait(ctx, openBlock); err != nil || len(entries) == 0 {
+		entries, err := t.wait(ctx, block)
+		if err != nil || len(entries) == 0 && t.first == "" {
 			return outlook{}, err
+		}
+		idle := len(entries) == 0
+		if !idle {
+			o, err := t.read(ctx, entries)
+			if err != nil || o.found {
+				return o, err
+			}
+		}
+		// Parts of a publish that is under way follow, or was given up, or entries that are nobody's. What
+		// comes in place of those may have lower ids, which nobody is told of who waits after them.
+		if idle || t.strays {
+			switch head, err := p.position(ctx); {
+			case err != nil:
+				return outlook{}, err
+			case head != after:
+				return p.passed(ctx, after)
+			}
+		}
+		if idle && t.strays {
+			if stands, err := t.stands(ctx); err != nil || !stands {
+				return outlook{}, err
+			}
+		}
+		if time.Since(since) > p.block {
+			p.suspend(t)
+			return outlook{}, nil
+		}
+		block = openBlock
+		if idle {
+			block = min(openBlock+time.Since(since)/2, maxOpenBlock)
 		}
 	}
 }
 
-// gap looks once more, because the stream may have begun anew while it was read, before it says that there is none.
-func (p *Publisher) gap(ctx context.Context, after snapshot.Position) (outlook, error) {
-	o, err := p.look(ctx, after)
-	if err != nil || o.found {
-		return o, err
+// passed returns the delta after a position at which the head is no more. It looks twice, because the stream may have
+// begun anew while it was read.
+func (p *Publisher) passed(ctx context.Context, after snapshot.Position) (outlook, error) {
+	for range 2 {
+		if o, err := p.look(ctx, after); err != nil || o.found {
+			return o, err
+		}
 	}
 	head, err := p.position(ctx)
-	if err != nil {
-		return outlook{}, err
+	if err == nil && head != after {
+		err = errGap(after, head)
 	}
-	if o.gap || head != after {
-		return outlook{}, errGap(after, head)
+	return outlook{}, err
+}
+
+// suspended is a trail on which the next read goes on, so that the parts of a publish that was given up are
+// not read again and again while nobody clears them away.
+type suspended struct {
+	mu    sync.Mutex
+	trail *trail
+}
+
+// suspend keeps a trail for the next that waits at its position.
+func (p *Publisher) suspend(t *trail) {
+	p.suspended.mu.Lock()
+	defer p.suspended.mu.Unlock()
+	p.suspended.trail = t
+}
+
+// resume returns the trail that was kept, or a new one, from a position at which the head is.
+func (p *Publisher) resume(at snapshot.Position) *trail {
+	p.suspended.mu.Lock()
+	defer p.suspended.mu.Unlock()
+	t := p.suspended.trail
+	p.suspended.trail = nil
+	if t == nil || t.a.at != at {
+		t = p.trail(at)
+		t.published = true
 	}
-	return outlook{}, nil
+	return t
 }
 
 // blockTime returns how long a read blocks, so that not all readers come back at once.

@@ -49,7 +49,9 @@ type Publisher struct {
 	waits  singleflight.Group // by position: any number of Next share one connection
 	master master
 	stray  stray
-	orphan orphans
+
+	suspended suspended
+	orphan    orphans
 }
 
 // New returns a publisher on the caller's client, which it never closes. It

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -86,6 +87,15 @@ func (m meddler) Stray(t testing.TB) {
 	must(t, m.redis.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: m.tag + "changes", ID: "99999999999999-0", Values: []any{"x", "y"},
 	}).Err())
+}
+
+func (m meddler) Strayed(t testing.TB) bool {
+	head, err := m.redis.HMGet(t.Context(), m.tag+"head", "epoch", "revision").Result()
+	must(t, err)
+	after := fmt.Sprintf("(%s-%s999", head...)
+	entries, err := m.redis.XRangeN(t.Context(), m.tag+"changes", after, "+", 1).Result()
+	must(t, err)
+	return len(entries) > 0
 }
 
 func (m meddler) Save(t testing.TB) (restore func()) {

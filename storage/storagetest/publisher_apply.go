@@ -271,23 +271,26 @@ func testInterrupted(t testing.TB, h PublisherHarness) {
 	sameDelta(t, mustNext(t, h.Second, d.From), d)
 	mustFollow(t, h.Second, l, put(catalog.KindKey, "k", `{"v":3}`))
 
-	// Repair clears away, too: there may be nothing to publish.
-	h.Interrupt(t)
-	mended := l.docs[docName{catalog.KindKey, "k"}]
-	for start := time.Now(); ; time.Sleep(quiet) {
-		err := h.Publisher.Repair(
-			t.Context(),
-			l.base(),
-			[]snapshot.Change{put(catalog.KindKey, "k", string(mended))},
-		)
-		if err == nil {
-			break
+	// Repair clears away, too: there may be nothing to publish, and nothing to mend.
+	mended := []snapshot.Change{put(catalog.KindKey, "k", string(l.docs[docName{catalog.KindKey, "k"}]))}
+	for _, changes := range [][]snapshot.Change{mended, nil} {
+		h.Interrupt(t)
+		for start := time.Now(); ; time.Sleep(quiet) {
+			err := h.Publisher.Repair(t.Context(), l.base(), changes)
+			if err == nil {
+				break
+			}
+			mustFail(t, "Repair during somebody else's", err, snapshot.ErrBusy)
+			if time.Since(start) > patience {
+				t.Fatalf("an interrupted publish keeps others from repairing for longer than %s", patience)
+			}
 		}
-		mustFail(t, "Repair during somebody else's", err, snapshot.ErrBusy)
-		if time.Since(start) > patience {
-			t.Fatalf("an interrupted publish keeps others from repairing for longer than %s", patience)
+		if err := h.Publisher.Repair(t.Context(), l.base(), nil); err != nil {
+			t.Fatalf("Repair where there is nothing to clear away: %v", err)
 		}
+		mustHold(t, h.Publisher, l)
 	}
+	mustFail(t, "Repair over another head", h.Publisher.Repair(t.Context(), over, nil), snapshot.ErrStale)
 	mustFollow(t, h.Publisher, l, put(catalog.KindKey, "k", `{"v":4}`))
 	mustHold(t, h.Publisher, l)
 }

@@ -42,6 +42,8 @@ type Meddler interface {
 	Drop(t testing.TB, k catalog.Kind)
 	// Stray puts something into the history that follows what is published.
 	Stray(t testing.TB)
+	// Strayed reports whether anything does.
+	Strayed(t testing.TB) bool
 	// Save keeps everything that there is, and returns what puts it back.
 	Save(t testing.TB) (restore func())
 }
@@ -90,6 +92,7 @@ var relayCases = []struct {
 	{"documents are mended at their position", testMended, ""},
 	{"documents that cannot be named are mended", testUnnameable, ""},
 	{"a stray in the history", testStray, ""},
+	{"a stray in the history while nothing changes", testStrayAtRest, ""},
 	{"absurd reports", testAbsurdReports, ""},
 	{"a balancer that is ahead is overtaken once", testOvertaken, ""},
 	{"an old state is put back", testOldState, ""},

@@ -204,6 +204,27 @@ func testStray(t *testing.T, w *town) {
 	}
 }
 
+// testStrayAtRest: a stray does not stay until the next commit, because every reader looks at it until then.
+func testStrayAtRest(t *testing.T, w *town) {
+	head, at := w.sync(t), w.revision(t)
+	w.Meddler.Stray(t)
+	if !w.Meddler.Strayed(t) {
+		t.Fatal("there is no stray")
+	}
+	until(t, "a stray while nothing changes", func() error {
+		if w.Meddler.Strayed(t) {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if now, err := w.Publisher.Head(t.Context()); err != nil || !now.Equal(head) || w.revision(t) != at {
+		t.Errorf("the head went to %s, the catalog to %d: %v", now.Position, w.revision(t).Revision, err)
+	}
+	if s := w.relay.Status(); s.LastError != "" {
+		t.Errorf("status afterwards: %+v", s)
+	}
+}
+
 // testAbsurdReports: reports that are not signed, whatever they say, move nobody.
 func testAbsurdReports(t *testing.T, w *town) {
 	before, replaces := w.revision(t), w.relay.Status().Replaces

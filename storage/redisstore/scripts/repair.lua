@@ -1,4 +1,4 @@
--- Writes documents at the position of the head. KEYS: head, stream, probe, fence (which does not
+-- Writes documents at the position of the head, if there are any. KEYS: head, stream, probe, fence (which does not
 -- matter here), a hash for each kind.
 local head, stream, probe = KEYS[1], KEYS[2], KEYS[3]
 local hashes = keys_from(4)
@@ -19,6 +19,9 @@ if stream_type ~= 'none' and (stream_type ~= 'stream' or goes_beyond(stream, own
     return {'busy', last}
   end
   abandon = true
+end
+if not abandon and next_arg == #ARGV then
+  return {'ok', ''}
 end
 local err = refusal(probe, KEYS)
 if err then
