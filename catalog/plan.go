@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -143,7 +144,7 @@ func (d Difference) String() string {
 }
 
 // count makes the sums and the hash of the plan.
-func (p *Plan) count() error {
+func (p *Plan) count() {
 	p.Summary = Summary{Kept: p.Summary.Kept}
 	var lines []string
 	for i := range p.Steps {
@@ -159,11 +160,7 @@ func (p *Plan) count() error {
 			p.Summary.Unchanged++
 			continue
 		}
-		line, err := s.identity()
-		if err != nil {
-			return err
-		}
-		lines = append(lines, line)
+		lines = append(lines, s.identity())
 	}
 	slices.Sort(lines)
 	sum := sha256.New()
@@ -171,15 +168,16 @@ func (p *Plan) count() error {
 		sum.Write([]byte(line + "\n"))
 	}
 	p.Hash = hex.EncodeToString(sum.Sum(nil))
-	return nil
 }
 
-// identity is what the hash of the plan covers of a step: all but where it comes from.
-func (s Step) identity() (string, error) {
-	s.Item = ""
-	text, err := plainJSON(struct {
-		Step
-		Secret string `json:"secret"`
-	}{s, s.secret})
-	return string(text), err
+// identity is what the hash of the plan covers of a step: all but where it comes from. No part
+// holds the separator.
+func (s *Step) identity() string {
+	const separator = "\x00"
+	parts := []string{string(s.Action), string(s.Kind), strconv.FormatInt(s.ID, 10), s.ExternalID, s.Name,
+		strconv.FormatInt(int64(s.Revision), 10), s.secret}
+	for _, d := range s.Fields {
+		parts = append(parts, d.Field, string(d.Before), string(d.After))
+	}
+	return strings.Join(append(parts, s.Notes...), separator)
 }

@@ -242,7 +242,7 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 			return err
 		}
 		m.UpdatedAt = p.tx.now
-		return p.tx.put(t.before, r)
+		return p.tx.note(t.before, r)
 	}
 	t.made = !given && !r.issued().IsZero()
 	if t.back {
@@ -255,7 +255,7 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 		m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = id, p.tx.now, p.tx.now, 0
 	}
 	p.claimed[t.place()] = t
-	if err := p.tx.put(nil, r); err != nil {
+	if err := p.tx.note(nil, r); err != nil {
 		return err
 	}
 	for _, h := range p.tx.pending(r.kind(), m.ID).Entity.Hashes {

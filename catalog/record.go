@@ -100,27 +100,35 @@ func same(a, b record) bool {
 // as the API names it, also where it is at its default, except those that columns
 // hold and secrets (tag store:"-"). more are members that are no fields of the API.
 func (e Entity) withSpec(v any, more ...member) (Entity, error) {
-	s := reflect.ValueOf(v).Elem()
-	var members []member
-	for _, f := range reflect.VisibleFields(s.Type()) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || name == "-" || f.Tag.Get("store") == "-" ||
-			s.Type().Field(f.Index[0]).Type == reflect.TypeFor[Meta]() {
-			continue
-		}
-		members = append(members, member{name, s.FieldByIndex(f.Index).Interface()})
-	}
 	var buf bytes.Buffer
-	for i, m := range append(members, more...) {
-		text, err := plainJSON(m.value)
-		if err != nil {
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	for i, m := range append(members(reflect.ValueOf(v).Elem(), nil), more...) {
+		fmt.Fprintf(&buf, "%c%q:", "{,"[min(i, 1)], m.name)
+		if err := enc.Encode(m.value); err != nil {
 			return e, fmt.Errorf("%s %d: write %s: %w", e.Kind.Noun(), e.ID, m.name, err)
 		}
-		fmt.Fprintf(&buf, "%c%q:%s", "{,"[min(i, 1)], m.name, text)
+		buf.Truncate(buf.Len() - 1) // the line feed that the encoder adds
 	}
 	buf.WriteByte('}')
 	e.Spec = buf.Bytes()
 	return e, nil
+}
+
+// members appends the members that a struct has in the spec, those of embedded structs included.
+func members(s reflect.Value, all []member) []member {
+	for i := range s.NumField() {
+		f := s.Type().Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Type == reflect.TypeFor[Meta](), name == "-", f.Tag.Get("store") == "-":
+		case f.Anonymous:
+			all = members(s.Field(i), all)
+		default:
+			all = append(all, member{name, s.Field(i).Interface()})
+		}
+	}
+	return all
 }
 
 type member struct {

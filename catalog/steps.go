@@ -44,9 +44,7 @@ func (p *planner) plan(ctx context.Context) (Plan, error) {
 		}
 		plan.Warnings = append(plan.Warnings, w)
 	}
-	if err := plan.count(); err != nil {
-		return plan, err
-	}
+	plan.count()
 	return plan, p.guard(ctx, &plan)
 }
 

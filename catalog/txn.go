@@ -158,18 +158,17 @@ func pause(ctx context.Context, try int) error {
 
 func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, error) {
 	name, reason := ActorFrom(ctx)
-	return c.store.Commit(ctx, Commit{Base: base, Writes: tx.pendingWrites(), Time: tx.now, Actor: name, Reason: reason})
-}
-
-// pendingWrites returns what is to be committed.
-func (tx *txn) pendingWrites() []Write {
-	var writes []Write
+	commit := Commit{Base: base, Time: tx.now, Actor: name, Reason: reason}
 	for _, w := range tx.writes {
-		if w != nil {
-			writes = append(writes, w.Write)
+		if w == nil {
+			continue
 		}
+		if err := w.show(); err != nil {
+			return 0, err
+		}
+		commit.Writes = append(commit.Writes, w.Write)
 	}
-	return writes
+	return c.store.Commit(ctx, commit)
 }
 
 // provisional ids are above all real ones, as new ids are.
@@ -308,12 +307,26 @@ func (tx *txn) write(ctx context.Context, before, after record) error {
 func (tx *txn) put(before, after record) error {
 	w, err := tx.core.newWrite(before, after)
 	if err == nil {
+		err = w.show()
+	}
+	if err == nil {
 		tx.record(w)
 	}
 	return err
 }
 
-// newWrite makes the write of a record. before is nil when it is new.
+// note is put for records that nobody else has: what the feed shows is made when it is committed,
+// so that a plan that is only looked at costs less.
+func (tx *txn) note(before, after record) error {
+	w, err := tx.core.newWrite(before, after)
+	if err == nil {
+		tx.record(w)
+	}
+	return err
+}
+
+// newWrite makes the write of a record, but for what the feed shows of it. before is nil when it
+// is new.
 func (c *core) newWrite(before, after record) (*pendingWrite, error) {
 	e, err := after.encode(c.keeper)
 	if err != nil {
@@ -321,16 +334,24 @@ func (c *core) newWrite(before, after record) (*pendingWrite, error) {
 	}
 	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
 	after.meta().Revision = 0 // it will be the change's
-	if change.After, err = plainJSON(after); err != nil {
-		return nil, err
-	}
 	if before != nil {
 		change.Action, change.Touches = ActionUpdate, change.Touches.union(before.touches())
-		if change.Before, err = plainJSON(before); err != nil {
-			return nil, err
-		}
 	}
 	return &pendingWrite{Write{Entity: e, If: e.Revision, Change: change}, before, after}, nil
+}
+
+// show completes what the feed shows of the write.
+func (w *pendingWrite) show() (err error) {
+	c := &w.Change
+	if w.before != nil && c.Before == nil {
+		if c.Before, err = plainJSON(w.before); err != nil {
+			return err
+		}
+	}
+	if w.after != nil && c.After == nil {
+		c.After, err = plainJSON(w.after)
+	}
+	return err
 }
 
 // delete removes a stored record, and does what follows from that.
@@ -370,14 +391,14 @@ func (tx *txn) afterRemoval(ctx context.Context, r record) error {
 // remove deletes a stored record.
 func (tx *txn) remove(before record) error {
 	m := before.meta()
-	text, err := plainJSON(before)
-	if err != nil {
+	w := &pendingWrite{Write{
+		Entity: Entity{Kind: before.kind(), ID: m.ID}, Delete: true, If: m.Revision,
+		Change: Change{Action: ActionDelete, Kind: before.kind(), ID: m.ID, Touches: before.touches()},
+	}, before, nil}
+	if err := w.show(); err != nil {
 		return err
 	}
-	tx.record(&pendingWrite{Write{
-		Entity: Entity{Kind: before.kind(), ID: m.ID}, Delete: true, If: m.Revision,
-		Change: Change{Action: ActionDelete, Kind: before.kind(), ID: m.ID, Before: text, Touches: before.touches()},
-	}, before, nil})
+	tx.record(w)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ func manyDesired() []byte {
 func comma(i int) string { return strings.Repeat(",", min(i, 1)) }
 
 // BenchmarkDesired brings an empty catalog into the state of a large gateway while another writer
-// commits every 100 ms, and plans the same again.
+// commits every 100 ms, and plans the same again. It prints how long each takes, and how much time
+// of processors this program has used for it, which depends less on what else the machine does.
 func BenchmarkDesired(b *testing.B) {
 	for b.Loop() {
 		store := open(b, pgtest.Pool(b), nil)
@@ -45,11 +47,12 @@ func BenchmarkDesired(b *testing.B) {
 		stop := writeBeside(b, tables)
 		text := manyDesired()
 		timed := func(what string, do func() error) {
-			start := time.Now()
+			start, cpu := time.Now(), usedCPU(b)
 			if err := do(); err != nil {
 				b.Fatalf("%s: %v", what, err)
 			}
 			b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms-"+what)
+			b.ReportMetric(float64((usedCPU(b) - cpu).Milliseconds()), "cpu-ms-"+what)
 		}
 		var d catalog.Desired
 		timed("parse", func() (err error) { d, err = catalog.ParseDesired(text); return err })
@@ -71,6 +74,15 @@ func BenchmarkDesired(b *testing.B) {
 		})
 		b.ReportMetric(float64(stop()), "commits-beside")
 	}
+}
+
+// usedCPU returns how much time of processors this process has used.
+func usedCPU(tb testing.TB) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // writeBeside commits every 100 ms until stop, which returns how often.
