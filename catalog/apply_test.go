@@ -2,12 +2,18 @@ package catalog_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 func desired(t testing.TB, text string) catalog.Desired {
@@ -210,4 +216,124 @@ func TestApplyGuards(t *testing.T) {
 	if plan, err = tables.Apply(t.Context(), fewer, &force); err != nil || plan.Summary.Delete != 11 {
 		t.Errorf("%v, %+v", err, plan.Summary)
 	}
+}
+
+// A plan depends on what it changes and refers to: what others do elsewhere, and the end of a
+// rotated token's grace, leave it as it is.
+func TestPlanDependsOnWhatItChanges(t *testing.T) {
+	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
+	ctx := t.Context()
+	apply(t, tables, small, nil)
+	key := must[catalog.Key](t)(tables.Keys.Find(ctx, catalog.ByExternalID, "k"))
+	must[catalog.Key](t)(tables.Keys.Rotate(ctx, key.ID, time.Minute, 0))
+
+	d := desired(t, strings.Replace(small, "alice", "bob", 1))
+	planned := must[catalog.Plan](t)(tables.Plan(ctx, d, nil))
+	must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "other"}))
+	must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "other", Type: "openai"}))
+	now = now.Add(time.Hour)
+	if err := tables.Maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if k := must[catalog.Key](t)(tables.Keys.Get(ctx, key.ID)); len(k.Tokens) != 1 {
+		t.Fatalf("maintenance has left %d tokens", len(k.Tokens))
+	}
+	if again := must[catalog.Plan](t)(tables.Plan(ctx, d, nil)); again.Hash != planned.Hash {
+		t.Errorf("the plan was\n%sand is\n%s", &planned, &again)
+	}
+	must[catalog.Key](t)(tables.Keys.Patch(ctx, key.ID, 0, []byte(`{"rpm_limit": 5}`)))
+	if plan, err := tables.Apply(ctx, d, &catalog.ApplyOptions{Expect: planned.Hash}); !errors.Is(err,
+		catalog.ErrPlanChanged) || plan.Hash == planned.Hash {
+		t.Errorf("somebody has changed the key: %v\n%s", err, &plan)
+	}
+}
+
+// Secrets are part of what is expected, though nobody sees them.
+func TestPlanExpectsSecrets(t *testing.T) {
+	keeper := catalog.NewRandomKeyRing()
+	store := memstore.New(nil)
+	tables, other := catalog.NewTables(store, keeper, nil), catalog.NewTables(store, keeper, nil)
+	with := func(secret string) catalog.Desired {
+		return desired(t, strings.Replace(small, "sk-0123456789abcdef", secret, 1))
+	}
+	one := must[catalog.Plan](t)(tables.Plan(t.Context(), with("sk-one-0123456"), nil))
+	if same := must[catalog.Plan](t)(other.Plan(t.Context(), with("sk-one-0123456"), nil)); same.Hash != one.Hash {
+		t.Error("another server with the same keys makes another plan of the same state")
+	}
+	if two := must[catalog.Plan](t)(tables.Plan(t.Context(), with("sk-two-0123456"), nil)); two.Hash == one.Hash {
+		t.Error("another secret makes the same plan")
+	}
+}
+
+// A model takes its new name along into allow-lists, but not into those that the state itself says.
+func TestApplyCascades(t *testing.T) {
+	tables := newTables(t, nil)
+	apply(t, tables, `{"models": [{"name": "old", "external_id": "m"}], "keys": [
+		{"external_id": "theirs", "name": "theirs", "models": ["old"]}, {"external_id": "mine", "name": "mine", "models": ["old"]}]}`, nil)
+	const renamed = `{"models": [{"name": "new", "external_id": "m"}],
+		"keys": [{"external_id": "mine", "name": "mine", "models": ["old"]}]}`
+	plan := must[catalog.Plan](t)(tables.Plan(t.Context(), desired(t, renamed), nil))
+	if len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0].Message, "2 keys name it") {
+		t.Errorf("warnings %+v", plan.Warnings)
+	}
+	plan = must[catalog.Plan](t)(tables.Apply(catalog.WithCascade(t.Context()), desired(t, renamed), nil))
+	if plan.Summary != (catalog.Summary{Update: 2, Unchanged: 1}) || plan.Steps[2].Item != "" || plan.Steps[2].ExternalID != "theirs" {
+		t.Errorf("%s%+v", &plan, plan.Steps)
+	}
+	for id, want := range map[string]string{"theirs": "new", "mine": "old"} {
+		if k := must[catalog.Key](t)(tables.Keys.Find(t.Context(), catalog.ByExternalID, id)); !slices.Equal(k.Models, []string{want}) {
+			t.Errorf("%s: %q", id, k.Models)
+		}
+	}
+}
+
+// A plan can be kept as JSON, and is the same when it is read.
+func TestPlanAsJSON(t *testing.T) {
+	tables := newTables(t, nil)
+	plan := must[catalog.Plan](t)(tables.Plan(t.Context(), desired(t, small), &catalog.PlanOptions{Owner: "me", Prune: true}))
+	text, err := json.Marshal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read catalog.Plan
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(plan, read, cmpopts.IgnoreUnexported(catalog.Step{})); diff != "" {
+		t.Errorf("kept (-) and read (+):\n%s", diff)
+	}
+	want := `+ provider  p
+    name "p"
+    type "openai"
+    api_key (changed)
+    models ["gpt"]
++ model     default.gpt
+    name "gpt"
+    input_price "2.5"
+`
+	plan = must[catalog.Plan](t)(tables.Plan(t.Context(), desired(t, small), nil))
+	if !strings.HasPrefix(plan.String(), want) || !strings.HasSuffix(plan.String(),
+		"\n5 to create, 0 to update, 0 to delete, 0 unchanged\n") {
+		t.Errorf("printed:\n%s", &plan)
+	}
+}
+
+// What somebody sends is read, or refused with the names of fields, and never repeated.
+func FuzzParseDesired(f *testing.F) {
+	f.Add([]byte(small))
+	f.Add([]byte(`{"store": 7, "models": [{"name": {"a": [1e400]}}, null], "keys": [{"token": "secret-0123456789"}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := catalog.ParseDesired(data)
+		if err != nil {
+			if len(catalog.FieldsOf(err)) > 100 || strings.Contains(err.Error(), "secret-") {
+				t.Errorf("the error: %v", err)
+			}
+			return
+		}
+		tables := newTables(t, nil)
+		if _, err := tables.Plan(t.Context(), d, nil); err != nil && catalog.FieldsOf(err) == nil {
+			t.Errorf("the error names no field: %v", err)
+		}
+	})
 }

@@ -70,7 +70,8 @@ func (c *core) eachDue(ctx context.Context, k Kind, now time.Time, size int, do 
 }
 
 // expire removes the ended tokens of an entity. It does not ask whether the entity is
-// acceptable by the rules of today: what has ended has to go all the same.
+// acceptable by the rules of today: what has ended has to go all the same. What people see of it
+// stays as it is, and so does its revision.
 func (c *core) expire(ctx context.Context, k Kind, id int64, now time.Time) error {
 	_, err := c.transact(ctx, guarded, func(tx *txn) error {
 		e, err := tx.get(ctx, k, id)
@@ -85,8 +86,7 @@ func (c *core) expire(ctx context.Context, k Kind, id int64, now time.Time) erro
 		if before.hidden() == after.hidden() {
 			return nil
 		}
-		after.meta().UpdatedAt = tx.now
-		return tx.put(before, after)
+		return tx.putQuietly(before, after)
 	})
 	return err
 }

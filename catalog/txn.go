@@ -315,6 +315,20 @@ func (tx *txn) put(before, after record) error {
 	return err
 }
 
+// putQuietly writes a record of which people see no more and no less than before.
+func (tx *txn) putQuietly(before, after record) error {
+	w, err := tx.core.newWrite(before, after)
+	if err != nil {
+		return err
+	}
+	w.Quiet, after.meta().Revision = true, before.meta().Revision
+	if err := w.show(); err != nil {
+		return err
+	}
+	tx.record(w)
+	return nil
+}
+
 // note is put for records that nobody else has: what the feed shows is made when it is committed,
 // so that a plan that is only looked at costs less.
 func (tx *txn) note(before, after record) error {

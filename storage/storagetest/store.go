@@ -99,6 +99,7 @@ var storeCases = []storeCase{
 
 	{"model of a store", aStore, testStoreModel},
 	{"desired states", aStore, testDesired},
+	{"owners at once", aStore, testOwnersAtOnce},
 }
 
 func aStore(StoreHarness) string { return "" }

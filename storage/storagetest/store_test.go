@@ -146,6 +146,7 @@ var brokenStores = []struct {
 	{"a closed store still answers what it knows", "closed stores", waitAfterClose},
 
 	{"Commit misses what it is to delete", "model of a store", commitMissesAbsent},
+	{"Commit does not do all", "owners at once", commitEdited(func(c *catalog.Commit) { c.Writes = c.Writes[:1] })},
 	{"the feed forgets what was", "desired states", commitEdited(func(c *catalog.Commit) {
 		for i := range c.Writes {
 			c.Writes[i].Change.Before = nil

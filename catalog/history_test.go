@@ -1,0 +1,147 @@
+package catalog_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+func fieldsOf(err error) (fields []string) {
+	for _, f := range catalog.FieldsOf(err) {
+		fields = append(fields, f.Field)
+	}
+	return fields
+}
+
+// Taking back a revision leaves alone what was changed since, and says where that is not possible.
+func TestRevertOne(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	m := must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m", ContextWindow: 1}))
+	bad := must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0,
+		[]byte(`{"context_window": 2, "kind": "image", "supports_vision": true}`)))
+	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(`{"supports_stream": true}`)))
+
+	plan := must[catalog.Plan](t)(tables.RevertOne(ctx, bad.Revision, nil))
+	if plan.Summary.Update != 1 || len(plan.Steps[0].Fields) != 3 {
+		t.Errorf("%s", &plan)
+	}
+	got := must[catalog.Model](t)(tables.Models.Get(ctx, m.ID))
+	if got.ContextWindow != 1 || got.Kind != "chat" || got.SupportsVision || !got.SupportsStream {
+		t.Errorf("after: %+v", got)
+	}
+	if again := must[catalog.Plan](t)(tables.RevertOne(ctx, bad.Revision, nil)); again.Changes() {
+		t.Errorf("again: %s", &again)
+	}
+	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(`{"context_window": 3}`)))
+	for name, tc := range map[string]struct {
+		revision catalog.Revision
+		want     []string
+	}{
+		"a field that was changed again":    {bad.Revision, []string{"models/1.context_window"}},
+		"what was created and then changed": {m.Revision, []string{"models/1"}},
+	} {
+		if _, err := tables.RevertOne(ctx, tc.revision, nil); !errors.Is(err, catalog.ErrConflict) ||
+			!slices.Equal(fieldsOf(err), tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	gone := must[catalog.Revision](t)(tables.Models.Delete(ctx, m.ID, 0))
+	if _, err := tables.RevertOne(ctx, bad.Revision, nil); !errors.Is(err, catalog.ErrConflict) {
+		t.Errorf("a change of what was deleted since: %v", err)
+	}
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
+	if _, err := tables.RevertOne(ctx, gone, nil); !errors.Is(err, catalog.ErrExists) ||
+		!slices.Equal(fieldsOf(err), []string{"models/1.namespace", "models/1.name"}) {
+		t.Errorf("a name that is taken by now: %v", err)
+	}
+}
+
+// What was deleted comes back under its old id: a provider without its secret, a key with a new
+// token. Secrets and tokens of what still exists stay.
+func TestRevert(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	create := func(name string) (catalog.Provider, catalog.Key) {
+		p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: name, Type: "openai",
+			APIKey: catalog.NewSecret("sk-0123456789-" + name), Weight: new(7)}))
+		return p, must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: name}))
+	}
+	stays, keyStays := create("stays")
+	goes, keyGoes := create("goes")
+	to := keyGoes.Revision
+	must[catalog.Provider](t)(tables.Providers.Patch(ctx, stays.ID, 0, []byte(`{"weight": 1, "api_key": "sk-another-one-9"}`)))
+	rotated := must[catalog.Key](t)(tables.Keys.Rotate(ctx, keyStays.ID, time.Hour, 0))
+	must[catalog.Key](t)(tables.Keys.Patch(ctx, keyStays.ID, 0, []byte(`{"name": "renamed"}`)))
+	must[catalog.Revision](t)(tables.Providers.Delete(ctx, goes.ID, 0))
+	must[catalog.Revision](t)(tables.Keys.Delete(ctx, keyGoes.ID, 0))
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "new"}))
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "safe",
+		Meta: catalog.Meta{Labels: map[string]string{"protected": "true"}}}))
+
+	plan := must[catalog.Plan](t)(tables.Revert(ctx, to, nil))
+	if plan.Summary != (catalog.Summary{Create: 2, Update: 2, Delete: 1, Kept: 1}) || len(plan.Tokens) != 1 {
+		t.Errorf("%s%+v", &plan, plan.Tokens)
+	}
+	p := must[catalog.Provider](t)(tables.Providers.Get(ctx, stays.ID))
+	if *p.Weight != 7 || p.APIKey.Reveal() != "sk-another-one-9" || p.Status != catalog.Active {
+		t.Errorf("the provider that stayed: %+v", p)
+	}
+	k := must[catalog.Key](t)(tables.Keys.Get(ctx, keyStays.ID))
+	if k.Name != "stays" || !k.RotatedAt.Equal(rotated.RotatedAt) || k.TokenHint != rotated.TokenHint || len(k.Tokens) != 2 {
+		t.Errorf("the key that stayed: %+v", k)
+	}
+	p = must[catalog.Provider](t)(tables.Providers.Get(ctx, goes.ID))
+	if *p.Weight != 7 || !p.APIKey.IsZero() || p.APIKeyHint != "" || p.Status != catalog.Disabled ||
+		!p.CreatedAt.Equal(goes.CreatedAt) {
+		t.Errorf("the provider that came back: %+v", p)
+	}
+	k = must[catalog.Key](t)(tables.Keys.Authenticate(ctx, plan.Tokens[0].Token))
+	if k.ID != keyGoes.ID || plan.Tokens[0].Item != "keys/4" {
+		t.Errorf("the key that came back: %+v", k)
+	}
+	if _, err := tables.Keys.Authenticate(ctx, keyGoes.Token); !errors.Is(err, catalog.ErrNotFound) {
+		t.Errorf("its old token: %v", err)
+	}
+}
+
+// A revert is refused when the history is not there, is not yet there, or is not valid any more.
+func TestRevertRefuses(t *testing.T) {
+	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	store := memstore.New(nil)
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: func() time.Time { return now }})
+	ctx := t.Context()
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "custom",
+		BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))
+	must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0,
+		[]byte(`{"base_url": "https://two.example.com", "api_key": "sk-of-another-host"}`)))
+	_, err := tables.Revert(ctx, p.Revision, nil)
+	if !errors.Is(err, catalog.ErrInvalid) || !slices.Equal(fieldsOf(err), []string{"providers/1.api_key"}) {
+		t.Errorf("another destination: %v", err)
+	}
+	for _, revision := range []catalog.Revision{-1, 3} {
+		if _, err := tables.Revert(ctx, revision, nil); !slices.Equal(fieldsOf(err), []string{"to"}) {
+			t.Errorf("to %d: %v", revision, err)
+		}
+		if _, err := tables.RevertOne(ctx, revision, nil); !slices.Equal(fieldsOf(err), []string{"revision"}) {
+			t.Errorf("revision %d: %v", revision, err)
+		}
+		if _, err := tables.At(ctx, revision); !slices.Equal(fieldsOf(err), []string{"revision"}) {
+			t.Errorf("at %d: %v", revision, err)
+		}
+	}
+	now = now.Add(time.Hour)
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
+	must[int64](t)(store.PruneChanges(ctx, now))
+	if _, err := tables.Revert(ctx, 1, nil); !errors.Is(err, catalog.ErrCompacted) {
+		t.Errorf("what was pruned: %v", err)
+	}
+	if _, err := tables.At(ctx, 1); !errors.Is(err, catalog.ErrCompacted) {
+		t.Errorf("at what was pruned: %v", err)
+	}
+	if _, err := tables.RevertOne(ctx, 2, nil); !errors.Is(err, catalog.ErrCompacted) {
+		t.Errorf("take back what was pruned: %v", err)
+	}
+}
