@@ -116,6 +116,16 @@ func (p *planner) refuseFields(t *target, errs FieldErrors) {
 	}
 }
 
+// refuseOr refuses a target for an error about its fields, and returns any other error.
+func (p *planner) refuseOr(t *target, err error) error {
+	fields := FieldsOf(err)
+	if fields == nil {
+		return err
+	}
+	p.refuseFields(t, fields)
+	return nil
+}
+
 // prune removes what the owner owns of a kind and no target has claimed.
 func (p *planner) prune(ctx context.Context, k Kind) error {
 	stored := p.stored[k]
@@ -200,26 +210,20 @@ func (p *planner) write(ctx context.Context) error {
 		if t.wrong {
 			continue
 		}
-		if err := p.put(ctx, t, hashes); err != nil {
-			if fields := FieldsOf(err); fields != nil {
-				p.refuseFields(t, fields)
-				continue
-			}
+		if err := p.refuseOr(t, p.put(ctx, t, hashes)); err != nil {
 			return err
 		}
 	}
 	p.tx.pinned = p.claimed
 	for _, t := range p.targets {
 		if w := p.tx.pending(t.want.kind(), t.want.meta().ID); w != nil && !t.wrong {
-			if err := t.want.follow(ctx, p.tx, t.before, t.want); err != nil {
+			if err := p.refuseOr(t, t.want.follow(ctx, p.tx, t.before, t.want)); err != nil {
 				return err
 			}
 		}
 	}
-	for _, r := range p.removed {
-		if err := p.tx.afterRemoval(ctx, r); err != nil {
-			return err
-		}
+	if err := p.tx.afterRemoval(ctx, p.removed...); err != nil {
+		return err
 	}
 	p.checkUnique()
 	if err := p.checkReferences(ctx); err != nil {

@@ -133,7 +133,7 @@ func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
 	if !moves && old.Group == k.Group && slices.Equal(old.Namespaces, k.Namespaces) {
 		return nil
 	}
-	projects, err := tx.projects(ctx, k.Project)
+	projects, err := tx.projectsOn(ctx, k.Project)
 	if err != nil {
 		return err
 	}
@@ -151,23 +151,40 @@ func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
 	return errs.err()
 }
 
-// projects returns the projects on a path that exist. Whether all do is for the store to say.
-func (tx *txn) projects(ctx context.Context, path string) (all []Project, err error) {
+// projectsOn returns the projects on a path that exist. Whether all do is for the store to say.
+func (tx *txn) projectsOn(ctx context.Context, path string) (all []*Project, err error) {
 	for _, name := range ProjectPath(path) {
-		e, err := tx.find(ctx, KindProject, ByNaturalKey, name)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		var p Project
-		if err == nil {
-			err = p.decode(e, tx.core.keeper)
-		}
+		p, err := tx.project(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, p)
+		if p != nil {
+			all = append(all, p)
+		}
 	}
 	return all, nil
+}
+
+// project returns a project, which must not be changed; nil when there is none. Thousands of keys
+// may ask for the same one.
+func (tx *txn) project(ctx context.Context, name string) (*Project, error) {
+	if p, known := tx.projects[name]; known {
+		return p, nil
+	}
+	var p *Project
+	e, err := tx.find(ctx, KindProject, ByNaturalKey, name)
+	if err == nil {
+		p = &Project{}
+		err = p.decode(e, tx.core.keeper)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if tx.projects == nil {
+		tx.projects = map[string]*Project{}
+	}
+	tx.projects[name] = p
+	return p, nil
 }
 
 // grows notes that a project has another key.
@@ -184,18 +201,11 @@ func (tx *txn) grows(path string) {
 // than its max_keys. The commit then depends on everything: another key may come meanwhile.
 func (tx *txn) checkGrowth(ctx context.Context) error {
 	for _, path := range slices.Sorted(maps.Keys(tx.grown)) {
-		e, err := tx.find(ctx, KindProject, ByNaturalKey, path)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		var p Project
-		if err == nil {
-			err = p.decode(e, tx.core.keeper)
-		}
+		p, err := tx.project(ctx, path)
 		if err != nil {
 			return err
 		}
-		if p.MaxKeys == 0 {
+		if p == nil || p.MaxKeys == 0 {
 			continue
 		}
 		tx.whole = true

@@ -23,11 +23,12 @@ type txn struct {
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
 
-	groups   map[string]bool   // of providers, whose bindings are to be rendered again
-	grown    map[string]bool   // projects that have more keys
-	pinned   map[place]*target // entities that a plan says all of; nothing else changes them
-	whole    bool              // the commit depends on everything, whatever the mode
-	takes    bool              // what is deleted may have something that goes with it
+	groups   map[string]bool     // of providers, whose bindings are to be rendered again
+	grown    map[string]bool     // projects that have more keys
+	projects map[string]*Project // that were looked up; nil where there is none
+	pinned   map[place]*target   // entities that a plan says all of; nothing else changes them
+	whole    bool                // the commit depends on everything, whatever the mode
+	takes    bool                // what is deleted may have something that goes with it
 	warnings []pendingWarning
 }
 
@@ -121,10 +122,14 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 	return base, err
 }
 
+// maxWhole is how many writes a commit may have that depends on everything. A larger one takes so
+// long that in a busy catalog somebody else always comes between.
+const maxWhole = 1000
+
 // base returns what revision the head must have: that which was read, where the commit depends on
 // everything; else any.
 func (tx *txn) base(read Revision) Revision {
-	if tx.whole {
+	if tx.whole && len(tx.writes) <= maxWhole {
 		return read
 	}
 	return 0
@@ -280,7 +285,7 @@ func (tx *txn) count(ctx context.Context, k Kind, q Query) (int64, error) {
 		if w == nil || w.Entity.Kind != k {
 			continue
 		}
-		if len(q.IDs) == 0 || slices.Contains(q.IDs, w.Entity.ID) {
+		if w.If != 0 && (len(q.IDs) == 0 || slices.Contains(q.IDs, w.Entity.ID)) {
 			written.IDs = append(written.IDs, w.Entity.ID)
 		}
 		if !w.Delete && q.Match(w.Entity) {
@@ -376,30 +381,49 @@ func (tx *txn) delete(ctx context.Context, r record) error {
 	return tx.afterRemoval(ctx, r)
 }
 
-// afterRemoval removes what goes with a record that was removed, and does what else follows.
-func (tx *txn) afterRemoval(ctx context.Context, r record) error {
-	gone := Entity{Kind: r.kind(), ID: r.meta().ID, NaturalKey: r.naturalKey()}
+// afterRemoval removes what goes with records that were removed, and does what else follows.
+func (tx *txn) afterRemoval(ctx context.Context, removed ...record) error {
 	for _, k := range Kinds() {
-		ref := k.RefTo(gone)
-		if ref == "" || !k.facts().goes {
+		if !k.facts().goes {
 			continue
 		}
-		tx.takes = true
-		entities, err := tx.list(ctx, k, Query{Refs: []string{ref}})
-		if err != nil {
-			return err
-		}
-		for _, e := range entities {
-			dependent := k.facts().new()
-			if err := dependent.decode(e, tx.core.keeper); err != nil {
-				return err
+		var refs []string
+		for _, r := range removed {
+			if ref := k.RefTo(Entity{Kind: r.kind(), ID: r.meta().ID, NaturalKey: r.naturalKey()}); ref != "" {
+				refs = append(refs, ref)
 			}
-			if err := tx.remove(dependent); err != nil {
+		}
+		tx.takes = tx.takes || len(refs) > 0
+		for some := range slices.Chunk(refs, fetchSize) {
+			if err := tx.removeReferring(ctx, k, some); err != nil {
 				return err
 			}
 		}
 	}
-	return r.follow(ctx, tx, r, nil)
+	for _, r := range removed {
+		if err := r.follow(ctx, tx, r, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeReferring removes the entities of a kind that have one of the Refs.
+func (tx *txn) removeReferring(ctx context.Context, k Kind, refs []string) error {
+	entities, err := tx.list(ctx, k, Query{Refs: refs})
+	if err != nil {
+		return err
+	}
+	for _, e := range entities {
+		dependent := k.facts().new()
+		if err := dependent.decode(e, tx.core.keeper); err != nil {
+			return err
+		}
+		if err := tx.remove(dependent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // remove deletes a stored record.
@@ -424,6 +448,9 @@ func (tx *txn) record(w *pendingWrite) {
 	earlier := tx.pending(at.kind, at.id)
 	tx.hold(earlier, w)
 	tx.enlist(w)
+	if at.kind == KindProject {
+		tx.projects = nil // they may be other ones now
+	}
 	switch {
 	case earlier == nil:
 		if tx.places == nil {

@@ -24,7 +24,7 @@ func testDesired(t testing.TB, h StoreHarness) {
 	second := catalog.NewTables(h.Second, keeper, nil)
 	rapid.Check(t, func(r *rapid.T) {
 		t := inRapid{t, r}
-		mustReach(t, tables, `{"providers": [], "models": [], "bindings": [], "keys": []}`)
+		mustReach(t, tables, `{"projects": [], "providers": [], "models": [], "bindings": [], "keys": []}`)
 		a, between, b := randomDesired(r, "a"), randomDesired(r, "between"), randomDesired(r, "b")
 		mustReach(t, tables, a)
 		atA, secretsAtA := mustLookBack(t, tables, headOf(t, tables)), secretsOf(t, tables)
@@ -189,6 +189,7 @@ func mustLookBack(t testing.TB, tables *catalog.Tables, revision catalog.Revisio
 		_ = json.Unmarshal(text, &fields) // it was just marshalled
 		l.entities[fmt.Sprint(kind, "/", fields["id"])] = fields
 	}
+	addAll(d, catalog.KindProject, catalog.Wanted[catalog.Project], add)
 	addAll(d, catalog.KindProvider, catalog.Wanted[catalog.Provider], add)
 	addAll(d, catalog.KindModel, catalog.Wanted[catalog.Model], add)
 	addAll(d, catalog.KindBinding, catalog.Wanted[catalog.Binding], add)
@@ -288,7 +289,7 @@ func randomDesired(r *rapid.T, label string) string {
 		ids := rapid.Permutation([]string{"", "", "1", "2", "3"}).Draw(r, label+" ids of "+what)
 		return ids[:n]
 	}
-	state := map[string][]any{"providers": {}, "models": {}, "bindings": {}, "keys": {}}
+	state := map[string][]any{"projects": {}, "providers": {}, "models": {}, "bindings": {}, "keys": {}}
 	add := func(kind, externalID string, fields map[string]any) {
 		if externalID != "" {
 			fields["external_id"] = externalID
@@ -315,8 +316,20 @@ func randomDesired(r *rapid.T, label string) string {
 				"provider_group": draw("provider group", "default", "pool")})
 		}
 	}
+	projects := []string{""}
+	for _, p := range names("projects", 2, "acme", "zoo") {
+		add("projects", "", map[string]any{"name": p, "rpm_limit": len(draw("rpm", "1", "22"))})
+		projects = append(projects, p)
+		for _, below := range names("below "+p, 1, p+"/search") {
+			state["projects"] = append([]any{map[string]any{"name": below}}, state["projects"]...) // before its parent
+			projects = append(projects, below)
+		}
+	}
 	for _, id := range names("keys", 4, "k1", "k2", "k3", "k4") {
 		k := map[string]any{"name": draw("key", "alice", "bob"), "models": names("allowed", 2, "gpt", "o3")}
+		if p := draw("project", projects...); p != "" {
+			k["project"] = p
+		}
 		if draw("token", "made", "brought") == "brought" {
 			k["token"] = secretMark + "-token-of-" + id
 		}
