@@ -145,12 +145,13 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 }
 
 // troubleText says what keeps a relay from publishing, and what helps. Where the cause is
-// what is published, the relay's own words say it, which hold no secret; other errors are in the log alone.
+// what is published, or that Redis takes no writes, the relay's own words say it, which hold no secret; other errors are in the log alone.
 func troubleText(s snapshot.RelayStatus) string {
 	switch s.Trouble {
 	case snapshot.TroubleNone:
 		return ""
-	case snapshot.TroubleForeign, snapshot.TroubleOutrank, snapshot.TroubleShrinks, snapshot.TroubleWaiting:
+	case snapshot.TroubleForeign, snapshot.TroubleOutrank, snapshot.TroubleShrinks, snapshot.TroubleWaiting,
+		snapshot.TroubleRefused:
 		return s.LastError
 	case snapshot.TroubleBusy:
 		return "other control planes publish all the time, or one has stopped in the middle; this ends by itself"

@@ -191,6 +191,14 @@ func TestLimiter(t *testing.T) {
 	if starts < 10 || starts > 20 {
 		t.Errorf("%d new epochs in ten minutes", starts)
 	}
+	cause := errors.New("a right is missing")
+	if l.failed = cause; !errors.Is(l.check(now), cause) || errors.Is(l.check(now), ErrWaiting) {
+		t.Errorf("the error hides why wholes are not published: %v", l.check(now))
+	}
+	l.failed = nil
+	if err := l.check(now); !errors.Is(err, ErrWaiting) {
+		t.Errorf("while wholes are published, and spoilt: %v", err)
+	}
 	now = now.Add(11 * time.Minute)
 	if err := l.check(now); err != nil {
 		t.Errorf("after a quiet time: %v", err)

@@ -35,6 +35,10 @@ var (
 	// not read: the program has to be upgraded.
 	ErrFormat = errors.New("unknown format")
 
+	// ErrRefused says that the publisher takes no writes: a right is missing, there is no room, or the like. The
+	// message says which, and holds no secret.
+	ErrRefused = errors.New("the publisher refuses writes")
+
 	// ErrTooLarge says that a delta does not fit into MaxParts parts or
 	// MaxChainBytes: publish the whole.
 	ErrTooLarge = errors.New("too large for a delta")
@@ -195,6 +199,13 @@ type Leaser interface {
 	// reports whether it has it then. It ends after ttl, at most a minute; a ttl of zero ends the
 	// holder's at once. A lease that would go on for longer than ttl, or cannot be read, is nobody's.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
+}
+
+// Checker is implemented by publishers that can tell beforehand that a publish would be refused.
+type Checker interface {
+	// Check tries what publishing needs, where it changes nothing. Its error wraps ErrRefused when
+	// writes would be refused.
+	Check(ctx context.Context) error
 }
 
 // NodeQuery says which reports are asked for.

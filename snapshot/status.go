@@ -20,6 +20,7 @@ const (
 	TroubleWaiting  Trouble = "waiting"   // other control planes are given some seconds, see ErrWaiting
 	TroubleBusy     Trouble = "busy"      // others publish all the time, or one has stopped in the middle
 	TroubleDamaged  Trouble = "damaged"   // what is published does not add up, and is being mended
+	TroubleRefused  Trouble = "refused"   // the publisher takes no writes, see ErrRefused
 	TroubleCatalog  Trouble = "catalog"   // the catalog cannot be read, or written
 	TroublePublish  Trouble = "publisher" // the publisher cannot be read, or written
 	TroubleUnsealed Trouble = "sealed"    // entities cannot be read, and are not published
@@ -71,7 +72,7 @@ func troubleOf(err error) Trouble {
 	}{
 		{ErrForeign, TroubleForeign}, {ErrOutranked, TroubleOutrank}, {ErrShrinks, TroubleShrinks}, {ErrWaiting,
 			TroubleWaiting},
-		{ErrStale, TroubleBusy}, {ErrCorrupt, TroubleDamaged},
+		{ErrStale, TroubleBusy}, {ErrCorrupt, TroubleDamaged}, {ErrRefused, TroubleRefused},
 	} {
 		if errors.Is(err, known.err) {
 			return known.trouble

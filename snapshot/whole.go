@@ -106,6 +106,12 @@ func (r *Relay) publishWhole(ctx context.Context, p plan, opts wholeOptions) (He
 			return Head{}, err
 		}
 	}
+	// Before anything is recorded in the catalog: while publishing is bound to fail, commits would pile up.
+	if c, ok := r.pub.(Checker); ok {
+		if err := c.Check(ctx); err != nil {
+			return Head{}, fmt.Errorf("publish the whole: %w", err)
+		}
+	}
 	if !r.lease(ctx, leaseWhole, leaseWholeTTL) && !opts.resync {
 		return Head{}, fmt.Errorf("another control plane publishes the whole: %w", ErrWaiting)
 	}
@@ -113,6 +119,9 @@ func (r *Relay) publishWhole(ctx context.Context, p plan, opts wholeOptions) (He
 	w := &whole{relay: r, plan: p, opts: opts}
 	defer w.discard(ctx)
 	head, err := w.publish(ctx)
+	if r.limiter.failed = err; errors.Is(err, ErrStale) {
+		r.limiter.failed = nil // somebody else was faster
+	}
 	if err != nil {
 		return Head{}, err
 	}
@@ -365,6 +374,7 @@ func (w *whole) discard(ctx context.Context) {
 // published, or two control planes find each other's work wrong.
 type limiter struct {
 	starts []time.Time
+	failed error // of the last whole; nil when it was published
 }
 
 func (l *limiter) note(now time.Time) { l.starts = append(l.starts, now) }
@@ -378,6 +388,10 @@ func (l *limiter) check(now time.Time) error {
 	}
 	pause := min(2*time.Second<<min(over, 10), maxSlowdown)
 	if next := l.starts[len(l.starts)-1].Add(pause); now.Before(next) {
+		if l.failed != nil { // which says more than that it is waited for
+			return fmt.Errorf("%w; %d new epochs were begun in vain, the next try is at %s", l.failed, len(l.starts),
+				next.UTC().Format(time.TimeOnly))
+		}
 		return fmt.Errorf("what is published was no good %d times in %s, the next try is at %s: %w",
 			len(l.starts), now.Sub(l.starts[0]).Round(time.Second), next.UTC().Format(time.TimeOnly), ErrWaiting)
 	}

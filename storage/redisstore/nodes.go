@@ -18,9 +18,15 @@ import (
 )
 
 const (
-	// nodePage is how many reports one command returns.
-	nodePage = 500
+	// nodePage is how many reports one command returns, and forgetCount how many one forgets.
+	nodePage    = 500
+	forgetCount = 500 // CLEAN_UP of nodes_lib.lua
+
+	maxSweeps = 2000    // commands that forget surplus reports, at once
+	maxBad    = 8 << 20 // bytes of reports that cannot be read, at once
 )
+
+var errNonsense = errors.New("the script's answer makes no sense")
 
 // Report implements [snapshot.Reporter]. It takes one round trip.
 func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, error) {
@@ -36,11 +42,11 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 		return snapshot.Answer{}, wrap("report", err)
 	}
 	if len(answer) != 5 {
-		return snapshot.Answer{}, wrap("report", errors.New("the script's answer makes no sense"))
+		return snapshot.Answer{}, wrap("report", errNonsense)
 	}
 	live, err := strconv.Atoi(answer[0])
 	if err != nil {
-		return snapshot.Answer{}, wrap("report", errors.New("the script's answer makes no sense"))
+		return snapshot.Answer{}, wrap("report", errNonsense)
 	}
 	return snapshot.Answer{
 		Head: snapshot.Base{
@@ -51,116 +57,124 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 	}, nil
 }
 
-// Nodes implements [snapshot.Publisher]. Each 500 reports take one round trip.
+// Nodes implements [snapshot.Publisher]. Each 500 reports take one round trip. It reads no more than there may be.
 func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
-	page := nodesPage{from: "-inf", latest: max(q.Limit, 0)}
+	page := nodesPage{from: "-inf", latest: max(q.Limit, 0), count: nodePage}
 	if !q.Since.IsZero() {
 		page.from = seconds(q.Since)
 	}
-	var list snapshot.NodeList
+	found, err := p.firstNodes(ctx, page)
+	list := snapshot.NodeList{Now: found.now, Total: found.total, Crowded: found.crowded}
+	bad := badReports{orphans: found.hashed - found.total}
 	came := make(map[string]float64) // by id, the score under which it came last
 	byID := make(map[string]snapshot.Node)
-	var damaged []any
-	for first := true; ; first = false {
-		found, err := p.readNodes(ctx, &page)
+	for {
 		if err != nil {
 			return snapshot.NodeList{}, wrap("nodes", err)
-		}
-		if first {
-			list = snapshot.NodeList{Now: found.now, Total: found.total, Crowded: found.crowded}
 		}
 		for _, r := range found.reports {
 			n, err := r.node()
 			if err != nil {
-				damaged = append(damaged, r.id, r.text)
+				bad.add(r.id, r.text)
 				continue
 			}
 			byID[n.ID], came[n.ID] = n, r.score
 		}
-		if !page.advance(found.reports) {
+		if !found.more || len(byID) >= p.maxNodes+nodePage {
 			break
 		}
+		found, err = p.readNodes(ctx, found.next)
 	}
 	for _, n := range byID {
 		list.Nodes = append(list.Nodes, n)
 	}
-	if q.Limit > 0 && len(list.Nodes) > q.Limit {
+	if most := cmp.Or(max(q.Limit, 0), p.maxNodes); len(list.Nodes) > most {
 		slices.SortFunc(list.Nodes, func(a, b snapshot.Node) int { return cmp.Compare(came[a.ID], came[b.ID]) })
-		list.Nodes = list.Nodes[len(list.Nodes)-q.Limit:]
+		list.Nodes = list.Nodes[len(list.Nodes)-most:]
 	}
 	slices.SortFunc(list.Nodes, func(a, b snapshot.Node) int {
 		return cmp.Or(a.SeenAt.Compare(b.SeenAt), cmp.Compare(came[a.ID], came[b.ID]), strings.Compare(a.ID, b.ID))
 	})
-	return list, wrap("nodes", p.cleanUp(ctx, damaged))
+	return list, wrap("nodes", p.cleanUp(ctx, bad))
 }
 
-// nodesPage is where reading stands.
-type nodesPage struct {
-	from   string // score of the first
-	latest int
-	offset int // among those of the same score
-}
-
-// advance moves on after a page, and reports whether there may be more.
-func (g *nodesPage) advance(reports []nodeReport) bool {
-	g.latest = 0
-	if len(reports) < nodePage {
-		return false
+// firstNodes reads the first page. Where there are more reports than there may be, because somebody has written them
+// past the script that reports, it forgets the surplus before. Without the right to do so it reads the latest.
+func (p *Publisher) firstNodes(ctx context.Context, page nodesPage) (nodesFound, error) {
+	found, err := p.readNodes(ctx, page)
+	if err != nil || found.total <= p.maxNodes {
+		return found, err
 	}
-	last := reports[len(reports)-1].scoreText
-	same := 0
-	for _, r := range reports {
-		if r.scoreText == last {
-			same++
+	for range maxSweeps {
+		before := found.total
+		found, err = p.readNodes(ctx, nodesPage{from: "-inf"})
+		if err != nil {
+			return found, err
+		}
+		if found.total <= p.maxNodes || found.total >= before {
+			break
 		}
 	}
-	// Those of the last score may go on on the next page. One that comes twice is the same report, or a newer one.
-	if last == g.from {
-		g.offset += same
-	} else {
-		g.from, g.offset = last, same
+	if found.total > p.maxNodes && page.latest == 0 {
+		page.latest = p.maxNodes
 	}
-	return true
+	return p.readNodes(ctx, page)
+}
+
+// nodesPage is what is read at a time.
+type nodesPage struct {
+	from   string // score of the first
+	latest int    // that many at most, the latest; 0 all
+	offset int    // among those of the same score
+	count  int
 }
 
 // nodesFound is a page.
 type nodesFound struct {
 	now     time.Time
-	total   int
+	total   int // reports in the index
+	hashed  int // and in the hash
 	crowded bool
+	more    bool // there may be
+	next    nodesPage
 	reports []nodeReport
 }
 
 // nodeReport is one report as it is kept.
 type nodeReport struct {
-	id, scoreText, text string
-	score               float64
+	id, text string
+	score    float64
 }
 
-func (p *Publisher) readNodes(ctx context.Context, g *nodesPage) (f nodesFound, err error) {
+func (p *Publisher) readNodes(ctx context.Context, g nodesPage) (f nodesFound, err error) {
 	answer, err := p.ask(ctx, nodesScript, p.keys(keyNodes, keySeen, keyCrowded), []any{
-		g.from, g.latest, g.offset, nodePage, int(snapshot.Remembered.Seconds()),
+		g.from, g.latest, g.offset, g.count, int(snapshot.Remembered.Seconds()), int(snapshot.Liveness.Seconds()),
+		p.maxNodes,
 	})
 	if err != nil {
 		return f, err
 	}
-	if len(answer) < 3 || len(answer)%3 != 0 {
-		return f, errors.New("the script's answer makes no sense")
+	const header = 7
+	if len(answer) < header || (len(answer)-header)%3 != 0 {
+		return f, errNonsense
 	}
 	now, err := strconv.ParseFloat(answer[0], 64)
 	if err != nil {
-		return f, errors.New("the script's answer makes no sense")
+		return f, errNonsense
 	}
-	if f.total, err = strconv.Atoi(answer[1]); err != nil {
-		return f, errors.New("the script's answer makes no sense")
+	f.now, f.crowded, f.more = timeOf(now), answer[3] == "1", answer[4] == "1"
+	f.next = nodesPage{from: answer[5], count: g.count}
+	for i, n := range map[int]*int{1: &f.total, 2: &f.hashed, 6: &f.next.offset} {
+		if *n, err = strconv.Atoi(answer[i]); err != nil {
+			return f, errNonsense
+		}
 	}
-	f.now, f.crowded = timeOf(now), answer[2] == "1"
-	for r := range slices.Chunk(answer[3:], 3) {
+	for r := range slices.Chunk(answer[header:], 3) {
 		score, err := strconv.ParseFloat(r[1], 64)
 		if err != nil {
 			return f, fmt.Errorf("the index of nodes holds the score %q", r[1])
 		}
-		f.reports = append(f.reports, nodeReport{id: r[0], scoreText: r[1], text: r[2], score: score})
+		f.reports = append(f.reports, nodeReport{id: r[0], text: r[2], score: score})
 	}
 	return f, nil
 }
@@ -192,22 +206,43 @@ func (r nodeReport) node() (snapshot.Node, error) {
 	return n, nil
 }
 
+// badReports are reports that are to be forgotten.
+type badReports struct {
+	texts   []string // of each its id, and what the hash holds
+	bytes   int
+	orphans int // how many more the hash seems to hold than the index
+}
+
+// add takes one more; beyond maxBad bytes they wait for the next time.
+func (b *badReports) add(id, text string) {
+	if b.bytes += len(id) + len(text); b.bytes <= maxBad {
+		b.texts = append(b.texts, id, text)
+	}
+}
+
 // cleanUp forgets reports that cannot be read, and looks for those that the index does not know.
-func (p *Publisher) cleanUp(ctx context.Context, damaged []any) error {
-	lost, err := p.orphan.find(ctx, p)
-	if err != nil {
+func (p *Publisher) cleanUp(ctx context.Context, bad badReports) error {
+	if err := p.orphan.find(ctx, p, &bad); err != nil {
 		return err
 	}
-	damaged = append(damaged, lost...)
-	if len(damaged) == 0 {
+	if len(bad.texts) == 0 {
 		return nil
 	}
-	p.log.DebugContext(ctx, "reports that make no sense are forgotten", "reports", len(damaged)/2)
-	_, err = p.ask(ctx, forgetScript, p.keys(keyNodes, keySeen), damaged)
-	if errors.Is(err, ErrRights) {
-		return nil // left to those who have them
+	p.log.DebugContext(ctx, "reports that make no sense are forgotten", "reports", len(bad.texts)/2)
+	for some := range slices.Chunk(bad.texts, 2*forgetCount) {
+		args := make([]any, len(some))
+		for i, text := range some {
+			args[i] = text
+		}
+		_, err := p.ask(ctx, forgetScript, p.keys(keyNodes, keySeen), args)
+		if errors.Is(err, ErrRights) {
+			return nil // left to those who have them
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // orphans walks over the hash of nodes, a piece at a time, for what the index does not know. The index bounds
@@ -219,38 +254,52 @@ type orphans struct {
 }
 
 const (
-	orphanEvery = 2 * time.Second
-	orphanCount = 200
+	orphanEvery  = 2 * time.Second
+	orphanCount  = 200
+	orphanRounds = 25 // at once, where the hash is larger than the index
 )
 
-// find returns id and text of some, in turn. It asks Redis now and then only.
-func (o *orphans) find(ctx context.Context, p *Publisher) (found []any, err error) {
+// find adds some, in turn. It asks Redis now and then only.
+func (o *orphans) find(ctx context.Context, p *Publisher, bad *badReports) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if time.Now().Before(o.next) {
-		return nil, nil
+		return nil
 	}
 	o.next = time.Now().Add(orphanEvery)
+	rounds := 1
+	if bad.orphans > 0 {
+		rounds = orphanRounds
+	}
+	for range rounds {
+		if err := o.walk(ctx, p, bad); err != nil || o.cursor == 0 {
+			return ignoreWrongType(err)
+		}
+	}
+	return nil
+}
+
+// walk looks at the next piece.
+func (o *orphans) walk(ctx context.Context, p *Publisher, bad *badReports) error {
 	pairs, cursor, err := p.client.HScan(ctx, p.key(keyNodes), o.cursor, "", orphanCount).Result()
+	o.cursor = cursor
 	if err != nil || len(pairs) == 0 {
-		o.cursor = 0
-		return nil, ignoreWrongType(err)
+		return err
 	}
 	ids := make([]string, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		ids = append(ids, pairs[i])
 	}
-	o.cursor = cursor
 	scores, err := p.client.ZMScore(ctx, p.key(keySeen), ids...).Result()
 	if err != nil {
-		return nil, ignoreWrongType(err)
+		return err
 	}
 	for i, score := range scores {
 		if score == 0 && i < len(ids) {
-			found = append(found, ids[i], pairs[2*i+1])
+			bad.add(ids[i], pairs[2*i+1])
 		}
 	}
-	return found, nil
+	return nil
 }
 
 func ignoreWrongType(err error) error {

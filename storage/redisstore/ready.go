@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 // The errors that say why Redis does not do what it is asked for, matched with errors.Is.
@@ -16,14 +18,20 @@ var (
 	ErrEvicts = errors.New("redis may evict documents")
 
 	// ErrMemory says that Redis' memory is used up: reads work, writes do not.
-	ErrMemory = errors.New("the memory of redis is used up")
+	ErrMemory error = refusal("the memory of redis is used up")
 
 	// ErrRights says that the user lacks a right, which the message names.
-	ErrRights = errors.New("the redis user lacks a right")
+	ErrRights error = refusal("the redis user lacks a right")
 
 	// ErrReadOnly says that it is a replica, or does not take writes for another reason of its own.
-	ErrReadOnly = errors.New("redis takes no writes")
+	ErrReadOnly error = refusal("redis takes no writes")
 )
+
+// refusal is an error that wraps [snapshot.ErrRefused].
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+func (r refusal) Unwrap() error { return snapshot.ErrRefused }
 
 // refused returns the error for one with which Redis refuses a write, as a script has found it.
 func refused(text string) error {
@@ -118,6 +126,11 @@ func (p *Publisher) policy(ctx context.Context) (string, error) {
 
 // rights tries all commands that a control plane runs.
 func (p *Publisher) rights(ctx context.Context) error {
+	return p.try(ctx, func(string) bool { return true })
+}
+
+// try tries those commands of a control plane that matter.
+func (p *Publisher) try(ctx context.Context, matters func(command string) bool) error {
 	answer, err := p.call(
 		ctx,
 		rightsScript,
@@ -131,6 +144,7 @@ func (p *Publisher) rights(ctx context.Context) error {
 	for i := 1; i+1 < len(answer); i += 2 {
 		err := refused(answer[i+1])
 		switch {
+		case errors.Is(err, ErrRights) && !matters(answer[i]):
 		case errors.Is(err, ErrRights):
 			missing = append(missing, answer[i])
 		case other == "":
@@ -159,6 +173,20 @@ func (p *Publisher) rights(ctx context.Context) error {
 	}
 	if other != "" {
 		return refused(other)
+	}
+	return nil
+}
+
+var _ snapshot.Checker = (*Publisher)(nil)
+
+// Check implements [snapshot.Checker]. It takes two round trips. What only reports and readers need is no reason not to
+// publish, and what a server answers that nobody expects is left to publishing itself.
+func (p *Publisher) Check(ctx context.Context) error {
+	err := wrap("check", p.try(ctx, func(command string) bool {
+		return command[0] != 'z' && !slices.Contains([]string{"getrange", "hscan", "xread"}, command)
+	}))
+	if errors.Is(err, snapshot.ErrRefused) {
+		return err
 	}
 	return nil
 }

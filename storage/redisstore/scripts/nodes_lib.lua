@@ -3,7 +3,8 @@
 -- where a mirror has passed its report on.
 local TOLERANCE = 2       -- seconds; after a failover the clock may be that much behind
 local MAX_REPORT = 65536  -- bytes; a longer one is damage
-local CLEAN_UP = 100      -- reports that are forgotten at a time
+local MAX_ID = 200        -- bytes
+local CLEAN_UP = 500      -- reports that are forgotten at a time
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2]) -- microseconds; exact below 2^53
@@ -13,18 +14,32 @@ local function stamp(micros)
   return string.format('%.0f.%06.0f', math.floor(micros / 1000000), micros % 1000000)
 end
 
--- forget takes reports away.
+-- forget takes reports away, CLEAN_UP at most.
 local function forget(nodes, index, ids)
-  for _, id in ipairs(ids) do
-    redis.call('ZREM', index, id)
-    redis.call('HDEL', nodes, id)
+  if #ids > 0 then
+    redis.call('ZREM', index, unpack(ids))
+    redis.call('HDEL', nodes, unpack(ids))
   end
 end
 
--- sweep forgets nodes that were not heard of for too long, and those that come from the future.
-local function sweep(nodes, index, remembered)
+-- sweep forgets nodes that were not heard of for too long, those that come from the future, and, beyond max_nodes,
+-- the longest unseen: each CLEAN_UP at a time. That a live one had to go is told for liveness seconds.
+local function sweep(nodes, index, crowded, remembered, liveness, max_nodes)
   local old = stamp(now - remembered * 1000000)
   forget(nodes, index, redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. old, 'LIMIT', 0, CLEAN_UP))
-  local future = stamp(now + TOLERANCE * 1000000)
-  forget(nodes, index, redis.call('ZRANGEBYSCORE', index, '(' .. future, '+inf', 'LIMIT', 0, CLEAN_UP))
+  local future = redis.call('ZRANGEBYSCORE', index, '(' .. stamp(now + TOLERANCE * 1000000), '+inf', 'LIMIT', 0, CLEAN_UP)
+  forget(nodes, index, future)
+  local surplus = redis.call('ZCARD', index) - max_nodes
+  if surplus <= 0 or #future == CLEAN_UP then -- the rest of those from the future goes first
+    return
+  end
+  local ids, last = {}, 0
+  local oldest = redis.call('ZRANGE', index, 0, math.min(surplus, CLEAN_UP) - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    ids[#ids + 1], last = oldest[i], tonumber(oldest[i + 1])
+  end
+  if last >= now / 1000000 - liveness then
+    redis.call('SET', crowded, '1', 'EX', liveness)
+  end
+  forget(nodes, index, ids)
 end

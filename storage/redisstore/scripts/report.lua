@@ -50,17 +50,7 @@ if seen_before() <= seen then
     redis.call('ZADD', index, stamp(now), id)
   end
 end
-sweep(nodes, index, remembered)
-for _ = 1, CLEAN_UP do
-  if redis.call('ZCARD', index) <= max_nodes then
-    break
-  end
-  local oldest = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
-  if tonumber(oldest[2]) >= now / 1000000 - liveness then
-    redis.call('SET', crowded, '1', 'EX', liveness)
-  end
-  forget(nodes, index, {oldest[1]})
-end
+sweep(nodes, index, crowded, remembered, liveness, max_nodes)
 
 local live = redis.call('ZCOUNT', index, stamp(now - liveness * 1000000), '+inf')
 local base = base_of(head)
