@@ -89,6 +89,39 @@ func TestUsageSpans(t *testing.T) {
 	}
 }
 
+// A quarter of an hour that ends between two pages moves no bound: nothing is counted twice, nothing
+// is left out.
+func TestPagesOfASpan(t *testing.T) {
+	now := time.Date(2026, 3, 14, 4, 14, 56, 0, time.UTC)
+	clock := func() time.Time { return now }
+	sink := memstore.NewSink(&memstore.SinkOptions{Clock: clock})
+	var entries []logbuf.Entry
+	for n := range 6 { // of each of three keys one entry before 03:30, and one after
+		entries = append(entries, logbuf.Entry{ID: uuid.New(), KeyID: int64(1 + n%3), Status: 200,
+			Time: now.Truncate(time.Hour).Add(time.Duration(n/3)*30*time.Minute - 40*time.Minute)})
+	}
+	if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: entries}); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, ezapi.Config{LogSink: sink, Clock: clock}, nil)
+	query := "/usage?since=1h&group_by=key&interval=hour&limit=2"
+	var sum float64
+	for cursor := ""; ; now = now.Add(time.Minute) {
+		answer := s.must(http.StatusOK, viewer, "GET", query+cursor, nil).object(t)
+		for _, row := range answer["data"].([]any) {
+			sum += row.(object)["requests"].(float64)
+		}
+		next, more := answer["next_cursor"].(string)
+		if !more {
+			break
+		}
+		cursor = "&cursor=" + next
+	}
+	if sum != 6 {
+		t.Errorf("the pages count %v requests; want 6", sum)
+	}
+}
+
 // Bounds off a quarter of an hour, and other things that cannot be answered, are refused with the
 // field and the remedy.
 func TestUsageRefuses(t *testing.T) {
@@ -100,6 +133,8 @@ func TestUsageRefuses(t *testing.T) {
 		{"since=99999999999999999999w", "since", "24h"}, {"since=4000000000w", "since", "24h"}, {"until=d", "until", "24h"},
 		{"since=1969-12-31T00:00:00Z", "since", "1970"}, {"tz=Mars/Olympus", "tz", "IANA"}, {"tz=Local", "tz", "IANA"},
 		{"since=1h&until=2h", "since", "before until"}, {"cursor=abc", "cursor", "next_cursor"},
+		{"until=1970-01-01T00:00:00Z", "until", "after the beginning of 1970"},
+		{"since=9999-12-31T00:00:00Z", "since", "before the end of 9999"},
 	} {
 		problem := s.do(viewer, "GET", "/usage?"+c.query, nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 		text := fmt.Sprint(problem)

@@ -53,6 +53,20 @@ func (i Interval) Next(t time.Time, zone *time.Location) time.Time {
 	}
 }
 
+// longest returns a length that no such interval exceeds, whatever the zone does.
+func (i Interval) longest() time.Duration {
+	const day = 24 * time.Hour
+	switch i {
+	case Hour:
+		return 3 * time.Hour
+	case Day:
+		return 2 * day
+	case Week:
+		return 9 * day
+	}
+	return 33 * day
+}
+
 // A date is a day of the calendar; days beyond the month count on.
 type date struct {
 	year  int

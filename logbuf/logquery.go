@@ -71,9 +71,7 @@ func (q LogQuery) Resolve(now time.Time) (LogRange, error) {
 		if cmp.Or(c.Before.Compare(r.Before), bytes.Compare(c.BeforeID[:], r.BeforeID[:])) < 0 {
 			r.Before, r.BeforeID = c.Before, c.BeforeID
 		}
-		if q.Since.IsZero() {
-			r.Since = c.Since // all pages look back equally far, however long reading them takes
-		}
+		r.Since = c.Since // all pages look back equally far, however long reading them takes
 	}
 	return r, nil
 }
@@ -141,10 +139,7 @@ func timeSpan(since, until, now time.Time) (time.Time, time.Time) {
 		until, end = endOfTime, now
 	}
 	if since.IsZero() {
-		since = end.Add(-defaultWindow)
-		if since.Before(minTime) {
-			since = minTime
-		}
+		since = latest(end.Add(-defaultWindow), minTime)
 	}
 	return since.UTC(), until.UTC()
 }

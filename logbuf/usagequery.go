@@ -40,7 +40,7 @@ type UsageRange struct {
 	Limit int // of the page
 }
 
-// Since returns where the range begins.
+// Since returns where the range begins. A range that Resolve has returned is never empty.
 func (r *UsageRange) Since() time.Time { return r.Starts[0] }
 
 // Interval returns the index in Starts of the interval that a time lies in; ok is false
@@ -87,7 +87,8 @@ func CompareUsage(a, b *Usage) int {
 // Since and Until lie on quarters of an hour; the first and the last interval may be
 // parts. Without Until, the present quarter is the last. Without Since, the span is 24
 // hours. Without both, and with an Interval, it is all intervals which the last 24 hours
-// touch, as a whole, the present one included.
+// touch, as a whole, the present one included. With a Cursor, the bounds are those of the first
+// page, and Since and Until are only checked.
 //
 // Read one row more than the limit, in the order of [CompareUsage] and after r.After,
 // and let [UsageRange.Page] make the page.
@@ -122,14 +123,27 @@ func (q UsageQuery) Resolve(now time.Time) (UsageRange, error) {
 		after := cursor.After
 		r.After = &after
 	}
-	since, until := q.span(now, cursor)
+	since, until, err := q.span(now, cursor)
+	if err != nil {
+		return r, err
+	}
 	interval := cmp.Or(q.Interval, Day)
-	for at := since; at.Before(until); at = quarterOf(interval.Next(at, q.Zone)) {
+	tooMany := &FieldError{"since", fmt.Sprintf(
+		"must be nearer to until, or interval longer: the answer may span %d intervals", maxIntervals)}
+	if span := until.Unix() - since.Unix(); span/maxIntervals > int64(interval.longest()/time.Second) { // seen at once
+		return r, tooMany
+	}
+	for at := since; at.Before(until); {
 		if len(r.Starts) == maxIntervals {
-			return r, &FieldError{"since", fmt.Sprintf(
-				"must be nearer to until, or interval longer: the answer may span %d intervals", maxIntervals)}
+			return r, tooMany
 		}
 		r.Starts = append(r.Starts, at)
+		from := at
+		// Where a zone's offset is no whole quarter, an interval begins with the quarter that it
+		// begins in.
+		for next := at; !at.After(from); at = quarterOf(next) {
+			next = interval.Next(next, q.Zone)
+		}
 	}
 	r.Until = until
 	return r, nil
@@ -170,39 +184,50 @@ func checkQuarters(since, until time.Time) error {
 // quarterOf returns the beginning of the quarter of an hour that a time lies in.
 func quarterOf(t time.Time) time.Time { return t.UTC().Truncate(Quarter) }
 
-// span returns the bounds of the query with their defaults, in UTC. All pages have those of
-// the first, however long reading them takes.
-func (q *UsageQuery) span(now time.Time, c usageCursor) (since, until time.Time) {
-	since, until = q.Since.UTC(), q.Until.UTC()
-	if c.Until != 0 {
-		if since.IsZero() {
-			since = time.Unix(c.Since, 0).UTC()
-		}
-		if until.IsZero() {
-			until = time.Unix(c.Until, 0).UTC()
-		}
-		if since.Before(until) {
-			return since, until
-		}
+// span returns the bounds of the query with their defaults, in UTC. Those of a cursor win: all
+// pages have the bounds of the first, however long reading them takes, also where the caller
+// works out the bounds from the present time again.
+func (q *UsageQuery) span(now time.Time, c usageCursor) (since, until time.Time, err error) {
+	if q.Cursor != "" {
+		return time.Unix(c.Since, 0).UTC(), time.Unix(c.Until, 0).UTC(), nil
 	}
+	since, until = q.Since.UTC(), q.Until.UTC()
 	present := quarterOf(now)
-	none := q.Since.IsZero() && q.Until.IsZero()
-	if q.Until.IsZero() {
+	switch {
+	case !q.Until.IsZero():
+	case q.Since.IsZero() && q.Interval != "":
+		until = quarterOf(q.Interval.Next(present, q.Zone))
+	case since.After(present): // clocks may run ahead
+		until = since.Add(defaultWindow)
+	default:
 		until = present.Add(Quarter)
-		if !q.Since.IsZero() && !q.Since.Before(until) { // clocks may run ahead
-			until = q.Since.UTC().Add(defaultWindow)
-		}
 	}
 	if q.Since.IsZero() {
-		if since = until.Add(-defaultWindow); since.Before(minTime) {
-			since = minTime
+		end := until
+		if q.Until.IsZero() {
+			end = present.Add(Quarter)
+		}
+		since = latest(end.Add(-defaultWindow), minTime)
+		if q.Until.IsZero() && q.Interval != "" {
+			since = latest(quarterOf(q.Interval.Start(since, q.Zone)), minTime)
 		}
 	}
-	if none && q.Interval != "" {
-		since = quarterOf(q.Interval.Start(since, q.Zone))
-		until = quarterOf(q.Interval.Next(present, q.Zone))
+	// What follows from bounds is bounded as they are.
+	if !sane(until) {
+		return since, until, &FieldError{"since", "must be at least 24 hours before the end of 9999, or until be given"}
 	}
-	return since, until
+	if !sane(since) || !since.Before(until) {
+		return since, until, &FieldError{"until", "must be after the beginning of 1970"}
+	}
+	return since, until, nil
+}
+
+// latest returns the later of two times.
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // Page makes a page of rows in the range, in order. One more than the limit says that

@@ -190,6 +190,77 @@ func TestUsagePages(t *testing.T) {
 	}
 }
 
+// A caller may work out its bounds from the present time for every page, as for a span: those of the
+// first page stay, of usage and of entries.
+func TestPagesKeepTheBoundsOfTheFirst(t *testing.T) {
+	begin := now.Truncate(logbuf.Quarter)
+	query := logbuf.UsageQuery{Since: begin.Add(-time.Hour), Until: begin, Interval: logbuf.Hour}
+	first, err := query.Resolve(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Limit = 1
+	query.Cursor = first.Page([]logbuf.Usage{{Start: first.Since(), KeyID: 1}, {Start: first.Since(), KeyID: 2}}).Next
+	for _, moved := range []time.Duration{logbuf.Quarter, -logbuf.Quarter, 3 * time.Hour} {
+		query.Since, query.Until = begin.Add(moved-time.Hour), begin.Add(moved)
+		second, err := query.Resolve(now.Add(moved))
+		if err != nil || !slices.EqualFunc(second.Starts, first.Starts, time.Time.Equal) || !second.Until.Equal(first.Until) {
+			t.Errorf("bounds moved by %s: %v until %s, %v; want those of the first page", moved, second.Starts, second.Until, err)
+		}
+	}
+
+	logs := logbuf.LogQuery{Since: now.Add(-time.Hour), Limit: 1}
+	page, err := logs.Resolve(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs.Cursor = page.Page([]logbuf.Entry{{Time: now.Add(-time.Minute)}, {Time: now.Add(-2 * time.Minute)}}).Next
+	for _, since := range []time.Time{{}, now.Add(-30 * time.Minute)} {
+		logs.Since = since
+		second, err := logs.Resolve(now.Add(24 * time.Hour))
+		if err != nil || !second.Since.Equal(page.Since) {
+			t.Errorf("the second page of entries looks back to %s, %v; want %s", second.Since, err, page.Since)
+		}
+	}
+}
+
+// Whatever the bounds, the clock and the zone: a query is refused by a field, or its range has an
+// interval and lies within the times that can be written.
+func TestUsageRangesAreBounded(t *testing.T) {
+	edges := []string{
+		"1970-01-01T00:00:00Z", "1970-01-01T00:15:00Z", "1970-01-02T00:00:00Z", "9999-12-30T00:00:00Z",
+		"9999-12-30T00:15:00Z", "9999-12-31T00:00:00Z", "2026-03-14T00:00:00Z", "0001-01-01T00:00:00Z",
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		at := func(name string) time.Time {
+			at, err := time.Parse(time.RFC3339, rapid.SampledFrom(edges).Draw(r, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return at.Add(time.Duration(rapid.IntRange(-2, 2).Draw(r, name+" quarters")) * logbuf.Quarter)
+		}
+		q := logbuf.UsageQuery{Zone: zone(t, rapid.SampledFrom(zones).Draw(r, "zone"))}
+		q.Interval = rapid.SampledFrom(append(logbuf.Intervals(), "")).Draw(r, "interval")
+		if rapid.Bool().Draw(r, "has since") {
+			q.Since = at("since")
+		}
+		if rapid.Bool().Draw(r, "has until") {
+			q.Until = at("until")
+		}
+		u, err := q.Resolve(at("now"))
+		var field *logbuf.FieldError
+		switch {
+		case errors.As(err, &field):
+		case err != nil:
+			r.Fatal(err)
+		case len(u.Starts) == 0 || !u.Since().Before(u.Until):
+			r.Fatalf("from %v until %s: an empty range", u.Starts, u.Until)
+		case u.Since().Unix() < 0 || u.Until.Year() > 9999:
+			r.Fatalf("from %s until %s", u.Since(), u.Until)
+		}
+	})
+}
+
 func TestUsageRangeFindsIntervals(t *testing.T) {
 	r, err := logbuf.UsageQuery{Since: now.Truncate(logbuf.Quarter).Add(-30 * time.Hour)}.Resolve(now)
 	if err != nil {

@@ -122,6 +122,7 @@ var sinkCases = []sinkCase{
 
 	{"usage by every grouping", nothing, testUsageGroups},
 	{"usage by hour and day", nothing, testUsageIntervals},
+	{"usage at the ends of time", nothing, testUsageBounds},
 	{"usage counts", nothing, testUsageCounts},
 	{"usage is exact", nothing, testUsageExact},
 	{"usage beyond the largest integer", nothing, testUsageWide},

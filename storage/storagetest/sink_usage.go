@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -117,6 +118,32 @@ func testUsageGroups(t testing.TB, h SinkHarness) {
 		if len(by) == 2 { // the order of dimensions in the query means nothing, nor a repetition
 			q.GroupBy = []logbuf.Dimension{by[1], by[0], by[1]}
 			wantUsage(t, h.Archive, q, addUp(q, entries...)...)
+		}
+	}
+}
+
+// testUsageBounds: bounds at the ends of time are answered, or refused by name; nothing panics.
+func testUsageBounds(t testing.TB, h SinkHarness) {
+	mustStore(t, h.Sink, logEntry(1))
+	first, last := time.Unix(0, 0), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	bounds := []time.Time{{}, first.Add(-time.Hour), first, first.Add(time.Hour), last.Add(-24 * time.Hour), last,
+		last.AddDate(1, 0, 0)}
+	for _, since := range bounds {
+		for _, until := range bounds {
+			for _, interval := range []logbuf.Interval{"", logbuf.Month} {
+				page, err := h.Archive.Usage(t.Context(), logbuf.UsageQuery{Interval: interval, Since: since, Until: until})
+				var field *logbuf.FieldError
+				if err != nil && !errors.As(err, &field) {
+					t.Errorf("Usage from %s until %s: %v; want an answer or a FieldError", since, until, err)
+				}
+				if err == nil && !page.Since.Before(page.Until) {
+					t.Errorf("Usage from %s until %s is of %s until %s", since, until, page.Since, page.Until)
+				}
+			}
+		}
+		ids := map[int64]time.Time{1: since, math.MinInt64: since, math.MaxInt64: since}
+		if _, err := h.Archive.KeyUsage(t.Context(), ids); err != nil {
+			t.Errorf("KeyUsage since %s: %v", since, err)
 		}
 	}
 }
