@@ -269,8 +269,9 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // another it stays without cost. A cost that an entry brings is kept, and its PricedRevision
 // is then 0.
 //
-// While Run is not at work, each call reads the catalog first; for one that does not answer
-// it waits a second, now and then.
+// The prices are those that the catalog had at most half a second ago: where nobody looked since, the
+// call looks first. While Run is not at work, each call does. For a catalog that does not answer it
+// waits a second, now and then; then the entries are priced when they leave the buffer.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 	p.prices.prepare(ctx)
 	if p.config.LogBuffer == nil {
@@ -293,6 +294,13 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 // one. It asks the catalog when that is not so yet, and gives up when ctx ends.
 func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 	return p.copies.CatchUp(ctx, revision)
+}
+
+// Settle returns once every control plane of the catalog, in whatever process, prices what is
+// appended to it by a revision or by a later one. None prices by a copy of the catalog that it has
+// not looked after within half a second, and so Settle takes 0.75 s. It gives up when ctx ends.
+func (p *Plane) Settle(ctx context.Context, revision catalog.Revision) error {
+	return p.prices.settle(ctx, revision)
 }
 
 // Stats are the readings of everything that a Plane runs.

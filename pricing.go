@@ -21,6 +21,9 @@ var _ logbuf.Pricer = (*pricer)(nil)
 
 // Price implements [logbuf.Pricer].
 func (p *pricer) Price(e *logbuf.Entry) (known bool) {
+	if !p.follower.Within(priceAge) {
+		return false
+	}
 	q, ok := p.list.Quote(priceKey(e))
 	if !ok || knowsMore(e, q) {
 		return false
@@ -42,26 +45,56 @@ func (p *pricer) PriceLate(ctx context.Context, entries []*logbuf.Entry) error {
 	return nil
 }
 
+// Every control plane prices by a copy of the catalog that was looked after at most priceAge ago,
+// or not at all, and whoever commits need only wait for a little longer than that to know that
+// none prices by what was before. That holds for any number of servers, also for those whose
+// notifications are late or do not come, and costs each some looks at the head a second while it
+// takes logs.
 const (
-	// firstPrices is how long AppendLogs waits for prices that nobody follows, and
-	// morePrices how long it does not wait again after that was in vain.
+	priceAge    = 500 * time.Millisecond
+	priceSettle = priceAge * 3 / 2 // for clocks that do not run equally fast
+)
+
+const (
+	// firstPrices is how long AppendLogs waits for a look at the catalog, and morePrices how long it does
+	// not wait again after that was in vain.
 	firstPrices = time.Second
 	morePrices  = 10 * time.Second
 )
 
-// prepare brings the prices up to date where Run does not: before it, or without it.
+// prepare sees to it that the prices are good enough to price by. Where Run does not follow the
+// catalog, they are brought up to date each time.
 func (p *pricer) prepare(ctx context.Context) {
-	if p.follower.Running() {
+	age := priceAge / 2 // some time is left until they are used
+	if !p.follower.Running() {
+		age = 0
+	}
+	if p.follower.Within(age) {
 		return
 	}
-	if at := p.failed.Load(); at != nil && time.Since(*at) < morePrices {
+	if at := p.failed.Load(); at != nil && time.Since(*at) < morePrices && !p.follower.Within(time.Since(*at)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstPrices)
 	defer cancel()
-	if _, err := p.follower.Refresh(ctx); err != nil { // then the entries are priced when they leave
+	if err := p.follower.Renew(ctx, age); err != nil { // then the entries are priced when they leave
 		now := time.Now()
 		p.failed.Store(&now)
+	}
+}
+
+// settle returns once no control plane prices by what the catalog was before a revision.
+func (p *pricer) settle(ctx context.Context, revision catalog.Revision) error {
+	settled := time.NewTimer(priceSettle)
+	defer settled.Stop()
+	if err := p.follower.CatchUp(ctx, revision); err != nil {
+		return err
+	}
+	select {
+	case <-settled.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -260,47 +262,53 @@ func TestEntryKnowsALaterRevision(t *testing.T) {
 		cost     int64
 		at       int64
 	}{
-		"knows nothing":       {"", 1, 1},
-		"knows as much":       {"0-1", 1, 1},
-		"knows more":          {"0-2", 7, 2},
-		"is ahead of all":     {"0-999", 7, 2}, // not true: then what there is counts
-		"another epoch":       {"99-1", 7, 2},
-		"is no position":      {"1", 1, 1},
-		"is larger than all":  {"0-99999999999999999999", 1, 1},
-		"is of no sense here": {"-5--5", 1, 1},
+		"knows nothing":       {"", 1, 2},
+		"knows as much":       {"5-2", 1, 2},
+		"knows more":          {"5-3", 7, 3},
+		"is ahead of all":     {"5-999", 7, 3}, // not true: then what there is counts
+		"another epoch":       {"99-1", 7, 3},
+		"an older epoch":      {"4-999", 1, 2},
+		"is no position":      {"1", 1, 2},
+		"is larger than all":  {"0-99999999999999999999", 1, 2},
+		"is of no sense here": {"-5--5", 1, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
-			other := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-			m, err := other.Models.Create(t.Context(),
-				ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			sink := memstore.NewSink(nil)
-			plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink,
-				Publisher: deafPublisher{memstore.NewPublisher()}})
-			eventually(t, "prices are known", func() bool { return plane.Stats().Copies.Revision == 1 })
-			if _, err := other.Models.Edit(t.Context(), m.ID, func(m *ezapi.Model) error {
-				m.InputPrice = new(catalog.NanoUSD(7_000_000))
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-			if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Model: "m", InputTokens: 1,
-				Revision: c.revision}); err != nil {
-				t.Fatal(err)
-			}
-			if err := plane.Logs().Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			page, err := sink.Logs(t.Context(), logbuf.LogQuery{})
-			if err != nil || len(page.Entries) != 1 {
-				t.Fatalf("%d entries, %v", len(page.Entries), err)
-			}
-			if e := page.Entries[0]; *e.CostNanoUSD != c.cost || e.PricedRevision != c.at {
-				t.Errorf("cost %d at %d; want %d at %d", *e.CostNanoUSD, e.PricedRevision, c.cost, c.at)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
+				if _, err := store.Commit(t.Context(), catalog.Commit{Sync: true, Epoch: 5, Time: time.Now()}); err != nil {
+					t.Fatal(err)
+				}
+				other := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
+				m, err := other.Models.Create(t.Context(),
+					ezapi.Model{Name: "m", Prices: catalog.Prices{InputPrice: new(catalog.NanoUSD(1_000_000))}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				sink := memstore.NewSink(nil)
+				plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink,
+					Publisher: deafPublisher{memstore.NewPublisher()}})
+				eventually(t, "prices are known", func() bool { return plane.Stats().Copies.Revision == 2 })
+				if _, err := other.Models.Edit(t.Context(), m.ID, func(m *ezapi.Model) error {
+					m.InputPrice = new(catalog.NanoUSD(7_000_000))
+					return nil
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Model: "m", InputTokens: 1,
+					Revision: c.revision}); err != nil {
+					t.Fatal(err)
+				}
+				if err := plane.Logs().Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				page, err := sink.Logs(t.Context(), logbuf.LogQuery{})
+				if err != nil || len(page.Entries) != 1 {
+					t.Fatalf("%d entries, %v", len(page.Entries), err)
+				}
+				if e := page.Entries[0]; *e.CostNanoUSD != c.cost || e.PricedRevision != c.at {
+					t.Errorf("cost %d at %d; want %d at %d", *e.CostNanoUSD, e.PricedRevision, c.cost, c.at)
+				}
+			})
 		})
 	}
 }
@@ -310,6 +318,69 @@ type deafPublisher struct{ *memstore.Publisher }
 
 func (deafPublisher) Head(context.Context) (snapshot.Head, error) {
 	return snapshot.Head{}, errors.New("the publisher is away")
+}
+
+// What is not looked after is not used: while the catalog does not answer, entries stay without a
+// cost, and get the one of the revision at which they leave.
+func TestNoEntryIsPricedByAnOldCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, keeper := &awayStore{Store: memstore.New(nil)}, catalog.NewRandomKeyRing()
+		sink := memstore.NewSink(nil)
+		plane := runPlane(t, ezapi.Config{Catalog: store, Keeper: keeper, LogSink: sink,
+			Publisher: deafPublisher{memstore.NewPublisher()}})
+		price := func(n int64) func(*ezapi.Model) error {
+			return func(m *ezapi.Model) error { m.InputPrice = new(catalog.NanoUSD(n * 1_000_000)); return nil }
+		}
+		m := ezapi.Model{Name: "m"}
+		_ = price(1)(&m)
+		m, err := plane.Models.Create(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry := ezapi.LogEntry{Model: "m", InputTokens: 1, RequestID: "before"}
+		if err := plane.AppendLogs(t.Context(), entry); err != nil {
+			t.Fatal(err)
+		}
+		store.away.Store(true)
+		time.Sleep(time.Minute)
+		for _, entry.RequestID = range []string{"during", "during", "during"} {
+			if err := plane.AppendLogs(t.Context(), entry); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := newPlane(t, ezapi.Config{Catalog: store.Store, Keeper: keeper})
+		if _, err := other.Models.Edit(t.Context(), m.ID, price(7)); err != nil {
+			t.Fatal(err)
+		}
+		store.away.Store(false)
+		if err := plane.Logs().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for request, want := range map[string]int64{"before": 1, "during": 7} {
+			page, err := sink.Logs(t.Context(), logbuf.LogQuery{RequestID: request})
+			if err != nil || len(page.Entries) == 0 {
+				t.Fatalf("%d entries, %v", len(page.Entries), err)
+			}
+			for _, e := range page.Entries {
+				if e.CostNanoUSD == nil || *e.CostNanoUSD != want {
+					t.Errorf("an entry from %s costs %v; want %d", request, e.CostNanoUSD, want)
+				}
+			}
+		}
+	})
+}
+
+// awayStore does not answer while it is away.
+type awayStore struct {
+	catalog.Store
+	away atomic.Bool
+}
+
+func (s *awayStore) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	if s.away.Load() {
+		return errors.New("the store is away")
+	}
+	return s.Store.Read(ctx, fn)
 }
 
 // While prices change and entries come in, with 5,000 models: none is priced by an older

@@ -39,6 +39,7 @@ type Follower struct {
 	turn    chan struct{} // holds a token: one goroutine leads the copies on
 	loaded  bool          // belongs to the holder of the token; so do the copies
 	head    atomic.Pointer[Head]
+	looked  atomic.Pointer[time.Time] // when the last look at the store's head began that worked
 	running atomic.Int32
 	status  atomic.Pointer[FollowerStatus]
 }
@@ -81,6 +82,33 @@ func (f *Follower) Head() (head Head, ok bool) {
 	return Head{}, false
 }
 
+// Within reports whether the copies had all that the store had committed at some moment that
+// is no longer ago than a duration.
+func (f *Follower) Within(age time.Duration) bool {
+	at := f.looked.Load()
+	return at != nil && time.Since(*at) <= age
+}
+
+// Renew returns once the copies have all that the store had committed at some moment that is no
+// longer ago than a duration. Where it has to look at the store, all who wait share the look,
+// which costs the same however large the catalog is.
+func (f *Follower) Renew(ctx context.Context, age time.Duration) error {
+	if f.Within(age) {
+		return nil
+	}
+	select {
+	case <-f.turn:
+		defer func() { f.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if f.Within(age) {
+		return nil
+	}
+	_, err := f.look(ctx)
+	return err
+}
+
 // CatchUp returns once every copy has a revision. It asks the store when they have not.
 func (f *Follower) CatchUp(ctx context.Context, revision Revision) error {
 	for {
@@ -108,7 +136,16 @@ func (f *Follower) Refresh(ctx context.Context) (Head, error) {
 	case <-ctx.Done():
 		return Head{}, ctx.Err()
 	}
+	return f.look(ctx)
+}
+
+// look leads the copies on, and notes how that went. It needs the token.
+func (f *Follower) look(ctx context.Context) (Head, error) {
+	begun := time.Now()
 	head, err := f.refresh(ctx)
+	if err == nil {
+		f.looked.Store(&begun)
+	}
 	status := f.Status()
 	switch {
 	case err == nil:

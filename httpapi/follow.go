@@ -11,7 +11,7 @@ import (
 )
 
 // follow waits until a commit is published, or applied by every live balancer
-// and by every copy of the catalog in this process, and returns what the headers EZ-Sync and
+// and by the prices of every control plane, and returns what the headers EZ-Sync and
 // EZ-Sync-Nodes say. The commit has been made: nothing that goes wrong here is an error.
 func (h *Handler) follow(ctx context.Context, until string, limit time.Duration,
 	revision catalog.Revision) request.Progress {
@@ -41,7 +41,7 @@ func (h *Handler) published(ctx context.Context, revision catalog.Revision) (at 
 
 // applied waits until a revision, which is published at a head, is applied.
 func (h *Handler) applied(ctx context.Context, at snapshot.Head, revision catalog.Revision) request.Progress {
-	if err := h.plane.CatchUp(ctx, revision); err != nil {
+	if err := h.plane.Settle(ctx, revision); err != nil {
 		return request.Progress{Sync: "pending"}
 	}
 	kinds, err := h.plane.Relay().Kinds(ctx, revision)
