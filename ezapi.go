@@ -72,9 +72,9 @@ type Config struct {
 	// ChangesRetention is how long the change feed reaches back. Defaults to
 	// 90 days; negative keeps all.
 	ChangesRetention time.Duration
-	// UsageRetention is how long usage is kept by the quarter of an hour, where LogSink
-	// is a logbuf.Maintainer. By the day it is kept for ever. Defaults to 400 days; negative
-	// keeps all.
+	// UsageRetention is how long usage is kept by the quarter of an hour, at least 32 days, where
+	// LogSink is a logbuf.Maintainer. By the day it is kept for ever. What one control plane drops is
+	// gone for all. Defaults to 400 days; negative keeps all.
 	UsageRetention time.Duration
 	// LogRetention is how long access logs are kept, at least 48 hours, where
 	// LogSink is a logbuf.Maintainer. What they used is kept for ever. Defaults
@@ -91,6 +91,9 @@ type Config struct {
 const (
 	defaultRetention      = 90 * 24 * time.Hour
 	defaultUsageRetention = 400 * 24 * time.Hour
+
+	// leastUsageRetention is enough for a budget's month in every time zone.
+	leastUsageRetention = 32 * 24 * time.Hour
 )
 
 // Plane is a control plane: the catalog's tables, the relay that publishes
@@ -124,6 +127,10 @@ func New(config Config) (*Plane, error) {
 	}
 	if r := config.LogRetention; r > 0 && r < 48*time.Hour {
 		return nil, fmt.Errorf("ezapi: Config.LogRetention must be at least 48h, or negative to keep all: %w",
+			catalog.ErrInvalid)
+	}
+	if r := config.UsageRetention; r > 0 && r < leastUsageRetention {
+		return nil, fmt.Errorf("ezapi: Config.UsageRetention must be at least 32 days, or negative to keep all: %w",
 			catalog.ErrInvalid)
 	}
 	config = config.withDefaults()
@@ -197,11 +204,12 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
+	go func() { errs <- p.watchLogClock(ctx) }()
 	var failed error
 	for range cap(errs) {
 		if err := <-errs; err != nil && ctx.Err() == nil {
@@ -232,17 +240,6 @@ func (p *Plane) Logs() LogBuffer { return p.logs }
 
 // Now returns the time by Config.Clock.
 func (p *Plane) Now() time.Time { return p.config.Clock() }
-
-// LogTime returns the time by which access logs are judged and dated: that of their store, where
-// its clock was read and is not this process's, so that one server whose clock is wrong refuses
-// no good entries. Config.Clock otherwise.
-func (p *Plane) LogTime() time.Time {
-	now := p.config.Clock()
-	if skew := p.clocks.skew(storeOfLogs); skew.Abs() >= clockNoise {
-		return now.Add(-skew)
-	}
-	return now
-}
 
 // LogsReady returns nil, or the error that AppendLogs would return now, as far as the buffer
 // can tell beforehand: see logbuf.Admitter. It costs next to nothing.
@@ -321,7 +318,7 @@ type Stats struct {
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
-	s.Clocks = p.clocks.status()
+	s.Clocks = p.clocks.status(p.config.Clock())
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}

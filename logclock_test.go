@@ -5,11 +5,13 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -82,9 +84,13 @@ func (l *lines) String() string {
 type distant struct {
 	*watchedSink
 	ahead time.Duration
+	asked atomic.Int64
 }
 
-func (d *distant) Clock(context.Context) (time.Time, error) { return time.Now().Add(d.ahead), nil }
+func (d *distant) Clock(context.Context) (time.Time, error) {
+	d.asked.Add(1)
+	return time.Now().Add(d.ahead), nil
+}
 
 // Access logs go by the clock of their store: a server whose clock is wrong judges entries
 // rightly, and forgets nothing while it differs by more than five minutes.
@@ -127,4 +133,37 @@ func TestLogsGoByTheClockOfTheStore(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A clock that is set right is believed at once, one that is set wrong is not, and neither waits for
+// maintenance, a round of which may take long.
+func TestLogTimeOutlivesASetClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead atomic.Int64
+		ahead.Store(int64(2 * time.Hour))
+		clock := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		sink := &distant{watchedSink: &watchedSink{Sink: memstore.NewSink(nil)}}
+		plane := runPlane(t, ezapi.Config{LogSink: sink, Clock: clock,
+			Catalog: memstore.New(nil), Keeper: catalog.NewRandomKeyRing()}) // with clocks of their own
+		time.Sleep(time.Second)
+		for _, wrong := range []time.Duration{2 * time.Hour, 0, -3 * time.Hour, 10 * time.Minute, 0} {
+			ahead.Store(int64(wrong))
+			if off := time.Until(plane.LogTime()); off != 0 {
+				t.Errorf("with a clock %s ahead, entries are judged by a time %s ahead", wrong, off)
+			}
+			if err := plane.ClockReady(); (err != nil) != (wrong != 0) {
+				t.Errorf("with a clock %s ahead: %v", wrong, err)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		sink := &distant{watchedSink: &watchedSink{Sink: memstore.NewSink(nil)}}
+		runPlane(t, ezapi.Config{LogSink: sink})
+		time.Sleep(time.Second)
+		asked := sink.asked.Load()
+		time.Sleep(55 * time.Second)
+		if n := sink.asked.Load() - asked; n < 5 {
+			t.Errorf("in 55 s between two rounds of maintenance the store's clock was read %d times; want 5", n)
+		}
+	})
 }

@@ -170,6 +170,7 @@ func TestNewRefuses(t *testing.T) {
 	for name, config := range map[string]ezapi.Config{
 		"a catalog without a keeper": {Catalog: memstore.New(nil)},
 		"logs kept too short":        {LogRetention: time.Hour},
+		"usage kept too short":       {UsageRetention: 31 * 24 * time.Hour},
 	} {
 		if _, err := ezapi.New(config); !errors.Is(err, catalog.ErrInvalid) {
 			t.Errorf("%s: %v, want ErrInvalid", name, err)

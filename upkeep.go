@@ -3,87 +3,11 @@ package ezapi
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 )
-
-// maxSkew is how far this process's clock may be from a store's. Beyond it one of them is wrong, and nothing that time
-// has made old is deleted, because what one server deletes is gone for all.
-const maxSkew = 5 * time.Minute
-
-// clockNoise is how far two clocks may be apart and count as the same.
-const clockNoise = time.Second
-
-// storeOfLogs is the name of the store whose clock access logs go by.
-const storeOfLogs = "logs"
-
-// ErrClock says that this process's clock and a store's differ too much for anything old to be deleted.
-var ErrClock = errors.New("this server's clock is wrong, or its store's: nothing old is deleted until they agree")
-
-// A Clock says how far this process's clock is from a store's.
-type Clock struct {
-	Store string        // "catalog" or "logs"
-	Skew  time.Duration // by how much this process is ahead; negative when it is behind
-}
-
-// Wrong reports whether the two differ by more than 5 minutes.
-func (c Clock) Wrong() bool { return c.Skew.Abs() > maxSkew }
-
-// clocks are what was read of the stores' clocks.
-type clocks struct {
-	mu   sync.Mutex
-	read []Clock
-}
-
-// note keeps a reading, and returns an error when the clocks differ too much.
-func (c *clocks) note(store string, theirs, ours time.Time) error {
-	reading := Clock{store, ours.Sub(theirs)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i := slices.IndexFunc(c.read, func(r Clock) bool { return r.Store == store }); i >= 0 {
-		c.read[i] = reading
-	} else {
-		c.read = append(c.read, reading)
-	}
-	if reading.Wrong() {
-		return fmt.Errorf("%w (it is %s ahead of the %s)", ErrClock, reading.Skew.Round(time.Second), store)
-	}
-	return nil
-}
-
-// skew returns by how much this process is ahead of a store, as it was read last.
-func (c *clocks) skew(store string) time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i := range c.read {
-		if c.read[i].Store == store {
-			return c.read[i].Skew
-		}
-	}
-	return 0
-}
-
-func (c *clocks) status() []Clock {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.read)
-}
-
-// ClockReady returns an error that wraps ErrClock while this process's clock was last seen to be
-// far from that of a store.
-func (p *Plane) ClockReady() error {
-	for _, c := range p.clocks.status() {
-		if c.Wrong() {
-			return fmt.Errorf("%w (it is %s ahead of the %s)", ErrClock, c.Skew.Round(time.Second), c.Store)
-		}
-	}
-	return nil
-}
 
 // maintain does at intervals what time brings to the catalog.
 func (p *Plane) maintain(ctx context.Context) error {
@@ -110,6 +34,7 @@ func (p *Plane) maintain(ctx context.Context) error {
 
 // catalogTime returns the time by the catalog's clock, or an error when this process's is far from it.
 func (p *Plane) catalogTime(ctx context.Context) (now time.Time, err error) {
+	begun := time.Now()
 	err = p.config.Catalog.Read(ctx, func(r catalog.Reader) error {
 		now = r.Now()
 		return nil
@@ -117,7 +42,8 @@ func (p *Plane) catalogTime(ctx context.Context) (now time.Time, err error) {
 	if err != nil {
 		return now, err
 	}
-	return now, p.clocks.note("catalog", now, p.config.Clock())
+	p.clocks.note("catalog", now, begun)
+	return now, p.clocks.wrong("catalog", p.config.Clock())
 }
 
 // prune forgets changes that are older than their retention.
@@ -152,20 +78,15 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 }
 
 // logsDue returns what is too old by the sink's clock. While this process's is far from it, nothing
-// is, and an error says
-// so; the other tasks go by the sink's. Without an answer there is no time at all.
+// is, and an error says so; the other tasks go by the sink's. Without an answer there is no time at
+// all.
 func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err error) {
 	o.Now = p.config.Clock()
 	if keeper, ok := p.config.LogSink.(logbuf.Timekeeper); ok {
-		asked, cancel := context.WithTimeout(ctx, clockTimeout)
-		defer cancel()
-		now, err := keeper.Clock(asked)
-		if err != nil {
+		if o.Now, err = p.readLogClock(ctx, keeper); err != nil {
 			return logbuf.MaintenanceOptions{}, err
 		}
-		ours := o.Now
-		o.Now = now
-		if err := p.clocks.note(storeOfLogs, now, ours); err != nil {
+		if err := p.clocks.wrong(storeOfLogs, p.config.Clock()); err != nil {
 			return o, err
 		}
 	}
@@ -175,9 +96,6 @@ func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err e
 	}
 	return o, nil
 }
-
-// clockTimeout is how long a sink may take to tell its time.
-const clockTimeout = 10 * time.Second
 
 // forgettable returns the time before which access logs need not be kept; zero
 // when all are. It stands still while entries wait to be stored: one of them

@@ -149,18 +149,20 @@ func (in *inbox) fit(more int64, except *delivery, now time.Time) error {
 
 // read reads a whole body, decompressed.
 func (d *delivery) read(r *http.Request) error {
+	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	if (encoding == "" || encoding == "identity") && r.ContentLength > logbuf.MaxBody {
+		return request.TooLarge(logbuf.MaxBody) // whether or not there is room, or it would be sent for ever
+	}
 	in := d.in
 	in.mu.Lock()
-	err := in.fit(max(r.ContentLength, 0), d, time.Now())
+	// No body holds more than MaxBody, whatever it announces: others give way for no more than that.
+	err := in.fit(min(max(r.ContentLength, 0), logbuf.MaxBody), d, time.Now())
 	in.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	switch encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); encoding {
+	switch encoding {
 	case "", "identity":
-		if r.ContentLength > logbuf.MaxBody {
-			return request.TooLarge(logbuf.MaxBody)
-		}
 		err = d.readFrom(r.Body)
 	case "gzip", "x-gzip":
 		err = d.gunzip(r.Body)

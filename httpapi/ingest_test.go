@@ -432,6 +432,45 @@ func BenchmarkIngest(b *testing.B) {
 	}
 }
 
+// A body that announces more than any may have is refused for that, and makes nobody give way for
+// room that it never gets.
+func TestIngestOfAnnouncedLengths(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	server := httptest.NewServer(s.api)
+	defer server.Close()
+	send := func(length, encoding, body string) net.Conn {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+			"%sContent-Length: %s\r\n\r\n%s", balancer, encoding, length, body)
+		return conn
+	}
+	status := func(conn net.Conn) string {
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		answer := make([]byte, 12)
+		_, _ = io.ReadFull(conn, answer)
+		return string(answer)
+	}
+	slow := send("2000", "", strings.Repeat(" ", 1000))
+	time.Sleep(5500 * time.Millisecond) // its patience is used up, and it may have to give way
+	for _, length := range []string{"8388609", "33554433", "41000000", "9223372036854775807"} {
+		if got := status(send(length, "", " ")); got != "HTTP/1.1 413" {
+			t.Errorf("a body of %s bytes: %q; want 413", length, got)
+		}
+	}
+	for _, length := range []string{"33554433", "9223372036854775807"} { // compressed, it may be anything
+		send(length, "Content-Encoding: gzip\r\n", "\x1f\x8b")
+	}
+	time.Sleep(200 * time.Millisecond)
+	fmt.Fprint(slow, strings.Repeat(" ", 998)+"{}")
+	if got := status(slow); got != "HTTP/1.1 202" {
+		t.Errorf("a slow body beside them: %q; want 202", got)
+	}
+}
+
 // Bodies that stall, or come a byte at a time, give way to others, soon; one that is merely
 // large does not.
 func TestIngestOutlivesStalledBodies(t *testing.T) {

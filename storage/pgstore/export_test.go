@@ -27,3 +27,6 @@ func Probes(requestID string) (conditions []string) {
 
 // Time returns what the sink's clock says.
 func (s *Sink) Time() time.Time { return s.clock() }
+
+// SQLKeyUsage is the statement that reads what keys have used.
+const SQLKeyUsage = sqlKeyUsage

@@ -15,8 +15,9 @@ import (
 
 const (
 	// Between these two stands a sum, which is answered as the nearest bigint.
-	sqlNearest = `least(9223372036854775807, greatest(-9223372036854775808, coalesce(sum(`
-	sqlBigint  = `), 0)))::bigint`
+	sqlNearest   = sqlNearestOf + `coalesce(sum(`
+	sqlBigint    = `), 0)))::bigint`
+	sqlNearestOf = `least(9223372036854775807, greatest(-9223372036854775808, `
 
 	sqlSums = `sum(requests)::bigint, sum(errors)::bigint, sum(unpriced)::bigint,
     ` + sqlNearest + `input_tokens` + sqlBigint + `, ` + sqlNearest + `cache_read_tokens` + sqlBigint + `,
@@ -65,35 +66,45 @@ order by 1%[5]s limit %[7]s`
 	sqlUsageState = `
 select coalesce(zone, ''), closed_until, nullif(quarters_from, '-infinity'), folded_at from usage_state`
 
+	// sqlKeyUsage reads what keys have used, each key's rows once. What is pending has no index: it
+	// is read once for all of them.
 	sqlKeyUsage = `
 with asked as materialized (
     select * from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
         as a (key_id, nth, since, days_from, days_until)
 ), pending as materialized (
-    select key_id, starts, requests, cost_nano_usd, unpriced from usage_pending where key_id = any ($1::bigint[])
-    union all
-    select key_id, starts, requests, cost_nano_usd, unpriced from usage_aside where key_id = any ($1::bigint[])
+    select a.key_id, a.nth, max(p.starts) filter (where p.requests > 0) as starts,
+        sum(p.cost_nano_usd) filter (where p.starts >= a.since) as cost,
+        sum(p.unpriced) filter (where p.starts >= a.since) as unpriced
+    from asked a join (
+        select key_id, starts, requests, cost_nano_usd, unpriced from usage_pending
+        union all
+        select key_id, starts, requests, cost_nano_usd, unpriced from usage_aside
+    ) as p on p.key_id = a.key_id
+    group by 1, 2
+), used as materialized (
+    select a.key_id, a.nth, sum(u.cost) as cost, sum(u.unpriced) as unpriced
+    from asked a cross join lateral (
+        select cost_nano_usd as cost, unpriced from usage_days
+        where key_id = a.key_id and starts >= a.days_from and starts < a.days_until
+        union all
+        select cost_nano_usd, unpriced from usage_quarters
+        where key_id = a.key_id and starts >= a.since and starts < a.days_from
+        union all
+        select cost_nano_usd, unpriced from usage_quarters where key_id = a.key_id and starts >= a.days_until
+    ) as u
+    group by 1, 2
+), last as materialized (
+    select key_id, nth, greatest(
+        (select max(starts) from usage_quarters q where q.key_id = a.key_id),
+        (select max(starts) from usage_days d where d.key_id = a.key_id)) as starts
+    from asked a
 )
-select a.key_id, a.nth, last.starts, ` + sqlNearest + `used.cost` + sqlBigint + `, coalesce(sum(used.unpriced), 0)::bigint
-from asked a
-cross join lateral (
-    select greatest(
-        (select max(starts) from usage_quarters where key_id = a.key_id),
-        (select max(starts) from usage_days where key_id = a.key_id),
-        (select max(starts) from pending where key_id = a.key_id and requests > 0)) as starts
-) as last
-left join lateral (
-    select cost_nano_usd as cost, unpriced from usage_days
-    where key_id = a.key_id and starts >= a.days_from and starts < a.days_until
-    union all
-    select cost_nano_usd, unpriced from usage_quarters
-    where key_id = a.key_id and starts >= a.since and starts < a.days_from
-    union all
-    select cost_nano_usd, unpriced from usage_quarters where key_id = a.key_id and starts >= a.days_until
-    union all
-    select cost_nano_usd, unpriced from pending where key_id = a.key_id and starts >= a.since
-) as used on true
-where last.starts is not null group by 1, 2, 3`
+select key_id, nth, greatest(last.starts, p.starts),
+    ` + sqlNearestOf + `coalesce(p.cost, 0) + coalesce(u.cost, 0)))::bigint,
+    (coalesce(p.unpriced, 0) + coalesce(u.unpriced, 0))::bigint
+from last left join pending p using (key_id, nth) left join used u using (key_id, nth)
+where greatest(last.starts, p.starts) is not null`
 )
 
 // usageState is what usage_state says.

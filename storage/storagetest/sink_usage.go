@@ -141,7 +141,8 @@ func testUsageBounds(t testing.TB, h SinkHarness) {
 				}
 			}
 		}
-		ids := map[int64]time.Time{1: since, math.MinInt64: since, math.MaxInt64: since}
+		asked := []time.Time{since}
+		ids := map[int64][]time.Time{1: asked, math.MinInt64: asked, math.MaxInt64: asked}
 		if _, err := h.Archive.KeyUsage(t.Context(), ids); err != nil {
 			t.Errorf("KeyUsage since %s: %v", since, err)
 		}

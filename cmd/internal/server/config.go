@@ -27,7 +27,7 @@ type Config struct {
 	LogSpoolMax      size       `env:"EZ_LOG_SPOOL_MAX" default:"1GiB" help:"Capacity of the log spool on disk."`
 	LogSpoolKeep     keep       `env:"EZ_LOG_SPOOL_KEEP" default:"10m" help:"How long log entries stay in the spool after they were stored, for a database that loses commits in a failover; at most 7d, 0 removes them at once."`
 	LogRetention     retention  `env:"EZ_LOG_RETENTION" default:"90d" help:"Older log entries are dropped; at least 2d, 0 keeps all."`
-	UsageRetention   retention  `env:"EZ_USAGE_RETENTION" default:"400d" help:"Usage is kept by the quarter of an hour for so long, and then by the day for ever; 0 keeps all."`
+	UsageRetention   retention  `env:"EZ_USAGE_RETENTION" default:"400d" help:"Usage is kept by the quarter of an hour for so long, and then by the day for ever; at least 32d, 0 keeps all."`
 	UsageZone        zone       `env:"EZ_USAGE_ZONE" default:"UTC" help:"Time zone whose days usage is kept by. It is fixed at the first start."`
 	ChangesRetention retention  `env:"EZ_CHANGES_RETENTION" default:"90d" help:"Older entries of the change feed are dropped; 0 keeps all."`
 

@@ -139,6 +139,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_LOG_SPOOL_MAX":      {leak, "0", "1GB", "-1MiB", "9999999TiB"},
 		"EZ_LOG_SPOOL_KEEP":     {leak, "8d", "-1s", "169h", "999999d"},
 		"EZ_LOG_RETENTION":      {leak, "1d", "47h", "-3d"},
+		"EZ_USAGE_RETENTION":    {leak, "1s", "4h", "31d", "-400d"},
 		"EZ_CHANGES_RETENTION":  {leak, "-1h", "1.5d"},
 		"EZ_ADMIN_TOKEN":        {leak, strings.Repeat("t", 31), goodToken + ",", leak + " " + goodToken},
 		"EZ_VIEWER_TOKEN":       {leak},

@@ -208,6 +208,9 @@ func (l *loader) complete() {
 	if c.LogRetention.days() > 0 && c.LogRetention.days() < 2 {
 		l.fault("EZ_LOG_RETENTION", "must be at least 2d, or 0 to keep all")
 	}
+	if c.UsageRetention.days() > 0 && c.UsageRetention.days() < 32 {
+		l.fault("EZ_USAGE_RETENTION", "must be at least 32d, or 0 to keep all: what one server drops is gone for all")
+	}
 	l.checkRedisCA()
 	l.checkRoles()
 }
