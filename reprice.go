@@ -44,7 +44,7 @@ type RepriceRequest struct {
 	DryRun bool
 
 	// Budget is how long the run may take, until it ends with a report that says where to
-	// go on. Defaults to no limit.
+	// go on; a step that is at work then has half a minute more. Defaults to no limit.
 	Budget time.Duration
 }
 
@@ -61,8 +61,9 @@ type RepriceReport struct {
 }
 
 const (
-	repriceBatch = 1000 // entries in one transaction
-	repriceTries = 5    // at one batch, before the run ends
+	repriceBatch = 1000             // entries in one transaction
+	repriceTries = 5                // at one batch, before the run ends
+	repriceSlack = 30 * time.Second // beyond the budget, before the step that is at work is broken off
 	repricePause = 200 * time.Millisecond
 )
 
@@ -146,10 +147,20 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 func (p *Plane) reprice(
 	ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration, report *RepriceReport,
 ) error {
-	begun := time.Now()
+	begun, first := time.Now(), b.Query.Cursor
+	caller := ctx
+	if budget > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, budget+repriceSlack)
+		defer cancel()
+	}
 	for tries := 0; ; {
 		r, err := sink.Reprice(ctx, b)
 		if err != nil {
+			if ctx.Err() != nil && caller.Err() == nil && b.Query.Cursor != first {
+				report.Next = b.Run.String() + runSeparator + b.Query.Cursor
+				return nil // what was done before counts
+			}
 			var field *logbuf.FieldError
 			tries++
 			if ctx.Err() != nil || errors.As(err, &field) || errors.Is(err, logbuf.ErrBusy) || tries == repriceTries {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -294,4 +296,39 @@ func TestRepriceRefuses(t *testing.T) {
 		ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: at(0)}}); !errors.Is(err, ezapi.ErrUnsupported) {
 		t.Errorf("a sink that cannot: %v", err)
 	}
+}
+
+// stuckSink does one step of a run, and then one that never ends by itself.
+type stuckSink struct {
+	*memstore.Sink
+	steps atomic.Int32
+}
+
+func (s *stuckSink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
+	if s.steps.Add(1)%2 == 1 {
+		return logbuf.RepriceResult{Read: 1, Next: b.Query.Cursor + "next"}, nil
+	}
+	<-ctx.Done()
+	return logbuf.RepriceResult{}, ctx.Err()
+}
+
+// A step that does not end is broken off half a minute after the budget, and the report says where to
+// go on; a run that has come no further is an error.
+func TestRepriceEndsWithItsBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plane := newPlane(t, ezapi.Config{LogSink: &stuckSink{Sink: memstore.NewSink(nil)}})
+		request := ezapi.RepriceRequest{Query: logbuf.LogQuery{Since: time.Now().Add(-time.Hour)}, Budget: time.Minute}
+		begun := time.Now()
+		report, err := plane.Reprice(t.Context(), request)
+		if took := time.Since(begun); err != nil || report.Next == "" || report.Read != 1 || took != 90*time.Second {
+			t.Errorf("after %s: %+v, %v", took, report, err)
+		}
+
+		stuck := &stuckSink{Sink: memstore.NewSink(nil)}
+		stuck.steps.Store(1)
+		plane = newPlane(t, ezapi.Config{LogSink: stuck})
+		if report, err = plane.Reprice(t.Context(), request); !errors.Is(err, context.DeadlineExceeded) || report.Next != "" {
+			t.Errorf("a run that came no further: %+v, %v", report, err)
+		}
+	})
 }

@@ -65,6 +65,7 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	warned := make(map[string]string) // by task
 	return p.regularly(ctx, logMaintenanceInterval, "maintenance of the logs failed, will try again",
 		func(ctx context.Context) error {
 			o, wrong := p.logsDue(ctx)
@@ -73,6 +74,14 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 			}
 			results := logbuf.Maintain(ctx, sink, o)
 			p.maintained.Store(&results)
+			for _, r := range results {
+				if w := r.Report.Warning; r.Err == nil && w != warned[r.Name] {
+					warned[r.Name] = w
+					if w != "" {
+						p.config.Logger.WarnContext(ctx, "maintenance of the logs: "+w, "task", r.Name)
+					}
+				}
+			}
 			return errors.Join(wrong, logbuf.MaintenanceError(results))
 		})
 }

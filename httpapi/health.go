@@ -69,7 +69,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			if errors.Is(err, logbuf.ErrFull) {
 				return "full: refuses entries until there is room", nil
 			}
-			return "", err
+			return logsNote(plane.Stats()), err
 		},
 		checkClock: func(context.Context) (string, error) {
 			if err := plane.ClockReady(); err != nil {
@@ -85,6 +85,26 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 		h.checks[name] = &probe{name: name, check: check, log: log}
 	}
 	return h
+}
+
+// logsNote says what an operator should look into. It names no files: anybody may ask.
+func logsNote(s ezapi.Stats) string {
+	var notes []string
+	if s.Logs.Alarm != "" {
+		notes = append(notes, "something has happened to the log spool since the start: see the log")
+	}
+	for _, t := range s.Maintenance {
+		if t.Err != nil && !errors.Is(t.Err, logbuf.ErrBusy) {
+			notes = append(notes, "maintenance fails: "+t.Name)
+		}
+		if t.Report.Aside > 0 {
+			notes = append(notes, fmt.Sprintf("%s has set %d rows aside, which the database refuses", t.Name, t.Report.Aside))
+		}
+		if t.Report.Warning != "" {
+			notes = append(notes, t.Report.Warning)
+		}
+	}
+	return strings.Join(notes, "; ")
 }
 
 // sealNote says how far the secrets are sealed with the active key, and fails while some cannot be

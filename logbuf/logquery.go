@@ -85,7 +85,7 @@ func (r LogRange) Page(entries []Entry) LogPage {
 	entries = entries[:r.Limit:r.Limit]
 	last := entries[r.Limit-1]
 	next := LogRange{Since: r.Since, Before: last.Time, BeforeID: last.ID}
-	return LogPage{Entries: entries, Next: next.cursor()}
+	return LogPage{Entries: entries, Next: next.Cursor()}
 }
 
 // cursorVersion is the first byte of a cursor. Since, Before and BeforeID follow.
@@ -94,7 +94,8 @@ const (
 	cursorSize    = 1 + 8 + 8 + 16
 )
 
-func (r LogRange) cursor() string {
+// Cursor returns the Cursor of a query that goes on with this range.
+func (r LogRange) Cursor() string {
 	c := make([]byte, 0, cursorSize)
 	c = append(c, cursorVersion)
 	c = binary.BigEndian.AppendUint64(c, uint64(r.Since.UnixMicro()))

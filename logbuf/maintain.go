@@ -64,6 +64,13 @@ type TaskReport struct {
 	// usage that is not folded, how long ago the oldest partition should have gone. Zero
 	// when nothing is left.
 	Behind time.Duration
+
+	// Aside counts what was put out of the way of the rest, in the task's own unit, and waits
+	// for an operator.
+	Aside int64
+
+	// Warning is what an operator should know although the task works; empty when there is nothing.
+	Warning string
 }
 
 // A TaskResult is what became of one task.

@@ -64,5 +64,7 @@ type RepriceResult struct {
 	CostBefore int64 // nano-USD, of the changed entries; an unknown cost counts as 0
 	CostAfter  int64
 
-	Next string // Query.Cursor of the next step; empty: this was the last
+	// Next is the Query.Cursor of the next step; empty: this was the last. A step may end with
+	// few entries, or none, where it has looked through much for them.
+	Next string
 }

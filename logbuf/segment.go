@@ -74,6 +74,7 @@ type progress struct {
 	retryAt time.Time // not before; zero when the last try worked
 	lost    bool      // nothing more of it can be read
 	holes   *holes    // not nil: what cannot be read is passed over
+	damaged bool      // some of it was counted as damaged
 }
 
 // A cursor is a place in a segment.

@@ -79,6 +79,9 @@ func TestSpoolCountsADamagedTail(t *testing.T) {
 			if diff := cmp.Diff(requestIDs(0, 2), got); diff != "" || s.Damaged != 1 {
 				t.Fatalf("bit %d of byte %d: %d counted as damaged, stored (-want +got):\n%s", bit%8, bit/8-start, s.Damaged, diff)
 			}
+			if s.SetAside != 1 || s.Alarm == "" {
+				t.Fatalf("a damaged file is not set aside: %d, alarm %q", s.SetAside, s.Alarm)
+			}
 		}
 		for bit := 8 * end; bit < 8*int(crashed.size()); bit += 997 { // in the room: nothing is lost
 			flipped := crashed.clone()

@@ -264,6 +264,7 @@ func (r *spoolReader) enterFrame(f frame) {
 func (r *spoolReader) lose(to int64) {
 	p := &r.segment.read
 	r.skip.damaged += to - p.at
+	p.damaged = true
 	p.at = to
 }
 

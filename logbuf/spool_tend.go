@@ -189,6 +189,12 @@ func (s *spool) drop(seg *segment) error {
 		s.mu.Unlock()
 		return nil
 	}
+	if seg.read.damaged {
+		s.mu.Unlock()
+		s.warn("what is damaged in a segment was counted; the file is set aside", seg)
+		s.setAside(seg)
+		return nil
+	}
 	s.move(seg, gone)
 	s.mu.Unlock()
 	if err := seg.remove(s.fs); err != nil {

@@ -232,6 +232,15 @@ func metrics() []metric {
 					emit(t.Report.Behind.Seconds(), t.Name)
 				}
 			}),
+		each("ezapi_logs_maintenance_aside", "Rows that a task of the logs' maintenance has put out of the way of the others, "+
+			"because the database refuses them. They count, and wait for an operator.", "task",
+			func(r *reading, emit func(float64, ...string)) {
+				for _, t := range r.Maintenance {
+					emit(float64(t.Report.Aside), t.Name)
+				}
+			}),
+		flag("ezapi_logs_alarm", "Whether something has happened to the log spool since the start that an operator should "+
+			"look into. The log says what.", func(r *reading) bool { return r.Logs.Alarm != "" }),
 		each("ezapi_clock_skew_seconds", "By how much this process's clock is ahead of a store's. Beyond 300, either way, "+
 			"nothing old is deleted.",
 			"store", func(r *reading, emit func(float64, ...string)) {

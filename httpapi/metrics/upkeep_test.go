@@ -20,7 +20,7 @@ func (upkeepSink) Clock(context.Context) (time.Time, error) { return time.Now().
 func (upkeepSink) Tasks() []logbuf.Task {
 	task := func(name string, behind time.Duration, err error) logbuf.Task {
 		return logbuf.Task{Name: name, Run: func(context.Context, logbuf.MaintenanceOptions) (logbuf.TaskReport, error) {
-			return logbuf.TaskReport{Behind: behind}, err
+			return logbuf.TaskReport{Behind: behind, Aside: int64(len(name))}, err
 		}}
 	}
 	return []logbuf.Task{
@@ -37,6 +37,7 @@ func TestMaintenanceIsShown(t *testing.T) {
 		time.Sleep(time.Second)
 		s.shows(map[string]float64{
 			`logs_maintenance_failing{task="drop"}`: 1, `logs_maintenance_failing{task="fold"}`: 0, `logs_maintenance_failing{task="days"}`: 0,
+			`logs_maintenance_aside{task="days"}`: 4, "logs_alarm": 0,
 			`logs_maintenance_behind_seconds{task="drop"}`: 5400, `clock_skew_seconds{store="logs"}`: 3600, `clock_skew_seconds{store="catalog"}`: 0,
 		})
 		cancel()

@@ -50,6 +50,7 @@ func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (repo
 			if err != nil {
 				return err
 			}
+			report.Warning = st.OtherZone(s.zone)
 			first := o.Now
 			if st.ClosedUntil.IsZero() {
 				var earliest *time.Time

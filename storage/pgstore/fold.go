@@ -74,6 +74,8 @@ insert into usage_aside select *, now(), $2::text, $3::text from taken`
 	trimSize        = 5_000   // rows that are folded while writes wait
 	asideAtOnce     = 1_000   // rows that one run sets aside
 	sqlAsideWaiting = `select count(*) from usage_aside`
+
+	sqlOldestPending = `select min(starts) from usage_pending`
 )
 
 // fold moves what is in usage_pending into usage_quarters, and what is of closed days into
@@ -88,7 +90,7 @@ func (s *Sink) fold(ctx context.Context, o logbuf.MaintenanceOptions) (report lo
 		case err == nil:
 			report.Done += n
 			if n < size {
-				err = s.folded(ctx, o.Now)
+				report.Aside, err = s.folded(ctx, o.Now)
 				return s.foldReport(ctx, o, report, err)
 			}
 			size = min(2*size, foldSize)
@@ -104,12 +106,16 @@ func (s *Sink) fold(ctx context.Context, o logbuf.MaintenanceOptions) (report lo
 	return s.foldReport(ctx, o, report, err)
 }
 
-// folded notes that everything from before a time is folded.
-func (s *Sink) folded(ctx context.Context, now time.Time) error {
-	return s.inTx(ctx, func(tx pgx.Tx) error {
-		_, err := affect(ctx, tx, sqlFolded, now)
-		return err
+// folded notes that everything from before a time is folded, but for what is set aside, and
+// returns how many rows that are.
+func (s *Sink) folded(ctx context.Context, now time.Time) (aside int64, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := affect(ctx, tx, sqlFolded, now); err != nil {
+			return err
+		}
+		return queryRow(ctx, tx.Conn(), sqlAsideWaiting, nil, &aside)
 	})
+	return aside, err
 }
 
 // foldReport says how old the oldest usage may be that is pending.
@@ -123,10 +129,19 @@ func (s *Sink) foldReport(
 	defer cancel()
 	_ = s.inTx(ctx, func(tx pgx.Tx) error { // it is a report of a failure, and the failure is what counts
 		st, stateErr := s.readUsageState(ctx, tx.Conn())
-		if stateErr == nil && !st.foldedAt.IsZero() && st.foldedAt.Before(o.Now) {
-			report.Behind = o.Now.Sub(st.foldedAt)
+		if stateErr != nil {
+			return stateErr
 		}
-		return stateErr
+		since := st.foldedAt
+		if since.IsZero() { // it never worked
+			var oldest *time.Time
+			if err := queryRow(ctx, tx.Conn(), sqlOldestPending, nil, &oldest); err != nil || oldest == nil {
+				return err
+			}
+			since = *oldest
+		}
+		report.Behind = max(0, o.Now.Sub(since))
+		return nil
 	})
 	return report, err
 }

@@ -42,6 +42,11 @@ func (s *Sink) read(ctx context.Context, begin string, fn func(conn *pgx.Conn) e
 		return err
 	}
 	defer s.gate.Leave()
+	return s.readNow(ctx, begin, fn)
+}
+
+// readNow runs fn in a transaction that only reads, whatever other queries do.
+func (s *Sink) readNow(ctx context.Context, begin string, fn func(conn *pgx.Conn) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err

@@ -22,6 +22,9 @@ returning run::text`
 
 	sqlEndLease = `delete from log_reprice where run = $1::uuid`
 
+	// No statement of a step takes long: it looks through a short time.
+	sqlRepriceTimeout = `set local statement_timeout = '30s'`
+
 	// The entries stay as they are until the transaction ends.
 	sqlForUpdate = ` for update`
 
@@ -43,7 +46,8 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	}
 	step := repriceStep{batch: &b, r: &r}
 	if b.DryRun {
-		err = s.read(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn, "") })
+		// One run is at work at a time: it need not wait with the queries, nor they for it.
+		err = s.readNow(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn, "") })
 	} else {
 		err = s.inTx(ctx, func(tx pgx.Tx) error { return step.run(ctx, tx) })
 	}
@@ -87,27 +91,23 @@ func (p *repriceStep) run(ctx context.Context, tx pgx.Tx) error {
 
 // look reads the next entries, and prices them.
 func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn, locking string) error {
-	var w where
-	w.add("ts >= %s and ts <= %s", p.r.Since, p.r.Before)
-	w.add("(ts, id) < (%s, %s::uuid)", p.r.Before, p.r.BeforeID.String())
-	if !p.batch.Own {
-		w.add("(cost_nano_usd is null or priced_revision <> 0)")
-	}
-	filterLogs(&w, &p.batch.Query)
-	rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(p.r.Limit+1)))+locking, w.args...)
-	if err != nil {
+	if _, err := conn.Exec(ctx, sqlRepriceTimeout, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
-	entries, err := pgx.CollectRows(rows, scanLog)
-	if err != nil {
-		return err
-	}
-	page := p.r.Page(entries)
-	p.Result.Next = page.Next
-	for i := range page.Entries {
-		p.Price(p.batch, &page.Entries[i])
-	}
-	return nil
+	return p.Walk(p.batch, *p.r, func(part logbuf.LogRange) ([]logbuf.Entry, error) {
+		var w where
+		w.add("ts >= %s and ts <= %s", part.Since, part.Before)
+		w.add("(ts, id) < (%s, %s::uuid)", part.Before, part.BeforeID.String())
+		if !p.batch.Own {
+			w.add("(cost_nano_usd is null or priced_revision <> 0)")
+		}
+		filterLogs(&w, &p.batch.Query)
+		rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(part.Limit+1)))+locking, w.args...)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, scanLog)
+	})
 }
 
 // store stores the new costs, and what usage changes by.

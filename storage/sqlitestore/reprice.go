@@ -87,15 +87,8 @@ func (p *repriceStep) look(ctx context.Context, tx *sqlx.Tx) error {
 	if p.batch.Own {
 		more = ""
 	}
-	query, args := selectLogs(&p.batch.Query, p.r, more)
-	entries, err := queryLogs(ctx, tx, query, args)
-	if err != nil {
-		return err
-	}
-	page := p.r.Page(entries)
-	p.Result.Next = page.Next
-	for i := range page.Entries {
-		p.Price(p.batch, &page.Entries[i])
-	}
-	return nil
+	return p.Walk(p.batch, *p.r, func(part logbuf.LogRange) ([]logbuf.Entry, error) {
+		query, args := selectLogs(&p.batch.Query, &part, more)
+		return queryLogs(ctx, tx, query, args)
+	})
 }

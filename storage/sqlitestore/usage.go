@@ -214,6 +214,7 @@ func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (r lo
 			if err != nil {
 				return err
 			}
+			r.Warning = st.OtherZone(s.zone)
 			first := o.Now
 			if st.ClosedUntil.IsZero() {
 				var earliest sql.NullInt64

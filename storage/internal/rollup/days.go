@@ -18,6 +18,15 @@ type State struct {
 	QuartersFrom time.Time
 }
 
+// OtherZone warns of a zone that was asked for and is not the one whose days are kept; it is empty when it is.
+func (s *State) OtherZone(asked *time.Location) string {
+	if s.Zone.String() == asked.String() {
+		return ""
+	}
+	return fmt.Sprintf("usage is kept by the days of %s, which the first start has fixed; the zone %s that was asked for "+
+		"does not count", s.Zone, asked)
+}
+
 // DayStart returns the beginning of the day that a time lies in.
 func (s *State) DayStart(t time.Time) time.Time {
 	return logbuf.Day.Start(t, s.Zone).Truncate(logbuf.Quarter)
