@@ -437,7 +437,7 @@ func BenchmarkIngest(b *testing.B) {
 func TestIngestOfAnnouncedLengths(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	server := httptest.NewServer(s.api)
-	defer server.Close()
+	t.Cleanup(server.Close) // after the connections
 	send := func(length, encoding, body string) net.Conn {
 		conn, err := net.Dial("tcp", server.Listener.Addr().String())
 		if err != nil {
