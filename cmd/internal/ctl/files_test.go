@@ -2,9 +2,11 @@ package ctl_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -87,6 +89,35 @@ func TestSync(t *testing.T) {
 	b.fails(1, "sync deletes what the owner", "sync", b.file("nobody.yaml", "version: 1\nmodels: []\n"))
 	b.fails(1, "gateway.yaml:3: bindings[0].model names no model", "diff",
 		b.file("gateway.yaml", "version: 1\nbindings:\n- model: missing\n"))
+}
+
+// Two owners that sync at once never undo each other: each gets what it wants, or is told that
+// nothing was done.
+func TestTwoOwnersAtOnce(t *testing.T) {
+	b := newBench(t)
+	var both sync.WaitGroup
+	for _, owner := range []string{"a", "b"} {
+		both.Go(func() {
+			for round := range 5 {
+				file := b.file(owner+".yaml", fmt.Sprintf("version: 1\nowner: %s\nmodels:\n- {name: %s, max_output_tokens: %d}\n- {name: %s-%d}\n",
+					owner, owner, round+1, owner, round))
+				for r := b.run("sync", file); r.code != 0; r = b.run("sync", file) {
+					if r.code != 4 {
+						t.Errorf("exit %d: %s", r.code, r.err)
+						return
+					}
+				}
+			}
+		})
+	}
+	both.Wait()
+	models := b.must("export", "--kind", "models")
+	for _, owner := range []string{"a", "b"} {
+		contains(t, models, "name: "+owner+"\n    max_output_tokens: 5", "name: "+owner+"-4")
+		if strings.Contains(models, "name: "+owner+"-3") {
+			t.Errorf("what %s does not want any more is there:\n%s", owner, models)
+		}
+	}
 }
 
 // A plan that was kept makes new keys, too.

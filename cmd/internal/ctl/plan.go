@@ -264,7 +264,8 @@ func (j *job) outcome(err error) error {
 	case err == nil:
 		return nil
 	case !answered:
-		return fmt.Errorf("%w\nwhether it was done is not known: diff shows what is left to do", err)
+		return &codeError{exitError, fmt.Errorf("%s\nwhether it was done is not known: diff shows what is left to do",
+			j.app.errorText(err))}
 	case problem.Status == http.StatusPreconditionFailed:
 		return refused("the catalog has changed meanwhile, and so has the plan; nothing was done")
 	}

@@ -3,6 +3,7 @@ package ctl
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,7 +44,7 @@ func planText(title string, plan catalog.Plan, all bool, s style) string {
 			hidden++
 			continue
 		}
-		stepText(&b, step, s)
+		stepText(&b, step, plan.Owner, s)
 	}
 	if hidden > 0 {
 		fmt.Fprintf(&b, "… and %d more; --all shows every change\n", hidden)
@@ -73,7 +74,7 @@ func summaryText(plan catalog.Plan) string {
 	return fmt.Sprintf("%d to add, %d to change, %d to delete, %d unchanged.", sum.Create, sum.Update, sum.Delete, sum.Unchanged)
 }
 
-func stepText(b *strings.Builder, step catalog.Step, s style) {
+func stepText(b *strings.Builder, step catalog.Step, owner string, s style) {
 	sign, paint := "~", s.yellow
 	switch step.Action {
 	case catalog.ActionCreate:
@@ -84,7 +85,7 @@ func stepText(b *strings.Builder, step catalog.Step, s style) {
 	head := sign + " " + pad(step.Kind.Noun(), kindWidth) + printable(stepName(step.Kind, step.Name))
 	switch step.Action {
 	case catalog.ActionCreate:
-		createText(b, paint(head), width(head), step)
+		createText(b, paint(head), width(head), step, owner)
 	case catalog.ActionDelete:
 		reason := "owned, and not in the files"
 		if len(step.Notes) > 0 {
@@ -108,9 +109,13 @@ func room(headWidth int) string {
 }
 
 // createText writes what is created: its fields in the same line, if they have room there.
-func createText(b *strings.Builder, head string, headWidth int, step catalog.Step) {
+// That it is the owner's says the title.
+func createText(b *strings.Builder, head string, headWidth int, step catalog.Step, owner string) {
 	fields := slices.DeleteFunc(slices.Clone(step.Fields), func(d catalog.Difference) bool {
-		return slices.Contains(inName(step.Kind), d.Field)
+		var labels map[string]string
+		only := d.Field == "labels" && json.Unmarshal(d.After, &labels) == nil && len(labels) == 1 &&
+			labels[catalog.LabelOwner] == owner
+		return only || slices.Contains(inName(step.Kind), d.Field)
 	})
 	parts := make([]string, len(fields))
 	for i, d := range fields {
@@ -222,7 +227,8 @@ func valueText(text json.RawMessage) string {
 	return elementText(v)
 }
 
-// elementText writes a value, and a budget as "40/day block".
+// elementText writes a value, an object without what is empty in it, and a budget as
+// "40/day block".
 func elementText(v any) string {
 	object, ok := v.(map[string]any)
 	if !ok {
@@ -232,5 +238,16 @@ func elementText(v any) string {
 	if limit != "-" && window != "-" {
 		return strings.TrimSuffix(limit+"/"+window+" "+cell(object["action"]), " -")
 	}
-	return cell(v)
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		switch inner := object[name].(type) {
+		case map[string]any:
+			parts = append(parts, name+"=("+elementText(inner)+")")
+		default:
+			if text := cell(inner); text != "-" {
+				parts = append(parts, name+"="+text)
+			}
+		}
+	}
+	return strings.Join(parts, " ")
 }

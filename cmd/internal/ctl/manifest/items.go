@@ -30,7 +30,7 @@ func (p *parser) defaults(t *tree, all *yaml.Node) map[catalog.Kind]map[string]a
 		key, value := all.Content[i], all.Content[i+1]
 		n := findNoun(catalog.Kind(key.Value))
 		at := memberPath("defaults", key.Value)
-		if len(n.fields) == 0 {
+		if !slices.Contains(kindNames(), key.Value) {
 			t.problem(key, at, "is no kind"+nearest(key.Value, kindNames()))
 			continue
 		}

@@ -286,6 +286,37 @@ func TestParseFields(t *testing.T) {
 	}
 }
 
+// A resource as the API shows it becomes what a person would have written.
+func TestTidy(t *testing.T) {
+	shown := map[string]any{
+		"id": json.Number("3"), "name": "p", "type": "openai", "group": "default", "models": []any{}, "weight": json.Number("1"),
+		"priority": json.Number("0"), "auto_ban": true, "api_key_hint": "abcd", "status": "active", "revision": json.Number("9"),
+		"options": map[string]any{"a": nil, "b": []any{}}, "labels": map[string]any{},
+		"prices": map[string]any{"m": map[string]any{"input_price": "0", "output_price": nil, "price_tiers": []any{
+			map[string]any{"above_input_tokens": json.Number("5"), "input_price": "1", "output_price": nil},
+		}}},
+	}
+	want := map[string]any{
+		"name": "p", "type": "openai", "options": map[string]any{"a": nil, "b": []any{}},
+		"prices": map[string]any{"m": map[string]any{"input_price": "0", "price_tiers": []any{
+			map[string]any{"above_input_tokens": json.Number("5"), "input_price": "1"},
+		}}},
+	}
+	if diff := cmp.Diff(want, manifest.Tidy(catalog.KindProvider, shown)); diff != "" {
+		t.Errorf("provider (-want +got):\n%s", diff)
+	}
+	key := manifest.Tidy(catalog.KindKey, map[string]any{
+		"id": json.Number("3"), "name": "k", "namespaces": []any{"default"}, "budgets": []any{map[string]any{
+			"limit": "5", "window": "day", "timezone": "UTC", "action": "block", "alert_at": []any{},
+		}},
+	})
+	if diff := cmp.Diff(map[string]any{
+		"id": json.Number("3"), "name": "k", "budgets": []any{map[string]any{"limit": "5", "window": "day"}},
+	}, key); diff != "" {
+		t.Errorf("key (-want +got):\n%s", diff)
+	}
+}
+
 // A file may hold every noun that a desired state may have.
 func TestKinds(t *testing.T) {
 	if diff := cmp.Diff(catalog.DesiredKinds(), manifest.Kinds()); diff != "" {

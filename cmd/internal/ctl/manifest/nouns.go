@@ -29,6 +29,11 @@ func nouns() []noun {
 	}
 }
 
+// everyNoun lists all kinds: those of files, and those that are made one by one.
+func everyNoun() []noun {
+	return append(nouns(), nounOf[catalog.Operator](catalog.KindOperator), nounOf[catalog.Hold](catalog.KindHold))
+}
+
 // Kinds lists the kinds that a file may hold, each after those that it refers to.
 func Kinds() []catalog.Kind {
 	var kinds []catalog.Kind

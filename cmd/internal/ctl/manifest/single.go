@@ -57,9 +57,9 @@ func isText(t reflect.Type) bool {
 	return t.Kind() == reflect.String || t == reflect.TypeFor[catalog.Secret]()
 }
 
-// findNoun describes a kind; one that no file may hold has no fields that are known.
+// findNoun describes a kind.
 func findNoun(kind catalog.Kind) *noun {
-	for _, n := range nouns() {
+	for _, n := range everyNoun() {
 		if n.kind == kind {
 			return &n
 		}

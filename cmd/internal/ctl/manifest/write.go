@@ -38,22 +38,49 @@ func (r Reference) MarshalJSON() ([]byte, error) {
 // what the server sets, nor what has its default.
 func Tidy(kind catalog.Kind, object map[string]any) map[string]any {
 	tidy := map[string]any{}
-	for _, n := range nouns() {
-		if n.kind != kind {
+	for _, f := range findNoun(kind).fields {
+		v, ok := object[f.name]
+		if !ok || f.readOnly() && (f.name != "id" || object["external_id"] != nil) || isDefault(f, v) {
 			continue
 		}
-		for _, f := range n.fields {
-			v, ok := object[f.name]
-			if !ok || f.readOnly() && (f.name != "id" || object["external_id"] != nil) || isDefault(f, v) {
-				continue
-			}
-			tidy[f.name] = v
-		}
-		if _, hasKey := tidy["name"]; hasKey && kind != catalog.KindKey || kind == catalog.KindBinding {
-			delete(tidy, "id")
-		}
+		tidy[f.name] = tidyValue(f.typ, v)
+	}
+	if naturalKey(kind, Item{Fields: object}) != "" {
+		delete(tidy, "id")
 	}
 	return tidy
+}
+
+// tidyValue leaves out of the parts of a value what has its default.
+func tidyValue(t reflect.Type, v any) any {
+	switch v := v.(type) {
+	case []any:
+		if t.Kind() != reflect.Slice {
+			break
+		}
+		list := make([]any, len(v))
+		for i, e := range v {
+			list[i] = tidyValue(t.Elem(), e)
+		}
+		return list
+	case map[string]any:
+		object := make(map[string]any, len(v))
+		switch t.Kind() {
+		case reflect.Map:
+			for name, e := range v {
+				object[name] = tidyValue(t.Elem(), e)
+			}
+			return object
+		case reflect.Struct:
+			for _, f := range fieldsOf(t) {
+				if e, ok := v[f.name]; ok && !isDefault(f, e) {
+					object[f.name] = tidyValue(f.typ, e)
+				}
+			}
+			return object
+		}
+	}
+	return v
 }
 
 // isDefault reports whether a field need not be written.
@@ -87,7 +114,7 @@ func Write(w io.Writer, s *Set, comments []string, asJSON bool) error {
 	if s.Owner != "" {
 		add("owner", text(s.Owner))
 	}
-	if s.Store != "" {
+	if s.Store != "" && s.hasIDs() {
 		add("store", text(s.Store))
 	}
 	for _, n := range nouns() {
@@ -118,6 +145,18 @@ func Write(w io.Writer, s *Set, comments []string, asJSON bool) error {
 	return WriteYAML(w, root)
 }
 
+// hasIDs reports whether any resource has an id, which counts in one store only.
+func (s *Set) hasIDs() bool {
+	for _, items := range s.Items {
+		for _, item := range items {
+			if item.Fields["id"] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // WriteYAML writes a value as YAML.
 func WriteYAML(w io.Writer, v any) error {
 	enc := yaml.NewEncoder(w)
@@ -132,10 +171,8 @@ func WriteYAML(w io.Writer, v any) error {
 // order in which a file has them.
 func Node(kind catalog.Kind, v any) *yaml.Node {
 	fields, ok := v.(map[string]any)
-	for _, n := range nouns() {
-		if ok && n.kind == kind {
-			return n.node(fields)
-		}
+	if n := findNoun(kind); ok && len(n.fields) > 0 {
+		return n.node(fields)
 	}
 	return node(v)
 }
