@@ -16,6 +16,9 @@ type operators struct {
 
 	mu     sync.Mutex // held by the one who asks the catalog; the others go by what is known
 	failed time.Time  // when that failed last
+
+	using sync.Mutex
+	used  map[int64]time.Time // since the last time that it was recorded
 }
 
 const (
@@ -33,7 +36,30 @@ func (p *Plane) Operator(ctx context.Context, token string) (catalog.Operator, b
 	if !ok {
 		return catalog.Operator{}, false
 	}
+	p.operators.noteUse(o.ID, p.config.Clock())
 	return *o, true
+}
+
+func (o *operators) noteUse(id int64, now time.Time) {
+	o.using.Lock()
+	defer o.using.Unlock()
+	if o.used == nil {
+		o.used = map[int64]time.Time{}
+	}
+	o.used[id] = now
+}
+
+// recordOperatorUse writes into the catalog which operators were used.
+func (p *Plane) recordOperatorUse(ctx context.Context) error {
+	o := p.operators
+	o.using.Lock()
+	used := o.used
+	o.used = nil
+	o.using.Unlock()
+	if len(used) == 0 {
+		return nil
+	}
+	return p.Operators.NoteUse(ctx, used)
 }
 
 // freshen asks the catalog for changes, unless that was done a moment ago.

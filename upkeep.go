@@ -18,7 +18,7 @@ func (p *Plane) maintain(ctx context.Context) error {
 			return err
 		}
 		// A task that fails holds up no other.
-		errs := []error{p.Maintain(ctx)}
+		errs := []error{p.Maintain(ctx), p.recordOperatorUse(ctx)}
 		if now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
 			sealed = now
 			_, err := p.Reseal(ctx, resealAtOnce)

@@ -1,6 +1,7 @@
 // Package catalog holds the nouns of a control plane and their rules: providers,
 // the models that they serve under public names, the bindings that say which providers
-// serve a model to whom, and the keys of clients.
+// serve a model to whom, the keys of clients and the projects that they belong to, holds
+// of what must not be used for a while, and the operators of the API.
 //
 // [Tables] are typed access to a [Store], which is the seam for storage engines. A
 // table validates, fills in defaults, seals secrets before the store gets them, and
@@ -29,8 +30,10 @@
 //
 // # Where things are
 //
-//   - The nouns, each with its rules: provider.go, model.go, binding.go, key.go; what
-//     they have in common: meta.go. What a field may hold: text.go (names), pattern.go
+//   - What is to be known of each noun: kind.go. The nouns, each with its rules: project.go,
+//     provider.go, model.go, binding.go, key.go, operator.go, hold.go; what they have in
+//     common: meta.go, credential.go (tokens), budget.go. What a caller sees who is limited to
+//     a project: scope.go. What a field may hold: text.go (names), pattern.go
 //     (stars), upstream.go (addresses), selector.go, options.go, apikey.go, money.go,
 //     pricerecord.go.
 //   - A new field of a noun is a field of its struct, with tags: json for the API, doc and

@@ -15,6 +15,9 @@ type Operator struct {
 	Role      string    `json:"role" create:"required" enum:"admin,viewer,balancer" doc:"What the operator may do: admin everything, viewer read, balancer read snapshots, post logs and report about itself."`
 	Project   string    `json:"project,omitempty" store:"-" pattern:"^([a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2})?$" doc:"Limits an admin or a viewer to this project and all below it. The project must exist. Without it the operator is not limited."`
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When the operator's token ends, from 1970 on. Without it the token does not end."`
+
+	// LastUsedAt is recorded once an hour; see [Operators.NoteUse].
+	LastUsedAt time.Time `json:"last_used_at,omitzero" readOnly:"true" doc:"When the operator's token was last used, to the hour. One that was never used has none."`
 }
 
 // The roles of operators.
@@ -77,16 +80,15 @@ func (o *Operator) hidden() string { return o.state() }
 // leaves a stored one those that it has.
 func (o *Operator) succeed(stored record, _ map[string]bool) FieldErrors {
 	if before, ok := stored.(*Operator); ok {
-		o.Credential = before.kept()
+		o.Credential, o.LastUsedAt = before.kept(), before.LastUsedAt
 		return nil
 	}
+	o.LastUsedAt = time.Time{}
 	return o.begin(o.newToken)
 }
 
-// receive takes the members with which an operator imports tokens, and leaves out what
-// the API shows of an operator besides its fields.
+// receive takes the members with which an operator imports tokens.
 func (o *Operator) receive(errs *FieldErrors, object map[string]any, form body) {
-	delete(object, "last_used_at")
 	if form == newBody {
 		o.receiveTokens(errs, object)
 	}

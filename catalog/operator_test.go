@@ -53,3 +53,33 @@ func TestOperatorTokens(t *testing.T) {
 		t.Errorf("a second of the name: %v", err)
 	}
 }
+
+// The last use is recorded once an hour, and is no change that anybody's precondition notices.
+func TestOperatorUseIsNoted(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	o := must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "o", Role: catalog.RoleViewer}))
+	start := time.Date(2026, 1, 1, 12, 30, 45, 0, time.UTC)
+	for _, tt := range []struct {
+		at, want time.Time
+		commits  catalog.Revision
+	}{
+		{start, start.Truncate(time.Minute), 1},
+		{start.Add(59 * time.Minute), start.Truncate(time.Minute), 0},
+		{start.Add(-time.Hour), start.Truncate(time.Minute), 0},
+		{start.Add(time.Hour), start.Add(time.Hour).Truncate(time.Minute), 1},
+	} {
+		before := head(t, tables)
+		if err := tables.Operators.NoteUse(ctx, map[int64]time.Time{o.ID: tt.at, 999: tt.at}); err != nil {
+			t.Fatal(err)
+		}
+		got := must[catalog.Operator](t)(tables.Operators.Get(ctx, o.ID))
+		if !got.LastUsedAt.Equal(tt.want) || got.Revision != o.Revision || head(t, tables)-before != tt.commits {
+			t.Errorf("used at %s: %s at revision %d after %d commits; want %s, %d, %d", tt.at, got.LastUsedAt, got.Revision,
+				head(t, tables)-before, tt.want, o.Revision, tt.commits)
+		}
+	}
+	changed := must[catalog.Operator](t)(tables.Operators.Put(ctx, catalog.Operator{Name: "o", Role: catalog.RoleAdmin}))
+	if changed.LastUsedAt.IsZero() {
+		t.Error("a change forgets the last use")
+	}
+}

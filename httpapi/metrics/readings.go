@@ -160,7 +160,7 @@ func metrics() []metric {
 			}),
 		published("ezapi_published_documents", "Documents that are published, by kind.", "kind",
 			func(r *reading, emit func(float64, ...string)) {
-				for _, kind := range catalog.Kinds() {
+				for _, kind := range snapshot.Kinds() {
 					emit(float64(r.head.Counts[kind]), string(kind))
 				}
 			}),
