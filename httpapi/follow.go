@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -41,12 +42,14 @@ func (h *Handler) published(ctx context.Context, revision catalog.Revision) (at 
 
 // applied waits until a revision, which is published at a head, is applied.
 func (h *Handler) applied(ctx context.Context, at snapshot.Head, revision catalog.Revision) request.Progress {
-	if err := h.plane.Settle(ctx, revision); err != nil {
-		return request.Progress{Sync: "pending"}
-	}
 	kinds, err := h.plane.Relay().Kinds(ctx, revision)
 	if err != nil {
 		return request.Progress{Sync: "pending"}
+	}
+	if slices.Contains(kinds, catalog.KindModel) || slices.Contains(kinds, catalog.KindProvider) { // they have prices
+		if err := h.plane.Settle(ctx, revision); err != nil {
+			return request.Progress{Sync: "pending"}
+		}
 	}
 	s, err := h.plane.Relay().Fleet().Applied(ctx, at, kinds...)
 	if err != nil {
