@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +81,7 @@ func TestIncrementalEqualsWhole(t *testing.T) {
 // mutate makes one random change; what the rules refuse is refused.
 func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 	word := rapid.SampledFrom([]string{"a", "b", "c"})
+	model := rapid.SampledFrom([]string{"a", "b", "c", "x/a", "*", "x/*"})
 	group := word.Draw(t, "group")
 	var err error
 	path := rapid.SampledFrom([]string{"a", "a/b"})
@@ -88,18 +90,22 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 		_, err = tables.Providers.Put(ctx, catalog.Provider{
 			Name: "p-" + word.Draw(t, "provider"), Type: "openai", Group: group, APIKey: catalog.NewSecret(
 				"sk-0123456789abcdef"),
-			Models: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "x/a", "B"}), 0, 4,
+			Models: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "x/a", "B", "*", "x/*"}), 0, 4,
 				rapid.ID[string]).Draw(t, "models"),
 			Priority: rapid.IntRange(0, 2).Draw(t, "priority"), Meta: catalog.Meta{Status: status(t)},
 		})
 	case 2:
-		_, err = tables.Models.Put(ctx, catalog.Model{Name: word.Draw(t, "model"),
+		_, err = tables.Models.Put(ctx, catalog.Model{Name: model.Draw(t, "model"),
 			Namespace: "n" + word.Draw(t, "namespace"), Meta: catalog.Meta{Status: status(t)}})
 	case 3, 4:
+		name, selector := model.Draw(t, "model"), catalog.SelectExact
+		if !strings.HasSuffix(name, "*") { // of these bindings are exact
+			selector = rapid.SampledFrom(catalog.SelectorTypes()).Draw(t, "selector")
+		}
 		_, err = tables.Bindings.Put(ctx, catalog.Binding{
-			Namespace: "n" + word.Draw(t, "namespace"), Model: word.Draw(t,
-				"model"), RouteGroup: group, ProviderGroup: word.Draw(t, "served by"),
-			SelectorType: rapid.SampledFrom(catalog.SelectorTypes()).Draw(t, "selector"), Meta: catalog.Meta{Status: status(t)},
+			Namespace: "n" + word.Draw(t, "namespace"), Model: name,
+			RouteGroup: group, ProviderGroup: word.Draw(t, "served by"),
+			SelectorType: selector, Meta: catalog.Meta{Status: status(t)},
 		})
 	case 5:
 		_, err = tables.Keys.Put(ctx, catalog.Key{Meta: catalog.Meta{ExternalID: word.Draw(t, "key"), Status: status(t)},
