@@ -2,42 +2,68 @@ package catalog
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 const maxAPIKey = 16 << 10 // bytes; a service account's JSON fits
 
-// checkAPIKey accepts what an upstream can be sent. Control characters are for
-// service accounts, which are JSON or PEM; anywhere else they break the header that
-// carries the secret. The value is never shown, only which character is wrong.
-func checkAPIKey(errs *FieldErrors, secret Secret) {
+// documentTypes lists the provider types whose credential may be a document, from which the
+// balancer makes what it sends: a service account, or what a login left behind. All others
+// send the credential itself, in a header.
+func documentTypes() []string {
+	return []string{"vertex", "gemini-cli", "antigravity", "codex", "claude-code", "bedrock", "custom"}
+}
+
+// checkAPIKey accepts what an upstream of the type can be sent. The value is never shown, only
+// which character is wrong.
+func checkAPIKey(errs *FieldErrors, typ string, secret Secret) {
 	k := secret.Reveal()
 	if len(k) > maxAPIKey || !utf8.ValidString(k) {
 		errs.add("api_key", "must be at most %d bytes of UTF-8", maxAPIKey)
 		return
 	}
-	n, control := 0, ""
-	for _, r := range k {
-		n++
-		if r == 0 {
-			errs.add("api_key", "must not hold NUL, as character %d is", n)
-			return
-		}
-		if control == "" && (r < ' ' || r >= 0x7F && r < 0xA0) {
-			control = fmt.Sprintf("U+%04X, character %d", r, n)
-		}
+	if i := strings.IndexByte(k, 0); i >= 0 {
+		errs.add("api_key", "must not hold NUL, as byte %d is", i+1)
+		return
 	}
-	if control != "" && !isPEM(k) && !(strings.HasPrefix(k, "{") && json.Valid([]byte(k))) {
-		errs.add("api_key", "must not hold a control character (%s), unless it is a JSON object or in PEM form", control)
+	wrong := unsendable(k)
+	switch {
+	case wrong == "":
+	case !slices.Contains(documentTypes(), typ):
+		errs.add("api_key", "must hold printable ASCII only, because it is sent in a header (%s)", wrong)
+	case !isJSONObject(k) && !isPEM(k):
+		errs.add("api_key", "must hold printable ASCII only (%s), unless it is one JSON object, or whole blocks of PEM "+
+			"without headers", wrong)
 	}
 }
 
-// isPEM reports whether a text is armoured lines, one after the other.
-func isPEM(k string) bool {
-	if !strings.HasPrefix(k, "-----BEGIN ") {
-		return false
+// unsendable says which character of a text is the first that no header can carry, and where.
+func unsendable(k string) string {
+	n := 0
+	for _, r := range k {
+		n++
+		if r < ' ' || r > '~' {
+			return fmt.Sprintf("U+%04X, character %d", r, n)
+		}
 	}
-	return !strings.ContainsFunc(k, func(r rune) bool { return r != '\n' && r != '\r' && (r < ' ' || r > '~') })
+	return ""
+}
+
+func isJSONObject(k string) bool { return strings.HasPrefix(k, "{") && json.Valid([]byte(k)) }
+
+// isPEM reports whether a text is PEM blocks from the first to the last character.
+func isPEM(k string) bool {
+	rest := []byte(k)
+	for strings.HasPrefix(string(rest), "-----BEGIN ") {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || len(block.Headers) > 0 {
+			return false
+		}
+		rest = []byte(strings.TrimSpace(string(rest)))
+	}
+	return len(k) > 0 && len(rest) == 0
 }

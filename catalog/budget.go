@@ -25,7 +25,7 @@ func (l *Limits) check(errs *FieldErrors) {
 type Budget struct {
 	Limit    *NanoUSD `json:"limit" create:"required" doc:"What may be spent in a window, in USD. With 0 and action block nothing may be spent."`
 	Window   string   `json:"window" create:"required" enum:"hour,day,week,month,total" doc:"How long the budget is for. A week begins on Monday; total never ends."`
-	Timezone string   `json:"timezone" maxLength:"64" default:"UTC" doc:"The IANA time zone whose hours, days, weeks and months are meant."`
+	Timezone string   `json:"timezone" minLength:"1" maxLength:"64" default:"UTC" doc:"The IANA time zone whose hours, days, weeks and months are meant."`
 	Action   string   `json:"action" enum:"block,alert" default:"block" doc:"What happens when the budget is used up: block holds the key or the project until the window ends, alert only says so."`
 	AlertAt  []int64  `json:"alert_at" maxItems:"10" minimum:"1" maximum:"1000" doc:"At which percentages of the limit an alert is given, once in each window."`
 }

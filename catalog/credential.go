@@ -73,10 +73,20 @@ func (c *Credential) begin(fresh func() Secret) (errs FieldErrors) {
 	return errs
 }
 
-// kept returns what a stored holder keeps of its credential when it is changed.
-func (c Credential) kept() Credential {
-	c.Token = Secret{}
-	return c
+// keep gives a holder that is changed the credential that it has. Tokens that were sent and that
+// it does not have are refused: whoever has them could not use them.
+func (c *Credential) keep(stored Credential) (errs FieldErrors) {
+	const remedy = "because the stored ones stay; rotate it to make a new one"
+	if token := c.Token.Reveal(); token != "" && !slices.Contains(stored.Tokens, TokenHash{Hash: HashToken(token)}) {
+		errs.add("token", "must be a current token or be left out, %s", remedy)
+	}
+	for i, t := range c.Tokens {
+		if !slices.Contains(stored.Tokens, t) {
+			errs.add(elementPath("token_hashes", i), "must be the hash of a current token or be left out, %s", remedy)
+		}
+	}
+	*c, c.Token = stored, Secret{}
+	return errs
 }
 
 func (c *Credential) setToken(token Secret) {

@@ -68,11 +68,7 @@ func fieldsOf(t reflect.Type) structFields {
 func (fields structFields) writable(errs *FieldErrors, path, name string) (reflect.StructField, bool) {
 	field, ok := fields[name]
 	if !ok {
-		at := fieldName(name)
-		if path != "" {
-			at = path + "." + at
-		}
-		errs.add(at, "is not a field of this resource")
+		errs.add(memberPath(path, name), "is not a field of this resource")
 		return field, false
 	}
 	return field, field.Tag.Get("readOnly") != "true"
@@ -81,6 +77,12 @@ func (fields structFields) writable(errs *FieldErrors, path, name string) (refle
 // assignField sets a field of the struct v from a tree that is not null.
 func assignField(errs *FieldErrors, path string, field reflect.StructField, v reflect.Value, tree any) {
 	into, before := v.FieldByIndex(field.Index), len(*errs)
+	if text, ok := tree.(string); ok && strings.TrimSpace(text) == "" {
+		// It would count as absent: a variable that was not set must not restore a default.
+		errs.add(path, "%s", emptyText(field))
+		into.SetZero()
+		return
+	}
 	assign(errs, path, into, tree)
 	if len(*errs) > before {
 		into.SetZero()
@@ -90,6 +92,14 @@ func assignField(errs *FieldErrors, path string, field reflect.StructField, v re
 	if least, err := strconv.ParseInt(field.Tag.Get("min"), 10, 64); err == nil && into.CanInt() && into.Int() < least {
 		errs.add(path, "must be at least %d; leave it out or send null for the default", least)
 	}
+}
+
+// emptyText says why a field must not be an empty text, and what to send instead.
+func emptyText(field reflect.StructField) string {
+	if field.Tag.Get("create") == "required" {
+		return "is required, and must not be empty"
+	}
+	return "must not be empty; leave it out or send null for the default"
 }
 
 // assign sets a value from a tree. null is the zero value.

@@ -110,7 +110,7 @@ func (p *desiredParser) parse() error {
 		}
 		name := token.String()
 		if seen[name] {
-			p.errs.add(fieldName(name), "occurs twice in the object; send it once")
+			p.errs.add(SafeName(name), "occurs twice in the object; send it once")
 		}
 		seen[name] = true
 		if err := p.member(name); err != nil {
@@ -147,7 +147,7 @@ func (p *desiredParser) member(name string) error {
 	case slices.Contains(Kinds(), kind):
 		p.errs.add(name, "are no part of a desired state: make them one by one")
 	default:
-		p.errs.add(fieldName(name), "is not known here; there are store, %s", kindList(DesiredKinds()))
+		p.errs.add(SafeName(name), "is not known here; there are store, %s", kindList(DesiredKinds()))
 	}
 	if err := p.dec.SkipValue(); err != nil {
 		return syntaxError(p.dec)

@@ -26,15 +26,21 @@ func (m *Model) follow(ctx context.Context, tx *txn, before, after record) error
 	}
 	listing := Query{Mentions: []string{old.Name}, Namespace: old.Namespace}
 	n, err := tx.count(ctx, KindKey, listing)
-	switch all := n + int64(len(projects)); {
+	all, stay := n+int64(len(projects)), ""
+	switch {
 	case err != nil || all == 0:
 		return err
 	case !cascades(ctx):
-		tx.warnAbout(m, "", countBoth(n, int64(len(projects)))+" it; the lists stay as they are without cascade")
-		return nil
+		stay = "without cascade"
+	case IsWildcard(old.Name) || after != nil && IsWildcard(m.Name):
+		stay = "because a name with * stands there for every model whose name begins so"
 	case all > maxCascade:
 		return &FieldError{Field: "name",
 			Message: fmt.Sprintf("is on more than %d lists, too many for one commit; change them first", maxCascade)}
+	}
+	if stay != "" {
+		tx.warnAbout(m, "", countBoth(n, int64(len(projects)))+" it; the lists stay as they are "+stay)
+		return nil
 	}
 	to := ""
 	if after != nil {
@@ -72,27 +78,35 @@ func (tx *txn) projectsListing(ctx context.Context, m *Model) ([]Entity, error) 
 }
 
 // renameInLists replaces the old model's name by another, or takes it away where
-// to is empty. It never empties a list, because that would allow all.
+// to is empty. A list never allows more afterwards: it is not emptied, because an empty one
+// allows all, and it does not get a name that another model has, too.
 func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string, entities []Entity) error {
-	var changed, kept int64
-	others := map[string]bool{} // by namespace: whether another model there has the name
+	var changed, only, taken, unreadable int64
+	others := modelsElsewhere{tx: tx, known: map[string]bool{}}
 	for _, e := range entities {
 		if tx.pinned[place{e.Kind, e.ID}] != nil {
 			continue
 		}
 		before, after := e.Kind.facts().new().(lister), e.Kind.facts().new().(lister)
 		if err := errors.Join(before.decode(e, tx.core.keeper), after.decode(e, tx.core.keeper)); err != nil {
-			return err
+			unreadable++ // it holds up no other
+			continue
 		}
 		models, namespaces := after.list()
-		shared, err := tx.modelElsewhere(ctx, others, old, namespaces)
+		names := *models
+		shared, err := others.have(ctx, old, old.Name, namespaces)
+		wider := false
+		if err == nil && to != "" && !slices.Contains(names, to) {
+			wider, err = others.have(ctx, m, to, namespaces)
+		}
 		if err != nil {
 			return err
 		}
-		names := *models
 		switch *models = replaceName(names, old.Name, to, shared); {
 		case len(*models) == 0:
-			kept++
+			only++
+		case wider:
+			taken++
 		case !slices.Equal(names, *models):
 			after.meta().UpdatedAt = tx.now
 			if err := tx.put(before, after); err != nil {
@@ -102,33 +116,47 @@ func (tx *txn) renameInLists(ctx context.Context, m, old *Model, to string, enti
 		}
 	}
 	tx.warnAbout(m, "", countOf(changed, "list was", "lists were")+" changed with it")
-	if kept > 0 {
-		tx.warnAbout(m, "", "it stays on "+countOf(kept, "list", "lists")+
-			", where it is the only name: a list without names allows all models")
+	for _, kept := range []struct {
+		lists  int64
+		reason string
+	}{
+		{only, "where it is the only name: a list without names allows all models"},
+		{taken, "where the new name would allow another model, too"},
+		{unreadable, "which cannot be read"},
+	} {
+		if kept.lists > 0 {
+			tx.warnAbout(m, "", "it stays on "+countOf(kept.lists, "list", "lists")+", "+kept.reason)
+		}
 	}
 	return nil
 }
 
-// modelElsewhere reports whether another model of the same name is in one of some
-// namespaces, or where those are none, in any.
-func (tx *txn) modelElsewhere(ctx context.Context, known map[string]bool, old *Model,
-	namespaces []string) (bool, error) {
+// modelsElsewhere are the models of a transaction, and remembers which there are.
+type modelsElsewhere struct {
+	tx    *txn
+	known map[string]bool // by natural key
+}
+
+// have reports whether a model of the name is in one of some namespaces, or where those are none, in
+// any, leaving aside the namespace of m.
+func (o modelsElsewhere) have(ctx context.Context, m *Model, name string, namespaces []string) (bool, error) {
 	if len(namespaces) == 0 {
-		models, err := tx.list(ctx, KindModel, Query{Names: []string{old.Name}, Limit: 2})
-		return slices.ContainsFunc(models, func(e Entity) bool { return first(e.Namespaces) != old.Namespace }), err
+		models, err := o.tx.list(ctx, KindModel, Query{Names: []string{name}, Limit: 2})
+		return slices.ContainsFunc(models, func(e Entity) bool { return first(e.Namespaces) != m.Namespace }), err
 	}
 	for _, namespace := range namespaces {
-		if namespace == old.Namespace {
+		if namespace == m.Namespace {
 			continue
 		}
-		there, asked := known[namespace]
+		key := ModelKey(namespace, name)
+		there, asked := o.known[key]
 		if !asked {
-			_, err := tx.find(ctx, KindModel, ByNaturalKey, ModelKey(namespace, old.Name))
+			_, err := o.tx.find(ctx, KindModel, ByNaturalKey, key)
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return false, err
 			}
 			there = err == nil
-			known[namespace] = there
+			o.known[key] = there
 		}
 		if there {
 			return true, nil

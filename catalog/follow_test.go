@@ -73,6 +73,139 @@ func TestRenamingAModelWarnsAndCascades(t *testing.T) {
 	}
 }
 
+// Cascade changes lists, and no list allows more afterwards.
+func TestCascadeNeverWidensAList(t *testing.T) {
+	store := memstore.New(nil)
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil)
+	model := func(namespace, name string) catalog.Model {
+		return must[catalog.Model](t)(tables.Models.Create(t.Context(), catalog.Model{Namespace: namespace, Name: name,
+			Meta: catalog.Meta{ExternalID: namespace + name}}))
+	}
+	key := func(namespaces []string, models ...string) int64 {
+		return must[catalog.Key](t)(tables.Keys.Create(t.Context(), catalog.Key{Name: "k", Namespaces: namespaces,
+			Models: models})).ID
+	}
+	check := func(id int64, want ...string) {
+		t.Helper()
+		if got := must[catalog.Key](t)(tables.Keys.Get(t.Context(), id)).Models; !slices.Equal(got, want) {
+			t.Errorf("the list is %q, want %q", got, want)
+		}
+	}
+	rename := func(m catalog.Model, name string, warnings ...string) catalog.Model {
+		t.Helper()
+		ctx, got := warned(t)
+		m.Name = name
+		m = must[catalog.Model](t)(tables.Models.Put(catalog.WithCascade(ctx), m)) // found by its external id
+		if diff := cmp.Diff(warnings, *got); diff != "" {
+			t.Errorf("warnings of %q (-want +got):\n%s", name, diff)
+		}
+		return m
+	}
+	const pattern = " it; the lists stay as they are because a name with * stands there for every model whose name begins so"
+	cheap := model("default", "cheap")
+	k := key([]string{"default"}, "cheap", "other")
+	all := rename(cheap, "*", "1 key names"+pattern)
+	check(k, "cheap", "other")
+	cheap = rename(all, "cheap")
+	cheap = rename(cheap, "openai/*", "1 key names"+pattern)
+	check(k, "cheap", "other")
+
+	// The list means the models below, not the record.
+	below := key([]string{"default"}, "openai/*", "x")
+	ctx, got := warned(t)
+	if _, err := tables.Models.Delete(catalog.WithCascade(ctx), cheap.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(*got, []string{"1 key names" + pattern}) {
+		t.Errorf("warnings of deleting a wildcard: %q", *got)
+	}
+	check(below, "openai/*", "x")
+
+	// Another model that the key can reach has the new name.
+	first := model("default", "first")
+	model("eu", "second")
+	both, own := key([]string{"default", "eu"}, "first", "a"), key([]string{"default"}, "first", "a")
+	broken := key([]string{"default"}, "first", "a")
+	spoil(t, store, catalog.KindKey, broken, unreadable)
+	rename(first, "second", "1 list was changed with it",
+		"it stays on 1 list, where the new name would allow another model, too", "it stays on 1 list, which cannot be read")
+	check(both, "first", "a")
+	check(own, "second", "a")
+}
+
+// crowd is a store that says that many more keys name a model.
+type crowd struct{ catalog.Store }
+
+func (s crowd) Read(ctx context.Context, fn func(catalog.Reader) error) error {
+	return s.Store.Read(ctx, func(r catalog.Reader) error { return fn(crowdReader{r}) })
+}
+
+type crowdReader struct{ catalog.Reader }
+
+func (r crowdReader) Count(ctx context.Context, k catalog.Kind, q catalog.Query) (int64, error) {
+	n, err := r.Reader.Count(ctx, k, q)
+	if len(q.Mentions) > 0 {
+		n += 100_000
+	}
+	return n, err
+}
+
+func TestACascadeHasABound(t *testing.T) {
+	tables := catalog.NewTables(crowd{memstore.New(nil)}, catalog.NewRandomKeyRing(), nil)
+	m := must[catalog.Model](t)(tables.Models.Create(t.Context(), catalog.Model{Name: "old"}))
+	patch := func() error {
+		_, err := tables.Models.Patch(catalog.WithCascade(t.Context()), m.ID, 0, []byte(`{"name":"new"}`))
+		return err
+	}
+	k := must[catalog.Key](t)(tables.Keys.Create(t.Context(), catalog.Key{Name: "k", Models: []string{"old"}}))
+	if err := patch(); len(catalog.FieldsOf(err)) != 1 || catalog.FieldsOf(err)[0].Field != "name" {
+		t.Errorf("100,001 lists: %v; want an error about name", err)
+	}
+	if _, err := tables.Keys.Delete(t.Context(), k.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := patch(); err != nil {
+		t.Errorf("100,000 lists: %v", err)
+	}
+}
+
+// A key that cannot work is taken, and the answer says so.
+func TestKeysThatCannotWork(t *testing.T) {
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
+	const past, nothing = "expires_at is in the past: the key has ended already", "budgets[0].limit is 0, or was rounded to 0: nothing may be spent"
+	var id int64
+	for _, tc := range []struct {
+		body string
+		want []string
+	}{
+		{`{"name":"k","expires_at":"1970-01-01T00:00:00Z","budgets":[{"limit":1e-10,"window":"day"}]}`, []string{past, nothing}},
+		{`{"labels":{"a":"b"}}`, nil}, // it was said
+		{`{"expires_at":"2030-01-01T00:00:00Z","budgets":[{"limit":"0","window":"hour"}]}`, []string{past, nothing}},
+		{`{"expires_at":"2030-01-01T00:00:01Z","budgets":[{"limit":"0","window":"day","action":"alert"}]}`, nil},
+		{`{"expires_at":null,"budgets":[{"limit":1,"window":"day"}]}`, nil},
+	} {
+		ctx, got := warned(t)
+		if id == 0 {
+			id = must[catalog.Key](t)(tables.Keys.Create(ctx, must[catalog.Key](t)(catalog.Decode[catalog.Key]([]byte(tc.body))))).ID
+		} else {
+			must[catalog.Key](t)(tables.Keys.Patch(ctx, id, 0, []byte(tc.body)))
+		}
+		if diff := cmp.Diff(tc.want, *got); diff != "" {
+			t.Errorf("warnings of %s (-want +got):\n%s", tc.body, diff)
+		}
+	}
+	ctx, got := warned(t)
+	must[catalog.Project](t)(tables.Projects.Create(ctx, catalog.Project{Name: "p",
+		Budgets: []catalog.Budget{{Limit: new(catalog.NanoUSD), Window: catalog.WindowTotal}}}))
+	must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "o", Role: catalog.RoleViewer,
+		ExpiresAt: now}))
+	want := []string{nothing, strings.Replace(past, "key", "operator", 1)}
+	if diff := cmp.Diff(want, *got); diff != "" {
+		t.Errorf("warnings of a project and of an operator (-want +got):\n%s", diff)
+	}
+}
+
 func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 	tables := newTables(t, nil)
 	ctx, got := warned(t)
@@ -100,6 +233,29 @@ func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 	}
 }
 
+// spoil changes an entity as no table would.
+func spoil(t *testing.T, store catalog.Store, kind catalog.Kind, id int64, spoil func(*catalog.Entity)) {
+	t.Helper()
+	var e catalog.Entity
+	err := store.Read(t.Context(), func(r catalog.Reader) (err error) {
+		e, err = r.Get(t.Context(), kind, id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil(&e)
+	_, err = store.Commit(t.Context(), catalog.Commit{Time: time.Now(), Writes: []catalog.Write{{
+		Entity: e, If: e.Revision, Change: catalog.Change{Action: catalog.ActionUpdate, Kind: e.Kind, ID: e.ID},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unreadable makes an entity one of which nothing can be read.
+func unreadable(e *catalog.Entity) { e.Spec = json.RawMessage(`"none"`) }
+
 // A key that is not acceptable any more, or cannot even be read, holds up the
 // maintenance of no other, and its own ended tokens go all the same.
 func TestMaintenanceGoesOn(t *testing.T) {
@@ -113,25 +269,8 @@ func TestMaintenanceGoesOn(t *testing.T) {
 		must[catalog.Key](t)(tables.Keys.Rotate(ctx, k.ID, time.Minute, 0))
 		ids = append(ids, k.ID)
 	}
-	spoil := func(id int64, spoil func(*catalog.Entity)) {
-		var e catalog.Entity
-		if err := store.Read(ctx, func(r catalog.Reader) (err error) {
-			e, err = r.Get(ctx, catalog.KindKey,
-				id)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		spoil(&e)
-		if _, err := store.Commit(ctx,
-			catalog.Commit{Time: now,
-				Writes: []catalog.Write{{Entity: e, If: e.Revision, Change: catalog.Change{Action: catalog.ActionUpdate,
-					Kind: e.Kind, ID: e.ID}}}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	spoil(ids[0], func(e *catalog.Entity) { e.Name = "a\tb" })                    // no rule of today allows it
-	spoil(ids[1], func(e *catalog.Entity) { e.Spec = json.RawMessage(`"none"`) }) // nothing can be read of it
+	spoil(t, store, catalog.KindKey, ids[0], func(e *catalog.Entity) { e.Name = "a\tb" }) // no rule of today allows it
+	spoil(t, store, catalog.KindKey, ids[1], unreadable)
 	now = now.Add(time.Hour)
 	err := tables.Maintain(ctx)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("key %d", ids[1])) ||

@@ -18,7 +18,7 @@ type Hold struct {
 	Target  string    `json:"target" store:"-" create:"required" minLength:"1" maxLength:"512" doc:"What is held: key/ID, project/PATH, provider/ID, or provider/ID/MODEL for one upstream model of a provider. It must exist, and cannot be changed."`
 	Reason  string    `json:"reason" enum:"admin,budget,health" default:"admin" doc:"Why it is held. Only admin can be sent: budget and health are made, changed and ended by the control plane."`
 	Until   time.Time `json:"until,omitzero" doc:"When the hold ends. Without it the hold lasts until it is deleted."`
-	Message string    `json:"message,omitempty" maxLength:"256" doc:"A text for people. Clients may be shown it."`
+	Message string    `json:"message,omitempty" minLength:"1" maxLength:"256" doc:"A text for people. Clients may be shown it."`
 }
 
 // The reasons of holds, the strongest first.

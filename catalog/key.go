@@ -12,7 +12,7 @@ type Key struct {
 	Meta
 	Name string `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The name of the key. Several keys may have the same name."`
 	Credential
-	Project          string    `json:"project,omitempty" store:"-" pattern:"^([a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2})?$" doc:"The project that the key belongs to, by its path. The project must exist. A key without project has none of the limits of projects."`
+	Project          string    `json:"project,omitempty" store:"-" pattern:"^[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2}$" doc:"The project that the key belongs to, by its path. The project must exist. A key without project has none of the limits of projects."`
 	Group            string    `json:"group" store:"-" minLength:"1" maxLength:"64" default:"default" doc:"The route group of the key, which says which bindings are for it."`
 	Namespaces       []string  `json:"namespaces" store:"-" maxItems:"10000" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"[\"default\"]" doc:"The namespaces of the models that the key may use."`
 	DefaultNamespace string    `json:"default_namespace" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" doc:"The namespace of models that are asked for without one. It is one of namespaces. When the key is created, the default is the first of them."`
@@ -121,8 +121,7 @@ func formatPrefix(p netip.Prefix) string {
 // leaves a stored key those that it has.
 func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
 	if before, ok := stored.(*Key); ok {
-		k.Credential = before.kept()
-		return nil
+		return k.keep(before.Credential)
 	}
 	return k.begin(k.newToken)
 }

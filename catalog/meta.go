@@ -32,7 +32,7 @@ const (
 // Revision.
 type Meta struct {
 	ID         int64             `json:"id" readOnly:"true" minimum:"1" doc:"The number of this resource. The server assigns it, and never uses it again."`
-	ExternalID string            `json:"external_id,omitempty" maxLength:"256" doc:"Your own name for this resource. No other resource of the same kind has it."`
+	ExternalID string            `json:"external_id,omitempty" minLength:"1" maxLength:"256" doc:"Your own name for this resource. No other resource of the same kind has it."`
 	Labels     map[string]string `json:"labels" maxProperties:"64" doc:"Names and values of your own, by which lists can be filtered. A name has 1 to 63 letters, digits and _ . / - and a value at most 256 characters."`
 	Status     Status            `json:"status" enum:"active,disabled" default:"active" doc:"Whether the resource takes part in serving requests."`
 	CreatedAt  time.Time         `json:"created_at" readOnly:"true" doc:"When the resource was created."`
@@ -76,7 +76,7 @@ func (m *Meta) check(errs *FieldErrors) {
 			errs.add("labels", "must have names of 1 to 63 letters, digits and _ . / -, the first a letter or a digit")
 			continue
 		}
-		checkText(errs, "labels."+name, m.Labels[name], 0, maxName)
+		checkText(errs, memberPath("labels", name), m.Labels[name], 0, maxName)
 	}
 }
 

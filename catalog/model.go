@@ -9,7 +9,7 @@ import (
 type Model struct {
 	Meta
 	Namespace          string `json:"namespace" store:"-" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" default:"default" doc:"The namespace of the model. A model is unique by its namespace and its name."`
-	Name               string `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It may contain dots, slashes and spaces. A name that is * or ends in /* stands for every name that begins so and has no model of its own."`
+	Name               string `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The public name, by which clients ask for the model. It has at most 256 bytes in UTF-8, and may contain dots, slashes and spaces. A name that is * or ends in /* stands for every name that begins so and has no model of its own."`
 	Kind               string `json:"kind" enum:"chat,embedding,rerank,image,audio,moderation,other" default:"chat" doc:"What the model does."`
 	ContextWindow      int64  `json:"context_window,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of a request and its answer together. Without it the number is unknown."`
 	MaxOutputTokens    int64  `json:"max_output_tokens,omitzero" minimum:"0" maximum:"9007199254740991" doc:"The greatest number of tokens of an answer. Without it the number is unknown."`

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ type Operator struct {
 	Name string `json:"name" store:"-" create:"required" minLength:"1" maxLength:"128" doc:"The name of the operator. No other operator has it. In the change feed, the actor is operator: and this name."`
 	Credential
 	Role      string    `json:"role" create:"required" enum:"admin,viewer,balancer" doc:"What the operator may do: admin everything, viewer read, balancer read snapshots, post logs and report about itself."`
-	Project   string    `json:"project,omitempty" store:"-" pattern:"^([a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2})?$" doc:"Limits an admin or a viewer to this project and all below it. The project must exist. Without it the operator is not limited."`
+	Project   string    `json:"project,omitempty" store:"-" pattern:"^[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2}$" doc:"Limits an admin or a viewer to this project and all below it. The project must exist. Without it the operator is not limited."`
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When the operator's token ends, from 1970 on. Without it the token does not end."`
 
 	// LastUsedAt is recorded once an hour; see [Operators.NoteUse].
@@ -80,8 +81,8 @@ func (o *Operator) hidden() string { return o.state() }
 // leaves a stored one those that it has.
 func (o *Operator) succeed(stored record, _ map[string]bool) FieldErrors {
 	if before, ok := stored.(*Operator); ok {
-		o.Credential, o.LastUsedAt = before.kept(), before.LastUsedAt
-		return nil
+		o.LastUsedAt = before.LastUsedAt
+		return o.keep(before.Credential)
 	}
 	o.LastUsedAt = time.Time{}
 	return o.begin(o.newToken)
@@ -92,6 +93,18 @@ func (o *Operator) receive(errs *FieldErrors, object map[string]any, form body) 
 	if form == newBody {
 		o.receiveTokens(errs, object)
 	}
+}
+
+// follow warns of a token that never works.
+func (o *Operator) follow(_ context.Context, tx *txn, before, after record) error {
+	if after != nil {
+		old, _ := before.(*Operator)
+		if old == nil {
+			old = &Operator{}
+		}
+		warnExpiry(tx, o, "expires_at", old.ExpiresAt, o.ExpiresAt)
+	}
+	return nil
 }
 
 func (o *Operator) encode(Keeper) (Entity, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -106,30 +105,7 @@ func elementPath(path string, i int) string { return fmt.Sprintf("%s[%d]", path,
 
 func memberPath(path, name string) string {
 	if path == "" {
-		return fieldName(name)
+		return SafeName(name)
 	}
-	return path + "." + memberName(name)
-}
-
-const (
-	lettersAndUnderscore = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
-	digitsAndMarks       = "0123456789.:/@*-"
-)
-
-// fieldName makes the caller's name for a field fit to be shown: a secret put
-// in the place of a name is not repeated.
-func fieldName(name string) string {
-	if name == "" || len(name) > 40 || strings.Trim(name, lettersAndUnderscore) != "" {
-		return "(unknown)"
-	}
-	return name
-}
-
-// memberName does the same for the names in an object whose names are the
-// caller's own, such as model ids and labels.
-func memberName(name string) string {
-	if name == "" || len(name) > 64 || strings.Trim(name, lettersAndUnderscore+digitsAndMarks) != "" {
-		return "(unnamed)"
-	}
-	return name
+	return path + "." + SafeName(name)
 }

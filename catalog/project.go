@@ -102,8 +102,11 @@ func (p *Project) touches() Touches {
 	return Touches{NaturalKeys: sortedSet(p.Name), Refs: sortedSet(ParentProject(p.Name))}
 }
 
-// follow refuses another name.
-func (p *Project) follow(_ context.Context, _ *txn, before, after record) error {
+// follow refuses another name, and warns of budgets that allow nothing.
+func (p *Project) follow(_ context.Context, tx *txn, before, after record) error {
+	if after != nil {
+		warnBudgets(tx, p, before, p.Budgets)
+	}
 	if old, ok := before.(*Project); ok && after != nil && old.Name != p.Name {
 		return stays("name")
 	}
@@ -117,14 +120,20 @@ func stays(field string) error {
 
 func (k *Key) reads() bool { return k.Project != "" }
 
-// follow checks what the projects of a key allow, as far as the key asks for more than before.
+// follow warns of what keeps a key from working, and checks what its projects allow, as far as
+// the key asks for more than before.
 func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
-	if after == nil || k.Project == "" {
+	if after == nil {
 		return nil
 	}
 	old, _ := before.(*Key)
 	if old == nil {
 		old = &Key{}
+	}
+	warnExpiry(tx, k, "expires_at", old.ExpiresAt, k.ExpiresAt)
+	warnBudgets(tx, k, before, k.Budgets)
+	if k.Project == "" {
+		return nil
 	}
 	moves := old.Project != k.Project
 	if moves {
@@ -140,11 +149,11 @@ func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
 	var errs FieldErrors
 	for _, p := range projects {
 		if (moves || old.Group != k.Group) && len(p.Groups) > 0 && !slices.Contains(p.Groups, k.Group) {
-			errs.add("group", "must be one of those of project %s", p.Name)
+			errs.add("group", "must be one of the groups of its project and of those above it")
 		}
 		for i, n := range k.Namespaces {
 			if (moves || !slices.Contains(old.Namespaces, n)) && len(p.Namespaces) > 0 && !slices.Contains(p.Namespaces, n) {
-				errs.add(elementPath("namespaces", i), "must be one of those of project %s", p.Name)
+				errs.add(elementPath("namespaces", i), "must be one of the namespaces of its project and of those above it")
 			}
 		}
 	}
@@ -214,8 +223,8 @@ func (tx *txn) checkGrowth(ctx context.Context) error {
 			return err
 		}
 		if n > p.MaxKeys {
-			return &FieldError{Field: "project", Message: fmt.Sprintf("has no room for another key: project %s and "+
-				"those below it may have %d (max_keys)", path, p.MaxKeys)}
+			return &FieldError{Field: "project", Message: fmt.Sprintf("has no room for another key: it, or one above it, "+
+				"and those below that may have %d (max_keys)", p.MaxKeys)}
 		}
 	}
 	return nil

@@ -16,8 +16,8 @@ type Provider struct {
 	Meta
 	Name           string         `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
 	Type           string         `json:"type" create:"required" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
-	BaseURL        string         `json:"base_url,omitempty" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
-	APIKey         Secret         `json:"api_key,omitzero" store:"-" writeOnly:"true" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
+	BaseURL        string         `json:"base_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
+	APIKey         Secret         `json:"api_key,omitzero" store:"-" writeOnly:"true" minLength:"1" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
 	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true" doc:"The last four characters of the credential."` // derived from APIKey when it is written
 	Sealed         bool           `json:"sealed,omitzero" store:"-" readOnly:"true" doc:"The stored credential cannot be opened, because the key that sealed it is not among those of the server. The provider does not serve until a new credential is sent, or the server gets the key back."`
 	GoogleProject  string         `json:"google_project,omitempty" pattern:"^[a-z][a-z0-9:.-]{0,62}$" doc:"The Google Cloud project. Only the vertex types use it."`
@@ -80,7 +80,7 @@ func (p *Provider) check(r rules) FieldErrors {
 	if p.BaseURL != "" {
 		checkUpstreamURL(&errs, "base_url", p.BaseURL, r.privateUpstreams)
 	}
-	checkAPIKey(&errs, p.APIKey)
+	checkAPIKey(&errs, p.Type, p.APIKey)
 	if p.GoogleProject != "" && !googleProject.MatchString(p.GoogleProject) {
 		errs.add("google_project", "must be 1 to 63 of a-z 0-9 : . -, the first a letter")
 	}

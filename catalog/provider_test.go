@@ -16,25 +16,36 @@ func TestAPIKeys(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
 	account := "{\n  \"type\": \"service_account\",\n\t\"private_key\": \"-----BEGIN PRIVATE " +
 		"KEY-----\\nMII\\n-----END PRIVATE KEY-----\\n\"\r\n}"
-	pem := "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----"
-	for i, tc := range []struct{ key, stored, hint string }{
-		{"sk-0123456789abcd\n", "sk-0123456789abcd", "abcd"},
-		{" \t sk-0123456789abcd\r\n", "sk-0123456789abcd", "abcd"},
-		{"short", "short", ""}, {"01234567890", "01234567890", ""}, {"0123456789ab", "0123456789ab", "89ab"},
-		{account, account, ""}, {account + "\n", account, ""}, {pem + "\n", pem, "----"},
-		{"0123456789a\u00a0bcd", "0123456789a\u00a0bcd", ""}, {"пароль-0123456789ключ", "пароль-0123456789ключ", "ключ"},
-		{" ", "", ""},
+	pem := "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END PRIVATE KEY-----"
+	for i, tc := range []struct{ typ, key, stored, hint string }{
+		{"openai", "sk-0123456789abcd\n", "sk-0123456789abcd", "abcd"},
+		{"openai", " \t sk-0123456789abcd\r\n", "sk-0123456789abcd", "abcd"},
+		{"openai", "short", "short", ""}, {"openai", "01234567890", "01234567890", ""},
+		{"openai", "0123456789ab", "0123456789ab", "89ab"}, {"openai", " ", "", ""},
+		{"openai", `{"compact":"JSON"}`, `{"compact":"JSON"}`, `ON"}`},
+		{"vertex", account, account, ""}, {"vertex", account + "\n", account, ""}, {"codex", account, account, ""},
+		{"vertex", pem + "\n", pem, "----"}, {"custom", pem + "\n\n" + pem, pem + "\n\n" + pem, "----"},
 	} {
-		p, err := tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai",
-			APIKey: catalog.NewSecret(tc.key)})
+		p, err := tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: tc.typ,
+			BaseURL: "https://example.com", APIKey: catalog.NewSecret(tc.key)})
 		if err != nil || p.APIKey.Reveal() != tc.stored || p.APIKeyHint != tc.hint {
 			t.Errorf("%q is stored as %q with the hint %q, %v; want %q and %q", tc.key, p.APIKey.Reveal(),
 				p.APIKeyHint, err, tc.stored, tc.hint)
 		}
 	}
-	for _, key := range []string{"sk-0123\n456789abcd", "sk-0123\x00456789", "sk-\x7f0123456789",
-		"sk-\u00850123456789", "{\n not JSON }", "-----BEGIN X\n\x01", "{\"a\":\"b\x00\"}", "sk-\xff0123456789"} {
-		_, err := tables.Providers.Create(ctx, catalog.Provider{Name: "bad", Type: "openai", APIKey: catalog.NewSecret(key)})
+	for _, tc := range [][2]string{
+		{"openai", "sk-0123\n456789abcd"}, {"openai", "sk-0123\x00456789"}, {"openai", "sk-\x7f0123456789"},
+		{"openai", "sk-\u00850123456789"}, {"openai", "sk-é0123456789"}, {"openai", "sk-0123456789\u202eabcd"},
+		{"openai", "0123456789a\u00a0bcd"}, {"openai", "sk-\xff0123456789"}, {"openai", account}, {"openai", pem},
+		{"vertex-express", account}, {"anthropic", pem}, {"custom", "sk-é0123456789"},
+		{"vertex", "{\n not JSON }"}, {"vertex", "[\n\"0123\"]"}, {"vertex", "{\"a\":\"b\x00\"}"},
+		{"vertex", "-----BEGIN X\n\x01"}, {"vertex", "-----BEGIN \r\nX-Injected: 0123"},
+		{"vertex", "-----BEGIN X-----\nX-Injected: 0123\n\nMIIEvQIBADANBgkq\n-----END X-----"},
+		{"vertex", pem + "\nX-Injected: 0123"}, {"vertex", "X-Injected: 0123\n" + pem},
+	} {
+		typ, key := tc[0], tc[1]
+		_, err := tables.Providers.Create(ctx, catalog.Provider{Name: "bad", Type: typ, BaseURL: "https://example.com",
+			APIKey: catalog.NewSecret(key)})
 		var field *catalog.FieldError
 		if !errors.As(err, &field) || field.Field != "api_key" || strings.Contains(err.Error(), "0123") {
 			t.Errorf("%q: %v", key, err)

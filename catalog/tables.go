@@ -194,7 +194,18 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 
 // Upsert is Put, and says whether v was created. If match is not 0, the entity must
 // be there and at that revision, or at any with [AnyRevision], else the error wraps ErrConflict.
-func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created bool, err error) {
+func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (put T, created bool, err error) {
+	for try := 1; ; try++ {
+		put, created, err = t.upsert(ctx, v, match)
+		if !created || !errors.Is(err, ErrExists) || t.tx != nil || try == maxCollisions {
+			return put, created && err == nil, err
+		}
+		// Another has created it since we looked: now it is there to be found.
+	}
+}
+
+// upsert tries once, and says whether it found nothing to replace.
+func (t Table[T]) upsert(ctx context.Context, v T, match Revision) (_ T, created bool, err error) {
 	v, err = t.write(ctx, guarded, func(tx *txn) (T, error) {
 		v := v // fn may run again
 		before, err := t.findLike(ctx, tx, v)
@@ -212,7 +223,7 @@ func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (_ T, created
 		}
 		return t.succeed(ctx, tx, before, v, nil)
 	})
-	return v, created && err == nil, err
+	return v, created, err
 }
 
 // Edit changes the entity with the id by calling edit on it. edit runs again

@@ -341,6 +341,39 @@ func TestImportedTokens(t *testing.T) {
 		catalog.HashToken("sk-from-elsewhere-1"))); got.ID != k.ID {
 		t.Error("an imported token does not lead to its key")
 	}
+	// A key that is there keeps its tokens, and no others are taken for it.
+	put := func(members string) error {
+		v, err := catalog.Decode[catalog.Key]([]byte(`{"name":"k","external_id":"e",` + members + `}`))
+		if err == nil {
+			_, err = tables.Keys.Put(ctx, v)
+		}
+		return err
+	}
+	if err := put(`"token":"sk-from-elsewhere-2"`); err != nil {
+		t.Errorf("a new key: %v", err)
+	}
+	for members, field := range map[string]string{
+		`"token":"sk-from-elsewhere-2"`: "", `"token":null`: "", `"labels":{"a":"b"}`: "",
+		`"token_hashes":["` + catalog.HashToken("sk-from-elsewhere-2") + `"]`: "",
+		`"token":"sk-from-elsewhere-3"`:                                       "token", `"token":"short"`: "token",
+		`"token_hashes":["` + catalog.HashToken("sk-from-elsewhere-3") + `"]`: "token_hashes[0]",
+	} {
+		fields := catalog.FieldsOf(put(members))
+		if field == "" && len(fields) > 0 || field != "" && (len(fields) != 1 || fields[0].Field != field ||
+			!strings.Contains(fields[0].Message, "rotate it")) {
+			t.Errorf("a PUT with %s: %v; want an error about %q", members, fields, field)
+		}
+	}
+	kept := must[catalog.Key](t)(tables.Keys.Find(ctx, catalog.ByExternalID, "e"))
+	must[catalog.Key](t)(tables.Keys.Rotate(ctx, kept.ID, time.Hour, 0))
+	if err := put(`"token":"sk-from-elsewhere-2"`); !errors.Is(err, catalog.ErrInvalid) {
+		t.Errorf("a token in its grace: %v", err)
+	}
+	if err := put(`"labels":{}`); err != nil {
+		t.Errorf("a PUT without a token: %v", err)
+	}
+	must[catalog.Key](t)(tables.Keys.Patch(ctx, kept.ID, 0, []byte(`{"name":"renamed"}`)))
+
 	body = `{"name":"k","token_hashes":["` + catalog.HashToken("one") + `","` + catalog.HashToken("two") + `"]}`
 	k = must[catalog.Key](t)(tables.Keys.Create(ctx, must[catalog.Key](t)(catalog.Decode[catalog.Key]([]byte(body)))))
 	if len(k.Tokens) != 2 || k.TokenHint != "" || !k.Token.IsZero() {
@@ -551,5 +584,47 @@ func TestUpsert(t *testing.T) {
 		if _, created, err := tables.Models.Upsert(ctx, tc.model, tc.match); created || !errors.Is(err, tc.err) {
 			t.Errorf("%s: created %v, %v; want %v", name, created, err, tc.err)
 		}
+	}
+}
+
+// late is a store where another comes first, once.
+type late struct {
+	catalog.Store
+	first *sync.Once
+	other func()
+}
+
+func (s late) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	s.first.Do(s.other)
+	return s.Store.Commit(ctx, c)
+}
+
+// Of those who put the same at once, one creates it, and nobody is refused.
+func TestParallelPuts(t *testing.T) {
+	tables := newTables(t, nil)
+	k := catalog.Key{Name: "k", Meta: catalog.Meta{ExternalID: "e"}}
+	store := late{tables.Store(), new(sync.Once), func() {
+		must[catalog.Model](t)(tables.Models.Put(t.Context(), catalog.Model{Name: "m"}))
+		must[catalog.Key](t)(tables.Keys.Put(t.Context(), k))
+	}}
+	slow := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil)
+	m, created, err := slow.Models.Upsert(t.Context(), catalog.Model{Name: "m", ContextWindow: 7}, 0)
+	if err != nil || created || m.ContextWindow != 7 {
+		t.Errorf("the second of a model: created %v, %v, %v", created, m, err)
+	}
+	k.Name, k.ExternalID = "another", "f"
+	store.other = func() { must[catalog.Key](t)(tables.Keys.Put(t.Context(), k)) }
+	store.first = new(sync.Once)
+	slow = catalog.NewTables(store, catalog.NewRandomKeyRing(), nil)
+	if _, created, err := slow.Keys.Upsert(t.Context(), k, 0); err != nil || created {
+		t.Errorf("the second of a key: created %v, %v", created, err)
+	}
+	// What is taken for good is refused.
+	token := catalog.NewSecret("sk-0123456789abcdef")
+	must[catalog.Key](t)(tables.Keys.Put(t.Context(), catalog.Key{Name: "k", Credential: catalog.Credential{Token: token}, Meta: catalog.Meta{ExternalID: "a"}}))
+	_, created, err = tables.Keys.Upsert(t.Context(), catalog.Key{Name: "k", Credential: catalog.Credential{Token: token},
+		Meta: catalog.Meta{ExternalID: "b"}}, 0)
+	if created || !errors.Is(err, catalog.ErrExists) {
+		t.Errorf("a token that is taken: created %v, %v", created, err)
 	}
 }

@@ -25,8 +25,17 @@ func checkText(errs *FieldErrors, field, v string, least, most int) {
 	default:
 		if what := badRune(v); what != "" {
 			errs.add(field, "must not hold %s", what)
+		} else if v != "" && strings.IndexFunc(v, isSeen) < 0 {
+			errs.add(field, "must hold a character that can be seen")
 		}
 	}
+}
+
+// isSeen reports whether a character leaves a mark of its own. Among those that do not are
+// letters and symbols that are blank by design: the fillers of Hangul and the empty Braille cell.
+func isSeen(r rune) bool {
+	return !unicode.IsSpace(r) && r != brailleBlank && r != zeroWidthNonJoiner && r != zeroWidthJoiner &&
+		!unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 // checkWord accepts a text without white space, such as a group or a scope.
@@ -72,11 +81,14 @@ func badRune(v string) string {
 const (
 	zeroWidthNonJoiner = '\u200C'
 	zeroWidthJoiner    = '\u200D'
+	brailleBlank       = '\u2800'
 )
 
 // refusedRune names the class of a character that names may not hold.
 func refusedRune(r rune) string {
 	switch {
+	case r == utf8.RuneError:
+		return "the character that stands for text that was lost"
 	case unicode.IsGraphic(r), r == zeroWidthNonJoiner, r == zeroWidthJoiner:
 		return ""
 	case unicode.Is(unicode.Prepended_Concatenation_Mark, r): // Arabic and Syriac signs that are seen

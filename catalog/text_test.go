@@ -42,19 +42,24 @@ func TestNamesOfEveryLanguage(t *testing.T) {
 func TestCharactersThatAreRefused(t *testing.T) {
 	tables := newTables(t, nil)
 	for name, want := range map[string]string{
-		"a\x00b":       "a control character (U+0000, character 2)",
-		"a\tb":         "a control character (U+0009, character 2)",
-		"日本\u0085x":    "a control character (U+0085, character 3)",
-		"a\u202eb":     "changes the direction of the text (U+202E, character 2)",
-		"ab\u2066c":    "changes the direction of the text (U+2066, character 3)",
-		"a\u200eb":     "changes the direction of the text (U+200E, character 2)",
-		"a\u200bb":     "an invisible format character (U+200B, character 2)",
-		"a\ufeffb":     "an invisible format character (U+FEFF, character 2)",
-		"a\U000E0041b": "an invisible format character (U+E0041, character 2)",
-		"a\u2028b":     "a line or paragraph separator (U+2028, character 2)",
-		"a\ue000b":     "a private-use character (U+E000, character 2)",
-		"a\u0378b":     "does not define (U+0378, character 2)",
-		"é\xffb":       "a byte that is not UTF-8 (byte 3)",
+		"a\x00b":             "a control character (U+0000, character 2)",
+		"a\tb":               "a control character (U+0009, character 2)",
+		"日本\u0085x":          "a control character (U+0085, character 3)",
+		"a\u202eb":           "changes the direction of the text (U+202E, character 2)",
+		"ab\u2066c":          "changes the direction of the text (U+2066, character 3)",
+		"a\u200eb":           "changes the direction of the text (U+200E, character 2)",
+		"a\u200bb":           "an invisible format character (U+200B, character 2)",
+		"a\ufeffb":           "an invisible format character (U+FEFF, character 2)",
+		"a\U000E0041b":       "an invisible format character (U+E0041, character 2)",
+		"a\u2028b":           "a line or paragraph separator (U+2028, character 2)",
+		"a\ue000b":           "a private-use character (U+E000, character 2)",
+		"a\u0378b":           "does not define (U+0378, character 2)",
+		"a\ufffdb":           "stands for text that was lost (U+FFFD, character 2)",
+		"\u3164":             "must hold a character that can be seen",
+		"\u2800\u2800":       "must hold a character that can be seen",
+		"\ufe0f":             "must hold a character that can be seen",
+		"\u200c\u200c\u200c": "must hold a character that can be seen",
+		"é\xffb":             "a byte that is not UTF-8 (byte 3)",
 	} {
 		_, err := tables.Keys.Create(t.Context(), catalog.Key{Name: name})
 		var field *catalog.FieldError

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/net/publicsuffix"
 )
 
 // ErrPrivateAddress says that an address is none of the public Internet:
@@ -162,11 +165,26 @@ func hostForm(host string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(host, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || !isLabel(label) {
 			return false
 		}
 	}
 	return !numeric(host[strings.LastIndexByte(host, '.')+1:])
+}
+
+// isLabel reports whether a label in punycode is the form of a label in another alphabet:
+// browsers and some HTTP clients convert it back and forth, and must come to the same label.
+func isLabel(label string) bool {
+	label = strings.ToLower(label)
+	if !strings.HasPrefix(label, "xn--") {
+		return true
+	}
+	text, err := idna.Lookup.ToUnicode(label)
+	if err != nil || text == label {
+		return false
+	}
+	back, err := idna.Lookup.ToASCII(text)
+	return err == nil && back == label
 }
 
 // numeric reports whether the last label of a host makes it an IPv4 address in
@@ -193,15 +211,19 @@ func publicHost(host string) bool {
 			return false
 		}
 	}
-	return true
+	// A last label that is not delegated is that of a private zone: kubernetes.default, nas.fritz. The
+	// dialer is what keeps a name from leading to a private address; here it is told early.
+	suffix, delegated := publicsuffix.PublicSuffix(host)
+	return delegated || strings.Contains(suffix, ".")
 }
 
 // privateSuffixes lists the domains that are not of the public Internet (RFC
-// 6761, 6762, 8375, 9476), those that networks use as if they were, and the names
-// under which clouds answer with credentials.
+// 6761, 6762, 9476), those that networks use as if they were, the names of addresses, and the
+// names under which clouds answer with credentials. prod is delegated and not in use: it is
+// where service.namespace of a cluster ends.
 func privateSuffixes() []string {
 	return []string{
-		"localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "home.arpa",
-		"test", "invalid", "onion", "alt", "svc", "cluster", "consul", "docker", "metadata.goog",
+		"localhost", "local", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "arpa",
+		"test", "invalid", "onion", "alt", "svc", "cluster", "consul", "docker", "prod", "metadata.goog",
 	}
 }

@@ -174,7 +174,9 @@ func TestErrorsNeverEchoValues(t *testing.T) {
 		`{"name":"p","type":"openai","weight":"` + secret + `"}`, `{"api_key":"` + secret, secret, `{"name":"p","type":"openai","api_key":["` + secret + `"]}`,
 		`{"name":"p","type":"openai","base_url":"https://user:` + secret + `@example.com"}`,
 		`{"name":"p","type":"openai","base_url":"https://example.com/%zz` + secret + `"}`,
-		`{"` + secret + `":1,"` + secret + `":2}`,
+		`{"` + secret + `":1,"` + secret + `":2}`, `{"name":"p","type":"openai","labels":{"sk-live-` + secret + `":"\u0000"}}`,
+		`{"name":"p","type":"openai","prices":{"` + secret + `":{"input_price":-1}}}`,
+		`{"name":"p","type":"openai","options":{"` + secret + `":"\u0000"}}`,
 	} {
 		if err := decodeAndCreate(t, tables, catalog.KindProvider, body); err == nil ||
 			strings.Contains(err.Error(), secret) {

@@ -1,6 +1,10 @@
 package catalog
 
-import "context"
+import (
+	"context"
+	"slices"
+	"time"
+)
 
 // Warning is something about a write that was accepted, and that whoever made it
 // should know: it may not be what they meant.
@@ -54,6 +58,38 @@ func (tx *txn) warned() []Warning {
 // warnAbout notes a warning about a record.
 func (tx *txn) warnAbout(r record, field, message string) {
 	tx.warnings = append(tx.warnings, pendingWarning{r, field, message})
+}
+
+// warnExpiry warns of an end that was set and is over.
+func warnExpiry(tx *txn, r record, field string, before, end time.Time) {
+	if !end.IsZero() && !end.After(tx.now) && !end.Equal(before) {
+		tx.warnAbout(r, field, "is in the past: the "+r.kind().Noun()+" has ended already")
+	}
+}
+
+// budgeted is a record with budgets.
+type budgeted interface{ budgets() []Budget }
+
+func (k *Key) budgets() []Budget { return k.Budgets }
+
+func (p *Project) budgets() []Budget { return p.Budgets }
+
+// warnBudgets warns of budgets that were set and allow nothing.
+func warnBudgets(tx *txn, r, before record, budgets []Budget) {
+	var old []Budget
+	if b, ok := before.(budgeted); ok {
+		old = b.budgets()
+	}
+	for i, b := range budgets {
+		same := func(o Budget) bool { return o.Window == b.Window && o.Timezone == b.Timezone && o.allowsNothing() }
+		if b.allowsNothing() && !slices.ContainsFunc(old, same) {
+			tx.warnAbout(r, elementPath("budgets", i)+".limit", "is 0, or was rounded to 0: nothing may be spent")
+		}
+	}
+}
+
+func (b *Budget) allowsNothing() bool {
+	return b.Limit != nil && *b.Limit == 0 && b.Action == BudgetBlock
 }
 
 type cascadeKey struct{}

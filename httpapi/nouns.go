@@ -49,7 +49,7 @@ func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 	handle(n.Handler, Admin, "POST "+path, "create"+name, "Create "+n.words, n.create,
 		takes(whole), answersCreated, fails(problemExists))
 	handle(n.Handler, Admin, "PUT "+path, "put"+name, "Create "+n.words+", or make the stored one equal", n.put,
-		takes(whole), answersCreatedOrOK, fails(problemExists), explains(putText))
+		takes(whole), only(n.params), answersCreatedOrOK, fails(problemExists), explains(putText))
 	handle(n.Handler, Viewer, "GET "+one, "get"+name, "Show "+n.words, n.get)
 	handle(n.Handler, Admin, "PATCH "+one, "patch"+name, "Change "+n.words, n.patch,
 		takes(patch), only(n.params), fails(problemExists, problemReferenced), explains(patchText))
@@ -174,6 +174,7 @@ func (n noun[T, V, W]) create(ctx context.Context, in *creating) (*madeAnswer[W]
 type putting struct {
 	request.Match
 	request.Wait
+	request.Cascade
 	Content request.Body
 }
 
@@ -186,7 +187,7 @@ func (n noun[T, V, W]) put(ctx context.Context, in *putting) (*madeAnswer[W], er
 	if err != nil {
 		return nil, err
 	}
-	v, created, err := n.table.Upsert(ctx, v, match)
+	v, created, err := n.table.Upsert(in.Cascade.In(ctx), v, match)
 	if err != nil {
 		return nil, matched(in.Match, err)
 	}

@@ -26,7 +26,7 @@ func checkQuery(r *http.Request, known map[string]bool) error {
 	var errs catalog.FieldErrors
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if message := wrongParameter(known, name, query[name]); message != "" {
-			errs = append(errs, &catalog.FieldError{Field: request.FieldName(name), Message: message})
+			errs = append(errs, &catalog.FieldError{Field: catalog.SafeName(name), Message: message})
 		}
 	}
 	if len(errs) > 0 {

@@ -142,6 +142,48 @@ func TestBoundsAreTrue(t *testing.T) {
 	})
 }
 
+// An empty text, which a variable that was not set makes, is refused for every field of every noun,
+// and the document says so.
+func TestAnEmptyTextIsNotTheDefault(t *testing.T) {
+	texts := 0
+	eachNoun(t, func(s *service, path, name string, c nounCase) {
+		t := s.t
+		sent := both(c.least, c.more)
+		sent["external_id"] = "x"
+		one := path + "/" + number(s.must(http.StatusCreated, admin, "PUT", path, sent).object(t)["id"])
+		for _, body := range []string{"Create", "Patch"} {
+			for field, v := range s.schemas()[name+body].(object)["properties"].(object) {
+				schema := v.(object)
+				if !slices.Contains(kindsOf(schema), "string") {
+					continue
+				}
+				texts++
+				least, _ := schema["minLength"].(float64)
+				pattern, _ := schema["pattern"].(string)
+				if least == 0 && schema["enum"] == nil && schema["format"] != "date-time" && (pattern == "" || regexp.MustCompile(pattern).MatchString("")) {
+					t.Errorf("%s%s.%s may be empty, says the document", name, body, field)
+				}
+				for _, empty := range []string{"", " "} {
+					answers := []answer{s.do(admin, "PATCH", one, object{field: empty})}
+					if body == "Create" {
+						answers = []answer{s.do(admin, "POST", path, both(c.least, object{field: empty})),
+							s.do(admin, "PUT", path, both(sent, object{field: empty}))}
+					}
+					for _, a := range answers {
+						if p := a.problem(t, http.StatusUnprocessableEntity, "invalid"); !slices.Contains(p.fields(), field) {
+							t.Errorf("%s with %q as %s: the problem names %v", path, empty, field, p.fields())
+						}
+					}
+				}
+			}
+		}
+		shows(t, s.must(http.StatusOK, viewer, "GET", one, nil).object(t), both(both(c.more, c.shown), object{"external_id": "x"}))
+	})
+	if texts < 40 {
+		t.Errorf("only %d texts were tried", texts)
+	}
+}
+
 // The lists of values are those of the catalog.
 func TestEnumsAreTheCatalogs(t *testing.T) {
 	schemas := newService(t, ezapi.Config{}, nil).schemas()

@@ -38,6 +38,13 @@ func TestWarnings(t *testing.T) {
 	if diff := cmp.Diff([]any{"p", "n"}, got); diff != "" {
 		t.Errorf("the key's models after a rename with cascade=true (-want +got):\n%s", diff)
 	}
+	s.must(http.StatusOK, admin, "PATCH", "/models/1", object{"external_id": "e"})
+	s.must(http.StatusOK, admin, "PUT", "/models?cascade=true", object{"external_id": "e", "name": "r"})
+	got = s.must(http.StatusOK, viewer, "GET", "/keys/2", nil).object(t)["models"]
+	if diff := cmp.Diff([]any{"r", "n"}, got); diff != "" {
+		t.Errorf("the key's models after a PUT with cascade=true (-want +got):\n%s", diff)
+	}
+	s.do(admin, "PUT", "/keys?cascade=true", object{}).problem(t, http.StatusUnprocessableEntity, "invalid")
 	s.must(http.StatusNoContent, admin, "DELETE", "/models/1?cascade=true", nil)
 	got = s.must(http.StatusOK, viewer, "GET", "/keys/2", nil).object(t)["models"]
 	if diff := cmp.Diff([]any{"n"}, got); diff != "" {

@@ -27,7 +27,28 @@ func (w wire[T]) fields() (fields map[string]any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return fields, decodeNumbers(text, &fields)
+	err = decodeNumbers(text, &fields)
+	dropEmpty(fields)
+	return fields, err
+}
+
+// dropEmpty leaves out the texts of a struct that are empty: in Go that means the default, and the
+// API takes no empty texts.
+func dropEmpty(fields map[string]any) {
+	for name, value := range fields {
+		switch v := value.(type) {
+		case string:
+			if v == "" {
+				delete(fields, name)
+			}
+		case []any:
+			for _, element := range v {
+				if inner, ok := element.(map[string]any); ok {
+					dropEmpty(inner)
+				}
+			}
+		}
+	}
 }
 
 // clone returns a copy that shares no memory.

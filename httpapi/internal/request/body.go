@@ -99,12 +99,3 @@ func (b *Body) Bytes(types ...string) ([]byte, error) {
 
 // Empty reports whether there is no body.
 func (b *Body) Empty() bool { return b.err == nil && len(bytes.TrimSpace(b.data)) == 0 }
-
-// FieldName makes the caller's name for a field or a parameter fit to be shown:
-// a secret put in the place of a name is not repeated.
-func FieldName(s string) string {
-	if s == "" || len(s) > 40 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-		return "(unknown)"
-	}
-	return s
-}

@@ -34,7 +34,7 @@ func (b *Body) Decode(v any) error {
 	rules := rulesOf(into.Type())
 	var errs catalog.FieldErrors
 	refuse := func(field, message string) {
-		errs = append(errs, &catalog.FieldError{Field: FieldName(field), Message: message})
+		errs = append(errs, &catalog.FieldError{Field: catalog.SafeName(field), Message: message})
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		rule, field := rules.Properties[name], fieldOf(into, name)
@@ -74,7 +74,7 @@ func membersOf(data []byte) (map[string]jsontext.Value, error) {
 			return nil, malformed
 		}
 		if seen[name] {
-			return nil, catalog.FieldErrors{{Field: FieldName(name), Message: "occurs twice in the object; send it once"}}
+			return nil, catalog.FieldErrors{{Field: catalog.SafeName(name), Message: "occurs twice in the object; send it once"}}
 		}
 		seen[name] = true
 		if value.Kind() != jsontext.KindNull {

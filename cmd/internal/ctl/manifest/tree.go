@@ -218,13 +218,8 @@ const maxNumber = 400 // characters
 
 // memberPath adds a name to a path, unless the name may be a secret in the wrong place.
 func memberPath(path, name string) string {
-	if !nameForm.MatchString(name) {
-		name = "(unnamed)"
-	}
-	if path == "" {
+	if name = catalog.SafeName(name); path == "" {
 		return name
 	}
 	return path + "." + name
 }
-
-var nameForm = regexp.MustCompile(`^[A-Za-z_]{1,40}$`)
