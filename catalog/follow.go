@@ -212,7 +212,7 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 			warnPrices(tx, p, memberPath("prices", model)+".", prices)
 		}
 		if !replaces || old.Group != p.Group || !slices.Equal(old.Models, p.Models) {
-			tx.renders(p.Group)
+			tx.renders(p.Group, p, "models")
 		}
 	}
 	return nil
@@ -222,8 +222,8 @@ func (*Binding) reads() bool { return true }
 
 // follow notes the providers from whose models the binding picks.
 func (b *Binding) follow(_ context.Context, tx *txn, _, after record) error {
-	if after != nil && b.SelectorType == SelectRegex {
-		tx.renders(b.ProviderGroup)
+	if after != nil && b.SelectorType != SelectExact {
+		tx.renders(b.ProviderGroup, b, "selector_value")
 	}
 	return nil
 }

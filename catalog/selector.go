@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -68,29 +69,18 @@ func ParseSelector(typ, value string) (*Selector, error) {
 // literal one, the longest counts, and the model is the selector's own value. A
 // selector that ends in * itself hits listed models whose beginning is one of its
 // own. The other types hit literal models only.
-func (s *Selector) Pick(listed []string) (model string, hits int) {
-	if s.typ != SelectExact {
-		for _, m := range listed {
-			if !strings.HasSuffix(m, "*") && s.matches(m) {
-				model, hits = m, hits+1
-			}
-		}
-		return model, hits
+//
+// It looks at its context, whose error it returns.
+func (s *Selector) Pick(ctx context.Context, listed *ModelList) (model string, hits int, err error) {
+	switch {
+	case s.re != nil:
+		return listed.matching(ctx, s)
+	case s.typ == SelectNormalized:
+		model, hits = listed.normalized(s.value)
+	case listed.has(s.value):
+		model, hits = s.value, 1
 	}
-	begins := strings.TrimSuffix(s.value, "*")
-	for _, m := range listed {
-		if head, star := strings.CutSuffix(m, "*"); m == s.value || star && strings.HasPrefix(begins, head) {
-			return s.value, 1
-		}
-	}
-	return "", 0
-}
-
-func (s *Selector) matches(model string) bool {
-	if s.re != nil {
-		return s.re.MatchString(model)
-	}
-	return normalizeModel(model) == s.value
+	return model, hits, ctx.Err()
 }
 
 func normalizeModel(model string) string {

@@ -3,10 +3,12 @@ package catalog_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 func TestSelectors(t *testing.T) {
@@ -43,7 +45,8 @@ func TestSelectors(t *testing.T) {
 			t.Errorf("%s %q: %v", tc.typ, tc.value, err)
 			continue
 		}
-		if model, hits := s.Pick(tc.models); hits != tc.hits || hits == 1 && model != tc.want {
+		model, hits, err := s.Pick(t.Context(), catalog.NewModelList(tc.models))
+		if err != nil || hits != tc.hits || hits == 1 && model != tc.want {
 			t.Errorf("%s %q of %q: %q, %d; want %q, %d", tc.typ, tc.value, tc.models, model, hits, tc.want, tc.hits)
 		}
 	}
@@ -82,7 +85,8 @@ func TestExpensiveSelectors(t *testing.T) {
 			break
 		}
 	}
-	if !errors.Is(failed, catalog.ErrInvalid) || !strings.Contains(failed.Error(), "takes too long to match") {
+	if fields := catalog.FieldsOf(failed); len(fields) != 1 || fields[0].Field != "models" ||
+		!strings.Contains(fields[0].Message, "take too long to match") {
 		t.Errorf("too many models: %v", failed)
 	}
 	var second error
@@ -92,12 +96,56 @@ func TestExpensiveSelectors(t *testing.T) {
 			break
 		}
 	}
-	if !errors.Is(second, catalog.ErrInvalid) {
+	if fields := catalog.FieldsOf(second); len(fields) != 1 || fields[0].Field != "selector_value" {
 		t.Errorf("too many expressions: %v", second)
 	}
 	// What is there already can be changed to take less.
 	must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0, []byte(`{"models":["x"]}`)))
 	must[catalog.Binding](t)(tables.Bindings.Patch(ctx, b.ID, 0, []byte(`{"selector_type":"exact","selector_value":"x"}`)))
+}
+
+// Lists that have the same in them are matched once, whatever their order, others each. A record
+// that cannot be read makes no work, and holds up no other.
+func TestWorkIsCountedByList(t *testing.T) {
+	store := memstore.New(nil)
+	tables, ctx := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil), t.Context()
+	var models []string
+	for i := range 9_900 {
+		models = append(models, fmt.Sprintf("model-%05d-%s", i, strings.Repeat("x", 70)))
+	}
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
+	for i := range 15 { // 15 expressions of some 10 steps on 0.8 MB
+		must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: fmt.Sprint("r", i),
+			ProviderGroup: "g", SelectorType: "regex", SelectorValue: fmt.Sprintf(".*-%05d-.*", i)}))
+	}
+	provider := func(i int, models []string) (catalog.Provider, error) {
+		return tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai", Group: "g", Models: models})
+	}
+	for i := range 8 {
+		slices.Reverse(models[:1000*i])
+		if _, err := provider(i, models); err != nil {
+			t.Fatalf("the same list in another order: %v", err)
+		}
+	}
+	other := func(i int) []string { return append(slices.Clone(models[1:]), fmt.Sprint("other-", i)) }
+	var failed error
+	n := 0
+	for ; n < 8 && failed == nil; n++ {
+		_, failed = provider(100+n, other(n))
+	}
+	if fields := catalog.FieldsOf(failed); len(fields) != 1 || fields[0].Field != "models" || strings.Contains(failed.Error(), `"g"`) {
+		t.Fatalf("%d other lists: %v; want an error about models", n, failed)
+	}
+	p := must[catalog.Provider](t)(tables.Providers.Find(ctx, catalog.ByNaturalKey, "p100"))
+	spoil(t, store, catalog.KindProvider, p.ID, unreadable)
+	if _, err := provider(200, other(200)); err != nil {
+		t.Errorf("in the place of a provider that cannot be read: %v", err)
+	}
+	b := must[catalog.Binding](t)(tables.Bindings.Find(ctx, catalog.ByNaturalKey, catalog.BindingKey("default", "m", "r0", "g")))
+	spoil(t, store, catalog.KindBinding, b.ID, unreadable)
+	if _, err := provider(201, nil); err != nil {
+		t.Errorf("beside a binding that cannot be read: %v", err)
+	}
 }
 
 // A star is taken where it stands for every ending, and refused where it would

@@ -2,91 +2,107 @@ package catalog
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// maxWork bounds the work that one commit makes for those who render documents,
-// in steps of a regular expression over a byte. A step takes a few nanoseconds.
-const maxWork = 500_000_000
+const (
+	// maxWork bounds the work that the provider groups of one commit make for those who render
+	// documents, in steps of a regular expression over a byte. A step takes some 8 ns.
+	maxWork = 500_000_000
 
-// renders notes that the bindings to a provider group are to be rendered again.
-func (tx *txn) renders(group string) {
+	// pairSteps is what it costs to ask one provider's list one question.
+	pairSteps = 100
+)
+
+// renders notes that the bindings to a provider group are to be rendered again, because of a
+// field of a record.
+func (tx *txn) renders(group string, because record, field string) {
 	if tx.groups == nil {
-		tx.groups = map[string]bool{}
+		tx.groups = map[string]cause{}
 	}
-	tx.groups[group] = true
+	tx.groups[group] = cause{because, field}
 }
 
-// checkRendering refuses a commit after which matching the regular expressions
-// of bindings against the models of providers would take too long. Every control
-// plane does that for each publish, and nothing else is published meanwhile.
+// cause is a field of a record that has changed.
+type cause struct {
+	record record
+	field  string
+}
+
+// checkRendering refuses a commit after which finding the models that bindings pick would take
+// too long. Every control plane does that for each publish that touches a group, and nothing
+// else is published meanwhile.
 func (tx *txn) checkRendering(ctx context.Context) error {
 	work := 0
 	for _, group := range slices.Sorted(maps.Keys(tx.groups)) {
-		steps, err := tx.regexSteps(ctx, group)
+		questions, steps, err := tx.questions(ctx, group)
 		if err != nil {
 			return err
 		}
-		if steps == 0 {
+		if questions == 0 {
 			continue
 		}
-		size, err := tx.modelBytes(ctx, group)
+		providers, size, err := tx.modelBytes(ctx, group)
 		if err != nil {
 			return err
 		}
-		if work += steps * size; work > maxWork {
-			return &FieldError{Field: "selector_value",
-				Message: fmt.Sprintf("of the bindings to provider group %q takes too long "+
-					"to match against the models of its providers; make the regular expressions simpler, or the lists of "+
-					"models shorter", group)}
+		if work += questions*providers*pairSteps + steps*size; work > maxWork {
+			return tx.tooMuchWork(tx.groups[group])
 		}
 	}
 	return nil
 }
 
-// regexSteps adds up the steps per byte of the regular expressions of a group.
-func (tx *txn) regexSteps(ctx context.Context, group string) (steps int, err error) {
+func (tx *txn) tooMuchWork(c cause) error {
+	field := c.field
+	if t := tx.pinned[place{c.record.kind(), c.record.meta().ID}]; t != nil {
+		field = t.at + "." + field
+	}
+	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long to match against the " +
+		"models of its providers; make the regular expressions of the bindings simpler, or the lists of models shorter"}
+}
+
+// questions counts the bindings to a group that do not ask for one name alone, and adds up the steps
+// per byte of their regular expressions. What cannot be read is not rendered either.
+func (tx *txn) questions(ctx context.Context, group string) (n, steps int, err error) {
 	bindings, err := tx.list(ctx, KindBinding, Query{Groups: []string{group}})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, e := range bindings {
 		var b Binding
-		if err := b.decode(e, nil); err != nil {
-			return 0, err
-		}
-		if b.ProviderGroup != group || b.SelectorType != SelectRegex {
+		if b.decode(e, nil) != nil || b.ProviderGroup != group || b.SelectorType == SelectExact {
 			continue
 		}
-		if s, err := ParseSelector(b.SelectorType, b.SelectorValue); err == nil {
+		n++
+		if s, err := ParseSelector(b.SelectorType, b.SelectorValue); err == nil && b.SelectorType == SelectRegex {
 			steps += s.steps
 		}
 	}
-	return steps, nil
+	return n, steps, nil
 }
 
-// modelBytes adds up the lengths of the different models that the providers of a
-// group list. Each is matched once, however many list it.
-func (tx *txn) modelBytes(ctx context.Context, group string) (size int, err error) {
-	providers, err := tx.list(ctx, KindProvider, Query{Groups: []string{group}})
+// modelBytes counts the providers of a group, and adds up the lengths of the models that they list.
+// Those that list the same share the work.
+func (tx *txn) modelBytes(ctx context.Context, group string) (providers, size int, err error) {
+	entities, err := tx.list(ctx, KindProvider, Query{Groups: []string{group}})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	seen := map[string]bool{}
-	for _, e := range providers {
+	seen := map[ListID]bool{}
+	for _, e := range entities {
 		var listed struct{ Models []string }
-		if err := e.spec(&listed); err != nil {
-			return 0, err
+		if e.spec(&listed) != nil {
+			continue
 		}
-		for _, m := range listed.Models {
-			if !seen[m] && !strings.HasSuffix(m, "*") {
-				seen[m] = true
-				size += len(m) + 1
-			}
+		providers++
+		list := NewModelList(listed.Models)
+		if id := list.ID(); !seen[id] {
+			seen[id] = true
+			size += len(strings.Join(list.literal, " "))
 		}
 	}
-	return size, nil
+	return providers, size, nil
 }

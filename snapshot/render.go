@@ -150,7 +150,11 @@ func (r *renderer) modelDocs(ctx context.Context, models []catalog.Model, of fun
 				return err
 			}
 		}
-		if err := r.put(catalog.KindBinding, names[i], r.resolve.binding(&models[i], records[names[i]])); err != nil {
+		doc, err := r.resolve.binding(ctx, &models[i], records[names[i]])
+		if err != nil {
+			return err
+		}
+		if err := r.put(catalog.KindBinding, names[i], doc); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,12 +17,17 @@ type resolver struct {
 	providers map[int64]*servant
 	groups    map[string]*servants            // by group
 	listing   map[string]map[string]*servants // by entry of a list of models, then by group
-	picked    map[pick]picked                 // what regular expressions said
+	lists     map[catalog.ListID]*sharedList  // of all providers
+	picked    int                             // bytes that all lists remember
 }
 
-// pick is a question that a binding asks of a provider's list of models. Many
-// providers have the same list.
-type pick struct{ value, models string }
+// sharedList is a list of models, which many providers may have, and what regular expressions said
+// of it.
+type sharedList struct {
+	*catalog.ModelList
+	providers int // that have it
+	picked    map[string]picked
+}
 
 type picked struct {
 	model string
@@ -33,6 +39,7 @@ type servant struct {
 	id     int64
 	group  string
 	models []string
+	list   *sharedList // set by the resolver
 }
 
 // servants are in order of id.
@@ -57,9 +64,45 @@ func (s *servants) remove(id int64) {
 func newResolver() *resolver {
 	return &resolver{
 		providers: map[int64]*servant{}, groups: map[string]*servants{}, listing: map[string]map[string]*servants{},
-		picked: map[pick]picked{},
+		lists: map[catalog.ListID]*sharedList{},
 	}
 }
+
+// share gives a servant the list of models that it has in common with others.
+func (r *resolver) share(p *servant) {
+	if p.list == nil {
+		list := catalog.NewModelList(p.models)
+		if p.list = r.lists[list.ID()]; p.list == nil {
+			p.list = &sharedList{ModelList: list, picked: map[string]picked{}}
+			r.lists[list.ID()] = p.list
+		}
+	}
+	p.list.providers++
+}
+
+// sweep forgets the lists that no provider has. A provider is taken out and put in again when it
+// changes, so this has to wait until all are in.
+func (r *resolver) sweep() {
+	for id, list := range r.lists {
+		if list.providers == 0 {
+			r.forget(list)
+			delete(r.lists, id)
+		}
+	}
+}
+
+func (r *resolver) forget(list *sharedList) {
+	for expression := range list.picked {
+		r.picked -= pickedSize(expression)
+	}
+	clear(list.picked)
+}
+
+// maxPicked bounds what is remembered of regular expressions, in bytes.
+const maxPicked = 16 << 20
+
+// pickedSize is about what it takes to remember the answer to an expression.
+func pickedSize(expression string) int { return len(expression) + 100 }
 
 // set takes a provider as it is now, and returns what was known of it before:
 // nil when nothing was. A nil provider is one that is gone.
@@ -67,6 +110,7 @@ func (r *resolver) set(id int64, p *servant) (before *servant) {
 	before = r.providers[id]
 	if before != nil {
 		r.group(before.group).remove(id)
+		before.list.providers--
 		if len(r.groups[before.group].all) == 0 {
 			delete(r.groups, before.group)
 		}
@@ -76,6 +120,7 @@ func (r *resolver) set(id int64, p *servant) (before *servant) {
 		delete(r.providers, id)
 	}
 	if p != nil {
+		r.share(p)
 		r.providers[id] = p
 		r.group(p.group).add(p)
 		for _, m := range p.models {
@@ -114,7 +159,7 @@ func (r *resolver) group(name string) *servants {
 // binding returns the document of a model with its binding records. For each
 // route group that has no record, not even a disabled one, the provider group of
 // the same name is implied, as far as its providers list the model.
-func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingDoc {
+func (r *resolver) binding(ctx context.Context, m *catalog.Model, records []catalog.Binding) (BindingDoc, error) {
 	doc := BindingDoc{Namespace: m.Namespace, PublicModel: m.Name, Status: m.Status, Candidates: []Candidate{}}
 	bound := map[string]bool{}
 	for i := range records {
@@ -123,17 +168,26 @@ func (r *resolver) binding(m *catalog.Model, records []catalog.Binding) BindingD
 		if group := r.groups[records[i].ProviderGroup]; group != nil {
 			providers = group.all
 		}
-		doc.Candidates = append(doc.Candidates, r.candidate(&records[i], providers))
+		c, err := r.candidate(ctx, &records[i], providers)
+		if err != nil {
+			return doc, err
+		}
+		doc.Candidates = append(doc.Candidates, c)
 	}
 	for group, providers := range r.offering(m.Name) {
-		if !bound[group] {
-			doc.Candidates = append(doc.Candidates, r.implied(m, group, providers.all)...)
+		if bound[group] {
+			continue
 		}
+		implied, err := r.implied(ctx, m, group, providers.all)
+		if err != nil {
+			return doc, err
+		}
+		doc.Candidates = append(doc.Candidates, implied...)
 	}
 	slices.SortFunc(doc.Candidates, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(a.RouteGroup, b.RouteGroup), cmp.Compare(a.ProviderGroup, b.ProviderGroup))
 	})
-	return doc
+	return doc, nil
 }
 
 // offering returns, by group, the providers whose lists have an entry that may fit a model's name: the
@@ -162,27 +216,36 @@ func (r *resolver) offering(name string) map[string]*servants {
 
 // implied returns the candidate of a group in which a provider lists the model.
 // The others of the group have no part in it: nobody said that they should serve it.
-func (r *resolver) implied(m *catalog.Model, group string, offering []*servant) []Candidate {
+func (r *resolver) implied(ctx context.Context, m *catalog.Model, group string, offering []*servant) ([]Candidate,
+	error) {
 	b := &catalog.Binding{
 		Meta: catalog.Meta{Status: catalog.Active}, RouteGroup: group, ProviderGroup: group, Weight: new(1),
 		SelectorType: catalog.SelectExact, SelectorValue: m.Name,
 	}
 	var listing []*servant
 	selector, err := catalog.ParseSelector(b.SelectorType, b.SelectorValue)
+	if err != nil {
+		return nil, nil // such a name is served by nobody
+	}
 	for _, p := range offering {
-		if _, hits := r.pick(selector, b, p); err == nil && hits == 1 {
+		_, hits, err := r.pick(ctx, selector, b, p)
+		if err != nil {
+			return nil, err
+		}
+		if hits == 1 {
 			listing = append(listing, p)
 		}
 	}
 	if len(listing) == 0 {
-		return nil
+		return nil, nil
 	}
-	return []Candidate{r.candidate(b, listing)}
+	c, err := r.candidate(ctx, b, listing)
+	return []Candidate{c}, err
 }
 
 // candidate resolves one binding with the providers of its group. A provider
 // that its selector does not fit exactly once is shown with the reason.
-func (r *resolver) candidate(b *catalog.Binding, providers []*servant) Candidate {
+func (r *resolver) candidate(ctx context.Context, b *catalog.Binding, providers []*servant) (Candidate, error) {
 	c := Candidate{
 		RouteGroup: b.RouteGroup, ProviderGroup: b.ProviderGroup, Weight: *b.Weight, Priority: b.Priority,
 		SelectorType: b.SelectorType, SelectorValue: b.SelectorValue, Status: b.Status,
@@ -195,7 +258,11 @@ func (r *resolver) candidate(b *catalog.Binding, providers []*servant) Candidate
 			c.Errors[id] = "the selector " + strings.TrimSuffix(err.Error(), ": "+catalog.ErrInvalid.Error())
 			continue
 		}
-		switch model, hits := r.pick(selector, b, p); hits {
+		model, hits, err := r.pick(ctx, selector, b, p)
+		if err != nil {
+			return c, err
+		}
+		switch hits {
 		case 1:
 			c.Upstreams[id] = model
 		case 0:
@@ -210,25 +277,27 @@ func (r *resolver) candidate(b *catalog.Binding, providers []*servant) Candidate
 	case len(c.Upstreams) == 0:
 		c.Error = NoProvider
 	}
-	return c
+	return c, nil
 }
 
-// maxPicked bounds what is remembered of regular expressions.
-const maxPicked = 10_000
-
 // pick asks a selector, or remembers what a regular expression said of the same list.
-func (r *resolver) pick(selector *catalog.Selector, b *catalog.Binding, p *servant) (string, int) {
+func (r *resolver) pick(ctx context.Context, selector *catalog.Selector, b *catalog.Binding, p *servant) (model string,
+	hits int, err error) {
 	if b.SelectorType != catalog.SelectRegex {
-		return selector.Pick(p.models)
+		return selector.Pick(ctx, p.list.ModelList)
 	}
-	asked := pick{b.SelectorValue, strings.Join(p.models, "\x00")}
-	known, ok := r.picked[asked]
-	if !ok {
-		if len(r.picked) >= maxPicked {
-			clear(r.picked)
+	if known, ok := p.list.picked[b.SelectorValue]; ok {
+		return known.model, known.hits, ctx.Err()
+	}
+	model, hits, err = selector.Pick(ctx, p.list.ModelList)
+	if err != nil {
+		return "", 0, err
+	}
+	if r.picked += pickedSize(b.SelectorValue); r.picked > maxPicked {
+		for _, list := range r.lists {
+			r.forget(list)
 		}
-		known.model, known.hits = selector.Pick(p.models)
-		r.picked[asked] = known
 	}
-	return known.model, known.hits
+	p.list.picked[b.SelectorValue] = picked{model, hits}
+	return model, hits, nil
 }

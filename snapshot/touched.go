@@ -246,6 +246,7 @@ func (t *touched) renderThere(ctx context.Context, r *renderer) error {
 // lead brings what the resolver knows of the touched providers to the reader's
 // revision. It returns what undoes that.
 func (t *touched) lead(ctx context.Context, r *renderer) (undo func(), err error) {
+	r.resolve.sweep()
 	before := map[int64]*servant{}
 	undo = func() {
 		for id, p := range before {

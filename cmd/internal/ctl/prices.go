@@ -178,7 +178,8 @@ func (p *pricing) upstream(m catalog.Model, provider catalog.Provider) string {
 		if err != nil {
 			continue
 		}
-		if name, hits := s.Pick(provider.Models); hits == 1 {
+		name, hits, err := s.Pick(context.Background(), catalog.NewModelList(provider.Models))
+		if err == nil && hits == 1 {
 			return name
 		}
 	}

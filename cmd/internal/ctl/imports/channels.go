@@ -1,6 +1,7 @@
 package imports
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -375,7 +376,7 @@ func (m *mapper) checkSelector(g *group, model string, b map[string]any) {
 			m.notes.Add(subject, "maps %s in group %s to too many names for one binding", plain(model), g.name)
 			continue
 		}
-		hit, hits := s.Pick(listed)
+		hit, hits, _ := s.Pick(context.Background(), catalog.NewModelList(listed)) // a context that does not end
 		switch {
 		case serves && hits != 1:
 			m.notes.Add(subject, "maps %s in group %s to a name that it serves as another model, too: it does not serve %s "+
