@@ -1,17 +1,18 @@
 # The server and the example balancer, in an image without a shell.
 #
-#   docker build -t ez-api .
+#   docker build -t ez-api --build-arg VERSION="$(git describe --always)" .
 #   docker run -p 127.0.0.1:8080:8080 -v ezapi-data:/data ez-api
 #
 # It runs as user 65532 and keeps everything in /data. Where the module proxy cannot be reached,
 # name another: --build-arg GOPROXY=https://goproxy.cn,direct
 FROM golang:1.26 AS build
 ARG GOPROXY=https://proxy.golang.org,direct
+ARG VERSION=
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /root-fs/usr/local/bin/ ./cmd/server ./examples/balancer \
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w -X github.com/ez-api/ez-api/cmd/internal/server.version=$VERSION" -o /root-fs/usr/local/bin/ ./cmd/server ./examples/balancer \
  && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ca-certificates.crt \
  && install -d -m 700 /root-fs/data
 

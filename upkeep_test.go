@@ -126,3 +126,27 @@ func TestUnknownClock(t *testing.T) {
 		}
 	})
 }
+
+// A clock that is far from the catalog's keeps what is old, and holds up nothing else: ended tokens go.
+func TestAWrongClockHoldsUpNoOtherTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plane := runPlane(t, ezapi.Config{
+			Catalog: memstore.New(nil), Keeper: catalog.NewRandomKeyRing(),
+			Clock: func() time.Time { return time.Now().Add(-time.Hour) },
+		})
+		key, err := plane.Keys.Create(t.Context(), catalog.Key{Name: "k"})
+		if err == nil {
+			_, err = plane.Keys.Rotate(t.Context(), key.ID, time.Minute, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Hour)
+		if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
+			t.Errorf("ClockReady: %v; want ErrClock", err)
+		}
+		if key, err = plane.Keys.Get(t.Context(), key.ID); err != nil || len(key.Tokens) != 1 {
+			t.Errorf("the key has %d tokens (%v), want the one that is valid", len(key.Tokens), err)
+		}
+	})
+}

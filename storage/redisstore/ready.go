@@ -67,7 +67,7 @@ func refusedBy(err error) error {
 }
 
 // PolicyUnknown is what [Publisher.Ready] returns where Redis does not tell.
-const PolicyUnknown = "unknown"
+const PolicyUnknown = "Redis does not tell its eviction policy; it must be noeviction"
 
 // Ready asks Redis whether it is there and fit for a control plane, and returns its
 // maxmemory-policy. Any policy but noeviction is an error that wraps

@@ -44,7 +44,7 @@ func TestRights(t *testing.T) {
 	s := start(t, "redis-server", "127.0.0.1", "acllog-max-len 1000")
 	raw := s.client(t)
 	ctx := t.Context()
-	for _, user := range []string{"ezapi-control", "ezapi-balancer", "ezapi-mirror"} {
+	for _, user := range []string{"ezapi-control", "ezapi-balancer"} {
 		setUser(t, raw, documented(t, user)...)
 	}
 	as := func(user string) redis.UniversalClient {
@@ -61,7 +61,7 @@ func TestRights(t *testing.T) {
 		t.Errorf("Ready: %q, %v", policy, err)
 	}
 	mirrored := snapshot.NewWatcher(
-		redisstore.New(as("ezapi-mirror"), &redisstore.Options{Prefix: prefix, Logger: quiet()}),
+		redisstore.New(as("ezapi-balancer"), &redisstore.Options{Prefix: prefix, Logger: quiet()}),
 		&snapshot.WatcherOptions{Keys: w.keys, Name: "mirror", Logger: quiet()},
 	)
 	background(t, mirrored.Run)

@@ -12,7 +12,8 @@ import (
 // A quietHandler passes a warning or an error on when it happens first, and then holds back the
 // same one for as long as it keeps coming: what fails while something is down is tried again every
 // second, and needs to be said once. When it has not come for a while, the handler says that, and
-// how often it came. Warnings are the same when they differ only in attributes called error.
+// how often it came. Warnings are the same when they differ only in attributes called error. One that
+// has a request_id is about one request, and is always passed on.
 type quietHandler struct {
 	slog.Handler
 	shared *quiet
@@ -53,7 +54,7 @@ func (h *quietHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *quietHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn {
+	if r.Level < slog.LevelWarn || isOfRequest(r) {
 		return h.Handler.Handle(ctx, r)
 	}
 	count, pass := h.note(h.key(r), r)
@@ -65,6 +66,15 @@ func (h *quietHandler) Handle(ctx context.Context, r slog.Record) error {
 		r.AddAttrs(slog.Int("times", count))
 	}
 	return h.Handler.Handle(ctx, r)
+}
+
+// isOfRequest reports whether a record is about one request.
+func isOfRequest(r slog.Record) (is bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		is = a.Key == "request_id"
+		return !is
+	})
+	return is
 }
 
 // key returns what two warnings that are the same have in common.

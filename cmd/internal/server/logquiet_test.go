@@ -88,3 +88,14 @@ func TestDifferentWarningsAreAllSaid(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A client that sends one X-Request-ID again and again hides no refusal.
+func TestWarningsOfRequestsAreAllSaid(t *testing.T) {
+	log, out := quietLogger()
+	for range 5 {
+		log.Warn("a request was not authenticated", "address", "192.0.2.1", "request_id", "same")
+	}
+	if n := strings.Count(out.String(), "\n"); n != 5 {
+		t.Errorf("%d lines, want 5", n)
+	}
+}

@@ -13,6 +13,10 @@ import (
 	"syscall"
 )
 
+// version is set by builds that have no history to take it from:
+// -ldflags "-X github.com/ez-api/ez-api/cmd/internal/server.version=v1.2.3". The program never writes it.
+var version string
+
 // Main runs the server as a program, until SIGINT or SIGTERM, and returns its
 // exit code. A second signal ends the process at once.
 func Main() int {

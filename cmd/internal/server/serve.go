@@ -195,7 +195,7 @@ func (s *Server) handler() *httpapi.Handler {
 	registry.MustRegister(observed, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return httpapi.New(s.plane, auth, &httpapi.Options{
-		Logger:   s.logger,
+		Version:  version,
 		Checks:   map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too
 		Observer: observed,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
