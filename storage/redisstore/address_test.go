@@ -83,8 +83,8 @@ func TestOpen(t *testing.T) {
 	}
 	cluster := func(change func(o *opened)) opened {
 		return node(func(o *opened) {
-			o.Kind, o.Addrs, o.Reload, o.MaxRetries = "cluster", []string{"a:1", "b:6379"}, 2*time.Second, -1
-			o.ReadTimeout = 2 * time.Second
+			o.Kind, o.Addrs, o.Reload, o.MaxRetries = "cluster", []string{"a:1", "b:6379"}, time.Second, -1
+			o.ReadTimeout = time.Second
 			change(o)
 		})
 	}
