@@ -99,6 +99,10 @@ func TestRepriceBodies(t *testing.T) {
 			t.Errorf("%v: errors %+v; want one of %s", tc.body, p.Errors, tc.field)
 		}
 	}
+	p := s.do(admin, "POST", "/logs/reprice", object{}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	if want := "is required, and must be a time"; !strings.HasPrefix(p.Errors[0].Message, want) {
+		t.Errorf("without since: %q, want %q", p.Errors[0].Message, want)
+	}
 	for _, body := range []string{
 		`{"since":"` + since + `","key_id":4.0,"status":5e2,"model":null,"tags":{"a":""},"dry_run":true}`,
 	} {
