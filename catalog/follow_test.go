@@ -101,7 +101,8 @@ func TestCascadeNeverWidensAList(t *testing.T) {
 		}
 		return m
 	}
-	const pattern = " it; the lists stay as they are because a name with * stands there for every model whose name begins so"
+	const pattern = " it; the lists stay as they are " +
+		"because a name with * stands there for every model whose name begins so"
 	cheap := model("default", "cheap")
 	k := key([]string{"default"}, "cheap", "other")
 	all := rename(cheap, "*", "1 key names"+pattern)
@@ -173,7 +174,8 @@ func TestACascadeHasABound(t *testing.T) {
 func TestKeysThatCannotWork(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
-	const past, nothing = "expires_at is in the past: the key has ended already", "budgets[0].limit is 0, or was rounded to 0: nothing may be spent"
+	const past, nothing = "expires_at is in the past: the key has ended already",
+		"budgets[0].limit is 0, or was rounded to 0: nothing may be spent"
 	var id int64
 	for _, tc := range []struct {
 		body string
@@ -187,7 +189,8 @@ func TestKeysThatCannotWork(t *testing.T) {
 	} {
 		ctx, got := warned(t)
 		if id == 0 {
-			id = must[catalog.Key](t)(tables.Keys.Create(ctx, must[catalog.Key](t)(catalog.Decode[catalog.Key]([]byte(tc.body))))).ID
+			k := must[catalog.Key](t)(catalog.Decode[catalog.Key]([]byte(tc.body)))
+			id = must[catalog.Key](t)(tables.Keys.Create(ctx, k)).ID
 		} else {
 			must[catalog.Key](t)(tables.Keys.Patch(ctx, id, 0, []byte(tc.body)))
 		}

@@ -73,8 +73,6 @@ func (*Meta) issued() Secret { return Secret{} }
 
 func (*Meta) comeBack() string { return "" }
 
-func (*Meta) follow(context.Context, *txn, record, record) error { return nil }
-
 // copyOf returns a copy of a record. It shares memory until it is normalized.
 func copyOf(r record) record {
 	c := r.kind().facts().new()

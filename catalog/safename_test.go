@@ -20,7 +20,8 @@ func TestSafeName(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"", "sk-live-SECRETSECRET", "sk_live_SECRETSECRETabc", "sk_live_SECRET1234567", "SECRET-VALUE", "sk-proj-aB3dE6gH9jK2",
+		"", "sk-live-SECRETSECRET", "sk_live_SECRETSECRETabc", "sk_live_SECRET1234567", "SECRET-VALUE",
+		"sk-proj-aB3dE6gH9jK2",
 		"0123456789abcdef", "AKIAIOSFODNN7EXAMPLE", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "correcthorsebattery",
 		"a b", "a\nb", "name\"x", "пароль", "123456789", strings.Repeat("a.", 33), "eyJhbGciOi.eyJzdWIiOi.c2ln",
 	} {

@@ -119,7 +119,8 @@ func TestWorkIsCountedByList(t *testing.T) {
 			ProviderGroup: "g", SelectorType: "regex", SelectorValue: fmt.Sprintf(".*-%05d-.*", i)}))
 	}
 	provider := func(i int, models []string) (catalog.Provider, error) {
-		return tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai", Group: "g", Models: models})
+		return tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint("p", i), Type: "openai", Group: "g",
+			Models: models})
 	}
 	for i := range 8 {
 		slices.Reverse(models[:1000*i])
@@ -141,7 +142,8 @@ func TestWorkIsCountedByList(t *testing.T) {
 	if _, err := provider(200, other(200)); err != nil {
 		t.Errorf("in the place of a provider that cannot be read: %v", err)
 	}
-	b := must[catalog.Binding](t)(tables.Bindings.Find(ctx, catalog.ByNaturalKey, catalog.BindingKey("default", "m", "r0", "g")))
+	b := must[catalog.Binding](t)(tables.Bindings.Find(ctx, catalog.ByNaturalKey,
+		catalog.BindingKey("default", "m", "r0", "g")))
 	spoil(t, store, catalog.KindBinding, b.ID, unreadable)
 	if _, err := provider(201, nil); err != nil {
 		t.Errorf("beside a binding that cannot be read: %v", err)

@@ -621,7 +621,8 @@ func TestParallelPuts(t *testing.T) {
 	}
 	// What is taken for good is refused.
 	token := catalog.NewSecret("sk-0123456789abcdef")
-	must[catalog.Key](t)(tables.Keys.Put(t.Context(), catalog.Key{Name: "k", Credential: catalog.Credential{Token: token}, Meta: catalog.Meta{ExternalID: "a"}}))
+	must[catalog.Key](t)(tables.Keys.Put(t.Context(), catalog.Key{Name: "k",
+		Credential: catalog.Credential{Token: token}, Meta: catalog.Meta{ExternalID: "a"}}))
 	_, created, err = tables.Keys.Upsert(t.Context(), catalog.Key{Name: "k", Credential: catalog.Credential{Token: token},
 		Meta: catalog.Meta{ExternalID: "b"}}, 0)
 	if created || !errors.Is(err, catalog.ErrExists) {
