@@ -121,7 +121,8 @@ const maxCollisions = 3
 // plan again.
 func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, error) {
 	if s.expect != "" && !hashForm.MatchString(s.expect) {
-		return Plan{}, &FieldError{Field: "expect", Message: "must be the plan that a dry run answered: 64 hexadecimal digits"}
+		return Plan{}, &FieldError{Field: "expect",
+			Message: "must be the plan that a dry run answered: 64 hexadecimal digits"}
 	}
 	tokenTaken := false
 	for try, collisions := 1, 0; ; try++ {

@@ -278,11 +278,13 @@ func TestApplyCascades(t *testing.T) {
 		t.Errorf("warnings %+v", plan.Warnings)
 	}
 	plan = must[catalog.Plan](t)(tables.Apply(catalog.WithCascade(t.Context()), desired(t, renamed), nil))
-	if plan.Summary != (catalog.Summary{Update: 2, Unchanged: 1}) || plan.Steps[2].Item != "" || plan.Steps[2].ExternalID != "theirs" {
+	if plan.Summary != (catalog.Summary{Update: 2, Unchanged: 1}) || plan.Steps[2].Item != "" ||
+		plan.Steps[2].ExternalID != "theirs" {
 		t.Errorf("%s%+v", &plan, plan.Steps)
 	}
 	for id, want := range map[string]string{"theirs": "new", "mine": "old"} {
-		if k := must[catalog.Key](t)(tables.Keys.Find(t.Context(), catalog.ByExternalID, id)); !slices.Equal(k.Models, []string{want}) {
+		if k := must[catalog.Key](t)(tables.Keys.Find(t.Context(), catalog.ByExternalID, id)); !slices.Equal(k.Models,
+			[]string{want}) {
 			t.Errorf("%s: %q", id, k.Models)
 		}
 	}
@@ -291,7 +293,8 @@ func TestApplyCascades(t *testing.T) {
 // A plan can be kept as JSON, and is the same when it is read.
 func TestPlanAsJSON(t *testing.T) {
 	tables := newTables(t, nil)
-	plan := must[catalog.Plan](t)(tables.Plan(t.Context(), desired(t, small), &catalog.PlanOptions{Owner: "me", Prune: true}))
+	plan := must[catalog.Plan](t)(tables.Plan(t.Context(), desired(t, small),
+		&catalog.PlanOptions{Owner: "me", Prune: true}))
 	text, err := json.Marshal(plan)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,8 @@ import (
 
 func TestCheck(t *testing.T) {
 	good := catalog.Provider{Name: " p ", Type: "OpenAI"}
-	if err := catalog.Check(&good, nil); err != nil || good.Name != "p" || good.Type != "openai" || good.Group != "default" {
+	if err := catalog.Check(&good, nil); err != nil || good.Name != "p" || good.Type != "openai" ||
+		good.Group != "default" {
 		t.Errorf("%v of %+v", err, good)
 	}
 	local := catalog.Provider{Name: "p", Type: "openai", BaseURL: "http://127.0.0.1"}

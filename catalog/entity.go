@@ -30,7 +30,8 @@ func (q Query) Match(e Entity) bool {
 	return e.ID > q.After &&
 		(len(q.IDs) == 0 || slices.Contains(q.IDs, e.ID)) &&
 		in(q.NaturalKeys, e.NaturalKey) && in(q.Refs, e.Ref) &&
-		under(e.Ref, q.RefUnder) && under(e.NaturalKey, q.KeyUnder) && in(q.Names, e.Name) && in(q.ExternalIDs, e.ExternalID) &&
+		under(e.Ref, q.RefUnder) && under(e.NaturalKey, q.KeyUnder) && in(q.Names, e.Name) &&
+		in(q.ExternalIDs, e.ExternalID) &&
 		(q.Text == "" || strings.Contains(e.SearchText(), FoldCase(q.Text))) &&
 		(q.Status == "" || q.Status == e.Status) &&
 		(q.Namespace == "" || slices.Contains(e.Namespaces, q.Namespace)) &&

@@ -90,7 +90,8 @@ func TestRevert(t *testing.T) {
 		t.Errorf("the provider that stayed: %+v", p)
 	}
 	k := must[catalog.Key](t)(tables.Keys.Get(ctx, keyStays.ID))
-	if k.Name != "stays" || !k.RotatedAt.Equal(rotated.RotatedAt) || k.TokenHint != rotated.TokenHint || len(k.Tokens) != 2 {
+	if k.Name != "stays" || !k.RotatedAt.Equal(rotated.RotatedAt) || k.TokenHint != rotated.TokenHint ||
+		len(k.Tokens) != 2 {
 		t.Errorf("the key that stayed: %+v", k)
 	}
 	p = must[catalog.Provider](t)(tables.Providers.Get(ctx, goes.ID))
@@ -111,7 +112,8 @@ func TestRevert(t *testing.T) {
 func TestRevertRefuses(t *testing.T) {
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	store := memstore.New(nil)
-	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: func() time.Time { return now }})
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
+		&catalog.Options{Clock: func() time.Time { return now }})
 	ctx := t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "custom",
 		BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))

@@ -40,7 +40,8 @@ func TestHoldsGoWithTheirTarget(t *testing.T) {
 	key := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
 	other := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "l"}))
 	project := must[catalog.Project](t)(tables.Projects.Create(ctx, catalog.Project{Name: "a"}))
-	provider := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m", "ft:*"}}))
+	provider := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", Models: []string{"m", "ft:*"}}))
 	_, err := tables.Holds.Create(ctx, catalog.Hold{Target: fmt.Sprintf("provider/%d/none", provider.ID)})
 	mustField(t, "a hold of a model that is not served", err, "target")
 	hold := func(target string, id int64, rest string) catalog.Hold {

@@ -61,7 +61,8 @@ func (k Kind) facts() facts {
 	case KindKey: // names may repeat
 		return facts{new: newRecord[Key], tokens: true, field: "project", refers: []Kind{KindProject}}
 	case KindOperator:
-		return facts{new: newRecord[Operator], imperative: true, key: []string{"name"}, tokens: true, field: "project", refers: []Kind{KindProject}}
+		return facts{new: newRecord[Operator], imperative: true, key: []string{"name"}, tokens: true, field: "project",
+			refers: []Kind{KindProject}}
 	case KindHold:
 		return facts{new: newRecord[Hold], imperative: true,
 			key: []string{"target", "reason"}, field: "target", goes: true,

@@ -61,7 +61,8 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%s: nothing names something", k)
 		}
 	}
-	for _, ref := range []string{"key", "key/", "key/x", "key/01", "key/-1", "key/1/2", "provider/1/m", "project/", "model/1", "x", "/"} {
+	for _, ref := range []string{"key", "key/", "key/x", "key/01", "key/-1", "key/1/2", "provider/1/m", "project/",
+		"model/1", "x", "/"} {
 		if got, ok := KindHold.Target(ref); ok {
 			t.Errorf("%q is read as %+v", ref, got)
 		}

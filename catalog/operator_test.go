@@ -49,7 +49,8 @@ func TestOperatorTokens(t *testing.T) {
 	if got := must[catalog.Operator](t)(tables.Operators.Get(ctx, o.ID)); len(got.Tokens) != 1 {
 		t.Errorf("after maintenance there are %d hashes", len(got.Tokens))
 	}
-	if _, err := tables.Operators.Create(ctx, catalog.Operator{Name: "ops", Role: catalog.RoleViewer}); !errors.Is(err, catalog.ErrExists) {
+	if _, err := tables.Operators.Create(ctx, catalog.Operator{Name: "ops", Role: catalog.RoleViewer}); !errors.Is(err,
+		catalog.ErrExists) {
 		t.Errorf("a second of the name: %v", err)
 	}
 }

@@ -17,7 +17,8 @@ func TestOperatorList(t *testing.T) {
 	tables := catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
 	ctx := t.Context()
 	create := func(name string, expires time.Time) catalog.Operator {
-		return must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: name, Role: catalog.RoleViewer, ExpiresAt: expires}))
+		return must[catalog.Operator](t)(tables.Operators.Create(ctx,
+			catalog.Operator{Name: name, Role: catalog.RoleViewer, ExpiresAt: expires}))
 	}
 	early := create("early", time.Time{})
 	list := catalog.NewOperatorList(clock)
@@ -94,7 +95,8 @@ func BenchmarkOperatorList(b *testing.B) {
 	var token string
 	_, err := tables.Update(b.Context(), func(tx *catalog.Tx) error {
 		for i := range 10_000 {
-			o, err := tx.Operators.Create(b.Context(), catalog.Operator{Name: string(rune('A'+i%26)) + time.Duration(i).String(), Role: "viewer"})
+			o, err := tx.Operators.Create(b.Context(),
+				catalog.Operator{Name: string(rune('A'+i%26)) + time.Duration(i).String(), Role: "viewer"})
 			if err != nil {
 				return err
 			}

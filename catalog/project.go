@@ -23,8 +23,6 @@ type Project struct {
 	Budgets []Budget `json:"budgets" maxItems:"4" doc:"What all keys of the project and below it may cost together in a window of time. Each window of a time zone is there at most once."`
 }
 
-const maxPathParts = 3
-
 var pathForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,2}$`)
 
 // checkPath accepts the name of a project.

@@ -55,7 +55,8 @@ func TestProjectsAreATree(t *testing.T) {
 	if _, err := tables.Projects.Delete(ctx, p["acme/search/eu"].ID, 0); !errors.Is(err, catalog.ErrReferenced) {
 		t.Errorf("deleting a project with a key: %v", err)
 	}
-	o := must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "o", Role: "admin", Project: "acme/search/eu"}))
+	o := must[catalog.Operator](t)(tables.Operators.Create(ctx,
+		catalog.Operator{Name: "o", Role: "admin", Project: "acme/search/eu"}))
 	must[catalog.Key](t)(tables.Keys.Patch(ctx, key.ID, 0, []byte(`{"project":null}`)))
 	if _, err := tables.Projects.Delete(ctx, p["acme/search/eu"].ID, 0); !errors.Is(err, catalog.ErrReferenced) {
 		t.Errorf("deleting a project that an operator is limited to: %v", err)
@@ -83,7 +84,8 @@ func TestKeysFitTheirProjects(t *testing.T) {
 		return err
 	}
 	mustField(t, "a group of neither", create(catalog.Key{Project: "a/b", Group: "other"}), "group")
-	mustField(t, "a namespace of neither", create(catalog.Key{Project: "a/b", Namespaces: []string{"eu", "us"}}), "namespaces[1]")
+	mustField(t, "a namespace of neither", create(catalog.Key{Project: "a/b", Namespaces: []string{"eu", "us"}}),
+		"namespaces[1]")
 	if err := create(catalog.Key{Project: "a", Namespaces: []string{"us"}}); err != nil {
 		t.Errorf("a namespace that only the project below refuses: %v", err)
 	}
@@ -104,7 +106,8 @@ func TestKeysFitTheirProjects(t *testing.T) {
 // However many come at once, a project has no more keys than max_keys, those below it included.
 func TestMaxKeys(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
-	p := projectsOf(t, tables, catalog.Project{Name: "a", MaxKeys: 5}, catalog.Project{Name: "a/b"}, catalog.Project{Name: "c"})
+	p := projectsOf(t, tables, catalog.Project{Name: "a", MaxKeys: 5}, catalog.Project{Name: "a/b"},
+		catalog.Project{Name: "c"})
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var made []catalog.Key

@@ -76,7 +76,8 @@ func testNoFieldIsLost[T Noun](t *testing.T) {
 	compare := []cmp.Option{
 		cmp.Comparer(func(a, b Secret) bool { return a.Equal(b) }),
 		// never stored
-		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Credential.Token" || p.String() == "Sealed" }, cmp.Ignore()),
+		cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "Credential.Token" || p.String() == "Sealed" },
+			cmp.Ignore()),
 	}
 
 	var v T

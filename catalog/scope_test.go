@@ -15,7 +15,8 @@ func twoProjects(t *testing.T) (tables *catalog.Tables, keys map[string]catalog.
 	t.Helper()
 	tables, keys = newTables(t, nil), map[string]catalog.Key{}
 	ctx := t.Context()
-	projectsOf(t, tables, catalog.Project{Name: "acme"}, catalog.Project{Name: "acme/search"}, catalog.Project{Name: "acme2"},
+	projectsOf(t, tables, catalog.Project{Name: "acme"}, catalog.Project{Name: "acme/search"},
+		catalog.Project{Name: "acme2"},
 		catalog.Project{Name: "other"})
 	hold := func(target string) { must[catalog.Hold](t)(tables.Holds.Create(ctx, catalog.Hold{Target: target})) }
 	for _, path := range []string{"", "acme", "acme/search", "acme2", "other"} {
@@ -31,12 +32,14 @@ func twoProjects(t *testing.T) (tables *catalog.Tables, keys map[string]catalog.
 	hold(fmt.Sprint("provider/", p.ID))
 	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
 	must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m"}))
-	must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "o", Role: catalog.RoleAdmin, Project: "acme"}))
+	must[catalog.Operator](t)(tables.Operators.Create(ctx,
+		catalog.Operator{Name: "o", Role: catalog.RoleAdmin, Project: "acme"}))
 	return tables, keys
 }
 
 // names lists what a table shows, and checks that it is found, counted and got alike.
-func names[T catalog.Noun](t *testing.T, ctx context.Context, all context.Context, table catalog.Table[T], name func(T) string) string {
+func names[T catalog.Noun](t *testing.T, ctx context.Context, all context.Context, table catalog.Table[T],
+	name func(T) string) string {
 	t.Helper()
 	var text string
 	seen := map[int64]bool{}
@@ -82,8 +85,10 @@ func TestWithinProjectSees(t *testing.T) {
 	ctx := catalog.WithinProject(all, "acme")
 	id := func(path string) string { return fmt.Sprint("key/", keys[path].ID) }
 	for what, tt := range map[string]struct{ got, want string }{
-		"projects": {names(t, ctx, all, tables.Projects, func(p catalog.Project) string { return p.Name }), "acme acme/search "},
-		"keys":     {names(t, ctx, all, tables.Keys.Table, func(k catalog.Key) string { return k.Project }), "acme acme/search "},
+		"projects": {names(t, ctx, all, tables.Projects, func(p catalog.Project) string { return p.Name }),
+			"acme acme/search "},
+		"keys": {names(t, ctx, all, tables.Keys.Table, func(k catalog.Key) string { return k.Project }),
+			"acme acme/search "},
 		"holds": {names(t, ctx, all, tables.Holds, func(h catalog.Hold) string { return h.Target }),
 			id("acme") + " project/acme " + id("acme/search") + " project/acme/search "},
 		"providers": {names(t, ctx, all, tables.Providers, func(p catalog.Provider) string { return p.Name }), ""},
@@ -104,7 +109,8 @@ func TestWithinProjectSees(t *testing.T) {
 	if _, err := tables.Keys.Authenticate(ctx, keys["other"].Token); !errors.Is(err, catalog.ErrNotFound) {
 		t.Errorf("the key of another's token: %v", err)
 	}
-	if k, err := tables.Keys.Find(ctx, catalog.ByHash, keys["acme"].Tokens[0].Hash); err != nil || k.ID != keys["acme"].ID {
+	if k, err := tables.Keys.Find(ctx, catalog.ByHash, keys["acme"].Tokens[0].Hash); err != nil ||
+		k.ID != keys["acme"].ID {
 		t.Errorf("the key of one's own token: %v", err)
 	}
 }

@@ -62,7 +62,8 @@ func TestDefaults(t *testing.T) {
 	k := must[catalog.Key](t)(tables.Keys.Create(ctx,
 		catalog.Key{Name: "k", Namespaces: []string{"a", "b"}, Budgets: []catalog.Budget{{Limit: &limit, Window: "day"}},
 			AllowIPs: []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1/128"}}))
-	if k.DefaultNamespace != "a" || k.Budgets[0].Timezone != "UTC" || k.Budgets[0].Action != "block" || k.Group != "default" {
+	if k.DefaultNamespace != "a" || k.Budgets[0].Timezone != "UTC" || k.Budgets[0].Action != "block" ||
+		k.Group != "default" {
 		t.Errorf("key: %+v", k)
 	}
 	if diff := cmp.Diff([]string{"10.0.0.0/8", "192.0.2.1", "2001:db8::1"}, k.AllowIPs); diff != "" {

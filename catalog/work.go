@@ -60,7 +60,8 @@ func (tx *txn) tooMuchWork(c cause) error {
 	if t := tx.pinned[place{c.record.kind(), c.record.meta().ID}]; t != nil {
 		field = t.at + "." + field
 	}
-	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long to match against the " +
+	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long " +
+		"to match against the " +
 		"models of its providers; make the regular expressions of the bindings simpler, or the lists of models shorter"}
 }
 

@@ -110,7 +110,8 @@ func (h *Handler) planState(ctx context.Context, in *applying, data []byte) (cat
 }
 
 const revertText = "With to, everything becomes what it was at that revision. With revision, what that one revision " +
-	"has changed is taken back; what was changed again since is a conflict. Either way it is a new revision. Secrets and " +
+	"has changed is taken back; what was changed again since is a conflict. Either way it is a new " +
+	"revision. Secrets and " +
 	"tokens of what exists stay. What was deleted comes back under its old id: a provider disabled and without api_key, " +
 	"and a key with a new token, which is in the answer."
 
@@ -152,7 +153,8 @@ func (h *Handler) revert(ctx context.Context, in *reverting) (*planAnswer, error
 func exportOperation() *huma.Operation {
 	return &huma.Operation{
 		OperationID: "exportState", Summary: "Show the catalog as a desired state", Tags: []string{"export"},
-		Description: "Applied again, it changes nothing. It has no secrets and no tokens. A resource without external_id has " +
+		Description: "Applied again, it changes nothing. It has no secrets and no tokens. A resource " +
+			"without external_id has " +
 			"its id, which counts in this catalog, named by store, and in no other.",
 		Responses: map[string]*huma.Response{
 			"200": {
@@ -190,7 +192,8 @@ func (w *partWriter) Write(p []byte) (int, error) {
 		w.begun = true
 		w.Header().Set("Content-Type", request.JSON)
 	}
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(readGrace)) // where the server has one
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(
+		time.Now().Add(readGrace)) // where the server has one
 	n, err := w.ResponseWriter.Write(p)
 	if err != nil {
 		return n, fmt.Errorf("write an answer: %w", err)

@@ -18,7 +18,8 @@ const gateway = `{
 func TestDesiredState(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	planned := s.must(http.StatusOK, admin, "POST", "/apply?dry_run=true&owner=me", gateway).object(t)
-	if s.must(http.StatusOK, admin, "GET", "/models", nil).object(t)["data"].([]any) == nil || planned["applied"] != false {
+	if s.must(http.StatusOK, admin, "GET", "/models", nil).object(t)["data"].([]any) == nil ||
+		planned["applied"] != false {
 		t.Errorf("planned %v", planned)
 	}
 	path := fmt.Sprintf("/apply?owner=me&prune=true&wait=published&expect=%s", planned["plan"])
@@ -57,7 +58,8 @@ func TestDesiredState(t *testing.T) {
 	if undone["summary"].(object)["delete"] != 3.0 {
 		t.Errorf("taken back %v", undone)
 	}
-	feed := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("/changes?after=%v", revision+1), nil).object(t)["data"].([]any)
+	feed := s.must(http.StatusOK, viewer, "GET", fmt.Sprintf("/changes?after=%v", revision+1),
+		nil).object(t)["data"].([]any)
 	if reason := feed[0].(object)["reason"]; reason != fmt.Sprintf("return to revision %v", revision) {
 		t.Errorf("reason %v", reason)
 	}

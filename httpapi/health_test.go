@@ -83,7 +83,8 @@ func TestACheckThatHangs(t *testing.T) {
 		if n := calls.Load(); n != 1 {
 			t.Errorf("it was called %d times", n)
 		}
-		if log := s.log.String(); strings.Count(log, "a readiness check fails") != 1 || !strings.Contains(log, "no answer within 2s") {
+		if log := s.log.String(); strings.Count(log, "a readiness check fails") != 1 ||
+			!strings.Contains(log, "no answer within 2s") {
 			t.Errorf("the log has: %s", log)
 		}
 		close(release)
@@ -114,7 +115,8 @@ func TestACheckThatPanics(t *testing.T) {
 func TestSecretsThatCannotBeOpened(t *testing.T) {
 	store := memstore.New(nil)
 	first := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing()}, nil)
-	first.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "api_key": "sk-0123456789"})
+	first.must(http.StatusCreated, admin, "POST", "/providers",
+		object{"name": "p", "type": "openai", "api_key": "sk-0123456789"})
 	s := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing()}, nil)
 	if _, err := s.plane.Reseal(t.Context(), 100); err != nil {
 		t.Fatal(err)

@@ -88,7 +88,8 @@ func TestRulesSayWhatToSend(t *testing.T) {
 // Whoever sends logs with a parameter that is not there hears of it.
 func TestLogsTakeNoParameters(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	p := s.do(balancer, "POST", "/logs?foo=bar", object{"model": "m"}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	p := s.do(balancer, "POST", "/logs?foo=bar", object{"model": "m"}).problem(t, http.StatusUnprocessableEntity,
+		"invalid")
 	if len(p.Errors) != 1 || p.Errors[0].Field != "foo" {
 		t.Errorf("errors %+v", p.Errors)
 	}

@@ -22,7 +22,8 @@ var schemaNames = map[string]string{
 	"catalog.Step": "PlanStep", "Difference": "PlanDifference", "Summary": "PlanSummary", "Kept": "PlanKept",
 	"Warning":      "PlanWarning",
 	"KeyWithUsage": "Key", "Entry": "LogEntry", "Failure": "LogFailure", "Rejection": "LogRejection",
-	"Accepted": "LogsAccepted", "Base": "HeadIdentity", "Head": "PublishedHead", "Report": "NodeReport", "Step": "ExplainStep",
+	"Accepted": "LogsAccepted", "Base": "HeadIdentity", "Head": "PublishedHead", "Report": "NodeReport",
+	"Step":   "ExplainStep",
 	"Target": "ExplainTarget", "Condition": "ReadinessCheck", "Changes": "ChangeList", "Alive": "Health",
 	"Usage": "UsageReport",
 }

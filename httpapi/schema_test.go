@@ -160,7 +160,8 @@ func TestAnEmptyTextIsNotTheDefault(t *testing.T) {
 				texts++
 				least, _ := schema["minLength"].(float64)
 				pattern, _ := schema["pattern"].(string)
-				if least == 0 && schema["enum"] == nil && schema["format"] != "date-time" && (pattern == "" || regexp.MustCompile(pattern).MatchString("")) {
+				if least == 0 && schema["enum"] == nil && schema["format"] != "date-time" &&
+					(pattern == "" || regexp.MustCompile(pattern).MatchString("")) {
 					t.Errorf("%s%s.%s may be empty, says the document", name, body, field)
 				}
 				for _, empty := range []string{"", " "} {
@@ -177,7 +178,8 @@ func TestAnEmptyTextIsNotTheDefault(t *testing.T) {
 				}
 			}
 		}
-		shows(t, s.must(http.StatusOK, viewer, "GET", one, nil).object(t), both(both(c.more, c.shown), object{"external_id": "x"}))
+		shows(t, s.must(http.StatusOK, viewer, "GET", one, nil).object(t),
+			both(both(c.more, c.shown), object{"external_id": "x"}))
 	})
 	if texts < 40 {
 		t.Errorf("only %d texts were tried", texts)

@@ -145,7 +145,8 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 }
 
 // troubleText says what keeps a relay from publishing, and what helps. Where the cause is
-// what is published, or that Redis takes no writes, the relay's own words say it, which hold no secret; other errors are in the log alone.
+// what is published, or that Redis takes no writes, the relay's own words say it, which hold no
+// secret; other errors are in the log alone.
 func troubleText(s snapshot.RelayStatus) string {
 	switch s.Trouble {
 	case snapshot.TroubleNone:

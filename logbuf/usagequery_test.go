@@ -205,7 +205,8 @@ func TestPagesKeepTheBoundsOfTheFirst(t *testing.T) {
 		query.Since, query.Until = begin.Add(moved-time.Hour), begin.Add(moved)
 		second, err := query.Resolve(now.Add(moved))
 		if err != nil || !slices.EqualFunc(second.Starts, first.Starts, time.Time.Equal) || !second.Until.Equal(first.Until) {
-			t.Errorf("bounds moved by %s: %v until %s, %v; want those of the first page", moved, second.Starts, second.Until, err)
+			t.Errorf("bounds moved by %s: %v until %s, %v; want those of the first page", moved, second.Starts, second.Until,
+				err)
 		}
 	}
 

@@ -113,8 +113,12 @@ func TestDecode(t *testing.T) {
 	)
 	with := func(doc, fields string) string { return doc[:len(doc)-1] + "," + fields + "}" }
 	decode := map[catalog.Kind]func(snapshot.Document) error{
-		catalog.KindProject: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.ProjectDoc](d); return err },
-		catalog.KindHold:    func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.HoldDoc](d); return err },
+		catalog.KindProject: func(d snapshot.Document) error {
+			_,
+				err := snapshot.Decode[snapshot.ProjectDoc](d)
+			return err
+		},
+		catalog.KindHold: func(d snapshot.Document) error { _, err := snapshot.Decode[snapshot.HoldDoc](d); return err },
 		catalog.KindProvider: func(d snapshot.Document) error {
 			_,
 				err := snapshot.Decode[snapshot.ProviderDoc](d)

@@ -67,7 +67,8 @@ func TestExplain(t *testing.T) {
 			steps: key + " key-expiry key-hold model-name namespace " + served, targets: "1"},
 		{name: "key of a network", model: "m", key: func(k *snapshot.KeyDoc) { k.AllowIPs = []string{"192.0.2.0/24"} },
 			steps: key + " address key-hold model-name namespace " + served, targets: "1"},
-		{name: "no such model", model: "x", refusal: snapshot.ErrUnknownModel, steps: key + " key-hold model-name! model-name!"},
+		{name: "no such model", model: "x", refusal: snapshot.ErrUnknownModel,
+			steps: key + " key-hold model-name! model-name!"},
 		{name: "no such full name", model: "x.y", refusal: snapshot.ErrUnknownModel,
 			steps: key + " key-hold model-name! model-name! model-name! model-name!"},
 		{name: "another namespace", model: "other.m", refusal: snapshot.ErrNamespace,
@@ -89,7 +90,8 @@ func TestExplain(t *testing.T) {
 		{name: "a group without providers", model: "empty", refusal: snapshot.ErrNoUpstream,
 			steps: key + " key-hold model-name namespace " + served + "!"},
 		{name: "a provider twice", model: "twice",
-			steps:   key + " key-hold model-name namespace allow-list model-status candidate candidate provider provider provider!",
+			steps: key + " key-hold model-name namespace allow-list model-status candidate candidate " +
+				"provider provider provider!",
 			targets: "1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -58,28 +58,42 @@ func TestHoldsAndProjects(t *testing.T) {
 		{name: "projects that allow all", project: "a/b", docs: fine, want: "1 2"},
 		{name: "no document of the project", project: "a/b", docs: docs{project("a", nil)}, err: snapshot.ErrUnknownProject},
 		{name: "no document above", project: "a/b", docs: docs{project("a/b", nil)}, err: snapshot.ErrUnknownProject},
-		{name: "disabled", project: "a/b", docs: docs{project("a", nil), project("a/b", disabled)}, err: snapshot.ErrProjectDisabled},
-		{name: "disabled above", project: "a/b", docs: docs{project("a", disabled), project("a/b", nil)}, err: snapshot.ErrProjectDisabled},
-		{name: "models", project: "a/b", docs: docs{project("a", func(p *snapshot.ProjectDoc) { p.Models = []string{"x*"} }), project("a/b", nil)}, err: snapshot.ErrProjectModel},
-		{name: "models that fit", project: "a/b", docs: docs{project("a", func(p *snapshot.ProjectDoc) { p.Models = []string{"m*"} }), project("a/b", nil)}, want: "1 2"},
-		{name: "groups", project: "a/b", docs: docs{project("a", nil), project("a/b", func(p *snapshot.ProjectDoc) { p.Groups = []string{"vip"} })}, err: snapshot.ErrProjectGroup},
-		{name: "namespaces", project: "a/b", docs: docs{project("a", nil), project("a/b", func(p *snapshot.ProjectDoc) { p.Namespaces = []string{"eu"} })}, err: snapshot.ErrProjectNamespace},
+		{name: "disabled", project: "a/b", docs: docs{project("a", nil), project("a/b", disabled)},
+			err: snapshot.ErrProjectDisabled},
+		{name: "disabled above", project: "a/b", docs: docs{project("a", disabled), project("a/b", nil)},
+			err: snapshot.ErrProjectDisabled},
+		{name: "models", project: "a/b", docs: docs{project("a",
+			func(p *snapshot.ProjectDoc) { p.Models = []string{"x*"} }), project("a/b", nil)}, err: snapshot.ErrProjectModel},
+		{name: "models that fit", project: "a/b",
+			docs: docs{project("a", func(p *snapshot.ProjectDoc) { p.Models = []string{"m*"} }), project("a/b", nil)},
+			want: "1 2"},
+		{name: "groups", project: "a/b", docs: docs{project("a", nil),
+			project("a/b", func(p *snapshot.ProjectDoc) { p.Groups = []string{"vip"} })}, err: snapshot.ErrProjectGroup},
+		{name: "namespaces", project: "a/b", docs: docs{project("a", nil),
+			project("a/b", func(p *snapshot.ProjectDoc) { p.Namespaces = []string{"eu"} })}, err: snapshot.ErrProjectNamespace},
 		{name: "key held", docs: docs{hold("key/1", "admin", later)}, held: "key/1 admin"},
 		{name: "key held without end", docs: docs{hold("key/1", "budget", time.Time{})}, held: "key/1 budget"},
 		{name: "key was held", docs: docs{hold("key/1", "admin", now)}, want: "1 2"},
 		{name: "another key held", docs: docs{hold("key/2", "admin", later)}, want: "1 2"},
-		{name: "project held", project: "a/b", docs: append(docs{hold("project/a", "budget", later)}, fine...), held: "project/a budget"},
-		{name: "another project held", project: "a/b", docs: append(docs{hold("project/b", "budget", later)}, fine...), want: "1 2"},
+		{name: "project held", project: "a/b", docs: append(docs{hold("project/a", "budget", later)}, fine...),
+			held: "project/a budget"},
+		{name: "another project held", project: "a/b", docs: append(docs{hold("project/b", "budget", later)}, fine...),
+			want: "1 2"},
 		{name: "provider held", docs: docs{hold("provider/1", "admin", later)}, want: "2"},
 		{name: "provider held for health", docs: docs{hold("provider/1", "health", later)}, want: "2"},
 		{name: "provider was held", docs: docs{hold("provider/1", "admin", over)}, want: "1 2"},
 		{name: "a model of a provider held", docs: docs{hold("provider/2/up", "health", later)}, want: "1"},
 		{name: "another model of it held", docs: docs{hold("provider/2/down", "admin", later)}, want: "1 2"},
-		{name: "what * stands for held", model: "w/x", docs: docs{hold("provider/2/v/x", "health", later), hold("provider/1/v/y", "health", later)}, want: "1"},
-		{name: "all held for health", docs: docs{hold("provider/1", "health", later), hold("provider/2/up", "health", time.Time{})}, want: "1 2"},
-		{name: "one for health, one by a person", docs: docs{hold("provider/1", "health", later), hold("provider/2", "admin", later)}, want: "1"},
-		{name: "one for both", docs: docs{hold("provider/1", "health", later), hold("provider/2", "health", later), hold("provider/2/up", "admin", later)}, want: "1"},
-		{name: "all held by a person", docs: docs{hold("provider/1", "admin", later), hold("provider/2", "admin", later)}, err: snapshot.ErrNoUpstream},
+		{name: "what * stands for held", model: "w/x",
+			docs: docs{hold("provider/2/v/x", "health", later), hold("provider/1/v/y", "health", later)}, want: "1"},
+		{name: "all held for health", docs: docs{hold("provider/1", "health", later),
+			hold("provider/2/up", "health", time.Time{})}, want: "1 2"},
+		{name: "one for health, one by a person",
+			docs: docs{hold("provider/1", "health", later), hold("provider/2", "admin", later)}, want: "1"},
+		{name: "one for both", docs: docs{hold("provider/1", "health", later), hold("provider/2", "health", later),
+			hold("provider/2/up", "admin", later)}, want: "1"},
+		{name: "all held by a person", docs: docs{hold("provider/1", "admin", later), hold("provider/2", "admin", later)},
+			err: snapshot.ErrNoUpstream},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			model := tc.model
@@ -106,7 +120,8 @@ func TestHoldsAndProjects(t *testing.T) {
 			check := func(how string, targets []snapshot.Target, err error) {
 				t.Helper()
 				if held, ok := errors.AsType[*snapshot.ErrHeld](err); ok {
-					if got := held.Target + " " + held.Reason; got != tc.held || held.Message != "why" || !strings.Contains(err.Error(), "held") {
+					if got := held.Target + " " + held.Reason; got != tc.held || held.Message != "why" ||
+						!strings.Contains(err.Error(), "held") {
 						t.Errorf("%s: held by %+v, %v; want %s", how, held, err, tc.held)
 					}
 					return
@@ -132,7 +147,8 @@ func TestHoldsAndProjects(t *testing.T) {
 func TestErrHeldRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	for until, want := range map[time.Time]time.Duration{
-		{}: time.Hour, now.Add(1): time.Second, now.Add(90*time.Second + 1): 91 * time.Second, now.Add(-time.Hour): time.Second,
+		{}: time.Hour, now.Add(1): time.Second, now.Add(90*time.Second + 1): 91 * time.Second,
+		now.Add(-time.Hour): time.Second,
 	} {
 		if got := (&snapshot.ErrHeld{Until: until}).RetryAfter(now); got != want {
 			t.Errorf("until %s: retry after %s, want %s", until, got, want)
@@ -160,7 +176,8 @@ func TestHoldsOfATargetAreOneDocument(t *testing.T) {
 		}
 	}
 	add := func(reason string, until time.Time) catalog.Hold {
-		return ok[catalog.Hold](t)(w.tables.Holds.Create(ctx, catalog.Hold{Target: target, Reason: reason, Until: until, Message: reason}))
+		return ok[catalog.Hold](t)(w.tables.Holds.Create(ctx,
+			catalog.Hold{Target: target, Reason: reason, Until: until, Message: reason}))
 	}
 	health := add("health", at(3))
 	held("one", `{"target":"T","until":"2100-01-01T03:00:00Z","reason":"health","message":"health"}`)
@@ -191,7 +208,8 @@ func TestEveryNounThroughTheFeed(t *testing.T) {
 			return life(ctx, w.tables.Projects, catalog.Project{Name: "p"}, func(p *catalog.Project) { p.RPMLimit = 7 })
 		},
 		catalog.KindProvider: func() []func() error {
-			return life(ctx, w.tables.Providers, catalog.Provider{Name: "p", Type: "openai"}, func(p *catalog.Provider) { p.Priority = 7 })
+			return life(ctx, w.tables.Providers, catalog.Provider{Name: "p", Type: "openai"},
+				func(p *catalog.Provider) { p.Priority = 7 })
 		},
 		catalog.KindModel: func() []func() error {
 			return life(ctx, w.tables.Models, catalog.Model{Name: "m"}, func(m *catalog.Model) { m.ContextWindow = 7 })
@@ -207,7 +225,8 @@ func TestEveryNounThroughTheFeed(t *testing.T) {
 				func(o *catalog.Operator) { o.Role = catalog.RoleAdmin })
 		},
 		catalog.KindHold: func() []func() error {
-			return life(ctx, w.tables.Holds, catalog.Hold{Target: fmt.Sprint("key/", held.ID)}, func(h *catalog.Hold) { h.Message = "m" })
+			return life(ctx, w.tables.Holds, catalog.Hold{Target: fmt.Sprint("key/", held.ID)},
+				func(h *catalog.Hold) { h.Message = "m" })
 		},
 	}
 	unpublished := []catalog.Kind{catalog.KindOperator}

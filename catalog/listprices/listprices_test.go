@@ -40,7 +40,8 @@ func TestTable(t *testing.T) {
 
 func TestVendor(t *testing.T) {
 	for _, tc := range []struct{ typ, url, want string }{
-		{"openai", "", "openai"}, {"openai", "https://api.openai.com/v1", "openai"}, {"openai", "https://gw.example.com/v1", ""},
+		{"openai", "", "openai"}, {"openai", "https://api.openai.com/v1", "openai"},
+		{"openai", "https://gw.example.com/v1", ""},
 		{"azure", "https://acme.openai.azure.com", "azure"}, {"azure", "https://vendor.example.com", "azure"},
 		{"compatible", "https://api.deepseek.com/v1", "deepseek"}, {"custom", "https://notapi.deepseek.com.example", ""},
 		{"vertex-express", "", "vertex_ai"}, {"custom", "", ""}, {"claude-code", "", "anthropic"}, {"custom", "%", ""},

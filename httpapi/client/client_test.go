@@ -203,7 +203,8 @@ func TestEveryNounHasATable(t *testing.T) {
 	}
 	o := must[catalog.Operator](t)(c.Operators.Create(t.Context(), catalog.Operator{Name: "o", Role: "viewer"}))
 	again := must[catalog.Operator](t)(c.Operators.Rotate(t.Context(), o.ID, 0))
-	if !catalog.IsOperatorToken(o.Token.Reveal()) || !catalog.IsOperatorToken(again.Token.Reveal()) || o.Token.Equal(again.Token) {
+	if !catalog.IsOperatorToken(o.Token.Reveal()) || !catalog.IsOperatorToken(again.Token.Reveal()) ||
+		o.Token.Equal(again.Token) {
 		t.Error("an operator has no token, or keeps it when it is rotated")
 	}
 }
@@ -223,7 +224,8 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	imported := must[catalog.Key](t)(c.Keys.Create(ctx,
-		catalog.Key{Name: "i", Credential: catalog.Credential{Tokens: []catalog.TokenHash{{Hash: catalog.HashToken("somebody's")}}}}))
+		catalog.Key{Name: "i", Credential: catalog.Credential{Tokens: []catalog.TokenHash{{Hash: catalog.HashToken(
+			"somebody's")}}}}))
 	if got := must[catalog.Key](t)(c.Keys.Lookup(ctx, catalog.NewSecret("somebody's"))); got.ID != imported.ID {
 		t.Errorf("the imported key: %+v", got)
 	}

@@ -37,7 +37,8 @@ func TestDesiredState(t *testing.T) {
 	if err := c.Export(ctx, &out); err != nil {
 		t.Fatal(err)
 	}
-	if same := must[catalog.Plan](t)(c.Apply(ctx, []byte(out.String()), nil)); same.Changes() || same.Summary.Unchanged != 2 {
+	if same := must[catalog.Plan](t)(c.Apply(ctx, []byte(out.String()), nil)); same.Changes() ||
+		same.Summary.Unchanged != 2 {
 		t.Errorf("exported and applied: %s", &same)
 	}
 	back := must[catalog.Plan](t)(c.RevertOne(ctx, did.Revision, nil))

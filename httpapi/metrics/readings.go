@@ -232,7 +232,8 @@ func metrics() []metric {
 					emit(t.Report.Behind.Seconds(), t.Name)
 				}
 			}),
-		each("ezapi_logs_maintenance_aside", "Rows that a task of the logs' maintenance has put out of the way of the others, "+
+		each("ezapi_logs_maintenance_aside", "Rows that a task of the logs' maintenance has put out of the "+
+			"way of the others, "+
 			"because the database refuses them. They count, and wait for an operator.", "task",
 			func(r *reading, emit func(float64, ...string)) {
 				for _, t := range r.Maintenance {

@@ -213,7 +213,8 @@ func refuseForeign(ctx context.Context, tx pgx.Tx, all []migration) error {
 		return err
 	}
 	return fmt.Errorf("schema %q has tables named %s already, which this package did not make: %w; "+
-		"give it a schema of its own, with Options.Schema or, in a connection string, search_path", schema, strings.Join(taken, ", "), ErrForeignTables)
+		"give it a schema of its own, with Options.Schema or, in a connection "+
+		"string, search_path", schema, strings.Join(taken, ", "), ErrForeignTables)
 }
 
 // makeSchema makes the schema where that is missing, and makes sure that the connection is in it.

@@ -265,7 +265,8 @@ func conditions(q catalog.Query) (string, []any, error) {
 		add("(ref = $%[1]d or ref ~>=~ ($%[1]d::text || '/') and ref ~<~ ($%[1]d::text || '0'))", q.RefUnder)
 	}
 	if q.KeyUnder != "" {
-		add("(natural_key = $%[1]d or natural_key ~>=~ ($%[1]d::text || '/') and natural_key ~<~ ($%[1]d::text || '0'))", q.KeyUnder)
+		add("(natural_key = $%[1]d or natural_key ~>=~ ($%[1]d::text || '/') and natural_key ~<~ ($%[1]d::text || '0'))",
+			q.KeyUnder)
 	}
 	if len(q.Names) > 0 {
 		add("name = any ($%d::text[])", q.Names)

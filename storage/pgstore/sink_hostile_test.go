@@ -128,7 +128,8 @@ func TestHostileRole(t *testing.T) {
 	if r, err := sink.Reprice(t.Context(), reprice); err != nil || r.Changed == 0 {
 		t.Errorf("reprice: %+v, %v", r, err)
 	}
-	if used, err := sink.KeyUsage(t.Context(), map[int64][]time.Time{3: {{}}}); err != nil || used[3].Spent[0].CostNanoUSD > 1000 {
+	if used, err := sink.KeyUsage(t.Context(), map[int64][]time.Time{3: {{}}}); err != nil ||
+		used[3].Spent[0].CostNanoUSD > 1000 {
 		t.Errorf("usage of the key after it was priced anew: %+v, %v", used, err)
 	}
 }

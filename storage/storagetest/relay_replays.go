@@ -138,7 +138,8 @@ func testAnotherCatalog(t *testing.T, w *town) {
 		t.Fatal(err)
 	}
 	later := &clock{}
-	relay := snapshot.NewRelay(w.tables, w.Publisher, &snapshot.RelayOptions{Keys: w.keys, Logger: w.log, Clock: later.now})
+	relay := snapshot.NewRelay(w.tables, w.Publisher,
+		&snapshot.RelayOptions{Keys: w.keys, Logger: w.log, Clock: later.now})
 	for range 3 {
 		if _, err := relay.Sync(t.Context()); !errors.Is(err, snapshot.ErrForeign) {
 			t.Fatalf("what another catalog has published, under its own sync key: %v", err)

@@ -217,7 +217,8 @@ func testStoreEveryReference(t testing.TB, h StoreHarness) {
 			mustRefuse(t, h, attempt{string(from) + " refer to something", commitOf(create(bad)), catalog.ErrInvalid})
 		}
 	}
-	for _, ref := range []string{"key", "key/", "key/x", "key/01", "key/-1", "provider/1/m", "project/", "model/1", "x", "/"} {
+	for _, ref := range []string{"key", "key/", "key/x", "key/01", "key/-1", "provider/1/m", "project/", "model/1",
+		"x", "/"} {
 		bad := entity(catalog.KindHold, mustIDs(t, h.Store, 1), refer(ref))
 		mustRefuse(t, h, attempt{"a hold of " + ref, commitOf(create(bad)), catalog.ErrInvalid})
 	}

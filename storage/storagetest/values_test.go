@@ -53,11 +53,14 @@ func samples() (all []sample) {
 	names := scripts()
 	for i := range 20 {
 		all = append(all, sample{catalog.KindProject, map[string]any{
-			"name": fmt.Sprintf("%sp_%d-x", []string{"", "p_0-x/"}[min(i, 1)], i), "models": []string{"gpt-*", names[i%len(names)]},
-			"groups": []string{"группа", "default", "vip"}, "namespaces": []string{"eu-1", "default"}, "rpm_limit": json.RawMessage("6e1"),
+			"name":   fmt.Sprintf("%sp_%d-x", []string{"", "p_0-x/"}[min(i, 1)], i),
+			"models": []string{"gpt-*", names[i%len(names)]},
+			"groups": []string{"группа", "default", "vip"}, "namespaces": []string{"eu-1", "default"},
+			"rpm_limit": json.RawMessage("6e1"),
 			"budgets": []map[string]any{{"limit": json.RawMessage(prices[i%len(prices)][0]), "window": "hour",
 				"alert_at": []any{json.RawMessage("1e2"), 80}}},
-		}, map[string]any{"rpm_limit": 60, "budgets": []any{map[string]any{"limit": prices[i%len(prices)][1], "window": "hour",
+		}, map[string]any{"rpm_limit": 60, "budgets": []any{map[string]any{"limit": prices[i%len(prices)][1],
+			"window":   "hour",
 			"timezone": "UTC", "action": "block", "alert_at": []any{80, 100}}}}})
 		all = append(all, sample{catalog.KindOperator, map[string]any{
 			"name": fmt.Sprint(names[i%len(names)], i), "role": catalog.OperatorRoles()[i%2], "project": "p_0-x",
@@ -127,8 +130,12 @@ func samples() (all []sample) {
 			"namespaces": []string{"eu-1", "default"}, "scopes": []string{"read:*",
 				"чтение"}, "allow_ips": []string{"10.1.2.3/8", "::ffff:192.0.2.1", "2001:DB8::1"},
 			"rpm_limit":  json.RawMessage("6e1"),
-			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "project": "p_0-x", "budgets": []map[string]any{{"limit": json.RawMessage(
-				prices[i%len(prices)][0]), "window": "total", "timezone": "America/Argentina/Buenos_Aires"}}, "labels": map[string]string{"a/b": names[i%len(names)]},
+			"expires_at": "2030-01-02T03:04:05.123456789+08:00", "project": "p_0-x",
+			"budgets": []map[string]any{{
+				"limit": json.RawMessage(prices[i%len(prices)][0]), "window": "total",
+				"timezone": "America/Argentina/Buenos_Aires",
+			}},
+			"labels": map[string]string{"a/b": names[i%len(names)]},
 		}, map[string]any{
 			"name": names[i%len(names)], "allow_ips": []any{"10.0.0.0/8", "192.0.2.1",
 				"2001:db8::1"}, "rpm_limit": 60, "default_namespace": "eu-1",

@@ -143,7 +143,8 @@ func TestTheCommandsOfABalancer(t *testing.T) {
 	t.Parallel()
 	admin, addr := connect(t)
 	prefix := "rights-" + strings.ToLower(rand.Text())
-	rdb, key := user(t, admin, addr, "ezapi-balancer", prefix), func(name string) string { return "{" + prefix + "}:" + name }
+	rdb, key := user(t, admin, addr, "ezapi-balancer",
+		prefix), func(name string) string { return "{" + prefix + "}:" + name }
 	for _, args := range [][]any{
 		{"HGET", key("keys"), "x"}, {"HMGET", key("bindings"), "x"}, {"HSCAN", key("keys"), 0}, {"GET", key("beat")},
 		{"HGETALL", key("head")}, {"HMGET", key("head"), "epoch", "revision", "sig"}, {"TIME"},

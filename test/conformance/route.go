@@ -27,7 +27,8 @@ func (s *script) routes() error {
 			return err
 		}
 		for _, m := range []catalog.Model{
-			{Name: "a/b"}, {Name: "a/b/*"}, {Name: "a/*"}, {Name: "a/old", Meta: catalog.Meta{Status: catalog.Disabled}}, {Name: "*"},
+			{Name: "a/b"}, {Name: "a/b/*"}, {Name: "a/*"}, {Name: "a/old", Meta: catalog.Meta{Status: catalog.Disabled}},
+			{Name: "*"},
 			{Namespace: "other", Name: "c/*"}, {Name: "x.y"},
 		} {
 			if _, err := tx.Models.Create(s.ctx, m); err != nil {

@@ -139,7 +139,8 @@ func (s *script) projectsAndHolds() error {
 			return err
 		},
 		func() error {
-			_, err := s.tables.Holds.Edit(s.ctx, holds[0].ID, func(h *catalog.Hold) error { h.Status = catalog.Disabled; return nil })
+			_, err := s.tables.Holds.Edit(s.ctx, holds[0].ID,
+				func(h *catalog.Hold) error { h.Status = catalog.Disabled; return nil })
 			return err
 		},
 		func() error {

@@ -33,7 +33,8 @@ func startGateway(t *testing.T) *gateway {
 	admin, syncKey := newToken(), newKey("s1")
 	g := &gateway{dir: t.TempDir(), upstream: start(t, "upstream", nil, "-key", upstreamKey)}
 	server := start(t, "server", []string{
-		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
+		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" +
+			prefix,
 		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	})
 	g.balancer = startBalancer(t, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
@@ -124,8 +125,10 @@ func TestCatalogInFiles(t *testing.T) {
 	if len(before["keys"]) != 1 || len(before["projects"]) != 2 || len(before["providers"]) != 2 {
 		t.Fatalf("published: %v", before)
 	}
-	bad := strings.NewReplacer("input_price: 2.5 ", "input_price: 25", "weight: 3", "weight: 0", "rpm_limit: 600", "rpm_limit: 6",
-		"  - model: gpt-4o                         # when pool-a has failed\n    provider_group: pool-b\n    selector_value: gpt-4o-eu\n", "").
+	bad := strings.NewReplacer("input_price: 2.5 ", "input_price: 25", "weight: 3", "weight: 0", "rpm_limit: 600",
+		"rpm_limit: 6",
+		"  - model: gpt-4o                         # when pool-a has failed\n    provider_group: pool-b\n    "+
+			"selector_value: gpt-4o-eu\n", "").
 		Replace(file)
 	g.write(t, "gateway.yaml", bad)
 	g.ezctl(t, 0, "sync", "gateway.yaml", "--wait", "applied")
@@ -205,7 +208,8 @@ func exportOf(channels, tokens int, upstream string) string {
 	data.Masters = []object{{"name": "root", "group": "default", "status": "active", "_source_user_id": 1}}
 	for i := range tokens {
 		data.Keys = append(data.Keys, object{
-			"master_ref": "root", "original_token": tokenOf(i), "group": "default", "status": "active", "namespaces": []string{"default"},
+			"master_ref": "root", "original_token": tokenOf(i), "group": "default", "status": "active",
+			"namespaces":      []string{"default"},
 			"unlimited_quota": true, "_original_id": i + 1, "_token_plaintext_available": true,
 		})
 	}

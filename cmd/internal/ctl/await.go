@@ -13,7 +13,8 @@ import (
 const awaitPause = 300 * time.Millisecond // between two looks at the balancers
 
 // watchProgress shows how far the balancers are, until stop is called.
-func (a *app) watchProgress(ctx context.Context, api *client.Client, revision catalog.Revision, wanted bool) (stop func()) {
+func (a *app) watchProgress(ctx context.Context, api *client.Client, revision catalog.Revision,
+	wanted bool) (stop func()) {
 	if !wanted || !a.progress.live {
 		return func() {}
 	}
@@ -40,7 +41,8 @@ func (a *app) watchProgress(ctx context.Context, api *client.Client, revision ca
 
 // await waits until a revision is as far as was asked for, and says at the end how far it is. The
 // server has waited already, as long as it does.
-func (a *app) await(ctx context.Context, api *client.Client, revision catalog.Revision, d *doing, so client.Progress) error {
+func (a *app) await(ctx context.Context, api *client.Client, revision catalog.Revision, d *doing,
+	so client.Progress) error {
 	if d.Wait == "" {
 		return nil
 	}

@@ -227,7 +227,8 @@ func (a *app) editPatch(ctx context.Context, kind catalog.Kind, object fields, o
 	before := manifest.Tidy(kind, object)
 	delete(before, "id")
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "# %s %d. Save to change it; a field that is removed gets its default.\n", kind.Noun(), idOf(object))
+	fmt.Fprintf(&text, "# %s %d. Save to change it; a field that is removed gets its default.\n", kind.Noun(),
+		idOf(object))
 	if err := manifest.WriteYAML(&text, manifest.Node(kind, before)); err != nil {
 		return nil, err
 	}

@@ -68,7 +68,8 @@ func (c *changesCommand) Run(ctx context.Context, a *app) error {
 }
 
 // read reads what there is, and moves the query on behind it.
-func (c *changesCommand) read(ctx context.Context, api *client.Client, q *client.ChangesQuery) ([]catalog.Change, error) {
+func (c *changesCommand) read(ctx context.Context, api *client.Client, q *client.ChangesQuery) ([]catalog.Change,
+	error) {
 	found := []catalog.Change{}
 	for {
 		page, err := api.Changes(ctx, *q)

@@ -109,7 +109,8 @@ func contains(t *testing.T, text string, parts ...string) {
 func TestResources(t *testing.T) {
 	b := newBench(t)
 	b.env["OPENAI_API_KEY"] = "sk-0123456789abcdefgh"
-	out := b.must("create", "provider", "name=openai-main", "type=openai", "api_key=!env OPENAI_API_KEY", "models=[gpt-4o, o3]")
+	out := b.must("create", "provider", "name=openai-main", "type=openai", "api_key=!env OPENAI_API_KEY",
+		"models=[gpt-4o, o3]")
 	contains(t, out, "name: openai-main", "api_key_hint: efgh", "models: [gpt-4o, o3]")
 	b.must("create", "model", "name=gpt-4o", "input_price=2.5", "--wait", "published")
 	b.must("create", "model", "-f", b.file("model.yaml", "name: o3\nlabels: {team: a}\n"))
@@ -187,7 +188,8 @@ func TestLooking(t *testing.T) {
 
 	cost := int64(1_500_000_000)
 	if err := b.plane.Logs().Append(t.Context(), logbuf.Entry{
-		ID: uuid.Must(uuid.NewV7()), Time: time.Now(), Namespace: "default", Model: "模型", Status: 429, Error: "too\nmany", KeyID: 9,
+		ID: uuid.Must(uuid.NewV7()), Time: time.Now(), Namespace: "default", Model: "模型", Status: 429, Error: "too\nmany",
+		KeyID:       9,
 		InputTokens: 5, CostNanoUSD: &cost,
 	}); err != nil {
 		t.Fatal(err)
@@ -223,7 +225,8 @@ func TestFollow(t *testing.T) {
 	go append1()
 	var errs bytes.Buffer
 	code := ctl.Run(ctx, []string{"logs", "--follow"}, ctl.Streams{
-		Env: func(name string) (string, bool) { v, ok := b.env[name]; return v, ok }, In: strings.NewReader(""), Out: out, Err: &errs,
+		Env: func(name string) (string, bool) { v, ok := b.env[name]; return v, ok }, In: strings.NewReader(""), Out: out,
+		Err: &errs,
 	})
 	if code != 0 || out.found != nil {
 		t.Errorf("exit %d, %s", code, &errs)
@@ -274,7 +277,8 @@ func TestFilesWithoutServer(t *testing.T) {
 	delete(b.env, "EZ_TOKEN")
 	good := b.file("good.yaml", "version: 1\nmodels:\n- name: m\nbindings:\n- model: n\n")
 	r := b.run("validate", good)
-	if r.code != 0 || !strings.Contains(r.out, "2 resources") || !strings.Contains(r.err, "bindings[0].model needs a model that is in none") {
+	if r.code != 0 || !strings.Contains(r.out, "2 resources") ||
+		!strings.Contains(r.err, "bindings[0].model needs a model that is in none") {
 		t.Errorf("validate: %+v", r)
 	}
 	b.fails(1, "bad.yaml:3: models[0].nam is not a field of a model; is name meant?", "validate",

@@ -70,7 +70,8 @@ func TestSync(t *testing.T) {
 	// another value, something less, and somebody else's
 	b.must("create", "model", "name=theirs", "labels={owner: ops}")
 	b.must("create", "model", "name=nobodys")
-	changed := b.file("gateway.yaml", strings.NewReplacer("input_price: 2.5", "input_price: 3", "  - name: o3\n", "").Replace(gateway))
+	changed := b.file("gateway.yaml", strings.NewReplacer("input_price: 2.5", "input_price: 3", "  - name: o3\n",
+		"").Replace(gateway))
 	out = b.run("diff", changed).out
 	contains(t, out, "~ model     default.gpt-4o\n    input_price        \"2.5\" → \"3\"", "- model     default.o3",
 		"! model     default.theirs         owner=ops: left alone", "0 to add, 1 to change, 1 to delete, 3 unchanged.")
@@ -85,7 +86,8 @@ func TestSync(t *testing.T) {
 	contains(t, b.must("apply", "--plan", plan, changed), "done, as revision")
 	contains(t, b.must("diff", "--exit-code", changed), "nothing to do")
 
-	b.fails(4, "belongs to another owner", "apply", b.file("ops.yaml", "version: 1\nowner: platform\nmodels:\n- name: theirs\n"))
+	b.fails(4, "belongs to another owner", "apply",
+		b.file("ops.yaml", "version: 1\nowner: platform\nmodels:\n- name: theirs\n"))
 	b.fails(1, "sync deletes what the owner", "sync", b.file("nobody.yaml", "version: 1\nmodels: []\n"))
 	b.fails(1, "gateway.yaml:3: bindings[0].model names no model", "diff",
 		b.file("gateway.yaml", "version: 1\nbindings:\n- model: missing\n"))
@@ -99,7 +101,8 @@ func TestTwoOwnersAtOnce(t *testing.T) {
 	for _, owner := range []string{"a", "b"} {
 		both.Go(func() {
 			for round := range 5 {
-				file := b.file(owner+".yaml", fmt.Sprintf("version: 1\nowner: %s\nmodels:\n- {name: %s, max_output_tokens: %d}\n- {name: %s-%d}\n",
+				file := b.file(owner+".yaml", fmt.Sprintf("version: 1\nowner: %s\nmodels:\n- {name: %s, max_output_tokens: "+
+					"%d}\n- {name: %s-%d}\n",
 					owner, owner, round+1, owner, round))
 				for r := b.run("sync", file); r.code != 0; r = b.run("sync", file) {
 					if r.code != 4 {
@@ -123,7 +126,8 @@ func TestTwoOwnersAtOnce(t *testing.T) {
 // A plan that was kept makes new keys, too.
 func TestPlanWithNewKeys(t *testing.T) {
 	b := newBench(t)
-	file := b.file("keys.yaml", "version: 1\nowner: o\nkeys:\n- {external_id: a, name: a}\n- {external_id: b, name: b, token_hashes: ['"+
+	file := b.file("keys.yaml", "version: 1\nowner: o\nkeys:\n- {external_id: a, name: a}\n- {external_id: b, name: "+
+		"b, token_hashes: ['"+
 		catalog.HashToken("imported")+"']}\n")
 	plan, tokens := filepath.Join(b.dir, "plan.json"), filepath.Join(b.dir, "tokens")
 	b.must("diff", file, "--out", plan)
@@ -135,7 +139,8 @@ func TestPlanWithNewKeys(t *testing.T) {
 		t.Error(err)
 	}
 	// what is refused leaves no tokens behind
-	other := b.file("more.yaml", "version: 1\nowner: other\nkeys:\n- {external_id: a, name: a}\n- {external_id: c, name: c}\n")
+	other := b.file("more.yaml", "version: 1\nowner: other\nkeys:\n- {external_id: a, name: a}\n- "+
+		"{external_id: c, name: c}\n")
 	b.fails(4, "belongs to another owner", "apply", other, "--tokens-out", filepath.Join(b.dir, "none"))
 	if _, err := os.Stat(filepath.Join(b.dir, "none")); err == nil {
 		t.Error("tokens that nobody knows are kept")
@@ -159,7 +164,8 @@ func TestAdoptAndRevert(t *testing.T) {
 	b := newBench(t)
 	b.must("create", "model", "name=m", "input_price=1")
 	b.must("create", "key", "name=k", "external_id=k", "--tokens-out", filepath.Join(b.dir, "t"))
-	file := b.file("g.yaml", "version: 1\nowner: platform\nmodels:\n- {name: m, input_price: 2}\n- {name: new}\nkeys:\n- {external_id: k, name: other}\n")
+	file := b.file("g.yaml", "version: 1\nowner: platform\nmodels:\n- {name: m, input_price: 2}\n- {name: "+
+		"new}\nkeys:\n- {external_id: k, name: other}\n")
 	b.fails(4, "has no owner", "apply", file)
 	out := b.must("adopt", file)
 	contains(t, out, "~ model     default.m", "labels", "0 to add, 2 to change")
@@ -216,7 +222,8 @@ func TestPrices(t *testing.T) {
 	import_ := []string{"prices", "import", "--from", list, "--map", "openai=main", "--map", "azure=other"}
 	r := b.run(append(import_, "--dry-run")...)
 	contains(t, r.out, "~ model     default.gpt-x", `null → "0.15001"`, "price_tiers", "~ model     default.y", "0 to add, 2 to change")
-	contains(t, r.err, "model default.free: costs 0 by the list; --accept-free", "model default.manual: has prices that a person has set",
+	contains(t, r.err, "model default.free: costs 0 by the list; --accept-free",
+		"model default.manual: has prices that a person has set",
 		"model default.gpt-x: costs something else at other", "input_cost_per_audio_token of the list has no place")
 	b.must(import_...)
 	out := b.must("get", "model", "gpt-x")
@@ -227,5 +234,6 @@ func TestPrices(t *testing.T) {
 	}
 	contains(t, b.must(append(import_, "--accept-free")...), "~ model     default.free")
 	b.fails(1, "the list has no provider x; it has azure, openai", "prices", "import", "--from", list, "--map", "x=main")
-	b.fails(1, "--from must be litellm, models.dev, or a file", "prices", "import", "--from", "nowhere", "--map", "openai=main")
+	b.fails(1, "--from must be litellm, models.dev, or a file", "prices", "import", "--from", "nowhere", "--map",
+		"openai=main")
 }

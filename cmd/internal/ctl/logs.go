@@ -165,7 +165,8 @@ func printEntry(w io.Writer, output string, e logbuf.Entry) error {
 }
 
 func logTable(entries []logbuf.Entry) *table {
-	t := &table{titles: []string{"TIME", "STATUS", "KEY", "PROVIDER", "MODEL", "UPSTREAM", "IN", "OUT", "USD", "MS", "ERROR"}}
+	t := &table{titles: []string{"TIME", "STATUS", "KEY", "PROVIDER", "MODEL", "UPSTREAM", "IN", "OUT", "USD", "MS",
+		"ERROR"}}
 	for _, e := range entries {
 		t.add(entryRow(e)...)
 	}

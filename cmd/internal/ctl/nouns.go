@@ -91,11 +91,13 @@ func columns(kind catalog.Kind) []column {
 		}
 	case catalog.KindHold:
 		return []column{
-			id, plain("TARGET", "target"), plain("REASON", "reason"), plain("UNTIL", "until"), plain("MESSAGE", "message"), status,
+			id, plain("TARGET", "target"), plain("REASON", "reason"), plain("UNTIL", "until"), plain("MESSAGE", "message"),
+			status,
 		}
 	case catalog.KindKey:
 		return []column{
-			id, name, plain("PROJECT", "project"), plain("GROUP", "group"), plain("NAMESPACES", "namespaces"), count("MODELS", "models", "all"),
+			id, name, plain("PROJECT", "project"), plain("GROUP", "group"), plain("NAMESPACES", "namespaces"),
+			count("MODELS", "models", "all"),
 			plain("ENDS IN", "token_hint"), plain("EXPIRES", "expires_at"), plain("LAST USED", "last_used_at"), status,
 		}
 	}

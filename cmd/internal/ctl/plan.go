@@ -239,7 +239,8 @@ func checkForce(plan catalog.Plan, force bool) error {
 	for _, k := range plan.NeedsForce {
 		kinds = append(kinds, string(k))
 	}
-	return refused("more than half of the %s would be deleted; --force does it all the same", strings.Join(kinds, " and of the "))
+	return refused("more than half of the %s would be deleted; --force does it all the same",
+		strings.Join(kinds, " and of the "))
 }
 
 // apply carries the plan out. Its progress is shown meanwhile.

@@ -71,7 +71,8 @@ func summaryText(plan catalog.Plan) string {
 	if !plan.Changes() {
 		return fmt.Sprintf("nothing to do, %d unchanged.", sum.Unchanged)
 	}
-	return fmt.Sprintf("%d to add, %d to change, %d to delete, %d unchanged.", sum.Create, sum.Update, sum.Delete, sum.Unchanged)
+	return fmt.Sprintf("%d to add, %d to change, %d to delete, %d unchanged.", sum.Create, sum.Update, sum.Delete,
+		sum.Unchanged)
 }
 
 func stepText(b *strings.Builder, step catalog.Step, owner string, s style) {

@@ -50,9 +50,10 @@ func samplePlan() catalog.Plan {
 				{Field: "supports_tool_choice", Before: raw(`false`), After: raw(`true`)},
 			}},
 			{Action: catalog.Unchanged, Kind: catalog.KindModel, Name: "default.o3"},
-			{Action: catalog.ActionCreate, Kind: catalog.KindBinding, Name: "default.a b default pool-a", Fields: []catalog.Difference{
-				{Field: "model", After: raw(`"a b"`)}, {Field: "weight", After: raw(`3`)},
-			}},
+			{Action: catalog.ActionCreate, Kind: catalog.KindBinding, Name: "default.a b default pool-a",
+				Fields: []catalog.Difference{
+					{Field: "model", After: raw(`"a b"`)}, {Field: "weight", After: raw(`3`)},
+				}},
 			{Action: catalog.ActionUpdate, Kind: catalog.KindKey, Name: "爱丽丝", Fields: []catalog.Difference{
 				{Field: "scopes", Before: raw(`["a","b"]`), After: raw(`["b","a"]`)},
 			}},
@@ -72,7 +73,8 @@ func samplePlan() catalog.Plan {
 func TestPlanText(t *testing.T) {
 	golden(t, "plan.txt", planText("gateway.yaml against revision 1841, owner platform", samplePlan(), false, style{}))
 	golden(t, "plan-color.txt", planText("gateway.yaml", samplePlan(), false, style{color: true}))
-	golden(t, "plan-empty.txt", planText("gateway.yaml", catalog.Plan{Summary: catalog.Summary{Unchanged: 21}}, false, style{}))
+	golden(t, "plan-empty.txt", planText("gateway.yaml", catalog.Plan{Summary: catalog.Summary{Unchanged: 21}}, false,
+		style{}))
 }
 
 // A plan of many changes is cut, unless all of it is asked for.

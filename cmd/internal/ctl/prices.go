@@ -234,7 +234,8 @@ func (p *pricing) record(m catalog.Model) (first pricefile.Record, found bool) {
 		record, ok := p.list.Find(s.theirs, name)
 		switch {
 		case !ok:
-			p.notes.Add(subject, "is not in the list of %s under the name that %s has for it", s.theirs, printable(s.provider.Name))
+			p.notes.Add(subject, "is not in the list of %s under the name that %s has for it", s.theirs,
+				printable(s.provider.Name))
 		case !found:
 			first, found = record, true
 		case !samePrices(first.Prices, record.Prices):

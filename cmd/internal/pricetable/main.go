@@ -74,7 +74,8 @@ func makeTable(list *pricefile.List, date string) (table []byte, n int) {
 // has not.
 func vendorOf(provider string) string {
 	family, _, _ := strings.Cut(provider, "-")
-	for _, name := range []string{provider, family, strings.TrimSuffix(provider, "_converse"), strings.TrimSuffix(provider, "_chat")} {
+	for _, name := range []string{provider, family, strings.TrimSuffix(provider, "_converse"),
+		strings.TrimSuffix(provider, "_chat")} {
 		if slices.Contains(listprices.Vendors(), name) {
 			return name
 		}

@@ -17,7 +17,8 @@ func TestTheImageHasAVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := regexp.MustCompile(`-X (\S+)\.version=\$VERSION`).FindSubmatch(text)
-	if set == nil || !strings.HasSuffix(string(set[1]), "/cmd/internal/server") || !strings.Contains(string(text), "\nARG VERSION") {
+	if set == nil || !strings.HasSuffix(string(set[1]), "/cmd/internal/server") ||
+		!strings.Contains(string(text), "\nARG VERSION") {
 		t.Errorf("the Dockerfile sets %q", set)
 	}
 	version = "v9.8.7" // as the linker does

@@ -94,7 +94,8 @@ func (m *mapper) channel(c *channel) {
 	}
 	address := c.vendor.address(c.baseURL)
 	if address == "" && slices.Contains([]string{"custom", "compatible", "azure"}, c.vendor.typ) {
-		m.notes.Add(subject, "has no base_url, and its type needs one; it is imported as disabled, with an address that leads nowhere")
+		m.notes.Add(subject, "has no base_url, and its type needs one; it is imported as disabled, with an "+
+			"address that leads nowhere")
 		address, c.active = "https://base-url.invalid", false
 	}
 	if len(c.keys) == 0 {

@@ -130,7 +130,8 @@ func (r *reader) channels(ctx context.Context) error {
 		c := channel{
 			id: v.number("id"), name: v.text("name"), baseURL: v.text("base_url"), version: v.text("other"),
 			models: splitList(v.text("models")), groups: splitList(v.text("group")), weight: v.number("weight"),
-			priority: v.number("priority"), active: v.number("status") == enabled, mapping: strings.TrimSpace(v.text("model_mapping")),
+			priority: v.number("priority"), active: v.number("status") == enabled,
+			mapping: strings.TrimSpace(v.text("model_mapping")),
 			autoBan: v["auto_ban"] == nil || v.number("auto_ban") != 0, tag: v.text("tag"),
 			org: v.text("open_ai_organization"), left: map[string]string{},
 		}
@@ -180,7 +181,8 @@ func oneAPIConfig(text string) (string, bool) {
 
 func (r *reader) abilities(ctx context.Context) error {
 	return r.rows(ctx, "abilities", func(v row) {
-		r.d.routes = append(r.d.routes, route{group: v.text("group"), model: v.text("model"), active: v.number("enabled") != 0})
+		r.d.routes = append(r.d.routes, route{group: v.text("group"), model: v.text("model"),
+			active: v.number("enabled") != 0})
 	})
 }
 
@@ -230,5 +232,6 @@ func (r *reader) tokens(ctx context.Context) error {
 
 // kinds lists what an import of New API has, each after what it refers to.
 func kinds() []catalog.Kind {
-	return []catalog.Kind{catalog.KindProject, catalog.KindProvider, catalog.KindModel, catalog.KindBinding, catalog.KindKey}
+	return []catalog.Kind{catalog.KindProject, catalog.KindProvider, catalog.KindModel, catalog.KindBinding,
+		catalog.KindKey}
 }

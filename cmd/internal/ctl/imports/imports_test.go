@@ -110,8 +110,9 @@ func TestNewAPI(t *testing.T) {
 	expect(t, "providers", items(r, catalog.KindProvider, "external_id"), map[string]map[string]any{
 		"new-api:channel:1:default": {
 			"external_id": "new-api:channel:1:default", "name": "渠道 1", "type": "openai", "base_url": "https://gw.example.cn/v1",
-			"api_key": secret("sk-one"), "group": "default", "models": []any{"gpt-4.1-2025-04-14", "gpt-4o"}, "priority": int64(-1),
-			"labels": object{"tag": "prod"},
+			"api_key": secret("sk-one"), "group": "default", "models": []any{"gpt-4.1-2025-04-14", "gpt-4o"},
+			"priority": int64(-1),
+			"labels":   object{"tag": "prod"},
 		},
 		"new-api:channel:1:v-i-p": {
 			"external_id": "new-api:channel:1:v-i-p", "name": "渠道 1 @v-i-p", "type": "openai",
@@ -137,8 +138,9 @@ func TestNewAPI(t *testing.T) {
 			"models": []any{"deepseek-chat"}, "status": "disabled",
 		},
 		"new-api:channel:4:default": {
-			"external_id": "new-api:channel:4:default", "name": "strange", "type": "custom", "base_url": "https://base-url.invalid",
-			"api_key": secret("sk-x"), "group": "default", "models": []any{"x1"}, "status": "disabled",
+			"external_id": "new-api:channel:4:default", "name": "strange", "type": "custom",
+			"base_url": "https://base-url.invalid",
+			"api_key":  secret("sk-x"), "group": "default", "models": []any{"x1"}, "status": "disabled",
 		},
 		"new-api:channel:5:default": {
 			"external_id": "new-api:channel:5:default", "name": "azure", "type": "azure",
@@ -190,10 +192,12 @@ func TestNewAPI(t *testing.T) {
 	})
 	notes := strings.Join(r.Notes, "\n")
 	for _, want := range []string{
-		"channel 1: has header_override, which has no place here", "channel 1: has weight 0", "channel 4: has a type that is not known here",
+		"channel 1: has header_override, which has no place here", "channel 1: has weight 0",
+		"channel 4: has a type that is not known here",
 		"channel 4: has no base_url", "token 1, 3: allows an address that is none", "token 3: allows no address that is one",
 		"token 3: has group auto", "token 3: is exhausted there", "token 4: has no token in this source",
-		"user 1: has more keys than max_child_keys allows", "group v i p: is called v-i-p now", "the exporter warns: Something else",
+		"user 1: has more keys than max_child_keys allows", "group v i p: is called v-i-p now",
+		"the exporter warns: Something else",
 	} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no note says: %s\n%s", want, notes)
@@ -256,14 +260,16 @@ func TestDatabase(t *testing.T) {
 		status := p.Text("status")
 		names = append(names, p.Text("name")+"/"+p.Text("group")+"/"+status)
 	}
-	expect(t, "providers", names, []string{"渠道 #1/vip/disabled", "渠道 #2/vip/", "渠道 #1 @default/default/disabled", "渠道 #2 @default/default/"})
+	expect(t, "providers", names, []string{"渠道 #1/vip/disabled", "渠道 #2/vip/", "渠道 #1 @default/default/disabled",
+		"渠道 #2 @default/default/"})
 	keys := items(r, catalog.KindKey, "external_id")
 	expect(t, "a key of its user's group", keys["new-api:token:1"], object{
 		"external_id": "new-api:token:1", "name": "默认令牌", "project": "root", "group": "vip", "allow_ips": []any{"10.0.0.0/8"},
 		"token_hashes": []any{catalog.HashToken("0123456789abcdef"), catalog.HashToken("sk-0123456789abcdef")},
 		"budgets":      []any{object{"limit": "1", "window": "total"}},
 	})
-	if k := keys["new-api:token:2"]; k["expires_at"] != "2027-12-28T13:20:00Z" || k["status"] != "disabled" || k["budgets"] != nil {
+	if k := keys["new-api:token:2"]; k["expires_at"] != "2027-12-28T13:20:00Z" || k["status"] != "disabled" ||
+		k["budgets"] != nil {
 		t.Errorf("key %v", k)
 	}
 	if keys["new-api:token:3"] != nil || keys["new-api:token:4"]["project"] != nil {
@@ -280,7 +286,8 @@ func TestDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := one.Set.Items[catalog.KindProvider][0]; p.Fields["type"] != "custom" || !strings.HasPrefix(p.Text("external_id"), "one-api:") {
+	if p := one.Set.Items[catalog.KindProvider][0]; p.Fields["type"] != "custom" ||
+		!strings.HasPrefix(p.Text("external_id"), "one-api:") {
 		t.Errorf("type 43 of one-api: %v", p.Fields)
 	}
 }
@@ -349,8 +356,10 @@ func TestLiteLLM(t *testing.T) {
 	})
 	notes := strings.Join(r.Notes, "\n")
 	for _, want := range []string{
-		"router_settings.fallbacks is not imported: here a binding of lower priority", "general_settings.master_key is not imported",
-		"model_list[3]: has timeout in litellm_params", "model_list[0]: has id in model_info", "model_list[6]: has no model_name",
+		"router_settings.fallbacks is not imported: here a binding of lower priority",
+		"general_settings.master_key is not imported",
+		"model_list[3]: has timeout in litellm_params", "model_list[0]: has id in model_info",
+		"model_list[6]: has no model_name",
 		"rpm becomes the weight",
 	} {
 		if !strings.Contains(notes, want) {

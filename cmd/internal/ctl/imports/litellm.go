@@ -128,8 +128,9 @@ func splitModel(full string) (vendor, upstream string) {
 func liteVendors() map[string]string {
 	return map[string]string{
 		"azure_ai": "azure", "vertex_ai": "vertex", "vertex_ai_beta": "vertex", "bedrock": "aws", "bedrock_converse": "aws",
-		"dashscope": "ali", "volcengine": "volcengine", "zai": "zhipu", "together_ai": "together", "text-completion-openai": "openai",
-		"hosted_vllm": "xinference", "vllm": "xinference", "ollama_chat": "ollama", "openai_like": "custom",
+		"dashscope": "ali", "volcengine": "volcengine", "zai": "zhipu", "together_ai": "together",
+		"text-completion-openai": "openai",
+		"hosted_vllm":            "xinference", "vllm": "xinference", "ollama_chat": "ollama", "openai_like": "custom",
 		"custom_openai": "custom", "litellm_proxy": "custom",
 	}
 }
@@ -158,7 +159,8 @@ func (l *lite) provider(subject, vendorName, upstream, model string, params map[
 		base = v.address("")
 	}
 	if base == "" && slices.Contains([]string{"custom", "compatible", "azure"}, v.typ) {
-		l.notes.Add(subject, "has no api_base, and its type needs one; its provider is disabled, with an address that leads nowhere")
+		l.notes.Add(subject, "has no api_base, and its type needs one; its provider is disabled, with an "+
+			"address that leads nowhere")
 		base = "https://base-url.invalid"
 	}
 	fields := map[string]any{"type": v.typ, "models": []any{}}
@@ -318,7 +320,8 @@ func (l *lite) model(name string, info map[string]any) {
 	} else if kind := modelKind(name); kind != "chat" && m["kind"] == nil {
 		m["kind"] = kind
 	}
-	for ours, theirs := range map[string]string{"context_window": "max_input_tokens", "max_output_tokens": "max_output_tokens"} {
+	for ours, theirs := range map[string]string{"context_window": "max_input_tokens",
+		"max_output_tokens": "max_output_tokens"} {
 		if n := whole(info[theirs]); n > 0 {
 			m[ours] = n
 		}
@@ -424,7 +427,8 @@ func (l *lite) leftOver(section string, settings map[string]any) {
 		switch {
 		case name == "model_group_alias":
 		case strings.Contains(name, "fallbacks"):
-			l.notes.Add("", "%s.%s is not imported: here a binding of lower priority is what is tried next", section, plain(name))
+			l.notes.Add("", "%s.%s is not imported: here a binding of lower priority is what is tried next", section,
+				plain(name))
 		default:
 			l.notes.Add("", "%s.%s is not imported", section, plain(name))
 		}

@@ -22,7 +22,8 @@ func FuzzParse(f *testing.F) {
 		"version: 1\nkeys: &k\n- <<: *k\n  token_hashes: [!hunter2hunter2 x, !env hunter2hunter2, !file hunter2hunter2]",
 		"version: 1\nmodels:\n- {name: a, input_price: hunter2hunter2, price_tiers: [{above_input_tokens: hunter2hunter2}]}",
 		"{\"version\": 1, \"bindings\": [{\"model\": \"hunter2hunter2\", \"weight\": \"hunter2hunter2\"}]}",
-		"hunter2hunter2: \"", "- hunter2hunter2\n\t", "%TAG ! hunter2hunter2\n---\nversion: 1", "version: 1\n? [hunter2hunter2]\n: x",
+		"hunter2hunter2: \"", "- hunter2hunter2\n\t", "%TAG ! hunter2hunter2\n---\nversion: 1",
+		"version: 1\n? [hunter2hunter2]\n: x",
 	} {
 		f.Add([]byte(text))
 	}
@@ -46,7 +47,8 @@ func FuzzParse(f *testing.F) {
 		if err := manifest.Write(&again, set, nil, false); err != nil {
 			t.Errorf("written: %v", err)
 		}
-		second, err := manifest.Parse([]manifest.Source{{Name: "f.yaml", Text: again.Bytes()}}, &manifest.Options{Literals: true})
+		second, err := manifest.Parse([]manifest.Source{{Name: "f.yaml", Text: again.Bytes()}},
+			&manifest.Options{Literals: true})
 		if err != nil {
 			t.Fatalf("what was written is not read: %v\n%s", err, &again)
 		}

@@ -29,7 +29,8 @@ func environment(name string) (string, bool) {
 
 func parse(t *testing.T, text string) (*manifest.Set, error) {
 	t.Helper()
-	return manifest.Parse([]manifest.Source{{Name: "gateway.yaml", Text: []byte(text)}}, &manifest.Options{Env: environment})
+	return manifest.Parse([]manifest.Source{{Name: "gateway.yaml", Text: []byte(text)}},
+		&manifest.Options{Env: environment})
 }
 
 // body returns what /apply gets, as a tree.
@@ -103,7 +104,8 @@ func TestParse(t *testing.T) {
 			},
 		},
 		"models": []any{map[string]any{
-			"name": "gpt-4o", "input_price": 0.15, "output_price": "0.6", "context_window": 128000.0, "max_output_tokens": 16000.0,
+			"name": "gpt-4o", "input_price": 0.15, "output_price": "0.6", "context_window": 128000.0,
+			"max_output_tokens": 16000.0,
 		}},
 		"bindings": []any{},
 		"keys": []any{map[string]any{
@@ -122,37 +124,50 @@ func TestParse(t *testing.T) {
 func TestProblems(t *testing.T) {
 	const provider = "version: 1\nproviders:\n- name: p\n  type: openai\n"
 	for name, tc := range map[string]struct{ text, want string }{
-		"no version":         {"providers: []", "gateway.yaml:1: version is required; write version: 1 at the top"},
-		"another version":    {"version: 2", "gateway.yaml:1: version must be 1"},
-		"empty":              {"", "gateway.yaml: is empty"},
-		"a list":             {"- a", "gateway.yaml:1: must be an object"},
-		"no YAML":            {"version: 1\na: b: c", "gateway.yaml:2: is not valid YAML: a colon within a value"},
-		"two documents":      {"version: 1\n---\nversion: 1", "must be one document"},
-		"unknown kind":       {"version: 1\nprovider: []", "gateway.yaml:2: provider means nothing here; is providers meant?"},
-		"kind without list":  {"version: 1\nkeys:", "gateway.yaml:2: keys must be a list; write [] for an empty one"},
-		"kind twice":         {"version: 1\nkeys: []\nkeys: []", "occurs twice"},
-		"unknown field":      {provider + "  base_ur: x", "gateway.yaml:5: providers[0].base_ur is not a field of a provider; is base_url meant?"},
-		"unknown deep field": {provider + "  prices:\n    gpt-4o:\n      inputprice: 1", "gateway.yaml:7: providers[0].prices.gpt-4o.inputprice is not a field"},
-		"wrong type":         {provider + "  weight: many", "gateway.yaml:5: providers[0].weight must be a whole number"},
-		"unquoted":           {provider + "  models: [gpt-4o, 3.5]", "gateway.yaml:5: providers[0].models[1] must be a string; write it in quotes"},
-		"wrong value":        {provider + "  base_url: ftp://example.com", "gateway.yaml:5: providers[0].base_url must be"},
-		"literal secret":     {provider + "  api_key: sk-literal", "gateway.yaml:5: providers[0].api_key must not stand in the file: write !env NAME"},
-		"unset variable":     {provider + "  api_key: !env UNSET", "gateway.yaml:5: providers[0].api_key needs the variable UNSET, which is not set"},
-		"empty variable":     {provider + "  api_key: !env EMPTY", "needs the variable EMPTY, which is empty"},
-		"no variable":        {provider + "  api_key: !env sk-0123456789", "must name a variable of letters, digits and _"},
-		"missing file":       {provider + "  api_key: !file nowhere", "names a file that cannot be opened"},
-		"secret elsewhere":   {provider + "  labels: {a: !env OPENAI_API_KEY}", "gateway.yaml:5: providers[0].labels must not be read with !env or !file"},
-		"secret as default":  {"version: 1\ndefaults: {providers: {api_key: !env OPENAI_API_KEY}}\nproviders: []", "must not be a default"},
-		"unknown tag":        {provider + "  group: !vault x", "gateway.yaml:5: providers[0].group has a tag that means nothing here"},
-		"twice":              {provider + "- name: p\n  type: openai", "gateway.yaml:5: providers[1] is there already, at gateway.yaml:3"},
-		"key without id":     {"version: 1\nkeys:\n- name: k", "gateway.yaml:3: keys[0].external_id is required"},
-		"unknown anchor":     {"version: 1\nkeys: *a", "names an anchor (*name) that does not stand before it"},
-		"bad default":        {"version: 1\ndefaults: {keys: {grup: a}}\nkeys: []", "gateway.yaml:2: defaults.keys.grup is not a field of a key; is group meant?"},
-		"bad kind default":   {"version: 1\ndefaults: {key: {}}\nkeys: []", "gateway.yaml:2: defaults.key is no kind; is keys meant?"},
+		"no version":      {"providers: []", "gateway.yaml:1: version is required; write version: 1 at the top"},
+		"another version": {"version: 2", "gateway.yaml:1: version must be 1"},
+		"empty":           {"", "gateway.yaml: is empty"},
+		"a list":          {"- a", "gateway.yaml:1: must be an object"},
+		"no YAML":         {"version: 1\na: b: c", "gateway.yaml:2: is not valid YAML: a colon within a value"},
+		"two documents":   {"version: 1\n---\nversion: 1", "must be one document"},
+		"unknown kind": {"version: 1\nprovider: []",
+			"gateway.yaml:2: provider means nothing here; is providers meant?"},
+		"kind without list": {"version: 1\nkeys:", "gateway.yaml:2: keys must be a list; write [] for an empty one"},
+		"kind twice":        {"version: 1\nkeys: []\nkeys: []", "occurs twice"},
+		"unknown field": {provider + "  base_ur: x",
+			"gateway.yaml:5: providers[0].base_ur is not a field of a provider; is base_url meant?"},
+		"unknown deep field": {provider + "  prices:\n    gpt-4o:\n      inputprice: 1",
+			"gateway.yaml:7: providers[0].prices.gpt-4o.inputprice is not a field"},
+		"wrong type": {provider + "  weight: many", "gateway.yaml:5: providers[0].weight must be a whole number"},
+		"unquoted": {provider + "  models: [gpt-4o, 3.5]",
+			"gateway.yaml:5: providers[0].models[1] must be a string; write it in quotes"},
+		"wrong value": {provider + "  base_url: ftp://example.com", "gateway.yaml:5: providers[0].base_url must be"},
+		"literal secret": {provider + "  api_key: sk-literal",
+			"gateway.yaml:5: providers[0].api_key must not stand in the file: write !env NAME"},
+		"unset variable": {provider + "  api_key: !env UNSET",
+			"gateway.yaml:5: providers[0].api_key needs the variable UNSET, which is not set"},
+		"empty variable": {provider + "  api_key: !env EMPTY", "needs the variable EMPTY, which is empty"},
+		"no variable":    {provider + "  api_key: !env sk-0123456789", "must name a variable of letters, digits and _"},
+		"missing file":   {provider + "  api_key: !file nowhere", "names a file that cannot be opened"},
+		"secret elsewhere": {provider + "  labels: {a: !env OPENAI_API_KEY}",
+			"gateway.yaml:5: providers[0].labels must not be read with !env or !file"},
+		"secret as default": {"version: 1\ndefaults: {providers: {api_key: !env OPENAI_API_KEY}}\nproviders: []",
+			"must not be a default"},
+		"unknown tag": {provider + "  group: !vault x",
+			"gateway.yaml:5: providers[0].group has a tag that means nothing here"},
+		"twice": {provider + "- name: p\n  type: openai",
+			"gateway.yaml:5: providers[1] is there already, at gateway.yaml:3"},
+		"key without id": {"version: 1\nkeys:\n- name: k", "gateway.yaml:3: keys[0].external_id is required"},
+		"unknown anchor": {"version: 1\nkeys: *a", "names an anchor (*name) that does not stand before it"},
+		"bad default": {"version: 1\ndefaults: {keys: {grup: a}}\nkeys: []",
+			"gateway.yaml:2: defaults.keys.grup is not a field of a key; is group meant?"},
+		"bad kind default": {"version: 1\ndefaults: {key: {}}\nkeys: []",
+			"gateway.yaml:2: defaults.key is no kind; is keys meant?"},
 		"infinite":           {provider + "  weight: .inf", "must be a number in decimal digits"},
 		"merge of no object": {provider + "  <<: [1]", "must merge (<<) only objects"},
 		"not UTF-8":          {"version: 1\nowner: \xff", "must be UTF-8"},
-		"nested":             {provider + "  options: " + strings.Repeat("[", 60) + strings.Repeat("]", 60), "must be nested at most 40 deep"},
+		"nested": {provider + "  options: " + strings.Repeat("[", 60) + strings.Repeat("]", 60),
+			"must be nested at most 40 deep"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(t, tc.text)
@@ -168,7 +183,8 @@ func TestProblems(t *testing.T) {
 
 // Errors of the server are shown where the file has what they are about.
 func TestLocate(t *testing.T) {
-	set, err := parse(t, "version: 1\nproviders: []\nbindings:\n- model: a\n- model: b\n  weight: 3\n  selector_value:\n    x\n")
+	set, err := parse(t, "version: 1\nproviders: []\nbindings:\n- model: a\n- model: b\n  weight: 3\n  "+
+		"selector_value:\n    x\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +222,8 @@ func TestOutside(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("outside (-want +got):\n%s", diff)
 	}
-	_, err = manifest.Parse([]manifest.Source{{Name: "f", Text: []byte("version: 1\nproviders:\n- {name: p, type: openai, api_key: !env NO}")}},
+	_, err = manifest.Parse([]manifest.Source{{Name: "f",
+		Text: []byte("version: 1\nproviders:\n- {name: p, type: openai, api_key: !env NO}")}},
 		&manifest.Options{WithoutSecrets: true})
 	if err != nil {
 		t.Errorf("without secrets: %v", err)
@@ -269,12 +286,14 @@ func TestWrite(t *testing.T) {
 
 func TestParseFields(t *testing.T) {
 	opts := &manifest.Options{Env: environment}
-	got, err := manifest.ParseFields(catalog.KindProvider, []string{"name=123", "api_key=!env OPENAI_API_KEY", "models=[a, b]",
-		"weight=2", "base_url=null", "labels={a: b}"}, opts)
+	got, err := manifest.ParseFields(catalog.KindProvider,
+		[]string{"name=123", "api_key=!env OPENAI_API_KEY", "models=[a, b]",
+			"weight=2", "base_url=null", "labels={a: b}"}, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"name": "123", "api_key": catalog.NewSecret("sk-from-the-environment"), "models": []any{"a", "b"},
+	want := map[string]any{"name": "123", "api_key": catalog.NewSecret("sk-from-the-environment"),
+		"models": []any{"a", "b"},
 		"weight": json.Number("2"), "base_url": nil, "labels": map[string]any{"a": "b"}}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b catalog.Secret) bool { return a.Equal(b) })); diff != "" {
 		t.Errorf("fields (-want +got):\n%s", diff)
@@ -289,9 +308,11 @@ func TestParseFields(t *testing.T) {
 // A resource as the API shows it becomes what a person would have written.
 func TestTidy(t *testing.T) {
 	shown := map[string]any{
-		"id": json.Number("3"), "name": "p", "type": "openai", "group": "default", "models": []any{}, "weight": json.Number("1"),
-		"priority": json.Number("0"), "auto_ban": true, "api_key_hint": "abcd", "status": "active", "revision": json.Number("9"),
-		"options": map[string]any{"a": nil, "b": []any{}}, "labels": map[string]any{},
+		"id": json.Number("3"), "name": "p", "type": "openai", "group": "default", "models": []any{},
+		"weight":   json.Number("1"),
+		"priority": json.Number("0"), "auto_ban": true, "api_key_hint": "abcd", "status": "active",
+		"revision": json.Number("9"),
+		"options":  map[string]any{"a": nil, "b": []any{}}, "labels": map[string]any{},
 		"prices": map[string]any{"m": map[string]any{"input_price": "0", "output_price": nil, "price_tiers": []any{
 			map[string]any{"above_input_tokens": json.Number("5"), "input_price": "1", "output_price": nil},
 		}}},

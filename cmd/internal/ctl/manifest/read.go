@@ -114,7 +114,8 @@ func readAtMost(name string, most int64, opts *Options) ([]byte, error) {
 		return nil, plainPathError(name, err)
 	}
 	if int64(len(text)) > most {
-		return nil, Problem{File: name, Message: fmt.Sprintf("is too large: all files together may have %d MiB", maxBytes>>20)}
+		return nil, Problem{File: name, Message: fmt.Sprintf("is too large: all files together may have %d MiB",
+			maxBytes>>20)}
 	}
 	return text, nil
 }
@@ -240,11 +241,12 @@ func syntaxProblem(err error) (line int, message string) {
 		_, _ = fmt.Sscan(m[1], &line)
 	}
 	for words, remedy := range map[string]string{
-		"unknown anchor":                      "names an anchor (*name) that does not stand before it (&name)",
-		"contains itself":                     "has an anchor that contains itself",
-		"could not find expected ':'":         "is not valid YAML: a colon is missing after a name, or a quote is not closed",
-		"mapping values are not allowed":      "is not valid YAML: a colon within a value; put the value in quotes",
-		"did not find expected key":           "is not valid YAML: the line does not fit what stands before it; check how far it is indented",
+		"unknown anchor":                 "names an anchor (*name) that does not stand before it (&name)",
+		"contains itself":                "has an anchor that contains itself",
+		"could not find expected ':'":    "is not valid YAML: a colon is missing after a name, or a quote is not closed",
+		"mapping values are not allowed": "is not valid YAML: a colon within a value; put the value in quotes",
+		"did not find expected key": "is not valid YAML: the line does not fit what stands before it; check " +
+			"how far it is indented",
 		"cannot start any token":              "is not valid YAML: a tab, or a character that needs quotes",
 		"did not find expected '-' indicator": "is not valid YAML: an element of a list must begin with - in the same column",
 	} {

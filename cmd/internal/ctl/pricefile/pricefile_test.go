@@ -149,7 +149,8 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, r := range list.Records {
 			v := catalog.Model{Name: "m", Prices: r.Prices.Clone()}
-			if err := catalog.Check(&v, nil); err != nil && len(r.Prices.PriceTiers) <= 16 && !strings.Contains(err.Error(), "above_input_tokens") {
+			if err := catalog.Check(&v, nil); err != nil && len(r.Prices.PriceTiers) <= 16 &&
+				!strings.Contains(err.Error(), "above_input_tokens") {
 				t.Errorf("%s %s: %v", r.Provider, r.Model, err)
 			}
 			if got, ok := list.Find(r.Provider, r.Model); !ok || got.Model != r.Model {
