@@ -44,11 +44,19 @@ func (tx *txn) checkRendering(ctx context.Context) error {
 		if questions == 0 {
 			continue
 		}
-		providers, size, err := tx.modelBytes(ctx, group)
+		providers, err := tx.count(ctx, KindProvider, Query{Groups: []string{group}})
 		if err != nil {
 			return err
 		}
-		if work += questions*providers*pairSteps + steps*size; work > maxWork {
+		work += questions * int(providers) * pairSteps
+		if steps > 0 {
+			size, err := tx.modelBytes(ctx, group)
+			if err != nil {
+				return err
+			}
+			work += steps * size
+		}
+		if work > maxWork {
 			return tx.tooMuchWork(tx.groups[group])
 		}
 	}
@@ -60,9 +68,8 @@ func (tx *txn) tooMuchWork(c cause) error {
 	if t := tx.pinned[place{c.record.kind(), c.record.meta().ID}]; t != nil {
 		field = t.at + "." + field
 	}
-	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long " +
-		"to match against the " +
-		"models of its providers; make the regular expressions of the bindings simpler, or the lists of models shorter"}
+	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long to match " +
+		"against the models of its providers; make the regular expressions of the bindings simpler, or the lists of models shorter"}
 }
 
 // questions counts the bindings to a group that do not ask for one name alone, and adds up the steps
@@ -85,12 +92,12 @@ func (tx *txn) questions(ctx context.Context, group string) (n, steps int, err e
 	return n, steps, nil
 }
 
-// modelBytes counts the providers of a group, and adds up the lengths of the models that they list.
-// Those that list the same share the work.
-func (tx *txn) modelBytes(ctx context.Context, group string) (providers, size int, err error) {
+// modelBytes adds up the lengths of the models that the providers of a group list. Those that list
+// the same share the work.
+func (tx *txn) modelBytes(ctx context.Context, group string) (size int, err error) {
 	entities, err := tx.list(ctx, KindProvider, Query{Groups: []string{group}})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	seen := map[ListID]bool{}
 	for _, e := range entities {
@@ -98,12 +105,11 @@ func (tx *txn) modelBytes(ctx context.Context, group string) (providers, size in
 		if e.spec(&listed) != nil {
 			continue
 		}
-		providers++
 		list := NewModelList(listed.Models)
 		if id := list.ID(); !seen[id] {
 			seen[id] = true
 			size += len(strings.Join(list.literal, " "))
 		}
 	}
-	return providers, size, nil
+	return size, nil
 }
