@@ -15,7 +15,7 @@ func (p *Plane) maintain(ctx context.Context) error {
 	return p.regularly(ctx, maintenanceInterval, "maintenance failed, will try again", func(ctx context.Context) error {
 		// A task that fails holds up no other. Only what forgets needs the catalog's clock.
 		now, wrong := p.catalogTime(ctx)
-		errs := []error{wrong, p.Maintain(ctx)}
+		errs := []error{wrong, p.Maintain(ctx), p.recordOperatorUse(ctx)}
 		if now := p.config.Clock(); now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
 			sealed = now
 			_, err := p.Reseal(ctx, resealAtOnce)

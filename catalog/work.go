@@ -69,7 +69,8 @@ func (tx *txn) tooMuchWork(c cause) error {
 		field = t.at + "." + field
 	}
 	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long to match " +
-		"against the models of its providers; make the regular expressions of the bindings simpler, or the lists of models shorter"}
+		"against the models of its providers; make the regular expressions of the bindings simpler, or the " +
+		"lists of models shorter"}
 }
 
 // questions counts the bindings to a group that do not ask for one name alone, and adds up the steps

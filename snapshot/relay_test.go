@@ -129,10 +129,14 @@ func mutate(t *rapid.T, ctx context.Context, tables *catalog.Tables) {
 		if k, e := tables.Keys.Find(ctx, catalog.ByExternalID, word.Draw(t, "key")); e == nil {
 			target = catalog.HoldTarget{KeyID: k.ID}.String()
 		}
-		_, err = tables.Holds.Put(ctx, catalog.Hold{
+		hold := catalog.Hold{
 			Target: target, Reason: rapid.SampledFrom(catalog.HoldReasons()).Draw(t, "reason"),
-			Message: word.Draw(t, "message"), Meta: catalog.Meta{Status: status(t)},
-		})
+			Meta: catalog.Meta{Status: status(t)},
+		}
+		if hold.Reason == catalog.HoldAdmin { // the message of a machine's hold is the machine's
+			hold.Message = word.Draw(t, "message")
+		}
+		_, err = tables.Holds.Put(ctx, hold)
 	case 13:
 		_, other := tables.Operators.Put(ctx, catalog.Operator{Name: word.Draw(t, "operator"), Role: catalog.RoleViewer})
 		err = errors.Join(remove(t, ctx, tables.Holds), other)

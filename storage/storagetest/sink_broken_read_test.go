@@ -163,6 +163,15 @@ func usageLenient(s *fakeSink) {
 	}
 }
 
+func usageOfNoTime(s *fakeSink) {
+	usage := s.usage
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		page, err := usage(ctx, q)
+		page.Since = page.Until
+		return page, err
+	}
+}
+
 // usageOfLeft adds up what Logs returns.
 func usageOfLeft(s *fakeSink) {
 	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {

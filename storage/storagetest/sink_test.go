@@ -114,6 +114,7 @@ var brokenSinks = []struct {
 	{"Usage loses a row at each page", "usage in pages", usageSkips},
 	{"Usage has days of UTC in every zone", "usage in every time zone", usageInUTC},
 	{"Usage is of all keys", "usage of keys", usageOfAll},
+	{"Usage is of no time", "usage at the ends of time", usageOfNoTime},
 	{"Usage counts what was sent", "usage counts once", usageOfSent},
 	{"KeyUsage knows one time for all", "what keys have used", keyUsageSinceFirst},
 	{"Usage takes any interval", "bad usage queries", usageLenient},
