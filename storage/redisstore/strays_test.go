@@ -98,7 +98,7 @@ func TestReaderBesideStrays(t *testing.T) {
 // long as nobody clears them away.
 func TestOpenPublishIsReadOnce(t *testing.T) {
 	if realRedis == "" {
-		t.Skip("EZ_TEST_REDIS_ADDR names no server")
+		t.Skip("EZ_TEST_REDIS_ADDR names no server: strays in the stream of a real Redis are NOT TESTED")
 	}
 	f := newFixture(t, realRedis, redisstore.Options{})
 	client, _, received := metered(t, realRedis)
