@@ -114,7 +114,7 @@ func (d date) begins(zone *time.Location) time.Time {
 	midnight := d.noon().Add(-12 * time.Hour)
 	t := midnight.Add(-26 * time.Hour).In(zone) // no zone is so far ahead
 	for {
-		_, end := t.ZoneBounds()
+		_, end := clockBounds(t)
 		_, offset := t.Zone()
 		at := midnight.Add(-time.Duration(offset) * time.Second)
 		if at.Before(t) {
@@ -127,10 +127,25 @@ func (d date) begins(zone *time.Location) time.Time {
 	}
 }
 
+// clockBounds returns from when until when the clock of a local time runs evenly, as
+// ZoneBounds does; either may be zero. A bound need not be a change of the clock.
+//
+// After the last change in a zone's table (2037), time takes a year to have 365 days. On
+// 31 December of leap years its end is therefore no later than t, and a search from bound
+// to bound would stand still. Clocks run evenly through that day.
+func clockBounds(t time.Time) (start, end time.Time) {
+	const day = 24 * time.Hour
+	start, end = t.ZoneBounds()
+	if !end.IsZero() && !end.After(t) {
+		end = t.Truncate(day).Add(day)
+	}
+	return start, end
+}
+
 // hourStart returns the beginning of the hour of a local time.
 func hourStart(t time.Time) time.Time {
 	start := t.Add(-intoHour(t))
-	change, _ := t.ZoneBounds()
+	change, _ := clockBounds(t)
 	if change.IsZero() || !start.Before(change) {
 		return start.UTC()
 	}
@@ -146,7 +161,7 @@ func hourStart(t time.Time) time.Time {
 func hourNext(start time.Time) time.Time {
 	for t := start; ; {
 		next := t.Add(time.Hour - intoHour(t))
-		_, change := t.ZoneBounds()
+		_, change := clockBounds(t)
 		if change.IsZero() || next.Before(change) {
 			return next.UTC()
 		}

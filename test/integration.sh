@@ -190,7 +190,7 @@ say "go test -race, in . and test"
 # A failure shows in the events, which the summary judges.
 {
   for dir in . test; do
-    (cd "$root/$dir" && go test -race -count=1 -timeout 30m -json "$@" ./...) </dev/null ||
+    (cd "$root/$dir" && go test -race -count=1 -timeout 15m -json "$@" ./...) </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
 } 2>&1 | "$tmp/summary"
