@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // zones must not depend on the machine
 )
 
 // Limits are how much may be asked for. Balancers enforce them.
@@ -60,15 +59,7 @@ const (
 )
 
 // Zone returns the time zone of the budget. It fails for one that was not checked.
-func (b Budget) Zone() (*time.Location, error) { return loadZone(b.Timezone) }
-
-// loadZone knows the zones of the IANA alone: Local is whatever a machine says.
-func loadZone(name string) (*time.Location, error) {
-	if name == "Local" || name == "" {
-		return nil, &FieldError{Field: "timezone", Message: "must be the name of an IANA time zone, such as Europe/Berlin"}
-	}
-	return time.LoadLocation(name)
-}
+func (b Budget) Zone() (*time.Location, error) { return LoadZone(b.Timezone) }
 
 // normalizeBudgets returns a copy, each in its normal form.
 func normalizeBudgets(budgets []Budget) []Budget {
@@ -111,7 +102,7 @@ func (b *Budget) check(errs *FieldErrors, at string) {
 		errs.add(at+".window", "must be one of %s", strings.Join(BudgetWindows(), ", "))
 	}
 	if _, err := b.Zone(); err != nil {
-		errs.add(at+".timezone", "must be the name of an IANA time zone, such as Europe/Berlin")
+		errs.add(at+".timezone", zoneRule)
 	}
 	if !slices.Contains(BudgetActions(), b.Action) {
 		errs.add(at+".action", "must be one of %s", strings.Join(BudgetActions(), ", "))

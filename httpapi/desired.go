@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (h *Handler) revert(ctx context.Context, in *reverting) (*planAnswer, error
 }
 
 func exportOperation() *huma.Operation {
-	return &huma.Operation{
+	op := &huma.Operation{
 		OperationID: "exportState", Summary: "Show the catalog as a desired state", Tags: []string{"export"},
 		Description: "Applied again, it changes nothing. It has no secrets and no tokens. A resource " +
 			"without external_id has " +
@@ -164,14 +165,31 @@ func exportOperation() *huma.Operation {
 			"default": problemResponse("Any other problem."),
 		},
 	}
+	addProblems(op, problemCrowded)
+	return op
 }
 
-// readGrace is how long a client of the export may take to read the next part. Meanwhile a
-// transaction is open.
-const readGrace = 30 * time.Second
+const (
+	// readGrace is how long a client of the export may take to read the next part. Meanwhile a
+	// transaction is open.
+	readGrace = 30 * time.Second
+
+	// exportsAtOnce is how many exports are read at once, so that slow clients cannot hold all
+	// connections of the catalog, and exportTurn how long another waits for its turn.
+	exportsAtOnce = 2
+	exportTurn    = 10 * time.Second
+)
 
 // export shows the catalog as a desired state.
 func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
+	turn, cancel := context.WithTimeout(r.Context(), exportTurn)
+	defer cancel()
+	select {
+	case h.exports <- struct{}{}:
+		defer func() { <-h.exports }()
+	case <-turn.Done():
+		return cmp.Or(r.Context().Err(), errExporting)
+	}
 	out := &partWriter{ResponseWriter: w}
 	err := h.plane.Export(r.Context(), out)
 	if err != nil && out.begun {

@@ -101,7 +101,7 @@ func addProblems(op *huma.Operation, kinds ...problemKind) {
 		case !strings.Contains(r.Description, "`"+f.slug+"`"):
 			r.Description += " " + text
 		}
-		if f.status == http.StatusTooManyRequests {
+		if f.status == http.StatusTooManyRequests || k == problemCrowded {
 			withHeader(op.Responses[code], "Retry-After", "How many seconds to wait.")
 		}
 	}

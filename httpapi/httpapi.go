@@ -83,6 +83,7 @@ type Handler struct {
 	decoder  logbuf.Decoder
 	decoding chan struct{} // a place for each processor
 	planning chan struct{} // a place for one plan
+	exports  chan struct{} // places for exports, each of which holds a connection of the catalog's
 	inbox    inbox
 	exporter *snapshot.Exporter
 }
@@ -115,6 +116,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.decoder.Retention, h.decoder.Now = max(0, plane.LogRetention()), plane.LogTime
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	h.planning = make(chan struct{}, 1)
+	h.exports = make(chan struct{}, exportsAtOnce)
 	h.router, h.literal, h.literals = h.newRouter(), h.newRouter(), map[string]bool{}
 	h.api = h.newAPI(cmp.Or(opts.Version, builtVersion()))
 	h.register(opts)

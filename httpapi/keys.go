@@ -22,7 +22,7 @@ func (h *Handler) keys() noun[catalog.Key, keyWithUsage, keyWithToken] {
 // access logs each time, and no part of the ETag.
 type keyWithUsage struct {
 	catalog.Key
-	LastUsedAt *time.Time `json:"last_used_at,omitempty" readOnly:"true" doc:"The beginning of the last hour in which the key was used. A key that was never used has none."`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" readOnly:"true" doc:"The beginning of the last quarter of an hour in which the key was used. A key that was never used has none."`
 	Spend      []spend    `json:"spend,omitempty" readOnly:"true" doc:"What the key has spent of each of its budgets, in their order. It is absent when there are none, and when usage cannot be read."`
 }
 
@@ -33,6 +33,9 @@ type spend struct {
 	Spent    catalog.NanoUSD `json:"spent" doc:"What the requests in the window have cost, in USD."`
 	Unpriced int64           `json:"unpriced_requests" doc:"How many requests in the window have a cost that is not known."`
 }
+
+// keyUsageTimeout is how long keys wait for what they have used, before they are shown without.
+const keyUsageTimeout = 5 * time.Second
 
 // withUsage adds to keys what they have used. When the logs cannot be asked,
 // the keys are shown without.
@@ -54,6 +57,8 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 	if err != nil || len(keys) == 0 {
 		return shown
 	}
+	ctx, cancel := context.WithTimeout(ctx, keyUsageTimeout)
+	defer cancel()
 	used, err := archive.KeyUsage(ctx, since)
 	if err != nil {
 		h.log.WarnContext(ctx, "keys are shown without their usage", "error", err)

@@ -109,6 +109,8 @@ func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
 		}
 	case problemOverloaded:
 		p.header = http.Header{"Retry-After": {"1"}}
+	case problemCrowded:
+		p.header = http.Header{"Retry-After": {"5"}}
 	case problemThrottled:
 		if t, ok := errors.AsType[*throttledError](err); ok {
 			p.header = http.Header{"Retry-After": {t.retryAfter()}}

@@ -43,6 +43,7 @@ const (
 	problemSealed
 	problemUnpublished
 	problemDamaged
+	problemCrowded
 	problemUnavailable
 )
 
@@ -86,6 +87,7 @@ var problemTable = [...]problemFacts{
 	problemDamaged: {
 		strings.TrimPrefix(snapshot.TypeDamaged, urnPrefix), http.StatusServiceUnavailable, "What is published is damaged",
 	},
+	problemCrowded:     {"crowded", http.StatusServiceUnavailable, "Too much is being read at the same time"},
 	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
 }
 
@@ -102,6 +104,7 @@ var (
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
 	errNoSuchToken  = errors.New("no key has this token")
+	errExporting    = errors.New("other exports are being read")
 	errPublished    = errors.New("what is published cannot be read")
 )
 
@@ -120,6 +123,7 @@ var errorTable = []struct {
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
 
 	{errNoSuchToken, problemNotFound, "no key has this token: it was never valid here, or is not any more"},
+	{errExporting, problemCrowded, "other exports are being read: ask again after the seconds in Retry-After"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
@@ -156,6 +160,8 @@ var errorTable = []struct {
 	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
 
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
+	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +
+		"wait: ask again after the seconds in Retry-After"},
 	{logbuf.ErrUnavailable, problemUnavailable, "the logs' database cannot be reached"},
 	{logbuf.ErrTooMany, problemTooLarge, ""},
 	{logbuf.ErrMalformed, problemMalformed, ""},

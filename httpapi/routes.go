@@ -46,9 +46,9 @@ func (h *Handler) register(opts *Options) {
 		explains("Entries and usage change together. A cost that is known is never replaced by none. "+
 			"One run is at work at a time, and a run that was broken off can be repeated."))
 	handle(h, Viewer, "GET /logs", "listLogs", "List access logs, newest first", h.logs,
-		fails(problemNotFound, problemUnavailable))
+		fails(problemNotFound, problemCrowded, problemUnavailable))
 	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,
-		fails(problemNotFound, problemUnavailable))
+		fails(problemNotFound, problemCrowded, problemUnavailable))
 
 	handle(h, everybody, "GET /healthz", "getHealth", "Say that the process is alive", h.alive)
 	handle(h, everybody, "GET /readyz", "getReadiness", "Say what works", h.ready, answersUnready)

@@ -285,7 +285,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 		"protected", "owned", "conflict", "busy",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
 		"invalid",
-		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "unavailable",
+		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "crowded", "unavailable",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}

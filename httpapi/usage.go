@@ -3,10 +3,9 @@ package httpapi
 import (
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -91,48 +90,12 @@ func (in *summing) query(now time.Time) (q logbuf.UsageQuery, err error) {
 	for _, d := range in.GroupBy {
 		q.GroupBy = append(q.GroupBy, logbuf.Dimension(d))
 	}
-	q.Zone, err = time.LoadLocation(in.TZ)
-	if err != nil || in.TZ == "Local" {
-		return q, &logbuf.FieldError{Field: "tz", Message: "must be the name of an IANA time zone, such as Europe/Berlin"}
+	if q.Zone, err = catalog.LoadZone(in.TZ); err != nil {
+		return q, renamed(err, "tz")
 	}
-	if q.Since, err = parseBound("since", in.Since, now); err != nil {
-		return q, err
-	}
-	q.Until, err = parseBound("until", in.Until, now)
+	end := now.UTC().Truncate(logbuf.Quarter).Add(logbuf.Quarter)
+	q.Since, q.Until, err = parseBounds(in.Since, in.Until, end, logbuf.Quarter)
 	return q, err
-}
-
-// parseBound reads a time, or a span back from the end of the present quarter of an hour; the zero time where there is
-// nothing.
-func parseBound(field, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	span, ok := parseSpan(text)
-	if !ok || span <= 0 || span > 100*365*24*time.Hour || span%logbuf.Quarter != 0 {
-		return time.Time{}, &logbuf.FieldError{
-			Field: field, Message: "must be a time as in RFC 3339, or a span of quarters of an hour such as 90m, 24h, 7d or 4w",
-		}
-	}
-	return now.UTC().Truncate(logbuf.Quarter).Add(logbuf.Quarter - span), nil
-}
-
-// parseSpan reads a number and a unit.
-func parseSpan(text string) (time.Duration, bool) {
-	units := map[string]time.Duration{"m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
-	number := strings.TrimRight(text, "mhdw")
-	unit, ok := units[text[len(number):]]
-	n, err := strconv.ParseUint(number, 10, 32)
-	if !ok || err != nil || n > 100*366*24*60 {
-		return 0, false
-	}
-	if days := time.Duration(n) * (unit / time.Minute); days > 100*366*24*60 { // in minutes: no product overflows
-		return 0, false
-	}
-	return time.Duration(n) * unit, true //nolint:gosec // bounded above
 }
 
 // newUsageRow shows the dimensions that were asked for, whatever they hold.

@@ -53,7 +53,7 @@ type Decoded struct {
 	Entries  []Entry     // the valid ones, in order
 	Rejected []Rejection // the others, in order
 
-	Unknown  int // fields that were ignored, because this version does not know them
+	Unknown  int // fields that this version does not know, and ignored, and classes of failures, which it keeps
 	Cut      int // strings that were too long and were cut
 	Replaced int // strings in which invalid UTF-8 or NUL was replaced
 }
@@ -87,7 +87,7 @@ type DecoderStats struct {
 	Malformed int64 // bodies that could not be read as a whole
 	Entries   int64 // valid entries
 	Rejected  map[Reason]int64
-	Unknown   int64 // fields
+	Unknown   int64 // fields, and classes of failures
 	Cut       int64 // strings
 	Replaced  int64 // strings
 }

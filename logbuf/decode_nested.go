@@ -138,7 +138,8 @@ func (s *state) endFailure(l *Failure) {
 }
 
 // classWanted lists the classes; see [FailureClasses].
-const classWanted = "must be auth, billing, rate, overload, server, timeout, network, client or canceled"
+const classWanted = "must be auth, billing, rate, overload, server, timeout, network, client or canceled, " +
+	"or the name of a newer one: a letter, and up to 31 letters, digits or underscores, in lower case"
 
 // setFailure stores one field of a failure, like addTag.
 func (s *state) setFailure(l *Failure, name, value []byte) {
@@ -170,7 +171,11 @@ func (s *state) setFailure(l *Failure, name, value []byte) {
 		l.Status = int(s.integer(f, v, MaxStatus))
 	case fieldClass:
 		l.Class = FailureClass(s.shared(f, v))
-		if l.Class != "" && !l.Class.known() {
+		switch {
+		case l.Class == "" || l.Class.Known():
+		case l.Class.wellFormed():
+			s.out.Unknown++
+		default:
 			s.fail(BadValue, f.name(), classWanted)
 		}
 	case fieldLatencyMS:
@@ -178,11 +183,24 @@ func (s *state) setFailure(l *Failure, name, value []byte) {
 	}
 }
 
-func (c FailureClass) known() bool {
+// Known reports whether this version knows the class.
+func (c FailureClass) Known() bool {
 	switch c {
 	case FailedAuth, FailedBilling, FailedRate, FailedOverload, FailedServer,
 		FailedTimeout, FailedNetwork, FailedClient, FailedCanceled:
 		return true
 	}
 	return false
+}
+
+// wellFormed reports whether a class may be one that a newer version knows.
+func (c FailureClass) wellFormed() bool {
+	for i := range len(c) {
+		switch b := c[i]; {
+		case b >= 'a' && b <= 'z', i > 0 && (b == '_' || b >= '0' && b <= '9'):
+		default:
+			return false
+		}
+	}
+	return c != "" && len(c) <= maxClass
 }

@@ -52,11 +52,12 @@ type Failure struct {
 	ProviderID    int64        `json:"provider_id,omitzero" minimum:"0" doc:"The id of the provider."`
 	UpstreamModel string       `json:"upstream_model,omitempty" maxLength:"1024" doc:"The name of the model at the provider."`
 	Status        int          `json:"status,omitzero" minimum:"0" maximum:"999" doc:"The HTTP status of the provider. 0 means that it gave none."`
-	Class         FailureClass `json:"class" enum:"auth,billing,rate,overload,server,timeout,network,client,canceled" doc:"Why the attempt failed."`
+	Class         FailureClass `json:"class" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Why the attempt failed: auth, billing, rate, overload, server, timeout, network, client or canceled. Another one is kept, and counts as no failure of the provider's."`
 	LatencyMS     int64        `json:"latency_ms,omitzero" minimum:"0" doc:"How many milliseconds it took."`
 }
 
-// FailureClass says why an attempt failed.
+// FailureClass says why an attempt failed. A class that is not known here comes from a newer balancer: it
+// is kept, and whoever judges by classes leaves it alone.
 type FailureClass string
 
 // The classes of failures. Canceled and client ones are not the provider's fault.

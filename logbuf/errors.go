@@ -31,6 +31,10 @@ var (
 	// database. Time may help.
 	ErrUnavailable = errors.New("log storage cannot be reached")
 
+	// ErrTooManyQueries is what an [Archive] wraps when it answers as many queries as it may at once,
+	// and enough others wait. It wraps ErrUnavailable.
+	ErrTooManyQueries = fmt.Errorf("too many queries at once: %w", ErrUnavailable)
+
 	// ErrInvalid is wrapped by every error that says an entry or a query is
 	// not acceptable. See [FieldError] for which field, and why.
 	ErrInvalid = errors.New("invalid")

@@ -28,4 +28,5 @@ const (
 const (
 	maxTags     = 8
 	maxFailures = 8
+	maxClass    = 32 // bytes of the class of a failure
 )

@@ -49,7 +49,9 @@ func TestDecodeTagsAndFailures(t *testing.T) {
 		{"failures as an object", `{"failures":{"class":"rate"}}`, "failures type"},
 		{"a failure that is a string", `{"failures":["rate"]}`, "failures type"},
 		{"a failure of no class", `{"failures":[{"class":"rate"},{"status":500}]}`, "failures[1].class value"},
-		{"a failure of an unknown class", `{"failures":[{"class":"secret"}]}`, "failures[0].class value"},
+		{"a failure of a newer class", `{"failures":[{"class":"quota_2"}]}`, ""},
+		{"a failure of a class in capitals", `{"failures":[{"class":"Rate"}]}`, "failures[0].class value"},
+		{"a failure of a class that is too long", `{"failures":[{"class":"` + long + `"}]}`, "failures[0].class value"},
 		{"a failure of a wrong type", `{"failures":[{"class":"rate","status":"500"}]}`, "failures[0].status type"},
 		{"a nested value in a failure", `{"failures":[{"class":"rate","status":{}}]}`, "failures[0].status type"},
 		{"a failure with a field twice", `{"failures":[{"class":"rate","class":"rate"}]}`, "failures[0].class twice"},
@@ -79,6 +81,14 @@ func TestDecodeTagsAndFailures(t *testing.T) {
 		if diff := cmp.Diff(got[0], got[1]); diff != "" {
 			t.Errorf("%s: the fast path and the slow one differ:\n%s", c.name, diff)
 		}
+	}
+}
+
+// A class of failures that only a newer balancer knows costs no entry: it is kept, and counted.
+func TestDecodeKeepsNewerClasses(t *testing.T) {
+	got, err := decoder().Decode([]byte(`{"failures":[{"class":"quota"},{"class":"rate"}]}`), jsonType)
+	if err != nil || len(got.Entries) != 1 || got.Unknown != 1 || got.Entries[0].Failures[0].Class != "quota" {
+		t.Errorf("decoded %+v, %v; want the class, counted as unknown", got, err)
 	}
 }
 
@@ -125,6 +135,11 @@ func TestQueueRefusesWhatIsOutOfRange(t *testing.T) {
 				e.Tags[fmt.Sprint(i)] = ""
 			}
 		}},
+		{"tags", func(e *logbuf.Entry) { e.Tags = map[string]string{"a\x00": "1", "a\uFFFD": "2"} }},
+		{"tags", func(e *logbuf.Entry) {
+			e.Tags = map[string]string{strings.Repeat("n", 64): "1", strings.Repeat("n", 65): "2"}
+		}},
+		{"failures[0].class", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{Class: "Rate"}} }},
 		{"failures", func(e *logbuf.Entry) { e.Failures = make([]logbuf.Failure, 9) }},
 		{"failures[0].class", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{}} }},
 		{"failures[0].status", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{Class: "rate", Status: -1}} }},

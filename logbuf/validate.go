@@ -2,7 +2,6 @@ package logbuf
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -59,6 +58,10 @@ func (e *Entry) validateNested() *FieldError {
 	if _, empty := e.Tags[""]; empty {
 		return &FieldError{fieldTags.name(), "must not hold an empty name"}
 	}
+	if twins(e.Tags) {
+		return &FieldError{fieldTags.name(), "must not hold two names that are the same in their first 64 bytes, " +
+			"once invalid UTF-8 and NUL are replaced"}
+	}
 	if len(e.Failures) > maxFailures {
 		return &FieldError{fieldFailures.name(), fmt.Sprintf("must not hold more than %d", maxFailures)}
 	}
@@ -73,11 +76,27 @@ func (e *Entry) validateNested() *FieldError {
 				return b.refuse(failureNames[i])
 			}
 		}
-		if !f.Class.known() {
+		if !f.Class.wellFormed() {
 			return &FieldError{failureNames[i] + fieldClass.name(), classWanted}
 		}
 	}
 	return nil
+}
+
+// twins reports whether names of tags become equal when they are cleaned.
+func twins(tags map[string]string) bool {
+	for name := range tags {
+		cleaned, _, _ := clean(name, MaxTagName)
+		if cleaned == name {
+			continue
+		}
+		for other := range tags {
+			if c, _, _ := clean(other, MaxTagName); other != name && c == cleaned {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (b bound) refuse(within string) *FieldError {
@@ -88,7 +107,7 @@ func (b bound) refuse(within string) *FieldError {
 	return &FieldError{within + b.field.name(), message}
 }
 
-// clean makes the strings of an entry as they can be stored, and says how many it cut and
+// clean makes the strings of an entry that is valid as they can be stored, and says how many it cut and
 // how many it replaced. Before holds those of the last entry, which are clean: often they
 // are the same.
 func (e *Entry) clean(before *[texts]string) (cut, replaced int64) {
@@ -113,13 +132,10 @@ func (e *Entry) clean(before *[texts]string) (cut, replaced int64) {
 	}
 	if len(e.Tags) > 0 {
 		tags := make(map[string]string, len(e.Tags)) // the caller's stays as it is
-		for _, name := range slices.Sorted(maps.Keys(e.Tags)) {
-			value := e.Tags[name]
+		for name, value := range e.Tags {
 			fix(&name, MaxTagName)
 			fix(&value, MaxTagValue)
-			if _, twice := tags[name]; !twice {
-				tags[name] = value
-			}
+			tags[name] = value
 		}
 		e.Tags = tags
 	}

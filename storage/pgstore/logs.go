@@ -39,7 +39,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 		return logbuf.LogPage{}, fmt.Errorf("pgstore: read logs: %w", err)
 	}
 	var entries []logbuf.Entry
-	err = s.read(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error {
+	err = s.read(ctx, s.queries, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error {
 		l := &logSearch{conn: conn, q: &q, r: &r}
 		if q.KeyID != 0 || q.RequestID != "" {
 			entries, err = l.byBlocks(ctx, s.clock())

@@ -26,22 +26,33 @@ set local idle_in_transaction_session_timeout = '30s'; set local jit = off`
 	sqlReadUsage = `; lock table usage_pending in access share mode`
 )
 
-const defaultQueryConns = 4
+const (
+	defaultQueryConns = 4
+	keyConns          = 2
+)
 
-// newGate makes a gate for so many of a pool's connections, but leaves at least as many to others.
-func newGate(pool *pgxpool.Pool, conns int) *gate.Gate {
+// newGates makes gates for so many of a pool's connections, but leaves at least as many to others:
+// one for questions about logs and usage, and one for what keys have used, which is asked for with
+// every list of keys and must not wait behind the others. A pool of few connections has one gate.
+func newGates(pool *pgxpool.Pool, conns int) (queries, keys *gate.Gate) {
 	if conns <= 0 {
 		conns = defaultQueryConns
 	}
-	return gate.New(min(conns, int(pool.Config().MaxConns)/2))
+	half := int(pool.Config().MaxConns) / 2
+	if half < 2 {
+		queries = gate.New(half)
+		return queries, queries
+	}
+	forKeys := min(keyConns, half/2)
+	return gate.New(min(conns, half-forKeys)), gate.New(forKeys)
 }
 
-// read runs fn in a transaction that only reads, on one of the connections for queries.
-func (s *Sink) read(ctx context.Context, begin string, fn func(conn *pgx.Conn) error) error {
-	if err := s.gate.Enter(ctx); err != nil {
+// read runs fn in a transaction that only reads, on one of the connections that a gate stands for.
+func (s *Sink) read(ctx context.Context, g *gate.Gate, begin string, fn func(conn *pgx.Conn) error) error {
+	if err := g.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.gate.Leave()
+	defer g.Leave()
 	return s.readNow(ctx, begin, fn)
 }
 

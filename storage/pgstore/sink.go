@@ -58,9 +58,10 @@ type SinkOptions struct {
 	// Clock tells from when a query looks back that does not say. Defaults to time.Now.
 	Clock func() time.Time
 
-	// QueryConns is how many of the pool's connections queries may use at once; others wait, and
-	// too many others are turned away with an error that wraps logbuf.ErrUnavailable. At least half
-	// of the pool is left to writes. Defaults to 4.
+	// QueryConns is how many of the pool's connections Logs and Usage may use at once; others wait,
+	// and those that wait for too long, or are too many, get an error that wraps
+	// logbuf.ErrTooManyQueries. KeyUsage may use two more. At least half of the pool is left to
+	// writes. Defaults to 4.
 	QueryConns int
 
 	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is
@@ -80,7 +81,8 @@ type Sink struct {
 	logger *slog.Logger
 	clock  func() time.Time
 	zone   *time.Location
-	gate   *gate.Gate
+
+	queries, keys *gate.Gate // see newGates
 
 	// replaying is set while batches hold duplicates: the next will, too.
 	replaying atomic.Bool
@@ -106,8 +108,8 @@ func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
 	if opts == nil {
 		opts = &SinkOptions{}
 	}
-	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone,
-		gate: newGate(pool, opts.QueryConns)}
+	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone}
+	s.queries, s.keys = newGates(pool, opts.QueryConns)
 	if s.logger == nil {
 		s.logger = slog.Default()
 	}

@@ -147,7 +147,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		return page, fmt.Errorf("pgstore: read usage: %w", err)
 	}
 	var rows []logbuf.Usage
-	err = s.read(ctx, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
+	err = s.read(ctx, s.queries, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
 		st, err := s.readUsageState(ctx, conn)
 		if err != nil {
 			return err
@@ -339,7 +339,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[i
 	if len(since) == 0 {
 		return used, ctx.Err()
 	}
-	err := s.read(ctx, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
+	err := s.read(ctx, s.keys, sqlReadBegin+sqlReadUsage+sqlReadSettings, func(conn *pgx.Conn) error {
 		st, err := s.readUsageState(ctx, conn)
 		if err != nil {
 			return err

@@ -52,7 +52,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	}
 	query, args := selectLogs(&q, &r, "")
 	var entries []logbuf.Entry
-	err = s.inReadTx(ctx, func(tx *sqlx.Tx) (err error) {
+	err = s.inReadTx(ctx, s.queries, func(tx *sqlx.Tx) (err error) {
 		entries, err = queryLogs(ctx, tx, query, args)
 		return err
 	})

@@ -33,7 +33,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	}
 	step := repriceStep{batch: &b, r: &r}
 	if b.DryRun {
-		err = s.fail(ctx, "reprice", s.inReadTx(ctx, func(tx *sqlx.Tx) error { return step.look(ctx, tx) }))
+		err = s.fail(ctx, "reprice", s.inReadTx(ctx, s.queries, func(tx *sqlx.Tx) error { return step.look(ctx, tx) }))
 	} else {
 		err = s.inTx(ctx, "reprice", func(tx *sqlx.Tx) error { return step.run(ctx, s, tx) })
 	}

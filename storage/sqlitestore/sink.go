@@ -47,7 +47,10 @@ type Sink struct {
 	store *Store
 	zone  *time.Location
 	clock func() time.Time
-	gate  *gate.Gate // half of the connections that read: the catalog's requests keep the others
+
+	// Half of the connections that read: the catalog's requests keep the others. What keys have used
+	// is asked for with every list of keys, and must not wait behind the others.
+	queries, keys *gate.Gate
 }
 
 var (
@@ -57,6 +60,8 @@ var (
 	_ logbuf.Maintainer   = (*Sink)(nil)
 	_ logbuf.Repricer     = (*Sink)(nil)
 )
+
+const keyReaders = 2
 
 // SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.
 type SinkOptions struct {
@@ -70,7 +75,8 @@ type SinkOptions struct {
 
 // NewSink returns a sink in the file of a store. It ends with the store.
 func NewSink(store *Store, opts *SinkOptions) *Sink {
-	s := &Sink{store: store, zone: time.UTC, clock: time.Now, gate: gate.New(readers / 2)}
+	s := &Sink{store: store, zone: time.UTC, clock: time.Now,
+		queries: gate.New(readers/2 - keyReaders), keys: gate.New(keyReaders)}
 	if opts != nil && opts.UsageZone != nil {
 		s.zone = opts.UsageZone
 	}

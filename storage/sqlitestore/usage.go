@@ -12,6 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/gate"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
@@ -277,7 +278,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		return page, fmt.Errorf("sqlitestore: read usage: %w", err)
 	}
 	var rows []logbuf.Usage
-	err = s.inReadTx(ctx, func(tx *sqlx.Tx) error {
+	err = s.inReadTx(ctx, s.queries, func(tx *sqlx.Tx) error {
 		st, err := s.usageState(ctx, tx)
 		if err != nil {
 			return err
@@ -297,11 +298,11 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 }
 
 // inReadTx runs fn in a transaction that sees everything as of one moment.
-func (s *Sink) inReadTx(ctx context.Context, fn func(*sqlx.Tx) error) error {
-	if err := s.gate.Enter(ctx); err != nil {
+func (s *Sink) inReadTx(ctx context.Context, g *gate.Gate, fn func(*sqlx.Tx) error) error {
+	if err := g.Enter(ctx); err != nil {
 		return err
 	}
-	defer s.gate.Leave()
+	defer g.Leave()
 	tx, err := s.store.read.BeginTxx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return err
@@ -418,7 +419,7 @@ func scanUsage(rows *sqlx.Rows, r *logbuf.UsageRange) (u logbuf.Usage, err error
 // KeyUsage returns what keys have used; see [logbuf.Archive].
 func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
 	used := make(map[int64]logbuf.KeyUsage)
-	err := s.inReadTx(ctx, func(tx *sqlx.Tx) error {
+	err := s.inReadTx(ctx, s.keys, func(tx *sqlx.Tx) error {
 		st, err := s.usageState(ctx, tx)
 		if err != nil {
 			return err

@@ -167,8 +167,8 @@ func (r *retention) UnmarshalText(text []byte) error {
 type zone struct{ location *time.Location }
 
 func (z *zone) UnmarshalText(text []byte) error {
-	location, err := time.LoadLocation(string(text))
-	if err != nil || len(text) == 0 || string(text) == "Local" {
+	location, err := catalog.LoadZone(string(text))
+	if err != nil {
 		return expectation("must be the name of an IANA time zone such as Europe/Berlin")
 	}
 	z.location = location

@@ -3,7 +3,6 @@ package gate
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -14,9 +13,6 @@ const (
 	waiting = 64
 	patient = 10 * time.Second
 )
-
-// ErrTooMany says that all connections for queries are taken, and enough wait for one.
-var ErrTooMany = fmt.Errorf("too many queries at once: %w", logbuf.ErrUnavailable)
 
 // A Gate lets some through at once, and lets some others wait.
 type Gate struct {
@@ -30,7 +26,7 @@ func New(size int) *Gate {
 	return &Gate{inside: make(chan struct{}, max(1, size)), queue: make(chan struct{}, waiting), wait: patient}
 }
 
-// Enter returns once a query may begin, or an error that wraps [ErrTooMany] or is the context's.
+// Enter returns once a query may begin, or an error that wraps [logbuf.ErrTooManyQueries] or is the context's.
 // Call Leave when it has ended.
 func (g *Gate) Enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
@@ -45,7 +41,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 	case g.queue <- struct{}{}:
 		defer func() { <-g.queue }()
 	default:
-		return ErrTooMany
+		return logbuf.ErrTooManyQueries
 	}
 	late := time.NewTimer(g.wait)
 	defer late.Stop()
@@ -53,7 +49,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 	case g.inside <- struct{}{}:
 		return nil
 	case <-late.C:
-		return ErrTooMany
+		return logbuf.ErrTooManyQueries
 	case <-ctx.Done():
 		return ctx.Err()
 	}

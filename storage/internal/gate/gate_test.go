@@ -33,8 +33,8 @@ func TestGate(t *testing.T) {
 		}
 		begin := time.Now()
 		for range waiting - 1 {
-			if err := <-results; !errors.Is(err, ErrTooMany) {
-				t.Errorf("who waits for long: %v; want ErrTooMany", err)
+			if err := <-results; !errors.Is(err, logbuf.ErrTooManyQueries) {
+				t.Errorf("who waits for long: %v; want ErrTooManyQueries", err)
 			}
 		}
 		if waited := time.Since(begin); waited != patient {
