@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/storage/internal/wake"
 )
 
@@ -30,8 +31,9 @@ type Options struct {
 // sees those of its revision, so it needs no copy and stops nobody; versions
 // that no Read can see any more are dropped by the commits after.
 type Store struct {
-	moved wake.Head
-	clock func() time.Time
+	moved  wake.Head
+	clock  func() time.Time
+	outbox outbox
 
 	mu      sync.RWMutex
 	head    catalog.Head
@@ -65,6 +67,7 @@ type garbage struct {
 var (
 	_ catalog.Store  = (*Store)(nil)
 	_ catalog.Pruner = (*Store)(nil)
+	_ alerts.Outbox  = (*Store)(nil)
 )
 
 // New returns an empty store.
@@ -75,6 +78,7 @@ func New(opts *Options) *Store {
 		readers: map[catalog.Revision]int{},
 		closed:  make(chan struct{}),
 		clock:   time.Now,
+		outbox:  outbox{known: map[string]bool{}},
 	}
 	if opts != nil {
 		s.head.Store = opts.UUID

@@ -17,3 +17,9 @@ func TestStore(t *testing.T) {
 		}}
 	})
 }
+
+func TestOutbox(t *testing.T) {
+	storagetest.RunOutbox(t, func(testing.TB) storagetest.OutboxHarness {
+		return storagetest.OutboxHarness{Outbox: memstore.New(nil)}
+	})
+}

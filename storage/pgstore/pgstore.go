@@ -46,6 +46,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/storage/internal/wake"
 )
 
@@ -93,6 +94,7 @@ type Store struct {
 var (
 	_ catalog.Store  = (*Store)(nil)
 	_ catalog.Pruner = (*Store)(nil)
+	_ alerts.Outbox  = (*Store)(nil)
 )
 
 // Open returns a store in the database that the pool leads to, after bringing

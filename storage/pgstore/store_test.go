@@ -34,6 +34,16 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	storagetest.RunOutbox(t, func(t testing.TB) storagetest.OutboxHarness {
+		cfg := pgtest.Config(t)
+		return storagetest.OutboxHarness{
+			Outbox: open(t, pgtest.Connect(t, cfg), nil), Second: open(t, pgtest.Connect(t, cfg), nil),
+		}
+	})
+}
+
 // The store works with whatever a pool is configured for: the modes that
 // poolers need, and another isolation than a commit must run with.
 func TestPoolConfigurations(t *testing.T) {

@@ -32,6 +32,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/storage/internal/wake"
 )
 
@@ -65,6 +66,7 @@ type Store struct {
 var (
 	_ catalog.Store  = (*Store)(nil)
 	_ catalog.Pruner = (*Store)(nil)
+	_ alerts.Outbox  = (*Store)(nil)
 )
 
 // Open returns a store in the file, which is made, readable by its owner

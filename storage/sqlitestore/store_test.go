@@ -86,6 +86,14 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	storagetest.RunOutbox(t, func(t testing.TB) storagetest.OutboxHarness {
+		path := filepath.Join(t.TempDir(), "catalog.db")
+		return storagetest.OutboxHarness{Outbox: open(t, path), Second: open(t, path)}
+	})
+}
+
 // Everything is still there, under the same name, after a restart.
 func TestReopen(t *testing.T) {
 	t.Parallel()

@@ -119,12 +119,17 @@ func failsPublisherTest(t *testing.T, name string, h PublisherHarness) bool {
 	if i < 0 {
 		t.Fatalf("the suite has no test %q", name)
 	}
+	return failsAlone(t, func(tb testing.TB) { publisherCases[i].test(tb, h) })
+}
+
+// failsAlone runs a test and reports whether it fails, without failing the one that asks.
+func failsAlone(t *testing.T, test func(testing.TB)) bool {
 	r := &failureRecorder{TB: t}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer r.cleanUp()
-		publisherCases[i].test(r, h)
+		test(r)
 	}()
 	<-done
 	return r.Failed()

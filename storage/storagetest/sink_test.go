@@ -172,15 +172,7 @@ func failsSinkTest(t *testing.T, name string, h SinkHarness) bool {
 	if missing := sinkCases[i].needs(h); missing != "" {
 		t.Fatalf("the test %q does not run: the engine %s", name, missing)
 	}
-	r := &failureRecorder{TB: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer r.cleanUp()
-		sinkCases[i].test(r, h)
-	}()
-	<-done
-	return r.Failed()
+	return failsAlone(t, func(tb testing.TB) { sinkCases[i].test(tb, h) })
 }
 
 // quickRapid keeps rapid from searching for the smallest example of a failure

@@ -193,15 +193,7 @@ func failsStoreTest(t *testing.T, name string, h StoreHarness) bool {
 	if missing := storeCases[i].needs(h); missing != "" {
 		t.Fatalf("the test %q does not run: the engine %s", name, missing)
 	}
-	r := &failureRecorder{TB: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer r.cleanUp()
-		storeCases[i].test(r, h)
-	}()
-	<-done
-	return r.Failed()
+	return failsAlone(t, func(tb testing.TB) { storeCases[i].test(tb, h) })
 }
 
 // fakeStore is a store in memory whose functions are there to be broken.
