@@ -197,12 +197,9 @@ func (h *Handler) enter(r *http.Request, route Role) (context.Context, error) {
 	if route == everybody {
 		return ctx, nil
 	}
-	caller, err := h.authenticate(r)
+	caller, err := h.Caller(r)
 	if err != nil {
 		return ctx, err
-	}
-	if caller.Actor == "" {
-		caller.Actor = string(caller.Role)
 	}
 	if !caller.Role.may(route) {
 		h.logRefusal(r, "a caller was refused by its role", "actor", caller.Actor, "needs", string(route))
@@ -214,6 +211,18 @@ func (h *Handler) enter(r *http.Request, route Role) (context.Context, error) {
 	}
 	ctx = catalog.WithinProject(ctx, caller.Project)
 	return catalog.WithActor(ctx, caller.Actor, caller.Reason), nil
+}
+
+// Caller returns who makes a request, as every route finds it out: by the Auth, or else as an
+// operator of the catalog. The error wraps [ErrUnauthenticated], or is a [ThrottledError] while the
+// request's address has failed too often. It is for a program that serves pages of its own beside
+// the API.
+func (h *Handler) Caller(r *http.Request) (Caller, error) {
+	caller, err := h.authenticate(r)
+	if err == nil && caller.Actor == "" {
+		caller.Actor = string(caller.Role)
+	}
+	return caller, err
 }
 
 // authenticate asks the Auth, and limits how often an address may fail.

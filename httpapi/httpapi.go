@@ -44,6 +44,10 @@ type Options struct {
 	// address of the connection. A server behind a proxy that it trusts may
 	// return what the proxy says. It is called concurrently.
 	ClientAddress func(*http.Request) string
+
+	// Failures is how often an address may fail to authenticate. Defaults to 20 at once, and one
+	// more every 3 seconds.
+	Failures FailureLimit
 }
 
 // Observer is told what the API does, for metrics. It is called concurrently
@@ -101,7 +105,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	}
 	h := &Handler{
 		plane: plane, auth: auth, log: opts.Logger, observer: opts.Observer,
-		scheme: schemeOf(auth), throttle: newThrottle(schemeOf(auth)), address: opts.ClientAddress,
+		scheme: schemeOf(auth), throttle: newThrottle(schemeOf(auth), opts.Failures), address: opts.ClientAddress,
 	}
 	if h.address == nil {
 		h.address = remoteAddress

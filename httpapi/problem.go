@@ -112,7 +112,7 @@ func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
 	case problemCrowded:
 		p.header = http.Header{"Retry-After": {"5"}}
 	case problemThrottled:
-		if t, ok := errors.AsType[*throttledError](err); ok {
+		if t, ok := errors.AsType[*ThrottledError](err); ok {
 			p.header = http.Header{"Retry-After": {t.retryAfter()}}
 		}
 	}

@@ -14,10 +14,16 @@ import (
 	"time"
 )
 
-// The limits of failed authentications. docs/limits.md says them to people.
+// A FailureLimit says how often an address may fail to authenticate.
+type FailureLimit struct {
+	Burst  int           // as many failures may follow each other at once
+	Refill time.Duration // after so long there is room for one more
+}
+
+// The default FailureLimit. docs/limits.md says it to people.
 const (
-	failuresBurst  = 20              // as many may follow each other at once
-	failuresRefill = 3 * time.Second // after so long there is room for one more
+	failuresBurst  = 20
+	failuresRefill = 3 * time.Second
 
 	maxAddresses = 10_000    // that are counted
 	maxGood      = 4_096     // credentials that are remembered as valid
@@ -32,6 +38,7 @@ const (
 // could not be told from a guess. It is safe for concurrent use.
 type throttle struct {
 	scheme Scheme // says where credentials are
+	limit  FailureLimit
 	key    []byte // of the hashes of credentials
 
 	mu        sync.Mutex
@@ -45,28 +52,38 @@ type bucket struct {
 	at   time.Time
 }
 
-// now returns how much room there is now.
-func (b bucket) now(now time.Time) float64 {
-	return min(failuresBurst, b.room+now.Sub(b.at).Seconds()/failuresRefill.Seconds())
+// room returns how much of it there is now.
+func (t *throttle) room(b bucket, now time.Time) float64 {
+	return min(float64(t.limit.Burst), b.room+now.Sub(b.at).Seconds()/t.limit.Refill.Seconds())
 }
 
-func newThrottle(scheme Scheme) *throttle {
+func newThrottle(scheme Scheme, limit FailureLimit) *throttle {
+	if limit.Burst <= 0 || limit.Refill <= 0 {
+		limit = FailureLimit{failuresBurst, failuresRefill}
+	}
 	key := make([]byte, sha256.Size)
 	rand.Read(key) //nolint:errcheck // it never fails
-	return &throttle{scheme: scheme, key: key, addresses: map[string]bucket{}, good: map[credentialsHash]time.Time{}}
+	return &throttle{
+		scheme: scheme, limit: limit, key: key,
+		addresses: map[string]bucket{}, good: map[credentialsHash]time.Time{},
+	}
 }
 
-// throttledError refuses a request of an address that has no room left.
-type throttledError struct{ after time.Duration }
-
-func (e *throttledError) Error() string {
-	return fmt.Sprintf("%v, for %s", errThrottled, e.after.Round(time.Second))
+// ThrottledError refuses a request of an address that has failed to authenticate too often.
+type ThrottledError struct {
+	After time.Duration // when there is room again
 }
-func (e *throttledError) Unwrap() error { return errThrottled }
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("%v, for %s", errThrottled, e.After.Round(time.Second))
+}
+
+// Unwrap returns the error by which the table of problems knows it.
+func (e *ThrottledError) Unwrap() error { return errThrottled }
 
 // retryAfter returns the whole seconds after which there is room.
-func (e *throttledError) retryAfter() string {
-	return strconv.Itoa(max(1, int(math.Ceil(e.after.Seconds()))))
+func (e *ThrottledError) retryAfter() string {
+	return strconv.Itoa(max(1, int(math.Ceil(e.After.Seconds()))))
 }
 
 // credentialsHash is of what a request proves itself with; the zero one is nothing that
@@ -83,11 +100,11 @@ func (t *throttle) check(address string, credentials credentialsHash) error {
 		return nil
 	}
 	now := time.Now()
-	room := b.now(now)
+	room := t.room(b, now)
 	if last, ok := t.good[credentials]; room >= 1 || ok && now.Sub(last) < goodFor {
 		return nil
 	}
-	return &throttledError{time.Duration((1 - room) * float64(failuresRefill))}
+	return &ThrottledError{time.Duration((1 - room) * float64(t.limit.Refill))}
 }
 
 // failed counts a failed authentication, and reports whether it was the one that used
@@ -99,9 +116,9 @@ func (t *throttle) failed(address string) (last bool) {
 	b, counted := t.addresses[address]
 	if !counted {
 		t.makeRoom(now)
-		b = bucket{failuresBurst, now}
+		b = bucket{float64(t.limit.Burst), now}
 	}
-	before := b.now(now)
+	before := t.room(b, now)
 	after := max(0, before-1)
 	t.addresses[address] = bucket{after, now}
 	return before >= 1 && after < 1
@@ -114,7 +131,7 @@ func (t *throttle) makeRoom(now time.Time) {
 		return
 	}
 	for address, b := range t.addresses {
-		if b.now(now) >= failuresBurst {
+		if t.room(b, now) >= float64(t.limit.Burst) {
 			delete(t.addresses, address)
 		}
 	}

@@ -14,6 +14,9 @@ func (s *Server) Reached() <-chan struct{} { return s.engines.reached }
 // read by many, so it gets a line of the log with the files that hold them.
 func (s *Server) announce(stdout io.Writer) {
 	where := []any{"url", s.URL(), "redis", s.engines.redisAddr}
+	if s.config.Console == on {
+		where = append(where, "console", s.URL()+consolePath+"/")
+	}
 	if s.dir != nil {
 		where = append(where, "data", s.dir.path)
 	}
@@ -36,6 +39,9 @@ func (s *Server) Banner() string {
 	line := func(name, value string) { fmt.Fprintf(&b, "  %-12s %s\n", name, value) }
 	b.WriteString("\nEZ-API is ready\n\n")
 	line("URL", s.URL())
+	if s.config.Console == on {
+		line("console", s.URL()+consolePath+"/")
+	}
 	if s.madeToken {
 		line("admin token", s.config.AdminTokens[0])
 	} else {

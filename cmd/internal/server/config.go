@@ -39,6 +39,8 @@ type Config struct {
 
 	AllowPrivateUpstreams toggle `env:"EZ_ALLOW_PRIVATE_UPSTREAMS" help:"Accept providers at plain http and private addresses. true when embedded and listening on loopback, else false."`
 
+	Console toggle `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
+
 	LogLevel  level  `env:"EZ_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat format `env:"EZ_LOG_FORMAT" help:"text or json. text on a terminal, else json."`
 }

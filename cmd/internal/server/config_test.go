@@ -253,7 +253,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 26 {
+	if len(flags) != 27 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

@@ -63,9 +63,16 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	if s.plane, err = s.newPlane(); err != nil {
 		return nil, err
 	}
-	api := s.handler()
+	auth := httpapi.Tokens(httpapi.TokenList{
+		Admin: config.AdminTokens, Viewer: config.ViewerTokens, Balancer: config.BalancerTokens,
+	})
+	api := s.handler(auth)
+	all, err := s.withConsole(api, auth)
+	if err != nil {
+		return nil, err
+	}
 	s.http = &http.Server{
-		Handler:           api,
+		Handler:           all,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      2 * time.Minute, // a write may wait a minute until it is applied
@@ -186,10 +193,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 	return plane, nil
 }
 
-func (s *Server) handler() *httpapi.Handler {
-	auth := httpapi.Tokens(httpapi.TokenList{
-		Admin: s.config.AdminTokens, Viewer: s.config.ViewerTokens, Balancer: s.config.BalancerTokens,
-	})
+func (s *Server) handler(auth httpapi.Auth) *httpapi.Handler {
 	observed := metrics.New(s.plane)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(observed, collectors.NewGoCollector(),

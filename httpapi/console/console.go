@@ -1,0 +1,151 @@
+package console
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/httpapi"
+	"github.com/ez-api/ez-api/httpapi/client"
+)
+
+// Options are the settings of [New]; nil and zero fields mean the defaults.
+type Options struct {
+	// Logger gets the causes of failures; never a secret. Defaults to the plane's.
+	Logger *slog.Logger
+
+	// Key seals the cookies of sessions: 32 random bytes, which all servers share that one person's
+	// requests may reach. Defaults to a key that is made by New, so that sessions end with the
+	// process and are good for one server alone.
+	Key []byte
+
+	// ClientAddress tells from which address a request comes: failed sign-ins are limited by it.
+	// Defaults to the address of the connection. A server behind a proxy that it trusts may
+	// return what the proxy says. It is called concurrently.
+	ClientAddress func(*http.Request) string
+
+	// Clock tells the time. Defaults to time.Now.
+	Clock func() time.Time
+}
+
+// Console serves the pages. It is safe for concurrent use.
+type Console struct {
+	api      *httpapi.Handler // of the console's own, for callers that it has authenticated
+	client   *client.Client   // of api
+	log      *slog.Logger
+	now      func() time.Time
+	sessions sessions
+	nouns    nounTable
+	views    views
+	assets   assets
+	handler  http.Handler
+}
+
+var _ http.Handler = (*Console)(nil)
+
+// How often an address may fail to sign in: five times, and once more every twelve seconds.
+const (
+	signInBurst  = 5
+	signInRefill = 12 * time.Second
+)
+
+// New returns the console of a plane. auth decides who signs in: it is given a request with the token
+// as "Authorization: Bearer TOKEN", as by [httpapi.Tokens]. Operators of the catalog sign in with
+// their tokens too. A nil opts means the defaults.
+func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error) {
+	if plane == nil || auth == nil {
+		return nil, errors.New("console: New needs a plane, and an Auth such as httpapi.Tokens returns")
+	}
+	if opts == nil {
+		opts = &Options{}
+	}
+	key := opts.Key
+	if key == nil {
+		key = make([]byte, keySize)
+		_, _ = rand.Read(key) // it never fails
+	}
+	sealer, err := newSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	c := &Console{log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, nouns: newNouns()}
+	if c.log == nil {
+		c.log = plane.Logger()
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	c.api = httpapi.New(plane, signedIn(auth), &httpapi.Options{
+		Logger: c.log, ClientAddress: opts.ClientAddress,
+		Failures: httpapi.FailureLimit{Burst: signInBurst, Refill: signInRefill},
+	})
+	transport := &http.Client{Transport: inProcess{c.api}}
+	c.client, err = client.New("http://console", "", &client.Options{HTTP: transport, Tries: 1, UserAgent: "ez-api-console"})
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	if c.assets, err = loadAssets(); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	if c.views, err = loadViews(c); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	c.handler = http.NewCrossOriginProtection().Handler(c.routes())
+	return c, nil
+}
+
+// ServeHTTP implements [http.Handler]. The path "/" of the request is the overview.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	c.handler.ServeHTTP(w, r)
+}
+
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
+
+// routes says what there is.
+func (c *Console) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /static/{name}", c.assets.serve)
+	open := func(pattern string, do func(*page) error) { mux.HandleFunc(pattern, c.open(do)) }
+	serve := func(pattern string, do func(*page) error) { mux.HandleFunc(pattern, c.signedIn(do)) }
+
+	open("GET /signin", (*page).signInForm)
+	open("POST /signin", (*page).signIn)
+	open("POST /signout", (*page).signOut)
+	open("POST /settings", (*page).settings)
+
+	serve("GET /{$}", (*page).overview)
+	serve("GET /progress", (*page).progress)
+	for _, n := range c.nouns {
+		path := "/" + string(n.kind)
+		of := func(do func(*page, *noun) error) func(*page) error {
+			return func(p *page) error { return do(p, n) }
+		}
+		serve("GET "+path, of((*page).list))
+		serve("GET "+path+"/new", of((*page).newForm))
+		serve("POST "+path+"/new", of((*page).create))
+		serve("GET "+path+"/{id}", of((*page).detail))
+		serve("GET "+path+"/{id}/edit", of((*page).editForm))
+		serve("POST "+path+"/{id}/edit", of((*page).edit))
+		serve("GET "+path+"/{id}/status", of((*page).statusForm))
+		serve("POST "+path+"/{id}/status", of((*page).setStatus))
+		serve("GET "+path+"/{id}/delete", of((*page).deleteForm))
+		serve("POST "+path+"/{id}/delete", of((*page).delete))
+		if n.kind.HasTokens() {
+			serve("GET "+path+"/{id}/rotate", of((*page).rotateForm))
+			serve("POST "+path+"/{id}/rotate", of((*page).rotate))
+		}
+	}
+	serve("/", func(*page) error { return errNoPage })
+	return mux
+}

@@ -1,0 +1,21 @@
+// Package console serves the pages on which people run a gateway in a browser: providers, models,
+// keys, logs, usage, changes, and how far each change has come.
+//
+//	pages, err := console.New(plane, auth, nil)
+//	mux.Handle("/console/", http.StripPrefix("/console", pages))
+//
+// It knows no rule of its own. Each page calls the documented HTTP API, within the process and
+// without a socket, as the person who is signed in: roles, projects, preconditions, the audit trail
+// and the messages about wrong fields are those of package httpapi. What a page shows of a noun
+// (its fields, their bounds and what they mean) comes from the tags of the noun's Go type.
+//
+// Pages are made on the server, from html/template, one stylesheet and one script, which are part of
+// the program. They work without the script. With it, lists and forms are updated in place.
+//
+// # Sessions
+//
+// Who signs in sends a token, which is kept in a cookie that is sealed with AES-256-GCM. No session
+// is stored on the server. Each request authenticates the token anew, so a token that is revoked
+// ends its sessions. A session ends after 30 minutes without a request, and after 12 hours in any
+// case. See [Options.Key] for several servers that serve the same people.
+package console

@@ -1,0 +1,74 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/ez-api/ez-api/httpapi/client"
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// overviewView is what is going on.
+type overviewView struct {
+	Use    use
+	Charts []chart
+	Sync   *client.SyncStatus // nil for who is limited to a project
+	Live   int
+}
+
+func (p *page) overview() error {
+	var view overviewView
+	usage, err := p.client.Usage(p.ctx(), client.UsageQuery{Since: "24h", Interval: logbuf.Hour, TZ: p.zone.String(), Limit: 100})
+	if e, ok := asProblem(err); err != nil && (!ok || e.Status != http.StatusNotFound) {
+		return err
+	}
+	view.Use.add(usage.Data...)
+	view.Charts = p.usageCharts(usage, logbuf.Hour)
+	if !p.Limited() {
+		status, err := p.client.SyncStatus(p.ctx())
+		if err != nil {
+			return err
+		}
+		view.Sync, view.Live = &status, status.Applied+status.Lagging
+	}
+	return p.render("overview", http.StatusOK, view)
+}
+
+// progressView is how far a revision has come.
+type progressView struct {
+	Revision, Catalog int64
+	Published         bool
+	Applied, Live     int
+	Lost              int
+	Error             string
+	Done              bool // nothing will change any more
+}
+
+// progress shows how far a change has come, by itself or as a part of the page that made it.
+func (p *page) progress() error {
+	var revision int64
+	if n, ok := readNumber("0" + p.r.FormValue("revision")).(interface{ Int64() (int64, error) }); ok {
+		revision, _ = n.Int64()
+	}
+	status, err := p.client.SyncStatus(p.ctx())
+	if err != nil {
+		return err
+	}
+	return p.render("progress", http.StatusOK, progressOf(status, revision))
+}
+
+func progressOf(status client.SyncStatus, revision int64) progressView {
+	view := progressView{Revision: revision, Catalog: int64(status.Revision), Lost: status.Lost, Error: status.Error}
+	view.Published = status.Published != nil && int64(status.Published.Revision) >= revision
+	for _, n := range status.Nodes {
+		switch {
+		case n.State != "applied" && n.State != "lagging":
+		case n.State == "applied" || int64(n.Position.Revision) >= revision && n.Error == "":
+			view.Applied++
+			view.Live++
+		default:
+			view.Live++
+		}
+	}
+	view.Done = view.Published && view.Applied == view.Live
+	return view
+}

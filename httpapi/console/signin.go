@@ -1,0 +1,106 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/ez-api/ez-api/httpapi"
+)
+
+// signInView is what the page to sign in shows.
+type signInView struct {
+	Problem string // what is wrong, in words
+	Next    string // where to go afterwards
+}
+
+// sendToSignIn asks who somebody is, and brings them back afterwards.
+func (p *page) sendToSignIn() {
+	if p.r.Header.Get("X-Console-Fragment") != "" { // a script asks, and nobody would see the page
+		p.w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	target := "signin"
+	if p.r.Method == http.MethodGet && p.r.URL.Path != "/" {
+		next := strings.TrimPrefix(p.r.URL.Path, "/")
+		if p.r.URL.RawQuery != "" {
+			next += "?" + p.r.URL.RawQuery
+		}
+		target += "?" + url.Values{"next": {next}}.Encode()
+	}
+	p.redirect(target)
+}
+
+func (p *page) signInForm() error {
+	view := signInView{Next: within(p.r.FormValue("next"))}
+	if p.r.FormValue("kept") == "no" {
+		view.Problem = p.words.text("signin.nocookie")
+	}
+	return p.render("signin", http.StatusOK, view)
+}
+
+// signIn begins a session with a token that is valid.
+func (p *page) signIn() error {
+	if err := p.form(); err != nil {
+		return err
+	}
+	token, next := strings.TrimSpace(p.r.PostForm.Get("token")), within(p.r.PostForm.Get("next"))
+	again := func(status int, text string) error {
+		return p.render("signin", status, signInView{Problem: text, Next: next})
+	}
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return again(http.StatusUnauthorized, p.words.text("signin.wrong"))
+	}
+	caller, err := p.callerOf(token)
+	if throttled, ok := errors.AsType[*httpapi.ThrottledError](err); ok {
+		p.w.Header().Set("Retry-After", "60")
+		return again(http.StatusTooManyRequests, p.words.text("signin.throttled", int(throttled.After.Seconds())+1))
+	}
+	switch {
+	case errors.Is(err, httpapi.ErrUnauthenticated):
+		return again(http.StatusUnauthorized, p.words.text("signin.wrong"))
+	case err != nil:
+		return err
+	case caller.Role != httpapi.Admin && caller.Role != httpapi.Viewer:
+		return again(http.StatusForbidden, p.words.text("signin.role"))
+	}
+	now := p.now()
+	if err := p.sessions.send(p.w, p.r, session{Token: token, Issued: now, Seen: now}); err != nil {
+		return err
+	}
+	p.redirect(next)
+	return nil
+}
+
+func (p *page) signOut() error {
+	p.sessions.end(p.w, p.r)
+	p.redirect("signin")
+	return nil
+}
+
+// settings keeps how somebody likes their pages.
+func (p *page) settings() error {
+	if err := p.form(); err != nil {
+		return err
+	}
+	for field, cookie := range map[string]string{"language": languageCookie, "theme": themeCookie} {
+		if value := p.r.PostForm.Get(field); value != "" {
+			c := newCookie(p.r, cookie, url.QueryEscape(value))
+			c.MaxAge, c.SameSite = 365*24*3600, http.SameSiteLaxMode
+			http.SetCookie(p.w, c)
+		}
+	}
+	p.redirect(within(p.r.PostForm.Get("back")))
+	return nil
+}
+
+// within returns a path if it leads to a page of the console, and nothing else.
+func within(path string) string {
+	u, err := url.Parse(path)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || strings.HasPrefix(u.Path, "/") ||
+		strings.Contains(u.Path, "..") || strings.ContainsAny(path, "\\\r\n") || strings.HasPrefix(u.Path, "sign") {
+		return ""
+	}
+	return path
+}

@@ -1,0 +1,161 @@
+package console
+
+import (
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/ez-api/ez-api/httpapi"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// views are the templates of all pages in all languages.
+type views struct {
+	byLanguage map[string]translation
+}
+
+// translation is every page in one language.
+type translation struct {
+	words *words
+	pages map[string]*template.Template
+}
+
+// loadViews parses every page together with the frame, and with the parts that pages share.
+func loadViews(c *Console) (views, error) {
+	v := views{map[string]translation{}}
+	files, err := templateFiles.ReadDir("templates")
+	if err != nil {
+		return v, err
+	}
+	for _, lang := range languages() {
+		w, err := loadWords(lang, c.nouns)
+		if err != nil {
+			return v, err
+		}
+		frame := template.New("frame.html").Funcs(template.FuncMap{
+			"t": w.text, "word": w.or, "asset": c.assets.name, "number": number, "usd": usd, "percent": percent,
+		})
+		if frame, err = frame.ParseFS(templateFiles, "templates/frame.html", "templates/parts.html"); err != nil {
+			return v, err
+		}
+		of := translation{w, map[string]*template.Template{}}
+		for _, f := range files {
+			name := strings.TrimSuffix(f.Name(), ".html")
+			page, err := template.Must(frame.Clone()).ParseFS(templateFiles, path.Join("templates", f.Name()))
+			if err != nil {
+				return v, err
+			}
+			of.pages[name] = page
+		}
+		v.byLanguage[lang] = of
+	}
+	return v, nil
+}
+
+func (v views) wordsOf(r *http.Request) *words { return v.byLanguage[languageOf(r)].words }
+
+// view is what templates see: the page, and what the page has to say.
+type view struct {
+	*page
+	Data any
+}
+
+func (v views) render(w io.Writer, name string, p *page, data any) error {
+	t := v.byLanguage[p.words.Language].pages[name]
+	if t == nil {
+		return fmt.Errorf("there is no page %q", name)
+	}
+	start := "frame.html"
+	if p.isFragment() {
+		start = "fragment"
+	}
+	return t.ExecuteTemplate(w, start, view{p, data})
+}
+
+// isFragment reports whether a script asks for a part of a page.
+func (p *page) isFragment() bool { return p.r.Header.Get("X-Console-Fragment") != "" }
+
+// Language, Theme, Root, Here, SignedIn, Who, Flash and Nav are for the frame.
+
+// Language returns the language of the page.
+func (p *page) Language() string { return p.words.Language }
+
+// Theme returns light, dark, or nothing where the browser decides.
+func (p *page) Theme() string { return p.theme }
+
+// Root returns what all addresses of the page are relative to.
+func (p *page) Root() string { return p.root() }
+
+// Here returns the address of the page, relative to Root.
+func (p *page) Here() string {
+	here := strings.TrimPrefix(p.r.URL.Path, "/")
+	if p.r.URL.RawQuery != "" && p.r.Method == http.MethodGet {
+		here += "?" + p.r.URL.RawQuery
+	}
+	return here
+}
+
+// SignedIn reports whether somebody is signed in.
+func (p *page) SignedIn() bool { return p.caller.Role != "" }
+
+// Who returns the one who is signed in.
+func (p *page) Who() httpapi.Caller { return p.caller }
+
+// Flash returns what the page before has done.
+func (p *page) Flash() *flash { return p.flash }
+
+// navGroup is a part of the navigation.
+type navGroup struct {
+	Name  string
+	Links []navLink
+}
+
+type navLink struct {
+	Path, Name string
+	Here       bool
+}
+
+// Nav returns the pages that the caller may see. Who is limited to a project is not led to what the
+// API would refuse.
+func (p *page) Nav() []navGroup {
+	first, _, _ := strings.Cut(strings.TrimPrefix(p.r.URL.Path, "/"), "/")
+	var groups []navGroup
+	for _, g := range navigation() {
+		shown := navGroup{Name: g.name}
+		for _, l := range g.links {
+			if l.all || !p.Limited() {
+				shown.Links = append(shown.Links, navLink{l.path, "nav." + l.path, l.path == first})
+			}
+		}
+		if len(shown.Links) > 0 {
+			groups = append(groups, shown)
+		}
+	}
+	return groups
+}
+
+// navEntry is a page of the navigation. all says that it is for those too who are limited to a
+// project.
+type navEntry struct {
+	path string
+	all  bool
+}
+
+type navSection struct {
+	name  string
+	links []navEntry
+}
+
+func navigation() []navSection {
+	return []navSection{
+		{"nav.serving", []navEntry{{"providers", false}, {"models", true}, {"bindings", true}}},
+		{"nav.clients", []navEntry{{"keys", true}, {"projects", true}, {"holds", true}}},
+		{"nav.server", []navEntry{{"operators", false}}},
+	}
+}
