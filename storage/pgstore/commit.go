@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,12 +53,18 @@ head as (select revision, mark from catalog_head)`
 	sqlBumpAlone = `with %s
 select revision from head`
 
+	// sqlDurable makes sure that what was answered as done is on the server's disk, also where the role
+	// does not ask for that.
+	sqlDurable = `set_config('synchronous_commit',
+               coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), true)`
+
 	// sqlSettings bounds what a process that freezes in the middle of a commit
 	// can do to the others. The server waits less long for it, between two
 	// parts, than they wait in line, so that they outlive it. Keepalives are for a network
 	// that goes away within a part, which no timeout of the server covers.
 	sqlSettings = `
-    select set_config('lock_timeout', '10s', true),
+    select ` + sqlDurable + `,
+           set_config('lock_timeout', '10s', true),
            set_config('idle_in_transaction_session_timeout', '5s', true),
            set_config('tcp_keepalives_idle', '5', true),
            set_config('tcp_keepalives_interval', '2', true),
@@ -68,9 +75,35 @@ select revision from head`
 	// the connection's default is another isolation, it yields no row, and the
 	// statement does nothing.
 	sqlSettingsAlone = `
-    select set_config('lock_timeout', '10s', true)
+    select ` + sqlDurable + `, set_config('lock_timeout', '10s', true)
     where current_setting('transaction_isolation') = 'read committed'`
+
+	// sqlPatience precedes the statements of a commit where the role's statement_timeout is shorter
+	// than a commit may wait for others. No statement can prolong its own.
+	sqlPatience = `
+select set_config('statement_timeout', '2min', true)`
 )
+
+// A commitMode is how commits go to the server: each costs more than the one before, and goes on where
+// that one stopped at what the role has set.
+type commitMode int32
+
+const (
+	alone    commitMode = iota // in one statement outside a transaction block, if one suffices
+	explicit                   // in a transaction block, which sets the isolation and may write
+	patient                    // and no statement has the role's timeout
+)
+
+// next returns the mode to try again in after an error; the same mode is none.
+func (m commitMode) next(ctx context.Context, err error) commitMode {
+	switch {
+	case m == alone && (errors.Is(err, pgx.ErrNoRows) || isReadOnly(err)): // see sqlSettingsAlone
+		return explicit
+	case m != patient && ctx.Err() == nil && isCanceled(err):
+		return patient
+	}
+	return m
+}
 
 // Commit applies c in one transaction, and unless it is large in one round
 // trip; see [catalog.Store]. When ctx ends meanwhile, Commit asks the server to stop
@@ -86,10 +119,12 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if len(c.Writes) == 0 && !c.Sync {
 		return s.commitNothing(ctx, c.Base)
 	}
-	rev, err := s.commit(ctx, c, !s.explicit.Load())
-	if errors.Is(err, pgx.ErrNoRows) || isReadOnly(err) { // see sqlSettingsAlone
-		s.explicit.Store(true)
-		rev, err = s.commit(ctx, c, false)
+	mode := commitMode(s.mode.Load())
+	rev, err := s.commit(ctx, c, mode)
+	for next := mode.next(ctx, err); next != mode; next = mode.next(ctx, err) {
+		mode = next
+		s.mode.Store(int32(mode))
+		rev, err = s.commit(ctx, c, mode)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("pgstore: commit: %w", s.explain(ctx, c, err))
@@ -98,17 +133,19 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	return rev, nil
 }
 
-// commit tries once: with alone, which is cheaper, in a statement outside a
-// transaction block, if one suffices.
-func (s *Store) commit(ctx context.Context, c catalog.Commit, alone bool) (catalog.Revision, error) {
+// commit tries once.
+func (s *Store) commit(ctx context.Context, c catalog.Commit, mode commitMode) (catalog.Revision, error) {
 	var rev catalog.Revision
 	planned := plan
 	if len(c.Writes) > manyWrites {
 		planned = planMany
 	}
-	statements, err := planned(c, alone, &rev)
+	statements, err := planned(c, mode, &rev)
 	if err != nil {
 		return 0, &notCommitted{err}
+	}
+	if mode == patient { // after the one that begins the transaction
+		statements = slices.Insert(statements, 1, statement{sql: sqlPatience})
 	}
 	err = s.run(ctx, statements)
 	return rev, err
@@ -136,7 +173,7 @@ type statement struct {
 }
 
 // plan lists the statements of a commit, which leave its revision in rev.
-func plan(c catalog.Commit, alone bool, rev *catalog.Revision) ([]statement, error) {
+func plan(c catalog.Commit, mode commitMode, rev *catalog.Revision) ([]statement, error) {
 	mark := make([]byte, 16)
 	rand.Read(mark) //nolint:errcheck // it never fails
 	var epoch catalog.Epoch
@@ -151,7 +188,7 @@ func plan(c catalog.Commit, alone bool, rev *catalog.Revision) ([]statement, err
 	releases := planReleases(c)
 	// A delete at 0 needs a snapshot from after the lock, see sqlDelete.
 	carried := len(c.Writes) > 0 && (!c.Writes[0].Delete || c.Writes[0].If != 0) && len(releases) == 0
-	if alone && carried && len(c.Writes) == 1 && !c.Sync {
+	if mode == alone && carried && len(c.Writes) == 1 && !c.Sync {
 		b.settings = sqlSettingsAlone
 		st, err := planWrite(c, c.Writes[0], 1, &b)
 		return []statement{st}, err

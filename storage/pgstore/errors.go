@@ -110,6 +110,12 @@ func unreachable(err error) bool {
 		errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "57P") || pg.Code == stateReadOnly)
 }
 
+// isCanceled reports whether the server has stopped a statement, which may have taken too long.
+func isCanceled(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateCanceled
+}
+
 // isReadOnly reports whether a transaction was refused because it may only read.
 func isReadOnly(err error) bool {
 	var pg *pgconn.PgError

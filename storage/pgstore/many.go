@@ -87,7 +87,7 @@ where w.kind = '%[1]s' and w.op <> 'd'
 
 // planMany lists the statements of a commit with many writes. It is never one
 // statement alone.
-func planMany(c catalog.Commit, _ bool, rev *catalog.Revision) ([]statement, error) {
+func planMany(c catalog.Commit, _ commitMode, rev *catalog.Revision) ([]statement, error) {
 	rows := &copyRows{table: pgx.Identifier{"ez_writes"}, columns: manyColumns()}
 	ops := map[catalog.Kind]map[byte]bool{}
 	for i, w := range c.Writes {

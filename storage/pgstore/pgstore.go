@@ -82,9 +82,9 @@ type Store struct {
 	logger *slog.Logger
 	head   wake.Head
 
-	// explicit is set once the pool's connections turned out to have another
-	// isolation by default than a commit must run with.
-	explicit atomic.Bool
+	// mode is the commitMode that the settings of the pool's connections turned out to make
+	// necessary.
+	mode atomic.Int32
 
 	close      sync.Once
 	closed     chan struct{}

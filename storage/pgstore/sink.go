@@ -21,10 +21,9 @@ import (
 
 const (
 	// sqlSinkSettings bound what a frozen process can do to others, as for the
-	// catalog, and make sure that a commit which is answered is on disk, however the
-	// connection is set up: the spool forgets what is stored.
-	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `, set_config('statement_timeout', '5min', true);
-select set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off'`
+	// catalog, and make sure that a commit which is answered is on disk: the spool forgets what is
+	// stored.
+	sqlSinkSettings = sqlBegin + `;` + sqlSettings + `, set_config('statement_timeout', '5min', true)`
 
 	// The row is made first, so that there is one to lock: a write whose
 	// answer was lost may still be at work.
@@ -133,12 +132,15 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch,
 	if len(b.Entries) == 0 && b.Segment == uuid.Nil {
 		return logbuf.Result{}, ctx.Err()
 	}
-	careful := s.replaying.Load()
+	mode := fast
+	if s.replaying.Load() {
+		mode = careful
+	}
 	// At most: no partition, then duplicates or bad data, then a partition
 	// that was dropped meanwhile. Who stores the same at the same time may meet
 	// more deadlocks than one.
 	for attempt := 0; ; attempt++ {
-		r, err := s.write(ctx, b, careful, prior)
+		r, err := s.write(ctx, b, mode, prior)
 		if err == nil {
 			return r, nil
 		}
@@ -148,20 +150,33 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch,
 			if _, err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
 				continue
 			}
-		case f == faultDuplicate, f == faultData && !careful:
-			careful = true
+		case f == faultDuplicate, f == faultData && mode == fast:
+			mode = careful
 			continue
 		}
 		return logbuf.Result{}, explainSink(ctx, "write logs", err)
 	}
 }
 
+// A writeMode is how a batch is written.
+type writeMode int
+
+const (
+	// fast takes for granted that no entry is stored yet, and that all are fit to be: one COPY, and
+	// the checkpoint last. The transaction fails when that is not so.
+	fast writeMode = iota
+
+	// careful locks the checkpoint first, passes over entries that are stored already, and puts those
+	// that the database refuses into the dead letters.
+	careful
+)
+
 // write tries once, in one transaction.
-func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
+func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	prior func(context.Context) error) (logbuf.Result, error) {
-	// What the careful lock first is what the batch before locks last. And who had the only
-	// connection would keep that from being stored.
-	if careful || s.pool.Stat().MaxConns() < 2 {
+	// The careful way locks first what the batch before locks last, so that one has to be stored
+	// before. And who had the only connection would keep it from being stored.
+	if mode == careful || s.pool.Stat().MaxConns() < 2 {
 		if err := prior(ctx); err != nil {
 			return logbuf.Result{}, err
 		}
@@ -173,7 +188,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
 	defer conn.Release()
 	defer rollback(ctx, conn)
 
-	if again, err := beginBatch(ctx, conn, b, careful); again || err != nil {
+	if again, err := beginBatch(ctx, conn, b, mode); again || err != nil {
 		return logbuf.Result{Duplicate: len(b.Entries)}, err
 	}
 	var usage rollup.Table
@@ -183,7 +198,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
 		blocks.add(blockEntry{e.Time.UnixMicro(), hashKey(e.KeyID), hashRequest(e.RequestID)})
 	}
 	r := logbuf.Result{Stored: len(b.Entries)}
-	if careful {
+	if mode == careful {
 		r, err = s.storeCarefully(ctx, conn, b, note)
 	} else if len(b.Entries) > 0 {
 		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, note))
@@ -199,7 +214,7 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
 			return logbuf.Result{}, err
 		}
 	}
-	if !careful {
+	if mode == fast {
 		if err := s.awaitPrior(ctx, conn, prior); err != nil {
 			return logbuf.Result{}, err
 		}
@@ -213,8 +228,8 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, careful bool,
 
 // beginBatch starts the transaction. When the batch may hold duplicates, it locks
 // the checkpoint, and says whether that is past the batch: then it is stored.
-func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, careful bool) (again bool, err error) {
-	if b.Segment == uuid.Nil || !careful {
+func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, mode writeMode) (again bool, err error) {
+	if b.Segment == uuid.Nil || mode == fast {
 		return false, run(ctx, conn, sqlSinkSettings)
 	}
 	results, err := conn.Conn().PgConn().Exec(ctx, sqlSinkSettings+fmt.Sprintf(sqlSinkCheckpoint, b.Segment)).ReadAll()

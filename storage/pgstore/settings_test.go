@@ -1,0 +1,122 @@
+package pgstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
+)
+
+// with returns a pool whose connections have some settings.
+func with(tb testing.TB, cfg *pgxpool.Config, settings map[string]string) *pgxpool.Pool {
+	tb.Helper()
+	cfg = cfg.Copy()
+	for name, value := range settings {
+		cfg.ConnConfig.RuntimeParams[name] = value
+	}
+	return pgtest.Connect(tb, cfg)
+}
+
+// However short a role's timeouts are, a commit waits its turn behind others: one write, several,
+// and many.
+func TestCommitsOutlastShortTimeouts(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	plain := pgtest.Connect(t, cfg)
+	open(t, plain, nil)
+	for name, settings := range map[string]map[string]string{
+		"lock_timeout":      {"lock_timeout": "20ms"},
+		"statement_timeout": {"statement_timeout": "200ms"},
+		"both":              {"lock_timeout": "20ms", "statement_timeout": "200ms"},
+	} {
+		hasty := open(t, with(t, cfg, settings), nil)
+		for i, n := range []int{1, 3, 150, 1} {
+			t.Run(fmt.Sprint(name, " ", i), func(t *testing.T) {
+				first, err := hasty.NextIDs(t.Context(), n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var writes []catalog.Write
+				for id := first; id < first+int64(n); id++ {
+					writes = append(writes, write(key(id)))
+				}
+				tx, err := plain.Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tx.Rollback(context.Background()) //nolint:errcheck // it is over by then
+				if _, err := tx.Exec(t.Context(), `select from catalog_head for update`); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					_, err := hasty.Commit(context.WithoutCancel(t.Context()), commit(writes...))
+					ended <- err
+				}()
+				select {
+				case err := <-ended:
+					t.Fatalf("the commit did not wait: %v", err)
+				case <-time.After(700 * time.Millisecond):
+				}
+				if err := tx.Rollback(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-ended; err != nil {
+					t.Errorf("a commit of %d: %v", n, err)
+				}
+			})
+		}
+	}
+}
+
+// What was answered is on the server's disk, also for a role that does not ask for that: commits of
+// the catalog, in whatever form, and entries, with duplicates or without. What a role wants beyond
+// that stays as it is.
+func TestCommitsAreDurable(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[string]string{"off": "on", "local": "local", "on": "on"} {
+		cfg := pgtest.Config(t)
+		plain := pgtest.Connect(t, cfg)
+		open(t, plain, nil)
+		execute(t, plain, `create table commits (what text, setting text);
+create function note() returns trigger language plpgsql as $$
+begin insert into commits values (tg_table_name, current_setting('synchronous_commit')); return null; end $$;
+create constraint trigger note after update on catalog_head deferrable initially deferred
+    for each row execute function note();
+create constraint trigger note after insert or update on log_checkpoints deferrable initially deferred
+    for each row execute function note()`)
+		pool := with(t, cfg, map[string]string{"synchronous_commit": asked})
+		store, sink := open(t, pool, nil), newSink(pool)
+		var many []catalog.Write
+		for id := range int64(150) {
+			many = append(many, write(key(1000+id)))
+		}
+		for _, writes := range [][]catalog.Write{{write(key(1))}, {write(key(2)), write(key(3))}, many} {
+			if _, err := store.Commit(t.Context(), commit(writes...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entries := logEntries(0, 20)
+		for i := range 2 { // the second is one of duplicates
+			if _, err := sink.Write(t.Context(), logbuf.Batch{Segment: uuid.New(), To: 20, Entries: entries}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		seen := collect[string](t, plain, `select what || ' ' || setting from commits`)
+		if len(seen) < 5 {
+			t.Errorf("%v; want all commits", seen)
+		}
+		for _, s := range seen {
+			if s != "catalog_head "+want && s != "log_checkpoints "+want {
+				t.Errorf("with synchronous_commit %s: %s; want %s", asked, s, want)
+			}
+		}
+	}
+}
