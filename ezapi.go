@@ -266,10 +266,17 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // another it stays without cost. A cost that an entry brings is kept, and its PricedRevision
 // is then 0.
 //
+// Times are judged as those that come over HTTP are: by LogTime, at most 7 days and the retention
+// less a day back, and at most an hour ahead. An entry that is not acceptable is an error that is a
+// logbuf.FieldError, such as of [3].ts, and none of the entries was taken.
+//
 // The prices are those that the catalog had at most half a second ago: where nobody looked since, the
 // call looks first. While Run is not at work, each call does. For a catalog that does not answer it
 // waits a second, now and then; then the entries are priced when they leave the buffer.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
+	if err := logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention); err != nil {
+		return err
+	}
 	p.prices.prepare(ctx)
 	if p.config.LogBuffer == nil {
 		return p.logs.Append(ctx, entries...)

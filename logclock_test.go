@@ -2,6 +2,7 @@ package ezapi_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -41,6 +44,49 @@ func TestPlaneHasOneClock(t *testing.T) {
 	}
 	if !plane.LogTime().Equal(fixed) {
 		t.Errorf("the log time is %s", plane.LogTime())
+	}
+}
+
+// What comes from Go has to lie as near to the present as what comes over HTTP.
+func TestAppendLogsJudgesTimes(t *testing.T) {
+	now := time.Date(2026, 5, 17, 10, 20, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	long := newPlane(t, ezapi.Config{Clock: clock, LogSink: memstore.NewSink(nil)})
+	short := newPlane(t, ezapi.Config{Clock: clock, LogSink: memstore.NewSink(nil), LogRetention: 3 * 24 * time.Hour})
+	const day = 24 * time.Hour
+	v7 := func(at time.Time) (id uuid.UUID) {
+		for i, ms := 5, at.UnixMilli(); i >= 0; i, ms = i-1, ms>>8 {
+			id[i] = byte(ms)
+		}
+		id[6], id[8] = 0x70, 0x80
+		return id
+	}
+	for _, c := range []struct {
+		plane *ezapi.Plane
+		entry ezapi.LogEntry
+		field string
+	}{
+		{long, ezapi.LogEntry{}, ""},
+		{long, ezapi.LogEntry{ID: uuid.New()}, ""},
+		{long, ezapi.LogEntry{Time: now.Add(-7 * day)}, ""},
+		{long, ezapi.LogEntry{Time: now.Add(-7*day - time.Hour)}, "[1].ts"},
+		{short, ezapi.LogEntry{Time: now.Add(-2 * day)}, ""},
+		{short, ezapi.LogEntry{Time: now.Add(-2*day - time.Hour)}, "[1].ts"},
+		{long, ezapi.LogEntry{Time: now.Add(time.Hour)}, ""},
+		{long, ezapi.LogEntry{Time: now.Add(time.Hour + time.Millisecond)}, "[1].ts"},
+		{long, ezapi.LogEntry{ID: v7(now.Add(-time.Hour))}, ""},
+		{long, ezapi.LogEntry{ID: v7(now.Add(-8 * day))}, "[1].id"},
+		{long, ezapi.LogEntry{ID: v7(now.Add(2 * time.Hour))}, "[1].id"},
+	} {
+		before := c.plane.Logs().Stats().Accepted
+		err := c.plane.AppendLogs(t.Context(), ezapi.LogEntry{}, c.entry)
+		field, _ := errors.AsType[*logbuf.FieldError](err)
+		if c.field == "" && err != nil || c.field != "" && (field == nil || field.Field != c.field) {
+			t.Errorf("%s, %s: %v; want %q", c.entry.ID, c.entry.Time, err, c.field)
+		}
+		if n := c.plane.Logs().Stats().Accepted - before; (n == 0) != (c.field != "") {
+			t.Errorf("%s, %s: %d entries were taken", c.entry.ID, c.entry.Time, n)
+		}
 	}
 }
 

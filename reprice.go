@@ -148,6 +148,7 @@ func (p *Plane) reprice(
 	ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration, report *RepriceReport,
 ) error {
 	begun, first := time.Now(), b.Query.Cursor
+	tried := false // a try whose answer was lost may still be at work, and keep this run out for a while
 	caller := ctx
 	if budget > 0 {
 		var cancel context.CancelFunc
@@ -163,9 +164,11 @@ func (p *Plane) reprice(
 			}
 			var field *logbuf.FieldError
 			tries++
-			if ctx.Err() != nil || errors.As(err, &field) || errors.Is(err, logbuf.ErrBusy) || tries == repriceTries {
+			anothers := errors.Is(err, logbuf.ErrBusy) && !tried
+			if ctx.Err() != nil || errors.As(err, &field) || anothers || tries == repriceTries {
 				return fmt.Errorf("ezapi: reprice: %w", err)
 			}
+			tried = true
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("ezapi: reprice: %w", err)

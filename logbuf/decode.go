@@ -112,20 +112,25 @@ func (d *Decoder) Stats() DecoderStats {
 //
 // What Decode returns shares no memory with body.
 func (d *Decoder) Decode(body []byte, contentType string) (Decoded, error) {
-	return d.decode(body, contentType, false)
+	return d.decode(d.state(), body, contentType)
 }
 
-func (d *Decoder) decode(body []byte, contentType string, slow bool) (Decoded, error) {
+// state returns what one body is decoded with; decode gives it back.
+func (d *Decoder) state() *state {
 	s, _ := d.pool.Get().(*state)
 	if s == nil {
 		s = &state{dec: new(jsontext.Decoder)}
 	}
-	s.slow = slow
+	s.slow = false
+	return s
+}
+
+func (d *Decoder) decode(s *state, body []byte, contentType string) (Decoded, error) {
 	var spare []Entry
 	if p, ok := d.spare.Get().(*[]Entry); ok {
 		spare = *p
 	}
-	s.start(d.now(), d.oldest(), body, spare)
+	s.start(d.now(), oldest(d.Retention), body, spare)
 
 	var err error
 	if isLines(contentType) {
@@ -162,12 +167,40 @@ func (d *Decoder) now() time.Time {
 	return time.Now()
 }
 
-// oldest returns how old an entry may be.
-func (d *Decoder) oldest() time.Duration {
-	if d.Retention <= 0 {
+// oldest returns how old an entry may be where entries are kept for so long; not positive is for ever.
+func oldest(retention time.Duration) time.Duration {
+	if retention <= 0 {
 		return maxAge
 	}
-	return max(0, min(maxAge, d.Retention-day))
+	return max(0, min(maxAge, retention-day))
+}
+
+// timeRule says which times an entry may have.
+func timeRule(age time.Duration) string {
+	return fmt.Sprintf("must be a time at most %s ago and at most %s ahead", age, maxAhead)
+}
+
+// timeGrace is how much older an entry may have become since a [Decoder] has let it through.
+const timeGrace = time.Minute
+
+// CheckTimes checks the times of entries, and that in the UUIDv7 of one that has none, as a [Decoder] does
+// with this retention. An entry with neither is dated when it is appended. The error is a [FieldError]
+// of a field such as [3].ts.
+func CheckTimes(entries []Entry, now time.Time, retention time.Duration) error {
+	most := oldest(retention)
+	for i := range entries {
+		at, field := entries[i].Time, fieldTS
+		if at.IsZero() {
+			if entries[i].ID.Version() != 7 {
+				continue
+			}
+			at, field = timeOf(entries[i].ID), fieldID
+		}
+		if age := now.Sub(at); age > most+timeGrace || age < -maxAhead {
+			return &FieldError{fmt.Sprintf("[%d].%s", i, field.name()), timeRule(most)}
+		}
+	}
+	return nil
 }
 
 func (d *Decoder) count(out *Decoded, err error) {

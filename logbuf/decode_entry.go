@@ -439,7 +439,7 @@ func (s *state) complete(e *Entry) {
 		e.Time = timeOf(e.ID)
 	}
 	if age := s.now.Sub(e.Time); age > s.age || age < -maxAhead {
-		s.fail(BadTime, from, fmt.Sprintf("must be a time at most %s ago and at most %s ahead", s.age, maxAhead))
+		s.fail(BadTime, from, timeRule(s.age))
 	}
 	if e.Namespace == "" {
 		e.Namespace = defaultNamespace

@@ -22,5 +22,7 @@ func (o Options) On(fs FileSystem) *Options {
 
 // DecodeSlowly decodes without the fast path.
 func (d *Decoder) DecodeSlowly(body []byte, contentType string) (Decoded, error) {
-	return d.decode(body, contentType, true)
+	s := d.state()
+	s.slow = true
+	return d.decode(s, body, contentType)
 }

@@ -165,9 +165,18 @@ func (s *segment) readNote(fs fileSystem) (n note) {
 	return n
 }
 
-// writeNote writes the hint. Unless it is flushed, it may be behind or damaged after a power
-// loss, but never ahead.
-func (s *segment) writeNote(fs fileSystem, n note, flush bool) error {
+// writeNote writes the hint. After a power loss it may be behind or damaged, but never ahead.
+func (s *segment) writeNote(fs fileSystem, n note) error {
+	return s.writeNoteAnd(fs, n, func(file) error { return nil })
+}
+
+// flushNote writes the hint so that it outlives a power loss.
+func (s *segment) flushNote(fs fileSystem, n note) error {
+	return s.writeNoteAnd(fs, n, file.Sync)
+}
+
+// writeNoteAnd writes the hint, and does something with its file before that is closed.
+func (s *segment) writeNoteAnd(fs fileSystem, n note, then func(file) error) error {
 	name := s.path + positionSuffix
 	f, err := fs.Open(name)
 	if err != nil {
@@ -183,8 +192,8 @@ func (s *segment) writeNote(fs fileSystem, n note, flush bool) error {
 	}
 	binary.LittleEndian.PutUint32(b[noteSize-4:], checksum(frameSeed(s.id), b[:noteSize-4]))
 	_, err = f.WriteAt(b[:], 0)
-	if err == nil && flush {
-		err = f.Sync()
+	if err == nil {
+		err = then(f)
 	}
 	return errors.Join(err, f.Close())
 }

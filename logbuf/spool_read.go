@@ -110,7 +110,7 @@ func (s *spool) take() (Batch, error) {
 		return b, nil
 	}
 	// Where the batch ends has to be known to whoever writes it again.
-	if err := r.segment.writeNote(s.fs, r.note(), true); err != nil {
+	if err := r.segment.flushNote(s.fs, r.note()); err != nil {
 		r.taken = r.taken[:len(r.taken)-1]
 		return Batch{}, fmt.Errorf("log spool: note where a batch ends: %w", err)
 	}
@@ -285,7 +285,7 @@ func (s *spool) settle() (skipped, error) {
 		return t.skip, s.finish(seg)
 	}
 	if r.checkpoints == nil {
-		if err := seg.writeNote(s.fs, r.note(), false); err != nil {
+		if err := seg.writeNote(s.fs, r.note()); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}

@@ -167,7 +167,7 @@ func (s *spool) drain(seg *segment) {
 	s.move(seg, drained)
 	s.mu.Unlock()
 	if s.keep > 0 {
-		if err := seg.writeNote(s.fs, note{done: p.done}, false); err != nil {
+		if err := seg.writeNote(s.fs, note{done: p.done}); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}

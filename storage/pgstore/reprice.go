@@ -25,9 +25,6 @@ returning run::text`
 	// No statement of a step takes long: it looks through a short time.
 	sqlRepriceTimeout = `set local statement_timeout = '30s'`
 
-	// The entries stay as they are until the transaction ends.
-	sqlForUpdate = ` for update`
-
 	sqlNewCosts = `
 update access_logs l set cost_nano_usd = n.cost, priced_revision = n.revision
 from unnest($1::timestamptz[], $2::text[], $3::bigint[], $4::bigint[]) as n (ts, id, cost, revision)
@@ -37,8 +34,8 @@ where l.ts = n.ts and l.id = n.id::uuid and l.ts >= $5::timestamptz and l.ts <= 
 // errRepricing says that another run prices entries anew.
 var errRepricing = fmt.Errorf("pgstore: another run prices entries anew: %w", logbuf.ErrBusy)
 
-// Reprice prices the next entries anew; see [logbuf.Repricer]. The rows of entries are locked, and
-// what their costs change by goes to usage_pending in the same transaction.
+// Reprice prices the next entries anew; see [logbuf.Repricer]. What their costs change by goes to
+// usage_pending in the same transaction.
 func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbuf.RepriceResult, err error) {
 	r, err := b.Query.Resolve(s.clock())
 	if err != nil {
@@ -47,12 +44,14 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	step := repriceStep{batch: &b, r: &r}
 	if b.DryRun {
 		// One run is at work at a time: it need not wait with the queries, nor they for it.
-		err = s.readNow(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn, "") })
+		err = s.readNow(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn) })
 	} else {
-		err = s.inTx(ctx, func(tx pgx.Tx) error { return step.run(ctx, tx) })
+		// Costs of stored entries are changed under this lock alone. Whoever does not get it need not
+		// wait for the batch that is at work.
+		err = s.alone(ctx, repriceLock, func(tx pgx.Tx) error { return step.run(ctx, tx) })
 	}
 	if errors.Is(err, logbuf.ErrBusy) {
-		return result, err
+		return result, errRepricing
 	}
 	if err != nil {
 		return result, explainSink(ctx, "reprice", err)
@@ -76,7 +75,7 @@ func (p *repriceStep) run(ctx context.Context, tx pgx.Tx) error {
 	case err != nil:
 		return err
 	}
-	if err := p.look(ctx, tx.Conn(), sqlForUpdate); err != nil {
+	if err := p.look(ctx, tx.Conn()); err != nil {
 		return err
 	}
 	if err := p.store(ctx, tx); err != nil {
@@ -90,7 +89,7 @@ func (p *repriceStep) run(ctx context.Context, tx pgx.Tx) error {
 }
 
 // look reads the next entries, and prices them.
-func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn, locking string) error {
+func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, sqlRepriceTimeout, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
@@ -102,7 +101,7 @@ func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn, locking string) 
 			w.add("(cost_nano_usd is null or priced_revision <> 0)")
 		}
 		filterLogs(&w, &p.batch.Query)
-		rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(part.Limit+1)))+locking, w.args...)
+		rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(part.Limit+1))), w.args...)
 		if err != nil {
 			return nil, err
 		}

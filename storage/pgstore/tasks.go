@@ -18,6 +18,7 @@ const (
 	forgetLock                                 // dead letters, checkpoints, blocks
 	gatherLock                                 // blocks
 	pruneLock                                  // quarters that are too old
+	repriceLock                                // costs of stored entries
 )
 
 const (
