@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/memstore"
@@ -69,6 +70,10 @@ type Config struct {
 	// with the Logger and the Clock below. A Pricer is not heeded.
 	Logs logbuf.Options
 
+	// Alerts delivers what people should be told of, such as an alerts.Webhook does. Defaults to none: alerts
+	// are only kept, in a Catalog that is an alerts.Outbox, to be read.
+	Alerts alerts.Sender
+
 	// ChangesRetention is how long the change feed reaches back. Defaults to
 	// 90 days; negative keeps all.
 	ChangesRetention time.Duration
@@ -110,6 +115,9 @@ type Plane struct {
 	operators *operators
 	archive   logbuf.Archive
 
+	alarm    alarm
+	unpriced unpricedModels
+
 	maintained atomic.Pointer[[]logbuf.TaskResult]
 	repricing  sync.Mutex // held by the run that computes costs anew
 	clocks     clocks
@@ -143,12 +151,14 @@ func New(config Config) (*Plane, error) {
 	list := catalog.NewPriceList()
 	known := catalog.NewOperatorList(config.Clock)
 	p.copies = catalog.NewFollower(config.Catalog, list, known)
-	p.prices = &pricer{list: list, follower: p.copies}
+	p.prices = &pricer{list: list, follower: p.copies, unpriced: &p.unpriced}
 	p.operators = &operators{list: known, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
 	p.archive, _ = config.LogSink.(logbuf.Archive)
+	p.alarm.sender = config.Alerts
+	p.alarm.box, _ = config.Catalog.(alerts.Outbox)
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
@@ -204,12 +214,13 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.watchLogClock(ctx) }()
+	go func() { errs <- p.watchForAlerts(ctx) }()
 	var failed error
 	for range cap(errs) {
 		if err := <-errs; err != nil && ctx.Err() == nil {
@@ -317,6 +328,8 @@ type Stats struct {
 	Seals catalog.SealStatus
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []Clock
+	// Alerts says how what people are told of fares.
+	Alerts AlertStatus
 	// Maintenance is what became of each task of the log sink when it was last
 	// tried; empty before the first run.
 	Maintenance []logbuf.TaskResult
@@ -325,7 +338,7 @@ type Stats struct {
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
-	s.Clocks = p.clocks.status(p.config.Clock())
+	s.Clocks, s.Alerts = p.clocks.status(p.config.Clock()), p.alarm.read()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}

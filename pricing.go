@@ -13,6 +13,7 @@ import (
 // pricer prices log entries by the catalog's prices. It is the one place that knows both.
 type pricer struct {
 	list     *catalog.PriceList
+	unpriced *unpricedModels
 	follower *catalog.Follower
 	failed   atomic.Pointer[time.Time] // when prepare failed last
 }
@@ -29,6 +30,7 @@ func (p *pricer) Price(e *logbuf.Entry) (known bool) {
 		return false
 	}
 	fillCost(e, q)
+	p.unpriced.note(e)
 	return true
 }
 
@@ -41,6 +43,7 @@ func (p *pricer) PriceLate(ctx context.Context, entries []*logbuf.Entry) error {
 		// What an entry knows is now either here, or ahead of the store, and so not true.
 		q, _ := p.list.Quote(priceKey(e))
 		fillCost(e, q)
+		p.unpriced.note(e)
 	}
 	return nil
 }

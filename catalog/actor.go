@@ -20,11 +20,12 @@ const (
 // 1024 are cut, and what no name may hold in them becomes U+FFFD: who did something
 // is no reason to refuse it.
 func WithActor(ctx context.Context, name, reason string) context.Context {
-	return context.WithValue(ctx, actorKey{}, actor{plainText(name, maxActor), plainText(reason, maxReason)})
+	return context.WithValue(ctx, actorKey{}, actor{PlainText(name, maxActor), PlainText(reason, maxReason)})
 }
 
-// plainText returns a text that every store keeps and every reader can see.
-func plainText(s string, most int) string {
+// PlainText returns a text that every store keeps and every reader can see: what no name may hold in it
+// becomes U+FFFD, and what is beyond so many bytes is cut.
+func PlainText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if refusedRune(r) != "" {
 			return utf8.RuneError

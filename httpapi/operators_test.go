@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/httpapi"
 )
 
@@ -65,6 +67,15 @@ func newTenants(t *testing.T) *tenants {
 		s.must(http.StatusAccepted, balancer, "POST", "/logs", fmt.Sprintf(
 			`{"key_id":%s,"project":%q,"ts":%q,"status":200,"model":%q,"cost_nano_usd":7,"request_id":"r-%s"}`,
 			key, project, time.Now().UTC().Format(time.RFC3339), strings.TrimSpace(project+" m"), key))
+	}
+	for i, project := range []string{"", "acme", foreign} {
+		err := s.plane.RaiseAlerts(t.Context(), alerts.Alert{
+			Kind: alerts.BudgetExhausted, Subject: "project/" + project, Project: project, Message: "of " + cmp.Or(project, foreign),
+			Identity: fmt.Sprint(i),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.plane.Logs().Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -178,6 +189,8 @@ func (w *tenants) tries() map[string][]try {
 		"POST /logs":                  {{"/logs", object{}, no, no}},
 		"POST /logs/reprice":          {{"/logs/reprice", object{}, no, no}},
 		"GET /metrics":                {{"/metrics", nil, no, no}},
+		"GET /alerts":                 {{"/alerts", nil, ok, ok}, {"/alerts?kind=budget_exhausted&limit=1", nil, ok, ok}},
+		"POST /alerts/test":           {{"/alerts/test", nil, no, no}},
 		"POST /operators/{id}/rotate": {{"/operators/" + w.operator + "/rotate", nil, no, no}},
 	}
 	return all

@@ -126,6 +126,7 @@ var errorTable = []struct {
 	{errExporting, problemCrowded, "other exports are being read: ask again after the seconds in Retry-After"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
+	{ezapi.ErrNoAlerts, problemNotFound, "the catalog's store of this server keeps no alerts"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
 
 	{request.ErrMalformed, problemMalformed, ""},

@@ -50,6 +50,12 @@ func (h *Handler) register(opts *Options) {
 	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,
 		fails(problemNotFound, problemCrowded, problemUnavailable))
 
+	handle(h, Viewer, "GET /alerts", "listAlerts", "List what people were told of, newest first", h.alerts,
+		fails(problemNotFound, problemUnavailable))
+	handle(h, Admin, "POST /alerts/test", "testAlert", "Try whether alerts arrive", h.testAlert,
+		fails(problemNotFound, problemUnavailable),
+		explains("An alert is raised and delivered at once. The answer says what became of it."))
+
 	handle(h, everybody, "GET /healthz", "getHealth", "Say that the process is alive", h.alive)
 	handle(h, everybody, "GET /readyz", "getReadiness", "Say what works", h.ready, answersUnready)
 	handle(h, everybody, "GET /openapi.json", "getOpenAPI", "Show this document", h.openapi, answersDocument)

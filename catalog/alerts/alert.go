@@ -136,6 +136,12 @@ func (a *Alert) Check() error {
 	return nil
 }
 
+// Cut makes the texts of an alert, which may repeat names, such that every store keeps them.
+func (a *Alert) Cut() {
+	a.Subject, a.Message = catalog.PlainText(a.Subject, maxText), catalog.PlainText(a.Message, maxText)
+	a.Identity = catalog.PlainText(a.Identity, maxIdentity)
+}
+
 // Query selects alerts.
 type Query struct {
 	Before  int64  // only ids below; 0: all

@@ -16,14 +16,17 @@ const (
 	firstPause, longestPause = 10 * time.Second, time.Hour
 )
 
+// ErrUnsent says that an alert did not arrive, and is tried again later.
+var ErrUnsent = errors.New("alerts were not delivered")
+
 // Sender delivers an alert; see [Webhook.Send].
 type Sender interface {
 	Send(ctx context.Context, a *Alert) error
 }
 
 // Deliver sends what is due in an outbox, oldest first, and returns how many arrived. Each alert that does not
-// arrive is due again after a pause, which doubles from 10 seconds to an hour; the others go on. The error says that
-// some did not arrive, or that the outbox does not answer.
+// arrive is due again after a pause, which doubles from 10 seconds to an hour; the others go on. The error wraps
+// [ErrUnsent] where some did not arrive; any other is the outbox's.
 func Deliver(ctx context.Context, box Outbox, to Sender, clock func() time.Time) (sent int, err error) {
 	for {
 		now := clock()
@@ -47,7 +50,7 @@ func Deliver(ctx context.Context, box Outbox, to Sender, clock func() time.Time)
 			}
 		}
 		if failed != nil { // do not knock on the same door for all that is due
-			return sent, fmt.Errorf("deliver alerts: %w", failed)
+			return sent, fmt.Errorf("%w: %w", ErrUnsent, failed)
 		}
 	}
 }

@@ -242,6 +242,12 @@ func metrics() []metric {
 			}),
 		flag("ezapi_logs_alarm", "Whether something has happened to the log spool since the start that an operator should "+
 			"look into. The log says what.", func(r *reading) bool { return r.Logs.Alarm != "" }),
+		counter("ezapi_alerts_raised_total", "Alerts that this process was the first to raise.",
+			func(r *reading) int64 { return r.Alerts.Raised }),
+		counter("ezapi_alerts_delivered_total", "Alerts that this process has delivered.",
+			func(r *reading) int64 { return r.Alerts.Delivered }),
+		flag("ezapi_alerts_failing", "Whether the last attempt to keep or to deliver alerts failed.",
+			func(r *reading) bool { return r.Alerts.LastError != "" || r.Alerts.SendError != "" }),
 		each("ezapi_clock_skew_seconds", "By how much this process's clock is ahead of a store's. Beyond 300, either way, "+
 			"nothing old is deleted.",
 			"store", func(r *reading, emit func(float64, ...string)) {

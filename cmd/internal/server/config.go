@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 )
 
 // Config is the environment of the server: every field is one variable. The
@@ -39,7 +42,9 @@ type Config struct {
 
 	AllowPrivateUpstreams toggle `env:"EZ_ALLOW_PRIVATE_UPSTREAMS" help:"Accept providers at plain http and private addresses. true when embedded and listening on loopback, else false."`
 
-	Console toggle `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
+	Console     toggle   `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
+	AlertURL    alertURL `env:"EZ_ALERT_URL" secret:"" help:"Where alerts are posted, as JSON. ?format=slack, feishu, dingtalk or wecom gives them the shape of those. Unset: alerts are only kept, see GET /alerts."`
+	AlertSecret secret   `env:"EZ_ALERT_SECRET" secret:"" help:"Signs alerts: HMAC-SHA-256 in the header EZ-Signature, or as Feishu and DingTalk do."`
 
 	LogLevel  level  `env:"EZ_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat format `env:"EZ_LOG_FORMAT" help:"text or json. text on a terminal, else json."`
@@ -50,6 +55,20 @@ func (c *Config) Embedded() bool { return !c.Postgres.set() }
 
 // EmbeddedRedis reports whether Redis runs in this process.
 func (c *Config) EmbeddedRedis() bool { return c.Redis.embedded || !c.Redis.given }
+
+// webhook returns what delivers alerts; nil where they are only kept.
+func (c *Config) webhook() (alerts.Sender, error) {
+	if c.AlertURL == "" {
+		return nil, nil
+	}
+	private := catalog.PublicOnly
+	if c.AllowPrivateUpstreams == on {
+		private = catalog.AllowPrivate
+	}
+	return alerts.NewWebhook(string(c.AlertURL), &alerts.WebhookOptions{
+		Secret: catalog.NewSecret(string(c.AlertSecret)), Private: private,
+	})
+}
 
 // settings returns what kong reads off the fields of c.
 func settings(c *Config) ([]*kong.Flag, error) {

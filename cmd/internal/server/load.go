@@ -212,6 +212,7 @@ func (l *loader) complete() {
 		l.fault("EZ_USAGE_RETENTION", "must be at least 32d, or 0 to keep all: what one server drops is gone for all")
 	}
 	l.checkRedisCA()
+	l.checkAlerts()
 	l.checkRoles()
 }
 
@@ -229,6 +230,20 @@ func (l *loader) checkRedisCA() {
 			return
 		}
 		_ = client.Close() // it was never connected
+	}
+}
+
+// checkAlerts makes the webhook that alerts are delivered by.
+func (l *loader) checkAlerts() {
+	c := l.config
+	switch {
+	case l.wrong("EZ_ALERT_URL"):
+	case c.AlertURL == "" && c.AlertSecret != "":
+		l.fault("EZ_ALERT_SECRET", "is of use only together with EZ_ALERT_URL")
+	case c.AlertURL != "":
+		if _, err := c.webhook(); err != nil {
+			l.fault("EZ_ALERT_URL", strings.TrimPrefix(trimInvalid(err), "url "))
+		}
 	}
 }
 

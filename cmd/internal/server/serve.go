@@ -178,10 +178,14 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 	if c.LogDurability == durability(logbuf.Disk) {
 		logs.Dir, logs.SpoolMax, logs.SpoolKeep = s.dir.file("spool"), int64(c.LogSpoolMax), c.LogSpoolKeep.option()
 	}
+	webhook, err := c.webhook()
+	if err != nil {
+		return nil, err
+	}
 	plane, err := ezapi.New(ezapi.Config{
 		Catalog: s.engines.catalog, Keeper: keeper, AllowPrivateUpstreams: c.AllowPrivateUpstreams == on,
 		Publisher: s.engines.publisher, SyncKeys: syncKeys,
-		LogSink: s.engines.sink, Logs: logs,
+		LogSink: s.engines.sink, Logs: logs, Alerts: webhook,
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
 		UsageRetention: c.UsageRetention.forever(),
 		Logger:         s.logger,

@@ -316,3 +316,23 @@ func (f *format) UnmarshalText(text []byte) error {
 func (c *Config) address() string {
 	return net.JoinHostPort(string(c.Addr), strconv.Itoa(int(c.Port)))
 }
+
+// alertURL is where alerts are posted. What it may be depends on other settings, see loader.checkAlerts.
+type alertURL string
+
+func (u alertURL) String() string {
+	if u == "" {
+		return ""
+	}
+	return "[url]" // it may hold a secret
+}
+
+// secret is a text that is shown nowhere.
+type secret string
+
+func (s secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[secret]"
+}

@@ -1,0 +1,242 @@
+package ezapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+const (
+	patience     = time.Minute // publishing may fail for so long before anybody is told
+	alertsAtOnce = 20          // of one kind in one look; beyond, one says how many there are
+
+	keyNotice       = 7 * 24 * time.Hour // before a key expires
+	keyInterval     = 6 * time.Hour      // between two looks at all keys
+	keyPage         = 1000
+	maxKeyAlerts    = 1000
+	maxUnpriced     = 1000 // models whose price is unknown, in memory
+	nodesLookedUpon = 10_000
+)
+
+// causes are what a plane tells people of by itself. It looks at what is, not at what happens, so that nothing is
+// missed while the catalog is away; the identities of alerts make two looks at the same thing one alert.
+type causes struct {
+	plane    *Plane
+	failing  time.Time // since when publishing fails; zero when it does not
+	dead     int64     // entries that nobody could store, when people were last told of them
+	damaged  int64
+	keysSeen time.Time // when all keys were looked at
+
+	next struct { // what is so once the alerts are kept
+		dead, damaged int64
+		keysSeen      time.Time
+		unpriced      []catalog.PriceKey
+	}
+}
+
+func newCauses(p *Plane) *causes { return &causes{plane: p} }
+
+// look returns an alert for each cause that there is.
+func (c *causes) look(ctx context.Context) (found []alerts.Alert) {
+	now := c.plane.config.Clock()
+	found = append(found, c.publishing(now)...)
+	found = append(found, c.nodes(now)...)
+	found = append(found, c.entries(now)...)
+	found = append(found, c.prices(now)...)
+	return append(found, c.keys(ctx, now)...)
+}
+
+// told is called when what look returned is kept.
+func (c *causes) told() {
+	c.dead, c.damaged, c.keysSeen = c.next.dead, c.next.damaged, c.next.keysSeen
+	c.plane.unpriced.forget(c.next.unpriced)
+}
+
+// hourly makes an identity that is another one each hour.
+func hourly(what string, now time.Time) string { return what + "/" + now.UTC().Format("2006-01-02T15") }
+
+// publishing: changes do not reach data planes.
+func (c *causes) publishing(now time.Time) []alerts.Alert {
+	s := c.plane.relay.Status()
+	if s.LastError == "" && s.Trouble == "" {
+		c.failing = time.Time{}
+		return nil
+	}
+	if c.failing.IsZero() {
+		c.failing = now
+	}
+	if now.Sub(c.failing) < patience {
+		return nil
+	}
+	trouble := string(s.Trouble)
+	if trouble == "" {
+		trouble = "failing"
+	}
+	return []alerts.Alert{{
+		Kind: alerts.PublishingFailing, Subject: "publishing", Identity: hourly("publishing/"+trouble, now),
+		Message: fmt.Sprintf("Changes of the catalog have not reached Redis since %s (%s). Balancers go on with what they "+
+			"have; a key that is revoked now keeps working.", c.failing.UTC().Format(time.RFC3339), trouble),
+	}}
+}
+
+// nodes: data planes that are not heard of any more, and did not say that they stop.
+func (c *causes) nodes(now time.Time) (found []alerts.Alert) {
+	nodes, _ := c.plane.relay.Fleet().Nodes(snapshot.Head{}, nodesLookedUpon)
+	lost := 0
+	for _, n := range nodes {
+		if n.State != snapshot.NodeLost {
+			continue
+		}
+		if lost++; lost <= alertsAtOnce {
+			found = append(found, alerts.Alert{
+				Kind: alerts.NodeLost, Subject: "node/" + n.ID, Identity: fmt.Sprintf("node/%s/%d", n.ID, n.SeenAt.Unix()),
+				Message: fmt.Sprintf("The balancer %s was last heard of at %s. What it serves now is not known.", n.ID,
+					n.SeenAt.UTC().Format(time.RFC3339)),
+			})
+		}
+	}
+	if lost > alertsAtOnce {
+		found = append(found, alerts.Alert{
+			Kind: alerts.NodeLost, Subject: "nodes", Identity: hourly("nodes", now),
+			Message: fmt.Sprintf("%d balancers were heard of within a day, and are not any more.", lost),
+		})
+	}
+	return found
+}
+
+// entries: access logs that no database takes, or that were damaged on disk.
+func (c *causes) entries(now time.Time) (found []alerts.Alert) {
+	s := c.plane.logs.Stats()
+	c.next.dead, c.next.damaged = s.Dead, s.Damaged
+	if s.Dead > c.dead {
+		found = append(found, alerts.Alert{
+			Kind: alerts.DeadLetters, Subject: "logs", Identity: hourly("dead", now),
+			Message: fmt.Sprintf("The log store has refused entries, %d at one server since it started. They are kept as dead "+
+				"letters, and are in no sum.", s.Dead),
+		})
+	}
+	if s.Damaged > c.damaged {
+		found = append(found, alerts.Alert{
+			Kind: alerts.DeadLetters, Subject: "logs", Identity: hourly("damaged", now),
+			Message: fmt.Sprintf("Entries in the log spool were damaged and cannot be stored, %d at one server since it "+
+				"started. Look at its disk.", s.Damaged),
+		})
+	}
+	return found
+}
+
+// prices: requests whose cost is not known.
+func (c *causes) prices(now time.Time) (found []alerts.Alert) {
+	unknown := c.plane.unpriced.list()
+	c.next.unpriced = unknown
+	for i, u := range unknown {
+		if i == alertsAtOnce {
+			return append(found, alerts.Alert{
+				Kind: alerts.UnknownPrice, Subject: "logs", Identity: hourly("prices", now),
+				Message: fmt.Sprintf("Requests for %d models have an unknown cost, because prices are missing.", len(unknown)),
+			})
+		}
+		name := catalog.SafeName(u.UpstreamModel)
+		found = append(found, alerts.Alert{
+			Kind: alerts.UnknownPrice, Subject: fmt.Sprintf("provider/%d", u.ProviderID),
+			Identity: fmt.Sprintf("price/%d/%x/%s", u.ProviderID, catalog.HashToken(u.UpstreamModel + "\x00" + u.Model)[:16],
+				now.UTC().Format(time.DateOnly)),
+			Message: fmt.Sprintf("Requests for the upstream model %s of provider %d have an unknown cost: it has no price, "+
+				"or not for all that was used. Set it, then compute the costs anew.", name, u.ProviderID),
+		})
+	}
+	return found
+}
+
+// keys: those that expire soon.
+func (c *causes) keys(ctx context.Context, now time.Time) (found []alerts.Alert) {
+	c.next.keysSeen = c.keysSeen
+	if now.Sub(c.keysSeen) < keyInterval {
+		return nil
+	}
+	more := 0
+	for after := int64(0); ; {
+		page, err := c.plane.Keys.List(ctx, catalog.Query{After: after, Limit: keyPage, Status: string(catalog.Active)})
+		if err != nil {
+			return found // those of the other pages are seen the next time
+		}
+		for i := range page {
+			k := &page[i]
+			after = k.ID
+			if k.ExpiresAt.IsZero() || k.ExpiresAt.Before(now) || k.ExpiresAt.Sub(now) > keyNotice {
+				continue
+			}
+			if len(found) == maxKeyAlerts {
+				more++
+				continue
+			}
+			found = append(found, alerts.Alert{
+				Kind: alerts.KeyExpiring, Subject: fmt.Sprintf("key/%d", k.ID), Project: k.Project,
+				Identity: fmt.Sprintf("expiry/%d/%d", k.ID, k.ExpiresAt.Unix()),
+				Message: fmt.Sprintf("The key %s (id %d) expires at %s.", catalog.PlainText(k.Name, 200), k.ID,
+					k.ExpiresAt.UTC().Format(time.RFC3339)),
+			})
+		}
+		if len(page) < keyPage {
+			break
+		}
+	}
+	if more > 0 {
+		found = append(found, alerts.Alert{
+			Kind: alerts.KeyExpiring, Subject: "keys", Identity: "expiry/" + now.UTC().Format(time.DateOnly),
+			Message: fmt.Sprintf("%d more keys expire within 7 days.", more),
+		})
+	}
+	c.next.keysSeen = now
+	return found
+}
+
+// unpricedModels are those that entries were seen of whose cost is not known. It is safe for concurrent use.
+type unpricedModels struct {
+	mu   sync.Mutex
+	seen map[catalog.PriceKey]bool
+}
+
+// note keeps in mind what an entry was for, if its cost is not known and should be.
+func (u *unpricedModels) note(e *logbuf.Entry) {
+	if e.CostNanoUSD != nil || e.Status >= 400 {
+		return
+	}
+	key := priceKey(e)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.seen == nil {
+		u.seen = map[catalog.PriceKey]bool{}
+	}
+	if len(u.seen) < maxUnpriced {
+		u.seen[key] = true
+	}
+}
+
+// list returns what was seen, in the order of providers.
+func (u *unpricedModels) list() []catalog.PriceKey {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(u.seen), func(a, b catalog.PriceKey) int {
+		return cmp.Or(cmp.Compare(a.ProviderID, b.ProviderID), cmp.Compare(a.UpstreamModel, b.UpstreamModel),
+			cmp.Compare(a.Model, b.Model), cmp.Compare(a.Namespace, b.Namespace))
+	})
+}
+
+// forget lets go of what people were told of.
+func (u *unpricedModels) forget(told []catalog.PriceKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, key := range told {
+		delete(u.seen, key)
+	}
+}

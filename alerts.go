@@ -1,0 +1,173 @@
+package ezapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
+)
+
+// ErrNoAlerts says that Config.Catalog keeps no alerts: it is no alerts.Outbox.
+var ErrNoAlerts = errors.New("the catalog's store keeps no alerts")
+
+const (
+	alertInterval  = 5 * time.Second // a cause is seen, and an alert is sent, this soon
+	alertRetention = 90 * 24 * time.Hour
+)
+
+// alarm is what a plane knows of its alerts.
+type alarm struct {
+	box    alerts.Outbox // nil: none are kept
+	sender alerts.Sender // nil: none are sent
+
+	mu     sync.Mutex
+	status AlertStatus
+}
+
+// AlertStatus says how the alerts of this process fare.
+type AlertStatus struct {
+	Raised    int64  // by this process, and not by another before
+	Delivered int64  // by this process
+	LastError string // of the last attempt to keep alerts or to read them; empty when it went well
+	SendError string // of the last attempt to deliver one; empty when it went well
+}
+
+func (a *alarm) update(change func(*AlertStatus)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(&a.status)
+}
+
+func (a *alarm) read() AlertStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.status
+}
+
+// RaiseAlerts keeps alerts, to be read and to be delivered by Config.Alerts. Those whose identity is
+// known already are not kept again. What is missing of time and severity is filled in, and long texts are cut.
+// A catalog that keeps no alerts has them logged.
+func (p *Plane) RaiseAlerts(ctx context.Context, list ...alerts.Alert) error {
+	list = slices.Clone(list)
+	for i := range list {
+		a := &list[i]
+		a.Severity = cmp.Or(a.Severity, a.Kind.Severity())
+		a.Cut()
+		if a.At.IsZero() {
+			a.At = p.config.Clock()
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	if p.alarm.box == nil {
+		for _, a := range list {
+			p.config.Logger.WarnContext(ctx, "alert: "+a.Message, "kind", a.Kind, "subject", a.Subject)
+		}
+		return nil
+	}
+	n, err := p.alarm.box.RaiseAlerts(ctx, list)
+	p.alarm.update(func(s *AlertStatus) { s.Raised += int64(n) })
+	return err
+}
+
+// Alerts returns alerts, newest first, with their states. The error is ErrNoAlerts where none are kept.
+func (p *Plane) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, error) {
+	if p.alarm.box == nil {
+		return nil, ErrNoAlerts
+	}
+	list, err := p.alarm.box.Alerts(ctx, q)
+	now := p.config.Clock()
+	for i := range list {
+		list[i].State = list[i].StateAt(now)
+	}
+	return list, err
+}
+
+// TestAlert raises an alert that says it is a trial, tries to deliver it at once, and returns what became of it.
+// The error is ErrNoAlerts where none are kept.
+func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) {
+	if p.alarm.box == nil {
+		return alerts.Alert{}, ErrNoAlerts
+	}
+	actor, _ := catalog.ActorFrom(ctx)
+	trial := alerts.Alert{
+		Kind: alerts.Test, Severity: alerts.Info, Subject: "alerts", At: p.config.Clock().UTC(),
+		Message: "This is a trial, made by " + actor + ". Nothing is wrong.", Identity: "test/" + uuid.NewString(),
+	}
+	trial.Cut()
+	if err := p.RaiseAlerts(ctx, trial); err != nil {
+		return trial, err
+	}
+	if err := p.deliverAlerts(ctx); err != nil {
+		return trial, err
+	}
+	found, err := p.Alerts(ctx, alerts.Query{Kind: alerts.Test, Limit: 100})
+	if i := slices.IndexFunc(found, func(a alerts.Alert) bool { return a.Identity == trial.Identity }); err == nil && i >= 0 {
+		trial = found[i]
+		if p.alarm.sender == nil {
+			trial.Error = "no webhook is configured"
+		}
+	}
+	return trial, err
+}
+
+// deliverAlerts sends what is due. What cannot be sent is no error, for it is sent later: the status says so.
+func (p *Plane) deliverAlerts(ctx context.Context) error {
+	a := &p.alarm
+	if a.box == nil || a.sender == nil {
+		return nil
+	}
+	n, err := alerts.Deliver(ctx, a.box, a.sender, p.config.Clock)
+	unsent := errors.Is(err, alerts.ErrUnsent)
+	if unsent {
+		p.config.Logger.WarnContext(ctx, "alerts are not delivered, will try again", "error", err)
+	}
+	a.update(func(s *AlertStatus) {
+		if s.Delivered += int64(n); n > 0 || unsent {
+			s.SendError = ""
+		}
+		if unsent {
+			s.SendError = err.Error()
+			err = nil
+		}
+	})
+	return err
+}
+
+// watchForAlerts looks for what people should be told of, delivers what is due and forgets what is old.
+func (p *Plane) watchForAlerts(ctx context.Context) error {
+	watch := newCauses(p)
+	var pruned time.Time
+	return p.regularly(ctx, alertInterval, "alerts fail, will try again", func(ctx context.Context) error {
+		errs := []error{p.RaiseAlerts(ctx, watch.look(ctx)...)}
+		if errs[0] == nil {
+			watch.told()
+		}
+		errs = append(errs, p.deliverAlerts(ctx))
+		if now := p.config.Clock(); p.alarm.box != nil && now.Sub(pruned) >= time.Hour {
+			_, err := p.alarm.box.PruneAlerts(ctx, now.Add(-alertRetention))
+			if errs = append(errs, err); err == nil {
+				pruned = now
+			}
+		}
+		err := errors.Join(errs...)
+		if ctx.Err() == nil {
+			p.alarm.update(func(s *AlertStatus) {
+				s.LastError = ""
+				if err != nil {
+					s.LastError = fmt.Sprint(err)
+				}
+			})
+		}
+		return err
+	})
+}
