@@ -108,6 +108,29 @@ func TestRevert(t *testing.T) {
 	}
 }
 
+// Taking back a revision takes a stored secret to no address that it was not sent for.
+func TestRevertOneKeepsASecretWhereItIs(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+		BaseURL: "https://collector.example.com/v1", APIKey: catalog.NewSecret("sk-of-the-collector")}))
+	moved := must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0,
+		[]byte(`{"base_url": "https://real.example.com/v1", "api_key": "sk-of-the-company-42"}`)))
+	for _, opts := range []*catalog.RevertOptions{nil, {DryRun: true}} {
+		_, err := tables.RevertOne(ctx, moved.Revision, opts)
+		if !errors.Is(err, catalog.ErrInvalid) || !slices.Equal(fieldsOf(err), []string{"providers/1.api_key"}) {
+			t.Errorf("an address that the secret was not sent for: %v", err)
+		}
+	}
+	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.BaseURL != moved.BaseURL {
+		t.Errorf("the provider is at %s", got.BaseURL)
+	}
+	must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0, []byte(`{"api_key": null}`)))
+	must[catalog.Plan](t)(tables.RevertOne(ctx, moved.Revision, nil))
+	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.BaseURL != p.BaseURL || !got.APIKey.IsZero() {
+		t.Errorf("without a secret: %+v", got)
+	}
+}
+
 // A revert is refused when the history is not there, is not yet there, or is not valid any more.
 func TestRevertRefuses(t *testing.T) {
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)

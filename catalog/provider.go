@@ -62,7 +62,7 @@ func (p *Provider) normalize() {
 	p.Options = normalizeOptions(p.Options)
 	p.Prices = normalizePrices(p.Prices)
 	if p.Sealed = p.APIKey.closed != nil; !p.Sealed {
-		p.APIKey = NewSecret(strings.TrimSpace(p.APIKey.Reveal()))
+		p.APIKey.text = strings.TrimSpace(p.APIKey.text)
 		p.APIKeyHint = p.APIKey.Hint()
 	}
 }
@@ -133,13 +133,16 @@ func (p *Provider) Destination() Destination {
 // succeed keeps the stored secret where none was sent, but takes it to no other
 // destination.
 func (p *Provider) succeed(stored record, sent map[string]bool) FieldErrors {
-	before, ok := stored.(*Provider)
-	if !ok || sent["api_key"] || !p.APIKey.isAbsent() {
-		return nil
+	if before, ok := stored.(*Provider); ok && !sent["api_key"] && p.APIKey.isAbsent() {
+		p.APIKey, p.APIKeyHint, p.Sealed = before.APIKey, before.APIKeyHint, before.Sealed
 	}
-	p.APIKey, p.APIKeyHint, p.Sealed = before.APIKey, before.APIKeyHint, before.Sealed
-	var errs FieldErrors
-	if !p.APIKey.isAbsent() && p.Destination() != before.Destination() {
+	return p.checkDestination()
+}
+
+// checkDestination refuses a stored secret at another destination than the one that it was stored
+// for. No provider is stored without it, however it came by its secret.
+func (p *Provider) checkDestination() (errs FieldErrors) {
+	if p.APIKey.storedFor != nil && *p.APIKey.storedFor != p.Destination() {
 		errs.add("api_key", "must be sent again when what decides where it is sent changes "+
 			"(type, base_url, google_project, google_location or an option for the host), so that the stored one goes "+
 			"nowhere else")
@@ -157,6 +160,9 @@ func (p *Provider) comeBack() string {
 func (p *Provider) encode(k Keeper) (Entity, error) {
 	e := p.entity(KindProvider)
 	e.NaturalKey, e.Name, e.Groups = p.naturalKey(), p.Name, []string{p.Group}
+	if err := p.checkDestination().err(); err != nil {
+		return e, err
+	}
 	sealed, data := "", p.Destination().SealData(p.ID)
 	switch closed := p.APIKey.closed; {
 	case closed != nil && closed.data != data:
@@ -184,15 +190,16 @@ func (p *Provider) decode(e Entity, k Keeper) error {
 	if sealed == "" {
 		return nil
 	}
-	data := p.Destination().SealData(p.ID)
+	here := p.Destination()
+	data := here.SealData(p.ID)
 	plain, err := k.Open(sealed, data)
 	switch {
 	case errors.Is(err, ErrSealed): // it holds up nothing but itself
-		p.APIKey, p.Sealed = Secret{closed: &closedSecret{sealed, data}}, true
+		p.APIKey, p.Sealed = Secret{closed: &closedSecret{sealed, data}, storedFor: &here}, true
 	case err != nil:
 		return fmt.Errorf("provider %d: open api_key: %w", p.ID, err)
 	default:
-		p.APIKey = NewSecret(plain)
+		p.APIKey = Secret{text: plain, storedFor: &here}
 	}
 	return nil
 }

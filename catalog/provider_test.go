@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,12 +96,27 @@ func TestASecretStaysWhereItWasSentTo(t *testing.T) {
 				t.Errorf("%s put back after %s without the secret: %v", name, patch, err)
 			}
 			must[catalog.Provider](t)(tables.Providers.Put(ctx, tc.create))
+			edit := func(to *catalog.Provider) error {
+				to.Type, to.BaseURL, to.GoogleProject = moved.Type, moved.BaseURL, moved.GoogleProject
+				to.GoogleLocation, to.Options = moved.GoogleLocation, moved.Options
+				return nil
+			}
+			if _, err := tables.Providers.Edit(ctx, p.ID, edit); !errors.As(err, &field) || field.Field != "api_key" {
+				t.Errorf("%s edited as in %s without the secret: %v", name, patch, err)
+			}
 		}
 		for _, patch := range tc.stays {
 			if got, err := tables.Providers.Patch(ctx, p.ID, 0, []byte(patch)); err != nil || got.APIKey.Reveal() != secret {
 				t.Errorf("%s %s: %v", name, patch, err)
 			}
 			must[catalog.Provider](t)(tables.Providers.Put(ctx, tc.create))
+		}
+		twin := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID))
+		twin.Name = name + " twin"
+		must[catalog.Provider](t)(tables.Providers.Create(ctx, twin))
+		twin.Name, twin.Type, twin.BaseURL = name+" copy", "custom", "https://two.example.com"
+		if _, err := tables.Providers.Create(ctx, twin); !slices.Equal(fieldsOf(err), []string{"api_key"}) {
+			t.Errorf("%s copied to another destination with the secret that was read: %v", name, err)
 		}
 	}
 }

@@ -16,6 +16,10 @@ const redacted = "[secret]"
 type Secret struct {
 	text   string
 	closed *closedSecret // set when it is stored and cannot be opened; text is empty then
+
+	// storedFor is where a secret that was read from the store may be sent; nil for one that
+	// somebody has sent just now.
+	storedFor *Destination
 }
 
 // closedSecret is a sealed text, with the additional data that it was sealed with.
