@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 // Times counts the times at which a query would look for entries.
@@ -15,6 +17,22 @@ func (s *Sink) Times(ctx context.Context, keyID int64, requestID string, since, 
 	defer conn.Release()
 	times, err := readTimes(ctx, conn.Conn(), keyID, requestID, span{since, until})
 	return len(times), err
+}
+
+// Look reads a page of the logs. It returns how many entries were looked up one by one, and whether
+// others were passed over; isDense chooses between the two, unless it is nil.
+func (s *Sink) Look(ctx context.Context, q logbuf.LogQuery, dense func(int, int64) bool) (looked int, passed bool,
+	err error) {
+	r, err := q.Resolve(s.clock())
+	if err != nil {
+		return 0, false, err
+	}
+	l := &logSearch{q: &q, r: &r, isDense: isDense}
+	if dense != nil {
+		l.isDense = dense
+	}
+	_, err = s.search(ctx, l)
+	return l.looked, l.passed, err
 }
 
 // Probes are conditions on the filter of a block that may hold a request.

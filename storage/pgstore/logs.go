@@ -22,10 +22,10 @@ const (
 	// A window with so many matches is not followed by a longer one.
 	manyMatches = 20_000
 
-	// To look for an entry by its time costs as much as to pass over some twenty that are read in
-	// the order of time. So a key that has more than one in twenty is looked for without the blocks
+	// To look for an entry by its time costs as much as to pass over some thirty that are read in
+	// the order of time. So a key that has more than one in thirty is looked for without the blocks
 	// when there is another condition, which may leave few of its entries.
-	denseShare = 20
+	denseShare = 30
 
 	sqlLogs = `select ` + logColumns + ` from access_logs where %s order by ts desc, id desc limit %s`
 
@@ -38,20 +38,25 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if err != nil {
 		return logbuf.LogPage{}, fmt.Errorf("pgstore: read logs: %w", err)
 	}
-	var entries []logbuf.Entry
-	err = s.read(ctx, s.queries, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error {
-		l := &logSearch{conn: conn, q: &q, r: &r}
-		if q.KeyID != 0 || q.RequestID != "" {
-			entries, err = l.byBlocks(ctx, s.clock())
-		} else {
-			entries, err = l.find(ctx, span{r.Since, r.Before}, nil, r.Limit+1)
-		}
-		return err
-	})
+	entries, err := s.search(ctx, &logSearch{q: &q, r: &r, isDense: isDense})
 	if err != nil {
 		return logbuf.LogPage{}, explainSink(ctx, "read logs", err)
 	}
 	return r.Page(entries), nil
+}
+
+// search returns the entries of a page, and one more if there is.
+func (s *Sink) search(ctx context.Context, l *logSearch) (entries []logbuf.Entry, err error) {
+	err = s.read(ctx, s.queries, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) (err error) {
+		l.conn = conn
+		if l.q.KeyID != 0 || l.q.RequestID != "" {
+			entries, err = l.byBlocks(ctx, s.clock())
+		} else {
+			entries, err = l.find(ctx, span{l.r.Since, l.r.Before}, nil, l.r.Limit+1)
+		}
+		return err
+	})
+	return entries, err
 }
 
 // A logSearch looks for the entries of one page.
@@ -59,7 +64,17 @@ type logSearch struct {
 	conn *pgx.Conn
 	q    *logbuf.LogQuery
 	r    *logbuf.LogRange
+
+	// isDense chooses between the two ways to look for entries of a key that pass another filter.
+	isDense func(matches int, total int64) bool
+
+	looked int  // entries that were looked up one by one
+	passed bool // whether others were passed over
 }
+
+// isDense reports whether so many matches among so many entries are better found by passing over all
+// of them.
+func isDense(matches int, total int64) bool { return int64(matches) > total/denseShare }
 
 // byBlocks looks for the entries of a key or a request, window by window into the past: who has
 // many is found in the first.
@@ -80,7 +95,7 @@ func (l *logSearch) byBlocks(ctx context.Context, now time.Time) (entries []logb
 			if err != nil {
 				return nil, err
 			}
-			if int64(len(times)) > total/denseShare {
+			if l.isDense(len(times), total) {
 				rest, err := l.find(ctx, span{l.r.Since, window.until}, nil, l.r.Limit+1-len(entries))
 				return append(entries, rest...), err
 			}
@@ -117,6 +132,8 @@ func (l *logSearch) find(ctx context.Context, window span, times []time.Time, li
 	var w where
 	w.add("ts >= %s and ts <= %s", window.since, window.until) // for the choice of partitions
 	w.add("(ts, id) < (%s, %s::uuid)", l.r.Before, l.r.BeforeID.String())
+	l.looked += len(times)
+	l.passed = l.passed || times == nil
 	if times != nil {
 		w.add("ts = any (%s::timestamptz[])", times)
 	}
