@@ -133,7 +133,12 @@ func (b *browser) get(path string) answer {
 
 func (b *browser) post(path string, form url.Values) answer {
 	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.site.url+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(
+		b.t.Context(),
+		http.MethodPost,
+		b.site.url+path,
+		strings.NewReader(form.Encode()),
+	)
 	if err != nil {
 		b.t.Fatal(err)
 	}

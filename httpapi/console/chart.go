@@ -133,8 +133,11 @@ func (p *page) usageCharts(usage client.UsagePage, interval logbuf.Interval) []c
 		costs = append(costs, value{label, []float64{float64(u.Cost)}, []string{usd(u.Cost)}})
 	}
 	return []chart{
-		draw(chart{Name: "chart.requests", Series: []string{"good", "failed"}, Total: number(total.Requests)}, requests,
-			func(v float64) (float64, string) { v = max(1, round(v)); return v, number(int64(v)) }),
+		draw(
+			chart{Name: "chart.requests", Series: []string{"good", "failed"}, Total: number(total.Requests)},
+			requests,
+			func(v float64) (float64, string) { v = max(1, round(v)); return v, number(int64(v)) },
+		),
 		draw(chart{Name: "chart.cost", Series: []string{"cost"}, Total: usd(total.Cost)}, costs,
 			func(v float64) (float64, string) { v = round(v); return v, usd(int64(v)) }),
 	}

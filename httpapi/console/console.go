@@ -84,7 +84,11 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 		Failures: httpapi.FailureLimit{Burst: signInBurst, Refill: signInRefill},
 	})
 	transport := &http.Client{Transport: inProcess{c.api}}
-	c.client, err = client.New("http://console", "", &client.Options{HTTP: transport, Tries: 1, UserAgent: "ez-api-console"})
+	c.client, err = client.New(
+		"http://console",
+		"",
+		&client.Options{HTTP: transport, Tries: 1, UserAgent: "ez-api-console"},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
@@ -126,6 +130,22 @@ func (c *Console) routes() http.Handler {
 
 	serve("GET /{$}", (*page).overview)
 	serve("GET /progress", (*page).progress)
+	serve("GET /logs", (*page).logs)
+	serve("GET /logs/entry", (*page).logEntry)
+	serve("GET /logs.csv", (*page).logsCSV)
+	serve("GET /usage", (*page).usage)
+	serve("GET /usage.csv", (*page).usageCSV)
+	serve("GET /explain", (*page).explain)
+	serve("GET /lookup", (*page).lookupForm)
+	serve("POST /lookup", (*page).lookup)
+	serve("GET /changes", (*page).changes)
+	serve("GET /revert", (*page).revert)
+	serve("POST /revert", (*page).revert)
+	serve("GET /system", (*page).system)
+	serve("POST /system/resync", (*page).resync)
+	serve("GET /apply", (*page).applyForm)
+	serve("POST /apply", (*page).apply)
+	serve("GET /export.json", (*page).export)
 	for _, n := range c.nouns {
 		path := "/" + string(n.kind)
 		of := func(do func(*page, *noun) error) func(*page) error {

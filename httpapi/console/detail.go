@@ -48,9 +48,12 @@ func (p *page) detail(n *noun) error {
 		return err
 	}
 	view := detailView{
-		Kind: n.kind, ID: o.number("id"), Title: n.titleOf(o), Status: o.text("status"), Hint: o.text("api_key_hint") +
+		Kind: n.kind, ID: o.number("id"), Title: n.titleOf(o), Status: o.text("status"),
+		Hint: o.text("api_key_hint") +
 			o.text("token_hint"),
-		Created: p.at(o.time("created_at")), Updated: p.at(o.time("updated_at")), Revision: number(o.number("revision")),
+		Created: p.at(
+			o.time("created_at"),
+		), Updated: p.at(o.time("updated_at")), Revision: number(o.number("revision")),
 		Writes: p.mayChange(n), Tokens: n.kind.HasTokens(), Related: p.related(n, o),
 	}
 	view.Sealed, _ = o["sealed"].(bool)

@@ -96,7 +96,8 @@ func withoutSecrets(n *noun, typed url.Values) url.Values {
 // refused shows the form again with what is wrong.
 func (p *page) refused(n *noun, f *form, err error) error {
 	e, ok := errors.AsType[*client.Error](err)
-	if !ok || e.Status == http.StatusNotFound || e.Status == http.StatusForbidden || e.Status >= http.StatusInternalServerError {
+	if !ok || e.Status == http.StatusNotFound || e.Status == http.StatusForbidden ||
+		e.Status >= http.StatusInternalServerError {
 		return err
 	}
 	f.blame(e.Fields)

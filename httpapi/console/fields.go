@@ -52,8 +52,11 @@ func readFields(t reflect.Type) (fields []*field) {
 		}
 		tag := f.Tag
 		of := &field{
-			Name: name, Doc: tag.Get("doc"), Required: tag.Get("create") == "required", ReadOnly: tag.Get("readOnly") == "true",
-			Default: tag.Get("default"), Min: tag.Get("minimum"), Max: tag.Get("maximum"), MaxLength: tag.Get("maxLength"),
+			Name: name, Doc: tag.Get("doc"), Required: tag.Get("create") == "required",
+			ReadOnly: tag.Get("readOnly") == "true",
+			Default: tag.Get(
+				"default",
+			), Min: tag.Get("minimum"), Max: tag.Get("maximum"), MaxLength: tag.Get("maxLength"),
 			MaxItems: tag.Get("maxItems"),
 		}
 		if enum := tag.Get("enum"); enum != "" {

@@ -16,7 +16,11 @@ func (p *page) at(t time.Time) *moment {
 	if t.IsZero() {
 		return nil
 	}
-	return &moment{t.UTC().Format(time.RFC3339Nano), t.In(p.zone).Format(time.DateTime), t.UTC().Format(time.DateTime) + " UTC"}
+	return &moment{
+		t.UTC().Format(time.RFC3339Nano),
+		t.In(p.zone).Format(time.DateTime),
+		t.UTC().Format(time.DateTime) + " UTC",
+	}
 }
 
 // number writes a whole number with a comma between thousands.

@@ -59,10 +59,11 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case <-w.begun:
-	case <-ctx.Done():
-		_ = reader.CloseWithError(ctx.Err())
+	case <-r.Context().Done(): // that of the caller: the other one ends with the handler, too
+		err := r.Context().Err()
+		_ = reader.CloseWithError(err)
 		cancel()
-		return nil, ctx.Err()
+		return nil, err
 	}
 	return &http.Response{
 		StatusCode: w.status, Status: http.StatusText(w.status), Header: w.sent, ContentLength: -1, Request: r,

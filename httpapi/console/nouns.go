@@ -57,7 +57,8 @@ func newNouns() nounTable {
 		},
 		{
 			kind: catalog.KindBinding, fields: fieldsOf[catalog.Binding](), title: []string{"model"},
-			columns: []string{"namespace", "route_group", "provider_group", "selector_type", "selector_value", "priority", "weight"},
+			columns: []string{"namespace", "route_group", "provider_group", "selector_type", "selector_value",
+				"priority", "weight"},
 			filters: []string{"q", "status", "group", "namespace", "label"}, limited: true,
 			sections: []section{
 				{"basics", []string{"model", "namespace", "route_group", "provider_group"}},
@@ -97,7 +98,8 @@ func newNouns() nounTable {
 		},
 		{
 			kind: catalog.KindOperator, fields: fieldsOf[catalog.Operator](), title: []string{"name"},
-			columns: []string{"role", "project", "token_hint", "last_used_at", "expires_at"}, facts: []string{"last_used_at"},
+			columns: []string{"role", "project", "token_hint", "last_used_at", "expires_at"},
+			facts:   []string{"last_used_at"},
 			filters: []string{"q", "status", "project", "label"},
 			sections: []section{
 				{"basics", []string{"name", "role", "project", "expires_at"}},

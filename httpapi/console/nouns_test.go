@@ -20,16 +20,25 @@ func samples() []struct {
 		path string
 		form url.Values
 	}{
-		{"projects", url.Values{"name": {"acme"}, "max_keys": {"5"}, "budgets[0].limit": {"20"}, "budgets[0].window": {"day"},
-			"budgets[0].alert_at": {"50, 80"}}},
+		{
+			"projects",
+			url.Values{"name": {"acme"}, "max_keys": {"5"}, "budgets[0].limit": {"20"}, "budgets[0].window": {"day"},
+				"budgets[0].alert_at": {"50, 80"}},
+		},
 		{"providers", url.Values{"name": {"vendor"}, "type": {"openai"}, "api_key": {"sk-0123456789abcdef"},
 			"models": {"m\r\nn"}, "auto_ban": {"true"}, "labels": {"team=a b"}, "options": {`{"a": {"b": 1}}`},
 			"prices": {`{"m": {"input_price": "2"}}`}}},
-		{"models", url.Values{"name": {"a/b.c"}, "kind": {"chat"}, "input_price": {"2.5"}, "supports_stream": {"true"},
-			"price_tiers[0].above_input_tokens": {"200000"}, "price_tiers[0].input_price": {"5"}}},
+		{
+			"models",
+			url.Values{"name": {"a/b.c"}, "kind": {"chat"}, "input_price": {"2.5"}, "supports_stream": {"true"},
+				"price_tiers[0].above_input_tokens": {"200000"}, "price_tiers[0].input_price": {"5"}},
+		},
 		{"bindings", url.Values{"model": {"a/b.c"}, "selector_type": {"exact"}, "selector_value": {"m"}}},
-		{"keys", url.Values{"name": {"client"}, "project": {"acme"}, "expires_at": {"2030-01-02T03:04"}, "rpm_limit": {"60"},
-			"allow_ips": {"192.0.2.0/24"}}},
+		{
+			"keys",
+			url.Values{"name": {"client"}, "project": {"acme"}, "expires_at": {"2030-01-02T03:04"}, "rpm_limit": {"60"},
+				"allow_ips": {"192.0.2.0/24"}},
+		},
 		{"holds", url.Values{"target": {"project/acme"}, "message": {"unpaid"}}},
 		{"operators", url.Values{"name": {"dana"}, "role": {"viewer"}}},
 	}
@@ -72,8 +81,11 @@ func TestNounsAreMadeChangedAndDeleted(t *testing.T) {
 		paths = append(paths, path)
 		page := b.get(path)
 		for name, values := range sample.form {
-			if value := strings.Fields(strings.ReplaceAll(values[0], ",", " ")); name != "api_key" && name != "expires_at" &&
-				len(value) == 1 && values[0] != "true" && values[0] != "200000" && !page.has(values[0]) {
+			if value := strings.Fields(strings.ReplaceAll(values[0], ",", " ")); name != "api_key" &&
+				name != "expires_at" &&
+				len(value) == 1 && values[0] != "true" &&
+				values[0] != "200000" &&
+				!page.has(values[0]) {
 				t.Errorf("%s does not show %s: %s", path, name, page.text())
 			}
 		}
@@ -93,7 +105,9 @@ func TestNounsAreMadeChangedAndDeleted(t *testing.T) {
 	}
 	for i := len(paths) - 1; i >= 0; i-- {
 		revision := b.revisionIn(paths[i] + "/status")
-		if got := b.post(paths[i]+"/status", url.Values{"revision": {revision}, "status": {"disabled"}}); !got.has("disabled") {
+		if got := b.post(paths[i]+"/status", url.Values{"revision": {revision}, "status": {"disabled"}}); !got.has(
+			"disabled",
+		) {
 			t.Errorf("disable %s: %d %s", paths[i], got.status, got.text())
 		}
 		revision = b.revisionIn(paths[i] + "/delete")
@@ -157,18 +171,25 @@ func TestWhatIsWrongStandsAtItsField(t *testing.T) {
 		}
 	}
 	got = b.post("keys/new", url.Values{
-		"name": {"kept"}, "allow_ips": {"192.0.2.1\nnonsense"}, "budgets[2].limit": {"5"}, "budgets[2].window": {"day"}, "budgets[2].timezone": {"Mars/Crater"},
+		"name": {
+			"kept",
+		}, "allow_ips": {"192.0.2.1\nnonsense"}, "budgets[2].limit": {"5"}, "budgets[2].window": {"day"},
+		"budgets[2].timezone": {"Mars/Crater"},
 	})
 	if !got.has(`id="error-allow_ips"><p class="error">[1] must be`) ||
 		!got.has(`id="error-budgets[0].timezone"><p class="error">`) || !got.has(`value="Mars/Crater"`) {
 		t.Errorf("no message at the budget's time zone: %s", got.text())
 	}
-	got = b.post("providers/new", url.Values{"name": {"p"}, "type": {"openai"}, "api_key": {"sk-must-not-come-back"}, "weight": {"-1"}})
+	got = b.post(
+		"providers/new",
+		url.Values{"name": {"p"}, "type": {"openai"}, "api_key": {"sk-must-not-come-back"}, "weight": {"-1"}},
+	)
 	if got.status != http.StatusUnprocessableEntity || got.has("must-not-come-back") {
 		t.Errorf("%d, and a secret that was sent comes back", got.status)
 	}
 	b.made("providers", url.Values{"name": {"p"}, "type": {"openai"}})
-	if got := b.post("providers/new", url.Values{"name": {"p"}, "type": {"openai"}}); got.status != http.StatusConflict ||
+	if got := b.post("providers/new", url.Values{"name": {"p"},
+		"type": {"openai"}}); got.status != http.StatusConflict ||
 		!got.has(`id="error-name"`) {
 		t.Errorf("a name that is taken: %d %s", got.status, got.text())
 	}
@@ -187,16 +208,19 @@ func TestConflictShowsBothVersions(t *testing.T) {
 	b.post(path+"/edit", theirs)
 	mine.Set("price_source", "mine")
 	got := b.post(path+"/edit", mine)
-	if got.status != http.StatusPreconditionFailed || !got.has("<pre>theirs</pre>") || !got.has("<pre>mine</pre>") ||
+	if got.status != http.StatusPreconditionFailed || !got.has("<pre>theirs</pre>") ||
+		!got.has("<pre>mine</pre>") ||
 		!got.has(`value="mine"`) {
 		t.Fatalf("%d %s", got.status, got.text())
 	}
-	if m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey, "default.m")); m.PriceSource != "theirs" {
+	if m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey,
+		"default.m")); m.PriceSource != "theirs" {
 		t.Errorf("it was written: %s", m.PriceSource)
 	}
 	mine.Set("revision", hidden.FindStringSubmatch(got.body)[1])
 	b.post(path+"/edit", mine)
-	if m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey, "default.m")); m.PriceSource != "mine" {
+	if m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey,
+		"default.m")); m.PriceSource != "mine" {
 		t.Errorf("it was not written over: %s", m.PriceSource)
 	}
 	if got := b.post(path+"/delete", url.Values{"revision": {"1"}}); got.status != http.StatusPreconditionFailed {
@@ -259,10 +283,12 @@ func TestHostileNames(t *testing.T) {
 				form.Del("project")
 			}
 			path := b.made(sample.path, form)
-			for _, page := range []string{sample.path, path, path + "/edit", path + "/status", path + "/delete", sample.path + "?q=" + url.QueryEscape(text),
+			for _, page := range []string{sample.path, path, path + "/edit", path + "/status", path + "/delete",
+				sample.path + "?q=" + url.QueryEscape(text),
 				sample.path + "/new?name=" + url.QueryEscape(text)} {
 				got := b.get(page)
-				if got.status != http.StatusOK || got.has("<script>alert") || got.has(`"'{{`) || got.has("</textarea></textarea>") {
+				if got.status != http.StatusOK || got.has("<script>alert") || got.has(`"'{{`) ||
+					got.has("</textarea></textarea>") {
 					t.Errorf("%s: %d", page, got.status)
 				}
 				if sample.path != "holds" && sample.path != "projects" && !strings.Contains(unescape(got.body), text) {
@@ -284,7 +310,8 @@ func TestViewersSeeNoButtonsThatWrite(t *testing.T) {
 		path := admin.made(sample.path, sample.form)
 		for _, page := range []string{sample.path, path} {
 			got := viewer.get(page)
-			if got.status != http.StatusOK || got.has("/new\"") || got.has("/edit\"") || got.has("/delete\"") || got.has("/status\"") ||
+			if got.status != http.StatusOK || got.has("/new\"") || got.has("/edit\"") || got.has("/delete\"") ||
+				got.has("/status\"") ||
 				got.has("/rotate\"") {
 				t.Errorf("%s: %d %s", page, got.status, got.text())
 			}
@@ -319,8 +346,9 @@ func TestOperatorsOfAProjectSeeNothingElse(t *testing.T) {
 		}
 	}
 	for page, status := range map[string]int{
-		other: 404, outside: 404, outside + "/edit": 404, "providers": 403, "operators": 403, "progress?revision=1": 403,
-		"models/1/edit": 200,
+		other: 404, outside: 404, outside + "/edit": 404, "providers": 403, "operators": 403,
+		"progress?revision=1": 403,
+		"models/1/edit":       200,
 	} {
 		if got := b.get(page); got.status != status && !(status == 200 && got.status == 404) || got.has("outsider") {
 			t.Errorf("%s: %d, want %d", page, got.status, status)
@@ -337,10 +365,13 @@ func TestOperatorsOfAProjectSeeNothingElse(t *testing.T) {
 			t.Errorf("%s: %d %s", path, got.status, got.text())
 		}
 	}
-	if got := b.post("keys/new", url.Values{"name": {"own"}, "project": {"acme"}}); !shownKey.MatchString(got.body) {
+	if got := b.post("keys/new", url.Values{"name": {"own"}, "project": {"acme"}}); !shownKey.MatchString(
+		got.body,
+	) {
 		t.Errorf("a key of its own: %d %s", got.status, got.text())
 	}
-	if got := b.post("keys/new", url.Values{"name": {"strange"}, "project": {"globex"}}); got.status != http.StatusUnprocessableEntity {
+	if got := b.post("keys/new", url.Values{"name": {"strange"},
+		"project": {"globex"}}); got.status != http.StatusUnprocessableEntity {
 		t.Errorf("a key of another project: %d %s", got.status, got.text())
 	}
 }

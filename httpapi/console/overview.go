@@ -2,35 +2,78 @@ package console
 
 import (
 	"net/http"
+	"slices"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
 // overviewView is what is going on.
 type overviewView struct {
-	Use    use
-	Charts []chart
-	Sync   *client.SyncStatus // nil for who is limited to a project
-	Live   int
+	Use     use
+	Charts  []chart
+	Sync    *client.SyncStatus // nil for who is limited to a project
+	Holds   []row
+	Changes []changeRow
 }
+
+// How much of it the overview shows.
+const (
+	overviewHolds   = 8
+	overviewChanges = 6
+)
 
 func (p *page) overview() error {
 	var view overviewView
-	usage, err := p.client.Usage(p.ctx(), client.UsageQuery{Since: "24h", Interval: logbuf.Hour, TZ: p.zone.String(), Limit: 100})
+	usage, err := p.client.Usage(
+		p.ctx(),
+		client.UsageQuery{Since: "24h", Interval: logbuf.Hour, TZ: p.zone.String(), Limit: 100},
+	)
 	if e, ok := asProblem(err); err != nil && (!ok || e.Status != http.StatusNotFound) {
 		return err
 	}
 	view.Use.add(usage.Data...)
 	view.Charts = p.usageCharts(usage, logbuf.Hour)
+	if view.Holds, err = p.heldNow(); err != nil {
+		return err
+	}
 	if !p.Limited() {
 		status, err := p.client.SyncStatus(p.ctx())
 		if err != nil {
 			return err
 		}
-		view.Sync, view.Live = &status, status.Applied+status.Lagging
+		view.Sync = &status
+		found, _, err := p.newest(int64(status.Revision)+1, overviewChanges, feedRows)
+		if err != nil {
+			return err
+		}
+		for i, c := range slices.Backward(found) {
+			if len(found)-i <= overviewChanges {
+				view.Changes = append(view.Changes, p.changeRow(c))
+			}
+		}
 	}
 	return p.render("overview", http.StatusOK, view)
+}
+
+// heldNow returns some of what is held.
+func (p *page) heldNow() (rows []row, err error) {
+	n := p.nouns[catalog.KindHold]
+	found, err := p.client.Objects(n.kind).
+		List(p.ctx(), client.Query{Status: catalog.Active, Limit: overviewHolds})
+	for _, data := range found.Data {
+		o, err := decodeObject(data)
+		if err != nil {
+			return nil, err
+		}
+		r := row{ID: o.number("id"), Title: n.titleOf(o)}
+		for _, name := range []string{"reason", "until", "message"} {
+			r.Cells = append(r.Cells, p.cell(n.fields[name], o))
+		}
+		rows = append(rows, r)
+	}
+	return rows, err
 }
 
 // progressView is how far a revision has come.
@@ -57,7 +100,12 @@ func (p *page) progress() error {
 }
 
 func progressOf(status client.SyncStatus, revision int64) progressView {
-	view := progressView{Revision: revision, Catalog: int64(status.Revision), Lost: status.Lost, Error: status.Error}
+	view := progressView{
+		Revision: revision,
+		Catalog:  int64(status.Revision),
+		Lost:     status.Lost,
+		Error:    status.Error,
+	}
 	view.Published = status.Published != nil && int64(status.Published.Revision) >= revision
 	for _, n := range status.Nodes {
 		switch {

@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/url"
+	"strconv"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
@@ -21,13 +22,45 @@ func link(path string, query ...string) string {
 	return path + "?" + v.Encode()
 }
 
-// related returns where what belongs to an entity is.
+// related returns where what belongs to an entity is: its neighbours, its traffic, its history.
 func (p *page) related(n *noun, o object) []related {
+	id := strconv.FormatInt(o.number("id"), 10)
+	all := p.neighbours(n, o)
+	switch n.kind {
+	case catalog.KindProvider:
+		all = append(
+			all,
+			related{"nav.logs", link("logs", "provider_id", id)},
+			related{"nav.usage", link("usage", "provider_id", id)},
+		)
+	case catalog.KindModel:
+		all = append(
+			all,
+			related{"nav.logs", link("logs", "model", o.text("name"), "namespace", o.text("namespace"))},
+			related{"nav.usage", link("usage", "model", o.text("name"), "namespace", o.text("namespace"))},
+		)
+	case catalog.KindKey:
+		all = append(
+			all,
+			related{"nav.logs", link("logs", "key_id", id)},
+			related{"nav.usage", link("usage", "key_id", id)},
+			related{"nav.explain", link("explain", "key_id", id)},
+		)
+	case catalog.KindProject:
+		all = append(all, related{"nav.logs", link("logs", "project", o.text("name"))},
+			related{"nav.usage", link("usage", "project", o.text("name"))})
+	}
+	return append(all, related{"related.history", link("changes", "kind", string(n.kind), "id", id)})
+}
+
+func (p *page) neighbours(n *noun, o object) []related {
 	switch n.kind {
 	case catalog.KindProvider:
 		return []related{{"related.bindings", link("bindings", "group", o.text("group"))}}
 	case catalog.KindModel:
-		return []related{{"related.bindings", link("bindings", "name", o.text("name"), "namespace", o.text("namespace"))}}
+		return []related{
+			{"related.bindings", link("bindings", "name", o.text("name"), "namespace", o.text("namespace"))},
+		}
 	case catalog.KindBinding:
 		all := []related{{"related.model", link("models", "name", o.text("model"), "namespace", o.text("namespace"))}}
 		if !p.Limited() {

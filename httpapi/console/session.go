@@ -109,7 +109,8 @@ func (s sessions) end(w http.ResponseWriter, r *http.Request) {
 // newCookie returns a cookie that ends with the browser.
 func newCookie(r *http.Request, name, value string) *http.Cookie {
 	return &http.Cookie{
-		Name: name, Value: value, Path: "/", HttpOnly: true, Secure: !isPlainLoopback(r), SameSite: http.SameSiteStrictMode,
+		Name: name, Value: value, Path: "/", HttpOnly: true, Secure: !isPlainLoopback(r),
+		SameSite: http.SameSiteStrictMode,
 	}
 }
 

@@ -19,17 +19,20 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("nobody is sent to %s", got.url)
 	}
 	for token, status := range map[string]int{"": 401, "nobody's": 401, "with space": 401, balancerToken: 403} {
-		if got := b.post("signin", url.Values{"token": {token}}); got.status != status || len(got.header.Values("Set-Cookie")) > 0 {
+		if got := b.post("signin", url.Values{"token": {token}}); got.status != status ||
+			len(got.header.Values("Set-Cookie")) > 0 {
 			t.Errorf("%q: %d %v", token, got.status, got.header)
 		} else if token != "" && got.has(token) {
 			t.Errorf("%q is shown again", token)
 		}
 	}
 	got := b.post("signin", url.Values{"token": {adminToken}, "next": {"keys?group=a"}})
-	if got.status != http.StatusOK || !strings.HasSuffix(got.url, "/some/where/keys?group=a") || got.has(adminToken) {
+	if got.status != http.StatusOK || !strings.HasSuffix(got.url, "/some/where/keys?group=a") ||
+		got.has(adminToken) {
 		t.Errorf("signed in: %d at %s", got.status, got.url)
 	}
-	for _, next := range []string{"//evil.example", "https://evil.example/", "/etc", "../../x", `\\evil`, "javascript:alert(1)"} {
+	for _, next := range []string{"//evil.example", "https://evil.example/", "/etc", "../../x", `\\evil`,
+		"javascript:alert(1)"} {
 		got := s.browser(t).post("signin", url.Values{"token": {adminToken}, "next": {next}})
 		if !strings.HasSuffix(got.url, "/some/where/") {
 			t.Errorf("%s leads to %s", next, got.url)
@@ -122,7 +125,8 @@ func TestCookiesAndHeaders(t *testing.T) {
 		}
 		page := b.get("keys")
 		csp := page.header.Get("Content-Security-Policy")
-		for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"} {
+		for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'",
+			"frame-ancestors 'none'"} {
 			if !strings.Contains(csp, want) {
 				t.Errorf("CSP %q without %s", csp, want)
 			}
@@ -137,7 +141,12 @@ func TestCookiesAndHeaders(t *testing.T) {
 func TestForeignFormsAreRefused(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.signedIn(t, adminToken)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"keys/new", strings.NewReader("name=x"))
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		s.url+"keys/new",
+		strings.NewReader("name=x"),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

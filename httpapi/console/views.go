@@ -40,6 +40,7 @@ func loadViews(c *Console) (views, error) {
 		}
 		frame := template.New("frame.html").Funcs(template.FuncMap{
 			"t": w.text, "word": w.or, "asset": c.assets.name, "number": number, "usd": usd, "percent": percent,
+			"ordinal": func(i int) int { return i + 1 },
 		})
 		if frame, err = frame.ParseFS(templateFiles, "templates/frame.html", "templates/parts.html"); err != nil {
 			return v, err
@@ -156,6 +157,7 @@ func navigation() []navSection {
 	return []navSection{
 		{"nav.serving", []navEntry{{"providers", false}, {"models", true}, {"bindings", true}}},
 		{"nav.clients", []navEntry{{"keys", true}, {"projects", true}, {"holds", true}}},
-		{"nav.server", []navEntry{{"operators", false}}},
+		{"nav.traffic", []navEntry{{"logs", true}, {"usage", true}, {"explain", true}}},
+		{"nav.server", []navEntry{{"changes", true}, {"system", false}, {"operators", false}}},
 	}
 }

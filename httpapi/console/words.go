@@ -78,6 +78,10 @@ func languageOf(r *http.Request) string {
 	for i, l := range all {
 		tags[i] = language.Make(l)
 	}
-	_, i := language.MatchStrings(language.NewMatcher(tags), cookieValue(r, languageCookie), r.Header.Get("Accept-Language"))
+	_, i := language.MatchStrings(
+		language.NewMatcher(tags),
+		cookieValue(r, languageCookie),
+		r.Header.Get("Accept-Language"),
+	)
 	return all[i]
 }

@@ -28,7 +28,8 @@ func TestCataloguesAreEqual(t *testing.T) {
 			text, ok := other.texts[key]
 			if !ok || text == "" {
 				t.Errorf("%s has no %q: %s", other.Language, key, first.texts[key])
-			} else if a, b := verbs.FindAllString(first.texts[key], -1), verbs.FindAllString(text, -1); !slices.Equal(a, b) {
+			} else if a, b := verbs.FindAllString(first.texts[key], -1), verbs.FindAllString(text,
+				-1); !slices.Equal(a, b) {
 				t.Errorf("%q has the arguments %v in %s and %v in %s", key, a, first.Language, b, other.Language)
 			}
 		}

@@ -82,7 +82,7 @@ window.addEventListener("popstate", () => load(location.href));
 let typing;
 document.addEventListener("input", (event) => {
   const form = event.target.closest("form.filters");
-  if (!form) return;
+  if (!form || form.dataset.explicit !== undefined) return;
   clearTimeout(typing);
   typing = setTimeout(() => form.requestSubmit(), event.target.tagName === "SELECT" ? 0 : 350);
 });

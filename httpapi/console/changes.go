@@ -1,0 +1,197 @@
+package console
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/client"
+)
+
+// changesView is a part of the change feed.
+type changesView struct {
+	Filters  []*input
+	Kinds    []choice
+	Filtered bool
+	Problems []string
+	Rows     []changeRow
+	Older    string // address of what came before, where the newest is shown first
+	Newer    string // address of what came later, where the oldest is shown first
+}
+
+// A changeRow is one change.
+type changeRow struct {
+	Revision int64
+	Time     *moment
+	Actor    string
+	Reason   string
+	Action   string
+	Kind     catalog.Kind
+	ID       int64
+	Title    string
+	Gone     bool // by this change
+	Fields   []difference
+	Revert   bool // whether the caller may take it back
+}
+
+// feedWindow is how many revisions the page reads back at once, and feedRows how many changes it
+// shows at most.
+const (
+	feedWindow = 50
+	feedRows   = 200
+)
+
+func (p *page) changes() error {
+	q := p.query()
+	view := changesView{Filters: q.inputs("id", "actor", "since")}
+	kind := q.text("kind")
+	for _, k := range catalog.Kinds() {
+		view.Kinds = append(view.Kinds, choice{string(k), string(k) == kind})
+	}
+	query := client.ChangesQuery{
+		After: q.text(
+			"after",
+		), Kind: catalog.Kind(kind), ID: q.number("id"), Actor: q.text("actor"), Since: q.time("since"),
+		Limit: pageSize,
+	}
+	before := q.number("before")
+	view.Problems = q.wrong
+	if len(q.wrong) > 0 {
+		return p.render("changes", http.StatusUnprocessableEntity, view)
+	}
+	view.Filtered = query.Kind != "" || query.ID != 0 || query.Actor != "" || !query.Since.IsZero() ||
+		query.After != ""
+	err := p.fillChanges(&view, query, before)
+	if messages, ok := p.problems(err); ok {
+		view.Problems = messages
+		return p.render("changes", http.StatusUnprocessableEntity, view)
+	}
+	if err != nil {
+		return err
+	}
+	for i := range view.Rows {
+		view.Rows[i].Revert = p.MayWrite() && !p.Limited() && view.Rows[i].Kind != ""
+	}
+	return p.render("changes", http.StatusOK, view)
+}
+
+// fillChanges shows the newest first where nothing is filtered. With filters it shows the history from
+// its beginning, as the API has it.
+func (p *page) fillChanges(view *changesView, query client.ChangesQuery, before int64) error {
+	if !view.Filtered && !p.Limited() {
+		found, from, err := p.newest(before, feedWindow, feedRows)
+		if err != nil {
+			return err
+		}
+		for _, c := range slices.Backward(found) {
+			view.Rows = append(view.Rows, p.changeRow(c))
+		}
+		if from > 0 {
+			view.Older = link("changes", "before", strconv.FormatInt(from+1, 10))
+		}
+		return nil
+	}
+	found, err := p.client.Changes(p.ctx(), query)
+	if err != nil {
+		return err
+	}
+	for _, c := range found.Data {
+		view.Rows = append(view.Rows, p.changeRow(c))
+	}
+	if len(found.Data) == query.Limit {
+		next := queryWithout(p.r.URL.Query(), "after")
+		next.Set("after", found.Next)
+		view.Newer = "changes?" + next.Encode()
+	}
+	return nil
+}
+
+// newest returns the changes of the revisions before one, or of the last where that is 0, oldest
+// first; from is the revision after which they begin.
+func (p *page) newest(before, window int64, most int) (found []catalog.Change, from int64, err error) {
+	if before == 0 {
+		status, err := p.client.SyncStatus(p.ctx())
+		if err != nil {
+			return nil, 0, err
+		}
+		before = int64(status.Revision) + 1
+	}
+	from = max(0, before-1-window)
+	query := client.ChangesQuery{After: strconv.FormatInt(from, 10), Limit: most}
+	page, err := p.client.Changes(p.ctx(), query)
+	if errors.Is(err, catalog.ErrCompacted) { // it reaches back no further
+		query.After, from = "", 0
+		page, err = p.client.Changes(p.ctx(), query)
+	}
+	for _, c := range page.Data {
+		if int64(c.Revision) < before {
+			found = append(found, c)
+		}
+	}
+	return found, from, err
+}
+
+func (p *page) changeRow(c catalog.Change) changeRow {
+	row := changeRow{
+		Revision: int64(c.Revision), Time: p.at(c.Time), Actor: c.Actor, Reason: c.Reason, Action: string(c.Action),
+		Kind: c.Kind, ID: c.ID, Gone: c.Action == catalog.ActionDelete,
+	}
+	before, _ := decodeObject(c.Before) // an absent side is an empty object
+	after, _ := decodeObject(c.After)
+	if n := p.nouns[c.Kind]; n != nil {
+		if row.Title = n.titleOf(after); row.Title == "" {
+			row.Title = n.titleOf(before)
+		}
+	}
+	row.Fields = p.differences(before, after)
+	return row
+}
+
+// isBookkeeping says which fields change with every change.
+func isBookkeeping(name string) bool {
+	return slices.Contains([]string{"id", "revision", "created_at", "updated_at"}, name)
+}
+
+// differences lists the fields that two versions do not have in common.
+func (p *page) differences(before, after object) (all []difference) {
+	names := maps.Clone(before)
+	if names == nil {
+		names = object{}
+	}
+	maps.Copy(names, after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !isBookkeeping(name) && !reflect.DeepEqual(before[name], after[name]) {
+			all = append(all, difference{p.words.or("field.", name), p.plainly(before[name]), p.plainly(after[name])})
+		}
+	}
+	return all
+}
+
+// plainly writes a value in a line.
+func (p *page) plainly(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		if t, err := time.Parse(time.RFC3339Nano, v); err == nil {
+			return t.In(p.zone).Format(time.DateTime)
+		}
+		return v
+	case []any:
+		if len(v) == 0 {
+			return ""
+		}
+	case map[string]any:
+		if len(v) == 0 {
+			return ""
+		}
+	}
+	text, _ := json.Marshal(v) // it came from JSON
+	return string(text)
+}

@@ -1,0 +1,211 @@
+package console
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/client"
+)
+
+// planView is what will be done, or was done.
+type planView struct {
+	Title   string // key of the catalogue
+	Arg     string // of the title
+	Action  string // where to send the form that carries it out
+	Hidden  []hiddenValue
+	Plan    catalog.Plan
+	Steps   []planStep
+	Left    int // steps that are not shown
+	Problem []string
+	Moved   bool // the plan is another than the one that was agreed to
+	Tokens  []catalog.IssuedToken
+	Done    bool
+}
+
+type hiddenValue struct{ Name, Value string }
+
+type planStep struct {
+	catalog.Step
+	Fields []difference
+}
+
+// maxSteps bounds how many steps a page shows.
+const maxSteps = 300
+
+// fill shows the steps that do something.
+func (v *planView) fill(p *page, plan catalog.Plan) {
+	v.Plan = plan
+	for _, s := range plan.Steps {
+		if s.Action == catalog.Unchanged {
+			continue
+		}
+		if len(v.Steps) == maxSteps {
+			v.Left++
+			continue
+		}
+		shown := planStep{Step: s}
+		for _, d := range s.Fields {
+			shown.Fields = append(shown.Fields, p.planned(d))
+		}
+		v.Steps = append(v.Steps, shown)
+	}
+}
+
+func (p *page) planned(d catalog.Difference) difference {
+	if d.Changed {
+		return difference{p.words.or("field.", d.Field), "•••", "•••"}
+	}
+	var before, after any
+	_ = decodeJSON(d.Before, &before) // an absent side is nothing
+	_ = decodeJSON(d.After, &after)
+	return difference{p.words.or("field.", d.Field), p.plainly(before), p.plainly(after)}
+}
+
+// carry makes a plan or carries it out, and shows it. expect is the plan that was agreed to; without
+// it nothing is done.
+func (p *page) carry(
+	view planView,
+	expect string,
+	do func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error),
+) error {
+	var out outcome
+	dryRun := expect == ""
+	plan, err := do(dryRun, out.options()...)
+	status := http.StatusOK
+	switch {
+	case errors.Is(err, catalog.ErrPlanChanged):
+		view.Moved, status = true, http.StatusPreconditionFailed
+	case errors.Is(err, catalog.ErrForce):
+		status = http.StatusConflict
+	case err != nil:
+		e, ok := asProblem(err)
+		if !ok || e.Status == http.StatusForbidden || e.Status >= http.StatusInternalServerError {
+			return err
+		}
+		status = e.Status
+		for _, f := range e.Fields {
+			view.Problem = append(view.Problem, f.Error())
+		}
+		if len(e.Fields) == 0 {
+			view.Problem = append(view.Problem, p.words.problem(e)+": "+e.Detail)
+		}
+	case !dryRun:
+		view.Done = true
+		f := out.flash("plan.done", 0)
+		if plan.Changes() {
+			f.Revision = plan.Revision
+		}
+		f.Follow = true
+		p.flash, view.Tokens = &f, plan.Tokens
+		p.secret = len(plan.Tokens) > 0
+	}
+	view.fill(p, plan)
+	return p.render("plan", status, view)
+}
+
+// revert shows what taking back a revision does, or returning to one, and does it.
+func (p *page) revert() error {
+	if err := p.form(); err != nil {
+		return err
+	}
+	which, name := p.r.Form.Get("revision"), "revision"
+	if which == "" {
+		which, name = p.r.Form.Get("to"), "to"
+	}
+	n, err := strconv.ParseInt(which, 10, 64)
+	if err != nil || n < 0 {
+		return errNoPage
+	}
+	view := planView{Title: "revert." + name, Arg: which, Action: "revert", Hidden: []hiddenValue{{name, which}}}
+	expect := p.r.PostForm.Get("expect")
+	return p.carry(view, expect, func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
+		opts := &catalog.RevertOptions{Expect: expect, Force: p.r.PostForm.Get("force") != "", DryRun: dryRun}
+		if name == "to" {
+			return p.client.Revert(p.ctx(), catalog.Revision(n), opts, more...)
+		}
+		return p.client.RevertOne(p.ctx(), catalog.Revision(n), opts, more...)
+	})
+}
+
+// maxUpload bounds a file that is uploaded. The command line takes larger ones.
+const maxUpload = 4 << 20
+
+// applyView is the form of a file.
+type applyView struct{ Problem string }
+
+func (p *page) applyForm() error { return p.render("apply", http.StatusOK, applyView{}) }
+
+// apply plans what a file says, and carries it out. Between the two the browser keeps the file,
+// sealed, because it may hold secrets.
+func (p *page) apply() error {
+	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, 2*maxUpload)
+	if err := p.r.ParseMultipartForm(maxUpload); err != nil && !errors.Is(err, http.ErrNotMultipart) {
+		return p.render(
+			"apply",
+			http.StatusRequestEntityTooLarge,
+			applyView{p.words.text("apply.toolarge", maxUpload>>20)},
+		)
+	}
+	form := p.r.PostForm
+	state, err := p.uploaded()
+	if err != nil {
+		return p.render("apply", http.StatusUnprocessableEntity, applyView{p.words.text("apply.file", maxUpload>>20)})
+	}
+	sealed, err := p.sealFile(state)
+	if err != nil {
+		return err
+	}
+	view := planView{Title: "apply.plan", Action: "apply", Hidden: []hiddenValue{{"state", sealed}}}
+	for _, name := range []string{"owner", "take_over", "prune"} {
+		if v := form.Get(name); v != "" {
+			view.Hidden = append(view.Hidden, hiddenValue{name, v})
+		}
+	}
+	expect := form.Get("expect")
+	return p.carry(view, expect, func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
+		return p.client.Apply(p.ctx(), state, &catalog.ApplyOptions{
+			PlanOptions: catalog.PlanOptions{
+				Owner:    form.Get("owner"),
+				TakeOver: form.Get("take_over") != "",
+				Prune:    form.Get("prune") != "",
+			},
+			Expect: expect, Force: form.Get("force") != "", DryRun: dryRun,
+		}, more...)
+	})
+}
+
+// uploaded returns the file, from the form that has it or from the one that the plan was shown in.
+func (p *page) uploaded() ([]byte, error) {
+	if sealed := p.r.PostForm.Get("state"); sealed != "" {
+		return p.openFile(sealed)
+	}
+	file, _, err := p.r.FormFile("file")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	state, err := io.ReadAll(io.LimitReader(file, maxUpload+1))
+	if err == nil && (len(state) == 0 || len(state) > maxUpload) {
+		err = errNoPage
+	}
+	return state, err
+}
+
+func (p *page) sealFile(state []byte) (string, error) { return p.sessions.seal("file", zip(state)) }
+
+func (p *page) openFile(sealed string) ([]byte, error) {
+	var zipped []byte
+	if err := p.sessions.open("file", sealed, &zipped); err != nil {
+		return nil, err
+	}
+	r, err := gzip.NewReader(bytes.NewReader(zipped))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, maxUpload))
+}
