@@ -67,7 +67,7 @@ type Config struct {
 	// logbuf.Maintainer too, it is used as that, with a LogBuffer also. Defaults to memory.
 	LogSink logbuf.Sink
 	// Logs are the settings of the default buffer. Defaults to those of logbuf.Open,
-	// with the Logger and the Clock below. A Pricer is not heeded.
+	// with the Logger and the Clock below. A Completer is not heeded.
 	Logs logbuf.Options
 
 	// Alerts delivers what people should be told of, such as an alerts.Webhook does. Defaults to none: alerts
@@ -109,8 +109,10 @@ type Plane struct {
 	config Config
 	relay  *snapshot.Relay
 	copies *catalog.Follower // leads on what is kept of the catalog in memory
-	prices *pricer
-	logs   logbuf.Buffer
+	// accounts are what entries are charged to; entries completes them.
+	accounts *catalog.Accounts
+	entries  *completer
+	logs     logbuf.Buffer
 
 	operators *operators
 	archive   logbuf.Archive
@@ -150,8 +152,9 @@ func New(config Config) (*Plane, error) {
 	}
 	list := catalog.NewPriceList()
 	known := catalog.NewOperatorList(config.Clock)
-	p.copies = catalog.NewFollower(config.Catalog, list, known)
-	p.prices = &pricer{list: list, follower: p.copies, unpriced: &p.unpriced}
+	p.accounts = catalog.NewAccounts()
+	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts)
+	p.entries = &completer{prices: list, accounts: p.accounts, follower: p.copies, unpriced: &p.unpriced}
 	p.operators = &operators{list: known, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
@@ -162,7 +165,7 @@ func New(config Config) (*Plane, error) {
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
-	config.Logs.Pricer = p.prices
+	config.Logs.Completer = p.entries
 	if config.Logs.Clock == nil {
 		config.Logs.Clock = p.LogTime
 	}
@@ -246,7 +249,7 @@ func (p *Plane) Publisher() SnapshotPublisher { return p.config.Publisher }
 // SyncKeys returns the keys that seal and sign snapshots; nil is none.
 func (p *Plane) SyncKeys() *snapshot.Keys { return p.config.SyncKeys }
 
-// Logs returns the buffer of access logs. Use AppendLogs, which prices entries.
+// Logs returns the buffer of access logs. Use AppendLogs, which completes entries.
 func (p *Plane) Logs() LogBuffer { return p.logs }
 
 // Now returns the time by Config.Clock.
@@ -272,23 +275,24 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // what a nil error promises. The entries stay as they are.
 //
 // Entries that have no cost get one from the prices that are valid now, or those of the
-// revision that the entry names in Revision, where that is later. An entry whose prices are
-// not known here yet is priced when it leaves the buffer, if that is the default one; in
-// another it stays without cost. A cost that an entry brings is kept, and its PricedRevision
-// is then 0.
+// revision that the entry names in Revision, where that is later. Likewise, those that name no
+// project get that of their key. An entry of which this is not known here yet is completed when
+// it leaves the buffer, if that is the default one; in another it stays as it is. What an entry
+// brings is kept; with a cost of its own, its PricedRevision is 0.
 //
 // Times are judged as those that come over HTTP are: by LogTime, at most 7 days and the retention
 // less a day back, and at most an hour ahead. An entry that is not acceptable is an error that is a
 // logbuf.FieldError, such as of [3].ts, and none of the entries was taken.
 //
-// The prices are those that the catalog had at most half a second ago: where nobody looked since, the
-// call looks first. While Run is not at work, each call does. For a catalog that does not answer it
-// waits a second, now and then; then the entries are priced when they leave the buffer.
+// The catalog that entries are completed by is that of at most half a second ago: where nobody
+// looked since, the call looks first. While Run is not at work, each call does. For a catalog that
+// does not answer it waits a second, now and then; then the entries are completed when they leave
+// the buffer.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 	if err := logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention); err != nil {
 		return err
 	}
-	p.prices.prepare(ctx)
+	p.entries.prepare(ctx)
 	if p.config.LogBuffer == nil {
 		return p.logs.Append(ctx, entries...)
 	}
@@ -297,25 +301,23 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 		e := &entries[i]
 		e.Namespace = cmp.Or(e.Namespace, "default")
 		e.PricedRevision = 0
-		if e.CostNanoUSD == nil {
-			_ = p.prices.Price(e) // there is no later
-		}
+		_ = p.entries.Complete(e) // there is no later
 	}
 	return p.logs.Append(ctx, entries...)
 }
 
 // CatchUp returns once everything that this process keeps of the catalog in memory, such as
-// the prices, has a revision: what is appended from then on is priced by it, or by a later
-// one. It asks the catalog when that is not so yet, and gives up when ctx ends.
+// prices and the projects of keys, has a revision: what is appended from then on is completed by
+// it, or by a later one. It asks the catalog when that is not so yet, and gives up when ctx ends.
 func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 	return p.copies.CatchUp(ctx, revision)
 }
 
-// Settle returns once every control plane of the catalog, in whatever process, prices what is
-// appended to it by a revision or by a later one. None prices by a copy of the catalog that it has
+// Settle returns once every control plane of the catalog, in whatever process, completes what is
+// appended to it by a revision or by a later one. None goes by a copy of the catalog that it has
 // not looked after within half a second, and so Settle takes 0.75 s. It gives up when ctx ends.
 func (p *Plane) Settle(ctx context.Context, revision catalog.Revision) error {
-	return p.prices.settle(ctx, revision)
+	return p.entries.settle(ctx, revision)
 }
 
 // Stats are the readings of everything that a Plane runs.

@@ -121,7 +121,7 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 			return nil, err
 		}
 		return func(e *logbuf.Entry) {
-			if q, ok := p.prices.list.Quote(priceKey(e)); ok {
+			if q, ok := p.entries.prices.Quote(priceKey(e)); ok {
 				fill(e, q)
 			}
 		}, nil

@@ -46,10 +46,10 @@
 //
 // # Receiving
 //
-// A [Decoder] reads the bodies that arrive there, and keeps a bad entry from
-// costing the good ones. A [Pricer] says what a request costs: the queue asks it when an
-// entry comes, or when it leaves. Ask [Queue.Ready] before reading a body: under overload,
-// to refuse is all there is time for.
+// A [Decoder] reads the bodies that arrive there, and keeps a bad entry from costing the good
+// ones. A [Completer] says what a request costs, and which project it is of: the queue asks it
+// when an entry comes, or when it leaves. Ask [Queue.Ready] before reading a body: under
+// overload, to refuse is all there is time for.
 //
 //	d := logbuf.Decoder{Retention: 90 * 24 * time.Hour}
 //	got, err := d.Decode(body, "application/x-ndjson")
@@ -65,6 +65,7 @@
 //     (where entries wait).
 //   - segment.go, segment_scan.go, frame.go, record.go, fs.go: the files of the spool;
 //     spool_write.go, spool_read.go and spool_tend.go: who writes, reads and looks after them.
-//   - price.go: what a request costs. calendar.go, usagequery.go, logquery.go: what is asked for.
+//   - complete.go, price.go: what an entry leaves open, and what a request costs.
+//   - calendar.go, usagequery.go, logquery.go: what is asked for.
 //   - httpsink.go: the shipper of a balancer.
 package logbuf

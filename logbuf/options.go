@@ -43,10 +43,10 @@ type Options struct {
 	// doubles from one to the other, with jitter. Default to 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
 
-	// Pricer prices entries that say no cost: when they are appended or, where it does
-	// not know the prices yet, when they leave. Then a cost that an entry brings has no
-	// PricedRevision. Defaults to none: entries are handed on as they are.
-	Pricer Pricer
+	// Completer fills in what entries leave open, their projects and costs: when they are
+	// appended or, where it does not know that yet, when they leave. Then a cost that an entry
+	// brings has no PricedRevision. Defaults to none: entries are handed on as they are.
+	Completer Completer
 
 	// Logger is told about failures and recovery. Defaults to none.
 	Logger *slog.Logger

@@ -1,25 +1,6 @@
 package logbuf
 
-import (
-	"context"
-	"math/bits"
-)
-
-// A Pricer knows what requests cost. A [Queue] asks it for each entry that says no cost
-// itself. It is safe for concurrent use.
-type Pricer interface {
-	// Price fills in CostNanoUSD and PricedRevision of an entry that has no cost, from
-	// what is known in memory; it does not block. Where the cost is not known, it leaves
-	// CostNanoUSD nil and says in PricedRevision as of which revision. It MUST return
-	// false, and change nothing, when the prices are not known here yet, or when the entry
-	// knows a later revision than this process does.
-	Price(e *Entry) (known bool)
-
-	// PriceLate does the same for entries for which Price returned false when they were
-	// taken, and which leave the queue now. It reads what it needs, for as long as ctx lets
-	// it. After an error it is called again: the entries wait.
-	PriceLate(ctx context.Context, entries []*Entry) error
-}
+import "math/bits"
 
 // A Price is what prices one request: what a million tokens of each kind cost, and the
 // request itself, in nano-USD; nil is not known, 0 is free.

@@ -108,22 +108,32 @@ type desk struct {
 	fail     atomic.Pointer[error]
 }
 
-func (d *desk) Price(e *logbuf.Entry) bool {
+func (d *desk) Complete(e *logbuf.Entry) bool {
 	if d.known.Load() {
-		e.CostNanoUSD, e.PricedRevision = new(int64(7)), d.revision.Load()
+		d.fill(e, 7)
 	}
 	return d.known.Load()
 }
 
-func (d *desk) PriceLate(_ context.Context, entries []*logbuf.Entry) error {
+func (d *desk) CompleteLate(_ context.Context, entries []*logbuf.Entry) error {
 	if err := d.fail.Load(); err != nil {
 		return *err
 	}
 	for _, e := range entries {
-		e.CostNanoUSD, e.PricedRevision = new(int64(8)), d.revision.Load()
+		d.fill(e, 8)
 	}
 	d.late.Add(int64(len(entries)))
 	return nil
+}
+
+// fill fills in what the entry leaves open.
+func (d *desk) fill(e *logbuf.Entry, cost int64) {
+	if e.Project == "" {
+		e.Project = "p" + strconv.FormatInt(cost, 10)
+	}
+	if e.CostNanoUSD == nil {
+		e.CostNanoUSD, e.PricedRevision = &cost, d.revision.Load()
+	}
 }
 
 // costs returns what was stored, by request.
@@ -136,22 +146,23 @@ func (l *ledger) costs() map[string]string {
 		if e.CostNanoUSD != nil {
 			cost = strconv.FormatInt(*e.CostNanoUSD, 10)
 		}
-		costs[e.RequestID] = cost + " at " + strconv.FormatInt(e.PricedRevision, 10)
+		costs[e.RequestID] = cost + " at " + strconv.FormatInt(e.PricedRevision, 10) + " of " + e.Project
 	}
 	return costs
 }
 
-// Entries without a cost are priced when they come or, where the prices are not known then,
-// when they leave, also by a queue that was opened later; a cost that they bring is kept.
+// Entries without a cost or a project get it when they come or, where that is not known then,
+// when they leave, also by a queue that was opened later; what they bring is kept.
 func TestQueuePrices(t *testing.T) {
 	for _, dir := range []string{"", t.TempDir()} {
 		prices := &desk{}
 		prices.known.Store(true)
 		prices.revision.Store(3)
-		opts := &logbuf.Options{Dir: dir, Pricer: prices, MinBackoff: time.Millisecond, FlushInterval: time.Millisecond}
+		opts := &logbuf.Options{Dir: dir, Completer: prices, MinBackoff: time.Millisecond, FlushInterval: time.Millisecond}
 		sink := newLedger()
 		q := mustOpen(t, sink, opts)
-		entries := []logbuf.Entry{{RequestID: "early"}, {RequestID: "own", CostNanoUSD: new(int64(5)), PricedRevision: 9}}
+		entries := []logbuf.Entry{{RequestID: "early"}, {RequestID: "own", CostNanoUSD: new(int64(5)), PricedRevision: 9},
+			{RequestID: "theirs", Project: "q"}}
 		mustAppend(t, q, entries...)
 		if entries[0].CostNanoUSD != nil || entries[1].PricedRevision != 9 {
 			t.Errorf("the caller's entries were changed: %+v", entries)
@@ -159,8 +170,11 @@ func TestQueuePrices(t *testing.T) {
 		prices.known.Store(false)
 		away := errors.New("the catalog is away")
 		prices.fail.Store(&away)
-		mustAppend(t, q, logbuf.Entry{RequestID: "late", PricedRevision: 77})
-		want := map[string]string{"early": "7 at 3", "own": "5 at 0", "late": "8 at 4"}
+		mustAppend(t, q, logbuf.Entry{RequestID: "late", PricedRevision: 77},
+			logbuf.Entry{RequestID: "own late", CostNanoUSD: new(int64(6)), PricedRevision: 77},
+			logbuf.Entry{RequestID: "whole", CostNanoUSD: new(int64(6)), PricedRevision: 77, Project: "q"})
+		want := map[string]string{"early": "7 at 3 of p7", "own": "5 at 0 of p7", "theirs": "7 at 3 of q", "late": "8 at 4 of p8",
+			"own late": "6 at 0 of p8", "whole": "6 at 0 of q"}
 		if dir == "" {
 			for q.Stats().LastError != away.Error() {
 				time.Sleep(time.Millisecond)
@@ -191,10 +205,10 @@ func TestQueueClosesWithoutPrices(t *testing.T) {
 	away := errors.New("the catalog is away")
 	prices.fail.Store(&away)
 	sink := newLedger()
-	q := mustOpen(t, sink, &logbuf.Options{Pricer: prices, MinBackoff: time.Millisecond})
+	q := mustOpen(t, sink, &logbuf.Options{Completer: prices, MinBackoff: time.Millisecond})
 	mustAppend(t, q, logbuf.Entry{RequestID: "r"})
 	mustClose(t, q)
-	if diff := cmp.Diff(map[string]string{"r": "unknown at 0"}, sink.costs()); diff != "" {
+	if diff := cmp.Diff(map[string]string{"r": "unknown at 0 of "}, sink.costs()); diff != "" {
 		t.Errorf("costs (-want +got):\n%s", diff)
 	}
 }

@@ -177,7 +177,7 @@ func (q *Queue) pack(p *packed, entries []Entry, now time.Time) error {
 		}
 		c, r := e.clean(&before)
 		cut, replaced = cut+c, replaced+r
-		q.price(e)
+		q.complete(e)
 		p.add(e)
 	}
 	q.cut.Add(cut)
@@ -185,14 +185,14 @@ func (q *Queue) pack(p *packed, entries []Entry, now time.Time) error {
 	return nil
 }
 
-// price finds the cost of an entry that says none, if that is known already.
-func (q *Queue) price(e *Entry) {
-	if q.opts.Pricer == nil {
+// complete fills in what an entry leaves open, if that is known already.
+func (q *Queue) complete(e *Entry) {
+	if q.opts.Completer == nil {
 		return
 	}
 	e.PricedRevision = 0
-	if e.CostNanoUSD == nil && !q.opts.Pricer.Price(e) {
-		e.PricedRevision = pricedLate
+	if !q.opts.Completer.Complete(e) {
+		e.PricedRevision = completedLate
 	}
 }
 

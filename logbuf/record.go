@@ -51,9 +51,9 @@ func (p *packed) reset() {
 	p.entry = Entry{} // lets go of the strings
 }
 
-// pricedLate is the PricedRevision, in a record, of an entry whose cost is to be found when it
+// completedLate is the PricedRevision, in a record, of an entry that is to be completed when it
 // leaves.
-const pricedLate = -1
+const completedLate = -1
 
 func (p *packed) add(e *Entry) {
 	before := len(p.records)

@@ -110,29 +110,29 @@ func (q *Queue) send(ctx context.Context, b Batch, prior *inflight) *inflight {
 	f.fail = sync.OnceFunc(func() { close(f.failed) })
 	go func() {
 		defer close(f.ended)
-		f.stored = len(b.Entries) == 0 || q.priceLate(ctx, f) &&
+		f.stored = len(b.Entries) == 0 || q.completeLate(ctx, f) &&
 			(prior != nil && q.writeBeside(ctx, f, prior) || q.writeAlone(ctx, f, prior))
 	}()
 	return f
 }
 
-// priceLate prices the entries of a batch whose prices were not known when they came, as
+// completeLate completes the entries of a batch that could not be completed when they came, as
 // often as it takes. It returns false when ctx ended first.
-func (q *Queue) priceLate(ctx context.Context, f *inflight) bool {
+func (q *Queue) completeLate(ctx context.Context, f *inflight) bool {
 	var late []*Entry
 	for i := range f.batch.Entries {
-		if e := &f.batch.Entries[i]; e.PricedRevision == pricedLate {
+		if e := &f.batch.Entries[i]; e.PricedRevision == completedLate {
 			e.PricedRevision = 0
 			late = append(late, e)
 		}
 	}
-	if len(late) == 0 || q.opts.Pricer == nil {
+	if len(late) == 0 || q.opts.Completer == nil {
 		return true
 	}
-	return q.retryForever(ctx, "to find out prices", func() error {
-		ctx, cancel := context.WithTimeout(ctx, priceTimeout)
+	return q.retryForever(ctx, "to find out costs and projects", func() error {
+		ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 		defer cancel()
-		err := q.opts.Pricer.PriceLate(ctx, late)
+		err := q.opts.Completer.CompleteLate(ctx, late)
 		if err == nil {
 			return nil
 		}
@@ -144,8 +144,8 @@ func (q *Queue) priceLate(ctx context.Context, f *inflight) bool {
 	})
 }
 
-// priceTimeout is how long one try to find out prices may take.
-const priceTimeout = 5 * time.Second
+// completeTimeout is how long one try to complete entries may take.
+const completeTimeout = 5 * time.Second
 
 // writeAlone writes a batch once the one before is stored, as often as it takes. It
 // returns false when ctx ended first.

@@ -1,0 +1,155 @@
+package ezapi
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/snapshot"
+)
+
+// completer fills in what log entries leave open, by the catalog: their costs, and the projects
+// of their keys. It is the one place that knows both.
+type completer struct {
+	prices   *catalog.PriceList
+	accounts *catalog.Accounts
+	unpriced *unpricedModels
+	follower *catalog.Follower
+	failed   atomic.Pointer[time.Time] // when prepare failed last
+}
+
+var _ logbuf.Completer = (*completer)(nil)
+
+// Complete implements [logbuf.Completer].
+func (c *completer) Complete(e *logbuf.Entry) (done bool) {
+	if e.CostNanoUSD != nil && (e.Project != "" || e.KeyID == 0) {
+		return true
+	}
+	if !c.follower.Within(copyAge) {
+		return false
+	}
+	q, ok := c.prices.Quote(priceKey(e))
+	if !ok || knowsMore(e, q) {
+		return false
+	}
+	c.fill(e, q)
+	return true
+}
+
+// CompleteLate implements [logbuf.Completer].
+func (c *completer) CompleteLate(ctx context.Context, entries []*logbuf.Entry) error {
+	if _, err := c.follower.Refresh(ctx); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		// What an entry knows is now either here, or ahead of the store, and so not true.
+		q, _ := c.prices.Quote(priceKey(e))
+		c.fill(e, q)
+	}
+	return nil
+}
+
+func (c *completer) fill(e *logbuf.Entry, q catalog.Quote) {
+	if e.CostNanoUSD == nil {
+		fillCost(e, q)
+		c.unpriced.note(e)
+	}
+	if e.Project == "" {
+		e.Project = c.accounts.Project(e.KeyID)
+	}
+}
+
+// Every control plane completes entries by a copy of the catalog that was looked after at most
+// copyAge ago, or not at all, and whoever commits need only wait for a little longer than that to
+// know that none goes by what was before. That holds for any number of servers, also for those whose
+// notifications are late or do not come, and costs each some looks at the head a second while it
+// takes logs.
+const (
+	copyAge    = 500 * time.Millisecond
+	copySettle = copyAge * 3 / 2 // for clocks that do not run equally fast
+)
+
+const (
+	// firstLook is how long AppendLogs waits for a look at the catalog, and nextLook how long it
+	// does not wait again after that was in vain.
+	firstLook = time.Second
+	nextLook  = 10 * time.Second
+)
+
+// prepare sees to it that the copies are good enough to go by. Where Run does not follow the
+// catalog, they are brought up to date each time.
+func (c *completer) prepare(ctx context.Context) {
+	age := copyAge / 2 // some time is left until they are used
+	if !c.follower.Running() {
+		age = 0
+	}
+	if c.follower.Within(age) {
+		return
+	}
+	if at := c.failed.Load(); at != nil && time.Since(*at) < nextLook && !c.follower.Within(time.Since(*at)) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	defer cancel()
+	if err := c.follower.Renew(ctx, age); err != nil { // then the entries are completed when they leave
+		now := time.Now()
+		c.failed.Store(&now)
+	}
+}
+
+// settle returns once no control plane completes entries by what the catalog was before a revision.
+func (c *completer) settle(ctx context.Context, revision catalog.Revision) error {
+	settled := time.NewTimer(copySettle)
+	defer settled.Stop()
+	if err := c.follower.CatchUp(ctx, revision); err != nil {
+		return err
+	}
+	select {
+	case <-settled.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func priceKey(e *logbuf.Entry) catalog.PriceKey {
+	return catalog.PriceKey{
+		ProviderID: e.ProviderID, UpstreamModel: e.UpstreamModel, Namespace: e.Namespace, Model: e.Model,
+	}
+}
+
+// knowsMore reports whether the balancer that wrote an entry had applied a later revision
+// than the prices are of.
+func knowsMore(e *logbuf.Entry, q catalog.Quote) bool {
+	if e.Revision == "" {
+		return false
+	}
+	at, err := snapshot.ParsePosition(e.Revision)
+	if err != nil || at.Epoch < q.Epoch {
+		return false
+	}
+	return at.Epoch > q.Epoch || at.Revision > q.Revision
+}
+
+// fillCost prices an entry by a quote.
+func fillCost(e *logbuf.Entry, q catalog.Quote) {
+	e.CostNanoUSD, e.PricedRevision = nil, int64(q.Revision)
+	if cost, ok := priceFor(e, q.Prices).Cost(e); ok {
+		e.CostNanoUSD = &cost
+	}
+}
+
+// priceFor returns what prices an entry, nil when nothing does.
+func priceFor(e *logbuf.Entry, record *catalog.Prices) *logbuf.Price {
+	if record == nil {
+		return nil
+	}
+	prices := record.For(e.InputTokens + e.CacheReadTokens + e.CacheWriteTokens)
+	return &logbuf.Price{
+		Input: (*int64)(prices.InputPrice), Output: (*int64)(prices.OutputPrice),
+		CacheRead: (*int64)(prices.CacheReadPrice), CacheWrite: (*int64)(prices.CacheWritePrice),
+		Request: (*int64)(prices.RequestPrice),
+	}
+}
