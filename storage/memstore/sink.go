@@ -23,6 +23,7 @@ type Sink struct {
 	mu          sync.RWMutex
 	entries     []logbuf.Entry // in order of time and id
 	usage       rollup.Ledger
+	folds       []fold // in order; never empty
 	checkpoints map[uuid.UUID]int64
 	repricing   repriceLease
 }
@@ -54,6 +55,7 @@ type SinkOptions struct {
 // NewSink returns an empty sink.
 func NewSink(opts *SinkOptions) *Sink {
 	s := &Sink{checkpoints: make(map[uuid.UUID]int64), clock: time.Now}
+	s.folds = []fold{{FoldMark: logbuf.FoldMark{Mark: uuid.New()}}} // before the first
 	s.usage.Zone = time.UTC
 	if opts != nil && opts.UsageZone != nil {
 		s.usage.Zone = opts.UsageZone
@@ -94,7 +96,7 @@ func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (logbuf.Result, error)
 		usage.Add(&e)
 		result.Stored++
 	}
-	s.usage.Merge(&usage)
+	s.add(&usage)
 	return result, nil
 }
 
@@ -121,6 +123,7 @@ func (s *Sink) Tasks() []logbuf.Task {
 	}
 	return []logbuf.Task{
 		task("drop", s.drop),
+		task("folds", s.forgetFolds),
 		task("days", func(o logbuf.MaintenanceOptions) int64 { return s.usage.Close(o.Now) }),
 		task("prune", func(o logbuf.MaintenanceOptions) int64 { return s.usage.Prune(o.UsageBefore) }),
 	}
@@ -167,7 +170,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 		at, _ := slices.BinarySearchFunc(s.entries, p.Changed[i], byTime)
 		s.entries[at] = stored(&p.Changed[i])
 	}
-	s.usage.Merge(&p.Usage)
+	s.add(&p.Usage)
 	if p.Result.Next == "" {
 		s.repricing = repriceLease{}
 	}

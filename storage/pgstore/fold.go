@@ -60,8 +60,10 @@ select count(*) from taken`
 
 	sqlLocateOne = `select ctid::text from usage_pending %s limit $1`
 	sqlSetAside  = `
-with taken as (delete from usage_pending where ctid = $1::tid returning *)
-insert into usage_aside select *, now(), $2::text, $3::text from taken`
+with sums as (
+    delete from usage_pending where ctid = $1::tid returning *
+), ` + sqlTell + `
+insert into usage_aside select *, now(), $2::text, $3::text from sums`
 
 	sqlFolded       = `update usage_state set folded_at = greatest(folded_at, $1::timestamptz)`
 	sqlHasPending   = `select exists (select from usage_pending)`
@@ -185,6 +187,7 @@ func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err 
 		kept = fmt.Sprintf("%s where starts >= $%d::timestamptz", sqlOfSums, len(args))
 	}
 	parts = append(parts, "quarters as (\n    insert into usage_quarters"+fmt.Sprintf(sqlAdd, kept)+"\n)")
+	parts = append(parts, sqlTell)
 	sql := fmt.Sprintf(sqlTake, only) + ", " + strings.Join(parts, ", ") + sqlTaken
 	err = queryRow(ctx, tx.Conn(), sql, args, &n)
 	return n, err

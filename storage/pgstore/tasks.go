@@ -38,6 +38,7 @@ func (s *Sink) Tasks() []logbuf.Task {
 		{Name: "drop", Bound: time.Minute, Run: s.dropPartitions},
 		{Name: "partitions", Bound: time.Minute, Run: s.makeAhead},
 		{Name: "forget", Bound: time.Minute, Run: s.forget},
+		{Name: "folds", Bound: time.Minute, Run: s.forgetFolds},
 		{Name: "fold", Bound: 4 * time.Minute, Run: s.fold},
 		{Name: "days", Bound: time.Minute, Run: s.closeDays},
 		{Name: "prune", Bound: time.Minute, Run: s.pruneQuarters},

@@ -136,6 +136,14 @@ func TestFoldSetsPoisonAside(t *testing.T) {
 	if err != nil || used[1700].Spent[0].CostNanoUSD != *entries[1700].CostNanoUSD {
 		t.Errorf("usage of the key that is aside: %+v, %v", used, err)
 	}
+	sums, err := sink.Spent(t.Context(), logbuf.SpentQuery{Keys: []int64{1700}})
+	spent := sums.Keys[1700]
+	if err != nil || spent.CostNanoUSD.Int64() != *entries[1700].CostNanoUSD {
+		t.Errorf("the key that is aside has spent %s, %v", &spent.CostNanoUSD, err)
+	}
+	if told := count(t, pool, `select count(*) from usage_spent where key_id in (0, 1700, 2999)`); told != 2 { // 0 is free
+		t.Errorf("%d of the rows that are aside were told", told)
+	}
 }
 
 // A batch that takes too long is halved until it does not.

@@ -37,6 +37,7 @@ func (s *Sink) Tasks() []logbuf.Task {
 		{Name: "drop", Run: s.drop},
 		{Name: "dead_letters", Run: s.forgetDead},
 		{Name: "checkpoints", Run: s.forgetCheckpoints},
+		{Name: "folds", Run: s.forgetFolds},
 		{Name: "days", Run: s.closeDays},
 		{Name: "prune", Run: s.pruneQuarters},
 	}

@@ -153,7 +153,7 @@ func (s *Sink) usageState(ctx context.Context, db sqlx.QueryerContext) (st rollu
 	return st, nil
 }
 
-// addUsage adds rows to the quarters, and those of closed days to the days, too.
+// addUsage adds rows to the quarters, and those of closed days to the days, too, and tells of it.
 func (s *Sink) addUsage(ctx context.Context, tx *sqlx.Tx, rows []rollup.Row) error {
 	if len(rows) == 0 {
 		return nil
@@ -188,7 +188,7 @@ func (s *Sink) addUsage(ctx context.Context, tx *sqlx.Tx, rows []rollup.Row) err
 			}
 		}
 	}
-	return nil
+	return s.tell(ctx, tx, rows)
 }
 
 // usageRow returns the values of usageKey and usageCounts.

@@ -133,6 +133,9 @@ var sinkCases = []sinkCase{
 	{"usage counts once", nothing, testUsageOnce},
 	{"bad usage queries", nothing, testUsageInvalid},
 
+	{"what is spent", aMeter, testMeter},
+	{"what is spent, and gaps", aMeter, testMeterGaps},
+
 	{"tasks", aMaintainer, testTasks},
 	{"usage by closed days", aDayKeeper, testUsageDays},
 	{"prices anew", aRepricer, testReprice},
@@ -170,6 +173,13 @@ func aDayKeeper(h SinkHarness) string {
 func aRepricer(h SinkHarness) string {
 	if _, ok := h.Sink.(logbuf.Repricer); !ok {
 		return "cannot price anew"
+	}
+	return ""
+}
+
+func aMeter(h SinkHarness) string {
+	if _, ok := h.Sink.(logbuf.Meter); !ok {
+		return "does not tell what is spent"
 	}
 	return ""
 }

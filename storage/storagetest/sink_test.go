@@ -122,6 +122,12 @@ var brokenSinks = []struct {
 	{"Tasks have a new name each time", "tasks", tasksAnonymous},
 	{"Maintain loses usage with its quarters", "usage by closed days", pruneTooMuch},
 	{"Reprice only looks", "prices anew", repriceNothing},
+	{"Folds knows every fold", "what is spent, and gaps", foldsEdited(foldsWithoutGaps)},
+	{"Folds leaves a row out", "what is spent", foldsEdited(foldsWithoutLast)},
+	{"Folds takes nothing back", "what is spent", foldsEdited(foldsOnlyPositive)},
+	{"Spent has no end", "what is spent", spentEdited(spentForEver)},
+	{"Spent forgets a project", "what is spent", spentEdited(spentOfOneProject)},
+	{"Maintain keeps all folds", "what is spent, and gaps", func(s *fakeSink) { s.maintain = maintainNothing }},
 	{"Maintain counts usage again", "maintenance changes no answer", maintainTwice},
 	{"Maintain without a time forgets all", "maintenance changes no answer", maintainZero},
 	{"Maintain keeps all", "maintenance forgets whole days", func(s *fakeSink) { s.maintain = maintainNothing }},
@@ -209,6 +215,8 @@ type fakeSink struct {
 	maintain   func(context.Context, logbuf.MaintenanceOptions) error
 	tasks      func() []logbuf.Task
 	reprice    func(context.Context, logbuf.RepriceBatch) (logbuf.RepriceResult, error)
+	folds      func(context.Context, logbuf.FoldMark) (logbuf.FoldPage, error)
+	spent      func(context.Context, logbuf.SpentQuery) (logbuf.SpentSums, error)
 	close      func()
 
 	mu     sync.Mutex
@@ -226,8 +234,8 @@ func newFakeSink() *fakeSink {
 			}
 			return ctx.Err()
 		},
-		reprice: memory.Reprice,
-		dead:    make(map[uuid.UUID]int),
+		reprice: memory.Reprice, folds: memory.Folds, spent: memory.Spent,
+		dead: make(map[uuid.UUID]int),
 	}
 	s.tasks = func() []logbuf.Task {
 		return []logbuf.Task{{Name: "all",
