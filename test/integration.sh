@@ -78,6 +78,7 @@ have npm || install "npm, for clients generated in TypeScript," nodejs npm
 have pgbouncer || install "a pooler in front of PostgreSQL" pgbouncer
 have redis-server || install "Redis servers of the tests' own" redis-server
 have redis-sentinel || install "Redis Sentinel" redis-sentinel
+have chromium || install "a browser that looks at the console" chromium fonts-noto-cjk
 have openssl || install "certificates of tests" openssl
 
 # ---- PostgreSQL and Redis --------------------------------------------------
