@@ -74,6 +74,10 @@ type Config struct {
 	// are only kept, in a Catalog that is an alerts.Outbox, to be read.
 	Alerts alerts.Sender
 
+	// BudgetInterval is how often what was spent is compared with budgets, where there are some.
+	// Defaults to 1 second.
+	BudgetInterval time.Duration
+
 	// ChangesRetention is how long the change feed reaches back. Defaults to
 	// 90 days; negative keeps all.
 	ChangesRetention time.Duration
@@ -112,6 +116,7 @@ type Plane struct {
 	// accounts are what entries are charged to; entries completes them.
 	accounts *catalog.Accounts
 	entries  *completer
+	judge    *judge // makes holds of budgets that are used up
 	logs     logbuf.Buffer
 
 	operators *operators
@@ -160,6 +165,7 @@ func New(config Config) (*Plane, error) {
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
 	p.archive, _ = config.LogSink.(logbuf.Archive)
+	p.judge = newJudge(p)
 	p.alarm.sender = config.Alerts
 	p.alarm.box, _ = config.Catalog.(alerts.Outbox)
 	if p.logs = config.LogBuffer; p.logs != nil {
@@ -190,6 +196,9 @@ func (c Config) withDefaults() Config {
 	if c.LogSink == nil {
 		c.LogSink = memstore.NewSink(&memstore.SinkOptions{Clock: c.Clock})
 	}
+	if c.BudgetInterval <= 0 {
+		c.BudgetInterval = defaultBudgetInterval
+	}
 	if c.ChangesRetention == 0 {
 		c.ChangesRetention = defaultRetention
 	}
@@ -217,12 +226,13 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 6)
+	errs := make(chan error, 7)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.watchLogClock(ctx) }()
+	go func() { errs <- p.judge.run(ctx) }()
 	go func() { errs <- p.watchForAlerts(ctx) }()
 	var failed error
 	for range cap(errs) {
@@ -328,6 +338,8 @@ type Stats struct {
 	Copies catalog.FollowerStatus
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
+	// Budgets says how budgets are judged.
+	Budgets BudgetStatus
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []Clock
 	// Alerts says how what people are told of fares.
@@ -340,6 +352,7 @@ type Stats struct {
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
+	s.Budgets = p.judge.reading()
 	s.Clocks, s.Alerts = p.clocks.status(p.config.Clock()), p.alarm.read()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results

@@ -33,7 +33,7 @@ var _ Copy = (*Accounts)(nil)
 type BudgetHold struct {
 	ID     int64
 	Until  time.Time // zero is without an end
-	Status string
+	Status Status
 }
 
 // NewAccounts returns an empty copy.
@@ -187,16 +187,16 @@ type account struct {
 	Target  string    `json:"target"` // of a hold, and what follows
 	Reason  string    `json:"reason"`
 	Until   time.Time `json:"until"`
-	Status  string    `json:"status"`
+	Status  Status    `json:"status"`
 }
 
 // accountOf reads a stored entity. What cannot be read has nothing, and holds up no other.
 func accountOf(e Entity) account {
-	a := account{Status: e.Status}
+	var a account
 	if e.Kind == KindHold || !bytes.Contains(e.Spec, []byte(`"budgets":[]`)) { // most have none
 		_ = e.spec(&a)
 	}
-	a.Name, a.Status = e.Name, e.Status
+	a.Name, a.Status = e.Name, Status(e.Status)
 	switch e.Kind {
 	case KindKey:
 		a.Project = e.Ref

@@ -41,7 +41,7 @@
 //     changes.go shows the feed, explain.go explains a route.
 //   - ingest.go takes access logs, logs.go and usage.go answer questions about them, and
 //     reprice.go computes their costs anew.
-//   - alerts.go shows what people were told of.
+//   - alerts.go shows what people were told of, and budgets.go what was spent of budgets.
 //   - health.go says what works.
 //   - problems.go has the table of all problems, and from errors to them; problem.go
 //     writes them.

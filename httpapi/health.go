@@ -30,6 +30,7 @@ const (
 	checkLogs      = "logs"
 	checkClock     = "clock"
 	checkSeals     = "seals"
+	checkBudgets   = "budgets"
 )
 
 var errNotPublishing = errors.New("publishing fails, and is tried again")
@@ -77,6 +78,12 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			}
 			return "", nil
 		},
+	}
+	checks[checkBudgets] = func(context.Context) (string, error) {
+		if err := plane.BudgetsReady(); err != nil {
+			return "budgets cannot be judged: nothing new is held until they can", err
+		}
+		return "", nil
 	}
 	checks[checkSeals] = func(context.Context) (string, error) { return sealNote(plane.SealStatus()) }
 	maps.Copy(checks, more)

@@ -17,7 +17,8 @@ const (
 
 // reachOf says it of a route. A route that is not here gives nothing: it must be thought of first.
 // Together with [Handler.enter], which every request passes, this is all that keeps projects apart,
-// but for what a route of reachOwn shows that no table does: changes, logs, usage, alerts and explanations.
+// but for what a route of reachOwn shows that no table does: changes, logs, usage, budgets, alerts
+// and explanations.
 func reachOf(route string) reach {
 	switch route {
 	case "GET /projects", "POST /projects", "PUT /projects", "GET /projects/{id}", "PATCH /projects/{id}",
@@ -26,7 +27,8 @@ func reachOf(route string) reach {
 		"POST /keys/{id}/rotate", "POST /keys/lookup",
 		"GET /holds", "POST /holds", "PUT /holds", "GET /holds/{id}", "PATCH /holds/{id}", "DELETE /holds/{id}",
 		"GET /models", "GET /models/{id}", "GET /bindings", "GET /bindings/{id}",
-		"GET /changes", "GET /explain", "GET /logs", "GET /usage", "GET /alerts":
+		"GET /changes", "GET /explain", "GET /logs", "GET /usage", "GET /alerts",
+		"GET /budgets":
 		return reachOwn
 	case "GET /healthz", "GET /readyz", "GET /openapi.json":
 		return reachAll

@@ -50,6 +50,8 @@ func (h *Handler) register(opts *Options) {
 	handle(h, Viewer, "GET /usage", "getUsage", "Sum up usage by time and by groups", h.usage,
 		fails(problemNotFound, problemCrowded, problemUnavailable))
 
+	handle(h, Viewer, "GET /budgets", "listBudgets", "List budgets and what was spent of them", h.budgets,
+		fails(problemUnavailable))
 	handle(h, Viewer, "GET /alerts", "listAlerts", "List what people were told of, newest first", h.alerts,
 		fails(problemNotFound, problemUnavailable))
 	handle(h, Admin, "POST /alerts/test", "testAlert", "Try whether alerts arrive", h.testAlert,

@@ -3,6 +3,7 @@ package logbuf
 import (
 	"context"
 	"errors"
+	"math"
 	"math/big"
 	"time"
 
@@ -72,6 +73,17 @@ type Sum struct {
 func (s *Sum) Add(o *Sum) {
 	s.CostNanoUSD.Add(&s.CostNanoUSD, &o.CostNanoUSD)
 	s.Unpriced += o.Unpriced
+}
+
+// Nearest returns the cost, or the nearest int64 where none holds it.
+func (s *Sum) Nearest() int64 {
+	switch {
+	case s.CostNanoUSD.IsInt64():
+		return s.CostNanoUSD.Int64()
+	case s.CostNanoUSD.Sign() < 0:
+		return math.MinInt64
+	}
+	return math.MaxInt64
 }
 
 // IsZero reports whether nothing was spent.

@@ -181,6 +181,18 @@ func metrics() []metric {
 				emit(float64(r.failing))
 			}),
 
+		gauge("ezapi_budget_accounts", "Keys and projects that have budgets.",
+			func(r *reading) int { return r.Budgets.Accounts }),
+		counter("ezapi_budget_holds_total", "Holds that this process has made, changed or ended because of budgets.",
+			func(r *reading) int64 { return r.Budgets.Holds }),
+		counter("ezapi_budget_sums_total", "How often all that was spent was summed up anew: at the start and after gaps.",
+			func(r *reading) int64 { return r.Budgets.Summed }),
+		flag("ezapi_budgets_failing", "Whether budgets cannot be judged, so that nothing new is held.",
+			func(r *reading) bool { return r.Budgets.Accounts > 0 && r.Budgets.LastError != "" }),
+		simple(prometheus.GaugeValue, "ezapi_budgets_judged_seconds",
+			"Since everything that was spent was last compared with budgets; 0 before the first time.",
+			func(r *reading) float64 { return seconds(r.Budgets.JudgedAt, r.now) }),
+
 		// accepted = stored + duplicate + dead + damaged + pending, always.
 		counter("ezapi_logs_accepted_total", "Log entries taken.", func(r *reading) int64 { return r.Logs.Accepted }),
 		counter("ezapi_logs_stored_total", "Log entries stored.", func(r *reading) int64 { return r.Logs.Stored }),

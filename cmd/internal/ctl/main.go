@@ -70,6 +70,7 @@ type command struct {
 	Logs    logsCommand    `cmd:"" group:"looking" help:"List or follow access logs."`
 	Usage   usageCommand   `cmd:"" group:"looking" help:"Sum up usage."`
 	Changes changesCommand `cmd:"" group:"looking" help:"List the changes of the catalog."`
+	Budgets budgetsCommand `cmd:"" group:"looking" help:"List budgets and what was spent of them."`
 	Alerts  alertsCommand  `cmd:"" group:"looking" help:"List what people were told of, or try whether alerts arrive."`
 	Status  statusCommand  `cmd:"" group:"looking" help:"Show how far publishing and the balancers are."`
 

@@ -134,6 +134,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_REDIS_PREFIX":       {"{" + leak + "}", strings.Repeat("a", 65)},
 		"EZ_LOG_QUEUE":          {leak, "0", "-5"},
 		"EZ_LOG_BATCH_SIZE":     {leak, "0", "1e3"},
+		"EZ_BUDGET_INTERVAL":    {leak, "1", "0s", "-1s", "2h"},
 		"EZ_LOG_FLUSH_INTERVAL": {leak, "1", "0s", "-1s", "2h"},
 		"EZ_LOG_DURABILITY":     {leak, "DISK"},
 		"EZ_LOG_SPOOL_MAX":      {leak, "0", "1GB", "-1MiB", "9999999TiB"},
@@ -256,7 +257,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 27 {
+	if len(flags) != 30 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

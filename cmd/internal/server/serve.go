@@ -186,6 +186,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Catalog: s.engines.catalog, Keeper: keeper, AllowPrivateUpstreams: c.AllowPrivateUpstreams == on,
 		Publisher: s.engines.publisher, SyncKeys: syncKeys,
 		LogSink: s.engines.sink, Logs: logs, Alerts: webhook,
+		BudgetInterval:   time.Duration(c.BudgetInterval),
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
 		UsageRetention: c.UsageRetention.forever(),
 		Logger:         s.logger,
