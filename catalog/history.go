@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 )
 
@@ -31,11 +29,11 @@ func (t *Tables) At(ctx context.Context, revision Revision) (d Desired, err erro
 	return d, err
 }
 
-// past is what the feed tells of the entities that were changed after a revision: the first change
-// of each.
+// past is what the feed tells of the entities that were changed after a revision.
 type past struct {
-	first map[place]Change
-	order []place
+	first   map[place]Change // the first change of each
+	deleted map[place]Revision
+	order   []place
 }
 
 // readPast reads the feed after a revision. field names the revision in errors.
@@ -44,7 +42,7 @@ func readPast(ctx context.Context, r Reader, field string, revision Revision) (*
 		return nil, &FieldError{Field: field, Message: "must be a revision that the catalog has had"}
 	}
 	kinds := DesiredKinds() // the feed may hold others, of another version too
-	p := &past{first: map[place]Change{}}
+	p := &past{first: map[place]Change{}, deleted: map[place]Revision{}}
 	for at := (Cursor{Revision: revision}); ; {
 		page, err := r.Changes(ctx, at, feedPage)
 		if err != nil {
@@ -56,6 +54,9 @@ func readPast(ctx context.Context, r Reader, field string, revision Revision) (*
 				continue
 			}
 			key := place{c.Kind, c.ID}
+			if c.Action == ActionDelete {
+				p.deleted[key] = c.Revision
+			}
 			if _, known := p.first[key]; known {
 				continue
 			}
@@ -182,7 +183,8 @@ func (p *planner) returnTo(ctx context.Context, to Revision) error {
 			return err
 		}
 		for _, id := range ids {
-			if err := p.returnOne(k, id, past.first[place{k, id}].Before); err != nil {
+			at := place{k, id}
+			if err := p.returnOne(at, past.first[at].Before, past.deleted[at]); err != nil {
 				return err
 			}
 		}
@@ -193,43 +195,38 @@ func (p *planner) returnTo(ctx context.Context, to Revision) error {
 	return nil
 }
 
-// returnOne makes an entity what it was; nothing when it was not there.
-func (p *planner) returnOne(k Kind, id int64, was []byte) error {
-	now, exists := p.of(k).byID[id]
+// returnOne makes an entity what it was; nothing when it was not there. deleted is the revision in
+// which it was deleted meanwhile, or 0.
+func (p *planner) returnOne(at place, was []byte, deleted Revision) error {
+	now, exists := p.of(at.kind).byID[at.id]
 	if was == nil {
 		if !exists {
 			return nil
 		}
 		return p.remove(now)
 	}
-	want, err := fromFeed(k, was)
+	want, err := fromFeed(at.kind, was)
 	if err != nil {
 		return err
 	}
+	t := &target{at: pathOf(at.kind, at.id), want: want, back: !exists}
 	if exists {
-		return p.replaceBy(want, now)
+		t.before = at.kind.facts().new()
+		if err := t.before.decode(now, p.tx.core.keeper); err != nil {
+			return err
+		}
+		p.claimed[at] = t
 	}
-	t := &target{at: pathOf(k, id), want: want, back: true}
-	if note := want.comeBack(); note != "" {
+	p.aim(t, want.comeBack(t.before, deleted))
+	return nil
+}
+
+// aim adds a target, as far as it is acceptable by the rules of today. note says what of it cannot
+// come back.
+func (p *planner) aim(t *target, note string) {
+	if note != "" {
 		t.notes = []string{note}
 	}
-	p.aim(t)
-	return nil
-}
-
-// replaceBy makes a record the target that an entity is to become.
-func (p *planner) replaceBy(want record, now Entity) error {
-	t := &target{at: pathOf(now.Kind, now.ID), want: want, before: now.Kind.facts().new()}
-	if err := t.before.decode(now, p.tx.core.keeper); err != nil {
-		return err
-	}
-	p.claimed[place{now.Kind, now.ID}] = t
-	p.aim(t)
-	return nil
-}
-
-// aim adds a target, as far as it is acceptable by the rules of today.
-func (p *planner) aim(t *target) {
 	t.want.normalize()
 	p.refuseFields(t, t.want.check(p.tx.core.rules))
 	p.targets = append(p.targets, t)
@@ -244,36 +241,6 @@ func (p *planner) readRivals(ctx context.Context, k Kind) error {
 		}
 	}
 	return p.read(ctx, k, mine, idsMeanNothing)
-}
-
-// takeBack takes the targets from what was changed in one revision.
-func (p *planner) takeBack(ctx context.Context, revision Revision) error {
-	changes, err := readRevision(ctx, p.tx.reader, revision)
-	if err != nil {
-		return err
-	}
-	for _, k := range DesiredKinds() {
-		var ids []int64
-		for _, c := range changes {
-			if c.Kind == k {
-				ids = append(ids, c.ID)
-			}
-		}
-		if err := fetch(ctx, p, k, ids, byIDs); err != nil {
-			return err
-		}
-		for _, c := range changes {
-			if c.Kind == k {
-				if err := p.takeBackOne(c); err != nil {
-					return err
-				}
-			}
-		}
-		if err := p.readRivals(ctx, k); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // readRevision reads the changes of one revision that are about entities.
@@ -302,65 +269,4 @@ func readRevision(ctx context.Context, r Reader, revision Revision) (all []Chang
 			return nil, fmt.Errorf("more than %d resources were changed: %w", MaxDesired, ErrTooMany)
 		}
 	}
-}
-
-// takeBackOne takes back one change, unless the entity was changed again where that matters.
-func (p *planner) takeBackOne(c Change) error {
-	now, exists := p.of(c.Kind).byID[c.ID]
-	at := pathOf(c.Kind, c.ID)
-	switch {
-	case c.Action == ActionCreate && !exists:
-		return nil
-	case c.Action == ActionCreate && now.Revision != c.Revision:
-		p.refused.add(ErrConflict, at, "was changed again, last in revision %d; delete it by itself", now.Revision)
-		return nil
-	case c.Action == ActionCreate:
-		return p.remove(now)
-	case c.Action == ActionDelete && exists:
-		p.refused.add(ErrConflict, at, "exists again since revision %d", now.Revision)
-		return nil
-	case c.Action == ActionDelete:
-		return p.returnOne(c.Kind, c.ID, c.Before)
-	case !exists:
-		p.refused.add(ErrConflict, at, "was deleted since; revert that first")
-		return nil
-	}
-	was, errWas := fromFeed(c.Kind, c.Before)
-	did, errDid := fromFeed(c.Kind, c.After)
-	want := c.Kind.facts().new()
-	if err := errors.Join(errWas, errDid, want.decode(now, p.tx.core.keeper)); err != nil {
-		return err
-	}
-	collisions, err := p.fieldsOf(c.Kind).takeBack(want, was, did)
-	for _, field := range collisions {
-		p.refused.add(ErrConflict, at+"."+field, "was changed again since, last in revision %d", now.Revision)
-	}
-	if err != nil || len(collisions) > 0 {
-		return err
-	}
-	return p.replaceBy(want, now)
-}
-
-// takeBack gives the fields of a record that differ between was and did their value of was. It
-// returns those that the record has another value of than either.
-func (f *recordFields) takeBack(record, was, did record) (collisions []string, err error) {
-	from, to, v := reflect.ValueOf(was).Elem(), reflect.ValueOf(did).Elem(), reflect.ValueOf(record).Elem()
-	for _, field := range f.list {
-		if field.secret {
-			continue
-		}
-		old, errOld := field.text(from.FieldByIndex(field.index))
-		new, errNew := field.text(to.FieldByIndex(field.index))
-		now, errNow := field.text(v.FieldByIndex(field.index))
-		switch err := errors.Join(errOld, errNew, errNow); {
-		case err != nil:
-			return nil, err
-		case bytes.Equal(old, new), bytes.Equal(now, old):
-		case bytes.Equal(now, new):
-			v.FieldByIndex(field.index).Set(from.FieldByIndex(field.index))
-		default:
-			collisions = append(collisions, field.name)
-		}
-	}
-	return collisions, nil
 }

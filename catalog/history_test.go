@@ -60,6 +60,86 @@ func TestRevertOne(t *testing.T) {
 	}
 }
 
+// A field that was changed again since is a collision, also when it has come back to what the
+// revision had made of it; so is what was deleted and made again.
+func TestRevertOneSeesWhatCameBetween(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+	patch := func(body string) catalog.Revision {
+		return must[catalog.Key](t)(tables.Keys.Patch(ctx, k.ID, 0, []byte(body))).Revision
+	}
+	shut := patch(`{"status": "disabled"}`)
+	limited := patch(`{"rpm_limit": 7}`)
+	patch(`{"status": "active"}`)
+	shutAgain := patch(`{"status": "disabled"}`)
+	_, err := tables.RevertOne(ctx, shut, nil)
+	if !errors.Is(err, catalog.ErrConflict) || !slices.Equal(fieldsOf(err), []string{"keys/1.status"}) {
+		t.Errorf("a status that a later revision has set: %v", err)
+	}
+	must[catalog.Key](t)(tables.Keys.Rotate(ctx, k.ID, 0, 0))
+	must[catalog.Plan](t)(tables.RevertOne(ctx, limited, nil))
+	must[catalog.Plan](t)(tables.RevertOne(ctx, shutAgain, nil))
+	got := must[catalog.Key](t)(tables.Keys.Get(ctx, k.ID))
+	if got.Status != catalog.Active || got.RPMLimit != 0 {
+		t.Errorf("after: %+v", got)
+	}
+	if plan := must[catalog.Plan](t)(tables.RevertOne(ctx, shut, nil)); plan.Changes() {
+		t.Errorf("what is as it was before: %s", &plan)
+	}
+
+	deleted := must[catalog.Revision](t)(tables.Keys.Delete(ctx, k.ID, 0))
+	must[catalog.Plan](t)(tables.RevertOne(ctx, deleted, nil))
+	patch(`{"rpm_limit": 9}`)
+	for what, revision := range map[string]catalog.Revision{"a change": limited, "the deletion": deleted} {
+		_, err := tables.RevertOne(ctx, revision, nil)
+		if !errors.Is(err, catalog.ErrConflict) || !slices.Equal(fieldsOf(err), []string{"keys/1"}) {
+			t.Errorf("%s of what came back since: %v", what, err)
+		}
+	}
+	must[catalog.Revision](t)(tables.Keys.Delete(ctx, k.ID, 0))
+	if _, err := tables.RevertOne(ctx, deleted, nil); !errors.Is(err, catalog.ErrConflict) {
+		t.Errorf("a deletion before the last one: %v", err)
+	}
+}
+
+// A provider that has lost its api_key stays out of service, however often it is reverted.
+func TestRevertPutsNoProviderWithoutItsSecretIntoService(t *testing.T) {
+	for name, secret := range map[string]string{"with a hint": "sk-0123456789-abc", "without a hint": "sk-short"} {
+		t.Run(name, func(t *testing.T) {
+			tables, ctx := newTables(t, nil), t.Context()
+			p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+				APIKey: catalog.NewSecret(secret)}))
+			must[catalog.Revision](t)(tables.Providers.Delete(ctx, p.ID, 0))
+			must[catalog.Plan](t)(tables.Revert(ctx, p.Revision, nil))
+			plan := must[catalog.Plan](t)(tables.Revert(ctx, p.Revision, nil))
+			if plan.Changes() || len(plan.Steps[0].Notes) != 1 {
+				t.Errorf("again: %s%+v", &plan, plan.Steps)
+			}
+			must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0, []byte(`{"api_key": "sk-another-one"}`)))
+			must[catalog.Plan](t)(tables.Revert(ctx, p.Revision, nil))
+			if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.Status != catalog.Active {
+				t.Errorf("with an api_key: %+v", got)
+			}
+		})
+	}
+	tables, ctx := newTables(t, nil), t.Context()
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+		APIKey: catalog.NewSecret("sk-0123456789-abc")}))
+	off := must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0,
+		[]byte(`{"status": "disabled", "weight": 3, "api_key": null}`)))
+	plan := must[catalog.Plan](t)(tables.RevertOne(ctx, off.Revision, nil))
+	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.Status != catalog.Disabled ||
+		*got.Weight != 1 || len(plan.Steps[0].Notes) != 1 {
+		t.Errorf("%s%+v", &plan, got)
+	}
+	local := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "local", Type: "openai"}))
+	off = must[catalog.Provider](t)(tables.Providers.Patch(ctx, local.ID, 0, []byte(`{"status": "disabled"}`)))
+	must[catalog.Plan](t)(tables.RevertOne(ctx, off.Revision, nil))
+	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, local.ID)); got.Status != catalog.Active {
+		t.Errorf("one that never had an api_key: %+v", got)
+	}
+}
+
 // What was deleted comes back under its old id: a provider without its secret, a key with a new
 // token. Secrets and tokens of what still exists stay.
 func TestRevert(t *testing.T) {
@@ -156,6 +236,14 @@ func TestRevertRefuses(t *testing.T) {
 		if _, err := tables.At(ctx, revision); !slices.Equal(fieldsOf(err), []string{"revision"}) {
 			t.Errorf("at %d: %v", revision, err)
 		}
+	}
+	private := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{AllowPrivateUpstreams: true})
+	local := must[catalog.Provider](t)(private.Providers.Create(ctx, catalog.Provider{Name: "local", Type: "custom",
+		BaseURL: "http://10.0.0.1"}))
+	gone := must[catalog.Revision](t)(private.Providers.Delete(ctx, local.ID, 0))
+	if _, err := tables.RevertOne(ctx, gone, nil); !errors.Is(err, catalog.ErrInvalid) ||
+		!slices.Equal(fieldsOf(err), []string{"providers/2.base_url"}) {
+		t.Errorf("what is not acceptable any more: %v", err)
 	}
 	now = now.Add(time.Hour)
 	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))

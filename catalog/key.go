@@ -128,7 +128,12 @@ func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
 
 func (k *Key) issued() Secret { return k.Token }
 
-func (*Key) comeBack() string { return "comes back with a new token" }
+func (*Key) comeBack(now record, _ Revision) string {
+	if now != nil {
+		return ""
+	}
+	return "comes back with a new token"
+}
 
 func (k *Key) hidden() string { return k.state() }
 

@@ -152,9 +152,18 @@ func (p *Provider) checkDestination() (errs FieldErrors) {
 
 func (p *Provider) hidden() string { return p.APIKey.identity() }
 
-func (p *Provider) comeBack() string {
-	p.Status, p.APIKeyHint = Disabled, ""
-	return "comes back disabled and without its api_key: send that, and set status to active"
+// comeBack keeps a provider that has lost its api_key out of service until somebody sends it.
+func (p *Provider) comeBack(now record, deleted Revision) string {
+	if now == nil {
+		p.Status, p.APIKeyHint = Disabled, ""
+		return "comes back disabled and without its api_key: send that, and set status to active"
+	}
+	is, lost := now.(*Provider), deleted != 0 || p.APIKeyHint != ""
+	if !lost || !is.APIKey.isAbsent() || is.Status == Active || p.Status != Active {
+		return ""
+	}
+	p.Status = is.Status
+	return "stays disabled, because its api_key is gone: send that, and set status to active"
 }
 
 func (p *Provider) encode(k Keeper) (Entity, error) {

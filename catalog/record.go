@@ -41,9 +41,10 @@ type record interface {
 	// issued returns the token of a new record, which is shown once.
 	issued() Secret
 
-	// comeBack changes a record that was deleted, and is to be created again from what the
-	// feed kept of it, and says what is missing. Secrets are not in the feed.
-	comeBack() string
+	// comeBack changes a record that is to be again what the feed kept of it, by what cannot come
+	// back, and says that. Secrets are not in the feed. now is the record in whose place it comes,
+	// nil where there is none, and deleted is the revision in which it was deleted meanwhile, or 0.
+	comeBack(now record, deleted Revision) string
 
 	// follow does in the same transaction what follows from a write. before is
 	// nil for a new record, after is nil when it is deleted; one of them is the
@@ -71,7 +72,7 @@ func (*Meta) hidden() string { return "" }
 
 func (*Meta) issued() Secret { return Secret{} }
 
-func (*Meta) comeBack() string { return "" }
+func (*Meta) comeBack(record, Revision) string { return "" }
 
 // copyOf returns a copy of a record. It shares memory until it is normalized.
 func copyOf(r record) record {
