@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // PlanOptions are the settings of [Tables.Plan]. Nil means the defaults.
@@ -49,8 +48,9 @@ type RevertOptions struct {
 
 // Plan says what [Tables.Apply] would do to bring the catalog into a desired state, and does
 // nothing. Every entity of d is created, or made equal to what d says; what d leaves out of an
-// entity has its default, but a provider without APIKey keeps the stored one, and a key keeps its
-// tokens. References and what is unique are judged by what there is at the end, whatever the
+// entity has its default, but for what people decide besides: an empty Status, and labels without
+// owner or protected, leave those of the stored entity. A provider without APIKey keeps the stored
+// one, and a key keeps its tokens. References and what is unique are judged by what there is at the end, whatever the
 // order: two entities may swap names.
 //
 // The error wraps ErrInvalid, ErrOwned, ErrExists or ErrReferenced, and [FieldsOf] names up to
@@ -97,9 +97,6 @@ func desiredBy(d Desired, opts PlanOptions) planning {
 func (o PlanOptions) check() error {
 	var errs FieldErrors
 	checkText(&errs, "owner", o.Owner, 0, maxName)
-	if strings.TrimSpace(o.Owner) != o.Owner {
-		errs.add("owner", "must have no spaces at its ends")
-	}
 	if o.Prune && o.Owner == "" {
 		errs.add("owner", "is required with prune: only what an owner owns is deleted")
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -169,6 +171,70 @@ func TestApplySwapsNames(t *testing.T) {
 			t.Errorf("%s: %d, %v", name, p.ID, err)
 		}
 	}
+}
+
+// What people have decided stays while a state does not name it: a status, an owner, and that
+// something is protected.
+func TestApplyKeepsWhatItDoesNotName(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	apply(t, tables, `{"models": [{"name": "m", "labels": {"tier": "gold"}}]}`, &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Owner: "platform"}})
+	m := must[catalog.Model](t)(tables.Models.Find(ctx, catalog.ByNaturalKey, catalog.ModelKey("default", "m")))
+	must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0,
+		[]byte(`{"status": "disabled", "labels": {"protected": "true", "tier": "tin", "mine": "x"}}`)))
+	for _, tc := range []struct {
+		state, owner string
+		status       catalog.Status
+		labels       map[string]string
+	}{
+		{`{"models": [{"name": "m", "labels": {"tier": "gold"}, "status": null}]}`, "platform", catalog.Disabled,
+			map[string]string{"owner": "platform", "protected": "true", "tier": "gold"}},
+		{`{"models": [{"name": "m", "input_price": 3}]}`, "", catalog.Disabled,
+			map[string]string{"owner": "platform", "protected": "true"}},
+		{`{"models": [{"name": "m", "status": "active", "labels": {"owner": "me", "protected": "false"}}]}`, "",
+			catalog.Active, map[string]string{"owner": "me", "protected": "false"}},
+		{`{"models": [{"name": "m", "status": "disabled"}]}`, "", catalog.Disabled,
+			map[string]string{"owner": "me", "protected": "false"}},
+	} {
+		plan := apply(t, tables, tc.state, &catalog.ApplyOptions{PlanOptions: catalog.PlanOptions{Owner: tc.owner}})
+		got := must[catalog.Model](t)(tables.Models.Get(ctx, m.ID))
+		if got.Status != tc.status || !maps.Equal(got.Labels, tc.labels) {
+			t.Errorf("%s: %s %v\n%s", tc.state, got.Status, got.Labels, &plan)
+		}
+	}
+	if got := must[catalog.Model](t)(tables.Models.Put(ctx, catalog.Model{Name: "m"})); got.Status != catalog.Active {
+		t.Errorf("who puts says all of it: %+v", got)
+	}
+
+	many := map[string]string{"owner": "o"}
+	for i := range 63 {
+		many[fmt.Sprint("l", i)] = ""
+	}
+	full := must[catalog.Model](t)(tables.Models.Put(ctx, catalog.Model{Name: "m", Meta: catalog.Meta{Labels: many}}))
+	delete(many, "owner")
+	many["another"] = ""
+	var d catalog.Desired
+	catalog.Want(&d, catalog.Model{Name: "m", Meta: catalog.Meta{Labels: many}})
+	if _, err := tables.Apply(ctx, d, nil); !slices.Equal(fieldsOf(err), []string{"models[0].labels"}) {
+		t.Errorf("too many labels with those that stay: %v", err)
+	}
+	if got := must[catalog.Model](t)(tables.Models.Get(ctx, m.ID)); got.Revision != full.Revision {
+		t.Errorf("it was changed: %+v", got)
+	}
+}
+
+// An id of this catalog finds what has no external id, and not what has one by now.
+func TestApplyByIDRefusesWhatHasAnExternalIDByNow(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+	state := desired(t, fmt.Sprintf(`{"store": %q, "keys": [{"id": %d, "name": "renamed"}]}`,
+		must[catalog.Plan](t)(tables.Plan(ctx, catalog.Desired{}, nil)).Store, k.ID))
+	must[catalog.Key](t)(tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"external_id": "mine"}`)))
+	if _, err := tables.Apply(ctx, state, nil); !errors.Is(err, catalog.ErrExists) ||
+		!slices.Equal(fieldsOf(err), []string{"keys[0].external_id"}) {
+		t.Errorf("%v", err)
+	}
+	must[catalog.Key](t)(tables.Keys.Patch(ctx, k.ID, 0, []byte(`{"external_id": null}`)))
+	must[catalog.Plan](t)(tables.Apply(ctx, state, nil))
 }
 
 // What an owner does not name any more goes; what is protected or another's stays.

@@ -243,8 +243,9 @@ func (p *planner) readRivals(ctx context.Context, k Kind) error {
 	return p.read(ctx, k, mine, idsMeanNothing)
 }
 
-// readRevision reads the changes of one revision that are about entities.
-func readRevision(ctx context.Context, r Reader, revision Revision) (all []Change, err error) {
+// readRevision reads the changes of one revision that can be taken back, and notes the others.
+func (p *planner) readRevision(ctx context.Context, revision Revision) (all []Change, err error) {
+	r := p.tx.reader
 	if revision < 1 || revision > r.Head().Revision {
 		return nil, &FieldError{Field: "revision", Message: "must be a revision that the catalog has had"}
 	}
@@ -258,8 +259,14 @@ func readRevision(ctx context.Context, r Reader, revision Revision) (all []Chang
 			if at = c.Cursor(); c.Revision > revision {
 				return all, nil
 			}
-			if slices.Contains(kinds, c.Kind) && c.Action != ActionReseal {
+			switch {
+			case c.Kind == "", c.Action == ActionReseal:
+			case slices.Contains(kinds, c.Kind):
 				all = append(all, c)
+			case len(p.kept) < maxKept:
+				p.kept = append(p.kept, Kept{c.Kind, c.ID, pathOf(c.Kind, c.ID), "a revert leaves " + string(c.Kind) + " alone"})
+			default:
+				p.others++
 			}
 		}
 		if len(page) < feedPage {

@@ -1,8 +1,10 @@
 package catalog_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +87,13 @@ func TestRevertOneSeesWhatCameBetween(t *testing.T) {
 	}
 	if plan := must[catalog.Plan](t)(tables.RevertOne(ctx, shut, nil)); plan.Changes() {
 		t.Errorf("what is as it was before: %s", &plan)
+	}
+
+	o := must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "o", Role: "viewer"}))
+	plan := must[catalog.Plan](t)(tables.RevertOne(ctx, o.Revision, nil))
+	if text, _ := json.Marshal(plan); plan.Changes() || len(plan.Kept) != 1 || plan.Kept[0].ID != o.ID ||
+		!strings.Contains(string(text), `"steps":[]`) {
+		t.Errorf("what is no part of it: %s", text)
 	}
 
 	deleted := must[catalog.Revision](t)(tables.Keys.Delete(ctx, k.ID, 0))

@@ -29,8 +29,8 @@ type Plan struct {
 	Summary  Summary  `json:"summary" doc:"How many resources the plan touches, and how."`
 	Steps    []Step   `json:"steps" doc:"What is done to each resource."`
 
-	// Kept lists entities of the kinds that were to be pruned, or were to be deleted, which stay:
-	// at most 100. Summary.Kept counts them all.
+	// Kept lists entities of the kinds that were to be pruned, or were to be deleted, which stay,
+	// and those that a revert leaves alone: at most 100. Summary.Kept counts them all.
 	Kept []Kept `json:"kept,omitempty" doc:"Resources that would have been deleted, or belong to others, and stay as they are. At most 100 are listed."`
 
 	// NeedsForce lists the kinds of which the plan deletes more than half and more than 10

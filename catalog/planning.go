@@ -12,6 +12,7 @@ const (
 	LabelOwner = "owner"
 
 	// LabelProtected is the label that, with the value "true", keeps an entity from being deleted.
+	// Like the owner, it is only taken from an entity by who names it.
 	LabelProtected = "protected"
 
 	maxKept     = 100 // that a plan lists
@@ -28,9 +29,45 @@ type target struct {
 	want   record
 	before record // as it is; nil where it is new
 	back   bool   // it comes back under the id that it had
-	wrong  bool   // it was refused already
+	silent silence
+	wrong  bool // it was refused already
 	notes  []string
 	made   bool // a token was made for it
+}
+
+// silence is what an item of a desired state does not name, and what stays for that as people have
+// decided it.
+type silence struct {
+	status bool
+	labels []string
+}
+
+func silenceOf(m *Meta) silence {
+	s := silence{status: m.Status == ""}
+	for _, name := range []string{LabelOwner, LabelProtected} {
+		if _, named := m.Labels[name]; !named {
+			s.labels = append(s.labels, name)
+		}
+	}
+	return s
+}
+
+// keep takes over from the entity that is there what the target is silent about.
+func (t *target) keep() (errs FieldErrors) {
+	m, is := t.want.meta(), t.before.meta()
+	if t.silent.status && m.Status != is.Status {
+		m.Status = is.Status
+		t.notes = append(t.notes, "stays "+string(is.Status)+", because status is not named")
+	}
+	for _, name := range t.silent.labels {
+		if value, has := is.Labels[name]; has {
+			m.Labels[name] = value
+		}
+	}
+	if len(m.Labels) > maxLabels {
+		m.check(&errs)
+	}
+	return errs
 }
 
 func (t *target) place() place { return place{t.want.kind(), t.want.meta().ID} }
@@ -95,6 +132,7 @@ func (p *planner) wanted(at string, item record) *target {
 		}
 		m.Labels[LabelOwner] = owner
 	}
+	t.silent = silenceOf(m)
 	t.want.normalize()
 	p.refuseFields(t, t.want.check(p.tx.core.rules))
 	return t
@@ -236,6 +274,11 @@ func (p *planner) write(ctx context.Context) error {
 func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target) error {
 	r, m := t.want, t.want.meta()
 	given := !r.issued().IsZero()
+	if t.before != nil {
+		if errs := t.keep(); len(errs) > 0 {
+			return errs
+		}
+	}
 	if errs := r.succeed(t.before, nil); len(errs) > 0 {
 		return errs
 	}

@@ -17,7 +17,7 @@ func pathOf(k Kind, id int64) string { return fmt.Sprintf("%s/%d", k, id) }
 // plan reads the plan from what the planner has written.
 func (p *planner) plan(ctx context.Context) (Plan, error) {
 	head := p.tx.reader.Head()
-	plan := Plan{Store: head.Store, Revision: head.Revision, Owner: p.opts.Owner, Kept: p.kept}
+	plan := Plan{Store: head.Store, Revision: head.Revision, Owner: p.opts.Owner, Steps: []Step{}, Kept: p.kept}
 	plan.Summary.Kept = len(p.kept) + p.others
 	targets := map[place]*target{}
 	for _, t := range p.targets {

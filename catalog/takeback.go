@@ -9,7 +9,7 @@ import (
 
 // takeBack takes the targets from what was changed in one revision.
 func (p *planner) takeBack(ctx context.Context, revision Revision) error {
-	changes, err := readRevision(ctx, p.tx.reader, revision)
+	changes, err := p.readRevision(ctx, revision)
 	if err != nil {
 		return err
 	}
