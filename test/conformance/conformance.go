@@ -18,6 +18,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -88,6 +89,8 @@ type script struct {
 	relay  *snapshot.Relay
 	keys   *snapshot.Keys
 	proxy  *proxy
+	config Config
+	start  Start
 	reader Reader
 	seen   map[name][]byte // all that was ever published, as the reader last had it
 	silent atomic.Bool     // no beat is written
@@ -126,6 +129,7 @@ var steps = []struct {
 	{"a document that is not JSON is refused", (*script).notJSON, false},
 	{"another format is refused", (*script).format, false},
 	{"another catalog is refused", (*script).foreign, false},
+	{"other content at the same position is refused", (*script).samePosition, true},
 	{"it never goes back", (*script).back, false},
 	{"an empty Redis is no empty catalog", (*script).flushed, false},
 	{"an empty catalog that nobody forced is refused", (*script).empty, false},
@@ -135,13 +139,22 @@ var steps = []struct {
 	{"a restart of Redis is survived", (*script).restart, false},
 	{"what no control plane confirms is not served", (*script).stale, false},
 	{"it goes on reporting", (*script).reports, false},
+	{"a beat of the future confirms nothing", (*script).futureBeat, false}, // the last: it counts for an hour
 }
 
 // Run runs the script once, and calls tell after each step with what was wrong. It
 // ends at the first failure, because steps build on each other, and returns it.
 func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, start Start,
-	tell func(step string, err error)) (err error) {
-	s := &script{ctx: ctx, rdb: rdb, prefix: "conformance-" + strings.ToLower(rand.Text()), seen: map[name][]byte{}}
+	tell func(step string, err error)) error {
+	return runSome(ctx, rdb, addr, syncKeys, start, tell, func(string) bool { return true })
+}
+
+// runSome leaves out the steps that are not wanted.
+func runSome(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, start Start,
+	tell func(step string, err error), wanted func(step string) bool) (err error) {
+	s := &script{
+		ctx: ctx, rdb: rdb, prefix: "conformance-" + strings.ToLower(rand.Text()), start: start, seen: map[name][]byte{},
+	}
 	if syncKeys != "none" {
 		if s.keys, err = snapshot.ParseKeys(syncKeys); err != nil {
 			return err
@@ -159,8 +172,8 @@ func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, 
 	beating := make(chan struct{})
 	go func() { defer close(beating); s.beat(ctx) }()
 	defer func() { stopBeats(); <-beating }()
-	config := Config{Addr: s.proxy.addr(), Prefix: s.prefix, SyncKeys: syncKeys, MaxStale: maxStale}
-	if s.reader, err = start(s.ctx, config); err != nil {
+	s.config = Config{Addr: s.proxy.addr(), Prefix: s.prefix, SyncKeys: syncKeys, MaxStale: maxStale}
+	if s.reader, err = start(s.ctx, s.config); err != nil {
 		return err
 	}
 	defer func() {
@@ -172,7 +185,7 @@ func Run(ctx context.Context, rdb redis.UniversalClient, addr, syncKeys string, 
 		}
 	}()
 	for _, step := range steps {
-		if step.signed && s.keys == nil {
+		if step.signed && s.keys == nil || !wanted(step.name) {
 			continue
 		}
 		s.relay = s.newRelay(s.keys) // one to which nothing has happened yet
@@ -230,19 +243,50 @@ func (s *script) clear() error {
 	return s.rdb.Unlink(context.WithoutCancel(s.ctx), keys...).Err()
 }
 
-// until waits until the reader does what holds asks for; holds returns what is wrong.
+// pace is how often the reader is asked while something is awaited, and maxLapse the most of its patience that this
+// program counts from one time to the next.
+const (
+	pace     = 5 * time.Millisecond
+	maxLapse = 250 * time.Millisecond
+)
+
+// until waits until the reader does what holds asks for; holds returns what is wrong. The reader has all of its
+// patience again whenever what is wrong has changed, because then it moves. Time during which this program did not
+// run itself, on a machine that is busy or was frozen, does not count.
 func (s *script) until(holds func() error) error {
-	deadline := time.Now().Add(patience)
+	var waited time.Duration
+	var wrong string
 	for {
+		begun := time.Now()
 		err := holds()
 		if err == nil || s.ctx.Err() != nil {
 			return err
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("after %s: %w", patience, err)
+		if text := err.Error(); text != wrong {
+			waited, wrong = 0, text
 		}
-		time.Sleep(5 * time.Millisecond)
+		if waited >= patience {
+			return fmt.Errorf("after %s: %w%s", patience, err, s.says())
+		}
+		time.Sleep(pace)
+		waited += min(time.Since(begun), maxLapse)
 	}
+}
+
+// says returns what readers say about themselves, for the text of an error.
+func (s *script) says() (text string) {
+	if s.pub == nil {
+		return ""
+	}
+	list, err := s.pub.Nodes(s.ctx, snapshot.NodeQuery{})
+	if err != nil {
+		return fmt.Sprintf("; the reports cannot be read: %v", err)
+	}
+	for _, n := range list.Nodes {
+		text += fmt.Sprintf("; %s ago it reported the position %s and the error %q",
+			list.Now.Sub(n.SeenAt).Round(time.Millisecond), n.Position, n.Error)
+	}
+	return cmp.Or(text, "; it has not reported")
 }
 
 // stays checks that the reader goes on serving exactly a whole for a while.

@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -81,7 +83,7 @@ func TestThePythonReaderConforms(t *testing.T) {
 	}
 }
 
-// Each of these is wrong in one way, which some step must notice.
+// Each of these is wrong in one way, which a step must notice.
 func TestWrongReadersFail(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(python)
@@ -120,6 +122,12 @@ func TestWrongReadersFail(t *testing.T) {
 			"if old.known and not head.known:", "an empty catalog that somebody"},
 		{"there is one sync key", SyncKeys, "listed.split(\",\"):", "listed.split(\",\")[:1]:", "the second key"},
 		{"no control plane is needed", "none", "return MAX_STALE > 0 and", "return False and", "what no control plane"},
+		{"it starts from whatever there is", "none", "if MAX_STALE and not fresh:", "if False:", "what no control plane"},
+		{"the signature of a beat does not matter", SyncKeys, "verify(\"beat\", beat)", "pass", "what no control plane"},
+		{"beats of the future are good", "none", "abs(time.time() - self.beat) > MAX_STALE",
+			"time.time() - self.beat > MAX_STALE", "a beat of the future"},
+		{"one position is as good as itself", SyncKeys, "if head.at == old.at and head.fields != old.fields:", "if False:",
+			"other content"},
 		{"every beat counts", "none", "if head and beat[0] <= head.at and beat[2] == head.store:", "if head:",
 			"what no control plane"},
 		{"a problem is for ever", "none", "self.error, self.strikes = \"\", 0", "self.strikes = 0", "what is damaged"},
@@ -139,18 +147,49 @@ func TestWrongReadersFail(t *testing.T) {
 				t.Fatal(err)
 			}
 			rdb, addr := connect(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			err = Run(ctx, rdb, addr, wrong.keys, Program(io.Discard, "python3", file), func(step string, err error) {
-				if err == nil && strings.HasPrefix(step, wrong.step) {
-					cancel() // it was not noticed
-				}
-			})
+			wanted := func(step string) bool {
+				return slices.ContainsFunc([]string{"a first publish", "documents are", wrong.step},
+					func(beginning string) bool { return strings.HasPrefix(step, beginning) })
+			}
+			noted := func(string, error) {}
+			err = runSome(t.Context(), rdb, addr, wrong.keys, Program(io.Discard, "python3", file), noted, wanted)
 			if err == nil || !strings.HasPrefix(err.Error(), wrong.step) {
 				t.Errorf("the script says %v, want a failure at the step %q", err, wrong.step)
 			}
 		})
 	}
+}
+
+// A machine that stands still for longer than a reader may has not been waiting for it, and a reader
+// that is slow but moves does not stand still.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{ctx: t.Context()}
+		asked := 0
+		if err := s.until(func() error {
+			if asked++; asked > 2 {
+				return nil
+			}
+			time.Sleep(2 * patience) // everything stands still
+			return errors.New("it has done nothing yet")
+		}); err != nil {
+			t.Errorf("a machine that stood still: %v", err)
+		}
+		begun := time.Now()
+		if err := s.until(func() error {
+			if passed := time.Since(begun) / (patience / 2); passed < 6 {
+				return fmt.Errorf("it is at %d of 6", passed)
+			}
+			return nil
+		}); err != nil {
+			t.Errorf("a slow reader: %v", err)
+		}
+		begun = time.Now()
+		if err := s.until(func() error { return errors.New("it stands still") }); err == nil ||
+			time.Since(begun) < patience || time.Since(begun) > 2*patience {
+			t.Errorf("a reader that stands still: %v after %s", err, time.Since(begun))
+		}
+	})
 }
 
 func TestTheWatcherConforms(t *testing.T) {

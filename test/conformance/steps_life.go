@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -90,8 +91,12 @@ func (s *script) restart() error {
 	return s.follows()
 }
 
-// stale lets no control plane be heard of, but for beats that say nothing.
-func (s *script) stale() error {
+// beatWindow is how long a beat stands there, so that a reader that looks at least every 6 s meets it.
+const beatWindow = 6500 * time.Millisecond
+
+// stale lets no control plane be heard of, until the reader refuses everything, and then shows it beats that say
+// nothing. Another reader, which starts meanwhile, serves nothing before there is a good one.
+func (s *script) stale() (err error) {
 	before, err := s.read()
 	if err != nil {
 		return err
@@ -100,38 +105,94 @@ func (s *script) stale() error {
 	defer s.silent.Store(false)
 	time.Sleep(2500 * time.Millisecond)
 	began := time.Now()
-	wrong := []func(*snapshot.Beat){
-		func(b *snapshot.Beat) { b.Position.Revision += 1000; s.signBeat(b) }, // of what it has not reached
-		func(b *snapshot.Beat) { b.Store = "another"; s.signBeat(b) },
-		func(b *snapshot.Beat) { b.At = b.At.Add(-time.Hour); s.signBeat(b) },
+	if err := s.writeBeat(s.ctx, func(*snapshot.Beat) {}); err != nil {
+		return err
+	}
+	time.Sleep(beatWindow)
+	old := func(b *snapshot.Beat) { b.At = b.At.Add(-time.Hour); s.signBeat(b) } // the greatest counts
+	if err := s.writeBeat(s.ctx, old); err != nil {
+		return err
+	}
+	if err := s.becomesOutdated(began); err != nil {
+		return err
+	}
+	fresh, err := s.start(s.ctx, s.config)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopErr := fresh.Stop(); err == nil {
+			err = stopErr
+		}
+	}()
+	wrong := map[string]func(*snapshot.Beat){
+		"of a position that it has not reached": func(b *snapshot.Beat) { b.Position.Revision += 1000; s.signBeat(b) },
+		"of another catalog":                    func(b *snapshot.Beat) { b.Store = "another"; s.signBeat(b) },
 	}
 	if s.keys != nil {
-		wrong = append(wrong, func(b *snapshot.Beat) { // with the signature of another
+		wrong["with the signature of another"] = func(b *snapshot.Beat) {
 			*b = snapshot.Beat{Store: b.Store, Position: b.Position, At: b.At.Add(time.Microsecond), Seal: b.Seal, Sig: b.Sig}
-		})
+		}
 	}
-	for i := 0; ; i++ {
-		got, err := s.reader.Position()
-		if err != nil {
-			return err
-		}
-		took := time.Since(began)
-		if got.Outdated {
-			if took < maxStale-8*time.Second {
-				return fmt.Errorf("it refuses after %s, want %s", took, maxStale)
+	for what, spoil := range wrong {
+		for shown := time.Now(); time.Since(shown) < beatWindow; time.Sleep(250 * time.Millisecond) {
+			if err := s.writeBeat(s.ctx, spoil); err != nil {
+				return err
 			}
-			break
+			if got, err := s.reader.Position(); err != nil || !got.Outdated {
+				return cmp.Or(err, fmt.Errorf("it serves because of a beat %s", what))
+			}
+			if got, err := fresh.Position(); err != nil || got.Position != (snapshot.Position{}) {
+				return cmp.Or(err, fmt.Errorf("a reader that starts takes what no control plane confirms, beside a beat %s", what))
+			}
 		}
-		if took > maxStale+7*time.Second {
-			return fmt.Errorf("it serves still after %s without a control plane", took)
-		}
-		if err := s.writeBeat(s.ctx, wrong[i%len(wrong)]); err != nil {
-			return err
-		}
-		time.Sleep(500 * time.Millisecond)
 	}
 	s.silent.Store(false)
-	return s.until(func() error { return s.at(before.head) })
+	first := s.reader
+	defer func() { s.reader = first }()
+	for _, r := range []Reader{first, fresh} {
+		s.reader = r
+		if err := s.until(func() error { return s.at(before.head) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// becomesOutdated waits until the reader refuses everything, MaxStale after a time.
+func (s *script) becomesOutdated(began time.Time) error {
+	for {
+		got, err := s.reader.Position()
+		took := time.Since(began)
+		switch {
+		case err != nil:
+			return err
+		case got.Outdated && took < maxStale-8*time.Second:
+			return fmt.Errorf("it refuses after %s, want %s", took, maxStale)
+		case got.Outdated:
+			return nil
+		case took > maxStale+7*time.Second:
+			return fmt.Errorf("it serves still after %s without a control plane", took)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// futureBeat shows a beat that is further ahead than MaxStale, and no other.
+func (s *script) futureBeat() error {
+	s.silent.Store(true)
+	time.Sleep(2500 * time.Millisecond)
+	spoil := func(b *snapshot.Beat) { b.At = b.At.Add(time.Hour); s.signBeat(b) }
+	if err := s.writeBeat(s.ctx, spoil); err != nil {
+		return err
+	}
+	return s.until(func() error {
+		got, err := s.reader.Position()
+		if err == nil && !got.Outdated {
+			err = errors.New("it serves because of a beat of the future")
+		}
+		return err
+	})
 }
 
 func (s *script) signBeat(b *snapshot.Beat) {
