@@ -2,11 +2,13 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 // TestApplySendsTheDeltaAlone counts bytes: one more key costs the same in a
 // catalog of ten and of ten thousand.
 func TestApplySendsTheDeltaAlone(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		sent := make(map[int]int64)
 		for _, keys := range []int{10, 10_000} {
@@ -45,6 +48,7 @@ func TestApplySendsTheDeltaAlone(t *testing.T) {
 
 // TestPartsAreReadOnce: whoever waits while a large publish comes in parts gets each of them once.
 func TestPartsAreReadOnce(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		w := newWorld(position(1, 1), keyDoc("a", `{}`))
@@ -76,6 +80,7 @@ func TestPartsAreReadOnce(t *testing.T) {
 // TestNextSharesConnections: readers that wait at one place take one
 // connection and one command, not one each.
 func TestNextSharesConnections(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		w := newWorld(position(1, 1), keyDoc("a", `{}`))
@@ -98,9 +103,62 @@ func TestNextSharesConnections(t *testing.T) {
 	})
 }
 
+// TestFollowingCostsACommand: who follows asks once where the head is, and then for nothing but what comes next.
+func TestFollowingCostsACommand(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(t.Context(), f.Publisher, w))
+		var commands atomic.Int64
+		f.client.AddHook(before(func(context.Context, redis.Cmder) { commands.Add(1) }))
+		const publishes = 8
+		for range publishes {
+			after := w.head.Position
+			follow(t, f.other(), w, keyDoc("a", `{"v":2}`))
+			_, err := nextSoon(t, f.Publisher, after)
+			must(t, err)
+		}
+		if n := commands.Load(); n > publishes+3 { // a step may have taken long
+			t.Errorf("%d publishes take a reader %d commands", publishes, n)
+		}
+	})
+}
+
+// TestGapAfterADelta: what comes after a delta may be gone before the reader asks for it.
+func TestGapAfterADelta(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(t.Context(), f.Publisher, w))
+		after := w.head.Position
+		follow(t, f.other(), w, keyDoc("a", `{"v":2}`))
+		d, err := nextSoon(t, f.Publisher, after)
+		must(t, err)
+		for range 2 {
+			must(t, f.raw.XTrimMaxLen(t.Context(), f.tag+"changes", 0).Err())
+			follow(t, f.other(), w, keyDoc("a", `{"v":3}`))
+		}
+		waits := 0
+		f.client.AddHook(before(func(_ context.Context, cmd redis.Cmder) {
+			if slices.Contains(cmd.Args(), any("block")) {
+				waits++
+			}
+		}))
+		if _, err := nextSoon(t, f.Publisher, d.Head.Position); !errors.Is(err, snapshot.ErrGap) {
+			t.Errorf("Next: %v, want ErrGap", err)
+		}
+		if waits != 1 {
+			t.Errorf("it waited %d times", waits)
+		}
+	})
+}
+
 // TestIdleReader counts the commands of a reader while nothing happens: a look at the head and a
 // blocking read in 20 to 30 s, so 0.1 a second.
 func TestIdleReader(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		const block = 600 * time.Millisecond // in place of 30 s
@@ -228,6 +286,7 @@ func TestLongestCommand(t *testing.T) {
 
 // A Redis whose clock is off counts by its own clock all the same.
 func TestNodesOnAnotherClock(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		_, err := f.Report(t.Context(), snapshot.Node{ID: "a"})

@@ -65,6 +65,8 @@ type trail struct {
 	last   string // and of the last
 	strays bool   // something was passed over
 
+	delivered time.Time // when a delta led to where the trail begins; zero when none did
+
 	// published says that the position is that of the head. Then nothing was missed, and what seems to
 	// follow a later position is a stray.
 	published bool

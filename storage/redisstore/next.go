@@ -18,6 +18,9 @@ const (
 	openBlock    = time.Second
 	maxOpenBlock = 5 * time.Second
 
+	// deliveredFor is how long what a delta led to is taken for what is published.
+	deliveredFor = time.Second
+
 	// watchMaster is how often who waits looks whether the keys are on another node now.
 	watchMaster = time.Second
 )
@@ -38,7 +41,13 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 		}
 		master := p.masterAddr()
 		arrived := p.waits.DoChan(after.String()+master, func() (any, error) {
-			return p.await(context.WithoutCancel(ctx), after)
+			o, err := p.await(context.WithoutCancel(ctx), after)
+			if o.found {
+				t := p.trail(o.delta.Head.Position)
+				t.delivered = time.Now()
+				p.suspend(t)
+			}
+			return o, err
 		})
 		for waiting := true; waiting; {
 			select {
@@ -69,14 +78,13 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 // await returns the delta after a position, or none when some time went by without. It returns an error that
 // wraps ErrGap when there will be none.
 func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook, error) {
-	head, err := p.position(ctx)
-	if err != nil {
-		return outlook{}, err
-	}
-	if head != after {
-		return p.passed(ctx, after)
-	}
 	t := p.resume(after)
+	if time.Since(t.delivered) > deliveredFor {
+		if o, passed, err := p.leave(ctx, after); passed {
+			return o, err
+		}
+		t.published = true
+	}
 	block, since := p.blockTime(), time.Now()
 	if t.first != "" {
 		block = maxOpenBlock
@@ -86,22 +94,19 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 		if err != nil || len(entries) == 0 && t.first == "" {
 			return outlook{}, err
 		}
-		idle := len(entries) == 0
+		idle, o := len(entries) == 0, outlook{}
 		if !idle {
-			o, err := t.read(ctx, entries)
-			if err != nil || o.found {
+			if o, err = t.read(ctx, entries); err != nil || o.found {
 				return o, err
 			}
 		}
 		// Parts of a publish that is under way follow, or was given up, or entries that are nobody's. What
 		// comes in place of those may have lower ids, which nobody is told of who waits after them.
-		if idle || t.strays {
-			switch head, err := p.position(ctx); {
-			case err != nil:
-				return outlook{}, err
-			case head != after:
-				return p.passed(ctx, after)
+		if idle || t.strays || o.gap {
+			if o, passed, err := p.leave(ctx, after); passed {
+				return o, err
 			}
+			t.published, t.strays = true, t.strays || o.gap
 		}
 		if idle && t.strays {
 			if stands, err := t.stands(ctx); err != nil || !stands {
@@ -117,6 +122,16 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 			block = min(openBlock+time.Since(since)/2, maxOpenBlock)
 		}
 	}
+}
+
+// leave reports whether the head is elsewhere than at a position by now, and returns the delta after it then.
+func (p *Publisher) leave(ctx context.Context, at snapshot.Position) (o outlook, passed bool, err error) {
+	head, err := p.position(ctx)
+	if err != nil || head == at {
+		return outlook{}, err != nil, err
+	}
+	o, err = p.passed(ctx, at)
+	return o, true, err
 }
 
 // passed returns the delta after a position at which the head is no more. It looks twice, because the stream may have
@@ -135,7 +150,8 @@ func (p *Publisher) passed(ctx context.Context, after snapshot.Position) (outloo
 }
 
 // suspended is a trail on which the next read goes on, so that the parts of a publish that was given up are
-// not read again and again while nobody clears them away.
+// not read again and again while nobody clears them away; or the one that begins where the last delta led, so that
+// nobody has to ask whether that is what is published.
 type suspended struct {
 	mu    sync.Mutex
 	trail *trail
@@ -148,7 +164,7 @@ func (p *Publisher) suspend(t *trail) {
 	p.suspended.trail = t
 }
 
-// resume returns the trail that was kept, or a new one, from a position at which the head is.
+// resume returns the trail that was kept, or a new one.
 func (p *Publisher) resume(at snapshot.Position) *trail {
 	p.suspended.mu.Lock()
 	defer p.suspended.mu.Unlock()
@@ -156,7 +172,6 @@ func (p *Publisher) resume(at snapshot.Position) *trail {
 	p.suspended.trail = nil
 	if t == nil || t.a.at != at {
 		t = p.trail(at)
-		t.published = true
 	}
 	return t
 }

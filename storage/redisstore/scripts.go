@@ -14,6 +14,9 @@ import (
 //go:embed scripts/lib.lua
 var libSource string
 
+//go:embed scripts/publish_lib.lua
+var publishLibSource string
+
 //go:embed scripts/head.lua
 var headSource string
 
@@ -48,9 +51,9 @@ var leaseSource string
 // all but the language's eyes.
 var (
 	headScript   = redis.NewScript(libSource + headSource)
-	partScript   = redis.NewScript(libSource + partSource)
-	repairScript = redis.NewScript(libSource + repairSource)
-	wholeScript  = redis.NewScript(libSource + wholeSource)
+	partScript   = redis.NewScript(libSource + publishLibSource + partSource)
+	repairScript = redis.NewScript(libSource + publishLibSource + repairSource)
+	wholeScript  = redis.NewScript(libSource + publishLibSource + wholeSource)
 	reportScript = redis.NewScript(libSource + nodesLibSource + reportSource)
 	nodesScript  = redis.NewScript(libSource + nodesLibSource + nodesSource)
 	forgetScript = redis.NewScript(libSource + nodesLibSource + forgetSource)

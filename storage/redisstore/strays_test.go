@@ -34,15 +34,19 @@ func (f *fixture) add(t testing.TB, id string, values map[string]string) {
 // TestReaderBesideStrays: whatever follows the head and leads nowhere is no gap, costs a waiting reader a command a
 // second or two while nobody clears it away, and does not keep it from what is published next.
 func TestReaderBesideStrays(t *testing.T) {
+	t.Parallel()
 	for name, stray := range map[string]struct {
-		id     string
+		epoch  int64
+		id     int
 		fields map[string]string
+		times  int
 	}{
-		"nobody's":              {"7-99999999", map[string]string{"x": "y"}},
-		"of the end of all ids": {"99999999999999-0", map[string]string{"x": "y"}},
-		"of a later position":   {"7-7000", part(map[string]string{"from": "7-6", "to": "7-7"})},
-		"a whole":               {"8-7000", part(map[string]string{"to": "8-7", "reset": "1"})},
-		"a part without a last": {"7-4000", part(nil)},
+		"nobody's":              {7, 99999999, map[string]string{"x": "y"}, 1},
+		"of the end of all ids": {99999999999999, 0, map[string]string{"x": "y"}, 1},
+		"of a later position":   {7, 7000, part(map[string]string{"from": "7-6", "to": "7-7"}), 1},
+		"of later positions":    {7, 7000, part(map[string]string{"from": "7-6", "to": "7-7"}), 300},
+		"a whole":               {8, 7000, part(map[string]string{"to": "8-7", "reset": "1"}), 1},
+		"a part without a last": {7, 4000, part(nil), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,7 +67,14 @@ func TestReaderBesideStrays(t *testing.T) {
 					}
 					got <- err
 				}()
-				f.add(t, stray.id, stray.fields)
+				_, err := f.raw.TxPipelined(t.Context(), func(p redis.Pipeliner) error { // the reader is told once
+					for i := range stray.times {
+						id := fmt.Sprintf("%d-%d", stray.epoch, stray.id+i)
+						p.XAdd(t.Context(), &redis.XAddArgs{Stream: f.tag + "changes", ID: id, Values: stray.fields})
+					}
+					return nil
+				})
+				must(t, err)
 				time.Sleep(8 * time.Second)
 				if n := commands.Load(); n > 30 {
 					t.Errorf("%d commands in 8 s", n)
@@ -97,6 +108,7 @@ func TestReaderBesideStrays(t *testing.T) {
 // TestOpenPublishIsReadOnce: the parts of a publish that was given up are read once by who waits for the rest, for as
 // long as nobody clears them away.
 func TestOpenPublishIsReadOnce(t *testing.T) {
+	t.Parallel()
 	if realRedis == "" {
 		t.Skip("EZ_TEST_REDIS_ADDR names no server: strays in the stream of a real Redis are NOT TESTED")
 	}

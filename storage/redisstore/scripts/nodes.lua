@@ -18,14 +18,8 @@ end
 if type_of(index) ~= 'zset' or type_of(nodes) ~= 'hash' then
   return {'ok', stamp(now), '0', '0', is_crowded(), '0', from, '0'}
 end
--- To forget is not what was asked for: without the rights for it, it is left to others.
-local function may(...)
-  local answer = redis.pcall(...)
-  return not (type(answer) == 'table' and answer.err) or string.find(answer.err, 'WRONGTYPE', 1, true) ~= nil
-end
-local may_forget = may('ZREM', index, '\0probe') and may('HDEL', nodes, '\0probe') and
-  may('SET', crowded, '1', 'XX', 'KEEPTTL')
-if may_forget then
+local may = may_forget(nodes, index, crowded)
+if may then
   sweep(nodes, index, crowded, remembered, liveness, max_nodes)
 end
 local future = stamp(now + TOLERANCE * 1000000) -- whose reports are damage
@@ -45,12 +39,12 @@ for i = 1, #page, 2 do
   else
     damaged[#damaged + 1] = id
   end
-  if may_forget and damaged[#damaged] == id then
+  if may and damaged[#damaged] == id then
     score = nil -- it will not be there when the next page begins
   end
   scores[#scores + 1] = score
 end
-if may_forget then
+if may then
   forget(nodes, index, damaged)
 end
 -- Those of the last score may go on on the next page. One that comes twice is the same report, or a newer one.

@@ -11,7 +11,30 @@ local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2]) -- microseconds; e
 
 -- stamp writes a time in microseconds as seconds.
 local function stamp(micros)
-  return string.format('%.0f.%06.0f', math.floor(micros / 1000000), micros % 1000000)
+  return string.format('%d.%06d', math.floor(micros / 1000000), micros % 1000000)
+end
+
+-- failure returns the error that an answer is; nil when it is none.
+local function failure(answer)
+  return type(answer) == 'table' and answer.err or nil
+end
+
+local function is_wrong_type(err)
+  return string.find(err, 'WRONGTYPE', 1, true) ~= nil
+end
+
+-- may_forget reports whether there are the rights to forget. To forget is not what was asked for: without
+-- them it is left to others.
+local function may_forget(nodes, index, crowded)
+  for _, try in ipairs({
+    {'ZREM', index, '\0probe'}, {'HDEL', nodes, '\0probe'}, {'SET', crowded, '1', 'XX', 'KEEPTTL'},
+  }) do
+    local err = failure(redis.pcall(unpack(try)))
+    if err and not is_wrong_type(err) then
+      return false
+    end
+  end
+  return true
 end
 
 -- forget takes reports away, CLEAN_UP at most.

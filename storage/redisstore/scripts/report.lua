@@ -1,4 +1,6 @@
 -- Records the report of a node. KEYS: nodes, index, crowded. Head and beat are none of them, as in head.lua.
+-- It runs for each node after each publish, so it asks Redis for little. That it is not done whole, where a right is
+-- missing, does no harm: what the index or the hash alone has is forgotten.
 local nodes, index, crowded = KEYS[1], KEYS[2], KEYS[3]
 local head, beat = arg(), arg()
 
@@ -8,29 +10,12 @@ local is_leaving = arg() == '1'
 local liveness, remembered = tonumber(arg()), tonumber(arg()) -- seconds
 local max_nodes, max_beat = tonumber(arg()), tonumber(arg())
 
-local function damaged(key, kind)
-  local t = type_of(key)
-  return t ~= 'none' and t ~= kind
-end
-
-for _, try in ipairs({
-  {'ZADD', index, 'XX', '0', '\0probe'}, -- the first also asks for memory, see refusal
-  {'ZREM', index, '\0probe'},
-  {'HDEL', nodes, '\0probe'},
-  {'SET', crowded, '1', 'XX', 'KEEPTTL'},
-}) do
-  local answer = redis.pcall(unpack(try))
-  if type(answer) == 'table' and answer.err and not string.find(answer.err, 'WRONGTYPE', 1, true) then
-    return {'refused', answer.err}
-  end
-end
-if damaged(nodes, 'hash') or damaged(index, 'zset') then
-  redis.call('UNLINK', nodes, index)
-end
+local SWEEP = 16 -- one in so many looks for what is to be forgotten
 
 -- seen_before returns when the report that is kept was seen; 0 when there is none, or it makes no sense.
 local function seen_before()
-  if redis.call('HSTRLEN', nodes, id) > MAX_REPORT or not redis.call('ZSCORE', index, id) then
+  if type_of(nodes) ~= 'hash' or type_of(index) ~= 'zset' or
+    redis.call('HSTRLEN', nodes, id) > MAX_REPORT or not redis.call('ZSCORE', index, id) then
     return 0
   end
   local seconds, micros = string.match(redis.call('HGET', nodes, id) or '', '"seen_at":"?(%d+)%.?(%d*)')
@@ -38,21 +23,31 @@ local function seen_before()
   return seen <= now + TOLERANCE * 1000000 and seen or 0
 end
 
-local seen = now - age
-if seen_before() <= seen then
+local seen, arrived = now - age, stamp(now)
+
+-- record writes the report, or takes it away, and returns the error with which Redis refuses that.
+local function record()
   if is_leaving then
-    forget(nodes, index, {id})
-  else
-    local kept = redis.pcall('HSET', nodes, id, '{"seen_at":' .. stamp(seen) .. ',' .. string.sub(report, 2))
-    if type(kept) == 'table' and kept.err then
-      return {'refused', kept.err}
-    end
-    redis.call('ZADD', index, stamp(now), id)
+    return failure(redis.pcall('HDEL', nodes, id)) or failure(redis.pcall('ZREM', index, id))
+  end
+  local text = '{"seen_at":' .. (age == 0 and arrived or stamp(seen)) .. ',' .. string.sub(report, 2)
+  return failure(redis.pcall('HSET', nodes, id, text)) or failure(redis.pcall('ZADD', index, arrived, id))
+end
+
+if age == 0 or seen_before() <= seen then
+  local err = record()
+  if err and is_wrong_type(err) then
+    redis.pcall('UNLINK', nodes, index)
+    err = record()
+  end
+  if err then
+    return {'refused', err}
   end
 end
-sweep(nodes, index, crowded, remembered, liveness, max_nodes)
+if (redis.call('ZCARD', index) > max_nodes or now % SWEEP == 0) and may_forget(nodes, index, crowded) then
+  sweep(nodes, index, crowded, remembered, liveness, max_nodes)
+end
 
 local live = redis.call('ZCOUNT', index, stamp(now - liveness * 1000000), '+inf')
-local base = base_of(head)
-local text = type_of(beat) == 'string' and redis.call('GETRANGE', beat, 0, max_beat) or ''
-return {'ok', tostring(live), base[1], base[2], base[3], text}
+local base, text = base_of(head), redis.pcall('GETRANGE', beat, 0, max_beat)
+return {'ok', tostring(live), base[1], base[2], base[3], failure(text) and '' or text}
