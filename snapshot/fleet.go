@@ -48,6 +48,10 @@ const (
 	// have gone. It grows with their number.
 	fleetReread = time.Second
 
+	// fleetMissed is for how much longer than until its next report is due one that has gone is waited for. A node
+	// that stops takes its report away; but so can whoever may write to the publisher, to hide one that goes on.
+	fleetMissed = time.Second
+
 	// fleetOverlap is how far before the last answer one asks again.
 	fleetOverlap = 100 * time.Millisecond
 
@@ -68,7 +72,7 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	nodes     map[string]*fleetNode
-	masked    map[string]*fleetNode // verified and live, where an unverified report has taken the place
+	masked    map[string]*fleetNode // verified and live, where an unverified report has taken the place, or none is there
 	now       time.Time             // on the engine's clock, of the last answer
 	readAt    time.Time             // when it began to be read, on this process' clock
 	crowded   bool
@@ -81,6 +85,7 @@ type Fleet struct {
 type fleetNode struct {
 	Node
 	verified bool
+	vanished bool // its report has gone: it has stopped, or somebody has taken the report away
 }
 
 // NewFleet returns a fleet that reads from pub and verifies with keys.
@@ -149,7 +154,7 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	for _, n := range list.Nodes[:min(len(list.Nodes), MaxNodes)] {
 		was := before[n.ID]
 		verified := was != nil && n.fields != nil && maps.Equal(was.fields, n.fields) && was.verified
-		fresh = append(fresh, &fleetNode{n, verified || f.keys.VerifyNode(n) == nil})
+		fresh = append(fresh, &fleetNode{Node: n, verified: verified || f.keys.VerifyNode(n) == nil})
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -169,7 +174,16 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 			f.nodes[n.ID] = n
 		}
 	}
-	maps.DeleteFunc(f.masked, func(_ string, n *fleetNode) bool { return !f.live(n) })
+	for id, was := range before {
+		if all && was.verified && f.nodes[id] == nil && f.masked[id] == nil {
+			f.masked[id] = &fleetNode{Node: was.Node, verified: true, vanished: true}
+		}
+	}
+	due := time.Duration(len(f.nodes)) * reportShare
+	due = min(max(due, heartbeat), maxHeartbeat)*11/10 + fleetMissed
+	maps.DeleteFunc(f.masked, func(_ string, n *fleetNode) bool {
+		return !f.live(n) || n.vanished && f.now.Sub(n.SeenAt) > due
+	})
 	f.least, f.most = nil, nil
 	for n := range f.each() {
 		if !n.verified || !f.live(n) {

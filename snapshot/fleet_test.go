@@ -132,7 +132,6 @@ func TestWithoutKeysEveryReportIsBelieved(t *testing.T) {
 	}
 }
 
-// A node that leaves in good order is waited for no longer, one that was killed is.
 // A report that is not signed does not end what a signed one under the same id says.
 func TestUnsignedReportsMaskNobody(t *testing.T) {
 	h := newHarbour(t, keyA)
@@ -159,6 +158,36 @@ func TestUnsignedReportsMaskNobody(t *testing.T) {
 	standing(snapshot.Standing{Applied: 1})
 }
 
+// A report that somebody takes away hides nobody who goes on: until the next one is due, the node is waited for.
+func TestReportsThatVanish(t *testing.T) {
+	h := newHarbour(t, syncKey)
+	h.report(t, "b", func(n *snapshot.Node) { n.Position.Revision-- })
+	refresh := func() snapshot.Standing {
+		t.Helper()
+		if err := h.fleet.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return h.fleet.Standing(h.head)
+	}
+	if got := refresh(); got != (snapshot.Standing{Lagging: 1}) {
+		t.Fatalf("%+v", got)
+	}
+	begun := time.Now()
+	h.report(t, "b", func(n *snapshot.Node) { n.Leaving = true })
+	for time.Since(begun) < 3*time.Second { // longer than until it is noticed
+		if got := refresh(); got != (snapshot.Standing{Lagging: 1}) {
+			t.Fatalf("after %s: %+v", time.Since(begun), got)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	h.report(t, "b", nil)
+	if got := refresh(); got != (snapshot.Standing{Applied: 1}) {
+		t.Errorf("when it has reported again: %+v", got)
+	}
+}
+
+// A node that leaves in good order is waited for until its next report would have been due, one that was killed is
+// for longer.
 func TestLeaving(t *testing.T) {
 	h := newHarbour(t, syncKey)
 	for i := range 3 {
