@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -111,7 +110,7 @@ func (m *Mirror) compare(ctx context.Context, held *carried, kind catalog.Kind, 
 				return nil, false, ctx.Err()
 			}
 		}
-		if len(suspects) > maxDifferent || !utf8.ValidString(d.Key) { // such a name cannot be written
+		if len(suspects) > maxDifferent {
 			return nil, true, nil
 		}
 	}

@@ -27,6 +27,20 @@ func CheckChanges(changes []Change) error {
 	return nil
 }
 
+// CheckRepairs is [CheckChanges] for [Publisher.Repair]. A document may be taken away whatever its name is, because
+// no entry of the stream has to carry that.
+func CheckRepairs(changes []Change) error {
+	for _, c := range changes {
+		if c.Doc == nil {
+			c.Key = ""
+		}
+		if err := CheckChanges([]Change{c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Parts cuts changes, in their order, into what one entry of the stream or one command
 // carries, see [MaxPartDocs] and [MaxPartBytes]. Without changes there is one empty part.
 func Parts(changes []Change) [][]Change {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -20,8 +19,10 @@ const (
 	scrubRate   = 25_000          // documents a second, at least
 	scrubSpread = 50              // seconds over which a pass over many is spread
 
+	// leaseScrubTTL is how long a process that died keeps others from comparing: what is damaged then is mended within
+	// 10 s all the same.
 	leaseScrub    = "scrub"
-	leaseScrubTTL = 10 * time.Second
+	leaseScrubTTL = 6 * time.Second
 
 	scrubBatch  = 500    // documents compared at once
 	maxSuspects = 10_000 // documents that are mended by name; more are mended as a whole kind
@@ -85,11 +86,28 @@ type findings struct {
 	wrong    int                  // how many those would be, were they not bounded
 	missing  map[catalog.Kind]int // not seen
 
-	// unreadable says that what is kept in a kind's place is no documents at all.
-	unreadable bool
+	// surplus has to be taken away, and nobody can have published it: documents whose names are no text, and, under the
+	// empty name, what a kind has that is no documents at all.
+	surplus []Change
 }
 
-func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 && !f.unreadable }
+func (f *findings) none() bool { return f.wrong == 0 && len(f.missing) == 0 && len(f.surplus) == 0 }
+
+// note adds documents that are wrong.
+func (f *findings) note(wrong []docName) {
+	for _, d := range wrong {
+		switch {
+		case !utf8.ValidString(d.key):
+			if len(f.surplus) < maxSuspects { // the rest is found the next time
+				f.surplus = append(f.surplus, Change{Kind: d.kind, Key: d.key})
+			}
+			continue
+		case len(f.suspects) < maxSuspects:
+			f.suspects = append(f.suspects, d)
+		}
+		f.wrong++
+	}
+}
 
 // many reports whether more is to be mended than can be mended by name.
 func (f *findings) many() bool {
@@ -98,12 +116,6 @@ func (f *findings) many() bool {
 		n += m
 	}
 	return n > maxSuspects
-}
-
-// unmendable reports whether only a whole that is put in its place helps: a
-// document is to be taken away whose name cannot be written, or there are no documents at all.
-func (f *findings) unmendable() bool {
-	return f.unreadable || slices.ContainsFunc(f.suspects, func(d docName) bool { return !utf8.ValidString(d.key) })
 }
 
 // scrub compares once, and mends what is wrong. It returns how many documents
@@ -122,7 +134,8 @@ func (r *Relay) scrub(ctx context.Context, urgent bool) (documents int, err erro
 	for _, kind := range Kinds() {
 		err := r.compare(ctx, g, kind, pace, &found)
 		if errors.Is(err, ErrCorrupt) {
-			found.unreadable = true
+			found.surplus = append(found.surplus, Change{Kind: kind})
+			found.missed(g, kind)
 			continue
 		}
 		if err != nil {
@@ -141,9 +154,7 @@ func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pa
 	g.begin(kind)
 	batch := make([]Document, 0, scrubBatch)
 	flush := func() error {
-		wrong := g.wrong(batch)
-		found.wrong += len(wrong)
-		found.suspects = append(found.suspects, wrong[:max(0, min(len(wrong), maxSuspects-len(found.suspects)))]...)
+		found.note(g.wrong(batch))
 		if !pace.rest(ctx, len(batch)) {
 			return ctx.Err()
 		}
@@ -163,10 +174,15 @@ func (r *Relay) compare(ctx context.Context, g *rendering, kind catalog.Kind, pa
 	if err := flush(); err != nil {
 		return err
 	}
-	if n := g.unseen(kind); n > 0 {
-		found.missing[kind] = n
-	}
+	found.missed(g, kind)
 	return nil
+}
+
+// missed notes documents of a kind that were not seen.
+func (f *findings) missed(g *rendering, kind catalog.Kind) {
+	if n := g.unseen(kind); n > 0 {
+		f.missing[kind] = n
+	}
 }
 
 // mend looks again at what seemed to be wrong, for others may have published
@@ -180,12 +196,10 @@ func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
 		if r.rendering != g {
 			return head, nil // everything was published anew
 		}
-		if found.unmendable() {
-			s, err := r.look(ctx)
-			if err != nil {
+		if len(found.surplus) > 0 && behind == nil {
+			if err := r.takeAway(ctx, found.surplus); err != nil {
 				return head, err
 			}
-			return r.rebuild(ctx, s)
 		}
 		if found.many() {
 			return r.restore(ctx, found, behind)
@@ -209,6 +223,21 @@ func (r *Relay) mend(ctx context.Context, g *rendering, found findings) error {
 		return fmt.Errorf("mend what is published: %w", err)
 	}
 	return err
+}
+
+// takeAway takes what nobody can have published away, at the position.
+func (r *Relay) takeAway(ctx context.Context, surplus []Change) error {
+	s, err := r.look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.pub.Repair(ctx, s.base, surplus); err != nil {
+		return fmt.Errorf("repair documents at %s: %w", s.head.Position, err)
+	}
+	r.update(func(st *RelayStatus) { st.Repairs += int64(len(surplus)) })
+	r.log.WarnContext(ctx, "what nobody can have published was taken away", "documents", len(surplus),
+		"position", s.head.Position.String())
+	return nil
 }
 
 // namesUnseen finds the names of documents that were not seen, in the catalog.

@@ -170,7 +170,8 @@ type Publisher interface {
 	Apply(ctx context.Context, over Base, d Delta) error
 
 	// Repair writes documents where they are published wrongly, at the position of the head,
-	// which stays as it is; there is no delta of it. It MUST return ErrStale or ErrBusy as Apply does, and
+	// which stays as it is; there is no delta of it. A nil Doc takes away what has the name, be that text or not; and
+	// what a kind has in place of documents goes. It MUST return ErrStale or ErrBusy as Apply does, and
 	// clears away what Apply does. Without changes that is all it is for.
 	Repair(ctx context.Context, over Base, changes []Change) error
 

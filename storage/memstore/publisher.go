@@ -210,7 +210,7 @@ func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []sn
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := snapshot.CheckChanges(changes); err != nil {
+	if err := snapshot.CheckRepairs(changes); err != nil {
 		return fmt.Errorf("memstore: repair: %w", err)
 	}
 	p.mu.Lock()

@@ -79,7 +79,7 @@ func (p *Publisher) write(
 
 // Repair implements [snapshot.Publisher]. Each 500 documents take one round trip.
 func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []snapshot.Change) error {
-	if err := snapshot.CheckChanges(changes); err != nil {
+	if err := snapshot.CheckRepairs(changes); err != nil {
 		return wrap("repair", err)
 	}
 	at, ok := positionOf(over.Epoch, over.Revision)

@@ -181,10 +181,19 @@ func testMended(t *testing.T, w *town) {
 	})
 }
 
-// testUnnameable: a surplus document whose name is not text cannot be repaired
-// by name, and goes all the same.
+// testUnnameable: a surplus document whose name is not text goes, and nobody has to load for it.
 func testUnnameable(t *testing.T, w *town) {
+	before := w.revision(t)
 	w.Meddler.SetDoc(t, catalog.KindKey, "\xff\xfe", []byte("x"))
+	until(t, "a document with an odd name", func() error {
+		if w.Meddler.Doc(t, catalog.KindKey, "\xff\xfe") != nil {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if at := w.revision(t); at != before {
+		t.Errorf("%d revisions were made of it", at.Revision-before.Revision)
+	}
 	w.sound(t, "after a document with an odd name")
 	if doc := w.Meddler.Doc(t, catalog.KindKey, "\xff\xfe"); doc != nil {
 		t.Error("it is still there")
@@ -401,7 +410,11 @@ func testMistyped(t *testing.T, w *town) {
 		before := w.revision(t)
 		spoil()
 		w.sound(t, name+" is of another type")
-		if made := w.revision(t).Revision - before.Revision; made > 3 {
+		most := catalog.Revision(3)
+		if name == string(catalog.KindKey) || name == string(catalog.KindModel) {
+			most = 1 // what sound creates: documents are written again at their position
+		}
+		if made := w.revision(t).Revision - before.Revision; made > most {
 			t.Errorf("%s: %d revisions were made of it", name, made)
 		}
 		n := snapshot.Node{ID: "b", Store: before.Store, Kinds: snapshot.Kinds()}
