@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -37,7 +38,20 @@ func (r *Relay) beat(ctx context.Context) {
 	if quiet.at.IsZero() {
 		return
 	}
-	err := r.beatOnce(ctx, quiet)
+	r.noteBeat(ctx, r.beatOnce(ctx, quiet))
+}
+
+// missBeat notes that there is nothing that a beat could say, because passes fail, once that has lasted.
+func (r *Relay) missBeat(ctx context.Context, err error) {
+	r.mu.Lock()
+	since := r.clock().Sub(r.status.BeatAt)
+	r.mu.Unlock()
+	if since > 2*BeatInterval {
+		r.noteBeat(ctx, fmt.Errorf("there is none while publishing fails: %w", err))
+	}
+}
+
+func (r *Relay) noteBeat(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}

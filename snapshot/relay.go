@@ -101,6 +101,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		after, longest := head.Position.Revision, relayInterval
 		if err != nil {
 			after, longest = 1<<63-1, relayInterval/2 // nothing but time helps
+			r.missBeat(ctx, err)
 		} else {
 			r.beat(ctx)
 		}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 func TestRelayPublishesEachChange(t *testing.T) {
@@ -215,6 +216,42 @@ func TestRelayRunsUntilTheEnd(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// deaf does not say what is published while it is told not to.
+type deaf struct {
+	*memstore.Publisher
+	silent atomic.Bool
+}
+
+func (d *deaf) Head(ctx context.Context) (snapshot.Head, error) {
+	if d.silent.Load() {
+		return snapshot.Head{}, errFault
+	}
+	return d.Publisher.Head(ctx)
+}
+
+// While passes fail there is no beat, and data planes refuse to serve: the status says that, too.
+func TestNoBeatsWhilePassesFail(t *testing.T) {
+	w := newWorld(t, syncKey)
+	pub := &deaf{Publisher: w.pub}
+	pub.silent.Store(true)
+	relay := w.newRelayOver(pub)
+	running(t, relay.Run)
+	eventually(t, "the status names the missing beat", 10*time.Second, func() bool {
+		return strings.Contains(relay.Status().BeatError, errFault.Error())
+	})
+	pub.silent.Store(false)
+	eventually(t, "the status says that there are beats", 20*time.Second, func() bool {
+		s := relay.Status()
+		return s.BeatError == "" && !s.BeatAt.IsZero()
+	})
+	pub.silent.Store(true)
+	for start := time.Now(); time.Since(start) < 3*time.Second; time.Sleep(20 * time.Millisecond) {
+		if s := relay.Status(); s.BeatError != "" {
+			t.Fatalf("a pass that fails is no missing beat yet: %s", s.BeatError)
+		}
 	}
 }
 
