@@ -277,6 +277,21 @@ func TestVerifyHead(t *testing.T) {
 	}
 }
 
+// What could be taken for other fields is verified under no signature, even one that was made for it.
+func TestAmbiguousFieldsAreNotVerified(t *testing.T) {
+	keys := mustKeys(t, keyA)
+	head := snapshot.Head{Format: 1, Store: "s\nsxyz=1", Position: snapshot.Position{Epoch: 7, Revision: 3}}
+	keys.SignHead(&head)
+	if err := keys.VerifyHead(head); !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Errorf("VerifyHead = %v, want ErrCorrupt", err)
+	}
+	beat := snapshot.Beat{Store: "s\nsxyz=1", Position: head.Position}
+	keys.SignBeat(&beat)
+	if err := keys.VerifyBeat(beat); !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Errorf("VerifyBeat = %v, want ErrCorrupt", err)
+	}
+}
+
 func TestActivate(t *testing.T) {
 	both := mustKeys(t, keyB+","+keyA)
 	older, err := both.Activate("a")

@@ -244,6 +244,23 @@ func TestLoaderReplays(t *testing.T) {
 	}
 }
 
+// Documents that were hashed under one sync key are not those of a head under another.
+func TestLoadAcrossARotation(t *testing.T) {
+	older := newEdition(mustKeys(t, keyA), keyDoc(t, "a", nil))
+	newer := newEdition(mustKeys(t, keyB), keyDoc(t, "a", nil))
+	l := snapshot.NewLoader(mustKeys(t, keyA+","+keyB))
+	kinds, err := l.Begin(older.head)
+	if err == nil {
+		err = l.Add(older.all(kinds...))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.End(newer.head); !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Errorf("End = %v, want ErrCorrupt", err)
+	}
+}
+
 // A load over a view shares the documents that are as they were.
 func TestLoadSharesDocuments(t *testing.T) {
 	e := newEdition(nil, keyDoc(t, "a", nil), keyDoc(t, "b", nil))

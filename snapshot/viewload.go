@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/ez-api/ez-api/catalog"
 )
@@ -27,7 +26,6 @@ type viewLoader struct {
 	admit func(Head) error // whether a head may be served; nil is any that is verified
 	copy  loadCopy         // also gets what is loaded; nil is nobody
 
-	seal string // of the head with which loading began
 	made *viewBuilder
 	view *View // when loading has succeeded
 }
@@ -53,7 +51,7 @@ func (l *viewLoader) Begin(head Head) ([]catalog.Kind, error) {
 	if known.head.Seal != head.Seal {
 		known = l.base.blank() // its hashes are others
 	}
-	l.seal, l.made = head.Seal, newViewBuilder(l.base.blank(), known, keys)
+	l.made = newViewBuilder(l.base.blank(), known, keys)
 	if l.copy != nil {
 		l.copy.begin(head)
 	}
@@ -89,9 +87,6 @@ func (l *viewLoader) Add(changes []Change) error {
 func (l *viewLoader) End(head Head) error {
 	if err := l.check(head); err != nil {
 		return err
-	}
-	if head.Seal != l.seal {
-		return fmt.Errorf("head %s has another sync key than when loading began: %w", head.Position, ErrCorrupt)
 	}
 	if err := l.made.fits(head); err != nil {
 		return err
