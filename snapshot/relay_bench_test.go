@@ -56,7 +56,8 @@ func BenchmarkChanges(b *testing.B) {
 }
 
 // BenchmarkProviderMore publishes one provider more, which lists one model more or all, where
-// 1,000 list 200 models whose bindings are implied.
+// 1,000 list 200 models whose bindings are implied: how long that takes, and how large the publish is. The
+// document of such a model is written anew whole.
 func BenchmarkProviderMore(b *testing.B) {
 	w, ctx := newWorld(b, syncKey), context.Background()
 	var models []string
@@ -80,8 +81,17 @@ func BenchmarkProviderMore(b *testing.B) {
 				b.StopTimer()
 				i++
 				provider(i, models[:n]...)
+				before := ok[snapshot.Head](b)(w.pub.Head(ctx)).Position
 				b.StartTimer()
 				ok[snapshot.Head](b)(w.relay.Sync(ctx))
+				b.StopTimer()
+				size, largest := 0, 0
+				for _, c := range ok[snapshot.Delta](b)(w.pub.Next(ctx, before)).Changes {
+					size, largest = size+len(c.Doc), max(largest, len(c.Doc))
+				}
+				b.ReportMetric(float64(size), "B/publish")
+				b.ReportMetric(float64(largest), "B/document")
+				b.StartTimer()
 			}
 		})
 	}
