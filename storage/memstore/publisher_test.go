@@ -8,6 +8,7 @@ import (
 )
 
 func TestPublisher(t *testing.T) {
+	t.Parallel()
 	storagetest.RunPublisher(t, func(testing.TB) storagetest.PublisherHarness {
 		p := memstore.NewPublisher()
 		return storagetest.PublisherHarness{

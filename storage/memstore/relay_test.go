@@ -2,7 +2,9 @@ package memstore_test
 
 import (
 	"bytes"
+	"flag"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 
@@ -12,7 +14,16 @@ import (
 	"github.com/ez-api/ez-api/storage/storagetest"
 )
 
+// The tests of relays and mirrors wait much and work little.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	storagetest.RunRelay(t, func(testing.TB) storagetest.RelayHarness {
 		pub := memstore.NewPublisher()
 		return storagetest.RelayHarness{Catalog: memstore.New(nil), Publisher: pub, Meddler: meddler{pub}}
@@ -20,6 +31,7 @@ func TestRelay(t *testing.T) {
 }
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	storagetest.RunMirror(t, func(testing.TB) storagetest.MirrorHarness {
 		region := memstore.NewPublisher()
 		return storagetest.MirrorHarness{

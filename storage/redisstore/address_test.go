@@ -70,6 +70,7 @@ func inspect(t *testing.T, address string, opts *redisstore.OpenOptions) opened 
 }
 
 func TestOpen(t *testing.T) {
+	t.Parallel()
 	node := func(change func(o *opened)) opened {
 		o := opened{
 			Kind:        "node",
@@ -123,6 +124,7 @@ func TestOpen(t *testing.T) {
 
 // TestOpenRefuses: an error says what is wrong and what is right, and repeats nothing that may be a secret.
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	const leak = "hunter2"
 	for address, want := range map[string]string{
 		"":                                        "an address is host:port",
@@ -207,6 +209,7 @@ func FuzzParseAddress(f *testing.F) {
 
 // TestClientLogsThroughSlog: the lines of go-redis do not stand as plain text in a JSON log.
 func TestClientLogsThroughSlog(t *testing.T) {
+	t.Parallel()
 	var log syncBuffer
 	client, err := redisstore.Open("redis+sentinel://127.0.0.1:1/main?max_retries=-1", &redisstore.OpenOptions{
 		Logger: slog.New(slog.NewJSONHandler(&log, nil)),

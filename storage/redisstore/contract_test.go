@@ -20,6 +20,7 @@ import (
 // TestContract reads every key with plain commands, as a balancer in another
 // language does.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -262,6 +263,7 @@ func add(a, b string) string {
 // TestTrim: the stream stays within its bytes, whole publishes go, and the head knows how many
 // bytes there are.
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		const maxBytes = 150_000
 		f := newFixture(t, addr, redisstore.Options{StreamMaxBytes: maxBytes})

@@ -28,6 +28,7 @@ var values = map[string]string{
 // whose signature cannot be right; in either case it can be named, and a whole published over it, as
 // the only thing that a relay does with such a head.
 func TestSpoiltHead(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -109,6 +110,7 @@ func TestSpoiltHead(t *testing.T) {
 
 // TestSpoiltStreamBytes: the size of the stream steers nothing but the trimming, and heals.
 func TestSpoiltStreamBytes(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{StreamMaxBytes: 5_000})
 		w := newWorld(position(1, 1), keyDoc("a", `{}`))
@@ -135,6 +137,7 @@ func TestSpoiltStreamBytes(t *testing.T) {
 // TestSpoiltStream: whatever is done to the stream, publishing goes on within seconds and at the next position,
 // readers who are not behind get the delta, and others a gap.
 func TestSpoiltStream(t *testing.T) {
+	t.Parallel()
 	const highest = "18446744073709551615-18446744073709551615"
 	add := func(id string, values ...string) func(ctx context.Context, c *redis.Client, stream string) error {
 		return func(ctx context.Context, c *redis.Client, stream string) error {
@@ -251,6 +254,7 @@ func must2(err error) {
 
 // TestSpoiltDocuments: Load and Apply notice, and Repair mends.
 func TestSpoiltDocuments(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		for name, spoil := range map[string]func(ctx context.Context, c *redis.Client, tag string) error{
 			"a document is gone": func(ctx context.Context, c *redis.Client, tag string) error {
@@ -350,6 +354,7 @@ func withoutBinary(changes []snapshot.Change) (valid []snapshot.Change) {
 
 // TestApplyNoticesDocuments: with a number of documents that is not the head's, nothing is published.
 func TestApplyNoticesDocuments(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -375,6 +380,7 @@ func TestApplyNoticesDocuments(t *testing.T) {
 
 // TestSpoiltBeat: what cannot be read is none, and the next one is written over it.
 func TestSpoiltBeat(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -411,6 +417,7 @@ func TestSpoiltBeat(t *testing.T) {
 
 // TestSpoiltNodes: reports that make no sense hold up nobody, and go.
 func TestSpoiltNodes(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -499,6 +506,7 @@ func TestSpoiltNodes(t *testing.T) {
 
 // TestCrowded: beyond the bound the longest unseen goes, and when that was live, the list says so.
 func TestCrowded(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		f.SetMaxNodes(5)

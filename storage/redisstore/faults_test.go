@@ -20,6 +20,7 @@ import (
 // TestApplyStopsAnywhere lets a publish in parts end before and after each of its commands: readers see nothing of it,
 // the same publisher goes on at once, and another after TakeoverAfter.
 func TestApplyStopsAnywhere(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		for nth := 1; nth <= 3; nth++ {
 			for _, other := range []bool{false, true} {
@@ -77,6 +78,7 @@ func cloneDocs(w *world) map[catalog.Kind]map[string]string {
 // that has taken its place
 // is not finished: its next part goes nowhere, and the other's does.
 func TestTakenOver(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -133,6 +135,7 @@ func newResting(t *testing.T, f *fixture, addr string) *resting {
 
 // TestLostAnswers: a command whose answer was lost runs again, and does its work once.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -180,6 +183,7 @@ func (twice) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPi
 // TestStagingExpires: what a dead process leaves behind has a time to live,
 // and what a living one stages is checked before it counts.
 func TestStagingExpires(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		f.SetStagingTTL(300 * time.Millisecond)
@@ -205,6 +209,7 @@ func TestStagingExpires(t *testing.T) {
 
 // TestStagingIsKeptAlive: a whole takes as long as it takes, and what is live never expires.
 func TestStagingIsKeptAlive(t *testing.T) {
+	t.Parallel()
 	test := func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		f.SetStagingTTL(400 * time.Millisecond)
@@ -229,6 +234,7 @@ func TestStagingIsKeptAlive(t *testing.T) {
 
 // TestLoadWhileOthersPublish lets a publish happen at each command of a Load.
 func TestLoadWhileOthersPublish(t *testing.T) {
+	t.Parallel()
 	for name, act := range map[string]func(t *testing.T, f *fixture, w *world){
 		"a delta":          func(t *testing.T, f *fixture, w *world) { follow(t, f.other(), w, keyDoc("x", `{"v":2}`)) },
 		"a delta in parts": func(t *testing.T, f *fixture, w *world) { follow(t, f.other(), w, many(1_200, 2)...) },
@@ -243,6 +249,7 @@ func TestLoadWhileOthersPublish(t *testing.T) {
 		"a part that stays": func(t *testing.T, f *fixture, w *world) { halfAPublish(t, f, w) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			onBoth(t, func(t *testing.T, addr string) {
 				for nth := 1; nth <= 6; nth++ { // two heads, and a scan of each kind
 					f := newFixture(t, addr, redisstore.Options{})
@@ -296,6 +303,7 @@ func halfAPublish(t *testing.T, f *fixture, w *world) {
 // TestLoadGivesUp: a publisher that replaces all the time does not hold a
 // Load for ever.
 func TestLoadGivesUp(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, miniredis.RunT(t).Addr(), redisstore.Options{})
 	epoch := catalog.Epoch(1)
 	must(t, publish(t.Context(), f.Publisher, newWorld(position(epoch, 1), keyDoc("a", `{}`))))
@@ -341,6 +349,7 @@ func TestLoadOfAnAbandonedPublish(t *testing.T) {
 // TestWholeWinsInTheEnd: where others publish whenever a whole is about to be published, it keeps them from that
 // for a moment.
 func TestWholeWinsInTheEnd(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		ctx := t.Context()
@@ -396,6 +405,7 @@ func TestWholeWinsInTheEnd(t *testing.T) {
 
 // TestScriptsAreSentAgain: a Redis that was restarted has forgotten them.
 func TestScriptsAreSentAgain(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, miniredis.RunT(t).Addr(), redisstore.Options{})
 	w := newWorld(position(1, 1), keyDoc("a", `{}`))
 	must(t, publish(t.Context(), f.Publisher, w))
@@ -407,6 +417,7 @@ func TestScriptsAreSentAgain(t *testing.T) {
 }
 
 func TestInvalid(t *testing.T) {
+	t.Parallel()
 	for name, err := range map[string]error{
 		"a prefix with a brace": redisstore.CheckPrefix("a}b"),
 		"no prefix":             redisstore.CheckPrefix(""),
@@ -420,6 +431,7 @@ func TestInvalid(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
+	t.Parallel()
 	t.Run("unknown", func(t *testing.T) {
 		f := newFixture(t, miniredis.RunT(t).Addr(), redisstore.Options{})
 		if policy, err := f.Ready(t.Context()); err != nil || policy != redisstore.PolicyUnknown {

@@ -20,35 +20,36 @@ import (
 // TestFloodOfReports: reports that are written past the script are bounded as all others are, and the honest node
 // among them is seen.
 func TestFloodOfReports(t *testing.T) {
+	t.Parallel()
 	const most, flood = 700, 3000
-	now := float64(time.Now().Unix())
 	for name, c := range map[string]struct {
-		score    float64
+		score    float64 // seconds from now
 		indexed  bool
 		hashed   bool
 		crowded  bool
 		longName bool
 	}{
-		"as they should be":        {score: now, indexed: true, hashed: true, crowded: true},
-		"of nodes that are lost":   {score: now - 60, indexed: true, hashed: true},
-		"in the index alone":       {score: now, indexed: true, crowded: true},
+		"as they should be":        {indexed: true, hashed: true, crowded: true},
+		"of nodes that are lost":   {score: -60, indexed: true, hashed: true},
+		"in the index alone":       {indexed: true, crowded: true},
 		"in the hash alone":        {hashed: true},
-		"from the future":          {score: now + 3600, indexed: true, hashed: true},
-		"of nodes with long names": {score: now, indexed: true, hashed: true, crowded: true, longName: true},
+		"from the future":          {score: 3600, indexed: true, hashed: true},
+		"of nodes with long names": {indexed: true, hashed: true, crowded: true, longName: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			onBoth(t, func(t *testing.T, addr string) {
 				f := newFixture(t, addr, redisstore.Options{})
 				f.SetMaxNodes(most)
 				ctx := t.Context()
-				p := f.raw.Pipeline()
+				p, now := f.raw.Pipeline(), float64(time.Now().Unix())
 				for i := range flood {
 					id := fmt.Sprintf("flood-%06d", i)
 					if c.longName {
 						id += strings.Repeat("x", 300)
 					}
 					if c.indexed {
-						p.ZAdd(ctx, f.tag+"nodes:seen", redis.Z{Score: c.score, Member: id})
+						p.ZAdd(ctx, f.tag+"nodes:seen", redis.Z{Score: now + c.score, Member: id})
 					}
 					if c.hashed {
 						p.HSet(ctx, f.tag+"nodes", id, `{"id":"`+id+`","position":"1-1"}`)
@@ -79,6 +80,7 @@ func TestFloodOfReports(t *testing.T) {
 
 // TestSpoiltCrowded: that there are too many nodes is said for as long as report.lua says it, and no longer.
 func TestSpoiltCrowded(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
 		f := newFixture(t, addr, redisstore.Options{})
 		_, err := f.Report(t.Context(), snapshot.Node{ID: "n"})
@@ -97,6 +99,7 @@ func TestSpoiltCrowded(t *testing.T) {
 // TestNoCommitsWithoutRights: while a right is missing that publishing the whole needs, nothing is recorded in the
 // catalog, and the error names the right.
 func TestNoCommitsWithoutRights(t *testing.T) {
+	t.Parallel()
 	if realRedis == "" {
 		t.Skip("EZ_TEST_REDIS_ADDR names no server: floods of reports on a real Redis are NOT TESTED")
 	}
@@ -104,6 +107,7 @@ func TestNoCommitsWithoutRights(t *testing.T) {
 	admin := newClient(t, realRedis)
 	for _, right := range []string{"zadd", "rename", "persist", "xtrim", "unlink", "hset", "evalsha"} {
 		t.Run(right, func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, realRedis, redisstore.Options{})
 			user := f.opts.Prefix
 			must(t, admin.Do(ctx, "ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", "-"+right).Err())

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -20,7 +21,13 @@ import (
 	"github.com/ez-api/ez-api/storage/redisstore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The tests wait much and work little.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // realRedis is the address of a real server, if there is one. Where there is
 // none, TestOnRedis says so.
@@ -28,9 +35,15 @@ var realRedis = os.Getenv("EZ_TEST_REDIS_ADDR")
 
 // onBoth runs a test on miniredis, and on a real Redis where there is one.
 func onBoth(t *testing.T, test func(t *testing.T, addr string)) {
-	t.Run("miniredis", func(t *testing.T) { test(t, miniredis.RunT(t).Addr()) })
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		test(t, miniredis.RunT(t).Addr())
+	})
 	if realRedis != "" {
-		t.Run("redis", func(t *testing.T) { test(t, realRedis) })
+		t.Run("redis", func(t *testing.T) {
+			t.Parallel()
+			test(t, realRedis)
+		})
 	}
 }
 

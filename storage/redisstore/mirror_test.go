@@ -9,6 +9,7 @@ import (
 )
 
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	if realRedis == "" {
 		t.Skip("EZ_TEST_REDIS_ADDR names no server: the mirror is NOT TESTED on a real Redis")
 	}

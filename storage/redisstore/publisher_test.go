@@ -48,6 +48,7 @@ func TestOnCluster(t *testing.T) {
 }
 
 func TestOnRedis(t *testing.T) {
+	t.Parallel()
 	if realRedis == "" {
 		t.Skip("EZ_TEST_REDIS_ADDR is not set: nothing here was tested on a real Redis")
 	}

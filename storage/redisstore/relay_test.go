@@ -15,6 +15,7 @@ import (
 )
 
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	if realRedis == "" {
 		t.Skip("EZ_TEST_REDIS_ADDR names no server: the relay is NOT TESTED on a real Redis")
 	}
