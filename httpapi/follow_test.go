@@ -243,7 +243,7 @@ func TestWaitForWatchers(t *testing.T) {
 			}
 		}
 		stopB() // in good order: it is waited for no longer
-		s.must(http.StatusNoContent, admin, "DELETE", "/models/2?wait=applied&timeout=1s", nil).follows(t, "applied",
+		s.must(http.StatusNoContent, admin, "DELETE", "/models/2?wait=applied&timeout=3s", nil).follows(t, "applied",
 			"applied=1 lagging=0 lost=0")
 	})
 }

@@ -48,8 +48,8 @@ const (
 	// have gone. It grows with their number.
 	fleetReread = time.Second
 
-	// fleetMissed is for how much longer than until its next report is due one that has gone is waited for. A node
-	// that stops takes its report away; but so can whoever may write to the publisher, to hide one that goes on.
+	// fleetMissed is for how much longer than until its next report is due one that has gone is waited for. Whoever
+	// may write to the publisher can take the report of one away that goes on; a node that stops signs that it does.
 	fleetMissed = time.Second
 
 	// fleetOverlap is how far before the last answer one asks again.
@@ -85,7 +85,7 @@ type Fleet struct {
 type fleetNode struct {
 	Node
 	verified bool
-	vanished bool // its report has gone: it has stopped, or somebody has taken the report away
+	vanished bool // its report has gone, and it has not said that it stops
 }
 
 // NewFleet returns a fleet that reads from pub and verifies with keys.
@@ -181,6 +181,11 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	}
 	due := time.Duration(len(f.nodes)) * reportShare
 	due = min(max(due, heartbeat), maxHeartbeat)*11/10 + fleetMissed
+	for _, n := range list.Left {
+		if f.nodes[n.ID] == nil && f.masked[n.ID] != nil && n.Leaving && f.keys.VerifyNode(n) == nil {
+			delete(f.masked, n.ID)
+		}
+	}
 	maps.DeleteFunc(f.masked, func(_ string, n *fleetNode) bool {
 		return !f.live(n) || n.vanished && f.now.Sub(n.SeenAt) > due
 	})

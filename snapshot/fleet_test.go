@@ -173,8 +173,8 @@ func TestReportsThatVanish(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	begun := time.Now()
-	h.report(t, "b", func(n *snapshot.Node) { n.Leaving = true })
-	for time.Since(begun) < 3*time.Second { // longer than until it is noticed
+	h.report(t, "b", func(n *snapshot.Node) { n.Leaving, n.Sig = true, "00" }) // nobody who holds a key has said so
+	for time.Since(begun) < 3*time.Second {                                    // longer than until it is noticed
 		if got := refresh(); got != (snapshot.Standing{Lagging: 1}) {
 			t.Fatalf("after %s: %+v", time.Since(begun), got)
 		}
@@ -186,8 +186,7 @@ func TestReportsThatVanish(t *testing.T) {
 	}
 }
 
-// A node that leaves in good order is waited for until its next report would have been due, one that was killed is
-// for longer.
+// A node that leaves in good order is waited for no longer, one that was killed is.
 func TestLeaving(t *testing.T) {
 	h := newHarbour(t, syncKey)
 	for i := range 3 {
@@ -195,7 +194,7 @@ func TestLeaving(t *testing.T) {
 	}
 	refresh := func(want snapshot.Standing) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%+v", want), 10*time.Second, func() bool {
+		eventually(t, fmt.Sprintf("%+v", want), 3*time.Second, func() bool {
 			return h.fleet.Refresh(t.Context()) == nil && h.fleet.Standing(h.head) == want
 		})
 	}

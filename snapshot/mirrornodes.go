@@ -156,6 +156,10 @@ func (p *passer) passLeaving(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the region's reports: %w", err)
 	}
+	farewells := make(map[string]Node, len(list.Left))
+	for _, n := range list.Left {
+		farewells[n.ID] = n
+	}
 	there := make(map[string]bool, len(list.Nodes))
 	for _, n := range list.Nodes {
 		there[n.ID] = true
@@ -164,7 +168,11 @@ func (p *passer) passLeaving(ctx context.Context) error {
 		if there[id] {
 			continue
 		}
-		if _, err := p.src.Report(ctx, Node{ID: id, Leaving: true}); err != nil {
+		farewell, said := farewells[id]
+		if !said {
+			farewell = Node{ID: id, Leaving: true}
+		}
+		if _, err := p.src.Report(ctx, farewell); err != nil {
 			return fmt.Errorf("pass on that a data plane has left: %w", err)
 		}
 		delete(p.known, id)

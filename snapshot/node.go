@@ -169,6 +169,10 @@ type NodeList struct {
 	Now   time.Time // on the engine's clock
 	Total int       // reports that are kept, whether asked for or not
 
+	// Left are reports with which data planes took theirs away within Liveness, as far as they are kept. Like other
+	// reports they are not verified.
+	Left []Node
+
 	// Crowded says that the report of a live node had to go, because there are
 	// too many: nobody knows then what was applied everywhere.
 	Crowded bool

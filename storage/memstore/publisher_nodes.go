@@ -10,6 +10,9 @@ import (
 	"github.com/ez-api/ez-api/snapshot"
 )
 
+// maxLeft bounds the farewells that are kept.
+const maxLeft = 256
+
 // recount is how long the number of live nodes is taken for right while none comes or goes.
 const recount = 500 * time.Millisecond
 
@@ -19,6 +22,8 @@ type nodes struct {
 	byID    map[string]*list.Element
 	order   list.List // of report, the longest unseen first
 	crowded time.Time // until when nobody knows what was applied everywhere
+
+	left []report // with which nodes took theirs away, within Liveness
 
 	live    int
 	counted time.Time
@@ -68,6 +73,7 @@ func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.N
 		}
 		asked = append(asked, r.node)
 	}
+	left := slices.Clone(p.nodes.left)
 	p.mu.Unlock()
 
 	for _, kept := range slices.Backward(asked) {
@@ -77,6 +83,13 @@ func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.N
 		}
 		n.SeenAt = kept.SeenAt
 		answer.Nodes = append(answer.Nodes, n)
+	}
+	for _, r := range left {
+		n, err := snapshot.ParseNode(r.node.Encode())
+		if err != nil {
+			return answer, fmt.Errorf("memstore: nodes: %w", err)
+		}
+		answer.Left = append(answer.Left, n)
 	}
 	slices.SortStableFunc(answer.Nodes, func(a, b snapshot.Node) int { return a.SeenAt.Compare(b.SeenAt) })
 	return answer, nil
@@ -90,7 +103,9 @@ func (n *nodes) put(r report) {
 	if before != nil {
 		n.remove(before)
 	}
-	if !r.node.Leaving {
+	if r.node.Leaving {
+		n.left = append(n.left[max(0, len(n.left)+1-maxLeft):], r)
+	} else {
 		n.byID[r.node.ID] = n.order.PushBack(r)
 	}
 	if (before != nil) == r.node.Leaving {
@@ -115,6 +130,7 @@ func (n *nodes) forget(now time.Time) {
 	for e := n.order.Front(); e != nil && now.Sub(e.Value.(report).came) > snapshot.Remembered; e = n.order.Front() {
 		n.remove(e)
 	}
+	n.left = slices.DeleteFunc(n.left, func(r report) bool { return now.Sub(r.came) > snapshot.Liveness })
 }
 
 // alive returns how many came within [snapshot.Liveness].

@@ -34,7 +34,7 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 	if _, err := snapshot.ParseNode(text); err != nil {
 		return snapshot.Answer{}, wrap("report", err)
 	}
-	answer, err := p.ask(ctx, reportScript, p.keys(keyNodes, keySeen, keyCrowded), []any{
+	answer, err := p.ask(ctx, reportScript, p.keys(keyNodes, keySeen, keyCrowded, keyLeft), []any{
 		p.key(keyHead), p.key(keyBeat), n.ID, text, max(n.Age, 0).Microseconds(), flag(n.Leaving),
 		int(snapshot.Liveness.Seconds()), int(snapshot.Remembered.Seconds()), p.maxNodes, maxBeat,
 	})
@@ -64,7 +64,7 @@ func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.N
 		page.from = seconds(q.Since)
 	}
 	found, err := p.firstNodes(ctx, page)
-	list := snapshot.NodeList{Now: found.now, Total: found.total, Crowded: found.crowded}
+	list := snapshot.NodeList{Now: found.now, Total: found.total, Crowded: found.crowded, Left: found.left}
 	bad := badReports{orphans: found.hashed - found.total}
 	came := make(map[string]float64) // by id, the score under which it came last
 	byID := make(map[string]snapshot.Node)
@@ -138,6 +138,7 @@ type nodesFound struct {
 	more    bool // there may be
 	next    nodesPage
 	reports []nodeReport
+	left    []snapshot.Node
 }
 
 // nodeReport is one report as it is kept.
@@ -147,14 +148,14 @@ type nodeReport struct {
 }
 
 func (p *Publisher) readNodes(ctx context.Context, g nodesPage) (f nodesFound, err error) {
-	answer, err := p.ask(ctx, nodesScript, p.keys(keyNodes, keySeen, keyCrowded), []any{
+	answer, err := p.ask(ctx, nodesScript, p.keys(keyNodes, keySeen, keyCrowded, keyLeft), []any{
 		g.from, g.latest, g.offset, g.count, int(snapshot.Remembered.Seconds()), int(snapshot.Liveness.Seconds()),
 		p.maxNodes,
 	})
 	if err != nil {
 		return f, err
 	}
-	const header = 7
+	const header = 8
 	if len(answer) < header || (len(answer)-header)%3 != 0 {
 		return f, errNonsense
 	}
@@ -167,6 +168,11 @@ func (p *Publisher) readNodes(ctx context.Context, g nodesPage) (f nodesFound, e
 	for i, n := range map[int]*int{1: &f.total, 2: &f.hashed, 6: &f.next.offset} {
 		if *n, err = strconv.Atoi(answer[i]); err != nil {
 			return f, errNonsense
+		}
+	}
+	for text := range strings.Lines(answer[7]) { // the first may be cut
+		if n, err := snapshot.ParseNode([]byte(text)); err == nil && n.Leaving {
+			f.left = append(f.left, n)
 		}
 	}
 	for r := range slices.Chunk(answer[header:], 3) {

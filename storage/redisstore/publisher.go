@@ -107,6 +107,7 @@ const (
 	keyNodes   = "nodes"
 	keySeen    = "nodes:seen"    // the index of nodes
 	keyCrowded = "nodes:crowded" // is there while a live node has no room
+	keyLeft    = "nodes:left"    // with what words nodes have left lately
 	keyProbe   = "probe"         // is never there; scripts try commands on it
 	keyFence   = "fence"         // is there while a whole is about to be published that was overtaken before
 )

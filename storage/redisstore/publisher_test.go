@@ -113,7 +113,7 @@ func removeAll(t testing.TB, client *redis.Client, prefix string) {
 	tag := "{" + prefix + "}:"
 	var known []string
 	for _, name := range []string{
-		"head", "changes", "beat", "nodes", "nodes:seen", "nodes:crowded",
+		"head", "changes", "beat", "nodes", "nodes:seen", "nodes:crowded", "nodes:left",
 		"providers", "models", "bindings", "keys", "projects", "holds", "gizmos", "widgets",
 	} {
 		known = append(known, tag+name)

@@ -36,11 +36,10 @@ type PublisherHarness struct {
 
 // RunPublisher tests everything that [snapshot.Source] and
 // [snapshot.Publisher] demand. It calls open once for each test, and open
-// uses its argument's Cleanup. Tests run in parallel.
+// uses its argument's Cleanup.
 func RunPublisher(t *testing.T, open func(t testing.TB) PublisherHarness) {
 	for _, c := range publisherCases {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			h := open(t)
 			if h.Second == nil {
 				h.Second = h.Publisher

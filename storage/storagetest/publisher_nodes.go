@@ -98,7 +98,11 @@ func testNodes(t testing.TB, h PublisherHarness) {
 	}
 	mustReport(t, h.Publisher, snapshot.Node{ID: "bare", Leaving: true})
 	mustReport(t, h.Publisher, snapshot.Node{ID: "never was", Leaving: true})
-	sameIDs(t, "after one has left", mustNodes(t, h.Second, snapshot.NodeQuery{}), full.ID)
+	list = mustNodes(t, h.Second, snapshot.NodeQuery{})
+	sameIDs(t, "after one has left", list, full.ID)
+	if n := len(list.Left); n != 2 || list.Left[0].ID != "bare" || !list.Left[0].Leaving {
+		t.Errorf("%d nodes have left: %+v", n, list.Left)
+	}
 	mustReport(t, h.Publisher, snapshot.Node{ID: "bare"})
 	sameIDs(t, "after it came again", mustNodes(t, h.Second, snapshot.NodeQuery{}), full.ID, "bare")
 }

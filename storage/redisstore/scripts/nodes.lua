@@ -1,8 +1,8 @@
--- Returns a page of reports in the order in which they came. KEYS: nodes, index, crowded.
--- Answers ok, the time, how many are kept, in the index and in the hash, whether it is crowded (0, 1), whether there may be more (0, 1) and where
--- they begin (a score, and how many of that score come before), and then for each report its id, the score of the
--- index, and its text. What makes no sense at first sight is forgotten, and does not come.
-local nodes, index, crowded = KEYS[1], KEYS[2], KEYS[3]
+-- Returns a page of reports in the order in which they came. KEYS: nodes, index, crowded, left.
+-- Answers ok, the time, how many are kept, in the index and in the hash, whether it is crowded (0, 1), whether there
+-- may be more (0, 1) and where they begin (a score, and how many of that score come before), the farewells, and then
+-- for each report its id, the score of the index, and its text. What makes no sense at first sight is forgotten, and does not come.
+local nodes, index, crowded, left = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local from = arg()                                       -- score of the first
 local latest = tonumber(arg())                           -- that many at most, the latest; 0 all
@@ -16,7 +16,7 @@ local function is_crowded()
   return left > 0 and left <= liveness * 1000 and '1' or '0'
 end
 if type_of(index) ~= 'zset' or type_of(nodes) ~= 'hash' then
-  return {'ok', stamp(now), '0', '0', is_crowded(), '0', from, '0'}
+  return {'ok', stamp(now), '0', '0', is_crowded(), '0', from, '0', farewells_in(left)}
 end
 local may = may_forget(nodes, index, crowded)
 if may then
@@ -56,7 +56,7 @@ for _, score in ipairs(scores) do
   offset = offset + 1
 end
 local answer = {'ok', stamp(now), tostring(redis.call('ZCARD', index)), tostring(redis.call('HLEN', nodes)), is_crowded(),
-  more and '1' or '0', from, tostring(offset)}
+  more and '1' or '0', from, tostring(offset), farewells_in(left)}
 local header = #answer
 for i, value in ipairs(reports) do
   answer[header + i] = value

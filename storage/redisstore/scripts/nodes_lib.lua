@@ -4,6 +4,7 @@
 local TOLERANCE = 2       -- seconds; after a failover the clock may be that much behind
 local MAX_REPORT = 65536  -- bytes; a longer one is damage
 local MAX_ID = 200        -- bytes
+local MAX_FAREWELLS = 65536 -- bytes
 local CLEAN_UP = 500      -- reports that are forgotten at a time
 
 local clock = redis.call('TIME')
@@ -21,6 +22,12 @@ end
 
 local function is_wrong_type(err)
   return string.find(err, 'WRONGTYPE', 1, true) ~= nil
+end
+
+-- farewells_in returns the reports with which nodes took theirs away lately, a line each, the last ones whole.
+local function farewells_in(left)
+  local text = redis.pcall('GETRANGE', left, -MAX_FAREWELLS, -1)
+  return failure(text) and '' or text
 end
 
 -- may_forget reports whether there are the rights to forget. To forget is not what was asked for: without

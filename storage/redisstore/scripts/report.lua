@@ -1,7 +1,7 @@
--- Records the report of a node. KEYS: nodes, index, crowded. Head and beat are none of them, as in head.lua.
+-- Records the report of a node. KEYS: nodes, index, crowded, left. Head and beat are none of them, as in head.lua.
 -- It runs for each node after each publish, so it asks Redis for little. That it is not done whole, where a right is
 -- missing, does no harm: what the index or the hash alone has is forgotten.
-local nodes, index, crowded = KEYS[1], KEYS[2], KEYS[3]
+local nodes, index, crowded, left = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local head, beat = arg(), arg()
 
 local id, report = arg(), arg()          -- the report is a JSON object of at least one field
@@ -28,7 +28,9 @@ local seen, arrived = now - age, stamp(now)
 -- record writes the report, or takes it away, and returns the error with which Redis refuses that.
 local function record()
   if is_leaving then
-    return failure(redis.pcall('HDEL', nodes, id)) or failure(redis.pcall('ZREM', index, id))
+    local farewells = farewells_in(left) .. report .. '\n'
+    return failure(redis.pcall('HDEL', nodes, id)) or failure(redis.pcall('ZREM', index, id)) or
+      failure(redis.pcall('SET', left, farewells, 'EX', liveness))
   end
   local text = '{"seen_at":' .. (age == 0 and arrived or stamp(seen)) .. ',' .. string.sub(report, 2)
   return failure(redis.pcall('HSET', nodes, id, text)) or failure(redis.pcall('ZADD', index, arrived, id))
