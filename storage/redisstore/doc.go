@@ -22,6 +22,7 @@
 //	{ezapi}:nodes          hash: node id → its report, and seen_at
 //	{ezapi}:nodes:seen     sorted set: node id → when its report came, unix seconds by the clock of Redis
 //	{ezapi}:nodes:crowded  string: is there while a live node has no room
+//	{ezapi}:nodes:left     string: with what reports nodes have left lately, a line each
 //	{ezapi}:staging:…      hashes of a whole at work; they expire when it dies
 //	{ezapi}:fence          string: keeps others from beginning a delta, for 2 s at most
 //	{ezapi}:lease:…        strings that control planes hold among themselves; they expire
