@@ -16,7 +16,7 @@ import (
 
 // The tests of relays and mirrors wait much and work little.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "10"); err != nil {
+	if err := flag.Set("test.parallel", "5"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -23,7 +23,7 @@ import (
 
 // The tests wait much and work little.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "10"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)

@@ -149,7 +149,7 @@ func newTown(t *testing.T, h RelayHarness, keyList string) *town {
 	inBackground(t, func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			w.look(ctx)
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 		}
 		return nil
 	})
