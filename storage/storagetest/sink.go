@@ -36,7 +36,8 @@ type SinkHarness struct {
 	// Required with Poison.
 	Dead func(t testing.TB, id uuid.UUID) int
 
-	// Days is how many days of usage are written to compare it in many time zones. Defaults to 100.
+	// Days is how many days of usage are written to compare it in many time zones. Defaults to 100;
+	// 400 see every change of the clock.
 	Days int
 
 	// Close ends the sink, which then must refuse everything. Nil when it
@@ -46,13 +47,14 @@ type SinkHarness struct {
 
 // RunSink tests everything that [logbuf.Sink] and [logbuf.Archive] demand, and
 // [logbuf.Checkpointer], [logbuf.Pipeliner] and [logbuf.Maintainer] where they are implemented. It
-// calls open once for each test, and open uses its argument's Cleanup.
+// calls open once for each test, at the same time as others, and open uses its argument's Cleanup.
 //
 // A sink of the class [logbuf.ByIdentity] is tested by what that promises: an entry is answered once, the
 // counts of a result add up and are otherwise not looked at, nor are checkpoints, and usage goes with the entries.
 func RunSink(t *testing.T, open func(t testing.TB) SinkHarness) {
 	for _, c := range sinkCases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			h := open(t).withDefaults(t)
 			if missing := c.needs(h); missing != "" {
 				t.Logf("nothing to test: the engine %s", missing)

@@ -114,6 +114,7 @@ func testUsageGroups(t testing.TB, h SinkHarness) {
 			}
 		}
 		q := allUsage([]logbuf.Interval{logbuf.Hour, logbuf.Day}[bits.OnesCount(uint(set))%2], by...)
+		q.Since, q.Until = logDay.AddDate(0, 0, -3), logDay.AddDate(0, 0, 5)
 		wantUsage(t, h.Archive, q, addUp(q, entries...)...)
 		if len(by) == 2 { // the order of dimensions in the query means nothing, nor a repetition
 			q.GroupBy = []logbuf.Dimension{by[1], by[0], by[1]}

@@ -22,7 +22,7 @@ func testDesired(t testing.TB, h StoreHarness) {
 	keeper := catalog.NewRandomKeyRing()
 	tables := catalog.NewTables(h.Store, keeper, nil)
 	second := catalog.NewTables(h.Second, keeper, nil)
-	rapid.Check(t, func(r *rapid.T) {
+	checkSome(t, 30, func(r *rapid.T) {
 		t := inRapid{t, r}
 		mustReach(t, tables, `{"projects": [], "providers": [], "models": [], "bindings": [], "keys": []}`)
 		a, between, b := randomDesired(r, "a"), randomDesired(r, "between"), randomDesired(r, "b")

@@ -92,8 +92,8 @@ func testStoreUnique(t testing.TB, h StoreHarness) {
 func testStoreHandover(t testing.TB, h StoreHarness) {
 	for _, o := range holdings() {
 		testHandover(t, h, o, 0)
-		if o.by == catalog.ByHash || o.kind == catalog.KindModel {
-			testHandover(t, h, o, 120)
+		if o.kind == catalog.KindKey && o.by == catalog.ByHash || o.kind == catalog.KindModel {
+			testHandover(t, h, o, 101)
 		}
 	}
 }
