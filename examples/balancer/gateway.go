@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -199,6 +200,11 @@ func (x *exchange) answer(resp *http.Response, chat *chatRequest) {
 
 // refuse answers in the form that OpenAI clients understand.
 func (x *exchange) refuse(status int, err error) {
+	var held *snapshot.ErrHeld
+	if errors.As(err, &held) { // such as when a budget is used up
+		status = http.StatusTooManyRequests
+		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(time.Now()).Seconds())))
+	}
 	x.entry.Status, x.entry.Error = status, err.Error()
 	x.w.Header().Set("Content-Type", "application/json")
 	x.w.WriteHeader(status)

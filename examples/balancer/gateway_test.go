@@ -271,6 +271,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A key that is held is told when to come back.
+func TestHeldKey(t *testing.T) {
+	b := newBench(t)
+	_, err := b.plane.Holds.Create(t.Context(), catalog.Hold{
+		Target: catalog.HoldTarget{KeyID: b.keyID(t)}.String(), Reason: catalog.HoldBudget, Until: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.publish(t)
+	status, text := b.post(t, b.token, chatBody)
+	if status != http.StatusTooManyRequests || !strings.Contains(text, "its budget is used up") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 func (b *bench) keyID(t *testing.T) int64 {
 	t.Helper()
 	key, err := b.plane.Keys.Authenticate(t.Context(), catalog.NewSecret(b.token))

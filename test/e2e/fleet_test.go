@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -21,15 +22,17 @@ type fleet struct {
 	planes  []api // by server, as the admin
 	prefix  string
 	rdb     *redis.Client
+	db      *pgx.Conn
+	syncKey string
 	reading []string // what a balancer's environment needs to read its snapshot
 }
 
 func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...string) *fleet {
 	t.Helper()
-	dsn, _ := postgres(t)
+	dsn, db := postgres(t)
 	addr, prefix, rdb := redisServer(t)
 	admin, syncKey := newToken(), newKey("s1")
-	f := &fleet{prefix: prefix, rdb: rdb, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
+	f := &fleet{prefix: prefix, rdb: rdb, db: db, syncKey: syncKey, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
 		"EZ_SYNC_KEYS=" + syncKey}}
 	env := append([]string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr),
