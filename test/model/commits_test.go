@@ -67,7 +67,7 @@ func (w *world) rotate(r *rand.Rand) error {
 
 func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 	ctx := w.ctx
-	switch r.IntN(4) {
+	switch r.IntN(6) {
 	case 0:
 		return change(w, r, t.Providers, func() (catalog.Provider, error) {
 			return t.Providers.Create(ctx,
@@ -89,9 +89,27 @@ func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 				b.Priority, b.SelectorType, b.SelectorValue, b.Status = fresh.Priority, fresh.SelectorType,
 					fresh.SelectorValue, catalog.Status(one(r, "active", "disabled"))
 			})
+	case 3:
+		return change(w, r, t.Projects, func() (catalog.Project, error) { return t.Projects.Create(ctx, randomProject(r)) },
+			func(p *catalog.Project) {
+				fresh := randomProject(r)
+				p.Models, p.Groups, p.Namespaces = fresh.Models, fresh.Groups, fresh.Namespaces
+				p.Status = catalog.Status(one(r, "active", "active", "disabled"))
+			})
+	case 4:
+		target, err := w.randomTarget(r)
+		if err != nil {
+			return err
+		}
+		return change(w, r, t.Holds, func() (catalog.Hold, error) { return t.Holds.Create(ctx, randomHold(r, target)) },
+			func(h *catalog.Hold) {
+				h.Status, h.Until = catalog.Status(one(r, "active", "disabled")), randomHold(r, target).Until
+			})
 	default:
 		return change(w, r, t.Keys.Table, func() (catalog.Key, error) {
-			key, err := t.Keys.Create(ctx, randomKey(r))
+			fresh := randomKey(r)
+			fresh.Project = one(r, "", "a", "a/b", "c")
+			key, err := t.Keys.Create(ctx, fresh)
 			w.tokens = append(w.tokens, key.Token.Reveal())
 			return key, err
 		}, func(k *catalog.Key) {
@@ -99,6 +117,7 @@ func (w *world) write(r *rand.Rand, t *catalog.Tables) error {
 			k.Group, k.Namespaces, k.DefaultNamespace, k.Models, k.AllowIPs, k.ExpiresAt = fresh.Group,
 				fresh.Namespaces, fresh.DefaultNamespace, fresh.Models, fresh.AllowIPs, fresh.ExpiresAt
 			k.Status = catalog.Status(one(r, "active", "active", "disabled"))
+			k.Project = one(r, "", "a", "a/b", "c")
 		})
 	}
 }
@@ -133,8 +152,49 @@ func idOf(v any) int64 {
 		return v.ID
 	case catalog.Key:
 		return v.ID
+	case catalog.Project:
+		return v.ID
+	case catalog.Hold:
+		return v.ID
 	}
 	panic(fmt.Sprintf("no noun: %T", v))
+}
+
+func randomProject(r *rand.Rand) catalog.Project {
+	p := catalog.Project{Name: one(r, "a", "a/b", "c")}
+	if r.IntN(3) == 0 {
+		p.Models, p.Groups, p.Namespaces = some(r, "m0", "m1", "vendor/m1"), some(r, "default", "eu"), some(r, "default", "team")
+	}
+	return p
+}
+
+// randomTarget returns something to hold: a key, a project, a provider, or one of its models.
+func (w *world) randomTarget(r *rand.Rand) (string, error) {
+	keys, err := collect(w.tables.Keys.All(w.ctx, catalog.Query{}))
+	if err != nil {
+		return "", err
+	}
+	providers, err := collect(w.tables.Providers.All(w.ctx, catalog.Query{}))
+	if err != nil {
+		return "", err
+	}
+	switch n := r.IntN(4); {
+	case n == 0 && len(keys) > 0:
+		return fmt.Sprint("key/", keys[r.IntN(len(keys))].ID), nil
+	case n == 1 && len(providers) > 0:
+		return fmt.Sprint("provider/", providers[r.IntN(len(providers))].ID), nil
+	case n == 2 && len(providers) > 0:
+		return fmt.Sprint("provider/", providers[r.IntN(len(providers))].ID, "/", one(r, "m0", "m1", "m0-2026", "vendor/m1")), nil
+	}
+	return "project/" + one(r, "a", "a/b", "c"), nil
+}
+
+func randomHold(r *rand.Rand, target string) catalog.Hold {
+	h := catalog.Hold{Target: target, Reason: one(r, catalog.HoldReasons()...)}
+	if r.IntN(2) == 0 { // none ends while the test is at work
+		h.Until = time.Now().Add(time.Duration(1+r.IntN(48)) * time.Hour).UTC().Truncate(time.Microsecond)
+	}
+	return h
 }
 
 func one(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }

@@ -385,7 +385,7 @@ func (w *world) interview(v *snapshot.View, o oracle) error {
 	for _, token := range w.tokens {
 		key, wantErr := o.authenticate(token, addr, now)
 		doc, gotErr := v.Authenticate(token, addr, now)
-		if !errors.Is(gotErr, wantErr) || (key == nil) != (doc == nil) {
+		if !same(gotErr, wantErr) || (key == nil) != (doc == nil) {
 			return fmt.Errorf("a token of %v: %v, want %v", key, gotErr, wantErr)
 		}
 		if key == nil {
@@ -394,7 +394,7 @@ func (w *world) interview(v *snapshot.View, o oracle) error {
 		for _, name := range names() {
 			rungs, wantErr := o.route(key, name)
 			targets, gotErr := v.Route(doc, name, time.Now())
-			if !errors.Is(gotErr, wantErr) {
+			if !same(gotErr, wantErr) {
 				return fmt.Errorf("model %s for key %d: %v, want %v", name, key.ID, gotErr, wantErr)
 			}
 			if err := check(rungs, targets); err != nil {

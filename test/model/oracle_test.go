@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -20,6 +21,8 @@ type oracle struct {
 	models    []catalog.Model
 	bindings  []catalog.Binding
 	keys      []catalog.Key
+	projects  []catalog.Project
+	holds     []catalog.Hold
 }
 
 func consult(ctx context.Context, tables *catalog.Tables) (o oracle, err error) {
@@ -33,7 +36,13 @@ func consult(ctx context.Context, tables *catalog.Tables) (o oracle, err error) 
 	if o.bindings, err = collect(tables.Bindings.All(ctx, everything)); err != nil {
 		return o, err
 	}
-	o.keys, err = collect(tables.Keys.All(ctx, everything))
+	if o.keys, err = collect(tables.Keys.All(ctx, everything)); err != nil {
+		return o, err
+	}
+	if o.projects, err = collect(tables.Projects.All(ctx, everything)); err != nil {
+		return o, err
+	}
+	o.holds, err = collect(tables.Holds.All(ctx, everything))
 	return o, err
 }
 
@@ -66,10 +75,76 @@ func (o oracle) authenticate(token string, addr netip.Addr, now time.Time) (*cat
 				func(allowed string) bool { return covers(allowed, addr) }):
 				return key, snapshot.ErrAddress
 			}
-			return key, nil
+			return key, o.free(key, now)
 		}
 	}
 	return nil, snapshot.ErrUnknownToken
+}
+
+// free returns why holds, or the projects of a key, keep it from being used.
+func (o oracle) free(key *catalog.Key, now time.Time) error {
+	if held := o.held(fmt.Sprint("key/", key.ID), now); held != nil {
+		return held
+	}
+	for _, p := range o.above(key) {
+		if p == nil {
+			return snapshot.ErrUnknownProject
+		}
+		if p.Status != catalog.Active {
+			return snapshot.ErrProjectDisabled
+		}
+		if held := o.held("project/"+p.Name, now); held != nil {
+			return held
+		}
+	}
+	return nil
+}
+
+// above returns the projects of a key, its own first; nil stands for one that is not there.
+func (o oracle) above(key *catalog.Key) (all []*catalog.Project) {
+	parts := strings.Split(key.Project, "/")
+	for n := len(parts); n > 0 && key.Project != ""; n-- {
+		i := slices.IndexFunc(o.projects, func(p catalog.Project) bool { return p.Name == strings.Join(parts[:n], "/") })
+		if i < 0 {
+			all = append(all, nil)
+			continue
+		}
+		all = append(all, &o.projects[i])
+	}
+	return all
+}
+
+// held returns what the holds of a target amount to: the latest end, and the strongest reason.
+func (o oracle) held(target string, now time.Time) error {
+	var held *snapshot.ErrHeld
+	for _, reason := range []string{"health", "budget", "admin"} {
+		for _, h := range o.holds {
+			if h.Target != target || h.Reason != reason || h.Status != catalog.Active || !h.Until.IsZero() && !now.Before(h.Until) {
+				continue
+			}
+			if held == nil {
+				held = &snapshot.ErrHeld{Target: target, Until: h.Until}
+			}
+			held.Reason = reason
+			if h.Until.IsZero() || !held.Until.IsZero() && h.Until.After(held.Until) {
+				held.Until = h.Until
+			}
+		}
+	}
+	if held == nil {
+		return nil
+	}
+	return held
+}
+
+// same reports whether two refusals are the same.
+func same(got, want error) bool {
+	a, held := want.(*snapshot.ErrHeld)
+	if !held {
+		return errors.Is(got, want)
+	}
+	var b *snapshot.ErrHeld
+	return errors.As(got, &b) && a.Target == b.Target && a.Reason == b.Reason && a.Until.Equal(b.Until)
 }
 
 func covers(allowed string, addr netip.Addr) bool {
@@ -97,13 +172,39 @@ func (o oracle) route(key *catalog.Key, name string) ([]rung, error) {
 		return nil, snapshot.ErrUnknownModel
 	case !slices.Contains(key.Namespaces, model.Namespace):
 		return nil, snapshot.ErrNamespace
+	}
+	for _, p := range o.above(key) {
+		switch {
+		case p == nil:
+			return nil, snapshot.ErrUnknownProject
+		case len(p.Namespaces) > 0 && !slices.Contains(p.Namespaces, model.Namespace):
+			return nil, snapshot.ErrProjectNamespace
+		case len(p.Groups) > 0 && !slices.Contains(p.Groups, key.Group):
+			return nil, snapshot.ErrProjectGroup
+		case len(p.Models) > 0 && !slices.Contains(p.Models, model.Name):
+			return nil, snapshot.ErrProjectModel
+		}
+	}
+	switch {
 	case len(key.Models) > 0 && !slices.Contains(key.Models, model.Name):
 		return nil, snapshot.ErrNotAllowed
 	case model.Status != catalog.Active:
 		return nil, snapshot.ErrModelDisabled
 	}
-	ways := 0
-	var rungs []rung
+	rungs, sick, err := o.ways(key, model, false)
+	if err == nil && len(rungs) == 0 && sick { // holds for health never take the last
+		rungs, _, err = o.ways(key, model, true)
+	}
+	if err == nil && len(rungs) == 0 {
+		err = snapshot.ErrNoUpstream
+	}
+	return rungs, err
+}
+
+// ways returns what may serve a model to a key, and whether a provider was left out for its health
+// alone, which anyhow disregards.
+func (o oracle) ways(key *catalog.Key, model *catalog.Model, anyhow bool) (rungs []rung, sick bool, err error) {
+	ways, now := 0, time.Now()
 	for _, b := range o.bindingsOf(model) {
 		if b.RouteGroup != key.Group || b.Status != catalog.Active {
 			continue
@@ -114,16 +215,23 @@ func (o oracle) route(key *catalog.Key, name string) ([]rung, error) {
 			if p.Group != b.ProviderGroup || p.Status != catalog.Active || !ok {
 				continue
 			}
+			refused, ill := false, false
+			for _, target := range []string{fmt.Sprint("provider/", p.ID), fmt.Sprint("provider/", p.ID, "/", upstream)} {
+				if held, _ := o.held(target, now).(*snapshot.ErrHeld); held != nil {
+					refused, ill = refused || held.Reason != catalog.HoldHealth, true
+				}
+			}
+			sick = sick || ill && !refused
+			if refused || ill && !anyhow {
+				continue
+			}
 			rungs = add(rungs, b, p, fmt.Sprintln(p.ID, upstream, p.APIKey.Reveal()))
 		}
 	}
-	switch {
-	case ways == 0:
-		return nil, snapshot.ErrNoCandidate
-	case len(rungs) == 0:
-		return nil, snapshot.ErrNoUpstream
+	if ways == 0 {
+		err = snapshot.ErrNoCandidate
 	}
-	return rungs, nil
+	return rungs, sick, err
 }
 
 func (o oracle) model(namespace, name string) *catalog.Model {
