@@ -132,6 +132,19 @@ func TestHostileRole(t *testing.T) {
 		used[3].Spent[0].CostNanoUSD > 1000 {
 		t.Errorf("usage of the key after it was priced anew: %+v, %v", used, err)
 	}
+
+	daily := logbuf.UsageQuery{Since: logDay, Until: logDay.AddDate(0, 0, 9)}
+	kept, err := sink.Usage(t.Context(), daily)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maintainAt(t, sink, logbuf.MaintenanceOptions{Now: logDay.AddDate(0, 0, 6), UsageBefore: logDay.AddDate(0, 0, 1)})
+	if n := count(t, admin2(t, cfg), `select count(*) from usage_quarters where starts < $1`, logDay.AddDate(0, 0, 1)); n != 0 {
+		t.Errorf("%d quarters of the first day are left", n)
+	}
+	if page, err := sink.Usage(t.Context(), daily); err != nil || fmt.Sprint(page) != fmt.Sprint(kept) {
+		t.Errorf("after quarters were pruned: %+v, %v; want %+v", page, err, kept)
+	}
 }
 
 // admin2 returns a pool of the same user without the settings that are in the way of a test's own reads.
@@ -184,6 +197,33 @@ func TestSinkBehindPooler(t *testing.T) {
 	page, err := sink.Logs(t.Context(), logbuf.LogQuery{KeyID: 3, Since: logDay, Limit: 10})
 	if err != nil || len(page.Entries) != 10 {
 		t.Errorf("logs of a key: %d, %v", len(page.Entries), err)
+	}
+
+	segment, poisoned := uuid.New(), logEntries(2000, 2100)
+	poisoned[50].Model = "not UTF-8: \xff"
+	want(t, sink, logbuf.Batch{Segment: segment, To: 100, Entries: poisoned}, logbuf.Result{Stored: 99, Dead: 1})
+	want(t, sink, logbuf.Batch{Segment: segment, To: 100, Entries: poisoned}, logbuf.Result{Duplicate: 100})
+	_, err = sink.Write(t.Context(), logbuf.Batch{Segment: segment, From: 150, To: 200, Entries: logEntries(2150, 2200)})
+	if behind, ok := errors.AsType[*logbuf.BehindError](err); !ok || behind.Position != 100 {
+		t.Errorf("a batch beyond the checkpoint: %v; want that it is at 100", err)
+	}
+	reprice := logbuf.RepriceBatch{
+		Run: uuid.New(), Own: true, Price: func(e *logbuf.Entry) { e.CostNanoUSD, e.PricedRevision = new(int64(7)), 5 },
+		Query: logbuf.LogQuery{Since: logDay, Until: logDay.AddDate(0, 0, 9), Limit: 1000},
+	}
+	for more := true; more; {
+		r, err := sink.Reprice(t.Context(), reprice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reprice.Query.Cursor, more = r.Next, r.Next != ""
+	}
+	var spent int64
+	for _, u := range usageOf(t, sink) {
+		spent += u.CostNanoUSD
+	}
+	if spent != 2099*7 {
+		t.Errorf("priced anew, usage counts %d; want %d", spent, 2099*7)
 	}
 }
 
