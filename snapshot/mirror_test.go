@@ -316,6 +316,10 @@ func TestMirrorPassesReportsOn(t *testing.T) {
 		if got := nodes(t, r.Publisher); len(got) != 1 || got[0].ID != other.Status().Node {
 			t.Errorf("the origin has %+v", got)
 		}
+		list := ok[snapshot.NodeList](t)(r.Nodes(t.Context(), snapshot.NodeQuery{}))
+		if len(list.Left) != 1 || list.Left[0].ID != w.Status().Node || r.keys.VerifyNode(list.Left[0]) != nil {
+			t.Errorf("the farewells that the origin has are %+v", list.Left)
+		}
 	})
 }
 
