@@ -3,6 +3,8 @@ package ctl
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -106,7 +108,10 @@ func (c *importing) finish(a *app) func(*imports.Result, error) error {
 		if err != nil {
 			return fmt.Errorf("%s %w", c.File, err)
 		}
-		literals, err := c.placeSecrets(r.Set)
+		if err := c.checkOut(); err != nil {
+			return err
+		}
+		secrets, literals, err := c.secrets(r.Set)
 		if err != nil {
 			return err
 		}
@@ -117,8 +122,11 @@ func (c *importing) finish(a *app) func(*imports.Result, error) error {
 				comments = append(comments, "- "+n)
 			}
 		}
-		if err := c.write(a, r.Set, append(comments, "")); err != nil {
+		if err := c.placeSecrets(secrets); err != nil {
 			return err
+		}
+		if err := c.write(a, r.Set, append(comments, "")); err != nil {
+			return errors.Join(err, removeFiles(secrets))
 		}
 		for _, n := range r.Notes {
 			a.note("- %s", n)
@@ -152,14 +160,27 @@ func (c *importing) write(a *app, set *manifest.Set, comments []string) error {
 	return errors.Join(err, f.Close())
 }
 
-// placeSecrets puts the credentials into files, if there is a directory for them, and counts
-// those that stay.
-func (c *importing) placeSecrets(set *manifest.Set) (literals int, err error) {
-	if c.SecretsDir != "" {
-		if err := os.MkdirAll(c.SecretsDir, 0o700); err != nil {
-			return 0, err
-		}
+// checkOut reports that the file to write exists, before anything is written.
+func (c *importing) checkOut() error {
+	if c.Out == "" {
+		return nil
 	}
+	if _, err := os.Lstat(c.Out); !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s exists; remove it, or name another file", c.Out)
+	}
+	return nil
+}
+
+// secretFile is a file for a credential.
+type secretFile struct {
+	path, text string
+	isThere    bool // with this very text, from an import before
+}
+
+// secrets names the credentials by files, if there is a directory for them, and counts those that
+// stay. It writes nothing.
+func (c *importing) secrets(set *manifest.Set) (files []secretFile, literals int, err error) {
+	names := map[string]bool{}
 	for _, item := range set.Items[catalog.KindProvider] {
 		secret, ok := item.Fields["api_key"].(catalog.Secret)
 		if !ok {
@@ -169,13 +190,48 @@ func (c *importing) placeSecrets(set *manifest.Set) (literals int, err error) {
 			literals++
 			continue
 		}
-		path := filepath.Join(c.SecretsDir, fileName(item.Text("external_id")))
-		if err := writeNew(path, secret.Reveal()+"\n"); err != nil {
-			return 0, err
+		name := fileName(item.Text("external_id"), names)
+		file := secretFile{path: filepath.Join(c.SecretsDir, name), text: secret.Reveal() + "\n"}
+		switch text, err := os.ReadFile(file.path); {
+		case err == nil && string(text) == file.text:
+			file.isThere = true
+		case !errors.Is(err, os.ErrNotExist):
+			return nil, 0, fmt.Errorf("--secrets-dir has %s already, with something else in it; remove it, or name another "+
+				"directory", name)
 		}
-		item.Fields["api_key"] = manifest.File(c.relative(path))
+		files = append(files, file)
+		item.Fields["api_key"] = manifest.File(c.relative(file.path))
 	}
-	return literals, nil
+	return files, literals, nil
+}
+
+// placeSecrets writes the credentials, all or none.
+func (c *importing) placeSecrets(files []secretFile) error {
+	if len(files) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(c.SecretsDir, 0o700); err != nil {
+		return err
+	}
+	for i, f := range files {
+		if f.isThere {
+			continue
+		}
+		if err := writeNew(f.path, f.text); err != nil {
+			return errors.Join(fmt.Errorf("--secrets-dir: %w", err), removeFiles(files[:i]))
+		}
+	}
+	return nil
+}
+
+// removeFiles removes the credentials that this import has written.
+func removeFiles(files []secretFile) (err error) {
+	for _, f := range files {
+		if !f.isThere {
+			err = errors.Join(err, os.Remove(f.path))
+		}
+	}
+	return err
 }
 
 // relative returns a path as it is seen from the new file.
@@ -195,14 +251,21 @@ func (c *importing) relative(path string) string {
 	return pathAbs
 }
 
-// fileName turns an external id into the name of a file.
-func fileName(id string) string {
-	return strings.Map(func(r rune) rune {
+// fileName turns an external id into the name of a file that no other has, also where case does not
+// count.
+func fileName(id string, taken map[string]bool) string {
+	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r > 127 {
 			return r
 		}
 		return '-'
-	}, id) + ".key"
+	}, id)
+	if key := catalog.FoldCase(name); taken[key] {
+		sum := sha256.Sum256([]byte(id))
+		name += "-" + hex.EncodeToString(sum[:4])
+	}
+	taken[catalog.FoldCase(name)] = true
+	return name + ".key"
 }
 
 func writeNew(path, text string) error {
@@ -211,5 +274,8 @@ func writeNew(path, text string) error {
 		return err
 	}
 	_, err = io.WriteString(f, text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }

@@ -210,7 +210,7 @@ func (p *pricing) set() (*manifest.Set, error) {
 			p.notes.Add(subject, "%s of the list has no place in a price", name)
 		}
 		for _, name := range record.Odd {
-			p.notes.Add(subject, "%s is 0 in the list beside input that costs something, and is taken for unknown", name)
+			p.notes.Add(subject, "%s is 0 in the list beside another price that is not, and is taken for unknown", name)
 		}
 		m.Prices, m.PriceSource = record.Prices.Clone(), p.list.Source
 		object, err := asFields(m)
@@ -233,9 +233,14 @@ func (p *pricing) record(m catalog.Model) (first pricefile.Record, found bool) {
 		}
 		record, ok := p.list.Find(s.theirs, name)
 		switch {
+		case !ok && p.list.Why(s.theirs, name) != "":
+			p.notes.Add(subject, "%s in the list of %s, and is left out", printable(p.list.Why(s.theirs, name)), s.theirs)
 		case !ok:
 			p.notes.Add(subject, "is not in the list of %s under the name that %s has for it", s.theirs,
 				printable(s.provider.Name))
+		case len(record.Names) > 0:
+			p.notes.Add(subject, "is in the list of %s more than once, with different prices (%s): set its price by hand",
+				s.theirs, printable(strings.Join(record.Names, ", ")))
 		case !found:
 			first, found = record, true
 		case !samePrices(first.Prices, record.Prices):

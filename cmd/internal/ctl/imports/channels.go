@@ -92,12 +92,13 @@ func (m *mapper) channel(c *channel) {
 	if c.weight <= 0 {
 		m.notes.Add(subject, "has weight 0, which took its share there and takes none here; it becomes 1")
 	}
-	address := c.vendor.address(c.baseURL)
-	if address == "" && slices.Contains([]string{"custom", "compatible", "azure"}, c.vendor.typ) {
-		m.notes.Add(subject, "has no base_url, and its type needs one; it is imported as disabled, with an "+
-			"address that leads nowhere")
-		address, c.active = "https://base-url.invalid", false
+	address, note, usable := usableAddress(c.vendor.typ, c.vendor.address(c.baseURL))
+	if note != "" {
+		m.notes.Add(subject, "%s", note)
 	}
+	c.active = c.active && usable
+	c.weight = m.bounded(subject, "weight", c.weight, 0)
+	c.priority = m.bounded(subject, "priority", c.priority, -maxWeight)
 	if len(c.keys) == 0 {
 		m.notes.Add(subject, "has no credential")
 		c.keys = []credential{{}}
@@ -139,10 +140,10 @@ func (m *mapper) provider(c *channel, g *group, k credential, address string, up
 		p.fields["api_key"] = catalog.NewSecret(k.text)
 	}
 	if c.weight > 1 {
-		p.fields["weight"] = min(c.weight, maxWeight)
+		p.fields["weight"] = c.weight
 	}
 	if c.priority != 0 {
-		p.fields["priority"] = max(-maxWeight, min(c.priority, maxWeight))
+		p.fields["priority"] = c.priority
 	}
 	if !p.active {
 		p.fields["status"] = "disabled"
@@ -164,6 +165,15 @@ func (m *mapper) provider(c *channel, g *group, k credential, address string, up
 }
 
 const maxWeight int64 = 1_000_000
+
+// bounded returns a weight or a priority as it can be here.
+func (m *mapper) bounded(subject, what string, n, least int64) int64 {
+	if b := min(max(n, least), maxWeight); b != n && n > 0 || b != n && least < 0 {
+		m.notes.Add(subject, "has a %s beyond what one can be here; it becomes %d", what, b)
+		return b
+	}
+	return n
+}
 
 func setNonEmpty(fields map[string]any, name, value string) {
 	if value != "" {

@@ -41,6 +41,9 @@ func Database(ctx context.Context, path string, opts Options) (*Result, error) {
 	if opts.OneAPI {
 		source = "one-api"
 	}
+	if err := checkFlavour(ctx, tx, opts.OneAPI); err != nil {
+		return nil, err
+	}
 	r := reader{tx: tx, d: &dump{source: source}, oneAPI: opts.OneAPI, names: map[int64]string{}}
 	for _, read := range []func(context.Context) error{r.channels, r.abilities, r.users, r.tokens} {
 		if err := read(ctx); err != nil {
@@ -48,6 +51,21 @@ func Database(ctx context.Context, path string, opts Options) (*Result, error) {
 		}
 	}
 	return r.d.result(opts), nil
+}
+
+// checkFlavour refuses a database of New API that is said to be of one-api: both have the same
+// tables, and number the types of channels otherwise.
+func checkFlavour(ctx context.Context, tx *sql.Tx, oneAPI bool) error {
+	var columns int
+	err := tx.QueryRowContext(ctx, `select count(*) from pragma_table_info('channels')
+		where name in ('channel_info', 'tag')`).Scan(&columns)
+	if err != nil {
+		return fmt.Errorf("is no SQLite database that can be read: %w", err)
+	}
+	if oneAPI && columns > 0 {
+		return errors.New("is a database of New API, whose types of channels have other numbers; use import new-api")
+	}
+	return nil
 }
 
 // reader reads the tables of a database. Columns differ between versions, so that each row is

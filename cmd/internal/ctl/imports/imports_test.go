@@ -3,6 +3,7 @@ package imports_test
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,6 +85,12 @@ func readBack(t *testing.T, r *imports.Result) *manifest.Set {
 	if err != nil {
 		t.Fatalf("the file cannot be read: %v\n%s", err, &b)
 	}
+	for _, item := range set.Items[catalog.KindProvider] { // by the rule of production
+		p := catalog.Provider{Name: "p", Type: item.Text("type"), BaseURL: item.Text("base_url")}
+		if err := catalog.Check(&p, nil); err != nil && !strings.HasPrefix(p.BaseURL, "http://10.") {
+			t.Errorf("provider %s: %v", item.Text("name"), err)
+		}
+	}
 	if notes := set.Outside(); len(notes) > 0 {
 		t.Errorf("the file refers to what it has not: %v", notes)
 	}
@@ -139,7 +146,7 @@ func TestNewAPI(t *testing.T) {
 		},
 		"new-api:channel:4:default": {
 			"external_id": "new-api:channel:4:default", "name": "strange", "type": "custom",
-			"base_url": "https://base-url.invalid",
+			"base_url": "https://base-url.example.com",
 			"api_key":  secret("sk-x"), "group": "default", "models": []any{"x1"}, "status": "disabled",
 		},
 		"new-api:channel:5:default": {
@@ -194,7 +201,7 @@ func TestNewAPI(t *testing.T) {
 	for _, want := range []string{
 		"channel 1: has header_override, which has no place here", "channel 1: has weight 0",
 		"channel 4: has a type that is not known here",
-		"channel 4: has no base_url", "token 1, 3: allows an address that is none", "token 3: allows no address that is one",
+		"channel 4: has no address", "token 1, 3: allows an address that is none", "token 3: allows no address that is one",
 		"token 3: has group auto", "token 3: is exhausted there", "token 4: has no token in this source",
 		"user 1: has more keys than max_child_keys allows", "group v i p: is called v-i-p now",
 		"the exporter warns: Something else",
@@ -282,9 +289,20 @@ func TestDatabase(t *testing.T) {
 	if _, err := imports.Database(t.Context(), filepath.Join(t.TempDir(), "none"), imports.Options{}); err == nil {
 		t.Error("a database that is not there is read")
 	}
-	one, err := imports.Database(t.Context(), path, imports.Options{OneAPI: true})
+	if _, err := imports.Database(t.Context(), path, imports.Options{OneAPI: true}); err == nil ||
+		!strings.Contains(err.Error(), "import new-api") {
+		t.Errorf("a database of New API is read as one of one-api: %v", err)
+	}
+	one, err := imports.Database(t.Context(), database(t, `alter table channels drop column tag`,
+		`alter table channels drop column channel_info`,
+		`insert into channels(id, type, key, name, models, "group", weight, priority) values(1, 43, 'sk-a', 'c', 'm', 'vip', 9000000, -9000000)`),
+		imports.Options{OneAPI: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p := one.Set.Items[catalog.KindProvider][0].Fields; p["weight"] != int64(1_000_000) ||
+		p["priority"] != int64(-1_000_000) || strings.Count(strings.Join(one.Notes, "\n"), "beyond what one can be here") != 2 {
+		t.Errorf("weights beyond the bounds: %v\n%v", p, one.Notes)
 	}
 	if p := one.Set.Items[catalog.KindProvider][0]; p.Fields["type"] != "custom" ||
 		!strings.HasPrefix(p.Text("external_id"), "one-api:") {
@@ -340,19 +358,10 @@ func TestLiteLLM(t *testing.T) {
 		"embed":  {"name": "embed", "kind": "embedding"}, "anthropic/*": {"name": "anthropic/*"}, "local": {"name": "local"},
 		"gpt-4": {"name": "gpt-4", "context_window": int64(128000), "supports_vision": true},
 	})
-	var bindings []string
-	for _, b := range r.Set.Items[catalog.KindBinding] {
-		weight := ""
-		if w, ok := b.Fields["weight"].(int64); ok {
-			weight = strings.Repeat("+", int(w))
-		}
-		bindings = append(bindings, b.Text("model")+" "+b.Text("provider_group")+" "+b.Text("selector_value")+weight)
-	}
-	slices.Sort(bindings)
-	expect(t, "bindings", bindings, []string{
-		"anthropic/* anthropic *", "embed openai text-embedding-3-small", "gpt-4 azure gpt-4o-eu" + strings.Repeat("+", 60),
-		"gpt-4 openai gpt-4o+++", "gpt-4 openai-2 gpt-4o-mini", "gpt-4o azure gpt-4o-eu" + strings.Repeat("+", 60),
-		"gpt-4o openai gpt-4o+++", "gpt-4o openai-2 gpt-4o-mini", "local xinference qwen",
+	expect(t, "bindings", bindingsOf(r), []string{
+		"anthropic/* anthropic *", "embed openai text-embedding-3-small", "gpt-4 azure gpt-4o-eu 0",
+		"gpt-4 openai gpt-4o 3", "gpt-4 openai-2 gpt-4o-mini 0", "gpt-4o azure gpt-4o-eu 0",
+		"gpt-4o openai gpt-4o 3", "gpt-4o openai-2 gpt-4o-mini 0", "local xinference qwen",
 	})
 	notes := strings.Join(r.Notes, "\n")
 	for _, want := range []string{
@@ -360,7 +369,8 @@ func TestLiteLLM(t *testing.T) {
 		"general_settings.master_key is not imported",
 		"model_list[3]: has timeout in litellm_params", "model_list[0]: has id in model_info",
 		"model_list[6]: has no model_name",
-		"rpm becomes the weight",
+		"model gpt-4o: has deployments without weight", "model gpt-4o: has rpm, which has no place here",
+		"model_list[5]: has an address that a server takes only with EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no note says: %s\n%s", want, notes)
@@ -374,6 +384,87 @@ func TestLiteLLM(t *testing.T) {
 		if _, err := imports.LiteLLM([]byte(text), ""); err == nil {
 			t.Errorf("%q is a config.yaml", text)
 		}
+	}
+}
+
+// bindingsOf writes the bindings, sorted: the model, the group, what is selected, and the weight.
+func bindingsOf(r *imports.Result) (lines []string) {
+	for _, b := range r.Set.Items[catalog.KindBinding] {
+		line := b.Text("model") + " " + b.Text("provider_group") + " " + b.Text("selector_value")
+		if w, ok := b.Fields["weight"]; ok {
+			line += fmt.Sprint(" ", w)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// LiteLLM draws among the deployments of a name by one measure.
+func TestLiteLLMWeights(t *testing.T) {
+	for params, want := range map[string][]string{
+		"weight: 0;weight: 2":           {"m openai a 0", "m openai b 2"},
+		"weight: 0;weight: 0":           {"m openai a 0", "m openai b 0"},
+		"rpm: 600;weight: 2":            {"m openai a 0", "m openai b 2"},
+		"rpm: 600;rpm: 200":             {"m openai a 600", "m openai b 200"},
+		"tpm: 4000000;tpm: 1000000":     {"m openai a 1000000", "m openai b 250000"},
+		"weight: 0.7;weight: 0.3":       {"m openai a 700", "m openai b 300"},
+		"weight: 5;weight: -1":          {"m openai a 5", "m openai b 0"},
+		`weight: "3";timeout: 1`:        {"m openai a 3", "m openai b 0"},
+		"timeout: 1;timeout: 1":         {"m openai a", "m openai b"},
+		"weight: 2000000;weight: 1.0e0": {"m openai a 1000000", "m openai b"},
+	} {
+		config := "model_list:\n"
+		for i, p := range strings.Split(params, ";") {
+			config += fmt.Sprintf("  - {model_name: m, litellm_params: {model: openai/%c, %s}}\n", 'a'+i, p)
+		}
+		r, err := imports.LiteLLM([]byte(config), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := bindingsOf(r)
+		for i := range got { // each upstream model has a group of its own
+			got[i] = strings.Replace(got[i], "openai-2", "openai", 1)
+		}
+		expect(t, params, got, want)
+	}
+}
+
+// One element that is wrong is named, and holds up no other.
+func TestLiteLLMNamesWhatIsWrong(t *testing.T) {
+	r, err := imports.LiteLLM([]byte(`model_list:
+  - 5
+  - {model_name: none}
+  - {model_name: text, litellm_params: sk-hidden}
+  - {model_name: gpt-4o, litellm_params: {model: openai/gpt-4o, api_key: "os.environ/BAD NAME"}}
+  - {model_name: there, litellm_params: {model: azure/there, api_base: os.environ/BASE, api_key: sk-1}}
+  - {model_name: bad, litellm_params: {model: azure/bad, api_base: "https://user:pw@x.example.com", api_key: sk-2}}
+`), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := strings.Join(r.Notes, "\n")
+	for _, want := range []string{
+		"model_list[0]: in line 2 is no object", "model_list[1]: has no model_name", "model_list[2]: in line 4 is no object",
+		"model_list[3]: has its credential in a variable", "model_list[4]: has an api_base that is read from the environment",
+		"model_list[5]: has an address that cannot be one here",
+	} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("no note says: %s\n%s", want, notes)
+		}
+	}
+	if strings.Contains(notes, "sk-") || strings.Contains(notes, "pw@") {
+		t.Errorf("a secret is in the notes: %s", notes)
+	}
+	for _, p := range r.Set.Items[catalog.KindProvider] {
+		if p.Text("type") == "azure" && (p.Text("status") != "disabled" || p.Text("base_url") != "https://base-url.example.com") {
+			t.Errorf("without an address: %v", p.Fields)
+		}
+	}
+	readBack(t, r)
+	_, err = imports.LiteLLM([]byte("model_list:\n  - a: [sk-hidden\n"), "")
+	if err == nil || !strings.Contains(err.Error(), "line ") || strings.Contains(err.Error(), "sk-hidden") {
+		t.Errorf("not YAML: %v", err)
 	}
 }
 

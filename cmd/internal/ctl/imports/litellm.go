@@ -18,7 +18,7 @@ import (
 
 // The parts of LiteLLM's config.yaml that are read. What else is there is noted.
 type liteConfig struct {
-	Models   []liteModel    `yaml:"model_list"`
+	Models   []yaml.Node    `yaml:"model_list"`
 	Router   map[string]any `yaml:"router_settings"`
 	LiteLLM  map[string]any `yaml:"litellm_settings"`
 	General  map[string]any `yaml:"general_settings"`
@@ -37,8 +37,8 @@ type liteModel struct {
 // this file.
 func LiteLLM(text []byte, owner string) (*Result, error) {
 	var config liteConfig
-	if err := yaml.Unmarshal(text, &config); err != nil {
-		return nil, errors.New("is no config.yaml of LiteLLM: it is not valid YAML, or a value has another type")
+	if err := manifest.DecodeYAML(text, &config); err != nil {
+		return nil, fmt.Errorf("is no config.yaml of LiteLLM: %w", err)
 	}
 	if len(config.Models) == 0 {
 		return nil, errors.New("is no config.yaml of LiteLLM: it has no model_list")
@@ -46,10 +46,19 @@ func LiteLLM(text []byte, owner string) (*Result, error) {
 	l := &lite{
 		set:   newSet(owner, catalog.KindProvider, catalog.KindModel, catalog.KindBinding),
 		known: map[string]*liteProvider{}, models: map[string]map[string]any{}, bound: map[string]bool{},
+		draws: map[string][]drawn{},
 	}
-	for i, m := range config.Models {
-		l.deployment(i, m)
+	for i := range config.Models {
+		n, subject := &config.Models[i], fmt.Sprintf("model_list[%d]", i)
+		var m liteModel
+		if err := n.Decode(&m); err != nil {
+			l.notes.Add(subject, "in line %d is no object with model_name, litellm_params and model_info, and is left out",
+				n.Line)
+			continue
+		}
+		l.deployment(subject, m)
 	}
+	l.weigh()
 	l.aliases(config.Router)
 	l.leftOver("router_settings", config.Router)
 	l.leftOver("litellm_settings", config.LiteLLM)
@@ -73,6 +82,7 @@ type lite struct {
 	names     words
 	models    map[string]map[string]any // by public name
 	bound     map[string]bool           // by model and provider group
+	draws     map[string][]drawn        // by public name
 }
 
 // liteProvider is what deployments with the same address and credential become. It has a group
@@ -83,8 +93,7 @@ type liteProvider struct {
 }
 
 // deployment makes a provider, a model and a binding of an element of model_list.
-func (l *lite) deployment(i int, m liteModel) {
-	subject := fmt.Sprintf("model_list[%d]", i)
+func (l *lite) deployment(subject string, m liteModel) {
 	name, full := strings.TrimSpace(m.Name), text(m.Params, "model")
 	probe := catalog.Model{Name: name}
 	if err := catalog.Check(&probe, nil); err != nil || full == "" {
@@ -103,7 +112,7 @@ func (l *lite) deployment(i int, m liteModel) {
 	}
 	l.price(p, upstream, m)
 	l.model(name, m.Info)
-	l.bind(name, p.group, upstream, l.weight(m.Params))
+	l.draw(name, l.bind(name, p.group, upstream), m.Params)
 	l.unknown(subject, m)
 }
 
@@ -149,8 +158,9 @@ func (l *lite) provider(subject, vendorName, upstream, model string, params map[
 		base = text(params, "base_url")
 	}
 	if strings.HasPrefix(base, osEnviron) {
-		l.notes.Add(subject, "has an api_base that is read from the environment; write the address into the file")
-		base = "https://base-url.invalid"
+		l.notes.Add(subject, "has an api_base that is read from the environment; its provider is disabled: "+
+			"write the address into base_url, and status: active")
+		base = placeholder
 	}
 	if base != "" && v.typ == "openai" && !strings.Contains(base, "api.openai.com") {
 		v = vendor{typ: "compatible"}
@@ -158,14 +168,13 @@ func (l *lite) provider(subject, vendorName, upstream, model string, params map[
 	if base == "" {
 		base = v.address("")
 	}
-	if base == "" && slices.Contains([]string{"custom", "compatible", "azure"}, v.typ) {
-		l.notes.Add(subject, "has no api_base, and its type needs one; its provider is disabled, with an "+
-			"address that leads nowhere")
-		base = "https://base-url.invalid"
+	address, note, usable := usableAddress(v.typ, strings.TrimRight(base, "/"))
+	if note != "" {
+		l.notes.Add(subject, "%s", note)
 	}
 	fields := map[string]any{"type": v.typ, "models": []any{}}
-	setNonEmpty(fields, "base_url", strings.TrimRight(base, "/"))
-	if strings.HasSuffix(base, "base-url.invalid") {
+	setNonEmpty(fields, "base_url", address)
+	if !usable || base == placeholder {
 		fields["status"] = "disabled"
 	}
 	l.credential(subject, fields, params)
@@ -215,18 +224,23 @@ func secretIdentity(v any) string {
 
 const osEnviron = "os.environ/"
 
-// secretOf turns a value into a secret: a reference where LiteLLM has one.
-func secretOf(value string) any {
-	if name, ok := strings.CutPrefix(value, osEnviron); ok {
-		return manifest.Env(name)
+// secret sets the api_key of a provider: a reference where LiteLLM has one.
+func (l *lite) secret(subject string, fields map[string]any, value string) {
+	name, refers := strings.CutPrefix(value, osEnviron)
+	switch {
+	case !refers:
+		fields["api_key"] = catalog.NewSecret(value)
+	case manifest.IsVariable(name):
+		fields["api_key"] = manifest.Env(name)
+	default:
+		l.notes.Add(subject, "has its credential in a variable whose name cannot be one; name another as api_key")
 	}
-	return catalog.NewSecret(value)
 }
 
 // credential sets what a provider authenticates with, and what decides where that goes.
 func (l *lite) credential(subject string, fields, params map[string]any) {
 	if key := text(params, "api_key"); key != "" {
-		fields["api_key"] = secretOf(key)
+		l.secret(subject, fields, key)
 	}
 	options := map[string]any{}
 	setNonEmpty(options, "api_version", text(params, "api_version"))
@@ -248,7 +262,7 @@ func (l *lite) credential(subject string, fields, params map[string]any) {
 		switch account := text(params, "vertex_credentials"); {
 		case account == "":
 		case strings.HasPrefix(account, osEnviron) || strings.HasPrefix(strings.TrimSpace(account), "{"):
-			fields["api_key"] = secretOf(account)
+			l.secret(subject, fields, account)
 		default:
 			fields["api_key"] = manifest.File(account)
 		}
@@ -270,16 +284,6 @@ func (l *lite) credential(subject string, fields, params map[string]any) {
 	}
 }
 
-// weight returns the weight of a deployment: LiteLLM draws by weight, or else by rpm.
-func (l *lite) weight(params map[string]any) int64 {
-	for _, name := range []string{"weight", "rpm"} {
-		if n := whole(params[name]); n > 0 {
-			return min(n, maxWeight)
-		}
-	}
-	return 1
-}
-
 func bindingName(model, group string) string { return model + "\x00" + group }
 
 func (l *lite) sameBinding(model, group, upstream string) bool {
@@ -291,16 +295,19 @@ func (l *lite) sameBinding(model, group, upstream string) bool {
 	return false
 }
 
-func (l *lite) bind(model, group, upstream string, weight int64) {
+// bind returns the binding of a model to a group.
+func (l *lite) bind(model, group, upstream string) map[string]any {
 	if l.bound[bindingName(model, group)] {
-		return
+		for _, b := range l.set.Items[catalog.KindBinding] {
+			if b.Fields["model"] == model && b.Fields["provider_group"] == group {
+				return b.Fields
+			}
+		}
 	}
 	l.bound[bindingName(model, group)] = true
 	b := map[string]any{"model": model, "provider_group": group, "selector_value": upstream}
-	if weight != 1 {
-		b["weight"] = weight
-	}
 	l.set.Items[catalog.KindBinding] = append(l.set.Items[catalog.KindBinding], manifest.Item{Fields: b})
+	return b
 }
 
 // model adds a public model, or what another deployment knows of it.
@@ -369,7 +376,7 @@ func (l *lite) price(p *liteProvider, upstream string, m liteModel) {
 // unknown notes what of a deployment has no place here.
 func (l *lite) unknown(subject string, m liteModel) {
 	used := []string{
-		"model", "api_key", "api_base", "base_url", "api_version", "organization", "weight", "rpm", "aws_region_name",
+		"model", "api_key", "api_base", "base_url", "api_version", "organization", "weight", "rpm", "tpm", "aws_region_name",
 		"aws_access_key_id", "aws_secret_access_key", "vertex_project", "vertex_location", "vertex_credentials",
 		"input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "cache_creation_input_token_cost",
 		"custom_llm_provider",
@@ -378,9 +385,6 @@ func (l *lite) unknown(subject string, m liteModel) {
 		if !slices.Contains(used, name) {
 			l.notes.Add(subject, "has %s in litellm_params, which has no place here", plain(name))
 		}
-	}
-	if m.Params["rpm"] != nil && m.Params["weight"] == nil {
-		l.notes.Add("", "rpm becomes the weight of a deployment, and no limit")
 	}
 	used = append(used, "mode", "max_input_tokens", "max_output_tokens", "max_tokens", "supports_vision",
 		"supports_function_calling", "supports_tool_choice")

@@ -257,6 +257,26 @@ func syntaxProblem(err error) (line int, message string) {
 	return line, "is not valid YAML"
 }
 
+// DecodeYAML reads a text of another program into a value. The error says the line and never
+// quotes the text.
+func DecodeYAML(text []byte, into any) error {
+	err := yaml.Unmarshal(text, into)
+	if err == nil {
+		return nil
+	}
+	line, message := syntaxProblem(err)
+	if _, ok := errors.AsType[*yaml.LoadErrors](err); ok {
+		message = "has a value of another type than stands there in such a file"
+	}
+	if line == 0 {
+		return errors.New("it " + message)
+	}
+	return fmt.Errorf("line %d %s", line, message)
+}
+
+// IsVariable reports whether a name can be that of a variable that !env names.
+func IsVariable(name string) bool { return envForm.MatchString(name) }
+
 // header reads what a file says of itself.
 func (p *parser) header(t *tree, root *yaml.Node, members map[string]*yaml.Node) {
 	version, ok := members["version"]

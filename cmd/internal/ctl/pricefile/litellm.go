@@ -24,16 +24,14 @@ func (l *List) liteLLM(name string, object map[string]any) {
 		family, _, _ := strings.Cut(provider, "-")
 		model = strings.TrimPrefix(name, family+"/")
 	}
-	r := Record{Provider: provider, Model: model}
+	mode, _ := object["mode"].(string)
+	r := Record{Provider: provider, Model: model, name: name}
+	r.mute = slices.Contains([]string{"embedding", "rerank", "moderation"}, mode) || hasNoOutput(name)
 	if err := r.liteLLM(object); err != nil {
 		l.skip(provider, model, err.Error())
 		return
 	}
-	if !r.Prices.HasAny() {
-		l.skip(provider, model, "has no price of tokens or requests")
-		return
-	}
-	l.Records = append(l.Records, r)
+	l.add(r)
 }
 
 // litePrices are the names of prices, and where they belong.

@@ -19,16 +19,12 @@ func (l *List) modelsDev(provider string, object map[string]any) {
 			l.skip(provider, name, "has no cost")
 			continue
 		}
-		r := Record{Provider: provider, Model: name}
+		r := Record{Provider: provider, Model: name, name: name, mute: hasNoOutput(name)}
 		if err := r.modelsDev(cost); err != nil {
 			l.skip(provider, name, err.Error())
 			continue
 		}
-		if !r.Prices.HasAny() {
-			l.skip(provider, name, "has no price of tokens or requests")
-			continue
-		}
-		l.Records = append(l.Records, r)
+		l.add(r)
 	}
 }
 

@@ -7,10 +7,12 @@ package pricefile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,19 +40,29 @@ type Record struct {
 	Prices   catalog.Prices
 	Left     []string // prices of the list that have no place in a catalog, by name
 	Odd      []string // what of the prices may not be meant as it stands
+	Names    []string // under which the list has it with different prices; else none
+
+	name string // that the list has
+	mute bool   // the model has no output that could cost anything: an embedding
 }
 
 // Skipped is a model of the list without prices that a catalog can have.
 type Skipped struct{ Provider, Model, Reason string }
 
-// Free reports whether a model costs nothing: often a sign of a subscription, or of a price that
-// nobody has filled in.
+// Free reports whether a model costs nothing by the list: often a sign of a subscription, or of a
+// price that nobody has filled in.
 func (r *Record) Free() bool {
-	p := r.Prices
-	return isZero(p.InputPrice) && isZero(p.OutputPrice) && (p.RequestPrice == nil || *p.RequestPrice == 0)
+	p := &r.Prices
+	all := []*catalog.NanoUSD{p.InputPrice, p.OutputPrice, p.CacheReadPrice, p.CacheWritePrice, p.RequestPrice}
+	for _, t := range p.PriceTiers {
+		all = append(all, t.InputPrice, t.OutputPrice, t.CacheReadPrice, t.CacheWritePrice, t.RequestPrice)
+	}
+	return !slices.ContainsFunc(all, costs)
 }
 
 func isZero(price *catalog.NanoUSD) bool { return price != nil && *price == 0 }
+
+func costs(price *catalog.NanoUSD) bool { return price != nil && *price > 0 }
 
 // Parse reads a list in either form.
 func Parse(text []byte) (*List, error) {
@@ -78,9 +90,33 @@ func Parse(text []byte) (*List, error) {
 		return nil, errors.New("is no price list of LiteLLM or models.dev: it has no price of a model")
 	}
 	slices.SortFunc(list.Records, func(a, b Record) int {
-		return strings.Compare(a.Provider+"\x00"+a.Model, b.Provider+"\x00"+b.Model)
+		return cmp.Or(strings.Compare(a.key(), b.key()), strings.Compare(a.name, b.name))
 	})
+	list.unite()
 	return list, nil
+}
+
+func (r *Record) key() string { return r.Provider + "\x00" + r.Model }
+
+// unite makes one record of those that a provider has under one name. Where their prices differ,
+// nobody can say which is meant.
+func (l *List) unite() {
+	united := l.Records[:0]
+	for _, r := range l.Records {
+		last := len(united) - 1
+		if last < 0 || united[last].key() != r.key() {
+			united = append(united, r)
+			continue
+		}
+		first := &united[last]
+		if !reflect.DeepEqual(first.Prices, r.Prices) {
+			if len(first.Names) == 0 {
+				first.Names = []string{first.name}
+			}
+			first.Names = append(first.Names, r.name)
+		}
+	}
+	l.Records = united
 }
 
 // Providers lists the providers of the list.
@@ -96,12 +132,41 @@ func (l *List) Providers() (names []string) {
 // Find returns what a provider charges for a model.
 func (l *List) Find(provider, model string) (Record, bool) {
 	i, ok := slices.BinarySearchFunc(l.Records, provider+"\x00"+model, func(r Record, key string) int {
-		return strings.Compare(r.Provider+"\x00"+r.Model, key)
+		return strings.Compare(r.key(), key)
 	})
 	if !ok {
 		return Record{}, false
 	}
 	return l.Records[i], true
+}
+
+// Why says why the list has no price of a model; "" where it does not have the model.
+func (l *List) Why(provider, model string) string {
+	for _, s := range l.Skipped {
+		if s.Provider == provider && s.Model == model {
+			return s.Reason
+		}
+	}
+	return ""
+}
+
+// add takes a record, unless it has no price that means something.
+func (l *List) add(r Record) {
+	switch {
+	case !r.Prices.HasAny():
+		l.skip(r.Provider, r.Model, "has no price of tokens or requests"+r.besides())
+	case r.Free() && len(r.Left) > 0:
+		l.skip(r.Provider, r.Model, "has 0 for tokens"+r.besides())
+	default:
+		l.Records = append(l.Records, r)
+	}
+}
+
+func (r *Record) besides() string {
+	if len(r.Left) == 0 {
+		return ""
+	}
+	return ", but " + strings.Join(r.Left, ", ") + ", which has no place in a price"
 }
 
 func (l *List) skip(provider, model, reason string) {
@@ -147,20 +212,34 @@ const (
 	perMillion  = 6 // the power of ten between a token and a million
 )
 
-// doubtZeros takes a cache that costs nothing beside input that does for one whose price
-// nobody has filled in: it becomes unknown.
+// doubtZeros takes a price of 0 beside another that is none for one that nobody has filled in: it
+// becomes unknown. Embeddings have no output that could cost anything.
 func (r *Record) doubtZeros() {
-	doubt := func(input, cache **catalog.NanoUSD, name string) {
-		if isZero(*cache) && *input != nil && **input > 0 {
-			*cache = nil
+	doubt := func(beside, price **catalog.NanoUSD, name string) {
+		if isZero(*price) && costs(*beside) {
+			*price = nil
 			r.Odd = append(r.Odd, name)
 		}
 	}
-	doubt(&r.Prices.InputPrice, &r.Prices.CacheReadPrice, "cache_read_price")
-	doubt(&r.Prices.InputPrice, &r.Prices.CacheWritePrice, "cache_write_price")
-	for i := range r.Prices.PriceTiers {
-		t := &r.Prices.PriceTiers[i]
-		doubt(&t.InputPrice, &t.CacheReadPrice, fmt.Sprintf("price_tiers[%d].cache_read_price", i))
-		doubt(&t.InputPrice, &t.CacheWritePrice, fmt.Sprintf("price_tiers[%d].cache_write_price", i))
+	own := func(input, output, read, write **catalog.NanoUSD, at string) {
+		doubt(input, read, at+"cache_read_price")
+		doubt(input, write, at+"cache_write_price")
+		if !r.mute {
+			doubt(input, output, at+"output_price")
+			doubt(output, input, at+"input_price")
+		}
 	}
+	p := &r.Prices
+	own(&p.InputPrice, &p.OutputPrice, &p.CacheReadPrice, &p.CacheWritePrice, "")
+	for i := range p.PriceTiers {
+		t := &p.PriceTiers[i]
+		own(&t.InputPrice, &t.OutputPrice, &t.CacheReadPrice, &t.CacheWritePrice, fmt.Sprintf("price_tiers[%d].", i))
+	}
+}
+
+// hasNoOutput reports whether the name of a model says that it answers with no text.
+func hasNoOutput(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"embed", "rerank", "moderation", "bge-", "gte-"},
+		func(part string) bool { return strings.Contains(name, part) })
 }

@@ -1,6 +1,7 @@
 package pricefile_test
 
 import (
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -73,7 +74,8 @@ func TestParse(t *testing.T) {
 			"openai free":                         "0 0 ? ? ?",
 			"you search":                          "? ? ? ? 0.005",
 		}, map[string]string{
-			"image": "has no price of tokens or requests", "broken": "input_cost_per_token is no number",
+			"image":    "has no price of tokens or requests, but output_cost_per_image, which has no place in a price",
+			"broken":   "input_cost_per_token is no number",
 			"negative": "input_cost_per_token is no amount that can be a price",
 		}, map[string]string{"gpt-x": "input_cost_per_token_batches", "claude-x": "search_context_cost_per_query"}},
 		{modelsDev, pricefile.ModelsDev, map[string]string{
@@ -115,6 +117,44 @@ func TestParse(t *testing.T) {
 		if _, err := pricefile.Parse([]byte(text)); err == nil {
 			t.Errorf("%q is a price list", text)
 		}
+	}
+}
+
+// A price of 0 beside what is priced otherwise is none, and of two that differ neither is taken.
+func TestDoubtfulRecords(t *testing.T) {
+	list, err := pricefile.Parse([]byte(`{
+"gemini/exp": {"litellm_provider": "gemini", "input_cost_per_token": 0, "output_cost_per_token": 0},
+"exp": {"litellm_provider": "gemini", "input_cost_per_token": 3e-07, "output_cost_per_token": 2.5e-06},
+"gemini/same": {"litellm_provider": "gemini", "input_cost_per_token": 1e-06},
+"same": {"litellm_provider": "gemini", "input_cost_per_token": 0.000001},
+"pixels": {"litellm_provider": "azure", "output_cost_per_token": 0.0, "input_cost_per_pixel": 1e-9},
+"half": {"litellm_provider": "azure", "input_cost_per_token": 7.5e-08, "output_cost_per_token": 0},
+"other half": {"litellm_provider": "azure", "input_cost_per_token": 0, "output_cost_per_token": 1e-06},
+"vectors": {"litellm_provider": "azure", "mode": "embedding", "input_cost_per_token": 2e-08, "output_cost_per_token": 0},
+"only output": {"litellm_provider": "azure", "output_cost_per_token": 0}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string]string{
+		"half": "0.075 ? ? ? ? [output_price]", "other half": "? 1 ? ? ? [input_price]", "vectors": "0.02 0 ? ? ? []",
+		"only output": "? 0 ? ? ? []",
+	} {
+		r, ok := list.Find("azure", model)
+		if got := fmt.Sprint(show(r.Prices), " ", r.Odd); !ok || got != want || r.Free() != (model == "only output") {
+			t.Errorf("%s: %s, free %t; want %s", model, got, r.Free(), want)
+		}
+	}
+	if r, _ := list.Find("gemini", "exp"); fmt.Sprint(r.Names) != "[exp gemini/exp]" {
+		t.Errorf("two records that differ: %v", r.Names)
+	}
+	if r, _ := list.Find("gemini", "same"); len(r.Names) != 0 || show(r.Prices) != "1 ? ? ? ?" {
+		t.Errorf("two records that say the same: %+v", r)
+	}
+	if _, ok := list.Find("azure", "pixels"); ok || !strings.Contains(list.Why("azure", "pixels"), "input_cost_per_pixel") {
+		t.Errorf("what is priced by pixels: %s", list.Why("azure", "pixels"))
+	}
+	if why := list.Why("azure", "none"); why != "" {
+		t.Errorf("what is not there is left out because it %s", why)
 	}
 }
 
