@@ -17,17 +17,19 @@ func (p *planner) checkUnique() {
 			continue
 		}
 		if id, found := stored.byExternal[m.ExternalID]; taken(id, found) {
-			p.refuseTaken(t, ByExternalID)
+			p.refuseTaken(t, ByExternalID, id)
 		}
 		if id, found := stored.byKey[t.want.naturalKey()]; taken(id, found) {
-			p.refuseTaken(t, ByNaturalKey)
+			p.refuseTaken(t, ByNaturalKey, id)
 		}
 	}
 }
 
-func (p *planner) refuseTaken(t *target, by Index) {
+// refuseTaken says that the entity with the id has what a target wants.
+func (p *planner) refuseTaken(t *target, by Index, id int64) {
 	for _, f := range FieldsOf(Exists(t.want.kind(), by)) {
-		p.refuse(t, ErrExists, f.Field, "%s", f.Message)
+		p.refuse(t, ErrExists, f.Field, "%s; it is %s %d, which has to go or to get another one first", f.Message,
+			t.want.kind().Noun(), id)
 	}
 }
 
@@ -42,7 +44,7 @@ func (p *planner) checkHashes(ctx context.Context) error {
 		for _, h := range w.Entity.Hashes {
 			e, err := p.tx.reader.Find(ctx, w.Entity.Kind, ByHash, h)
 			if err == nil && p.tx.pending(e.Kind, e.ID) == nil {
-				p.refuseTaken(t, ByHash)
+				p.refuseTaken(t, ByHash, e.ID)
 			}
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err

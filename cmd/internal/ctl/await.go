@@ -40,15 +40,15 @@ func (a *app) watchProgress(ctx context.Context, api *client.Client, revision ca
 }
 
 // await waits until a revision is as far as was asked for, and says at the end how far it is. The
-// server has waited already, as long as it does.
-func (a *app) await(ctx context.Context, api *client.Client, revision catalog.Revision, d *doing,
+// time runs since begun: the server may have waited already.
+func (a *app) await(ctx context.Context, api *client.Client, revision catalog.Revision, d *doing, begun time.Time,
 	so client.Progress) error {
 	if d.Wait == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(d.Timeout-maxWait, 0)+lastLook)
+	end := begun.Add(d.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, max(time.Until(end), 0)+lastLook)
 	defer cancel()
-	end := time.Now().Add(max(d.Timeout-maxWait, 0))
 	for {
 		s, err := api.SyncStatus(ctx)
 		if err != nil {

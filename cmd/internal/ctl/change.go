@@ -72,7 +72,7 @@ type createCommand struct {
 }
 
 // Run creates a resource.
-func (c *createCommand) Run(ctx context.Context, a *app) error {
+func (c *createCommand) Run(ctx context.Context, a *app) (err error) {
 	of, err := a.objects(c.Kind)
 	if err != nil {
 		return err
@@ -82,11 +82,11 @@ func (c *createCommand) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	out, err := c.token(a, of.Kind(), object)
+	if out != nil {
+		defer func() { out.finish(err) }()
+	}
 	if err != nil {
 		return err
-	}
-	if out != nil {
-		defer out.close()
 	}
 	text, err := manifest.Item{Fields: object}.Object()
 	if err != nil {
@@ -330,8 +330,15 @@ type rotateCommand struct {
 }
 
 // Run gives a key a new token, which the server makes.
-func (c *rotateCommand) Run(ctx context.Context, a *app) error {
+func (c *rotateCommand) Run(ctx context.Context, a *app) (err error) {
 	of, err := a.objects(c.Kind)
+	if err != nil {
+		return err
+	}
+	if !of.Kind().HasTokens() {
+		return fmt.Errorf("a %s has no token that could be rotated: only keys and operators have", of.Kind().Noun())
+	}
+	object, err := find(ctx, of, c.Name)
 	if err != nil {
 		return err
 	}
@@ -339,11 +346,7 @@ func (c *rotateCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	defer out.close()
-	object, err := find(ctx, of, c.Name)
-	if err != nil {
-		return err
-	}
+	defer func() { out.finish(err) }()
 	var made client.Object
 	err = c.write(a, func(opts ...client.WriteOption) (err error) {
 		made, err = of.Rotate(ctx, idOf(object), c.Grace, opts...)

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/cmd/internal/ctl/manifest"
@@ -35,22 +35,22 @@ func (c *exportCommand) Run(ctx context.Context, a *app) error {
 	if err := c.choose(set); err != nil {
 		return err
 	}
-	w, done := a.stdout, func() error { return nil }
-	if c.Out != "" {
-		f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		w, done = f, f.Close
-	}
 	for kind, items := range set.Items {
 		for i := range items {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			items[i].Fields = manifest.Tidy(kind, items[i].Fields)
 			withoutOwner(items[i].Fields, set.Owner)
 		}
 	}
-	err = manifest.Write(w, set, nil, c.JSON || strings.HasSuffix(c.Out, ".json"))
-	return errors.Join(err, done())
+	write := func(w io.Writer) error {
+		return manifest.Write(writerIn(ctx, w), set, nil, c.JSON || strings.HasSuffix(c.Out, ".json"))
+	}
+	if c.Out == "" {
+		return write(a.stdout)
+	}
+	return replaceFile(c.Out, write)
 }
 
 // choose leaves what was asked for. What has no owner is not the owner's.
@@ -144,13 +144,16 @@ func parseExport(r io.Reader) (*manifest.Set, error) {
 }
 
 type adoptCommand struct {
-	changing
-	doing
+	printing
+	reading
+	All     bool          `help:"Show every change of a plan, however many there are."`
+	Wait    string        `enum:",published,applied" default:"" help:"Wait until it is published, or applied by all balancers."`
+	Timeout time.Duration `default:"1m" help:"How long to wait at most."`
 }
 
 // Run makes the owner of files the owner of what they name, as it is: nothing else changes.
 func (c *adoptCommand) Run(ctx context.Context, a *app) error {
-	j, err := c.job(a)
+	j, err := (&changing{printing: c.printing, reading: c.reading}).job(a)
 	if err != nil {
 		return err
 	}
@@ -166,17 +169,18 @@ func (c *adoptCommand) Run(ctx context.Context, a *app) error {
 		a.say("the catalog has nothing that the files name")
 		return nil
 	}
-	return j.carryOut(ctx, &c.doing, c.All)
+	return j.carryOut(ctx, &doing{Wait: c.Wait, Timeout: c.Timeout}, c.All)
 }
 
-// adopted returns what a catalog has of what files name, as the catalog has it.
+// adopted returns what a catalog has of what files name, as the catalog has it. An id names
+// something only in the catalog that gave it.
 func adopted(files, all *manifest.Set) *manifest.Set {
 	set := &manifest.Set{Owner: files.Owner, Store: all.Store, Items: map[catalog.Kind][]manifest.Item{}}
 	for kind, items := range files.Items {
 		named := map[string]bool{}
 		for _, item := range items {
 			for _, name := range manifest.Names(kind, item.Fields) {
-				named[name] = true
+				named[name] = files.Store == all.Store || !strings.HasPrefix(name, manifest.ByID)
 			}
 		}
 		for _, item := range all.Items[kind] {
@@ -220,8 +224,9 @@ func (c *revertCommand) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	begun := time.Now()
 	if !plan.Changes() {
-		return j.printDone(plan)
+		return errors.Join(j.printDone(plan), a.await(ctx, api, plan.Revision, &c.doing, begun, client.Progress{}))
 	}
 	if err := checkForce(plan, c.Force); err != nil {
 		return err
@@ -255,7 +260,7 @@ func (c *revertCommand) Run(ctx context.Context, a *app) error {
 	if err := j.printDone(done); err != nil {
 		return err
 	}
-	return a.await(ctx, api, done.Revision, &c.doing, progress)
+	return a.await(ctx, api, done.Revision, &c.doing, begun, progress)
 }
 
 // send asks for the plan, or carries it out.

@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/httpapi/client"
 )
 
 // madeTokens are the tokens of the new keys of a plan.
@@ -84,25 +81,15 @@ func sameSteps(a, b catalog.Plan) bool {
 
 // finish closes the file of the tokens, and removes it when the server has surely not taken them.
 func (m *madeTokens) finish(err error) {
-	if m.out == nil {
-		return
+	if m.out != nil {
+		m.out.finish(err)
 	}
-	if problem, ok := errors.AsType[*client.Error](err); ok && problem.Status < http.StatusInternalServerError {
-		_ = m.discard()
-		return
-	}
-	if code, ok := errors.AsType[*codeError](err); ok && code.code == exitRefused {
-		_ = m.discard()
-		return
-	}
-	m.out.close()
 }
 
 // discard removes the tokens: nothing knows them.
 func (m *madeTokens) discard() error {
-	if m.out == nil || m.out.file == nil {
+	if m.out == nil {
 		return nil
 	}
-	m.out.close()
-	return os.Remove(m.out.file.Name())
+	return m.out.discard()
 }

@@ -199,8 +199,9 @@ func (j *job) carryOut(ctx context.Context, d *doing, all bool) error {
 			return err
 		}
 	}
-	if !plan.Changes() {
-		return j.printDone(plan)
+	begun := time.Now()
+	if !plan.Changes() { // what was done before may still be on its way
+		return errors.Join(j.printDone(plan), j.app.await(ctx, j.api, plan.Revision, d, begun, client.Progress{}))
 	}
 	if err := checkForce(plan, d.Force); err != nil {
 		return err
@@ -217,7 +218,7 @@ func (j *job) carryOut(ctx context.Context, d *doing, all bool) error {
 	if err := j.printDone(done); err != nil {
 		return err
 	}
-	return j.app.await(ctx, j.api, done.Revision, d, progress)
+	return j.app.await(ctx, j.api, done.Revision, d, begun, progress)
 }
 
 // printDone prints the plan that was carried out, for programs.
@@ -285,7 +286,10 @@ func writePlan(path string, kept keptPlan) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o600)
+	return replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(text, '\n'))
+		return err
+	})
 }
 
 const maxPlan = 256 << 20 // bytes

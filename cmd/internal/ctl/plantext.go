@@ -12,6 +12,7 @@ import (
 
 const (
 	maxSteps   = 500 // of a plan that are shown
+	maxOthers  = 3   // resources of others that are shown
 	nameWidth  = 22  // of the column of names
 	kindWidth  = 10  // of the column of kinds
 	lineWidth  = 100 // up to which the fields of what is created stand in one line
@@ -49,12 +50,22 @@ func planText(title string, plan catalog.Plan, all bool, s style) string {
 	if hidden > 0 {
 		fmt.Fprintf(&b, "… and %d more; --all shows every change\n", hidden)
 	}
+	others := 0
 	for _, k := range plan.Kept {
+		if strings.HasSuffix(k.Reason, ": left alone") {
+			if others++; others > maxOthers && !all {
+				continue
+			}
+		}
 		head := "! " + pad(k.Kind.Noun(), kindWidth) + printable(stepName(k.Kind, k.Name))
 		b.WriteString(s.dim(head+room(width(head))+printable(k.Reason)) + "\n")
 	}
-	if more := plan.Summary.Kept - len(plan.Kept); more > 0 {
-		b.WriteString(s.dim(fmt.Sprintf("! %d more that others own: left alone", more)) + "\n")
+	switch unlisted := plan.Summary.Kept - len(plan.Kept); {
+	case others > maxOthers && !all:
+		more := others - maxOthers + unlisted
+		b.WriteString(s.dim(fmt.Sprintf("! %d more belong to others: left alone; --all lists them", more)) + "\n")
+	case unlisted > 0:
+		b.WriteString(s.dim(fmt.Sprintf("! %d more belong to others: left alone", unlisted)) + "\n")
 	}
 	for _, w := range plan.Warnings {
 		b.WriteString(s.yellow("warning: "+printable(w.String())) + "\n")

@@ -77,6 +77,24 @@ func TestPlanText(t *testing.T) {
 		style{}))
 }
 
+// What others own is not what a plan is about: a few stand for all, unless all are asked for.
+func TestPlanTextOfWhatOthersOwn(t *testing.T) {
+	plan := catalog.Plan{Kept: []catalog.Kept{{Kind: catalog.KindKey, Name: "safe", Reason: "is protected"}}}
+	for range 20 {
+		plan.Kept = append(plan.Kept, catalog.Kept{Kind: catalog.KindKey, Name: "k", Reason: "owner=o: left alone"})
+	}
+	plan.Summary.Kept = 1000
+	text := planText("", plan, false, style{})
+	if strings.Count(text, "owner=o") != maxOthers || !strings.Contains(text, "is protected") ||
+		!strings.Contains(text, "! 996 more belong to others: left alone; --all lists them") {
+		t.Errorf("%s", text)
+	}
+	if text := planText("", plan, true, style{}); strings.Count(text, "owner=o") != 20 ||
+		!strings.Contains(text, "! 979 more belong to others") {
+		t.Errorf("all: %s", text)
+	}
+}
+
 // A plan of many changes is cut, unless all of it is asked for.
 func TestPlanTextIsCut(t *testing.T) {
 	var plan catalog.Plan

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/client"
 )
 
 // tokens writes new tokens to where they are to be kept, a line of JSON for each, before
@@ -61,6 +63,26 @@ func (t *tokens) flush() error {
 		return nil
 	}
 	return t.file.Sync()
+}
+
+// discard removes what was written: nobody knows the tokens.
+func (t *tokens) discard() error {
+	if t.file == nil {
+		return nil
+	}
+	t.close()
+	return os.Remove(t.file.Name())
+}
+
+// finish closes the file, and removes it when the server has surely not taken the tokens.
+func (t *tokens) finish(err error) {
+	problem, answered := errors.AsType[*client.Error](err)
+	code, ended := errors.AsType[*codeError](err)
+	if answered && problem.Status < http.StatusInternalServerError || ended && code.code == exitRefused {
+		_ = t.discard()
+		return
+	}
+	t.close()
 }
 
 func (t *tokens) close() {

@@ -76,6 +76,9 @@ func (p *parser) list(t *tree, n *noun, list *yaml.Node, defaults map[string]any
 		}
 		at := fmt.Sprintf("%s[%d]", kind, len(items))
 		fields, ok := t.value(node, at, 2, false).(map[string]any)
+		if t.stopped {
+			break
+		}
 		if !ok {
 			t.problem(node, at, "must be an object with the fields of a "+n.kind.Noun())
 			continue
@@ -228,6 +231,9 @@ func (p *parser) checkTwice(n *noun, item Item, at string) {
 	}
 }
 
+// ByID is what a name by the id begins with.
+const ByID = "id "
+
 // Names returns the names by which a resource is found: that by its external_id, and that by
 // what else makes it unique.
 func Names(kind catalog.Kind, fields map[string]any) (names []string) {
@@ -238,7 +244,7 @@ func Names(kind catalog.Kind, fields map[string]any) (names []string) {
 	if key := naturalKey(kind, item); key != "" {
 		names = append(names, "key "+key)
 	} else if id, ok := fields["id"].(json.Number); ok {
-		names = append(names, "id "+string(id))
+		names = append(names, ByID+string(id))
 	}
 	return names
 }

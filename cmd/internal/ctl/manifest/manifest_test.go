@@ -240,7 +240,8 @@ func TestAliasBomb(t *testing.T) {
 			fmt.Fprintf(&b, "x-%d: &a%d [%s]\n", i+1, i+1, ten)
 		}
 		fmt.Fprintf(&b, "providers:\n- name: p\n  type: openai\n  options: {a: *a%d}\n", levels)
-		if _, err := parse(t, b.String()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parse(t, b.String()+"- name: q\n"); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("a bomb of %d levels: %v", levels, err)
 		}
 	}
@@ -327,7 +328,7 @@ func TestTidy(t *testing.T) {
 		t.Errorf("provider (-want +got):\n%s", diff)
 	}
 	key := manifest.Tidy(catalog.KindKey, map[string]any{
-		"id": json.Number("3"), "name": "k", "namespaces": []any{"default"}, "budgets": []any{map[string]any{
+		"id": json.Number("3"), "name": "k", "namespaces": []any{"default"}, "default_namespace": "default", "budgets": []any{map[string]any{
 			"limit": "5", "window": "day", "timezone": "UTC", "action": "block", "alert_at": []any{},
 		}},
 	})
@@ -335,6 +336,24 @@ func TestTidy(t *testing.T) {
 		"id": json.Number("3"), "name": "k", "budgets": []any{map[string]any{"limit": "5", "window": "day"}},
 	}, key); diff != "" {
 		t.Errorf("key (-want +got):\n%s", diff)
+	}
+}
+
+// A model may be called as the key that names a secret in JSON.
+func TestNamesLikeThoseOfSecrets(t *testing.T) {
+	for _, name := range []string{"$env", "$file"} {
+		set := &manifest.Set{Items: map[catalog.Kind][]manifest.Item{catalog.KindProvider: {{Fields: map[string]any{
+			"name": "p", "type": "openai", "prices": map[string]any{name: map[string]any{"input_price": "1"}},
+		}}}}}
+		for _, asJSON := range []bool{false, true} {
+			var b strings.Builder
+			if err := manifest.Write(&b, set, nil, asJSON); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parse(t, b.String()); err != nil {
+				t.Errorf("%v\n%s", err, &b)
+			}
+		}
 	}
 }
 

@@ -86,7 +86,8 @@ func (t *tree) object(n *yaml.Node, path string, depth int, aliased bool) any {
 		return nil
 	}
 	if len(n.Content) == 2 {
-		if source, ok := map[string]string{keyEnv: tagEnv, keyFile: tagFile}[n.Content[0].Value]; ok {
+		source, ok := map[string]string{keyEnv: tagEnv, keyFile: tagFile}[n.Content[0].Value]
+		if ok && n.Content[1].Kind == yaml.ScalarNode { // else it is a name like others, such as that of a model
 			return t.secret(n.Content[1], path, source)
 		}
 	}

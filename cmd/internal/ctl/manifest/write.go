@@ -48,7 +48,18 @@ func Tidy(kind catalog.Kind, object map[string]any) map[string]any {
 	if naturalKey(kind, Item{Fields: object}) != "" {
 		delete(tidy, "id")
 	}
+	if tidy["default_namespace"] == firstOf(object["namespaces"]) {
+		delete(tidy, "default_namespace")
+	}
 	return tidy
+}
+
+// firstOf returns the first element of a list, which is the default of default_namespace.
+func firstOf(v any) any {
+	if list, ok := v.([]any); ok && len(list) > 0 {
+		return list[0]
+	}
+	return nil
 }
 
 // tidyValue leaves out of the parts of a value what has its default.
