@@ -3,9 +3,11 @@ package console
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -71,7 +73,7 @@ func (p *page) made(n *noun, o object, out *outcome, text string) error {
 	f.Follow = !p.Limited()
 	if token := o.text("token"); token != "" {
 		p.flash, p.secret = &f, true
-		return p.render("token", http.StatusOK, tokenView{n.kind, o.number("id"), n.titleOf(o), token})
+		return p.render("token", http.StatusOK, tokenView{n.kind, o.number("id"), n.titleOf(o), token, p.anyModel(o)})
 	}
 	return p.done(n.path(o.number("id")), f)
 }
@@ -81,6 +83,30 @@ type tokenView struct {
 	ID    int64
 	Title string
 	Token string
+	Model string // that the token may be tried with
+}
+
+// anyModel returns the name of a model to try a key with.
+func (p *page) anyModel(key object) string {
+	if list, _ := key["models"].([]any); len(list) > 0 {
+		if name := fmt.Sprint(list[0]); shellSafe(name) {
+			return name
+		}
+	}
+	for _, name := range p.names(catalog.KindModel) {
+		if shellSafe(name) {
+			return name
+		}
+	}
+	return "MODEL"
+}
+
+// shellSafe reports whether a name stands for itself in a line that somebody copies into a shell.
+func shellSafe(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("._/:-", r) && !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r &&
+			r <= '9')
+	})
 }
 
 // withoutSecrets returns what was typed but what must not be shown again.

@@ -11,6 +11,7 @@ import (
 
 // overviewView is what is going on.
 type overviewView struct {
+	First   []firstStep
 	Use     use
 	Charts  []chart
 	Sync    *client.SyncStatus // nil for who is limited to a project
@@ -31,6 +32,9 @@ func (p *page) overview() error {
 		client.UsageQuery{Since: "24h", Interval: logbuf.Hour, TZ: p.zone.String(), Limit: 100},
 	)
 	if e, ok := asProblem(err); err != nil && (!ok || e.Status != http.StatusNotFound) {
+		return err
+	}
+	if view.First, err = p.firstSteps(); err != nil {
 		return err
 	}
 	view.Use.add(usage.Data...)

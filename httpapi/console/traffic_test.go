@@ -374,3 +374,60 @@ func TestPagesAreSmall(t *testing.T) {
 	}
 	t.Logf("a first look ships %d bytes", first)
 }
+
+func TestAlertsArriveOnThePage(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	if got := b.get("alerts"); got.status != http.StatusOK || !got.has("Nothing was alerted") {
+		t.Fatalf("no alerts: %d %s", got.status, got.text())
+	}
+	if got := b.get("alerts?kind=none"); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("a kind that is none: %d", got.status)
+	}
+	if got := s.signedIn(t, viewerToken).get("alerts"); got.status != http.StatusOK || got.has("alerts/test") {
+		t.Errorf("a viewer: %d %s", got.status, got.text())
+	}
+}
+
+func TestFirstRunShowsTheWay(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	if got := b.get(""); !got.has("The way to the first request") || !got.has(`href="providers/new"`) {
+		t.Errorf("an empty catalog: %s", got.text())
+	}
+	if got := s.signedIn(t, viewerToken).get(""); got.has("providers/new") {
+		t.Error("a viewer is shown a form that writes")
+	}
+	b.made("providers", url.Values{"name": {"vendor"}, "type": {"openai"}, "models": {"gpt-4o"}})
+	b.made("models", url.Values{"name": {"a'; rm -rf /"}, "kind": {"chat"}})
+	b.made("models", url.Values{"name": {"gpt-4o"}, "kind": {"chat"}})
+	if got := b.get(""); got.has(`href="providers/new"`) || !got.has(`href="keys/new"`) {
+		t.Errorf("after the first steps: %s", got.text())
+	}
+	got := b.post("keys/new", url.Values{"name": {"client"}})
+	if text := unescape(got.body); !strings.Contains(text, `"model": "gpt-4o"`) || strings.Contains(text,
+		"rm -rf") {
+		t.Errorf("the line to try the key: %s", got.text())
+	}
+	if got := b.get(""); got.has("The way to the first request") {
+		t.Error("the way is shown to whoever has gone it")
+	}
+}
+
+func TestSelectorsSayWhatTheyHit(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	b.made("providers", url.Values{"name": {"vendor"}, "type": {"openai"}, "models": {"gpt-4o\ngpt-4o-mini"}})
+	for query, want := range map[string]string{
+		"model=gpt-4o": "gpt-4o</span>", "model=x&selector_value=gpt-4o-mini": "gpt-4o-mini</span>",
+		"selector_type=regex&selector_value=gpt.*": "hits 2", "selector_value=none": "hits nothing",
+		"selector_type=regex&selector_value=(": "RE2", "provider_group=nobody&model=m": "No provider of group nobody",
+	} {
+		if got := b.get("bindings/selector?" + query); got.status != http.StatusOK || !got.has(want) {
+			t.Errorf("%s: %d %s", query, got.status, got.text())
+		}
+	}
+	if got := b.get("bindings/new"); !got.has(`data-follow="bindings/selector"`) {
+		t.Error("the form does not follow what is typed")
+	}
+}

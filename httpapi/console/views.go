@@ -158,6 +158,6 @@ func navigation() []navSection {
 		{"nav.serving", []navEntry{{"providers", false}, {"models", true}, {"bindings", true}}},
 		{"nav.clients", []navEntry{{"keys", true}, {"projects", true}, {"holds", true}}},
 		{"nav.traffic", []navEntry{{"logs", true}, {"usage", true}, {"explain", true}}},
-		{"nav.server", []navEntry{{"changes", true}, {"system", false}, {"operators", false}}},
+		{"nav.server", []navEntry{{"changes", true}, {"alerts", true}, {"system", false}, {"operators", false}}},
 	}
 }
