@@ -12,7 +12,7 @@ import (
 
 const (
 	maxSteps   = 500 // of a plan that are shown
-	maxOthers  = 3   // resources of others that are shown
+	maxOthers  = 3   // resources that stay as they are, and are shown
 	nameWidth  = 22  // of the column of names
 	kindWidth  = 10  // of the column of kinds
 	lineWidth  = 100 // up to which the fields of what is created stand in one line
@@ -36,9 +36,12 @@ func (j *job) print(plan catalog.Plan, all bool) error {
 func planText(title string, plan catalog.Plan, all bool, s style) string {
 	var b strings.Builder
 	b.WriteString(s.bold(printable(title)) + "\n\n")
-	shown, hidden := 0, 0
+	shown, hidden, silent := 0, 0, 0
 	for _, step := range plan.Steps {
 		if step.Action == catalog.Unchanged {
+			if silent += min(len(step.Notes), 1); len(step.Notes) > 0 && (silent <= maxOthers || all) {
+				keptText(&b, step.Kind, step.Name, strings.Join(step.Notes, "; "), s)
+			}
 			continue
 		}
 		if shown++; shown > maxSteps && !all {
@@ -50,6 +53,9 @@ func planText(title string, plan catalog.Plan, all bool, s style) string {
 	if hidden > 0 {
 		fmt.Fprintf(&b, "… and %d more; --all shows every change\n", hidden)
 	}
+	if more := silent - maxOthers; more > 0 && !all {
+		b.WriteString(s.dim(fmt.Sprintf("! %d more stay as they are, too; --all lists them", more)) + "\n")
+	}
 	others := 0
 	for _, k := range plan.Kept {
 		if strings.HasSuffix(k.Reason, ": left alone") {
@@ -57,8 +63,7 @@ func planText(title string, plan catalog.Plan, all bool, s style) string {
 				continue
 			}
 		}
-		head := "! " + pad(k.Kind.Noun(), kindWidth) + printable(stepName(k.Kind, k.Name))
-		b.WriteString(s.dim(head+room(width(head))+printable(k.Reason)) + "\n")
+		keptText(&b, k.Kind, k.Name, k.Reason, s)
 	}
 	switch unlisted := plan.Summary.Kept - len(plan.Kept); {
 	case others > maxOthers && !all:
@@ -70,11 +75,17 @@ func planText(title string, plan catalog.Plan, all bool, s style) string {
 	for _, w := range plan.Warnings {
 		b.WriteString(s.yellow("warning: "+printable(w.String())) + "\n")
 	}
-	if shown > 0 || len(plan.Kept) > 0 || len(plan.Warnings) > 0 {
+	if shown > 0 || silent > 0 || len(plan.Kept) > 0 || len(plan.Warnings) > 0 {
 		b.WriteString("\n")
 	}
 	b.WriteString(summaryText(plan) + "\n")
 	return b.String()
+}
+
+// keptText writes a line for what stays as it is, and why.
+func keptText(b *strings.Builder, kind catalog.Kind, name, reason string, s style) {
+	head := "! " + pad(kind.Noun(), kindWidth) + printable(stepName(kind, name))
+	b.WriteString(s.dim(head+room(width(head))+printable(reason)) + "\n")
 }
 
 func summaryText(plan catalog.Plan) string {

@@ -95,6 +95,22 @@ func TestPlanTextOfWhatOthersOwn(t *testing.T) {
 	}
 }
 
+// What stays because a file does not name it is told.
+func TestPlanTextOfWhatStays(t *testing.T) {
+	var plan catalog.Plan
+	for range 5 {
+		plan.Steps = append(plan.Steps, catalog.Step{Action: catalog.Unchanged, Kind: catalog.KindKey, Name: "k",
+			Notes: []string{"stays disabled, because status is not named"}}, catalog.Step{Action: catalog.Unchanged})
+	}
+	text := planText("", plan, false, style{})
+	if strings.Count(text, "! key       k") != maxOthers || !strings.Contains(text, "! 2 more stay as they are, too") {
+		t.Errorf("%s", text)
+	}
+	if text := planText("", plan, true, style{}); strings.Count(text, "stays disabled") != 5 {
+		t.Errorf("all: %s", text)
+	}
+}
+
 // A plan of many changes is cut, unless all of it is asked for.
 func TestPlanTextIsCut(t *testing.T) {
 	var plan catalog.Plan

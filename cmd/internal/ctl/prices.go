@@ -234,7 +234,7 @@ func (p *pricing) record(m catalog.Model) (first pricefile.Record, found bool) {
 		record, ok := p.list.Find(s.theirs, name)
 		switch {
 		case !ok && p.list.Why(s.theirs, name) != "":
-			p.notes.Add(subject, "%s in the list of %s, and is left out", printable(p.list.Why(s.theirs, name)), s.theirs)
+			p.notes.Add(subject, "is in the list of %s, but %s", s.theirs, printable(p.list.Why(s.theirs, name)))
 		case !ok:
 			p.notes.Add(subject, "is not in the list of %s under the name that %s has for it", s.theirs,
 				printable(s.provider.Name))

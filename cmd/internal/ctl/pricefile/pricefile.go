@@ -166,7 +166,7 @@ func (r *Record) besides() string {
 	if len(r.Left) == 0 {
 		return ""
 	}
-	return ", but " + strings.Join(r.Left, ", ") + ", which has no place in a price"
+	return "; it is priced by " + strings.Join(r.Left, ", ")
 }
 
 func (l *List) skip(provider, model, reason string) {

@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 			"openai free":                         "0 0 ? ? ?",
 			"you search":                          "? ? ? ? 0.005",
 		}, map[string]string{
-			"image":    "has no price of tokens or requests, but output_cost_per_image, which has no place in a price",
+			"image":    "has no price of tokens or requests; it is priced by output_cost_per_image",
 			"broken":   "input_cost_per_token is no number",
 			"negative": "input_cost_per_token is no amount that can be a price",
 		}, map[string]string{"gpt-x": "input_cost_per_token_batches", "claude-x": "search_context_cost_per_query"}},
