@@ -142,6 +142,7 @@ func (c *Console) routes() http.Handler {
 	serve("GET /revert", (*page).revert)
 	serve("POST /revert", (*page).revert)
 	serve("GET /bindings/selector", (*page).selector)
+	serve("GET /budgets", (*page).budgets)
 	serve("GET /alerts", (*page).alerts)
 	serve("POST /alerts/test", (*page).testAlert)
 	serve("GET /system", (*page).system)

@@ -16,6 +16,7 @@ type overviewView struct {
 	Charts  []chart
 	Sync    *client.SyncStatus // nil for who is limited to a project
 	Holds   []row
+	Budgets []budgetRow // of which much is spent
 	Changes []changeRow
 }
 
@@ -41,6 +42,12 @@ func (p *page) overview() error {
 	view.Charts = p.usageCharts(usage, logbuf.Hour)
 	if view.Holds, err = p.heldNow(); err != nil {
 		return err
+	}
+	over := client.BudgetsQuery{Over: overviewPercent, Limit: overviewBudgets}
+	if view.Budgets, _, err = p.budgetRows(over); err != nil {
+		if _, ok := p.problems(err); !ok { // a log store that answers no questions has no budgets to show
+			return err
+		}
 	}
 	if !p.Limited() {
 		status, err := p.client.SyncStatus(p.ctx())

@@ -431,3 +431,26 @@ func TestSelectorsSayWhatTheyHit(t *testing.T) {
 		t.Error("the form does not follow what is typed")
 	}
 }
+
+func TestBudgets(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	b.made("keys", url.Values{"name": {"spender"}, "budgets[0].limit": {"2"}, "budgets[0].window": {"day"},
+		"budgets[0].action": {"alert"}})
+	keys := must[[]catalog.Key](t)(s.plane.Keys.List(t.Context(), catalog.Query{Limit: 1}))
+	s.logged(t, logbuf.Entry{KeyID: keys[0].ID, Model: "m", Status: 200, CostNanoUSD: cost(1_900_000_000),
+		Time: time.Now()})
+	eventually(t, "the budget is shown as spent", func() bool {
+		got := b.get("budgets")
+		return got.has("spender") && got.has("95 %") && got.has("$1.90 / $2.00")
+	})
+	if got := b.get(""); !got.has("80 % or more") || !got.has("spender") {
+		t.Errorf("the overview: %s", got.text())
+	}
+	if got := b.get("budgets?over=96"); got.has("spender") {
+		t.Errorf("over 96 %%: %s", got.text())
+	}
+	if got := b.get("budgets?over=x"); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("no percentage: %d", got.status)
+	}
+}

@@ -157,7 +157,7 @@ func navigation() []navSection {
 	return []navSection{
 		{"nav.serving", []navEntry{{"providers", false}, {"models", true}, {"bindings", true}}},
 		{"nav.clients", []navEntry{{"keys", true}, {"projects", true}, {"holds", true}}},
-		{"nav.traffic", []navEntry{{"logs", true}, {"usage", true}, {"explain", true}}},
+		{"nav.traffic", []navEntry{{"logs", true}, {"usage", true}, {"budgets", true}, {"explain", true}}},
 		{"nav.server", []navEntry{{"changes", true}, {"alerts", true}, {"system", false}, {"operators", false}}},
 	}
 }
