@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,13 +23,13 @@ import (
 type inbox struct {
 	mu     sync.Mutex
 	got    []alerts.Alert
-	refuse bool
+	refuse atomic.Bool
 }
 
 func (b *inbox) Send(_ context.Context, a *alerts.Alert) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.refuse {
+	if b.refuse.Load() {
 		return errors.New("the address answered status 500")
 	}
 	b.got = append(b.got, *a)
@@ -50,20 +51,20 @@ func (b *inbox) take() string {
 // brokenPublisher takes nothing while it is broken.
 type brokenPublisher struct {
 	ezapi.SnapshotPublisher
-	broken bool
+	broken atomic.Bool
 }
 
 var errBroken = errors.New("no answer")
 
 func (p *brokenPublisher) Head(ctx context.Context) (snapshot.Head, error) {
-	if p.broken {
+	if p.broken.Load() {
 		return snapshot.Head{}, errBroken
 	}
 	return p.SnapshotPublisher.Head(ctx)
 }
 
 func (p *brokenPublisher) Apply(ctx context.Context, on snapshot.Base, d snapshot.Delta) error {
-	if p.broken {
+	if p.broken.Load() {
 		return errBroken
 	}
 	return p.SnapshotPublisher.Apply(ctx, on, d)
@@ -143,7 +144,7 @@ func TestAlertCauses(t *testing.T) {
 		mustGet(t, "an unknown price", box.take(), "unknown_price provider/7")
 
 		// Publishing fails.
-		pub.broken = true
+		pub.broken.Store(true)
 		time.Sleep(50 * time.Second)
 		mustGet(t, "it may be short", box.take(), "")
 		time.Sleep(30 * time.Second)
@@ -152,7 +153,7 @@ func TestAlertCauses(t *testing.T) {
 		if got := box.take(); strings.Count(got, "publishing_failing") < 2 || strings.Count(got, "publishing_failing") > 3 {
 			t.Errorf("while it goes on for two hours: %q; want one an hour", got)
 		}
-		pub.broken = false
+		pub.broken.Store(false)
 		time.Sleep(time.Minute)
 		_ = box.take()
 		time.Sleep(61 * time.Minute)
@@ -189,7 +190,8 @@ func TestAlertsOfDeadLetters(t *testing.T) {
 
 // What is raised while nobody can be told arrives later, and is shown meanwhile.
 func TestAlertsThatWait(t *testing.T) {
-	box := &inbox{refuse: true}
+	box := &inbox{}
+	box.refuse.Store(true)
 	running(t, ezapi.Config{Alerts: box}, func(t *testing.T, p *ezapi.Plane) {
 		raise := func() {
 			err := p.RaiseAlerts(t.Context(), alerts.Alert{
@@ -210,7 +212,7 @@ func TestAlertsThatWait(t *testing.T) {
 		if s := p.Stats().Alerts; s.SendError == "" {
 			t.Error("Stats do not show that alerts fail")
 		}
-		box.refuse = false
+		box.refuse.Store(false)
 		time.Sleep(5 * time.Minute)
 		mustGet(t, "it arrived", box.take(), "provider_held provider/3")
 		if s := p.Stats().Alerts; s.LastError+s.SendError != "" {
@@ -221,7 +223,7 @@ func TestAlertsThatWait(t *testing.T) {
 		if err != nil || trial.State != alerts.Delivered || trial.Kind != alerts.Test {
 			t.Errorf("TestAlert: %+v, %v", trial, err)
 		}
-		box.refuse = true
+		box.refuse.Store(true)
 		if trial, err = p.TestAlert(t.Context()); err != nil || trial.State != alerts.Pending || trial.Error == "" {
 			t.Errorf("TestAlert that does not arrive: %+v, %v", trial, err)
 		}
@@ -232,14 +234,11 @@ func TestAlertsThatWait(t *testing.T) {
 type plainStore struct{ catalog.Store }
 
 func TestAlertsWithoutOutbox(t *testing.T) {
-	p, err := ezapi.New(ezapi.Config{Catalog: plainStore{memstore.New(nil)}, Keeper: catalog.NewRandomKeyRing()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newPlane(t, ezapi.Config{Catalog: plainStore{memstore.New(nil)}, Keeper: catalog.NewRandomKeyRing()})
 	if err := p.RaiseAlerts(t.Context(), alerts.Alert{Kind: alerts.Test, Message: "x", Identity: "x"}); err != nil {
 		t.Error(err)
 	}
-	_, err = p.Alerts(t.Context(), alerts.Query{Limit: 1})
+	_, err := p.Alerts(t.Context(), alerts.Query{Limit: 1})
 	if _, trial := p.TestAlert(t.Context()); !errors.Is(err, ezapi.ErrNoAlerts) || !errors.Is(trial, ezapi.ErrNoAlerts) {
 		t.Errorf("Alerts: %v, TestAlert: %v; want ErrNoAlerts", err, trial)
 	}
