@@ -282,11 +282,15 @@ func TestBudgetsAlert(t *testing.T) {
 type awaySink struct {
 	*memstore.Sink
 	away atomic.Bool
+	gap  atomic.Bool // once
 }
 
 func (s *awaySink) Folds(ctx context.Context, after logbuf.FoldMark) (logbuf.FoldPage, error) {
 	if s.away.Load() {
 		return logbuf.FoldPage{}, errors.New("the log store is away")
+	}
+	if s.gap.CompareAndSwap(true, false) {
+		return logbuf.FoldPage{}, logbuf.ErrGap
 	}
 	return s.Sink.Folds(ctx, after)
 }
@@ -310,6 +314,58 @@ func TestBudgetsWithoutLogStore(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if _, ok := s.hold("project/acme"); !ok || s.BudgetsReady() != nil || s.Stats().Budgets.Summed != 1 {
 			t.Errorf("after it came back: %t, %+v", ok, s.Stats().Budgets)
+		}
+	})
+}
+
+// After a gap nobody knows who has spent something: all are summed up and judged anew, also those
+// who spend nothing more.
+func TestBudgetsAfterAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &awaySink{Sink: memstore.NewSink(nil)}
+		s := newSpendPlane(t, sink, aDay(dollar))
+		s.spend(s.first, dollar/2)
+		sink.away.Store(true)
+		s.spend(s.first, dollar/2)
+		s.wantFree("the log store is away", "project/acme")
+		sink.gap.Store(true)
+		sink.away.Store(false)
+		time.Sleep(2 * time.Second)
+		s.wantHeld("after the gap", "project/acme", time.Date(2000, 1, 1, 16, 0, 0, 0, time.UTC))
+		if n := s.Stats().Budgets.Summed; n != 2 {
+			t.Errorf("all was summed up %d times, want 2", n)
+		}
+	})
+}
+
+// countingStore counts how often alerts are raised.
+type countingStore struct {
+	*memstore.Store
+	raised atomic.Int64
+}
+
+func (s *countingStore) RaiseAlerts(ctx context.Context, list []alerts.Alert) (int, error) {
+	s.raised.Add(1)
+	return s.Store.RaiseAlerts(ctx, list)
+}
+
+// What was raised is remembered: a key that goes on spending costs the outbox nothing.
+func TestBudgetsAlertOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &countingStore{Store: memstore.New(nil)}
+		plane := runPlane(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing()})
+		key, err := plane.Keys.Create(t.Context(), ezapi.Key{Name: "k", Budgets: []catalog.Budget{aDay(dollar)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{KeyID: key.ID, CostNanoUSD: new(int64(dollar))}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		if n := store.raised.Load(); n != 1 {
+			t.Errorf("raised %d times", n)
 		}
 	})
 }
