@@ -19,7 +19,21 @@ type Hold struct {
 	Reason  string    `json:"reason" enum:"admin,budget,health" default:"admin" doc:"Why it is held. Only admin can be sent: budget and health are made, changed and ended by the control plane."`
 	Until   time.Time `json:"until,omitzero" doc:"When the hold ends. Without it the hold lasts until it is deleted."`
 	Message string    `json:"message,omitempty" minLength:"1" maxLength:"256" doc:"A text for people. Clients may be shown it."`
+	Cause   string    `json:"cause,omitempty" readOnly:"true" doc:"What a hold for health was made for: failures (too many attempts failed), rate (the provider asked to wait), credential (it does not accept its credential, or the bill is not paid) or models (several of its models are held)."`
+	Strikes int       `json:"strikes,omitzero" readOnly:"true" doc:"Which hold in a row a hold for health is, without successes in between. Each is longer than the one before."`
 }
+
+// What a hold for health is made for.
+const (
+	CauseFailures   = "failures"   // too many attempts failed
+	CauseRate       = "rate"       // the provider asked to wait
+	CauseCredential = "credential" // the provider does not accept its credential, or the bill is not paid
+	CauseModels     = "models"     // several models of the provider are held
+)
+
+// HealthMemory is how long a hold for health is kept after its end. By it is known what came before,
+// when the provider fails again.
+const HealthMemory = time.Hour
 
 // The reasons of holds, the strongest first.
 const (
@@ -120,7 +134,11 @@ func (h *Hold) receive(errs *FieldErrors, object map[string]any, form body) {
 // succeed refuses that a person changes of a machine's hold what belongs to the machine.
 func (h *Hold) succeed(stored record, _ map[string]bool) (errs FieldErrors) {
 	before, ok := stored.(*Hold)
-	if !ok || before.Reason == HoldAdmin {
+	if !ok {
+		return nil
+	}
+	h.Cause, h.Strikes = before.Cause, before.Strikes // which nobody sends
+	if before.Reason == HoldAdmin {
 		return nil
 	}
 	const whose = "belongs to the control plane, which made the hold; set its status to disabled, or delete it"
@@ -172,6 +190,9 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 func (h *Hold) encode(Keeper) (Entity, error) {
 	e := h.entity(KindHold)
 	e.NaturalKey, e.Name, e.DueAt = h.naturalKey(), h.Target, h.Until
+	if h.Reason == HoldHealth && !h.Until.IsZero() {
+		e.DueAt = h.Until.Add(HealthMemory)
+	}
 	t, _ := ParseHoldTarget(h.Target)
 	t.UpstreamModel = ""
 	e.Ref = t.String()

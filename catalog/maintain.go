@@ -91,7 +91,8 @@ func (c *core) expire(ctx context.Context, k Kind, id int64, now time.Time) erro
 	return err
 }
 
-// removeEnded removes the holds that have ended, many in a commit.
+// removeEnded removes the holds that have ended, many in a commit; those for health once nobody
+// needs to know of them any more.
 func (c *core) removeEnded(ctx context.Context) error {
 	ctx = WithActor(ctx, "maintenance", "the hold has ended")
 	return c.eachDue(ctx, KindHold, c.now(), maxEnded, func(page []Entity) (errs []error) {

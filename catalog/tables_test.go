@@ -11,17 +11,18 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
-func newTables(t *testing.T, opts *catalog.Options) *catalog.Tables {
+func newTables(t testing.TB, opts *catalog.Options) *catalog.Tables {
 	t.Helper()
 	return catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), opts)
 }
 
-func must[T any](t *testing.T) func(v T, err error) T {
+func must[T any](t rapid.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -45,7 +45,8 @@ const (
 	fieldUser
 	fieldTags
 	fieldFailures
-	fieldClass // of a failure only
+	fieldClass // of a failure only, as is the next
+	fieldRetryAfterMS
 	fieldCount
 )
 
@@ -57,8 +58,11 @@ var fieldNames = [fieldCount]string{
 	"upstream_model", "group", "endpoint", "status", "error", "attempts", "stream", "latency_ms",
 	"ttft_ms", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
 	"cost_nano_usd", "priced_revision", "client_ip", "user_agent", "revision", "project", "user", "tags",
-	"failures", "class",
+	"failures", "class", "retry_after_ms",
 }
+
+// ofFailure reports whether only failures have the field.
+func (f field) ofFailure() bool { return f == fieldClass || f == fieldRetryAfterMS }
 
 // fieldOf is the reverse of name.
 func fieldOf(name string) field {
@@ -125,6 +129,8 @@ func fieldOf(name string) field {
 		return fieldFailures
 	case "class":
 		return fieldClass
+	case "retry_after_ms":
+		return fieldRetryAfterMS
 	}
 	return fieldUnknown
 }
@@ -159,7 +165,7 @@ func (s *state) entry() error {
 			return err
 		}
 		f := s.fieldNamed(raw)
-		if f == fieldUnknown || f == fieldClass {
+		if f == fieldUnknown || f.ofFailure() {
 			s.out.Unknown++
 			if err := s.skip(base); err != nil {
 				return err
@@ -311,7 +317,7 @@ func wanted(f field) string {
 		return "must be an RFC 3339 time in a string"
 	case fieldKeyID, fieldProviderID, fieldStatus, fieldAttempts, fieldLatencyMS, fieldTTFTMS,
 		fieldInputTokens, fieldCacheReadTokens, fieldCacheWriteTokens, fieldOutputTokens,
-		fieldCostNanoUSD, fieldPricedRevision:
+		fieldCostNanoUSD, fieldPricedRevision, fieldRetryAfterMS:
 		return "must be a whole number"
 	case fieldTags:
 		return "must be an object of strings"

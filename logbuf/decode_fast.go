@@ -113,7 +113,7 @@ func (s *state) fastValue(c *scanner, e *Entry, f field) bool {
 	if !ok {
 		return false
 	}
-	if f == fieldUnknown || f == fieldClass {
+	if f == fieldUnknown || f.ofFailure() {
 		s.out.Unknown++
 	} else if s.once(f); value[0] != 'n' { // null is the same as absent
 		s.set(e, f, value)

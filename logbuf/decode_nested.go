@@ -145,7 +145,7 @@ const classWanted = "must be auth, billing, rate, overload, server, timeout, net
 func (s *state) setFailure(l *Failure, name, value []byte) {
 	f := s.fieldNamed(name)
 	switch f {
-	case fieldProviderID, fieldUpstreamModel, fieldStatus, fieldClass, fieldLatencyMS:
+	case fieldProviderID, fieldUpstreamModel, fieldStatus, fieldClass, fieldLatencyMS, fieldRetryAfterMS:
 	default:
 		s.out.Unknown++
 		return
@@ -180,6 +180,8 @@ func (s *state) setFailure(l *Failure, name, value []byte) {
 		}
 	case fieldLatencyMS:
 		l.LatencyMS = s.integer(f, v, MaxMillis)
+	case fieldRetryAfterMS:
+		l.RetryAfterMS = s.integer(f, v, MaxMillis)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestDecodeEveryField(t *testing.T) {
 		CostNanoUSD:  new(int64(10)), PricedRevision: 11, ClientIP: "192.0.2.1", UserAgent: "ua", Revision: "5-6",
 		Project: "acme/search", User: "u-1", Tags: map[string]string{"team": "search", "env": ""},
 		Failures: []logbuf.Failure{
-			{ProviderID: 7, UpstreamModel: "u", Status: 429, Class: logbuf.FailedRate, LatencyMS: 12},
+			{ProviderID: 7, UpstreamModel: "u", Status: 429, Class: logbuf.FailedRate, LatencyMS: 12, RetryAfterMS: 3000},
 			{Class: logbuf.FailedNetwork},
 		},
 	}

@@ -54,6 +54,7 @@ type Failure struct {
 	Status        int          `json:"status,omitzero" minimum:"0" maximum:"999" doc:"The HTTP status of the provider. 0 means that it gave none."`
 	Class         FailureClass `json:"class" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Why the attempt failed: auth, billing, rate, overload, server, timeout, network, client or canceled. Another one is kept, and counts as no failure of the provider's."`
 	LatencyMS     int64        `json:"latency_ms,omitzero" minimum:"0" doc:"How many milliseconds it took."`
+	RetryAfterMS  int64        `json:"retry_after_ms,omitzero" minimum:"0" doc:"How many milliseconds the provider asked to wait, as its Retry-After said."`
 }
 
 // FailureClass says why an attempt failed. A class that is not known here comes from a newer balancer: it

@@ -56,9 +56,11 @@ func TestDecodeTagsAndFailures(t *testing.T) {
 		{"a nested value in a failure", `{"failures":[{"class":"rate","status":{}}]}`, "failures[0].status type"},
 		{"a failure with a field twice", `{"failures":[{"class":"rate","class":"rate"}]}`, "failures[0].class twice"},
 		{"a negative number in a failure", `{"failures":[{"class":"rate","latency_ms":-1}]}`, "failures[0].latency_ms value"},
+		{"a wait that is no number", `{"failures":[{"class":"rate","retry_after_ms":"1"}]}`,
+			"failures[0].retry_after_ms type"},
 		{"an unknown field in a failure", `{"failures":[{"class":"rate","more":{"a":[1]}}]}`, ""},
 		{"an escaped name", `{"failures":[{"cl\u0061ss":"rate"}]}`, ""},
-		{"what belongs to failures in an entry", `{"class":"rate"}`, ""},
+		{"what belongs to failures in an entry", `{"class":"rate","retry_after_ms":-1}`, ""},
 	} {
 		var got [2]logbuf.Decoded
 		for i, decode := range []func([]byte, string) (logbuf.Decoded, error){decoder().Decode, decoder().DecodeSlowly} {
@@ -142,6 +144,9 @@ func TestQueueRefusesWhatIsOutOfRange(t *testing.T) {
 		{"failures[0].class", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{Class: "Rate"}} }},
 		{"failures", func(e *logbuf.Entry) { e.Failures = make([]logbuf.Failure, 9) }},
 		{"failures[0].class", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{}} }},
+		{"failures[0].retry_after_ms", func(e *logbuf.Entry) {
+			e.Failures = []logbuf.Failure{{Class: "rate", RetryAfterMS: logbuf.MaxMillis + 1}}
+		}},
 		{"failures[0].status", func(e *logbuf.Entry) { e.Failures = []logbuf.Failure{{Class: "rate", Status: -1}} }},
 	} {
 		bad := logbuf.Entry{Model: "m"}

@@ -20,7 +20,7 @@ import (
 //	strings     13 times a uvarint length and the bytes, in the order of Entry.text
 //	tags        if recordTags is set: a uvarint count, and names and values as strings, by name
 //	failures    if recordFailures is set: a uvarint count, and of each provider_id, status,
-//	            latency_ms as varints, upstream_model and class as strings
+//	            latency_ms, retry_after_ms as varints, upstream_model and class as strings
 //
 // A record does not say where it ends: whoever holds several knows how many.
 const (
@@ -135,6 +135,7 @@ func appendNested(dst []byte, e *Entry) []byte {
 			dst = binary.AppendVarint(dst, f.ProviderID)
 			dst = binary.AppendVarint(dst, int64(f.Status))
 			dst = binary.AppendVarint(dst, f.LatencyMS)
+			dst = binary.AppendVarint(dst, f.RetryAfterMS)
 			dst = appendString(appendString(dst, f.UpstreamModel), string(f.Class))
 		}
 	}
@@ -209,7 +210,7 @@ func (r *recordReader) failures(e *Entry) {
 	e.Failures = make([]Failure, n)
 	for i := range e.Failures {
 		e.Failures[i] = Failure{
-			ProviderID: r.number(), Status: int(r.number()), LatencyMS: r.number(),
+			ProviderID: r.number(), Status: int(r.number()), LatencyMS: r.number(), RetryAfterMS: r.number(),
 			UpstreamModel: r.string(), Class: FailureClass(r.string()),
 		}
 	}

@@ -71,6 +71,7 @@ func (e *Entry) validateNested() *FieldError {
 			{fieldProviderID, f.ProviderID, maxID},
 			{fieldStatus, int64(f.Status), MaxStatus},
 			{fieldLatencyMS, f.LatencyMS, MaxMillis},
+			{fieldRetryAfterMS, f.RetryAfterMS, MaxMillis},
 		} {
 			if uint64(b.value) > uint64(b.limit) { //nolint:gosec // as above
 				return b.refuse(failureNames[i])

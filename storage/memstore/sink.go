@@ -26,6 +26,7 @@ type Sink struct {
 	folds       []fold // in order; never empty
 	checkpoints map[uuid.UUID]int64
 	repricing   repriceLease
+	health      []logbuf.HealthNote
 }
 
 // A repriceLease is of the run that prices entries anew.
@@ -40,6 +41,7 @@ var (
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
 	_ logbuf.Repricer     = (*Sink)(nil)
+	_ logbuf.HealthKeeper = (*Sink)(nil)
 )
 
 // SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.

@@ -98,6 +98,7 @@ var (
 	_ logbuf.Maintainer   = (*Sink)(nil)
 	_ logbuf.Timekeeper   = (*Sink)(nil)
 	_ logbuf.Repricer     = (*Sink)(nil)
+	_ logbuf.HealthKeeper = (*Sink)(nil)
 )
 
 // NewSink returns a sink in the database that the pool leads to. It does not

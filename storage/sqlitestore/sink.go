@@ -59,6 +59,7 @@ var (
 	_ logbuf.Checkpointer = (*Sink)(nil)
 	_ logbuf.Maintainer   = (*Sink)(nil)
 	_ logbuf.Repricer     = (*Sink)(nil)
+	_ logbuf.HealthKeeper = (*Sink)(nil)
 )
 
 const keyReaders = 2

@@ -145,6 +145,9 @@ var sinkCases = []sinkCase{
 	{"maintenance forgets whole days", aDayKeeper, testMaintainForgets},
 	{"maintenance while others write", aMaintainer, testMaintainWhileWriting},
 
+	{"notes of health", aHealthKeeper, testHealthNotes},
+	{"notes of health by many", aHealthKeeper, testHealthWriters},
+
 	{"model of a sink", aTransaction, testSinkModel},
 }
 

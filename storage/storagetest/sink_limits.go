@@ -47,7 +47,7 @@ func longest(n int) logbuf.Entry {
 		for range 8 {
 			e.Failures = append(e.Failures, logbuf.Failure{
 				ProviderID: math.MaxInt64, UpstreamModel: text(logbuf.MaxString), Status: 599, Class: logbuf.FailedCanceled,
-				LatencyMS: logbuf.MaxMillis,
+				LatencyMS: logbuf.MaxMillis, RetryAfterMS: logbuf.MaxMillis,
 			})
 		}
 	})

@@ -135,6 +135,11 @@ var brokenSinks = []struct {
 	{"usage is what entries are left", "maintenance forgets whole days", usageOfLeft},
 	{"Maintain takes usage out before it puts it back", "maintenance while others write", maintainGap},
 
+	{"KeepHealth replaces notes of other writers", "notes of health", healthShared},
+	{"KeepHealth forgets nothing", "notes of health", healthKept},
+	{"HealthNotes return all", "notes of health", healthOfAll},
+	{"KeepHealth keeps one writer at a time", "notes of health by many", healthBusy},
+
 	{"Write trusts whoever comes in order", "model of a sink", storeTrusting},
 }
 
@@ -217,6 +222,8 @@ type fakeSink struct {
 	reprice    func(context.Context, logbuf.RepriceBatch) (logbuf.RepriceResult, error)
 	folds      func(context.Context, logbuf.FoldMark) (logbuf.FoldPage, error)
 	spent      func(context.Context, logbuf.SpentQuery) (logbuf.SpentSums, error)
+	keep       func(context.Context, time.Time, ...logbuf.HealthNote) error
+	notes      func(context.Context, time.Time) ([]logbuf.HealthNote, error)
 	close      func()
 
 	mu     sync.Mutex
@@ -235,6 +242,7 @@ func newFakeSink() *fakeSink {
 			return ctx.Err()
 		},
 		reprice: memory.Reprice, folds: memory.Folds, spent: memory.Spent,
+		reprice: memory.Reprice, keep: memory.KeepHealth, notes: memory.HealthNotes,
 		dead: make(map[uuid.UUID]int),
 	}
 	s.tasks = func() []logbuf.Task {
@@ -346,4 +354,12 @@ func (s *fakeSink) Tasks() []logbuf.Task { return s.tasks() }
 
 func (s *fakeSink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
 	return s.reprice(ctx, b)
+}
+
+func (s *fakeSink) KeepHealth(ctx context.Context, before time.Time, notes ...logbuf.HealthNote) error {
+	return s.keep(ctx, before, notes...)
+}
+
+func (s *fakeSink) HealthNotes(ctx context.Context, since time.Time) ([]logbuf.HealthNote, error) {
+	return s.notes(ctx, since)
 }

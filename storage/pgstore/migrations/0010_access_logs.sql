@@ -153,3 +153,12 @@ create table log_reprice (
     run       uuid        not null,
     until     timestamptz not null
 );
+
+-- What each process has seen of providers within the last minutes, by slots of time. It is written
+-- every few seconds and is of no use after a crash, so it need not be in the write-ahead log.
+create unlogged table log_health (
+    slot   timestamptz not null,
+    writer uuid        not null,
+    body   bytea       not null,
+    constraint log_health_pkey primary key (slot, writer)
+);

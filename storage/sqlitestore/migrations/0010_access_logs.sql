@@ -137,7 +137,16 @@ create table log_reprice (
     until     integer not null
 ) strict;
 
+-- What each process has seen of providers within the last minutes, by slots of time.
+create table log_health (
+    slot   integer not null,
+    writer blob    not null,
+    body   blob    not null,
+    primary key (slot, writer)
+) strict, without rowid;
+
 -- +goose Down
+drop table log_health;
 drop table log_reprice;
 drop table usage_state;
 drop table usage_days;
