@@ -90,6 +90,10 @@ type Config struct {
 	// to 90 days; negative keeps all.
 	LogRetention time.Duration
 
+	// Health says when providers that fail are left out for a while. Where LogSink is no
+	// logbuf.HealthKeeper, each process judges by the logs that it takes itself.
+	Health HealthOptions
+
 	// Logger gets what an operator should know; never a secret. Defaults to
 	// slog.Default().
 	Logger *slog.Logger
@@ -121,6 +125,8 @@ type Plane struct {
 
 	operators *operators
 	archive   logbuf.Archive
+	health    *health
+	tests     testLimit
 
 	alarm    alarm
 	unpriced unpricedModels
@@ -158,7 +164,9 @@ func New(config Config) (*Plane, error) {
 	list := catalog.NewPriceList()
 	known := catalog.NewOperatorList(config.Clock)
 	p.accounts = catalog.NewAccounts()
-	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts)
+	holds := catalog.NewProviderHolds()
+	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts, holds)
+	p.health = newHealth(&p.config, holds, p.copies)
 	p.entries = &completer{prices: list, accounts: p.accounts, follower: p.copies, unpriced: &p.unpriced}
 	p.operators = &operators{list: known, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
@@ -220,13 +228,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run publishes what changes, follows prices and does maintenance until ctx
+// Run publishes what changes, follows prices, judges providers and does maintenance until ctx
 // ends; then it returns nil. It goes on through failures of its engines, which
 // it logs. The log buffer works from New to Close, whether Run does or not.
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 7)
+	errs := make(chan error, 8)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
@@ -234,6 +242,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() { errs <- p.watchLogClock(ctx) }()
 	go func() { errs <- p.judge.run(ctx) }()
 	go func() { errs <- p.watchForAlerts(ctx) }()
+	go func() { errs <- p.judgeHealth(ctx) }()
 	var failed error
 	for range cap(errs) {
 		if err := <-errs; err != nil && ctx.Err() == nil {
@@ -299,6 +308,14 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // does not answer it waits a second, now and then; then the entries are completed when they leave
 // the buffer.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
+	err := p.appendLogs(ctx, entries)
+	if err == nil {
+		p.health.counter.Count(p.LogTime(), entries...)
+	}
+	return err
+}
+
+func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
 	if err := logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention); err != nil {
 		return err
 	}
@@ -344,6 +361,8 @@ type Stats struct {
 	Clocks []Clock
 	// Alerts says how what people are told of fares.
 	Alerts AlertStatus
+	// Health says how judging providers gets on.
+	Health HealthStatus
 	// Maintenance is what became of each task of the log sink when it was last
 	// tried; empty before the first run.
 	Maintenance []logbuf.TaskResult
@@ -353,7 +372,7 @@ type Stats struct {
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
 	s.Budgets = p.judge.reading()
-	s.Clocks, s.Alerts = p.clocks.status(p.config.Clock()), p.alarm.read()
+	s.Clocks, s.Alerts, s.Health = p.clocks.status(p.config.Clock()), p.alarm.read(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}

@@ -19,16 +19,17 @@ type Hold struct {
 	Reason  string    `json:"reason" enum:"admin,budget,health" default:"admin" doc:"Why it is held. Only admin can be sent: budget and health are made, changed and ended by the control plane."`
 	Until   time.Time `json:"until,omitzero" doc:"When the hold ends. Without it the hold lasts until it is deleted."`
 	Message string    `json:"message,omitempty" minLength:"1" maxLength:"256" doc:"A text for people. Clients may be shown it."`
-	Cause   string    `json:"cause,omitempty" readOnly:"true" doc:"What a hold for health was made for: failures (too many attempts failed), rate (the provider asked to wait), credential (it does not accept its credential, or the bill is not paid) or models (several of its models are held)."`
+	Cause   string    `json:"cause,omitempty" readOnly:"true" doc:"What a hold for health was made for: failures (too many attempts failed), rate (the provider asked to wait), auth (it refuses its credential), billing (it is not paid) or models (several of its models are held)."`
 	Strikes int       `json:"strikes,omitzero" readOnly:"true" doc:"Which hold in a row a hold for health is, without successes in between. Each is longer than the one before."`
 }
 
 // What a hold for health is made for.
 const (
-	CauseFailures   = "failures"   // too many attempts failed
-	CauseRate       = "rate"       // the provider asked to wait
-	CauseCredential = "credential" // the provider does not accept its credential, or the bill is not paid
-	CauseModels     = "models"     // several models of the provider are held
+	CauseFailures = "failures" // too many attempts failed
+	CauseRate     = "rate"     // the provider asked to wait
+	CauseAuth     = "auth"     // the provider refuses its credential
+	CauseBilling  = "billing"  // the provider is not paid
+	CauseModels   = "models"   // several models of the provider are held
 )
 
 // HealthMemory is how long a hold for health is kept after its end. By it is known what came before,

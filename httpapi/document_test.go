@@ -64,6 +64,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for _, route := range []string{
 		"POST /keys/{id}/rotate", "POST /keys/lookup", "POST /sync/snapshot", "GET /sync/snapshot",
+		"POST /providers/{id}/test", "GET /providers/{id}/upstream-models", "GET /health/providers",
 		"GET /sync/deltas", "POST /sync/nodes", "GET /sync/status", "GET /changes", "GET /explain", "POST /logs",
 		"GET /logs", "GET /usage",
 		"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /metrics",

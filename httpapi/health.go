@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
@@ -31,6 +32,7 @@ const (
 	checkClock     = "clock"
 	checkSeals     = "seals"
 	checkBudgets   = "budgets"
+	checkProviders = "providers"
 )
 
 var errNotPublishing = errors.New("publishing fails, and is tried again")
@@ -86,6 +88,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 		return "", nil
 	}
 	checks[checkSeals] = func(context.Context) (string, error) { return sealNote(plane.SealStatus()) }
+	checks[checkProviders] = func(context.Context) (string, error) { return judgeNote(plane.Stats().Health, plane.LogTime()) }
 	maps.Copy(checks, more)
 	h := health{log: log, checks: map[string]*probe{}, reached: reached}
 	for name, check := range checks {
@@ -130,6 +133,23 @@ func sealNote(s catalog.SealStatus) (note string, err error) {
 	}
 	return strings.Join(notes, "; "), err
 }
+
+// judgeNote fails while nothing new is judged of providers.
+func judgeNote(s ezapi.HealthStatus, now time.Time) (note string, err error) {
+	if s.LastError != "" {
+		err = errors.New(s.LastError)
+	} else if age := now.Sub(s.JudgedAt); !s.JudgedAt.IsZero() && age > judgedLately {
+		err = fmt.Errorf("the last judgement of providers is %s old", age.Round(time.Second))
+	}
+	if err != nil {
+		note = "no provider is judged anew: holds for health stay as they are, until they end"
+	}
+	return note, err
+}
+
+// judgedLately is how old the last judgement of providers may be. A round with many providers to ask
+// may take half of that.
+const judgedLately = time.Minute
 
 // condition is what a check came to.
 type condition struct {

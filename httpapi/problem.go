@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
@@ -111,6 +113,10 @@ func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
 		p.header = http.Header{"Retry-After": {"1"}}
 	case problemCrowded:
 		p.header = http.Header{"Retry-After": {"5"}}
+	case problemTooSoon:
+		if t, ok := errors.AsType[*ezapi.TooSoonError](err); ok {
+			p.header = http.Header{"Retry-After": {strconv.Itoa(int(t.After.Seconds()))}}
+		}
 	case problemThrottled:
 		if t, ok := errors.AsType[*ThrottledError](err); ok {
 			p.header = http.Header{"Retry-After": {t.retryAfter()}}

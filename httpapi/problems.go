@@ -30,6 +30,7 @@ const (
 	problemConflict
 	problemBusy
 	problemForce
+	problemUntestable
 	problemOutranked
 	problemCompacted
 	problemGap
@@ -39,6 +40,7 @@ const (
 	problemInvalid
 	problemOverloaded
 	problemThrottled
+	problemTooSoon
 	problemInternal
 	problemSealed
 	problemUnpublished
@@ -69,6 +71,7 @@ var problemTable = [...]problemFacts{
 	problemConflict:        {"conflict", http.StatusConflict, "The resource has changed meanwhile"},
 	problemBusy:            {"busy", http.StatusConflict, "The same is being done already"},
 	problemForce:           {"force-required", http.StatusConflict, "This is done only when it is forced"},
+	problemUntestable:      {"untestable", http.StatusConflict, "The provider cannot be tested"},
 	problemOutranked:       {"outranked", http.StatusConflict, "This server must not overwrite what is published"},
 	problemCompacted:       {"compacted", http.StatusGone, "The history that was asked for is gone"},
 	problemGap:             {"gap", http.StatusGone, "The deltas that were asked for are gone"},
@@ -79,6 +82,7 @@ var problemTable = [...]problemFacts{
 	problemInvalid:    {"invalid", http.StatusUnprocessableEntity, "A value of the request is not acceptable"},
 	problemOverloaded: {"overloaded", http.StatusTooManyRequests, "There is no room at the moment"},
 	problemThrottled:  {"throttled", http.StatusTooManyRequests, "Too many requests from this address were refused"},
+	problemTooSoon:    {"too-soon", http.StatusTooManyRequests, "This was asked for too often"},
 	problemInternal:   {"internal", http.StatusInternalServerError, "The server has failed"},
 	problemSealed:     {"sealed", http.StatusInternalServerError, "A stored secret cannot be opened"},
 	problemUnpublished: {
@@ -127,6 +131,8 @@ var errorTable = []struct {
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{ezapi.ErrNoAlerts, problemNotFound, "the catalog's store of this server keeps no alerts"},
+	{ezapi.ErrUntestable, problemUntestable, ""},
+	{ezapi.ErrTooSoon, problemTooSoon, "wait for as long as Retry-After says"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
 
 	{request.ErrMalformed, problemMalformed, ""},

@@ -14,6 +14,12 @@ func (h *Handler) register(opts *Options) {
 	serveNoun(h.keys())
 	serveNoun(h.operators())
 	serveNoun(plainNoun(h, t.Holds, "a hold of a key, a project or a provider"))
+	handle(h, Admin, "POST /providers/{id}/test", "testProvider", "Ask a provider whether it works", h.testProvider,
+		takes(optional(bodyOf("ProviderTesting", request.JSON))), fails(problemUntestable, problemTooSoon), explains(testText))
+	handle(h, Admin, "GET /providers/{id}/upstream-models", "getUpstreamModels", "Ask a provider for its models",
+		h.upstreamModels, fails(problemUntestable, problemTooSoon), explains(testText))
+	handle(h, Viewer, "GET /health/providers", "getProvidersHealth", "Show how providers do, as balancers report it",
+		h.providersHealth, fails(problemUnavailable))
 	serveRotation(h, "a client key", t.Keys.Table, t.Keys.Rotate, withToken)
 	serveRotation(h, "an operator", t.Operators.Table, t.Operators.Rotate, withOperatorToken)
 	handle(h, Admin, "POST /keys/lookup", "lookupKey", "Find the client key that a token belongs to", h.lookUp,

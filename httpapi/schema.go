@@ -61,7 +61,7 @@ func isUSD(s *huma.Schema) bool { return s.Pattern == usdPattern }
 func (h *Handler) completeSchemas(registry huma.Registry) {
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[problem](), reflect.TypeFor[accepted](), reflect.TypeFor[rotation](), reflect.TypeFor[lookup](),
-		reflect.TypeFor[reprice](), reflect.TypeFor[reversion](),
+		reflect.TypeFor[reprice](), reflect.TypeFor[reversion](), reflect.TypeFor[providerTesting](),
 		reflect.TypeFor[nodeReport](),
 	} {
 		registry.Schema(t, true, "")

@@ -209,7 +209,7 @@ func TestEnumsAreTheCatalogs(t *testing.T) {
 // Operations are named by a verb and a noun, and schemas as a person would name them.
 func TestNames(t *testing.T) {
 	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
-	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|reprice|explain|apply|export|revert)[A-Z][A-Za-z]+$`)
+	operation := regexp.MustCompile(`^(list|create|put|get|patch|delete|rotate|lookup|publish|report|reprice|explain|apply|export|revert|test)[A-Z][A-Za-z]+$`)
 	seen := map[string]bool{}
 	s.eachOperation(func(route string, op object) {
 		id := op["operationId"].(string)
@@ -285,7 +285,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 		"protected", "owned", "conflict", "busy",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
 		"invalid",
-		"overloaded", "throttled", "internal", "sealed", "nothing-published", "damaged", "crowded", "unavailable",
+		"overloaded", "throttled", "too-soon", "untestable", "internal", "sealed", "nothing-published", "damaged", "crowded", "unavailable",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}
@@ -299,7 +299,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 // What comes in is bounded, in the document too.
 func TestBodiesAreBounded(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	for _, name := range []string{"NodeReport", "Lookup", "Rotation", "Reprice"} {
+	for _, name := range []string{"NodeReport", "Lookup", "Rotation", "Reprice", "ProviderTesting"} {
 		for field, p := range s.schemas()[name].(object)["properties"].(object) {
 			bound := "maxLength"
 			switch p := p.(object); {

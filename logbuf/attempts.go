@@ -92,7 +92,7 @@ func (t *Tally) Failures() (n int64) {
 func (t *Tally) Attempts() int64 { return addCount(t.Succeeded, t.Failures()) }
 
 // counts reports whether a failure of the class says anything about the provider.
-func (c FailureClass) counts() bool { return c.known() && c != FailedClient && c != FailedCanceled }
+func (c FailureClass) counts() bool { return c.Known() && c != FailedClient && c != FailedCanceled }
 
 // ClassOfStatus returns the class of a failed attempt by the HTTP status of the provider, for
 // balancers that know no more than that. It is server for statuses that are no failure.

@@ -26,6 +26,7 @@ const (
 	BudgetThreshold   Kind = "budget_threshold"   // a share of a budget is spent
 	BudgetExhausted   Kind = "budget_exhausted"   // all of it is
 	ProviderHeld      Kind = "provider_held"      // a provider failed, and is not asked for a while
+	ProviderFailing   Kind = "provider_failing"   // a provider failed, and is asked all the same: its auto_ban is false
 	ProviderRecovered Kind = "provider_recovered" // it serves again
 	NodeLost          Kind = "node_lost"          // a balancer is not heard of any more
 	PublishingFailing Kind = "publishing_failing" // changes do not reach balancers
@@ -38,8 +39,8 @@ const (
 // Kinds lists all kinds.
 func Kinds() []Kind {
 	return []Kind{
-		BudgetThreshold, BudgetExhausted, ProviderHeld, ProviderRecovered, NodeLost, PublishingFailing, DeadLetters,
-		UnknownPrice, KeyExpiring, Test,
+		BudgetThreshold, BudgetExhausted, ProviderHeld, ProviderFailing, ProviderRecovered, NodeLost,
+		PublishingFailing, DeadLetters, UnknownPrice, KeyExpiring, Test,
 	}
 }
 
@@ -60,7 +61,7 @@ func (k Kind) Severity() Severity {
 		return Info
 	case BudgetExhausted, PublishingFailing, DeadLetters:
 		return Critical
-	case BudgetThreshold, ProviderHeld, NodeLost, UnknownPrice, KeyExpiring:
+	case BudgetThreshold, ProviderHeld, ProviderFailing, NodeLost, UnknownPrice, KeyExpiring:
 		return Warning
 	}
 	return Warning

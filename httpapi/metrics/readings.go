@@ -268,6 +268,25 @@ func metrics() []metric {
 				}
 			}),
 
+		flag("ezapi_health_failing", "Whether judging providers failed when it was last tried: no hold for health is made.",
+			func(r *reading) bool { return r.Health.LastError != "" }),
+		simple(prometheus.GaugeValue, "ezapi_health_judged_seconds",
+			"Since providers were last judged; 0 before the first time.", func(r *reading) float64 {
+				return seconds(r.Health.JudgedAt, r.now)
+			}),
+		gauge("ezapi_health_holds", "Holds for health that last, of providers and of their models.",
+			func(r *reading) int { return r.Health.Held }),
+		counter("ezapi_health_held_total", "Holds for health that this server made.",
+			func(r *reading) int64 { return r.Health.Made }),
+		counter("ezapi_health_recovered_total", "Holds for health that this server ended because the provider works again.",
+			func(r *reading) int64 { return r.Health.Recovered }),
+		counter("ezapi_health_probes_total", "Providers that this server asked because they refused their credential.",
+			func(r *reading) int64 { return r.Health.Probes }),
+		counter("ezapi_health_dropped_total", "Attempts that were not counted, because there are too many upstream models "+
+			"or their names are too long.", func(r *reading) int64 { return r.Health.Dropped }),
+		counter("ezapi_health_unread_total", "Notes of other servers that could not be read.",
+			func(r *reading) int64 { return r.Health.Unread }),
+
 		// Of the spool: zero in memory mode.
 		gauge("ezapi_logs_spool_bytes", "Bytes of the log spool that are used.",
 			func(r *reading) int64 { return r.Logs.SpoolBytes }),

@@ -1,0 +1,345 @@
+package ezapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// A ward is two control planes of one catalog and one log store, and a provider whose upstream answers
+// as the test says.
+type ward struct {
+	t        *testing.T
+	planes   [2]*ezapi.Plane
+	store    *memstore.Store
+	provider catalog.Provider
+	status   atomic.Int64 // of the upstream's answers
+	asked    atomic.Int64
+
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newWard(t *testing.T) *ward {
+	t.Helper()
+	w := &ward{t: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
+	w.status.Store(200)
+	upstream := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		w.asked.Add(1)
+		rw.WriteHeader(int(w.status.Load()))
+		fmt.Fprint(rw, `{"data":[{"id":"m"}],"secret":"of the upstream"}`)
+	}))
+	t.Cleanup(upstream.Close)
+	w.store = memstore.New(&memstore.Options{Clock: w.clock})
+	sink := memstore.NewSink(&memstore.SinkOptions{Clock: w.clock})
+	keeper := catalog.NewRandomKeyRing()
+	for i := range w.planes {
+		w.planes[i] = newPlane(t, ezapi.Config{Catalog: w.store, Keeper: keeper, LogSink: sink, Clock: w.clock,
+			AllowPrivateUpstreams: true})
+	}
+	var err error
+	w.provider, err = w.planes[1].Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "compatible",
+		BaseURL: upstream.URL, APIKey: catalog.NewSecret("sk-very-secret"), Models: []string{"a", "b", "c", "d*"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *ward) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+// pass lets time pass, and both control planes share and judge in between. What the one sees only after
+// the other has shared, it sees in the second round.
+func (w *ward) pass(d time.Duration) {
+	w.t.Helper()
+	w.mu.Lock()
+	w.now = w.now.Add(d)
+	w.mu.Unlock()
+	for range 2 {
+		for _, p := range w.planes {
+			if err := p.JudgeHealth(w.t.Context()); err != nil {
+				w.t.Fatal(err)
+			}
+			if err := p.Maintain(w.t.Context()); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// log sends entries to the control planes in turn: of attempts at a model that worked, and that failed.
+func (w *ward) log(model string, worked, failed int, class logbuf.FailureClass) {
+	w.t.Helper()
+	for i := range worked + failed {
+		e := logbuf.Entry{Time: w.clock(), Balancer: fmt.Sprint("b", i%3), ProviderID: w.provider.ID, UpstreamModel: model,
+			Status: 200}
+		if i >= worked {
+			e.Status, e.ProviderID = 503, 0
+			e.Failures = []logbuf.Failure{{ProviderID: w.provider.ID, UpstreamModel: model, Class: class}}
+		}
+		if err := w.planes[i%2].AppendLogs(w.t.Context(), e); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// holds returns the holds for health as "TARGET SECONDS STRIKES CAUSE", in order, those that last.
+func (w *ward) holds() string {
+	w.t.Helper()
+	var all []string
+	for h, err := range w.planes[0].Holds.All(w.t.Context(), catalog.Query{}) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if h.Reason == catalog.HoldHealth && h.Active(w.clock()) {
+			all = append(all, fmt.Sprintf("%s %.0f %d %s", strings.TrimPrefix(h.Target, fmt.Sprintf("provider/%d", w.provider.ID)),
+				h.Until.Sub(w.clock()).Seconds(), h.Strikes, h.Cause))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func (w *ward) want(what, holds string) {
+	w.t.Helper()
+	if got := w.holds(); got != holds {
+		w.t.Errorf("%s: holds %q, want %q", what, got, holds)
+	}
+}
+
+// alerts returns the kinds of what was raised, oldest first.
+func (w *ward) alerts() (kinds []alerts.Kind) {
+	w.t.Helper()
+	list, err := w.store.Alerts(w.t.Context(), alerts.Query{Limit: 100})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	alerts.OldestFirst(list)
+	for _, a := range list {
+		kinds = append(kinds, a.Kind)
+	}
+	return kinds
+}
+
+// A provider that fails is held, longer each time, and works again after three successes. Two control
+// planes that each see a part of it make one hold of it.
+func TestFailingModelIsHeldAndRecovers(t *testing.T) {
+	w := newWard(t)
+	w.log("a", 4, 5, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("nine attempts", "")
+	w.log("a", 0, 1, logbuf.FailedTimeout)
+	w.pass(5 * time.Second)
+	w.want("ten attempts", "/a 30 1 failures")
+	w.log("a", 0, 50, logbuf.FailedServer) // as where every provider is held
+	w.pass(20 * time.Second)
+	w.want("while it lasts", "/a 10 1 failures")
+	w.pass(10 * time.Second)
+	w.want("at its end", "")
+	w.pass(40 * time.Second)
+	w.want("without a request", "")
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("failing again", "/a 60 2 failures")
+	w.pass(61 * time.Second)
+	w.log("a", 2, 0, "")
+	w.pass(5 * time.Second)
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("two successes forget nothing", "/a 120 3 failures")
+	w.pass(121 * time.Second)
+	w.log("a", 3, 0, "")
+	w.pass(5 * time.Second)
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("three successes forget the past", "/a 30 1 failures")
+	w.pass(catalog.HealthMemory + time.Minute)
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("an hour forgets, too", "/a 30 1 failures")
+	if got, want := fmt.Sprint(w.alerts()), "[provider_held provider_held provider_held provider_recovered provider_held "+
+		"provider_held]"; got != want {
+		t.Errorf("alerts %s, want %s", got, want)
+	}
+	if s := w.planes[0].Stats().Health; s.Held != 1 || s.LastError != "" || !s.JudgedAt.Equal(w.clock()) ||
+		s.Made+w.planes[1].Stats().Health.Made != 5 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// What a person has done stays: a hold, a hold of ours that was disabled, a status, and auto_ban.
+func TestHealthUndoesNoPerson(t *testing.T) {
+	w := newWard(t)
+	ctx, holds := t.Context(), w.planes[0].Holds
+	mine, err := holds.Create(ctx, catalog.Hold{Target: fmt.Sprintf("provider/%d/a", w.provider.ID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("beside a person's hold", "/a 30 1 failures")
+	ours, err := holds.Find(ctx, catalog.ByNaturalKey, catalog.HoldKey(mine.Target, catalog.HoldHealth))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holds.Patch(ctx, ours.ID, 0, []byte(`{"status":"disabled"}`)); err != nil {
+		t.Fatal(err)
+	}
+	w.log("a", 0, 50, logbuf.FailedServer)
+	w.pass(20 * time.Second)
+	w.want("a hold that a person has disabled", "")
+	w.log("a", 0, 50, logbuf.FailedServer)
+	w.pass(11 * time.Second)
+	w.log("a", 0, 10, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	w.want("after its end", "/a 60 2 failures")
+	w.pass(61 * time.Second)
+	w.log("a", 5, 0, "")
+	w.pass(5 * time.Second)
+	if h, err := holds.Get(ctx, mine.ID); err != nil || h.Revision != mine.Revision {
+		t.Errorf("the person's hold: %+v, %v", h, err)
+	}
+
+	edit := func(edit func(*catalog.Provider)) {
+		t.Helper()
+		_, err := w.planes[0].Providers.Edit(ctx, w.provider.ID, func(p *catalog.Provider) error { edit(p); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(func(p *catalog.Provider) { p.Status = catalog.Disabled })
+	w.log("b", 0, 50, logbuf.FailedServer)
+	w.log("b", 0, 5, logbuf.FailedAuth)
+	w.pass(5 * time.Second)
+	w.want("disabled", "")
+	edit(func(p *catalog.Provider) { p.Status, p.AutoBan = catalog.Active, new(false) })
+	w.pass(5 * time.Second)
+	w.pass(5 * time.Second)
+	w.want("without auto_ban", "")
+	got := w.alerts()
+	if n := len(got); n == 0 || got[n-1] != alerts.ProviderFailing {
+		t.Errorf("alerts %v", got)
+	}
+	w.pass(10 * time.Second)
+	if again := w.alerts(); len(again) > len(got)+1 { // each control plane says it once
+		t.Errorf("alerts %v, then %v", got, again)
+	}
+	if p, err := w.planes[0].Providers.Get(ctx, w.provider.ID); err != nil || p.Status != catalog.Active {
+		t.Errorf("provider %+v, %v", p, err)
+	}
+}
+
+// Requests of one client, and the network of one balancer, hold nothing; nor does what no provider lists.
+func TestHealthIsNotTheClients(t *testing.T) {
+	w := newWard(t)
+	w.log("a", 0, 50, logbuf.FailedClient)
+	w.log("a", 0, 50, logbuf.FailedCanceled)
+	w.log("x", 0, 50, logbuf.FailedServer)
+	w.log("d\x01", 0, 50, logbuf.FailedServer) // fits d*, and is no name
+	e := logbuf.Entry{Time: w.clock(), Balancer: "alone", Status: 502,
+		Failures: []logbuf.Failure{{ProviderID: w.provider.ID, UpstreamModel: "a", Class: logbuf.FailedNetwork}}}
+	for range 50 {
+		if err := w.planes[0].AppendLogs(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.pass(5 * time.Second)
+	w.want("nothing", "")
+	w.log("a", 0, 10, logbuf.FailedNetwork)
+	w.pass(5 * time.Second)
+	w.want("network at several", "/a 30 1 failures")
+}
+
+// A provider that refuses its credential is asked itself, and held as a whole while it refuses.
+func TestRefusedCredentialIsProbed(t *testing.T) {
+	w := newWard(t)
+	w.log("a", 20, 1, logbuf.FailedAuth)
+	w.pass(5 * time.Second)
+	if n := w.asked.Load(); n != 0 {
+		t.Errorf("asked %d times after one failure", n)
+	}
+	w.log("b", 0, 1, logbuf.FailedAuth)
+	w.pass(5 * time.Second)
+	w.want("the probe works", "")
+	if n := w.asked.Load(); n == 0 || n > 2 { // each control plane may ask
+		t.Errorf("asked %d times", n)
+	}
+	w.status.Store(401)
+	w.pass(31 * time.Second)
+	w.want("the probe fails", " 30 1 auth")
+	w.pass(22 * time.Second)
+	w.want("still, shortly before the end", " 60 2 auth")
+	w.pass(31 * time.Second)
+	w.want("still, in the middle", " 29 2 auth")
+	w.status.Store(200)
+	w.pass(20 * time.Second)
+	w.want("it works again", "")
+	if got := fmt.Sprint(w.alerts()); got != "[provider_held provider_recovered]" {
+		t.Errorf("alerts %s", got)
+	}
+}
+
+// While the log store is away nothing new is judged, and the status says so; what was counted is shared later.
+func TestHealthWithoutItsStore(t *testing.T) {
+	keeper := &faultyKeeper{Sink: memstore.NewSink(nil)}
+	plane := newPlane(t, ezapi.Config{LogSink: keeper})
+	provider, err := plane.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := plane.AppendLogs(t.Context(), logbuf.Entry{Time: time.Now(), Status: 503,
+			Failures: []logbuf.Failure{{ProviderID: provider.ID, UpstreamModel: "m", Class: "server"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keeper.away.Store(true)
+	if err := plane.JudgeHealth(t.Context()); !errors.Is(err, errAway) {
+		t.Errorf("%v", err)
+	}
+	if s := plane.Stats().Health; s.LastError == "" || s.FailsFrom.IsZero() || !s.JudgedAt.IsZero() {
+		t.Errorf("status %+v", s)
+	}
+	keeper.away.Store(false)
+	if err := plane.JudgeHealth(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := plane.Stats().Health; s.LastError != "" || !s.FailsFrom.IsZero() || s.Held != 0 || s.Made != 1 {
+		t.Errorf("status %+v", s)
+	}
+	rows, err := plane.ProviderHealth(t.Context(), 0)
+	if err != nil || len(rows) != 1 || rows[0].Provider != "p" || rows[0].Attempts != 10 || rows[0].Failures != 10 ||
+		rows[0].Failed["server"] != 10 || rows[0].Hold == nil || rows[0].Strikes != 1 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+}
+
+var errAway = errors.New("the log store is away")
+
+type faultyKeeper struct {
+	*memstore.Sink
+	away atomic.Bool
+}
+
+func (k *faultyKeeper) KeepHealth(ctx context.Context, before time.Time, notes ...logbuf.HealthNote) error {
+	if k.away.Load() {
+		return errAway
+	}
+	return k.Sink.KeepHealth(ctx, before, notes...)
+}

@@ -1,0 +1,244 @@
+package ezapi
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+var judgeNow = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// seen is a tally in a slot so long ago.
+func seen(age time.Duration, ok int64, failed map[logbuf.FailureClass]int64, by ...string) logbuf.SlotTally {
+	s := logbuf.SlotTally{Slot: judgeNow.Add(-age), Tally: logbuf.Tally{Succeeded: ok, Failed: failed}}
+	for class := range failed {
+		if len(by) > 0 {
+			s.By = map[logbuf.FailureClass][]string{class: by}
+		}
+	}
+	return s
+}
+
+type failed = map[logbuf.FailureClass]int64
+
+func resetting(after time.Duration, by ...string) logbuf.SlotTally {
+	s := seen(0, 0, failed{"rate": 2}, by...)
+	s.Reset = judgeNow.Add(after)
+	return s
+}
+
+func oldHold(target string, ended time.Duration, strikes int, cause string) catalog.Hold {
+	return catalog.Hold{Meta: catalog.Meta{ID: 7, Revision: 9, Status: catalog.Active}, Target: target, Reason: "health",
+		Until: judgeNow.Add(-ended), Strikes: strikes, Cause: cause}
+}
+
+// The rules, one by one. Verdicts read "hold TARGET SECONDS STRIKES CAUSE", "forget TARGET" and
+// "probe TARGET CAUSE MODEL".
+func TestJudge(t *testing.T) {
+	m, disabled := logbuf.Upstream{ProviderID: 1, Model: "m"}, oldHold("provider/1/m", -time.Minute, 1, "failures")
+	disabled.Status = catalog.Disabled
+	of := func(slots ...logbuf.SlotTally) map[logbuf.Upstream][]logbuf.SlotTally {
+		return map[logbuf.Upstream][]logbuf.SlotTally{m: slots}
+	}
+	for name, c := range map[string]struct {
+		tallies map[logbuf.Upstream][]logbuf.SlotTally
+		holds   []catalog.Hold
+		want    []string
+	}{
+		"half of ten fail":          {tallies: of(seen(0, 5, failed{"server": 5})), want: []string{"hold provider/1/m 30 1 failures"}},
+		"less than half of ten":     {tallies: of(seen(0, 6, failed{"server": 5}))},
+		"all of nine":               {tallies: of(seen(0, 0, failed{"server": 9}))},
+		"over several slots":        {tallies: of(seen(50*time.Second, 3, failed{"timeout": 3}), seen(0, 2, failed{"rate": 2})), want: []string{"hold provider/1/m 30 1 failures"}},
+		"longer ago than a minute":  {tallies: of(seen(70*time.Second, 0, failed{"server": 100}), seen(0, 5, failed{"server": 4}))},
+		"network at one balancer":   {tallies: of(seen(0, 0, failed{"network": 100}, "a"))},
+		"network at two":            {tallies: of(seen(0, 0, failed{"network": 100}, "a", "b")), want: []string{"hold provider/1/m 30 1 failures"}},
+		"while it is held":          {tallies: of(seen(0, 0, failed{"server": 100})), holds: []catalog.Hold{oldHold("provider/1/m", -time.Second, 3, "failures")}},
+		"while all of it is held":   {tallies: of(seen(0, 0, failed{"server": 100})), holds: []catalog.Hold{oldHold("provider/1", -time.Second, 3, "models")}},
+		"a hold that a person ends": {tallies: of(seen(0, 0, failed{"server": 100})), holds: []catalog.Hold{disabled}},
+		"the second time":           {tallies: of(seen(0, 0, failed{"server": 10})), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 1, "failures")}, want: []string{"hold provider/1/m 60 2 failures"}},
+		"the seventh time":          {tallies: of(seen(0, 0, failed{"server": 10})), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 6, "failures")}, want: []string{"hold provider/1/m 1800 7 failures"}},
+		"the hundredth time":        {tallies: of(seen(0, 0, failed{"server": 10})), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 99, "failures")}, want: []string{"hold provider/1/m 1800 100 failures"}},
+		"what was before a hold":    {tallies: of(seen(30*time.Second, 0, failed{"server": 100})), holds: []catalog.Hold{oldHold("provider/1/m", 10*time.Second, 1, "failures")}},
+		"before a provider's hold":  {tallies: of(seen(30*time.Second, 0, failed{"server": 100})), holds: []catalog.Hold{oldHold("provider/1", 10*time.Second, 1, "models")}},
+		"three successes":           {tallies: of(seen(0, 3, failed{"server": 2})), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 4, "failures")}, want: []string{"forget provider/1/m"}},
+		"two successes":             {tallies: of(seen(0, 2, nil)), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 4, "failures")}},
+		"three, and more failures":  {tallies: of(seen(0, 3, failed{"server": 4})), holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 4, "failures")}},
+		"three of the provider":     {tallies: of(seen(0, 3, nil)), holds: []catalog.Hold{oldHold("provider/1", time.Second, 4, "models")}, want: []string{"forget provider/1"}},
+		"rate of one balancer":      {tallies: of(resetting(5*time.Minute, "a"))},
+		"rate of two":               {tallies: of(resetting(5*time.Minute, "a", "b")), want: []string{"hold provider/1/m 300 0 rate"}},
+		"rate of two, over":         {tallies: of(resetting(-time.Second, "a", "b"))},
+		"rate without end":          {tallies: of(resetting(24*time.Hour, "a", "b")), want: []string{"hold provider/1/m 3600 0 rate"}},
+		"a later reset":             {tallies: of(resetting(5*time.Minute, "a", "b")), holds: []catalog.Hold{oldHold("provider/1/m", -time.Minute, 2, "failures")}, want: []string{"hold provider/1/m 300 2 rate"}},
+		"an earlier reset":          {tallies: of(resetting(5*time.Minute, "a", "b")), holds: []catalog.Hold{oldHold("provider/1/m", -time.Hour, 2, "rate")}},
+		"auth once":                 {tallies: of(seen(0, 9, failed{"auth": 1}))},
+		"auth twice":                {tallies: of(seen(0, 9, failed{"auth": 2})), want: []string{"probe provider/1 auth m"}},
+		"billing twice":             {tallies: of(seen(0, 9, failed{"billing": 2})), want: []string{"probe provider/1 billing m"}},
+		"held for its credential":   {holds: []catalog.Hold{oldHold("provider/1", -time.Minute, 2, "billing")}, want: []string{"probe provider/1 billing "}},
+		"three models": {holds: []catalog.Hold{oldHold("provider/1/a", -time.Minute, 2, "failures"),
+			oldHold("provider/1/b", -time.Second, 1, "rate"), oldHold("provider/1/c", -time.Second, 1, "failures")},
+			want: []string{"hold provider/1 60 1 models"}},
+		"three, one by a person's will free": {holds: []catalog.Hold{disabled, oldHold("provider/1/b", -time.Second, 1, "rate"),
+			oldHold("provider/1/c", -time.Second, 1, "failures")}},
+		"three, one over": {holds: []catalog.Hold{oldHold("provider/1/a", time.Minute, 2, "failures"),
+			oldHold("provider/1/b", -time.Second, 1, "rate"), oldHold("provider/1/c", -time.Second, 1, "failures")}},
+		"a third in this round": {tallies: of(seen(0, 0, failed{"server": 10})), holds: []catalog.Hold{
+			oldHold("provider/1/b", -time.Second, 1, "rate"), oldHold("provider/1/c", -time.Second, 1, "failures")},
+			want: []string{"hold provider/1/m 30 1 failures"}},
+		"models of two providers": {tallies: map[logbuf.Upstream][]logbuf.SlotTally{
+			{ProviderID: 1, Model: "a"}: {seen(0, 0, failed{"server": 10})}, {ProviderID: 2, Model: "b"}: {seen(0, 0, failed{"server": 10})},
+		}, holds: []catalog.Hold{oldHold("provider/1/c", -time.Minute, 2, "failures")},
+			want: []string{"hold provider/1/a 30 1 failures", "hold provider/2/b 30 1 failures"}},
+		"a model without a name": {tallies: map[logbuf.Upstream][]logbuf.SlotTally{{ProviderID: 1}: {seen(0, 0, failed{"server": 10})}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := HealthOptions{}.withDefaults()
+			holds := map[string]catalog.Hold{}
+			for _, h := range c.holds {
+				holds[h.Target] = h
+			}
+			if diff := cmp.Diff(c.want, texts(judge(&o, judgeNow, c.tallies, holds))); diff != "" {
+				t.Errorf("verdicts (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func texts(verdicts []verdict) (all []string) {
+	for _, v := range verdicts {
+		switch v.do {
+		case doHold:
+			all = append(all, fmt.Sprintf("hold %s %d %d %s", v.target, v.until.Sub(judgeNow)/time.Second, v.strikes, v.cause))
+		case doForget:
+			all = append(all, fmt.Sprintf("forget %s", v.target))
+		case doProbe:
+			all = append(all, fmt.Sprintf("probe %s %s %s", v.target, v.cause, v.probe))
+		}
+	}
+	return all
+}
+
+// Beyond so many holds, the provider is held in place of its models.
+func TestJudgeHoldsAreBounded(t *testing.T) {
+	o := HealthOptions{Holds: 2}.withDefaults()
+	tallies := map[logbuf.Upstream][]logbuf.SlotTally{}
+	for id := range int64(3) {
+		for _, model := range []string{"a", "b"} {
+			tallies[logbuf.Upstream{ProviderID: id + 1, Model: model}] = []logbuf.SlotTally{seen(0, 0, failed{"server": 10})}
+		}
+	}
+	want := []string{"hold provider/1/a 30 1 failures", "hold provider/1/b 30 1 failures", "hold provider/2 30 1 failures",
+		"hold provider/3 30 1 failures"}
+	if diff := cmp.Diff(want, texts(judge(&o, judgeNow, tallies, nil))); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+}
+
+// Whatever was seen: no hold is shortened, nothing is judged of what is held but for a later reset,
+// attempts that say nothing change nothing, and whoever sees the same judges the same.
+func TestJudgeProperties(t *testing.T) {
+	o := HealthOptions{Holds: 3}.withDefaults()
+	classes := logbuf.FailureClasses()
+	rapid.Check(t, func(t *rapid.T) {
+		tallies, holds := map[logbuf.Upstream][]logbuf.SlotTally{}, map[string]catalog.Hold{}
+		for range rapid.IntRange(0, 6).Draw(t, "slots") {
+			u := logbuf.Upstream{ProviderID: rapid.Int64Range(1, 2).Draw(t, "provider"),
+				Model: rapid.SampledFrom([]string{"", "a", "b", "c", "d"}).Draw(t, "model")}
+			s := seen(time.Duration(rapid.IntRange(0, 12).Draw(t, "age"))*10*time.Second, rapid.Int64Range(0, 12).Draw(t, "ok"),
+				failed{rapid.SampledFrom(classes).Draw(t, "class"): rapid.Int64Range(0, 12).Draw(t, "failed")},
+				rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"x", "y"}), 0, 2, rapid.ID).Draw(t, "by")...)
+			s.Reset = judgeNow.Add(time.Duration(rapid.IntRange(-60, 600).Draw(t, "reset")) * time.Second)
+			tallies[u] = append(tallies[u], s)
+		}
+		for _, target := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"provider/1", "provider/1/a", "provider/1/b",
+			"provider/2/c", "provider/2"}), rapid.ID).Draw(t, "held") {
+			h := oldHold(target, time.Duration(rapid.IntRange(-900, 900).Draw(t, "ended"))*time.Second,
+				rapid.IntRange(0, 9).Draw(t, "strikes"), rapid.SampledFrom([]string{"failures", "rate", "auth", "models"}).Draw(t, "cause"))
+			if rapid.Bool().Draw(t, "disabled") {
+				h.Status = catalog.Disabled
+			}
+			holds[target] = h
+		}
+		verdicts := judge(&o, judgeNow, tallies, holds)
+		if again := judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
+			t.Fatalf("first %v, then %v", texts(verdicts), texts(again))
+		}
+		once := map[string]bool{}
+		for _, v := range verdicts {
+			target := v.target.String()
+			old, was := holds[target]
+			lasts := was && judgeNow.Before(old.Until)
+			switch {
+			case once[target]:
+				t.Fatalf("two verdicts about %s: %v", target, texts(verdicts))
+			case v.do == doHold && (!v.until.After(judgeNow) || lasts && !v.until.After(old.Until)):
+				t.Fatalf("%s is held until %s, and was until %s", target, v.until, old.Until)
+			case v.do == doHold && v.cause != catalog.CauseRate && (lasts || v.strikes != old.Strikes+1):
+				t.Fatalf("%v after %+v", texts(verdicts), old)
+			case v.do != doProbe && lasts && old.Status == catalog.Disabled:
+				t.Fatalf("%v undoes what a person did", texts(verdicts))
+			case v.do == doForget && (!was || lasts):
+				t.Fatalf("%v forgets what was not", texts(verdicts))
+			case v.was != old.Revision:
+				t.Fatalf("%s was judged by revision %d, which is %d", target, v.was, old.Revision)
+			case v.do == doHold && v.until.Sub(judgeNow) > o.LongestRate+time.Second && v.cause != catalog.CauseModels:
+				t.Fatalf("%v is too long", texts(verdicts))
+			}
+			once[target] = true
+		}
+		for _, slots := range tallies {
+			for i := range slots {
+				for _, nothing := range []logbuf.FailureClass{"client", "canceled", "newer"} {
+					slots[i].Failed[nothing] += 1000
+				}
+			}
+		}
+		if with := judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
+			t.Fatalf("%v, with failures of clients %v", texts(verdicts), texts(with))
+		}
+	})
+}
+
+// Only some ends of a probe hold: this server's own trouble, and questions that are not understood, do
+// not. A hold is prolonged shortly before its end, and ends when the probe works.
+func TestAfterProbe(t *testing.T) {
+	o := HealthOptions{}.withDefaults()
+	fresh := verdict{do: doProbe, target: catalog.HoldTarget{ProviderID: 1}, strikes: 1, cause: "auth"}
+	held := fresh
+	held.strikes, held.was, held.until = 2, 9, judgeNow.Add(20*time.Second)
+	ending := held
+	ending.until = judgeNow.Add(5 * time.Second)
+	for _, c := range []struct {
+		name  string
+		v     verdict
+		class logbuf.FailureClass
+		want  []string
+	}{
+		{"works", fresh, "", nil},
+		{"works again", held, "", []string{"forget provider/1"}},
+		{"auth", fresh, "auth", []string{"hold provider/1 30 1 auth"}},
+		{"billing", fresh, "billing", []string{"hold provider/1 30 1 auth"}},
+		{"server", fresh, "server", []string{"hold provider/1 30 1 auth"}},
+		{"timeout", fresh, "timeout", []string{"hold provider/1 30 1 auth"}},
+		{"network", fresh, "network", nil},
+		{"client", fresh, "client", nil},
+		{"rate", fresh, "rate", nil},
+		{"still", held, "auth", nil},
+		{"still, at its end", ending, "auth", []string{"hold provider/1 60 2 auth"}},
+		{"network at its end", ending, "network", nil},
+	} {
+		var got []string
+		if v, ok := c.v.after(&o, ProviderTest{OK: c.class == "", Class: c.class}, judgeNow); ok {
+			got = texts([]verdict{v})
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}

@@ -1,0 +1,283 @@
+package ezapi
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// ErrUntestable says that a provider cannot be asked: its type is not one of openai, compatible, azure,
+// anthropic and gemini, it is to be asked for a model and has none, or its secret cannot be opened.
+var ErrUntestable = errors.New("the provider cannot be tested")
+
+// ErrTooSoon says that providers were asked too often; see [TooSoonError].
+var ErrTooSoon = errors.New("providers were asked too often")
+
+// A TooSoonError is an ErrTooSoon that says when there is room again.
+type TooSoonError struct {
+	After time.Duration // when to try again
+}
+
+func (e *TooSoonError) Error() string {
+	return fmt.Sprintf("%v: try again in %s", ErrTooSoon, e.After)
+}
+
+// Unwrap returns ErrTooSoon.
+func (e *TooSoonError) Unwrap() error { return ErrTooSoon }
+
+// TestKind says what a provider is asked.
+type TestKind string
+
+// The kinds of tests.
+const (
+	TestModels TestKind = "models" // for its list of models, which costs nothing
+	TestChat   TestKind = "chat"   // for one token of chat
+)
+
+// A ProviderTest is what came of asking a provider. It holds nothing of what the provider sent but the
+// names of models.
+type ProviderTest struct {
+	OK      bool
+	Class   logbuf.FailureClass // why not; empty when OK
+	Status  int                 // the HTTP status of the answer; 0 when there was none
+	Latency time.Duration
+	Models  []string // that the provider lists, in its order; of TestModels only
+	Cut     bool     // whether there were more, or some that are no names
+}
+
+const (
+	testTimeout   = 10 * time.Second
+	maxTestAnswer = 4 << 20 // bytes that are read of an answer
+	maxListed     = 10_000  // models that are taken of a list
+	testsAtOnce   = 4
+	testsBurst    = 5               // of one provider
+	testsRefill   = 6 * time.Second // after so long there is room for one more
+)
+
+// TestProvider asks the provider with the id for its models, or for one token of chat with an upstream
+// model; where that is empty, with the first of its models that is no pattern. The error wraps
+// catalog.ErrNotFound or ErrUntestable, or ErrTooSoon; that the provider fails is no error. It
+// takes at most 10 s.
+func (p *Plane) TestProvider(ctx context.Context, id int64, kind TestKind, model string) (ProviderTest, error) {
+	provider, err := p.Providers.Get(ctx, id)
+	if err != nil {
+		return ProviderTest{}, err
+	}
+	leave, err := p.tests.enter(id, time.Now())
+	if err != nil {
+		return ProviderTest{}, err
+	}
+	defer leave()
+	return p.testProvider(ctx, &provider, kind, model)
+}
+
+// testProvider asks a provider, however often that is done.
+func (p *Plane) testProvider(ctx context.Context, provider *catalog.Provider, kind TestKind,
+	model string) (r ProviderTest, err error) {
+	q, err := questionOf(provider, kind, model)
+	if err != nil {
+		return r, err
+	}
+	privacy := catalog.PublicOnly
+	if p.config.AllowPrivateUpstreams {
+		privacy = catalog.AllowPrivate
+	}
+	if err := catalog.CheckUpstreamURL(q.base, privacy); err != nil {
+		return r, fmt.Errorf("%w: its base_url is not one that this server may ask", ErrUntestable)
+	}
+	within, cancel := context.WithTimeout(ctx, testTimeout)
+	defer cancel()
+	r, body := p.ask(within, q)
+	if ctx.Err() != nil {
+		return ProviderTest{}, ctx.Err()
+	}
+	if r.OK && kind == TestModels {
+		if r.Models, r.Cut, err = q.list(body); err != nil {
+			r.OK, r.Class = false, logbuf.FailedServer // what answers there is no such API
+		}
+	}
+	return r, nil
+}
+
+// ask sends a question and classifies the answer. No text of the answer, of an error of the network or of
+// the secret leaves it.
+func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []byte) {
+	var connected bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	method, content := http.MethodGet, io.Reader(http.NoBody)
+	if q.body != nil {
+		text, err := json.Marshal(q.body)
+		if err != nil {
+			return ProviderTest{Class: logbuf.FailedClient}, nil
+		}
+		method, content = http.MethodPost, strings.NewReader(string(text))
+	}
+	req, err := http.NewRequestWithContext(traced, method, q.url, content)
+	if err != nil {
+		return ProviderTest{Class: logbuf.FailedClient}, nil
+	}
+	req.Header = q.header
+	req.Header.Set("Accept", "application/json")
+	if q.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	begun := time.Now()
+	resp, err := upstreamClient(p.config.AllowPrivateUpstreams).Do(req)
+	if err == nil {
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxTestAnswer+1))
+		err = errors.Join(err, resp.Body.Close())
+		r.Status = resp.StatusCode
+	}
+	r.Latency = time.Since(begun)
+	switch {
+	case err != nil && connected && ctx.Err() != nil:
+		r.Class = logbuf.FailedTimeout
+	case err != nil:
+		r.Class = logbuf.FailedNetwork
+	case len(body) > maxTestAnswer:
+		r.Class = logbuf.FailedServer
+	case r.Status >= 200 && r.Status < 300:
+		r.OK = true
+	case r.Status < 400:
+		r.Class = logbuf.FailedClient // a redirect: base_url is not where the API is
+	default:
+		r.Class = classOfAnswer(r.Status, body)
+	}
+	return r, body
+}
+
+// upstreamClient returns a client for one question. Where upstreams have to be public, it looks at the
+// address that it dials, and uses no proxy, whose address would be looked at in place of the upstream's.
+func upstreamClient(private bool) *http.Client {
+	dialer, proxy := &net.Dialer{Timeout: 5 * time.Second}, http.ProxyFromEnvironment
+	if !private {
+		dialer.Control, proxy = catalog.DialControl, nil
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: proxy, DialContext: dialer.DialContext, TLSHandshakeTimeout: 5 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true, ForceAttemptHTTP2: true,
+		},
+		// A redirect would take the secret elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// classOfAnswer tells apart what some providers answer with the status of something else.
+func classOfAnswer(status int, body []byte) logbuf.FailureClass {
+	text := string(body[:min(len(body), 16<<10)])
+	for _, hint := range []struct {
+		status int
+		text   string
+		class  logbuf.FailureClass
+	}{
+		{http.StatusBadRequest, "API_KEY_INVALID", logbuf.FailedAuth},                   // Gemini
+		{http.StatusBadRequest, "credit balance is too low", logbuf.FailedBilling},      // Anthropic
+		{http.StatusTooManyRequests, "insufficient_quota", logbuf.FailedBilling},        // OpenAI
+		{http.StatusTooManyRequests, "billing_not_active", logbuf.FailedBilling},        // OpenAI
+		{http.StatusForbidden, "billing", logbuf.FailedBilling},                         // Gemini, with a project unpaid
+		{http.StatusTooManyRequests, "credit balance is too low", logbuf.FailedBilling}, // those in front of Anthropic
+	} {
+		if status == hint.status && strings.Contains(text, hint.text) {
+			return hint.class
+		}
+	}
+	return logbuf.ClassOfStatus(status)
+}
+
+// A question is a request to a provider.
+type question struct {
+	base   string // what the destination is checked by
+	url    string
+	header http.Header
+	body   any                                                     // nil: a GET
+	list   func(body []byte) (names []string, cut bool, err error) // reads the models of an answer
+}
+
+// modelList reads the names in an array of objects.
+func modelList(array, name, prefix string) func([]byte) ([]string, bool, error) {
+	return func(body []byte) (names []string, cut bool, err error) {
+		var answer map[string]json.RawMessage
+		var models []map[string]any
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return nil, false, err
+		}
+		if err := json.Unmarshal(answer[array], &models); err != nil {
+			return nil, false, err
+		}
+		for _, m := range models {
+			text, _ := m[name].(string)
+			text = strings.TrimPrefix(text, prefix)
+			if len(names) == maxListed || !isModelName(text) {
+				cut = true
+				continue
+			}
+			names = append(names, text)
+		}
+		return names, cut, nil
+	}
+}
+
+// isModelName reports whether a text can be the name of an upstream model.
+func isModelName(s string) bool {
+	return s != "" && len(s) <= 256 && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// testLimit bounds how often providers are asked on demand. It is safe for concurrent use.
+type testLimit struct {
+	mu     sync.Mutex
+	asking int
+	next   map[int64]time.Time // when the burst of each provider is full again
+}
+
+// enter takes a place, which leave gives back.
+func (l *testLimit) enter(id int64, now time.Time) (leave func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for other, full := range l.next {
+		if !full.After(now) {
+			delete(l.next, other)
+		}
+	}
+	full := l.next[id]
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(testsRefill)
+	switch over := full.Sub(now) - testsBurst*testsRefill; {
+	case over > 0:
+		return nil, &TooSoonError{(over + time.Second - 1).Truncate(time.Second)}
+	case l.asking >= testsAtOnce:
+		return nil, &TooSoonError{time.Second}
+	}
+	if l.next == nil {
+		l.next = map[int64]time.Time{}
+	}
+	l.next[id] = full
+	l.asking++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.asking--
+	}, nil
+}
+
+// baseURL returns where the API of a provider is, without a slash at the end.
+func baseURL(p *catalog.Provider, otherwise string) string {
+	return strings.TrimRight(cmp.Or(p.BaseURL, otherwise), "/")
+}
