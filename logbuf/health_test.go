@@ -195,7 +195,7 @@ func TestNotesOfWhatChanged(t *testing.T) {
 		t.Errorf("again: %+v", again)
 	}
 	c.Count(healthNow, entry)
-	c.Count(healthNow.Add(logbuf.HealthSpan+2*logbuf.HealthSlot))
+	c.Count(healthNow.Add(logbuf.HealthSpan + 2*logbuf.HealthSlot))
 	if late := note(healthNow.Add(logbuf.HealthSpan + 2*logbuf.HealthSlot)); len(late) != 0 {
 		t.Errorf("of a slot that is over: %+v", late)
 	}
