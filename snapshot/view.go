@@ -232,8 +232,8 @@ func (v *View) Hold(t catalog.HoldTarget) (*HoldDoc, bool) {
 	return h, h != nil
 }
 
-// Models iterates over all models, in no particular order.
-func (v *View) Models() iter.Seq[*ModelDoc] { return v.models.all() }
+// AllModels iterates over all models, in no particular order.
+func (v *View) AllModels() iter.Seq[*ModelDoc] { return v.models.all() }
 
 // Providers iterates over all providers, in no particular order.
 func (v *View) Providers() iter.Seq[*Provider] { return v.providers.all() }

@@ -303,7 +303,7 @@ func TestViewLookups(t *testing.T) {
 		t.Errorf("binding %+v", b)
 	}
 	models, providers := 0, 0
-	for range v.Models() {
+	for range v.AllModels() {
 		models++
 	}
 	for p := range v.Providers() {

@@ -22,24 +22,33 @@ import (
 )
 
 const (
-	endpoint    = "/v1/chat/completions"
 	maxBody     = 32 << 20
-	maxAttempts = 5
+	maxAttempts = 5 // an entry of the log has room for 8 failures
 )
 
-// A gateway answers chat requests: it looks up who asks and who can serve in a
+// endpoints are the paths of OpenAI's API that are forwarded. Their bodies name a model, and are
+// otherwise passed through.
+func endpoints() []string {
+	return []string{"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+}
+
+// A gateway answers requests: it looks up who asks and who can serve in a
 // View, and asks no database and no Redis.
 type gateway struct {
-	name   string                // of this balancer, in logs
-	view   func() *snapshot.View // the current one
-	client *http.Client          // to upstreams
-	logs   logbuf.Buffer
-	logger *slog.Logger
+	name    string                // of this balancer, in logs
+	view    func() *snapshot.View // the current one
+	breaker *snapshot.Breaker     // what failed here a moment ago
+	client  *http.Client          // to upstreams
+	logs    logbuf.Buffer
+	logger  *slog.Logger
 }
 
 func (g *gateway) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+endpoint, g.chat)
+	for _, endpoint := range endpoints() {
+		mux.HandleFunc("POST "+endpoint, g.forwardTo)
+	}
+	mux.HandleFunc("GET /v1/models", g.models)
 	mux.HandleFunc("GET /healthz", g.health)
 	return mux
 }
@@ -63,10 +72,34 @@ type exchange struct {
 	entry logbuf.Entry // what goes into the log
 }
 
-func (g *gateway) chat(w http.ResponseWriter, r *http.Request) {
+// models lists what the key can ask for.
+func (g *gateway) models(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{gateway: g, w: w, r: r, start: time.Now()}
+	view := g.view()
+	key, err := view.Authenticate(bearer(r), clientAddr(r), x.start)
+	if err != nil {
+		x.refuse(statusOf(err), err)
+		return
+	}
+	data := []map[string]any{}
+	for _, m := range view.Models(key) {
+		data = append(data, map[string]any{"id": m.Name, "object": "model", "created": 0, "owned_by": m.Model.Namespace})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "data": data})
+}
+
+// bearer returns the token of a request.
+func bearer(r *http.Request) string {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+// forwardTo answers what is forwarded.
+func (g *gateway) forwardTo(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{gateway: g, w: w, r: r, start: time.Now()}
 	x.entry = logbuf.Entry{
-		Time: x.start, RequestID: uuid.NewString(), Balancer: g.name, Endpoint: endpoint,
+		Time: x.start, RequestID: uuid.NewString(), Balancer: g.name, Endpoint: r.URL.Path,
 		ClientIP: clientAddr(r).String(), UserAgent: r.UserAgent(),
 	}
 	w.Header().Set("X-Request-ID", x.entry.RequestID)
@@ -87,8 +120,7 @@ func (x *exchange) serve() {
 	view := x.view() // one for the whole request: everything found belongs together
 	x.entry.Revision = view.Position().String()
 
-	token, _ := strings.CutPrefix(x.r.Header.Get("Authorization"), "Bearer ")
-	key, err := view.Authenticate(token, clientAddr(x.r), x.start)
+	key, err := view.Authenticate(bearer(x.r), clientAddr(x.r), x.start)
 	if key != nil {
 		x.entry.KeyID, x.entry.Group, x.entry.Namespace = key.ID, key.Group, key.DefaultNamespace
 		x.entry.Project = key.Project
@@ -113,6 +145,7 @@ func (x *exchange) serve() {
 		x.refuse(statusOf(err), err)
 		return
 	}
+	x.breaker.Order(targets)
 	x.forward(chat, targets)
 }
 
@@ -125,35 +158,50 @@ func (x *exchange) forward(chat *chatRequest, targets []snapshot.Target) {
 		last := i == len(targets)-1
 		x.entry.Attempts = i + 1
 		x.entry.ProviderID, x.entry.UpstreamModel = target.Provider.ID, target.UpstreamModel
+		begun := time.Now()
 		resp, err := x.ask(chat, target)
-		switch {
-		case x.r.Context().Err() != nil: // nobody waits for an answer
+		if x.r.Context().Err() != nil { // nobody waits for an answer
 			if err == nil {
 				_ = resp.Body.Close()
 			}
 			x.entry.Status, x.entry.Error = 499, "client went away"
 			return
-		case err != nil:
-			x.logger.Warn("upstream failed", "provider_id", target.Provider.ID, "error", err)
-			if last {
-				x.refuse(http.StatusBadGateway, errors.New("no upstream could be reached"))
-			}
-		case retriable(resp.StatusCode) && !last:
-			x.logger.Warn("upstream refused", "provider_id", target.Provider.ID, "status", resp.StatusCode)
-			_ = resp.Body.Close()
-		default:
-			x.answer(resp, chat)
+		}
+		f := failureOf(resp, err, begun)
+		if f == nil {
+			x.answer(resp, chat, target)
 			return
 		}
+		x.failed(target, f)
+		switch {
+		case last && passedOn(resp, f):
+			x.answer(resp, chat, target)
+			return
+		case err == nil:
+			_ = resp.Body.Close()
+		}
 	}
+	x.refuse(http.StatusBadGateway, errors.New("no upstream could serve the request"))
 }
 
-// retriable reports whether another upstream may do better.
-func retriable(status int) bool { return status == http.StatusTooManyRequests || status >= 500 }
+// failed takes note of an attempt that failed by what is not the client's fault: for the log, from which
+// the control plane judges providers, and for the next requests.
+func (x *exchange) failed(target snapshot.Target, f *logbuf.Failure) {
+	f.ProviderID, f.UpstreamModel = target.Provider.ID, target.UpstreamModel
+	x.entry.Failures = append(x.entry.Failures, *f)
+	x.breaker.Failed(target, time.Duration(f.RetryAfterMS)*time.Millisecond)
+	x.logger.Warn("upstream failed", "provider_id", f.ProviderID, "class", f.Class, "status", f.Status)
+}
+
+// passedOn reports whether the last failure is told to the client as the upstream tells it. That an
+// upstream refuses our credential is not for the client, who would take it for its own.
+func passedOn(resp *http.Response, f *logbuf.Failure) bool {
+	return resp != nil && f.Class != logbuf.FailedAuth && f.Class != logbuf.FailedBilling
+}
 
 // ask sends the request to one upstream.
 func (x *exchange) ask(chat *chatRequest, target snapshot.Target) (*http.Response, error) {
-	url, err := chatURL(target.Provider)
+	url, err := upstreamURL(target.Provider, x.entry.Endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -172,9 +220,9 @@ func (x *exchange) ask(chat *chatRequest, target snapshot.Target) (*http.Respons
 	return x.client.Do(req)
 }
 
-// chatURL returns where a provider takes chat requests. A base_url with and one
+// upstreamURL returns where a provider takes requests. A base_url with and one
 // without /v1 are both usual.
-func chatURL(p *snapshot.Provider) (string, error) {
+func upstreamURL(p *snapshot.Provider, endpoint string) (string, error) {
 	base := p.BaseURL
 	switch p.Type {
 	case "openai":
@@ -190,10 +238,18 @@ func chatURL(p *snapshot.Provider) (string, error) {
 
 // answer passes an upstream's answer on. When it breaks off in the middle, so
 // does ours: the client must not take half an answer for a whole one.
-func (x *exchange) answer(resp *http.Response, chat *chatRequest) {
+func (x *exchange) answer(resp *http.Response, chat *chatRequest, target snapshot.Target) {
 	defer resp.Body.Close() //nolint:errcheck // only read
-	if err := x.pass(resp, chat); err != nil {
+	switch err := x.pass(resp, chat); {
+	case err == nil && len(x.entry.Failures) < x.entry.Attempts: // it is no failure
+		x.breaker.Succeeded(target)
+	case err == nil:
+	case x.r.Context().Err() != nil:
+		x.entry.Error = "the client went away"
+		panic(http.ErrAbortHandler)
+	default:
 		x.entry.Error = "the answer broke off: " + err.Error()
+		x.failed(target, &logbuf.Failure{Status: resp.StatusCode, Class: logbuf.FailedNetwork, LatencyMS: x.elapsed()})
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -206,6 +262,9 @@ func (x *exchange) refuse(status int, err error) {
 		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(time.Now()).Seconds())))
 	}
 	x.entry.Status, x.entry.Error = status, err.Error()
+	if held, ok := errors.AsType[*snapshot.ErrHeld](err); ok {
+		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(x.start).Seconds())))
+	}
 	x.w.Header().Set("Content-Type", "application/json")
 	x.w.WriteHeader(status)
 	_ = json.NewEncoder(x.w).Encode(map[string]any{
@@ -219,6 +278,8 @@ func errorType(status int) string {
 		return "authentication_error"
 	case status == http.StatusForbidden:
 		return "permission_error"
+	case status == http.StatusTooManyRequests:
+		return "rate_limit_error"
 	case status >= 500:
 		return "server_error"
 	}
@@ -227,6 +288,9 @@ func errorType(status int) string {
 
 // statusOf says how a refusal of the View is answered.
 func statusOf(err error) int {
+	if _, held := errors.AsType[*snapshot.ErrHeld](err); held {
+		return http.StatusTooManyRequests
+	}
 	for refusal, status := range map[snapshot.Refusal]int{
 		snapshot.ErrUnknownToken:  http.StatusUnauthorized,
 		snapshot.ErrKeyDisabled:   http.StatusUnauthorized,
@@ -236,6 +300,12 @@ func statusOf(err error) int {
 		snapshot.ErrNamespace:     http.StatusForbidden,
 		snapshot.ErrNotAllowed:    http.StatusForbidden,
 		snapshot.ErrModelDisabled: http.StatusNotFound,
+
+		snapshot.ErrUnknownProject:   http.StatusForbidden,
+		snapshot.ErrProjectDisabled:  http.StatusForbidden,
+		snapshot.ErrProjectNamespace: http.StatusForbidden,
+		snapshot.ErrProjectGroup:     http.StatusForbidden,
+		snapshot.ErrProjectModel:     http.StatusForbidden,
 	} {
 		if errors.Is(err, refusal) {
 			return status

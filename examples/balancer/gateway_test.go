@@ -69,8 +69,8 @@ func newBench(t *testing.T) *bench {
 	}
 	b.token = key.Token.Reveal()
 
-	b.g = &gateway{name: "test", client: upstreamClient(catalog.AllowPrivate), logs: b.logs,
-		logger: slog.New(slog.DiscardHandler)}
+	b.g = &gateway{name: "test", breaker: snapshot.NewBreaker(nil), client: upstreamClient(catalog.AllowPrivate),
+		logs: b.logs, logger: slog.New(slog.DiscardHandler)}
 	b.publish(t)
 	server := httptest.NewServer(b.g.handler())
 	t.Cleanup(server.Close)
@@ -141,6 +141,8 @@ func (n *notebook) only(t *testing.T) logbuf.Entry {
 	return logbuf.Entry{}
 }
 
+const endpoint = "/v1/chat/completions"
+
 const chatBody = `{"model":"public-name","messages":[],"temperature":0.5}`
 
 // reply answers with who answers, and what was asked.
@@ -206,6 +208,9 @@ func TestRetriesOnTheNextTarget(t *testing.T) {
 		"a client's own error": {first: answerWith(400), status: 400, attempts: 1},
 		"the last one counts":  {first: answerWith(503), spare: answerWith(429), status: 429, attempts: 2},
 		"nobody can be reached": {first: dropConnection, spare: dropConnection, status: 502, attempts: 2,
+			contains: "no upstream"},
+		"its credential is refused": {first: answerWith(401), status: 200, attempts: 2, contains: `"spare"`},
+		"all credentials are refused": {first: answerWith(401), spare: answerWith(403), status: 502, attempts: 2,
 			contains: "no upstream"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,7 +417,7 @@ func TestHealthNeedsASnapshot(t *testing.T) {
 
 func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 	p := &snapshot.Provider{ProviderDoc: snapshot.ProviderDoc{Type: "anthropic"}}
-	if _, err := chatURL(p); err == nil {
+	if _, err := upstreamURL(p, endpoint); err == nil {
 		t.Error("no error")
 	}
 	for base, want := range map[string]string{
@@ -422,8 +427,8 @@ func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 		"https://proxy.example/a":   "https://proxy.example/a/v1/chat/completions",
 	} {
 		p.Type, p.BaseURL = "openai", base
-		if got, err := chatURL(p); err != nil || got != want {
-			t.Errorf("chatURL(%q) = %q, %v; want %q", base, got, err, want)
+		if got, err := upstreamURL(p, endpoint); err != nil || got != want {
+			t.Errorf("upstreamURL(%q) = %q, %v; want %q", base, got, err, want)
 		}
 	}
 }

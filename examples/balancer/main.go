@@ -1,6 +1,7 @@
 // Command balancer is a small but working data plane: it follows the published
-// snapshot in Redis, answers OpenAI-style chat requests with the providers that
-// the snapshot names, and ships its access logs to the control plane.
+// snapshot in Redis, answers OpenAI's chat, completions, embeddings and list of models with
+// the providers that the snapshot names, and ships its access logs to the control plane, with
+// the attempts that failed.
 //
 //	EZ_REDIS_ADDR=127.0.0.1:6379 EZ_LOGS_URL=http://127.0.0.1:8080 \
 //	EZ_BALANCER_TOKEN=… go run ./examples/balancer
@@ -11,7 +12,7 @@
 //
 // It authenticates keys and routes; limits and budgets, which the snapshot holds
 // too, are left to whoever copies it. It is meant to be copied: gateway.go is the
-// way of a request, request.go and answer.go are OpenAI's protocol.
+// way of a request, failure.go what counts as failed, request.go and answer.go are OpenAI's protocol.
 package main
 
 import (
@@ -128,7 +129,8 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 	go func() { watched <- watcher.Run(watching) }()
 	defer func() { stopWatching(); err = errors.Join(err, <-watched) }()
 
-	g := &gateway{name: s.name, view: watcher.View, client: upstreamClient(upstreams), logs: logs, logger: logger}
+	g := &gateway{name: s.name, view: watcher.View, breaker: snapshot.NewBreaker(nil),
+		client: upstreamClient(upstreams), logs: logs, logger: logger}
 	return serve(ctx, s.listen, g.handler())
 }
 

@@ -67,6 +67,8 @@ type command struct {
 	Lookup lookupCommand `cmd:"" group:"resources" help:"Find the key that a token belongs to."`
 
 	Explain explainCommand `cmd:"" group:"looking" help:"Say why a key can or cannot reach a model."`
+	Test    testCommand    `cmd:"" group:"looking" help:"Ask a provider whether it works."`
+	Health  healthCommand  `cmd:"" group:"looking" help:"Show how providers do, as balancers report it."`
 	Logs    logsCommand    `cmd:"" group:"looking" help:"List or follow access logs."`
 	Usage   usageCommand   `cmd:"" group:"looking" help:"Sum up usage."`
 	Changes changesCommand `cmd:"" group:"looking" help:"List the changes of the catalog."`

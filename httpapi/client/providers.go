@@ -1,0 +1,85 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+// ProviderTest says what came of asking a provider.
+type ProviderTest struct {
+	OK        bool                `json:"ok"`
+	Class     logbuf.FailureClass `json:"class,omitempty"`  // why it failed
+	Status    int                 `json:"status,omitempty"` // of the provider; 0 when it gave none
+	LatencyMS int64               `json:"latency_ms"`
+}
+
+// UpstreamModels is what a provider lists.
+type UpstreamModels struct {
+	ProviderTest
+	Models    []string `json:"models"`
+	Truncated bool     `json:"truncated,omitempty"` // some were left out
+}
+
+// TestProvider asks the provider with the id for its models, which costs nothing, or, with chat, for one
+// token of an upstream model; an empty one is the first that the provider has. It is not asked again when
+// the answer is lost.
+func (c *Client) TestProvider(ctx context.Context, id int64, chat bool, model string) (t ProviderTest, err error) {
+	body := map[string]string{}
+	if chat {
+		body["kind"] = "chat"
+	}
+	if model != "" {
+		body["model"] = model
+	}
+	_, err = c.do(ctx, call{method: http.MethodPost, path: fmt.Sprintf("providers/%d/test", id), body: body}, &t)
+	return t, err
+}
+
+// UpstreamModels asks the provider with the id for its models.
+func (c *Client) UpstreamModels(ctx context.Context, id int64) (m UpstreamModels, err error) {
+	_, err = c.do(ctx, call{method: http.MethodGet, path: fmt.Sprintf("providers/%d/upstream-models", id)}, &m)
+	return m, err
+}
+
+// ProvidersHealth is how providers do, as balancers report it.
+type ProvidersHealth struct {
+	WindowSeconds int64            `json:"window_seconds"` // how far back attempts count
+	JudgedAt      *time.Time       `json:"judged_at"`      // nil: not yet, by this server
+	Data          []UpstreamHealth `json:"data"`
+}
+
+// UpstreamHealth is how a model of a provider does, or whether all of the provider is held.
+type UpstreamHealth struct {
+	ProviderID    int64                         `json:"provider_id"`
+	Provider      string                        `json:"provider,omitempty"`
+	UpstreamModel string                        `json:"upstream_model,omitempty"` // empty: the provider as a whole
+	Attempts      int64                         `json:"attempts"`
+	Failures      int64                         `json:"failures"`
+	ByClass       map[logbuf.FailureClass]int64 `json:"failures_by_class"`
+	Held          *HeldBy                       `json:"held"` // nil: nothing holds it
+	Strikes       int                           `json:"strikes,omitempty"`
+}
+
+// HeldBy is a hold that lasts.
+type HeldBy struct {
+	Until   *time.Time `json:"until"` // nil: until it is deleted
+	Reason  string     `json:"reason"`
+	Cause   string     `json:"cause,omitempty"`
+	Message string     `json:"message,omitempty"`
+}
+
+// ProvidersHealth returns how the provider with the id does; 0 is all providers.
+func (c *Client) ProvidersHealth(ctx context.Context, id int64) (h ProvidersHealth, err error) {
+	query := url.Values{}
+	if id != 0 {
+		query.Set("provider_id", strconv.FormatInt(id, 10))
+	}
+	_, err = c.do(ctx, call{method: http.MethodGet, path: "health/providers", query: query, again: againAlways}, &h)
+	return h, err
+}
