@@ -113,7 +113,7 @@ func (p *Plane) judgeOnce(ctx context.Context, status *HealthStatus) error {
 	if err != nil {
 		return err
 	}
-	verdicts := judge(&h.options, now, tallies, h.known(now))
+	verdicts := judgeProviders(&h.options, now, tallies, h.known(now))
 	var errs []error
 	var probes []verdict
 	for _, v := range verdicts {

@@ -103,7 +103,7 @@ func TestJudge(t *testing.T) {
 			for _, h := range c.holds {
 				holds[h.Target] = h
 			}
-			if diff := cmp.Diff(c.want, texts(judge(&o, judgeNow, c.tallies, holds))); diff != "" {
+			if diff := cmp.Diff(c.want, texts(judgeProviders(&o, judgeNow, c.tallies, holds))); diff != "" {
 				t.Errorf("verdicts (-want +got):\n%s", diff)
 			}
 		})
@@ -135,7 +135,7 @@ func TestJudgeHoldsAreBounded(t *testing.T) {
 	}
 	want := []string{"hold provider/1/a 30 1 failures", "hold provider/1/b 30 1 failures", "hold provider/2 30 1 failures",
 		"hold provider/3 30 1 failures"}
-	if diff := cmp.Diff(want, texts(judge(&o, judgeNow, tallies, nil))); diff != "" {
+	if diff := cmp.Diff(want, texts(judgeProviders(&o, judgeNow, tallies, nil))); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 }
@@ -165,8 +165,8 @@ func TestJudgeProperties(t *testing.T) {
 			}
 			holds[target] = h
 		}
-		verdicts := judge(&o, judgeNow, tallies, holds)
-		if again := judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
+		verdicts := judgeProviders(&o, judgeNow, tallies, holds)
+		if again := judgeProviders(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
 			t.Fatalf("first %v, then %v", texts(verdicts), texts(again))
 		}
 		once := map[string]bool{}
@@ -199,7 +199,7 @@ func TestJudgeProperties(t *testing.T) {
 				}
 			}
 		}
-		if with := judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
+		if with := judgeProviders(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
 			t.Fatalf("%v, with failures of clients %v", texts(verdicts), texts(with))
 		}
 	})

@@ -94,14 +94,14 @@ const (
 	doProbe                // ask the provider
 )
 
-// judge says what follows from tallies and from the holds for health that there are, by their target;
+// judgeProviders says what follows from tallies and from the holds for health that there are, by their target;
 // those that have ended, too. It depends on nothing else, so that every process that sees the same
 // comes to the same verdicts. Verdicts come in the order of providers and models.
 //
 // It never shortens a hold. While one lasts, nothing new is judged of its target, but for a reset that
 // is later; that a person has disabled one changes nothing in that. What was counted before a hold
 // ended does not count after it.
-func judge(o *HealthOptions, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotTally,
+func judgeProviders(o *HealthOptions, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotTally,
 	holds map[string]catalog.Hold) (verdicts []verdict) {
 	byProvider := map[int64][]logbuf.Upstream{}
 	for u := range tallies {
