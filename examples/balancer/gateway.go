@@ -256,12 +256,6 @@ func (x *exchange) answer(resp *http.Response, chat *chatRequest, target snapsho
 
 // refuse answers in the form that OpenAI clients understand.
 func (x *exchange) refuse(status int, err error) {
-	var held *snapshot.ErrHeld
-	if errors.As(err, &held) { // such as when a budget is used up
-		status = http.StatusTooManyRequests
-		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(time.Now()).Seconds())))
-	}
-	x.entry.Status, x.entry.Error = status, err.Error()
 	if held, ok := errors.AsType[*snapshot.ErrHeld](err); ok {
 		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(x.start).Seconds())))
 	}
