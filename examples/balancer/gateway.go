@@ -256,6 +256,7 @@ func (x *exchange) answer(resp *http.Response, chat *chatRequest, target snapsho
 
 // refuse answers in the form that OpenAI clients understand.
 func (x *exchange) refuse(status int, err error) {
+	x.entry.Status, x.entry.Error = status, err.Error()
 	if held, ok := errors.AsType[*snapshot.ErrHeld](err); ok {
 		x.w.Header().Set("Retry-After", strconv.Itoa(int(held.RetryAfter(x.start).Seconds())))
 	}
