@@ -242,7 +242,7 @@ func newFakeSink() *fakeSink {
 			return ctx.Err()
 		},
 		reprice: memory.Reprice, folds: memory.Folds, spent: memory.Spent,
-		reprice: memory.Reprice, keep: memory.KeepHealth, notes: memory.HealthNotes,
+		keep: memory.KeepHealth, notes: memory.HealthNotes,
 		dead: make(map[uuid.UUID]int),
 	}
 	s.tasks = func() []logbuf.Task {
