@@ -57,7 +57,7 @@ func (p *page) create(n *noun) error {
 	var out outcome
 	made, err := p.client.Objects(n.kind).Create(p.ctx(), body, out.options()...)
 	if err != nil {
-		return p.refused(n, n.fill(withoutSecrets(n, p.r.PostForm)), err)
+		return p.refused(n, n.fill(p.r.PostForm), err)
 	}
 	o, err := decodeObject(made)
 	if err != nil {
@@ -107,16 +107,6 @@ func shellSafe(name string) bool {
 		return !strings.ContainsRune("._/:-", r) && !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r &&
 			r <= '9')
 	})
-}
-
-// withoutSecrets returns what was typed but what must not be shown again.
-func withoutSecrets(n *noun, typed url.Values) url.Values {
-	for _, f := range n.inputs() {
-		if f.Widget == widgetSecret {
-			typed.Del(f.Name)
-		}
-	}
-	return typed
 }
 
 // refused shows the form again with what is wrong.
@@ -202,7 +192,7 @@ func (p *page) edit(n *noun) error {
 		return p.conflict(n, stored, typed)
 	}
 	if err != nil {
-		return p.refused(n, n.formOf(stored, withoutSecrets(n, typed)), err)
+		return p.refused(n, n.formOf(stored, typed), err)
 	}
 	o, err := decodeObject(after)
 	if err != nil {
@@ -218,7 +208,7 @@ type difference struct{ Label, Stored, Typed string }
 // again it is written over what is stored.
 func (p *page) conflict(n *noun, stored object, typed url.Values) error {
 	before := n.valuesOf(stored, p.zone)
-	f := n.formOf(stored, withoutSecrets(n, typed))
+	f := n.formOf(stored, typed)
 	f.Revision = before.Get("revision")
 	for _, in := range n.inputs() {
 		if in.Widget == widgetSecret || in.unchanged(before, typed) {

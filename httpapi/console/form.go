@@ -69,7 +69,7 @@ func (n *noun) fill(values url.Values) *form {
 			in := newInput(n.fields[name], name)
 			if in.Widget == widgetRows {
 				in.fillRows(values)
-			} else {
+			} else if in.Widget != widgetSecret { // what was typed is kept, but for a secret
 				in.Value = values.Get(name)
 			}
 			shown.Fields = append(shown.Fields, in)

@@ -207,8 +207,10 @@ var keys = regexp.MustCompile(`\b(nav|field|help|section|value|ask|about)\.[a-z_
 
 // lookAround opens every page in both languages and both themes, wide and narrow.
 func lookAround(t *testing.T, b *tab) {
-	pages := []string{"", "logs", "usage?group_by=model&group_by=key", "changes", "budgets", "alerts", "system", "apply", "lookup",
-		"explain?model=large&key_id=" + lastID(t, b, "keys"), "explain?model=none&key_id=" + lastID(t, b, "keys"), "bindings/selector?model=large"}
+	pages := []string{"", "logs", "usage?group_by=model&group_by=key", "changes", "budgets", "alerts",
+		"system", "apply", "lookup",
+		"explain?model=large&key_id=" + lastID(t, b, "keys"), "explain?model=none&key_id=" + lastID(t, b, "keys"),
+		"bindings/selector?model=large"}
 	for _, noun := range []string{"providers", "models", "bindings", "keys"} {
 		path := noun + "/" + lastID(t, b, noun)
 		pages = append(pages, noun, noun+"/new", path, path+"/edit", path+"/status", path+"/delete")
