@@ -126,7 +126,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 		tx := &txn{core: c, now: c.now()}
 		var p *planner
 		var plan Plan
-		read, err := tx.run(ctx, guarded, func(tx *txn) (err error) {
+		_, err := tx.run(ctx, guarded, func(tx *txn) (err error) {
 			p = newPlanner(tx, what.opts)
 			plan, err = p.make(ctx, what, tokenTaken)
 			return err
@@ -144,7 +144,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 			plan.Applied = true
 			return plan, nil
 		}
-		revision, err := c.carryOut(ctx, tx, tx.base(read))
+		revision, err := c.carryOut(ctx, tx)
 		switch {
 		case err == nil:
 			plan.Revision, plan.Applied = revision, true
@@ -166,7 +166,7 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 }
 
 // carryOut commits what a plan has written.
-func (c *core) carryOut(ctx context.Context, tx *txn, base Revision) (Revision, error) {
+func (c *core) carryOut(ctx context.Context, tx *txn) (Revision, error) {
 	if tx.missing > 0 {
 		first, err := c.store.NextIDs(ctx, tx.missing)
 		if err != nil {
@@ -176,7 +176,7 @@ func (c *core) carryOut(ctx context.Context, tx *txn, base Revision) (Revision, 
 			return 0, err
 		}
 	}
-	return c.commit(ctx, tx, base)
+	return c.commit(ctx, tx, 0)
 }
 
 // make makes the plan. checkTokens finds out whose token is taken.

@@ -9,8 +9,8 @@ import (
 
 // Check says what no store takes, so that all refuse the same: an unknown kind,
 // an entity that is written twice, a token that an entity has twice, a token or a
-// reference of a kind that has none, and a text that is not UTF-8 or holds NUL, which not every database keeps. Stores
-// MUST call it before they do anything. The error wraps [ErrInvalid].
+// reference of a kind that has none, a bound of nothing, and a text that is not UTF-8 or holds NUL,
+// which not every database keeps. Stores MUST call it before they do anything. The error wraps [ErrInvalid].
 func (c Commit) Check() error {
 	kinds, seen := Kinds(), make(map[place]bool, len(c.Writes))
 	for i := range c.Writes {
@@ -35,6 +35,11 @@ func (c Commit) Check() error {
 		}
 		if !e.storable() || !w.Change.storable() {
 			return fmt.Errorf("write %d holds a text that is not UTF-8, or NUL: %w", i+1, ErrInvalid)
+		}
+	}
+	for _, limit := range c.Caps {
+		if !slices.Contains(kinds, limit.Kind) || limit.RefUnder == "" || !storable(limit.RefUnder) {
+			return fmt.Errorf("a bound is of an unknown kind, or of no path: %w", ErrInvalid)
 		}
 	}
 	if !storable(c.Actor, c.Reason) {

@@ -135,7 +135,7 @@ func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
 	}
 	moves := old.Project != k.Project
 	if moves {
-		tx.grows(k.Project)
+		tx.grows(k)
 	}
 	if !moves && old.Group == k.Group && slices.Equal(old.Namespaces, k.Namespaces) {
 		return nil
@@ -194,18 +194,18 @@ func (tx *txn) project(ctx context.Context, name string) (*Project, error) {
 	return p, nil
 }
 
-// grows notes that a project has another key.
-func (tx *txn) grows(path string) {
+// grows notes that the projects of a key have another one.
+func (tx *txn) grows(k *Key) {
 	if tx.grown == nil {
-		tx.grown = map[string]bool{}
+		tx.grown = map[string]*Key{}
 	}
-	for _, name := range ProjectPath(path) {
-		tx.grown[name] = true
+	for _, name := range ProjectPath(k.Project) {
+		tx.grown[name] = k
 	}
 }
 
 // checkGrowth refuses a commit after which a project that has more keys than before has more
-// than its max_keys. The commit then depends on everything: another key may come meanwhile.
+// than its max_keys. The store judges that again in the commit, as another key may come meanwhile.
 func (tx *txn) checkGrowth(ctx context.Context) error {
 	for _, path := range slices.Sorted(maps.Keys(tx.grown)) {
 		p, err := tx.project(ctx, path)
@@ -215,13 +215,13 @@ func (tx *txn) checkGrowth(ctx context.Context) error {
 		if p == nil || p.MaxKeys == 0 {
 			continue
 		}
-		tx.whole = true
+		tx.caps = append(tx.caps, Cap{Kind: KindKey, RefUnder: path, Max: p.MaxKeys})
 		n, err := tx.count(ctx, KindKey, Query{RefUnder: path})
 		if err != nil {
 			return err
 		}
 		if n > p.MaxKeys {
-			return &FieldError{Field: "project", Message: fmt.Sprintf("has no room for another key: it, or one above it, "+
+			return &FieldError{Field: tx.fieldOf(tx.grown[path], "project"), Message: fmt.Sprintf("has no room for another key: it, or one above it, "+
 				"and those below that may have %d (max_keys)", p.MaxKeys)}
 		}
 	}

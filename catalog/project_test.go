@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 // mustField checks that an error is about a field.
@@ -151,6 +152,33 @@ func TestMaxKeys(t *testing.T) {
 	mustField(t, "one more in a transaction", err, "project")
 	must[catalog.Project](t)(tables.Projects.Patch(ctx, p["a"].ID, 0, []byte(`{"max_keys":null}`)))
 	must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "more", Project: "a/b"}))
+}
+
+// It holds, too, for an apply of thousands of writes, between whose reading and whose commit
+// somebody else always comes.
+func TestMaxKeysOfLargeApplies(t *testing.T) {
+	const most = 1500
+	store, ctx := &racingStore{Store: memstore.New(nil)}, t.Context()
+	keeper := catalog.NewRandomKeyRing()
+	tables, other := catalog.NewTables(store, keeper, nil), catalog.NewTables(store.Store, keeper, nil)
+	projectsOf(t, tables, catalog.Project{Name: "a", MaxKeys: most})
+	keys := func(n int) (d catalog.Desired) {
+		for i := range n {
+			catalog.Want(&d, catalog.Key{Meta: catalog.Meta{ExternalID: fmt.Sprint(i)}, Name: "k", Project: "a"})
+		}
+		return d
+	}
+	intrude := func() { must[catalog.Key](t)(other.Keys.Create(ctx, catalog.Key{Name: "theirs", Project: "a"})) }
+
+	store.before = intrude
+	_, err := tables.Apply(ctx, keys(most), nil)
+	mustField(t, "one key too many", err, "keys[1499].project")
+	store.before = func() { must[catalog.Key](t)(other.Keys.Create(ctx, catalog.Key{Name: "without project"})) }
+	plan := must[catalog.Plan](t)(tables.Apply(ctx, keys(most-1), nil))
+	n := must[int64](t)(other.Keys.Count(ctx, catalog.Query{RefUnder: "a"}))
+	if plan.Summary.Create != most-1 || n != most {
+		t.Errorf("%d keys were created, and %d are there; want %d, %d", plan.Summary.Create, n, most-1, most)
+	}
 }
 
 // Renaming a model changes the lists of projects as it does those of keys.

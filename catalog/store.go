@@ -55,6 +55,7 @@ type Store interface {
 	//   - ErrConflict when c.Base is not zero and not the head's revision,
 	//   - ErrConflict when an entity is not at its Write.If (an absent entity
 	//     is at 0),
+	//   - ErrConflict when one of the c.Caps is exceeded after the last write,
 	//   - ErrExists, best made by [Exists], when two entities of a kind have the
 	//     same natural key, external id or token hash,
 	//   - ErrReferenced, made by [Dangling] or [Referenced], when an entity's Ref
@@ -179,6 +180,7 @@ type Commit struct {
 	// Base, when not zero, is the revision that the head must have.
 	Base   Revision
 	Writes []Write
+	Caps   []Cap // bounds that must hold after the last write; only where there are writes
 
 	// Sync records, after the changes of the writes, one with [ActionSync] that touches no entity, so that there is a
 	// new revision, and raises the head's epoch to Epoch where that is higher.
@@ -194,6 +196,15 @@ type Commit struct {
 
 // SyncChange is the change that touches no entity, which a commit with Sync records.
 func (c *Commit) SyncChange() Change { return Change{Action: cmp.Or(c.SyncAction, ActionSync)} }
+
+// Cap bounds how many entities of a kind may have a Ref that is the path RefUnder, or begins with
+// it and a slash. It is judged in the commit, so two commits that each add the last entity that has
+// room cannot both succeed.
+type Cap struct {
+	Kind     Kind
+	RefUnder string
+	Max      int64
+}
 
 // Write is one entity's part in a commit.
 type Write struct {

@@ -24,10 +24,10 @@ type txn struct {
 	missing int     // ids that were not reserved; the transaction has to run again
 
 	groups   map[string]cause    // of providers, whose bindings are to be rendered again
-	grown    map[string]bool     // projects that have more keys
+	grown    map[string]*Key     // projects that have more keys, and the last that came
 	projects map[string]*Project // that were looked up; nil where there is none
 	pinned   map[place]*target   // entities that a plan says all of; nothing else changes them
-	whole    bool                // the commit depends on everything, whatever the mode
+	caps     []Cap               // that the commit has to keep
 	takes    bool                // what is deleted may have something that goes with it
 	warnings []pendingWarning
 }
@@ -89,7 +89,7 @@ func (c *core) transact(ctx context.Context, m mode, fn func(*txn) error) (Revis
 			return base, nil
 		}
 		if m != serial {
-			base = tx.base(base)
+			base = 0
 		}
 		revision, err := c.commit(ctx, tx, base)
 		if err == nil {
@@ -122,19 +122,6 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 	return base, err
 }
 
-// maxWhole is how many writes a commit may have that depends on everything. A larger one takes so
-// long that in a busy catalog somebody else always comes between.
-const maxWhole = 1000
-
-// base returns what revision the head must have: that which was read, where the commit depends on
-// everything; else any.
-func (tx *txn) base(read Revision) Revision {
-	if tx.whole && len(tx.writes) <= maxWhole {
-		return read
-	}
-	return 0
-}
-
 // overtaken reports whether a commit failed, in one of several tries, because of what others
 // may have done since it was read. What goes with an entity that is deleted, such as a hold, may
 // have come meanwhile: then the entity is still referred to.
@@ -163,7 +150,7 @@ func pause(ctx context.Context, try int) error {
 
 func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, error) {
 	name, reason := ActorFrom(ctx)
-	commit := Commit{Base: base, Time: tx.now, Actor: name, Reason: reason}
+	commit := Commit{Base: base, Time: tx.now, Actor: name, Reason: reason, Caps: tx.caps}
 	for _, w := range tx.writes {
 		if w == nil {
 			continue
@@ -209,6 +196,14 @@ func (tx *txn) get(ctx context.Context, k Kind, id int64) (Entity, error) {
 		return w.Entity, nil
 	}
 	return tx.reader.Get(ctx, k, id)
+}
+
+// fieldOf names a field of a record that is written, after the item of a plan that it comes from.
+func (tx *txn) fieldOf(r record, field string) string {
+	if t := tx.pinned[place{r.kind(), r.meta().ID}]; t != nil {
+		return t.at + "." + field
+	}
+	return field
 }
 
 func notFound(k Kind, id int64) error { return fmt.Errorf("%s %d: %w", k.Noun(), id, ErrNotFound) }

@@ -57,20 +57,13 @@ func (tx *txn) checkRendering(ctx context.Context) error {
 			work += steps * size
 		}
 		if work > maxWork {
-			return tx.tooMuchWork(tx.groups[group])
+			c := tx.groups[group]
+			return &FieldError{Field: tx.fieldOf(c.record, c.field), Message: "makes the bindings to a provider group take " +
+				"too long to match against the models of its providers; make the regular expressions of the bindings " +
+				"simpler, or the lists of models shorter"}
 		}
 	}
 	return nil
-}
-
-func (tx *txn) tooMuchWork(c cause) error {
-	field := c.field
-	if t := tx.pinned[place{c.record.kind(), c.record.meta().ID}]; t != nil {
-		field = t.at + "." + field
-	}
-	return &FieldError{Field: field, Message: "makes the bindings to a provider group take too long to match " +
-		"against the models of its providers; make the regular expressions of the bindings simpler, or the " +
-		"lists of models shorter"}
 }
 
 // questions counts the bindings to a group that do not ask for one name alone, and adds up the steps

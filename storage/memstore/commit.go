@@ -70,7 +70,26 @@ func (s *Store) apply(c catalog.Commit, revision catalog.Revision) (err error) {
 			return err
 		}
 	}
-	return s.checkReferences(c)
+	if err := s.checkReferences(c); err != nil {
+		return err
+	}
+	return s.checkCaps(c)
+}
+
+// checkCaps counts what the commit has bounds for, after its last write.
+func (s *Store) checkCaps(c catalog.Commit) error {
+	for _, limit := range c.Caps {
+		t, n := s.tables[limit.Kind], int64(0)
+		for _, id := range t.candidates(catalog.Query{RefUnder: limit.RefUnder}) {
+			if e := t.newest(id); e != nil && (catalog.Query{RefUnder: limit.RefUnder}).Match(*e) {
+				n++
+			}
+		}
+		if n > limit.Max {
+			return fmt.Errorf("there is no room for more %s: %w", limit.Kind, catalog.ErrConflict)
+		}
+	}
+	return nil
 }
 
 // checkReferences looks at what a commit may have broken, after its last write.

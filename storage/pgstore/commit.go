@@ -58,6 +58,10 @@ select revision from head`
 	sqlDurable = `set_config('synchronous_commit',
                coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), true)`
 
+	// sqlCap refuses the commit, because the table refuses the null, where a count (%[1]s) is above
+	// a parameter.
+	sqlCap = `update catalog_head set store = null where (%[1]s) > $%[2]d::bigint`
+
 	// sqlSettings bounds what a process that freezes in the middle of a commit
 	// can do to the others. The server waits less long for it, between two
 	// parts, than they wait in line, so that they outlive it. Keepalives are for a network
@@ -188,7 +192,7 @@ func plan(c catalog.Commit, mode commitMode, rev *catalog.Revision) ([]statement
 	releases := planReleases(c)
 	// A delete at 0 needs a snapshot from after the lock, see sqlDelete.
 	carried := len(c.Writes) > 0 && (!c.Writes[0].Delete || c.Writes[0].If != 0) && len(releases) == 0
-	if mode == alone && carried && len(c.Writes) == 1 && !c.Sync {
+	if mode == alone && carried && len(c.Writes) == 1 && !c.Sync && len(c.Caps) == 0 {
 		b.settings = sqlSettingsAlone
 		st, err := planWrite(c, c.Writes[0], 1, &b)
 		return []statement{st}, err
@@ -211,6 +215,20 @@ func plan(c catalog.Commit, mode commitMode, rev *catalog.Revision) ([]statement
 			return nil, err
 		}
 		statements = append(statements, st)
+	}
+	return planEnd(c, statements)
+}
+
+// planEnd adds what ends every commit.
+func planEnd(c catalog.Commit, statements []statement) ([]statement, error) {
+	for _, limit := range c.Caps {
+		where, args, err := conditions(catalog.Query{RefUnder: limit.RefUnder})
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, limit.Max)
+		sql := fmt.Sprintf(sqlCap, fmt.Sprintf(sqlCount, limit.Kind)+where, len(args))
+		statements = append(statements, newStatement(sql, args))
 	}
 	if c.Sync {
 		st, err := planSync(c, len(c.Writes)+1)

@@ -50,6 +50,8 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 		switch {
 		case pg.TableName == "catalog_head" && pg.ColumnName == "revision":
 			return fmt.Errorf("the catalog is at another revision: %w", catalog.ErrConflict)
+		case pg.TableName == "catalog_head" && pg.ColumnName == "store":
+			return fmt.Errorf("there is no room for more: %w", catalog.ErrConflict)
 		case pg.TableName == "changes" && pg.ColumnName == "seq":
 			return fmt.Errorf("the entity is at another revision: %w", catalog.ErrConflict)
 		}

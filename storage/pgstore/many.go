@@ -135,14 +135,7 @@ func planMany(c catalog.Commit, _ commitMode, rev *catalog.Revision) ([]statemen
 	each('u', sqlManyUpdate)
 	each('c', sqlManyInsert)
 	eachWithTokens(sqlManyHashes, "cu")
-	if c.Sync {
-		st, err := planSync(c, len(c.Writes)+1)
-		if err != nil {
-			return nil, err
-		}
-		statements = append(statements, st)
-	}
-	return append(statements, statement{sql: sqlEnd}), nil
+	return planEnd(c, statements)
 }
 
 func manyColumns() []string {

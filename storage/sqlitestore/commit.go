@@ -101,6 +101,7 @@ func (s *Store) commitNothing(ctx context.Context, base catalog.Revision) (catal
 
 var (
 	errBase   = fmt.Errorf("the catalog is at another revision: %w", catalog.ErrConflict)
+	errFull   = fmt.Errorf("there is no room for more: %w", catalog.ErrConflict)
 	errEntity = fmt.Errorf("the entity is at another revision: %w", catalog.ErrConflict)
 )
 
@@ -148,6 +149,9 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 	if err := checkReferences(ctx, tx, c, lost); err != nil {
 		return 0, err
 	}
+	if err := checkCaps(ctx, tx, c.Caps); err != nil {
+		return 0, err
+	}
 	if c.Sync {
 		changes = append(changes, c.SyncChange())
 	}
@@ -163,6 +167,21 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 		}
 	}
 	return rev, nil
+}
+
+// checkCaps counts what the commit has bounds for.
+func checkCaps(ctx context.Context, tx *sqlx.Tx, caps []catalog.Cap) error {
+	for _, limit := range caps {
+		var n int64
+		where, args := conditions(catalog.Query{RefUnder: limit.RefUnder})
+		if err := tx.GetContext(ctx, &n, fmt.Sprintf(sqlCount, limit.Kind)+where, args...); err != nil {
+			return err
+		}
+		if n > limit.Max {
+			return errFull
+		}
+	}
+	return nil
 }
 
 // release checks that an entity is at the revision it must have, deletes it if

@@ -64,6 +64,7 @@ var storeCases = []storeCase{
 	{"unique values change hands", aStore, testStoreHandover},
 	{"references", aStore, testStoreReferences},
 	{"references of every noun", aStore, testStoreEveryReference},
+	{"bounds of a commit", aStore, testStoreCaps},
 	{"refused commits leave no trace", aStore, testStoreRollback},
 	{"commits without writes", aStore, testStoreNothing},
 	{"sync commits", aStore, testStoreSync},
@@ -74,6 +75,7 @@ var storeCases = []storeCase{
 	{"no update is lost", aStore, testStoreLostUpdates},
 	{"races for a value", aStore, testStoreRaceForValue},
 	{"races for a reference", aStore, testStoreRaceForReference},
+	{"races for room", aStore, testStoreRaceForRoom},
 	{"ids", aStore, testIDs},
 
 	{"the error of a read", aStore, testReadError},

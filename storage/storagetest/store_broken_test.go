@@ -65,6 +65,15 @@ func (s *fakeStore) now(ctx context.Context, w catalog.Write) (e catalog.Entity)
 	return e
 }
 
+// count returns how many entities there are that a bound is about.
+func (s *fakeStore) count(ctx context.Context, limit catalog.Cap) (n int64) {
+	_ = s.memory.Read(ctx, func(r catalog.Reader) (err error) {
+		n, err = r.Count(ctx, limit.Kind, catalog.Query{RefUnder: limit.RefUnder})
+		return err
+	})
+	return n
+}
+
 // holder returns what has a natural key.
 func (s *fakeStore) holder(ctx context.Context, k catalog.Kind, key string) (e catalog.Entity) {
 	_ = s.memory.Read(ctx, func(r catalog.Reader) (err error) {
@@ -175,6 +184,39 @@ var (
 			seen[w.Entity.ID] = true
 		}
 		c.Writes = once
+		return commit(ctx, c)
+	})
+
+	commitBoundsFirst = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
+		for _, limit := range c.Caps {
+			if s.count(ctx, limit) > limit.Max {
+				return 0, catalog.ErrConflict
+			}
+		}
+		c.Caps = nil
+		return commit(ctx, c)
+	})
+
+	commitBoundsRacy = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
+		for _, limit := range c.Caps {
+			if s.count(ctx, limit) >= limit.Max {
+				return 0, catalog.ErrConflict
+			}
+		}
+		time.Sleep(time.Millisecond)
+		c.Caps = nil
+		return commit(ctx, c)
+	})
+
+	// commitBoundsShallow forgets what is below a path.
+	commitBoundsShallow = around(func(ctx context.Context, s *fakeStore, c catalog.Commit,
+		commit commitFunc) (catalog.Revision, error) {
+		for i, limit := range c.Caps {
+			below := catalog.Cap{Kind: limit.Kind, RefUnder: limit.RefUnder + "/b"}
+			c.Caps[i].Max += s.count(ctx, below)
+		}
 		return commit(ctx, c)
 	})
 

@@ -219,7 +219,7 @@ func recorded(c catalog.Commit, rev catalog.Revision) (changes []catalog.Change)
 
 // cloned returns a commit that shares no memory with c.
 func cloned(c catalog.Commit) catalog.Commit {
-	c.Writes = slices.Clone(c.Writes)
+	c.Writes, c.Caps = slices.Clone(c.Writes), slices.Clone(c.Caps)
 	for i := range c.Writes {
 		w := &c.Writes[i]
 		w.Entity, w.Change = w.Entity.Clone(), w.Change.Clone()
