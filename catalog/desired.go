@@ -130,7 +130,7 @@ func (p *desiredParser) parse() error {
 func (p *desiredParser) member(name string) error {
 	kind := Kind(name)
 	switch {
-	case name == "revision": // an export says it
+	case name == "revision", name == "damaged": // an export says it
 	case name == "store":
 		text, err := p.dec.ReadValue()
 		if err != nil {

@@ -109,8 +109,8 @@ func (p *past) restore(ctx context.Context, r Reader, keeper Keeper, k Kind, d *
 
 // shownOf returns what the API shows of a stored entity.
 func shownOf(e Entity, keeper Keeper) (record, error) {
-	v := e.Kind.facts().new()
-	if err := v.decode(e, keeper); err != nil {
+	v, err := show(e, keeper)
+	if err != nil {
 		return nil, err
 	}
 	text, err := plainJSON(v)
@@ -211,8 +211,7 @@ func (p *planner) returnOne(at place, was []byte, deleted Revision) error {
 	}
 	t := &target{at: pathOf(at.kind, at.id), want: want, back: !exists}
 	if exists {
-		t.before = at.kind.facts().new()
-		if err := t.before.decode(now, p.tx.core.keeper); err != nil {
+		if t.before, err = show(now, p.tx.core.keeper); err != nil {
 			return err
 		}
 		p.claimed[at] = t
@@ -227,8 +226,7 @@ func (p *planner) aim(t *target, note string) {
 	if note != "" {
 		t.notes = []string{note}
 	}
-	t.want.normalize()
-	p.refuseFields(t, t.want.check(p.tx.core.rules))
+	p.accept(t)
 	p.targets = append(p.targets, t)
 }
 

@@ -175,12 +175,12 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 		return nil // whether it exists is for the store to say
 	}
 	e, err := tx.get(ctx, KindProvider, t.ProviderID)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
 	var listed struct{ Models []string }
 	if err == nil {
 		err = e.spec(&listed)
+	}
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+		return nil
 	}
 	if err == nil && !MatchesList(listed.Models, t.UpstreamModel) {
 		err = &FieldError{Field: "target", Message: fmt.Sprintf("names no model that provider %d serves", t.ProviderID)}

@@ -121,6 +121,9 @@ func formatPrefix(p netip.Prefix) string {
 // leaves a stored key those that it has.
 func (k *Key) succeed(stored record, _ map[string]bool) FieldErrors {
 	if before, ok := stored.(*Key); ok {
+		if before.Damaged {
+			return lostTokens()
+		}
 		return k.keep(before.Credential)
 	}
 	return k.begin(k.newToken)

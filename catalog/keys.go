@@ -61,6 +61,9 @@ func authenticate[T Noun](ctx context.Context, t Table[T], token Secret) (T, err
 	if err != nil {
 		return v, err
 	}
+	if t.Meta(v).Damaged {
+		return *new(T), fmt.Errorf("the %s is damaged: %w", t.Kind().Noun(), ErrNotFound)
+	}
 	for _, known := range any(&v).(holder).credential().Tokens {
 		if known.Hash == hash && known.Valid(t.core.now()) {
 			return v, nil

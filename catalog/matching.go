@@ -201,6 +201,7 @@ func (p *planner) claim(t *target, e Entity) error {
 			p.refuse(t, ErrOwned, "", "belongs to another owner; take_over=true makes it this owner's")
 		}
 	}
-	t.before = e.Kind.facts().new()
-	return t.before.decode(e, p.tx.core.keeper)
+	var err error
+	t.before, err = show(e, p.tx.core.keeper)
+	return err
 }

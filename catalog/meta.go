@@ -38,6 +38,7 @@ type Meta struct {
 	CreatedAt  time.Time         `json:"created_at" readOnly:"true" doc:"When the resource was created."`
 	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true" doc:"When the resource was last changed."`
 	Revision   Revision          `json:"revision,omitzero" readOnly:"true" doc:"The revision of the catalog in which the resource was last changed. In quotes it is the ETag."` // 0 where that is not known yet
+	Damaged    bool              `json:"damaged,omitzero" readOnly:"true" doc:"What is stored of this resource cannot be read, because something other than this server has written to the database. Its name is shown, and what else is known; other fields have their defaults. It is not published. Send all of it with PUT, or delete it."`
 }
 
 func (m *Meta) meta() *Meta { return m }

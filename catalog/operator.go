@@ -81,6 +81,9 @@ func (o *Operator) hidden() string { return o.state() }
 // leaves a stored one those that it has.
 func (o *Operator) succeed(stored record, _ map[string]bool) FieldErrors {
 	if before, ok := stored.(*Operator); ok {
+		if before.Damaged {
+			return lostTokens()
+		}
 		o.LastUsedAt = before.LastUsedAt
 		return o.keep(before.Credential)
 	}

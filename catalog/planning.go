@@ -133,9 +133,17 @@ func (p *planner) wanted(at string, item record) *target {
 		m.Labels[LabelOwner] = owner
 	}
 	t.silent = silenceOf(m)
+	p.accept(t)
+	return t
+}
+
+// accept refuses a target that is not acceptable by the rules.
+func (p *planner) accept(t *target) {
 	t.want.normalize()
 	p.refuseFields(t, t.want.check(p.tx.core.rules))
-	return t
+	if t.want.meta().Damaged {
+		p.refuse(t, ErrInvalid, "damaged", "is true: all that is known of it are its name and its like")
+	}
 }
 
 // refuse notes that a target cannot be, because of one field; "" is all of it.
@@ -185,8 +193,8 @@ func (p *planner) remove(e Entity) error {
 		p.kept = append(p.kept, Kept{e.Kind, e.ID, nameOf(e), "is protected"})
 		return nil
 	}
-	before := e.Kind.facts().new()
-	if err := before.decode(e, p.tx.core.keeper); err != nil {
+	before, err := show(e, p.tx.core.keeper)
+	if err != nil {
 		return err
 	}
 	p.removed = append(p.removed, before)

@@ -184,7 +184,11 @@ func (tx *txn) project(ctx context.Context, name string) (*Project, error) {
 		p = &Project{}
 		err = p.decode(e, tx.core.keeper)
 	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return nil, &FieldError{Field: "project", Message: "must not be damaged, because what it allows is not known " +
+			"then; send all of the project with PUT first"}
+	case err != nil && !errors.Is(err, ErrNotFound):
 		return nil, err
 	}
 	if tx.projects == nil {

@@ -134,6 +134,9 @@ func (p *Provider) Destination() Destination {
 // destination.
 func (p *Provider) succeed(stored record, sent map[string]bool) FieldErrors {
 	if before, ok := stored.(*Provider); ok && !sent["api_key"] && p.APIKey.isAbsent() {
+		if before.Damaged {
+			return FieldErrors{{Field: "api_key", Message: "must be sent again: the stored provider cannot be read"}}
+		}
 		p.APIKey, p.APIKeyHint, p.Sealed = before.APIKey, before.APIKeyHint, before.Sealed
 	}
 	return p.checkDestination()

@@ -140,7 +140,7 @@ func (e Entity) spec(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(e.Spec))
 	dec.UseNumber()
 	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("%s %d: stored spec cannot be read: %w", e.Kind.Noun(), e.ID, err)
+		return fmt.Errorf("%s %d: %w: %w", e.Kind.Noun(), e.ID, ErrDamaged, err)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (t Table[T]) Get(ctx context.Context, id int64) (v T, err error) {
 	err = t.read(ctx, func(tx *txn) error {
 		e, err := t.get(ctx, tx, id)
 		if err == nil {
-			v, err = t.Decode(e)
+			v, err = t.show(e)
 		}
 		return err
 	})
@@ -114,7 +114,7 @@ func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err er
 	err = t.read(ctx, func(tx *txn) error {
 		e, err := t.find(ctx, tx, by, value)
 		if err == nil {
-			v, err = t.Decode(e)
+			v, err = t.show(e)
 		}
 		return err
 	})
@@ -127,7 +127,7 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 		entities, err := t.list(ctx, tx, q)
 		vs = make([]T, len(entities))
 		for i := 0; i < len(entities) && err == nil; i++ {
-			vs[i], err = t.Decode(entities[i])
+			vs[i], err = t.show(entities[i])
 		}
 		return err
 	})
@@ -236,7 +236,7 @@ func (t Table[T]) Edit(ctx context.Context, id int64, edit func(*T) error) (T, e
 		if err != nil {
 			return *new(T), err
 		}
-		before, err := t.Decode(e)
+		before, err := t.whole(e)
 		if err != nil {
 			return before, err
 		}
@@ -263,7 +263,7 @@ func (t Table[T]) Patch(ctx context.Context, id int64, match Revision, patch []b
 		if err := matches(match, e.Revision); err != nil {
 			return *new(T), err
 		}
-		before, err := t.Decode(e)
+		before, err := t.whole(e)
 		if err != nil {
 			return before, err
 		}
@@ -289,7 +289,7 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 		if err := matches(match, e.Revision); err != nil {
 			return err
 		}
-		before, err := t.Decode(e)
+		before, err := t.show(e)
 		if err != nil {
 			return err
 		}
@@ -318,7 +318,8 @@ func matches(match, is Revision) error {
 }
 
 // Decode turns an entity of the table's kind, as a [Reader] returns it, into
-// the noun, with its secret opened.
+// the noun, with its secret opened. The error wraps [ErrDamaged] when the entity cannot be read;
+// what reads for people shows it all the same, with Meta.Damaged set.
 func (t Table[T]) Decode(e Entity) (v T, err error) {
 	err = asRecord(&v).decode(e, t.core.keeper)
 	return v, err
@@ -412,7 +413,7 @@ func (t Table[T]) findLike(ctx context.Context, tx *txn, v T) (T, error) {
 	case !sees:
 		return v, Exists(t.Kind(), by)
 	}
-	return t.Decode(found)
+	return t.show(found)
 }
 
 // read calls fn in the table's transaction, or in one that only reads.

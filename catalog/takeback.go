@@ -121,11 +121,16 @@ func (p *planner) takeBackOne(c Change, since sequel) error {
 	}
 	was, errWas := fromFeed(c.Kind, c.Before)
 	did, errDid := fromFeed(c.Kind, c.After)
-	t := &target{at: at, want: c.Kind.facts().new(), before: c.Kind.facts().new()}
-	if err := errors.Join(errWas, errDid, t.want.decode(now, p.tx.core.keeper),
-		t.before.decode(now, p.tx.core.keeper)); err != nil {
+	want, errNow := show(now, p.tx.core.keeper)
+	before, _ := show(now, p.tx.core.keeper)
+	if err := errors.Join(errWas, errDid, errNow); err != nil {
 		return err
 	}
+	if want.meta().Damaged {
+		p.refused.add(ErrConflict, at, "is damaged, so that nothing of it can be changed alone")
+		return nil
+	}
+	t := &target{at: at, want: want, before: before}
 	note := was.comeBack(t.before, 0)
 	collisions, err := p.fieldsOf(c.Kind).takeBack(t.want, was, did, since.fields)
 	for _, field := range collisions {

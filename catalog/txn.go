@@ -410,8 +410,8 @@ func (tx *txn) removeReferring(ctx context.Context, k Kind, refs []string) error
 		return err
 	}
 	for _, e := range entities {
-		dependent := k.facts().new()
-		if err := dependent.decode(e, tx.core.keeper); err != nil {
+		dependent, err := show(e, tx.core.keeper)
+		if err != nil {
 			return err
 		}
 		if err := tx.remove(dependent); err != nil {

@@ -1,11 +1,13 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -384,4 +386,47 @@ func strs(v any) (all []string) {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// A stored record that cannot be read fails no page: it is shown as damaged, and can be sent anew.
+func TestDamagedRecordsAreShown(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		s.must(http.StatusCreated, admin, "POST", "/models", object{"name": name})
+	}
+	ctx, store := t.Context(), s.plane.Store()
+	var e catalog.Entity
+	err := store.Read(ctx, func(r catalog.Reader) (err error) {
+		e, err = r.Find(ctx, catalog.KindModel, catalog.ByNaturalKey, "default.b")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Spec = []byte(`{"context_window":"many"}`)
+	_, err = store.Commit(ctx, catalog.Commit{Time: time.Now(), Writes: []catalog.Write{{Entity: e, If: e.Revision,
+		Change: catalog.Change{Action: catalog.ActionUpdate, Kind: e.Kind, ID: e.ID}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	page := s.must(http.StatusOK, viewer, "GET", "/models?count=true", nil).object(t)
+	all, _ := page["data"].([]any)
+	if len(all) != 3 || page["total"] != 3.0 {
+		t.Fatalf("the list has %d of %v", len(all), page["total"])
+	}
+	for i, name := range []string{"a", "b", "c"} {
+		want := object{"name": name, "status": "active", "damaged": nil}
+		if name == "b" {
+			want["damaged"] = true
+		}
+		shows(t, all[i].(object), want)
+	}
+	one := fmt.Sprint("/models/", e.ID)
+	p := s.do(admin, "PATCH", one, object{"context_window": 5}).problem(t, http.StatusUnprocessableEntity, "invalid")
+	if !slices.Equal(p.fields(), []string{"damaged"}) {
+		t.Errorf("a patch of what is damaged: %+v", p)
+	}
+	s.must(http.StatusOK, admin, "PUT", "/models", object{"name": "b", "context_window": 5})
+	shows(t, s.must(http.StatusOK, viewer, "GET", one, nil).object(t), object{"context_window": 5.0, "damaged": nil})
 }

@@ -104,22 +104,28 @@ func (a *app) export(ctx context.Context, api *client.Client) (*manifest.Set, er
 	if err := api.Export(ctx, &text); err != nil {
 		return nil, err
 	}
-	return parseExport(&text)
+	set, damaged, err := parseExport(&text)
+	if len(damaged) > 0 {
+		a.progress.clear()
+		fmt.Fprintf(a.stderr, "left out, because what is stored of them is damaged: %s\n", joinSome(damaged))
+	}
+	return set, err
 }
 
-// parseExport reads what the API exports: {"store": …, "providers": […], …}.
-func parseExport(r io.Reader) (*manifest.Set, error) {
+// parseExport reads what the API exports: {"store": …, "providers": […], …}. What is damaged it
+// names, and has nothing of.
+func parseExport(r io.Reader) (set *manifest.Set, damaged []string, err error) {
 	dec := json.NewDecoder(r)
 	dec.UseNumber()
 	var all map[string]json.RawMessage
 	if err := dec.Decode(&all); err != nil {
-		return nil, errors.New("what the server exports cannot be read")
+		return nil, nil, errors.New("what the server exports cannot be read")
 	}
-	set := &manifest.Set{Items: map[catalog.Kind][]manifest.Item{}}
+	set = &manifest.Set{Items: map[catalog.Kind][]manifest.Item{}}
 	for name, text := range all {
-		if name == "store" {
-			if err := json.Unmarshal(text, &set.Store); err != nil {
-				return nil, errors.New("what the server exports has a store that is no string")
+		if into := map[string]any{"store": &set.Store, "damaged": &damaged}[name]; into != nil {
+			if err := json.Unmarshal(text, into); err != nil {
+				return nil, nil, fmt.Errorf("what the server exports has %q in a form that cannot be read", name)
 			}
 			continue
 		}
@@ -128,19 +134,19 @@ func parseExport(r io.Reader) (*manifest.Set, error) {
 		}
 		var objects []json.RawMessage
 		if err := json.Unmarshal(text, &objects); err != nil {
-			return nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
+			return nil, nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
 		}
 		items := make([]manifest.Item, len(objects))
 		for i, o := range objects {
 			object, err := parseFields(o)
 			if err != nil {
-				return nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
+				return nil, nil, fmt.Errorf("what the server exports has %s that cannot be read", name)
 			}
 			items[i].Fields = object
 		}
 		set.Items[catalog.Kind(name)] = items
 	}
-	return set, nil
+	return set, damaged, nil
 }
 
 type adoptCommand struct {
