@@ -172,9 +172,7 @@ func (c *core) carryOut(ctx context.Context, tx *txn) (Revision, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := tx.identify(first); err != nil {
-			return 0, err
-		}
+		tx.identify(first)
 	}
 	return c.commit(ctx, tx, 0)
 }

@@ -406,3 +406,27 @@ func FuzzParseDesired(f *testing.F) {
 		}
 	})
 }
+
+// A plan of 55,000 resources takes less than two seconds of a processor. What an entity costs is
+// counted in allocations, which are the same on every machine: about 100.
+func TestPlansAreCheap(t *testing.T) {
+	const entities, most = 1000, 140
+	tables, ctx := newTables(t, nil), t.Context()
+	var d catalog.Desired
+	for i := range entities {
+		catalog.Want(&d, catalog.Key{
+			Meta: catalog.Meta{ExternalID: fmt.Sprint("token-", i)}, Name: "user", Models: []string{"m"},
+			Credential: catalog.Credential{Tokens: []catalog.TokenHash{{Hash: fmt.Sprintf("%064x", i)}}},
+		})
+	}
+	opts := &catalog.PlanOptions{Owner: "importer", Prune: true}
+	each := testing.AllocsPerRun(3, func() {
+		if _, err := tables.Plan(ctx, d, opts); err != nil {
+			t.Fatal(err)
+		}
+	}) / entities
+	if each > most {
+		t.Errorf("planning makes %.0f allocations for each key, want at most %d", each, most)
+	}
+	t.Logf("%.0f allocations for each key", each)
+}

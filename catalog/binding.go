@@ -53,12 +53,12 @@ func (b *Binding) check(rules) FieldErrors {
 	return errs
 }
 
-func (b *Binding) encode(Keeper) (Entity, error) {
+func (b *Binding) columns() Entity {
 	e := b.entity(KindBinding)
 	e.NaturalKey = b.naturalKey()
 	e.Ref, e.Name = ModelKey(b.Namespace, b.Model), b.Model
 	e.Namespaces, e.Groups = []string{b.Namespace}, []string{b.RouteGroup, b.ProviderGroup}
-	return e.withSpec(b)
+	return e
 }
 
 func (b *Binding) decode(e Entity, _ Keeper) error {

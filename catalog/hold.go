@@ -188,7 +188,7 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 	return err
 }
 
-func (h *Hold) encode(Keeper) (Entity, error) {
+func (h *Hold) columns() Entity {
 	e := h.entity(KindHold)
 	e.NaturalKey, e.Name, e.DueAt = h.naturalKey(), h.Target, h.Until
 	if h.Reason == HoldHealth && !h.Until.IsZero() {
@@ -197,7 +197,7 @@ func (h *Hold) encode(Keeper) (Entity, error) {
 	t, _ := ParseHoldTarget(h.Target)
 	t.UpstreamModel = ""
 	e.Ref = t.String()
-	return e.withSpec(h)
+	return e
 }
 
 // HoldKey returns the natural key of a hold. A reason has no space, so no two holds share a key.

@@ -150,13 +150,15 @@ func (k *Key) receive(errs *FieldErrors, object map[string]any, form body) {
 	}
 }
 
-func (k *Key) encode(Keeper) (Entity, error) {
+func (k *Key) columns() Entity {
 	e := k.entity(KindKey)
 	e.Name, e.Ref, e.Groups = k.Name, k.Project, []string{k.Group}
 	e.Namespaces, e.Mentions = slices.Clone(k.Namespaces), slices.Clone(k.Models)
 	e.Hashes, e.DueAt = k.index()
-	return e.withSpec(k, member{"tokens", k.Tokens})
+	return e
 }
+
+func (k *Key) unseen(Keeper) ([]member, error) { return []member{{"tokens", k.Tokens}}, nil }
 
 func (k *Key) decode(e Entity, _ Keeper) error {
 	*k = Key{}

@@ -67,10 +67,10 @@ func checkLimit(errs *FieldErrors, field string, v int64) {
 	}
 }
 
-func (m *Model) encode(Keeper) (Entity, error) {
+func (m *Model) columns() Entity {
 	e := m.entity(KindModel)
 	e.NaturalKey, e.Name, e.Namespaces = m.naturalKey(), m.Name, []string{m.Namespace}
-	return e.withSpec(m)
+	return e
 }
 
 func (m *Model) decode(e Entity, _ Keeper) error {

@@ -110,12 +110,14 @@ func (o *Operator) follow(_ context.Context, tx *txn, before, after record) erro
 	return nil
 }
 
-func (o *Operator) encode(Keeper) (Entity, error) {
+func (o *Operator) columns() Entity {
 	e := o.entity(KindOperator)
 	e.NaturalKey, e.Name, e.Ref = o.naturalKey(), o.Name, o.Project
 	e.Hashes, e.DueAt = o.index()
-	return e.withSpec(o, member{"tokens", o.Tokens})
+	return e
 }
+
+func (o *Operator) unseen(Keeper) ([]member, error) { return []member{{"tokens", o.Tokens}}, nil }
 
 func (o *Operator) decode(e Entity, _ Keeper) error {
 	*o = Operator{}

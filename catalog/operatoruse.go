@@ -44,11 +44,5 @@ func (tx *txn) noteUse(e Entity, at time.Time) error {
 		return nil
 	}
 	after.LastUsedAt = at
-	w, err := tx.core.newWrite(&before, &after)
-	if err != nil {
-		return err
-	}
-	w.Quiet = true
-	tx.record(w)
-	return nil
+	return tx.putQuietly(&before, &after)
 }

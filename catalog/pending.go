@@ -21,6 +21,34 @@ const (
 	byGroup
 )
 
+// hold notes the unique values of a write, and forgets those of the one before it.
+func (tx *txn) hold(before, after *pendingWrite) {
+	if tx.held == nil {
+		tx.held = map[heldValue]int64{}
+	}
+	each := func(w *pendingWrite, do func(heldValue)) {
+		if w == nil || w.Delete {
+			return
+		}
+		e := &w.Entity
+		do(heldValue{e.Kind, ByNaturalKey, e.NaturalKey})
+		do(heldValue{e.Kind, ByExternalID, e.ExternalID})
+		for _, h := range e.Hashes {
+			do(heldValue{e.Kind, ByHash, h})
+		}
+	}
+	each(before, func(v heldValue) {
+		if tx.held[v] == before.Entity.ID {
+			delete(tx.held, v)
+		}
+	})
+	each(after, func(v heldValue) {
+		if v.value != "" {
+			tx.held[v] = after.Entity.ID
+		}
+	})
+}
+
 // enlist notes by which values lists find a write. Values that an earlier write of the entity had
 // stay: who finds it looks at it again.
 func (tx *txn) enlist(w *pendingWrite) {

@@ -297,7 +297,8 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 			return err
 		}
 		m.UpdatedAt = p.tx.now
-		return p.tx.note(t.before, r)
+		p.tx.note(t.before, r)
+		return nil
 	}
 	t.made = !given && !r.issued().IsZero()
 	if t.back {
@@ -310,9 +311,7 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 		m.ID, m.CreatedAt, m.UpdatedAt, m.Revision = id, p.tx.now, p.tx.now, 0
 	}
 	p.claimed[t.place()] = t
-	if err := p.tx.note(nil, r); err != nil {
-		return err
-	}
+	p.tx.note(nil, r)
 	for _, h := range p.tx.pending(r.kind(), m.ID).Entity.Hashes {
 		if other := hashes[h]; other != nil {
 			p.refuse(t, ErrInvalid, string(ByHash), "is the same as that of %s", other.at)

@@ -78,11 +78,11 @@ func (p *Project) check(rules) FieldErrors {
 	return errs
 }
 
-func (p *Project) encode(Keeper) (Entity, error) {
+func (p *Project) columns() Entity {
 	e := p.entity(KindProject)
 	e.NaturalKey, e.Name, e.Ref = p.naturalKey(), p.Name, ParentProject(p.Name)
 	e.Mentions, e.Groups, e.Namespaces = slices.Clone(p.Models), slices.Clone(p.Groups), slices.Clone(p.Namespaces)
-	return e.withSpec(p)
+	return e
 }
 
 func (p *Project) decode(e Entity, _ Keeper) error {

@@ -169,26 +169,30 @@ func (p *Provider) comeBack(now record, deleted Revision) string {
 	return "stays disabled, because its api_key is gone: send that, and set status to active"
 }
 
-func (p *Provider) encode(k Keeper) (Entity, error) {
+func (p *Provider) columns() Entity {
 	e := p.entity(KindProvider)
 	e.NaturalKey, e.Name, e.Groups = p.naturalKey(), p.Name, []string{p.Group}
+	return e
+}
+
+func (p *Provider) unseen(k Keeper) ([]member, error) {
 	if err := p.checkDestination().err(); err != nil {
-		return e, err
+		return nil, err
 	}
 	sealed, data := "", p.Destination().SealData(p.ID)
 	switch closed := p.APIKey.closed; {
 	case closed != nil && closed.data != data:
-		return e, &FieldError{Field: "api_key", Message: "must be sent again: the stored one cannot be opened, and " +
+		return nil, &FieldError{Field: "api_key", Message: "must be sent again: the stored one cannot be opened, and " +
 			"so not be sealed for another destination"}
 	case closed != nil:
 		sealed = closed.text
 	case !p.APIKey.IsZero():
 		var err error
 		if sealed, err = k.Seal(p.APIKey.Reveal(), data); err != nil {
-			return e, fmt.Errorf("seal api_key: %w", err)
+			return nil, fmt.Errorf("seal api_key: %w", err)
 		}
 	}
-	return e.withSpec(p, member{"api_key", sealed})
+	return []member{{"api_key", sealed}}, nil
 }
 
 func (p *Provider) decode(e Entity, k Keeper) error {

@@ -19,13 +19,16 @@ type Noun interface {
 type record interface {
 	kind() Kind
 	meta() *Meta
-	normalize()                    // fills in defaults; again, it changes nothing
-	check(rules) FieldErrors       // says what is not acceptable
-	encode(Keeper) (Entity, error) // to storage form
-	decode(Entity, Keeper) error   // and back
-	touches() Touches              // what documents need to be rendered by
-	naturalKey() string            // "" where the kind has none
-	reads() bool                   // whether what follows from making a new one needs to read
+	normalize()                  // fills in defaults; again, it changes nothing
+	check(rules) FieldErrors     // says what is not acceptable
+	columns() Entity             // what a store indexes: all of the storage form but the Spec
+	decode(Entity, Keeper) error // from storage form; see encode for the way there
+	touches() Touches            // what documents need to be rendered by
+	naturalKey() string          // "" where the kind has none
+	reads() bool                 // whether what follows from making a new one needs to read
+
+	// unseen returns what the Spec has beside the fields of the API: secrets, sealed, and tokens.
+	unseen(Keeper) ([]member, error)
 
 	// receive takes from an object of the API the members that are no fields.
 	receive(errs *FieldErrors, object map[string]any, form body)
@@ -64,6 +67,8 @@ var (
 
 func (*Meta) reads() bool { return false }
 
+func (*Meta) unseen(Keeper) ([]member, error) { return nil, nil }
+
 func (*Meta) receive(*FieldErrors, map[string]any, body) {}
 
 func (*Meta) succeed(record, map[string]bool) FieldErrors { return nil }
@@ -95,23 +100,32 @@ func same(a, b record) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y) && a.hidden() == b.hidden()
 }
 
-// withSpec sets the Spec of an entity: every field of the noun that v points to
-// as the API names it, also where it is at its default, except those that columns
-// hold and secrets (tag store:"-"). more are members that are no fields of the API.
-func (e Entity) withSpec(v any, more ...member) (Entity, error) {
+// encode returns the storage form of a record.
+func encode(r record, keeper Keeper) (e Entity, err error) {
+	e = r.columns()
+	e.Spec, err = specOf(r, keeper)
+	return e, err
+}
+
+// specOf returns the Spec of a record: every field as the API names it, also where that is at its
+// default, except those that columns hold and secrets (tag store:"-").
+func specOf(r record, keeper Keeper) ([]byte, error) {
+	unseen, err := r.unseen(keeper)
+	if err != nil {
+		return nil, err
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	for i, m := range append(members(reflect.ValueOf(v).Elem(), nil), more...) {
+	for i, m := range append(members(reflect.ValueOf(r).Elem(), nil), unseen...) {
 		fmt.Fprintf(&buf, "%c%q:", "{,"[min(i, 1)], m.name)
 		if err := enc.Encode(m.value); err != nil {
-			return e, fmt.Errorf("%s %d: write %s: %w", e.Kind.Noun(), e.ID, m.name, err)
+			return nil, fmt.Errorf("%s %d: write %s: %w", r.kind().Noun(), r.meta().ID, m.name, err)
 		}
 		buf.Truncate(buf.Len() - 1) // the line feed that the encoder adds
 	}
 	buf.WriteByte('}')
-	e.Spec = buf.Bytes()
-	return e, nil
+	return buf.Bytes(), nil
 }
 
 // members appends the members that a struct has in the spec, those of embedded structs included.
@@ -135,7 +149,7 @@ type member struct {
 	value any
 }
 
-// spec reads what withSpec has written into the noun that v points to.
+// spec reads what encode has written into the noun that v points to.
 func (e Entity) spec(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(e.Spec))
 	dec.UseNumber()

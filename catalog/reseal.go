@@ -155,7 +155,7 @@ func (c *core) sealState(e Entity, rotator Rotator) (*Provider, sealState) {
 func (c *core) reseal(ctx context.Context, providers []*Provider) error {
 	tx := &txn{core: c, now: c.now()}
 	for _, p := range providers {
-		e, err := p.encode(c.keeper)
+		e, err := encode(p, c.keeper)
 		if err != nil {
 			return err
 		}

@@ -1,10 +1,8 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -30,13 +28,6 @@ type txn struct {
 	caps     []Cap               // that the commit has to keep
 	takes    bool                // what is deleted may have something that goes with it
 	warnings []pendingWarning
-}
-
-// pendingWrite is a write, and the records that it is made from. before is nil when the entity
-// is new, after is nil when it is deleted.
-type pendingWrite struct {
-	Write
-	before, after record
 }
 
 type place struct {
@@ -155,7 +146,7 @@ func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, er
 		if w == nil {
 			continue
 		}
-		if err := w.show(); err != nil {
+		if err := w.complete(c.keeper); err != nil {
 			return 0, err
 		}
 		commit.Writes = append(commit.Writes, w.Write)
@@ -180,24 +171,6 @@ func (tx *txn) nextID(ctx context.Context) (int64, error) {
 	return id, nil
 }
 
-// pending returns what the transaction has written of an entity, or nil.
-func (tx *txn) pending(k Kind, id int64) *pendingWrite {
-	if i, ok := tx.places[place{k, id}]; ok {
-		return tx.writes[i]
-	}
-	return nil
-}
-
-func (tx *txn) get(ctx context.Context, k Kind, id int64) (Entity, error) {
-	if w := tx.pending(k, id); w != nil {
-		if w.Delete {
-			return Entity{}, notFound(k, id)
-		}
-		return w.Entity, nil
-	}
-	return tx.reader.Get(ctx, k, id)
-}
-
 // fieldOf names a field of a record that is written, after the item of a plan that it comes from.
 func (tx *txn) fieldOf(r record, field string) string {
 	if t := tx.pinned[place{r.kind(), r.meta().ID}]; t != nil {
@@ -206,280 +179,13 @@ func (tx *txn) fieldOf(r record, field string) string {
 	return field
 }
 
-func notFound(k Kind, id int64) error { return fmt.Errorf("%s %d: %w", k.Noun(), id, ErrNotFound) }
-
-func (tx *txn) find(ctx context.Context, k Kind, by Index, value string) (Entity, error) {
-	if id, ok := tx.held[heldValue{k, by, value}]; ok {
-		return tx.pending(k, id).Entity, nil
-	}
-	e, err := tx.reader.Find(ctx, k, by, value)
-	if err == nil && tx.pending(k, e.ID) != nil { // it held the value before
-		return Entity{}, fmt.Errorf("%s: %w", k.Noun(), ErrNotFound)
-	}
-	return e, err
-}
-
-// hold notes the unique values of a write, and forgets those of the one before it.
-func (tx *txn) hold(before, after *pendingWrite) {
-	if tx.held == nil {
-		tx.held = map[heldValue]int64{}
-	}
-	each := func(w *pendingWrite, do func(heldValue)) {
-		if w == nil || w.Delete {
-			return
-		}
-		e := &w.Entity
-		do(heldValue{e.Kind, ByNaturalKey, e.NaturalKey})
-		do(heldValue{e.Kind, ByExternalID, e.ExternalID})
-		for _, h := range e.Hashes {
-			do(heldValue{e.Kind, ByHash, h})
-		}
-	}
-	each(before, func(v heldValue) {
-		if tx.held[v] == before.Entity.ID {
-			delete(tx.held, v)
-		}
-	})
-	each(after, func(v heldValue) {
-		if v.value != "" {
-			tx.held[v] = after.Entity.ID
-		}
-	})
-}
-
-func (tx *txn) list(ctx context.Context, k Kind, q Query) ([]Entity, error) {
-	limit := q.Limit
-	if limit > 0 {
-		q.Limit += len(tx.writes) // as many may drop out
-	}
-	stored, err := tx.reader.List(ctx, k, q)
-	if err != nil || len(tx.writes) == 0 {
-		return stored, err
-	}
-	entities := slices.DeleteFunc(stored, func(e Entity) bool { return tx.pending(k, e.ID) != nil })
-	for _, id := range tx.candidates(k, q) {
-		if w := tx.pending(k, id); w != nil && !w.Delete && q.Match(w.Entity) {
-			entities = append(entities, w.Entity)
-		}
-	}
-	slices.SortFunc(entities, func(a, b Entity) int { return cmp.Compare(a.ID, b.ID) })
-	if limit > 0 && len(entities) > limit {
-		entities = entities[:limit]
-	}
-	return entities, nil
-}
-
-func (tx *txn) count(ctx context.Context, k Kind, q Query) (int64, error) {
-	n, err := tx.reader.Count(ctx, k, q)
-	if err != nil || len(tx.writes) == 0 {
-		return n, err
-	}
-	written := q // those that it counted, and that were written since
-	written.IDs = nil
-	for _, w := range tx.writes {
-		if w == nil || w.Entity.Kind != k {
-			continue
-		}
-		if w.If != 0 && (len(q.IDs) == 0 || slices.Contains(q.IDs, w.Entity.ID)) {
-			written.IDs = append(written.IDs, w.Entity.ID)
-		}
-		if !w.Delete && q.Match(w.Entity) {
-			n++
-		}
-	}
-	if len(written.IDs) == 0 {
-		return n, nil
-	}
-	stale, err := tx.reader.Count(ctx, k, written)
-	return n - stale, err
-}
-
-// write stores a record, in the place of before unless that is nil, and does
-// what follows from it.
-func (tx *txn) write(ctx context.Context, before, after record) error {
-	if err := tx.put(before, after); err != nil {
-		return err
-	}
-	return after.follow(ctx, tx, before, after)
-}
-
-// put writes a record. before is nil when it is new.
-func (tx *txn) put(before, after record) error {
-	w, err := tx.core.newWrite(before, after)
-	if err == nil {
-		err = w.show()
-	}
-	if err == nil {
-		tx.record(w)
-	}
-	return err
-}
-
-// putQuietly writes a record of which people see no more and no less than before.
-func (tx *txn) putQuietly(before, after record) error {
-	w, err := tx.core.newWrite(before, after)
-	if err != nil {
-		return err
-	}
-	w.Quiet, after.meta().Revision = true, before.meta().Revision
-	if err := w.show(); err != nil {
-		return err
-	}
-	tx.record(w)
-	return nil
-}
-
-// note is put for records that nobody else has: what the feed shows is made when it is committed,
-// so that a plan that is only looked at costs less.
-func (tx *txn) note(before, after record) error {
-	w, err := tx.core.newWrite(before, after)
-	if err == nil {
-		tx.record(w)
-	}
-	return err
-}
-
-// newWrite makes the write of a record, but for what the feed shows of it. before is nil when it
-// is new.
-func (c *core) newWrite(before, after record) (*pendingWrite, error) {
-	e, err := after.encode(c.keeper)
-	if err != nil {
-		return nil, err
-	}
-	change := Change{Action: ActionCreate, Kind: e.Kind, ID: e.ID, Touches: after.touches()}
-	after.meta().Revision = 0 // it will be the change's
-	if before != nil {
-		change.Action, change.Touches = ActionUpdate, change.Touches.union(before.touches())
-	}
-	return &pendingWrite{Write{Entity: e, If: e.Revision, Change: change}, before, after}, nil
-}
-
-// show completes what the feed shows of the write.
-func (w *pendingWrite) show() (err error) {
-	c := &w.Change
-	if w.before != nil && c.Before == nil {
-		if c.Before, err = plainJSON(w.before); err != nil {
-			return err
-		}
-	}
-	if w.after != nil && c.After == nil {
-		c.After, err = plainJSON(w.after)
-	}
-	return err
-}
-
-// delete removes a stored record, and does what follows from that.
-func (tx *txn) delete(ctx context.Context, r record) error {
-	if err := tx.remove(r); err != nil {
-		return err
-	}
-	return tx.afterRemoval(ctx, r)
-}
-
-// afterRemoval removes what goes with records that were removed, and does what else follows.
-func (tx *txn) afterRemoval(ctx context.Context, removed ...record) error {
-	for _, k := range Kinds() {
-		if !k.facts().goes {
-			continue
-		}
-		var refs []string
-		for _, r := range removed {
-			if ref := k.RefTo(Entity{Kind: r.kind(), ID: r.meta().ID, NaturalKey: r.naturalKey()}); ref != "" {
-				refs = append(refs, ref)
-			}
-		}
-		tx.takes = tx.takes || len(refs) > 0
-		for some := range slices.Chunk(refs, fetchSize) {
-			if err := tx.removeReferring(ctx, k, some); err != nil {
-				return err
-			}
-		}
-	}
-	for _, r := range removed {
-		if err := r.follow(ctx, tx, r, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeReferring removes the entities of a kind that have one of the Refs.
-func (tx *txn) removeReferring(ctx context.Context, k Kind, refs []string) error {
-	entities, err := tx.list(ctx, k, Query{Refs: refs})
-	if err != nil {
-		return err
-	}
-	for _, e := range entities {
-		dependent, err := show(e, tx.core.keeper)
-		if err != nil {
-			return err
-		}
-		if err := tx.remove(dependent); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// remove deletes a stored record.
-func (tx *txn) remove(before record) error {
-	m := before.meta()
-	w := &pendingWrite{Write{
-		Entity: Entity{Kind: before.kind(), ID: m.ID}, Delete: true, If: m.Revision,
-		Change: Change{Action: ActionDelete, Kind: before.kind(), ID: m.ID, Touches: before.touches()},
-	}, before, nil}
-	if err := w.show(); err != nil {
-		return err
-	}
-	tx.record(w)
-	return nil
-}
-
-// record adds a write. An entity is written once in a transaction: a second
-// write takes the place of the first, and a new entity that is deleted again
-// was never there.
-func (tx *txn) record(w *pendingWrite) {
-	at := place{w.Entity.Kind, w.Entity.ID}
-	earlier := tx.pending(at.kind, at.id)
-	tx.hold(earlier, w)
-	tx.enlist(w)
-	if at.kind == KindProject {
-		tx.projects = nil // they may be other ones now
-	}
-	switch {
-	case earlier == nil:
-		if tx.places == nil {
-			tx.places = map[place]int{}
-		}
-		tx.places[at] = len(tx.writes)
-		tx.writes = append(tx.writes, w)
-	case w.Delete && earlier.If == 0:
-		tx.writes[tx.places[at]] = nil
-		delete(tx.places, at)
-	default:
-		w.If, w.before = earlier.If, earlier.before
-		w.Change.Before = earlier.Change.Before
-		w.Change.Touches = w.Change.Touches.union(earlier.Change.Touches)
-		if earlier.Change.Action == ActionCreate {
-			w.Change.Action = ActionCreate
-		}
-		*earlier = *w
-	}
-}
-
 // identify gives new entities their real ids in the place of the provisional ones, which are
-// numbered from 1 on. What was written is made anew, because secrets are sealed with the id.
-func (tx *txn) identify(first int64) error {
+// numbered from 1 on. What was made with those is made anew, because secrets are sealed with the id.
+func (tx *txn) identify(first int64) {
 	for _, w := range tx.writes {
-		if w == nil || w.Entity.ID <= provisional {
-			continue
+		if w != nil && w.Entity.ID > provisional {
+			w.after.meta().ID = first + w.Entity.ID - provisional - 1
+			*w = *newWrite(nil, w.after)
 		}
-		w.after.meta().ID = first + w.Entity.ID - provisional - 1
-		final, err := tx.core.newWrite(nil, w.after)
-		if err != nil {
-			return err
-		}
-		*w = *final
 	}
-	return nil
 }
