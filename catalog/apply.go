@@ -137,7 +137,8 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 		case s.expect != "" && s.expect != plan.Hash:
 			return plan, fmt.Errorf("%w: %w", ErrPlanChanged, ErrConflict)
 		case s.dryRun:
-			return plan, nil
+			plan.Feed, err = tx.feed()
+			return plan, err
 		case len(plan.NeedsForce) > 0 && !s.force:
 			return plan, fmt.Errorf("more than half of the %s would be deleted: %w", kindList(plan.NeedsForce), ErrForce)
 		case len(tx.places) == 0:
@@ -163,6 +164,22 @@ func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, err
 			return Plan{}, err
 		}
 	}
+}
+
+// feed returns what a plan would add to the change feed.
+func (tx *txn) feed() (changes []Change, err error) {
+	for _, w := range tx.writes {
+		if w == nil {
+			continue
+		}
+		if w.Entity.Kind == KindProvider && w.before != nil {
+			if err := w.show(); err != nil {
+				return nil, err
+			}
+		}
+		changes = append(changes, w.Change)
+	}
+	return changes, nil
 }
 
 // carryOut commits what a plan has written.

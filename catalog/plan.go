@@ -40,6 +40,14 @@ type Plan struct {
 	// Warnings say what should be known about the steps: at most 100.
 	Warnings []Warning `json:"warnings,omitempty" doc:"What should be known about it. At most 100 are listed."`
 
+	// Documents says how many documents that balancers read the plan touches. Only who knows
+	// documents sets it, see package snapshot.
+	Documents *int `json:"documents,omitempty" minimum:"0" doc:"How many documents that balancers read are published anew when the plan is carried out. Only the answer to a dry run has it."`
+
+	// Feed is, in a plan that was only made, what it would add to the change feed. Before and After
+	// are there for changed providers only.
+	Feed []Change `json:"-"`
+
 	// Tokens are those of the new keys for which tokens were made. They are in no other place.
 	Tokens []IssuedToken `json:"-"`
 }

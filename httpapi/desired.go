@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 // planAnswer answers with a plan.
@@ -48,6 +49,14 @@ func (h *Handler) answer(ctx context.Context, in request.CarryOut, limit time.Du
 	out := &planAnswer{Body: planResult{Plan: plan}}
 	for _, t := range plan.Tokens {
 		out.Body.Tokens = append(out.Body.Tokens, issuedToken{t.Item, t.ID, t.ExternalID, t.Name, t.Token.Reveal()})
+	}
+	if in.DryRun {
+		err := h.plane.Store().Read(ctx, func(r catalog.Reader) error {
+			n, err := snapshot.CountTouched(ctx, h.plane.Tables, r, plan.Feed)
+			out.Body.Documents = &n
+			return err
+		})
+		return out, err
 	}
 	if plan.Applied {
 		out.Progress = h.follow(ctx, in.Wait.Wait, limit, plan.Revision)

@@ -8,11 +8,51 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/snapshot"
 )
 
 const gateway = `{
 	"providers": [{"name": "p", "type": "openai", "api_key": "sk-0123456789abcdef", "models": ["gpt"]}],
 	"models": [{"name": "gpt"}], "bindings": [{"model": "gpt"}], "keys": [{"external_id": "k", "name": "k"}]}`
+
+// A dry run says how many documents are published when the plan is carried out.
+func TestDryRunsCountDocuments(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	ctx := t.Context()
+	publish := func() snapshot.Head {
+		t.Helper()
+		head, err := s.plane.Sync(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return head
+	}
+	at := publish()
+	for i, state := range []string{
+		gateway,
+		`{"providers": [{"name": "p", "type": "openai", "models": ["gpt"], "weight": 7}]}`,
+		`{"models": [{"name": "other"}, {"name": "third"}], "bindings": [{"model": "other", "provider_group": "g"}]}`,
+		`{"providers": [{"name": "p", "type": "openai", "models": ["gpt", "third"]},
+			{"name": "q", "type": "openai", "group": "g", "models": ["other", "thi*"]}]}`,
+		`{"providers": [{"name": "p", "type": "openai", "group": "g", "models": ["other"]}], "projects": [{"name": "a"}]}`,
+		`{"models": [{"name": "gpt", "namespace": "eu"}], "keys": [{"external_id": "k", "name": "renamed"},
+			{"external_id": "k2", "name": "k2", "project": "a"}]}`,
+	} {
+		planned := s.must(http.StatusOK, admin, "POST", "/apply?dry_run=true", state).object(t)
+		applied := s.must(http.StatusOK, admin, "POST", "/apply", state).object(t)
+		now := publish()
+		delta, err := s.plane.Publisher().Next(ctx, at.Position)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if delta.Head.Position != now.Position || planned["documents"] != float64(len(delta.Changes)) ||
+			applied["documents"] != nil {
+			t.Errorf("state %d: %v documents were announced, and %d published: %v", i, planned["documents"],
+				len(delta.Changes), delta.Changes)
+		}
+		at = now
+	}
+}
 
 // A state is planned, applied when it is what was expected, exported, changed, and returned to.
 func TestDesiredState(t *testing.T) {

@@ -94,6 +94,28 @@ func (t *touched) add(c catalog.Change) {
 	}
 }
 
+// CountTouched returns how many documents are published anew when changes are made, such as those of
+// a catalog.Plan, or more than a delta has. The reader shows the catalog as it is before them.
+func CountTouched(ctx context.Context, tables *catalog.Tables, reader catalog.Reader,
+	changes []catalog.Change) (int, error) {
+	var t touched
+	for _, c := range changes {
+		t.add(c)
+	}
+	r := &renderer{tables: tables, reader: reader, failed: func(catalog.Kind, int64, error) {}}
+	err := t.findBound(ctx, r)
+	if err != nil && !errors.Is(err, errManyTouched) {
+		return 0, err
+	}
+	both := 0 // are named as models, whose binding documents count already
+	for name := range t.bindings.m {
+		if t.models.has(name) {
+			both++
+		}
+	}
+	return t.size() - both, nil
+}
+
 // size is a lower bound of how many documents are touched.
 func (t *touched) size() int {
 	return len(t.providers) + max(len(t.keys), t.hashes.len()) + 2*t.models.len() + t.bindings.len() +

@@ -93,8 +93,15 @@ func summaryText(plan catalog.Plan) string {
 	if !plan.Changes() {
 		return fmt.Sprintf("nothing to do, %d unchanged.", sum.Unchanged)
 	}
-	return fmt.Sprintf("%d to add, %d to change, %d to delete, %d unchanged.", sum.Create, sum.Update, sum.Delete,
+	text := fmt.Sprintf("%d to add, %d to change, %d to delete, %d unchanged", sum.Create, sum.Update, sum.Delete,
 		sum.Unchanged)
+	switch {
+	case plan.Documents == nil:
+		return text + "."
+	case *plan.Documents == 1:
+		return text + "; 1 document will change."
+	}
+	return text + fmt.Sprintf("; %d documents will change.", *plan.Documents)
 }
 
 func stepText(b *strings.Builder, step catalog.Step, owner string, s style) {

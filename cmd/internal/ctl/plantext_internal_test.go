@@ -34,7 +34,7 @@ func raw(text string) json.RawMessage { return json.RawMessage(text) }
 
 func samplePlan() catalog.Plan {
 	return catalog.Plan{
-		Revision: 1841, Owner: "platform", Hash: "h",
+		Revision: 1841, Owner: "platform", Hash: "h", Documents: new(7),
 		Summary: catalog.Summary{Create: 3, Update: 3, Delete: 1, Unchanged: 14, Kept: 3},
 		Steps: []catalog.Step{
 			{Action: catalog.ActionCreate, Kind: "projects", Name: "acme/search", Fields: []catalog.Difference{
