@@ -74,7 +74,7 @@ func TestSync(t *testing.T) {
 		"").Replace(gateway))
 	out = b.run("diff", changed).out
 	contains(t, out, "~ model     default.gpt-4o\n    input_price        \"2.5\" → \"3\"", "- model     default.o3",
-		"! model     default.theirs         owner=ops: left alone", "0 to add, 1 to change, 1 to delete, 3 unchanged.")
+		"! model     default.theirs         owner=ops: left alone", "0 to add, 1 to change, 1 to delete, 3 unchanged; 4 documents will change.")
 	contains(t, b.must("diff", "--no-prune", changed), "0 to add, 1 to change, 0 to delete")
 	plan := filepath.Join(b.dir, "plan.json")
 	b.must("diff", changed, "--out", plan)
