@@ -37,7 +37,7 @@ func TestSync(t *testing.T) {
 
 	out := b.must("diff", file)
 	contains(t, out, "gateway.yaml against revision", "owner platform", "+ provider  openai-main", "+ key       爱丽丝",
-		"5 to add, 0 to change, 0 to delete, 0 unchanged.")
+		"5 to add, 0 to change, 0 to delete, 0 unchanged; 6 documents will change.")
 	if strings.Contains(out, "sk-") {
 		t.Errorf("a secret is in the diff:\n%s", out)
 	}
@@ -74,7 +74,8 @@ func TestSync(t *testing.T) {
 		"").Replace(gateway))
 	out = b.run("diff", changed).out
 	contains(t, out, "~ model     default.gpt-4o\n    input_price        \"2.5\" → \"3\"", "- model     default.o3",
-		"! model     default.theirs         owner=ops: left alone", "0 to add, 1 to change, 1 to delete, 3 unchanged; 4 documents will change.")
+		"! model     default.theirs         owner=ops: left alone",
+		"0 to add, 1 to change, 1 to delete, 3 unchanged; 4 documents will change.")
 	contains(t, b.must("diff", "--no-prune", changed), "0 to add, 1 to change, 0 to delete")
 	plan := filepath.Join(b.dir, "plan.json")
 	b.must("diff", changed, "--out", plan)
