@@ -44,6 +44,73 @@ const small = `{
 	"models": [{"name": "gpt", "input_price": "2.5"}]
 }`
 
+// A file that names a model without prices leaves those alone that an importer has set, and a return
+// to an earlier revision does not.
+func TestImportedPricesStay(t *testing.T) {
+	tables, ctx := newTables(t, nil), t.Context()
+	const file = `{"models": [{"name": "m", "context_window": 5}]}`
+	apply(t, tables, file, nil)
+	m := must[catalog.Model](t)(tables.Models.Find(ctx, catalog.ByNaturalKey, "default.m"))
+	patch := func(text string) { must[catalog.Model](t)(tables.Models.Patch(ctx, m.ID, 0, []byte(text))) }
+	priced := func(what string, want, source string) {
+		t.Helper()
+		now := must[catalog.Model](t)(tables.Models.Get(ctx, m.ID))
+		got := "none"
+		if now.InputPrice != nil {
+			got = now.InputPrice.String()
+		}
+		if got != want || now.PriceSource != source {
+			t.Errorf("%s the price is %s from %s, want %s from %s", what, got, now.PriceSource, want, source)
+		}
+	}
+	const imported = `{"input_price": "2.5", "price_source": "litellm"}`
+	patch(imported)
+	if plan := apply(t, tables, file, nil); plan.Changes() {
+		t.Errorf("the same file again:\n%s", &plan)
+	}
+	apply(t, tables, strings.Replace(file, "5", "6", 1), nil)
+	must[catalog.Model](t)(tables.Models.Put(ctx, catalog.Model{Name: "m", ContextWindow: 7}))
+	priced("after a file and a PUT without prices", "2.5", "litellm")
+	must[catalog.Plan](t)(tables.Revert(ctx, m.Revision, nil))
+	priced("after a return", "none", "manual")
+	patch(imported)
+	patch(`{"input_price": null, "price_source": null}`)
+	priced("after a patch", "none", "manual")
+	patch(imported)
+	apply(t, tables, `{"models": [{"name": "m", "input_price": "3"}]}`, nil)
+	priced("after a file with prices", "3", "manual")
+	apply(t, tables, file, nil)
+	priced("when the file has none any more", "none", "manual")
+}
+
+// One entity that two items describe is refused, by whatever they name it.
+func TestApplyRefusesTwoItemsOfOneEntity(t *testing.T) {
+	tables := newTables(t, nil)
+	apply(t, tables, `{"models": [{"name": "m", "external_id": "x"}, {"name": "n"}]}`, nil)
+	n := must[catalog.Model](t)(tables.Models.Find(t.Context(), catalog.ByNaturalKey, "default.n"))
+	var store string
+	err := tables.Store().Read(t.Context(), func(r catalog.Reader) error {
+		store = r.Head().Store
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, tc := range map[string]struct{ items, field string }{
+		"by id twice":          {fmt.Sprintf(`{"id": %[1]d, "name": "o"}, {"id": %[1]d, "name": "p"}`, n.ID), "models[1]"},
+		"by external id twice": {`{"external_id": "x", "name": "o"}, {"external_id": "x", "name": "p"}`, "models[1].external_id"},
+		"by one name":          {`{"name": "n"}, {"name": "n"}`, "models[1].name"},
+		"by the name of what another is by id": {fmt.Sprintf(`{"id": %d, "name": "o"}, {"name": "n"}, {"name": "o"}`, n.ID),
+			"models[2].name"},
+	} {
+		d := desired(t, fmt.Sprintf(`{"store": %q, "models": [%s]}`, store, tc.items))
+		_, err := tables.Plan(t.Context(), d, nil)
+		if fields := catalog.FieldsOf(err); !errors.Is(err, catalog.ErrInvalid) || len(fields) == 0 || fields[0].Field != tc.field {
+			t.Errorf("%s: %v, want an error about %s", what, err, tc.field)
+		}
+	}
+}
+
 // Items come in any order, the plan says what was done, and the second time there is nothing to do.
 func TestApply(t *testing.T) {
 	tables := newTables(t, nil)

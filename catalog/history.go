@@ -226,6 +226,7 @@ func (p *planner) aim(t *target, note string) {
 	if note != "" {
 		t.notes = []string{note}
 	}
+	t.sent = map[string]bool{}
 	p.accept(t)
 	p.targets = append(p.targets, t)
 }

@@ -33,6 +33,8 @@ type target struct {
 	wrong  bool // it was refused already
 	notes  []string
 	made   bool // a token was made for it
+
+	sent map[string]bool // not nil where want says all of it, also by what it leaves out
 }
 
 // silence is what an item of a desired state does not name, and what stays for that as people have
@@ -287,7 +289,7 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 			return errs
 		}
 	}
-	if errs := r.succeed(t.before, nil); len(errs) > 0 {
+	if errs := r.succeed(t.before, t.sent); len(errs) > 0 {
 		return errs
 	}
 	if t.before != nil {

@@ -435,6 +435,24 @@ func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 
 // Where upstreams are to be public, a secret goes to no address of this machine,
 // whatever the name was when it was checked.
+// A redirect of an upstream is the client's answer. The gateway does not follow it, because the
+// secret would go with it to an address that nobody has checked.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	var reached atomic.Bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
+	defer elsewhere.Close()
+	upstream := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	defer upstream.Close()
+	resp, err := upstreamClient(catalog.AllowPrivate).Post(upstream.URL, "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if resp.StatusCode != http.StatusTemporaryRedirect || reached.Load() {
+		t.Errorf("status %d; the redirect was followed: %t", resp.StatusCode, reached.Load())
+	}
+}
+
 func TestPrivateUpstreamsAreNotDialled(t *testing.T) {
 	var reached atomic.Bool
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))

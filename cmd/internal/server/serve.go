@@ -110,9 +110,12 @@ func (s *Server) listen() (err error) {
 	if s.listener, err = net.Listen("tcp", s.config.address()); err != nil {
 		return listenError(s.config, err)
 	}
-	s.listener = netutil.LimitListener(s.listener, maxConnections)
+	s.listener = limited(s.listener)
 	return nil
 }
+
+// limited returns the listener with a bound of the connections that are open at once.
+func limited(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConnections) }
 
 // prepare opens the data directory where one is needed, and completes the
 // secrets from it.

@@ -108,6 +108,30 @@ func expect(t *testing.T, what string, got, want any) {
 
 type object = map[string]any
 
+// A key that could be used from no address there, because its list has none that is one, must not
+// be one here that may be used from everywhere.
+func TestKeysOfNoAddressAreDisabled(t *testing.T) {
+	r, err := imports.NewAPI([]byte(`{"version": "1.0.0", "data": {"providers": [], "masters": [], "bindings": [], "keys": [
+		{"original_token": "0123456789abcdef", "status": "active", "allow_ips": ["localhost, 10.0.0"], "_original_id": 1,
+			"unlimited_quota": true},
+		{"original_token": "fedcba9876543210", "status": "active", "allow_ips": [" "], "_original_id": 2,
+			"unlimited_quota": true}]}}`), imports.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := items(r, catalog.KindKey, "external_id")
+	nowhere, everywhere := keys["new-api:token:1"], keys["new-api:token:2"]
+	if nowhere["status"] != "disabled" || nowhere["allow_ips"] != nil || everywhere["status"] != nil {
+		t.Errorf("imported %v and %v", nowhere, everywhere)
+	}
+	text := strings.Join(r.Notes, "\n")
+	for _, want := range []string{"token 1: allows an address that is none", "token 1: allows no address that is one"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the notes do not say %q:\n%s", want, text)
+		}
+	}
+}
+
 func TestNewAPI(t *testing.T) {
 	r, err := imports.NewAPI([]byte(exporter), imports.Options{Owner: "platform"})
 	if err != nil {
