@@ -104,11 +104,8 @@ func (p *planner) takeBackOne(c Change, since sequel) error {
 		return nil
 	case c.Action == ActionCreate:
 		return p.remove(now)
-	case c.Action == ActionDelete && exists:
-		p.refused.add(ErrConflict, at, "exists again since; it was last changed in revision %d", now.Revision)
-		return nil
 	case c.Action == ActionDelete && since.made != 0:
-		p.refused.add(ErrConflict, at, "existed again since, and was deleted in revision %d; revert that", since.made)
+		p.refused.add(ErrConflict, at, "has existed again since; it was last created or deleted in revision %d", since.made)
 		return nil
 	case c.Action == ActionDelete:
 		return p.returnOne(place{c.Kind, c.ID}, c.Before, c.Revision)
