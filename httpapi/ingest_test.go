@@ -474,6 +474,7 @@ func TestIngestOfAnnouncedLengths(t *testing.T) {
 // Bodies that stall, or come a byte at a time, give way to others, soon; one that is merely
 // large does not.
 func TestIngestOutlivesStalledBodies(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := newService(t, ezapi.Config{}, nil)
 	server := httptest.NewServer(s.api)
 	defer server.Close()

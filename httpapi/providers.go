@@ -31,7 +31,7 @@ type upstreamModels struct {
 	Truncated bool     `json:"truncated,omitzero" doc:"Whether some were left out: there are more than 10,000, or some are no names."`
 }
 
-type testing struct {
+type tryingProvider struct {
 	request.ID
 	Content request.Body
 }
@@ -45,7 +45,7 @@ const testText = "It asks the provider with its stored credential. Types openai,
 	"in a row, then every six seconds."
 
 // testProvider asks a provider.
-func (h *Handler) testProvider(ctx context.Context, in *testing) (*testAnswer, error) {
+func (h *Handler) testProvider(ctx context.Context, in *tryingProvider) (*testAnswer, error) {
 	id, err := in.Number()
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 // TestSourceOverHTTP: what is read over HTTP is as good as what the engine says.
 func TestSourceOverHTTP(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	storagetest.RunSource(t, func(t testing.TB) storagetest.SourceHarness {
 		pub := memstore.NewPublisher()
 		s := newService(t, ezapi.Config{Publisher: pub}, nil)
