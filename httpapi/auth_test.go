@@ -25,7 +25,7 @@ func TestRoles(t *testing.T) {
 	public := map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /openapi.json": true}
 	viewers := map[string]bool{
 		"GET /sync/status": true, "GET /changes": true, "GET /logs": true, "GET /usage": true, "GET /explain": true,
-		"GET /health/providers": true, "GET /alerts": true,
+		"GET /health/providers": true, "GET /alerts": true, "GET /budgets": true,
 		"GET /metrics": true,
 	}
 	for _, k := range catalog.Kinds() {
