@@ -41,7 +41,8 @@ func newTenants(t *testing.T) *tenants {
 	id := func(o object) string { return number(o["id"]) }
 	w.ownProject, w.belowProject = id(make("/projects", object{"name": "acme"})), id(
 		make("/projects", object{"name": "acme/search"}))
-	w.otherProject = id(make("/projects", object{"name": foreign, "external_id": foreign + "-p"}))
+	w.otherProject = id(make("/projects", object{"name": foreign, "external_id": foreign + "-p",
+		"budgets": []object{{"limit": 9, "window": "day"}}}))
 	w.own = id(make("/keys", object{"name": "mine", "project": "acme"}))
 	w.below = id(make("/keys", object{"name": "mine below", "project": "acme/search"}))
 	their := make("/keys", object{"name": foreign + " key", "project": foreign, "external_id": foreign + "-x"})
