@@ -111,7 +111,8 @@ func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) {
 		return trial, err
 	}
 	found, err := p.Alerts(ctx, alerts.Query{Kind: alerts.Test, Limit: 100})
-	if i := slices.IndexFunc(found, func(a alerts.Alert) bool { return a.Identity == trial.Identity }); err == nil && i >= 0 {
+	if i := slices.IndexFunc(found, func(a alerts.Alert) bool { return a.Identity == trial.Identity }); err == nil &&
+		i >= 0 {
 		trial = found[i]
 		if p.alarm.sender == nil {
 			trial.Error = "no webhook is configured"

@@ -258,7 +258,8 @@ func TestBudgetsAlert(t *testing.T) {
 			more string
 		}{
 			{dollar/2 - 1, ""},
-			{1, "budget_threshold project/acme 50% of the budget of 1 USD a day (Asia/Shanghai) of project/acme is spent: 0.5 USD.; "},
+			{1, "budget_threshold project/acme 50% of the budget of 1 USD a day (Asia/Shanghai) of project/acme " +
+				"is spent: 0.5 USD.; "},
 			{1, ""},
 			{dollar / 2, "budget_threshold project/acme 80% of the budget of 1 USD a day (Asia/Shanghai) of project/acme is " +
 				"spent: 1.000000001 USD.; budget_exhausted project/acme All of the budget of 1 USD a day (Asia/Shanghai) of " +
@@ -392,7 +393,8 @@ func (s plainSink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (m
 // A sink that only answers questions about usage is asked who was active: the hold comes later.
 func TestBudgetsOfAPlainSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSpendPlane(t, plainSink{memstore.NewSink(nil)}, aDay(dollar), catalog.Budget{Limit: new(9 * dollar), Window: "total"})
+		s := newSpendPlane(t, plainSink{memstore.NewSink(nil)}, aDay(dollar),
+			catalog.Budget{Limit: new(9 * dollar), Window: "total"})
 		if _, err := s.Keys.Edit(t.Context(), s.two.ID, func(k *ezapi.Key) error {
 			k.Budgets = []catalog.Budget{aDay(dollar / 2)}
 			return nil

@@ -109,7 +109,8 @@ func (w *ward) holds() string {
 			w.t.Fatal(err)
 		}
 		if h.Reason == catalog.HoldHealth && h.Active(w.clock()) {
-			all = append(all, fmt.Sprintf("%s %.0f %d %s", strings.TrimPrefix(h.Target, fmt.Sprintf("provider/%d", w.provider.ID)),
+			all = append(all, fmt.Sprintf("%s %.0f %d %s",
+				strings.TrimPrefix(h.Target, fmt.Sprintf("provider/%d", w.provider.ID)),
 				h.Until.Sub(w.clock()).Seconds(), h.Strikes, h.Cause))
 		}
 	}
@@ -299,7 +300,8 @@ func TestRefusedCredentialIsProbed(t *testing.T) {
 func TestHealthWithoutItsStore(t *testing.T) {
 	keeper := &faultyKeeper{Sink: memstore.NewSink(nil)}
 	plane := newPlane(t, ezapi.Config{LogSink: keeper})
-	provider, err := plane.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
+	provider, err := plane.Providers.Create(t.Context(),
+		catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,8 @@ func (v *verdict) alert(provider *catalog.Provider, lasts bool, now time.Time) *
 	if v.target.UpstreamModel != "" {
 		name = fmt.Sprintf("model %q of %s", v.target.UpstreamModel, name)
 	}
-	a := alerts.Alert{Kind: alerts.ProviderHeld, Subject: v.target.String(), At: now, Identity: v.target.String() + " " + until}
+	a := alerts.Alert{Kind: alerts.ProviderHeld, Subject: v.target.String(), At: now,
+		Identity: v.target.String() + " " + until}
 	switch {
 	case v.do == doForget:
 		a.Kind, a.Message = alerts.ProviderRecovered, name+" works again"

@@ -117,7 +117,8 @@ func (p *Plane) testProvider(ctx context.Context, provider *catalog.Provider, ki
 // the secret leaves it.
 func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []byte) {
 	var connected bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	traced := httptrace.WithClientTrace(ctx,
+		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 	method, content := http.MethodGet, io.Reader(http.NoBody)
 	if q.body != nil {
 		text, err := json.Marshal(q.body)

@@ -72,14 +72,23 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 		models, chat       string
 		header, value, key string // and the body's field that bounds the answer
 	}{
-		"openai":                {"openai", "/v1", openAI, "GET /v1/models", "POST /v1/chat/completions", "Authorization", "Bearer " + upstreamKey, "max_completion_tokens"},
-		"without /v1":           {"openai", "/", openAI, "GET /v1/models", "POST /v1/chat/completions", "Authorization", "Bearer " + upstreamKey, "max_completion_tokens"},
-		"compatible":            {"compatible", "/x/v1/", openAI, "GET /x/v1/models", "POST /x/v1/chat/completions", "Authorization", "Bearer " + upstreamKey, "max_tokens"},
-		"azure":                 {"azure", "", openAI, "GET /openai/models?api-version=2024-10-21", "POST /openai/deployments/org%2Fm/chat/completions?api-version=2024-10-21", "Api-Key", upstreamKey, "max_completion_tokens"},
-		"azure, newer":          {"azure", "/openai/v1", openAI, "GET /openai/v1/models", "POST /openai/v1/chat/completions", "Api-Key", upstreamKey, "max_completion_tokens"},
-		"anthropic":             {"anthropic", "", openAI, "GET /v1/models?limit=1000", "POST /v1/messages", "X-Api-Key", upstreamKey, "max_tokens"},
-		"gemini":                {"gemini", "", gemini, "GET /v1beta/models?pageSize=1000", "POST /v1beta/models/org%2Fm:generateContent", "X-Goog-Api-Key", upstreamKey, "generationConfig"},
-		"gemini, with its path": {"gemini", "/v1beta", gemini, "GET /v1beta/models?pageSize=1000", "POST /v1beta/models/org%2Fm:generateContent", "X-Goog-Api-Key", upstreamKey, "generationConfig"},
+		"openai": {"openai", "/v1", openAI, "GET /v1/models", "POST /v1/chat/completions", "Authorization",
+			"Bearer " + upstreamKey, "max_completion_tokens"},
+		"without /v1": {"openai", "/", openAI, "GET /v1/models", "POST /v1/chat/completions", "Authorization",
+			"Bearer " + upstreamKey, "max_completion_tokens"},
+		"compatible": {"compatible", "/x/v1/", openAI, "GET /x/v1/models", "POST /x/v1/chat/completions",
+			"Authorization", "Bearer " + upstreamKey, "max_tokens"},
+		"azure": {"azure", "", openAI, "GET /openai/models?api-version=2024-10-21",
+			"POST /openai/deployments/org%2Fm/chat/completions?api-version=2024-10-21", "Api-Key", upstreamKey,
+			"max_completion_tokens"},
+		"azure, newer": {"azure", "/openai/v1", openAI, "GET /openai/v1/models",
+			"POST /openai/v1/chat/completions", "Api-Key", upstreamKey, "max_completion_tokens"},
+		"anthropic": {"anthropic", "", openAI, "GET /v1/models?limit=1000", "POST /v1/messages", "X-Api-Key",
+			upstreamKey, "max_tokens"},
+		"gemini": {"gemini", "", gemini, "GET /v1beta/models?pageSize=1000",
+			"POST /v1beta/models/org%2Fm:generateContent", "X-Goog-Api-Key", upstreamKey, "generationConfig"},
+		"gemini, with its path": {"gemini", "/v1beta", gemini, "GET /v1beta/models?pageSize=1000",
+			"POST /v1beta/models/org%2Fm:generateContent", "X-Goog-Api-Key", upstreamKey, "generationConfig"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, answer(200, c.list))
@@ -111,19 +120,23 @@ func TestProviderAnswersAreClassified(t *testing.T) {
 		models []string
 		cut    bool
 	}{
-		"unauthorized":           {answer: answer(401, upstreamKey), class: "auth"},
-		"forbidden":              {answer: answer(403, ""), class: "auth"},
-		"Gemini's invalid key":   {answer: answer(400, `{"error":{"details":[{"reason":"API_KEY_INVALID"}]}}`), class: "auth"},
-		"Anthropic's credit":     {answer: answer(400, `{"error":{"message":"Your credit balance is too low"}}`), class: "billing"},
-		"OpenAI's quota":         {answer: answer(429, `{"error":{"code":"insufficient_quota"}}`), class: "billing"},
-		"payment required":       {answer: answer(402, ""), class: "billing"},
-		"too many requests":      {answer: answer(429, ""), class: "rate"},
-		"bad request":            {answer: answer(400, ""), class: "client"},
-		"not found":              {answer: answer(404, ""), class: "client"},
-		"elsewhere":              {answer: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/else", 302) }, class: "client"},
-		"error":                  {answer: answer(500, ""), class: "server"},
-		"overloaded":             {answer: answer(529, ""), class: "overload"},
-		"cut off":                {answer: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, class: "network"},
+		"unauthorized":         {answer: answer(401, upstreamKey), class: "auth"},
+		"forbidden":            {answer: answer(403, ""), class: "auth"},
+		"Gemini's invalid key": {answer: answer(400, `{"error":{"details":[{"reason":"API_KEY_INVALID"}]}}`), class: "auth"},
+		"Anthropic's credit":   {answer: answer(400, `{"error":{"message":"Your credit balance is too low"}}`), class: "billing"},
+		"OpenAI's quota":       {answer: answer(429, `{"error":{"code":"insufficient_quota"}}`), class: "billing"},
+		"payment required":     {answer: answer(402, ""), class: "billing"},
+		"too many requests":    {answer: answer(429, ""), class: "rate"},
+		"bad request":          {answer: answer(400, ""), class: "client"},
+		"not found":            {answer: answer(404, ""), class: "client"},
+		"elsewhere": {answer: func(w http.ResponseWriter,
+			r *http.Request) {
+			http.Redirect(w, r, "/else", http.StatusFound)
+		}, class: "client"},
+		"error":      {answer: answer(500, ""), class: "server"},
+		"overloaded": {answer: answer(529, ""), class: "overload"},
+		"cut off": {answer: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			class: "network"},
 		"no JSON":                {answer: answer(200, "<html>"), class: "server"},
 		"JSON of something else": {answer: answer(200, `{"data":"x"}`), class: "server"},
 		"too large":              {answer: answer(200, strings.Repeat(" ", 5<<20)), class: "server"},
@@ -214,7 +227,8 @@ func TestProviderTestsAreLimited(t *testing.T) {
 		cancel()
 		<-r.Context().Done()
 	}
-	if _, err := plane.TestProvider(ctx, other.ID, ezapi.TestModels, ""); !errors.Is(err, context.Canceled) || !reached.Load() {
+	if _, err := plane.TestProvider(ctx, other.ID, ezapi.TestModels, ""); !errors.Is(err, context.Canceled) ||
+		!reached.Load() {
 		t.Errorf("given up: %v", err)
 	}
 }

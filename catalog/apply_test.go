@@ -105,7 +105,8 @@ func TestApplyRefusesTwoItemsOfOneEntity(t *testing.T) {
 	} {
 		d := desired(t, fmt.Sprintf(`{"store": %q, "models": [%s]}`, store, tc.items))
 		_, err := tables.Plan(t.Context(), d, nil)
-		if fields := catalog.FieldsOf(err); !errors.Is(err, catalog.ErrInvalid) || len(fields) == 0 || fields[0].Field != tc.field {
+		if fields := catalog.FieldsOf(err); !errors.Is(err, catalog.ErrInvalid) || len(fields) == 0 ||
+			fields[0].Field != tc.field {
 			t.Errorf("%s: %v, want an error about %s", what, err, tc.field)
 		}
 	}

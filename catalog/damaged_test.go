@@ -129,7 +129,8 @@ func TestDamagedRecordsAreReplaced(t *testing.T) {
 	mustField(t, "rotating it", err, "damaged")
 	must[catalog.Revision](t)(tables.Keys.Delete(ctx, key.ID, 0))
 	all := changes(t, tables)
-	if last := all[len(all)-1]; len(last.Touches.Hashes) != 1 || last.Touches.Hashes[0] != catalog.HashToken(key.Token.Reveal()) {
+	if last := all[len(all)-1]; len(last.Touches.Hashes) != 1 ||
+		last.Touches.Hashes[0] != catalog.HashToken(key.Token.Reveal()) {
 		t.Errorf("the end of the key names the hashes %q", last.Touches.Hashes)
 	}
 	// What it was is not known, so it does not come back.

@@ -264,7 +264,8 @@ func (f *Follower) Run(ctx context.Context, logger *slog.Logger) error {
 		case errors.Is(err, ErrClosed):
 			return err
 		case !failing:
-			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices, projects, budgets and operators are as they were",
+			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices, projects, budgets and "+
+				"operators are as they were",
 				"error", err)
 			failing = true
 		}

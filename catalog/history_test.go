@@ -215,7 +215,8 @@ func TestRevertOneKeepsASecretWhereItIs(t *testing.T) {
 	}
 	must[catalog.Provider](t)(tables.Providers.Patch(ctx, p.ID, 0, []byte(`{"api_key": null}`)))
 	must[catalog.Plan](t)(tables.RevertOne(ctx, moved.Revision, nil))
-	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.BaseURL != p.BaseURL || !got.APIKey.IsZero() {
+	if got := must[catalog.Provider](t)(tables.Providers.Get(ctx, p.ID)); got.BaseURL != p.BaseURL ||
+		!got.APIKey.IsZero() {
 		t.Errorf("without a secret: %+v", got)
 	}
 }

@@ -225,8 +225,9 @@ func (tx *txn) checkGrowth(ctx context.Context) error {
 			return err
 		}
 		if n > p.MaxKeys {
-			return &FieldError{Field: tx.fieldOf(tx.grown[path], "project"), Message: fmt.Sprintf("has no room for another key: it, or one above it, "+
-				"and those below that may have %d (max_keys)", p.MaxKeys)}
+			return &FieldError{Field: tx.fieldOf(tx.grown[path], "project"),
+				Message: fmt.Sprintf("has no room for another key: it, or one above it, "+
+					"and those below that may have %d (max_keys)", p.MaxKeys)}
 		}
 	}
 	return nil

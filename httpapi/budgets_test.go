@@ -43,7 +43,8 @@ func TestBudgets(t *testing.T) {
 			}
 			Next string `json:"next_cursor"`
 		}
-		if err := json.Unmarshal([]byte(s.must(http.StatusOK, viewer, "GET", "/budgets"+query, nil).body), &page); err != nil {
+		if err := json.Unmarshal([]byte(s.must(http.StatusOK, viewer, "GET", "/budgets"+query, nil).body),
+			&page); err != nil {
 			t.Fatal(err)
 		}
 		for _, b := range page.Data {
@@ -51,7 +52,8 @@ func TestBudgets(t *testing.T) {
 		}
 		return all, page.Next
 	}
-	p, k1, k1all, k2 := "project/acme day 1.6 80%", "key/"+one+" day 1.6 160%", "key/"+one+" total 1.6 16%", "key/"+two+" day 1.6 32%"
+	p, k1, k1all, k2 := "project/acme day 1.6 80%", "key/"+one+" day 1.6 160%", "key/"+one+" total 1.6 16%", "key/"+
+		two+" day 1.6 32%"
 	for query, want := range map[string][]string{
 		"":                        {p, k1, k1all, k2},
 		"?over=80":                {p, k1},

@@ -88,7 +88,10 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 		return "", nil
 	}
 	checks[checkSeals] = func(context.Context) (string, error) { return sealNote(plane.SealStatus()) }
-	checks[checkProviders] = func(context.Context) (string, error) { return judgeNote(plane.Stats().Health, plane.LogTime()) }
+	checks[checkProviders] = func(context.Context) (string,
+		error) {
+		return judgeNote(plane.Stats().Health, plane.LogTime())
+	}
 	maps.Copy(checks, more)
 	h := health{log: log, checks: map[string]*probe{}, reached: reached}
 	for name, check := range checks {

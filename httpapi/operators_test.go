@@ -71,7 +71,8 @@ func newTenants(t *testing.T) *tenants {
 	}
 	for i, project := range []string{"", "acme", foreign} {
 		err := s.plane.RaiseAlerts(t.Context(), alerts.Alert{
-			Kind: alerts.BudgetExhausted, Subject: "project/" + project, Project: project, Message: "of " + cmp.Or(project, foreign),
+			Kind: alerts.BudgetExhausted, Subject: "project/" + project, Project: project, Message: "of " +
+				cmp.Or(project, foreign),
 			Identity: fmt.Sprint(i),
 		})
 		if err != nil {
@@ -192,7 +193,8 @@ func (w *tenants) tries() map[string][]try {
 		"GET /health/providers":               {{"/health/providers", nil, no, no}},
 		"POST /providers/{id}/test":           {{"/providers/" + w.provider + "/test", nil, no, no}},
 		"GET /providers/{id}/upstream-models": {{"/providers/" + w.provider + "/upstream-models", nil, no, no}},
-		"GET /alerts":                         {{"/alerts", nil, ok, ok}, {"/alerts?kind=budget_exhausted&limit=1", nil, ok, ok}},
+		"GET /alerts": {{"/alerts", nil, ok, ok},
+			{"/alerts?kind=budget_exhausted&limit=1", nil, ok, ok}},
 		"GET /budgets": {
 			{"/budgets", nil, ok, ok}, {"/budgets?project=" + foreign, nil, ok, ok}, {"/budgets?key_id=" + w.other, nil, ok, ok},
 			{"/budgets?over=1&limit=1", nil, ok, ok},

@@ -49,7 +49,8 @@ func TestProviderTest(t *testing.T) {
 		t.Errorf("without a body (-want +got):\n%s", diff)
 	}
 	status.Store(401)
-	if diff := cmp.Diff(object{"ok": false, "class": "auth", "status": 401.0}, test(object{"kind": "chat", "model": "m1"})); diff != "" {
+	if diff := cmp.Diff(object{"ok": false, "class": "auth", "status": 401.0},
+		test(object{"kind": "chat", "model": "m1"})); diff != "" {
 		t.Errorf("chat (-want +got):\n%s", diff)
 	}
 	refused := s.must(http.StatusOK, admin, "GET", p+"/upstream-models", nil).object(t)
@@ -69,7 +70,8 @@ func TestProviderTest(t *testing.T) {
 	}
 
 	other := "/providers/" + make("q", "custom")
-	if got := s.do(admin, "POST", other+"/test", nil).problem(t, http.StatusConflict, "untestable"); !strings.Contains(got.Detail, "custom") {
+	if got := s.do(admin, "POST", other+"/test", nil).problem(t, http.StatusConflict,
+		"untestable"); !strings.Contains(got.Detail, "custom") {
 		t.Errorf("%+v", got)
 	}
 	s.do(admin, "GET", other+"/upstream-models", nil).problem(t, http.StatusConflict, "untestable")
@@ -86,7 +88,8 @@ func TestProviderTest(t *testing.T) {
 // What balancers report is shown, and what is held because of it.
 func TestProvidersHealth(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	p := s.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "models": []any{"m", "n"}}).object(t)
+	p := s.must(http.StatusCreated, admin, "POST", "/providers",
+		object{"name": "p", "type": "openai", "models": []any{"m", "n"}}).object(t)
 	get := func(query string) object {
 		return s.must(http.StatusOK, viewer, "GET", "/health/providers"+query, nil).object(t)
 	}
@@ -108,11 +111,13 @@ func TestProvidersHealth(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 	whole, model := rows[0].(object), rows[1].(object)
-	if diff := cmp.Diff(object{"until": nil, "reason": "admin", "message": "mine"}, whole["held"]); diff != "" || whole["provider"] != "p" {
+	if diff := cmp.Diff(object{"until": nil, "reason": "admin", "message": "mine"}, whole["held"]); diff != "" ||
+		whole["provider"] != "p" {
 		t.Errorf("of the provider (-want +got):\n%s", diff)
 	}
 	held, _ := model["held"].(object)
-	if model["upstream_model"] != "m" || model["attempts"] != 12.0 || model["failures"] != 12.0 || model["strikes"] != 1.0 ||
+	if model["upstream_model"] != "m" || model["attempts"] != 12.0 || model["failures"] != 12.0 ||
+		model["strikes"] != 1.0 ||
 		held["reason"] != "health" || held["cause"] != "failures" || held["until"] == nil ||
 		!cmp.Equal(model["failures_by_class"], object{"server": 12.0}) {
 		t.Errorf("of the model: %v", model)
@@ -120,7 +125,8 @@ func TestProvidersHealth(t *testing.T) {
 	if got := get("?provider_id=999"); len(got["data"].([]any)) != 0 {
 		t.Errorf("of another: %v", got)
 	}
-	holds := s.must(http.StatusOK, viewer, "GET", "/holds?name=provider/"+number(p["id"])+"/m", nil).object(t)["data"].([]any)
+	holds := s.must(http.StatusOK, viewer, "GET", "/holds?name=provider/"+number(p["id"])+"/m",
+		nil).object(t)["data"].([]any)
 	if len(holds) != 1 || holds[0].(object)["cause"] != "failures" || holds[0].(object)["strikes"] != 1.0 {
 		t.Errorf("holds %v", holds)
 	}
@@ -147,7 +153,8 @@ func TestReadinessOfJudging(t *testing.T) {
 	}
 	sink.away.Store(true)
 	judge()
-	if status, note, whole := s.state("providers"); status != "failed" || whole != "degraded" || !strings.Contains(note, "judged anew") {
+	if status, note, whole := s.state("providers"); status != "failed" || whole != "degraded" ||
+		!strings.Contains(note, "judged anew") {
 		t.Errorf("while the store is away: %s (%s), the server %s", status, note, whole)
 	}
 	sink.away.Store(false)

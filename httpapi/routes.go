@@ -15,7 +15,8 @@ func (h *Handler) register(opts *Options) {
 	serveNoun(h.operators())
 	serveNoun(plainNoun(h, t.Holds, "a hold of a key, a project or a provider"))
 	handle(h, Admin, "POST /providers/{id}/test", "testProvider", "Ask a provider whether it works", h.testProvider,
-		takes(optional(bodyOf("ProviderTesting", request.JSON))), fails(problemUntestable, problemTooSoon), explains(testText))
+		takes(optional(bodyOf("ProviderTesting", request.JSON))), fails(problemUntestable,
+			problemTooSoon), explains(testText))
 	handle(h, Admin, "GET /providers/{id}/upstream-models", "getUpstreamModels", "Ask a provider for its models",
 		h.upstreamModels, fails(problemUntestable, problemTooSoon), explains(testText))
 	handle(h, Viewer, "GET /health/providers", "getProvidersHealth", "Show how providers do, as balancers report it",

@@ -285,7 +285,8 @@ func TestProblemsAreDocumented(t *testing.T) {
 		"protected", "owned", "conflict", "busy",
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
 		"invalid",
-		"overloaded", "throttled", "too-soon", "untestable", "internal", "sealed", "nothing-published", "damaged", "crowded", "unavailable",
+		"overloaded", "throttled", "too-soon", "untestable", "internal", "sealed", "nothing-published", "damaged",
+		"crowded", "unavailable",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}

@@ -46,19 +46,22 @@ func TestAttempts(t *testing.T) {
 		attempts int64
 		failures int64
 	}{
-		"success":                              {listed(200), 1, 0},
-		"refused before a provider was tried":  {logbuf.Entry{Status: 503}, 0, 0},
-		"an answer that broke off":             {logbuf.Entry{ProviderID: 1, UpstreamModel: "m", Status: 200, Error: "broke off"}, 0, 0},
-		"the client's fault":                   {listed(400), 0, 0},
-		"too many requests, of the client":     {listed(429), 0, 0},
-		"an error that was passed on":          {listed(500), 1, 1},
-		"an error that is listed, too":         {listed(500, failure(logbuf.FailedServer)), 1, 1},
-		"one that failed, then one that works": {listed(200, logbuf.Failure{ProviderID: 2, UpstreamModel: "m", Class: "server"}), 1, 0},
-		"failed, then tried again":             {listed(500, failure("server"), logbuf.Failure{ProviderID: 2, Class: "server"}), 2, 2},
-		"client and canceled":                  {listed(499, failure("client"), failure("canceled")), 0, 0},
-		"network at one balancer":              {listed(502, failure("network"), failure("timeout")), 1, 1},
-		"network, not listed":                  {listed(502), 0, 0},
-		"a failure of no provider":             {listed(400, logbuf.Failure{Class: "server"}), 0, 0},
+		"success":                             {listed(200), 1, 0},
+		"refused before a provider was tried": {logbuf.Entry{Status: 503}, 0, 0},
+		"an answer that broke off": {logbuf.Entry{ProviderID: 1, UpstreamModel: "m", Status: 200,
+			Error: "broke off"}, 0, 0},
+		"the client's fault":               {listed(400), 0, 0},
+		"too many requests, of the client": {listed(429), 0, 0},
+		"an error that was passed on":      {listed(500), 1, 1},
+		"an error that is listed, too":     {listed(500, failure(logbuf.FailedServer)), 1, 1},
+		"one that failed, then one that works": {listed(200,
+			logbuf.Failure{ProviderID: 2, UpstreamModel: "m", Class: "server"}), 1, 0},
+		"failed, then tried again": {listed(500, failure("server"),
+			logbuf.Failure{ProviderID: 2, Class: "server"}), 2, 2},
+		"client and canceled":      {listed(499, failure("client"), failure("canceled")), 0, 0},
+		"network at one balancer":  {listed(502, failure("network"), failure("timeout")), 1, 1},
+		"network, not listed":      {listed(502), 0, 0},
+		"a failure of no provider": {listed(400, logbuf.Failure{Class: "server"}), 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.entry.Time = healthNow

@@ -173,7 +173,8 @@ func TestQueuePrices(t *testing.T) {
 		mustAppend(t, q, logbuf.Entry{RequestID: "late", PricedRevision: 77},
 			logbuf.Entry{RequestID: "own late", CostNanoUSD: new(int64(6)), PricedRevision: 77},
 			logbuf.Entry{RequestID: "whole", CostNanoUSD: new(int64(6)), PricedRevision: 77, Project: "q"})
-		want := map[string]string{"early": "7 at 3 of p7", "own": "5 at 0 of p7", "theirs": "7 at 3 of q", "late": "8 at 4 of p8",
+		want := map[string]string{"early": "7 at 3 of p7", "own": "5 at 0 of p7", "theirs": "7 at 3 of q",
+			"late":     "8 at 4 of p8",
 			"own late": "6 at 0 of p8", "whole": "6 at 0 of q"}
 		if dir == "" {
 			for q.Stats().LastError != away.Error() {

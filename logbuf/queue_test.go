@@ -489,8 +489,9 @@ func anyEntry() *rapid.Generator[logbuf.Entry] {
 		for range rapid.IntRange(0, 8).Draw(t, "failures") {
 			e.Failures = append(e.Failures, logbuf.Failure{
 				ProviderID: num("failed provider"), UpstreamModel: text("failed model"), LatencyMS: millis("failed latency"),
-				RetryAfterMS: millis("wait"), Status: int(upTo("failed status", logbuf.MaxStatus)), Class: rapid.SampledFrom(logbuf.FailureClasses()).
-						Draw(t, "class"),
+				RetryAfterMS: millis("wait"), Status: int(upTo("failed status", logbuf.MaxStatus)), Class: rapid.SampledFrom(
+					logbuf.FailureClasses()).
+					Draw(t, "class"),
 			})
 		}
 		return e

@@ -13,7 +13,8 @@ import (
 )
 
 func targetOf(provider int64, model string) snapshot.Target {
-	return snapshot.Target{Provider: &snapshot.Provider{ProviderDoc: snapshot.ProviderDoc{ID: provider}}, UpstreamModel: model}
+	return snapshot.Target{Provider: &snapshot.Provider{ProviderDoc: snapshot.ProviderDoc{ID: provider}},
+		UpstreamModel: model}
 }
 
 // What has failed comes last for a second, longer each time, and as long as the provider asked.

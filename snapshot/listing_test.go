@@ -15,11 +15,13 @@ import (
 // What is listed for a key is what it can ask for, by the names that it asks by.
 func TestModelsOfAKey(t *testing.T) {
 	model := func(namespace, name string) snapshot.Document {
-		return doc(t, catalog.ModelKey(namespace, name), snapshot.ModelDoc{Namespace: namespace, Name: name, Status: catalog.Active})
+		return doc(t, catalog.ModelKey(namespace, name),
+			snapshot.ModelDoc{Namespace: namespace, Name: name, Status: catalog.Active})
 	}
 	var docs []snapshot.Document
 	add := func(namespace, name string, c snapshot.Candidate, edits ...func(*snapshot.BindingDoc)) {
-		b := snapshot.BindingDoc{Namespace: namespace, PublicModel: name, Status: catalog.Active, Candidates: []snapshot.Candidate{c}}
+		b := snapshot.BindingDoc{Namespace: namespace, PublicModel: name, Status: catalog.Active,
+			Candidates: []snapshot.Candidate{c}}
 		for _, edit := range edits {
 			edit(&b)
 		}
@@ -43,12 +45,16 @@ func TestModelsOfAKey(t *testing.T) {
 		key  func(*snapshot.KeyDoc)
 		want []string
 	}{
-		"its namespace":     {func(*snapshot.KeyDoc) {}, []string{"m", "n", "x.m"}},
-		"another, too":      {func(k *snapshot.KeyDoc) { k.Namespaces = []string{"default", "x"} }, []string{"m", "n", "x.m", "x.o"}},
-		"another first":     {func(k *snapshot.KeyDoc) { k.Namespaces, k.DefaultNamespace = []string{"x"}, "x" }, []string{"m", "o"}},
-		"an allow-list":     {func(k *snapshot.KeyDoc) { k.Models = []string{"n", "w/three", "gone", "w/*"} }, []string{"n", "w/three"}},
-		"a project's":       {func(k *snapshot.KeyDoc) { k.Project = "a" }, []string{"m", "w/one", "w/two"}},
-		"both":              {func(k *snapshot.KeyDoc) { k.Project, k.Models = "a", []string{"w/two", "n"} }, []string{"w/two"}},
+		"its namespace": {func(*snapshot.KeyDoc) {}, []string{"m", "n", "x.m"}},
+		"another, too": {func(k *snapshot.KeyDoc) { k.Namespaces = []string{"default", "x"} },
+			[]string{"m", "n", "x.m", "x.o"}},
+		"another first": {func(k *snapshot.KeyDoc) { k.Namespaces, k.DefaultNamespace = []string{"x"}, "x" },
+			[]string{"m", "o"}},
+		"an allow-list": {func(k *snapshot.KeyDoc) { k.Models = []string{"n", "w/three", "gone", "w/*"} },
+			[]string{"n", "w/three"}},
+		"a project's": {func(k *snapshot.KeyDoc) { k.Project = "a" }, []string{"m", "w/one", "w/two"}},
+		"both": {func(k *snapshot.KeyDoc) { k.Project, k.Models = "a", []string{"w/two", "n"} },
+			[]string{"w/two"}},
 		"another group":     {func(k *snapshot.KeyDoc) { k.Group = "vip" }, []string{"vip"}},
 		"a project unknown": {func(k *snapshot.KeyDoc) { k.Project = "b" }, nil},
 	} {
@@ -61,7 +67,8 @@ func TestModelsOfAKey(t *testing.T) {
 				if m.Model == nil {
 					t.Errorf("%s has no record", m.Name)
 				}
-				if _, err := v.Route(k, m.Name, time.Now().Add(-time.Hour)); err != nil && err != snapshot.ErrNoUpstream { //nolint:errorlint // as it is
+				if _, err := v.Route(k, m.Name, time.Now().Add(-time.Hour)); err != nil &&
+					err != snapshot.ErrNoUpstream { //nolint:errorlint // as it is
 					t.Errorf("%s is listed and refused: %v", m.Name, err)
 				}
 			}

@@ -46,14 +46,16 @@ func TestFailuresAreReported(t *testing.T) {
 		first, spare http.HandlerFunc
 		want         []logbuf.Failure
 	}{
-		"success":         {first: reply("first")},
-		"client's fault":  {first: answerWith(400)},
-		"rate":            {first: limited, want: []logbuf.Failure{{ProviderID: 1, Status: 429, Class: "rate", RetryAfterMS: 7000}}},
-		"server":          {first: answerWith(500), want: []logbuf.Failure{{ProviderID: 1, Status: 500, Class: "server"}}},
-		"overload":        {first: answerWith(503), want: []logbuf.Failure{{ProviderID: 1, Status: 503, Class: "overload"}}},
-		"auth":            {first: answerWith(401), want: []logbuf.Failure{{ProviderID: 1, Status: 401, Class: "auth"}}},
-		"network":         {first: dropConnection, want: []logbuf.Failure{{ProviderID: 1, Class: "network"}}},
-		"both, passed on": {first: answerWith(500), spare: answerWith(429), want: []logbuf.Failure{{ProviderID: 1, Status: 500, Class: "server"}, {ProviderID: 2, Status: 429, Class: "rate"}}},
+		"success":        {first: reply("first")},
+		"client's fault": {first: answerWith(400)},
+		"rate": {first: limited, want: []logbuf.Failure{{ProviderID: 1, Status: 429, Class: "rate",
+			RetryAfterMS: 7000}}},
+		"server":   {first: answerWith(500), want: []logbuf.Failure{{ProviderID: 1, Status: 500, Class: "server"}}},
+		"overload": {first: answerWith(503), want: []logbuf.Failure{{ProviderID: 1, Status: 503, Class: "overload"}}},
+		"auth":     {first: answerWith(401), want: []logbuf.Failure{{ProviderID: 1, Status: 401, Class: "auth"}}},
+		"network":  {first: dropConnection, want: []logbuf.Failure{{ProviderID: 1, Class: "network"}}},
+		"both, passed on": {first: answerWith(500), spare: answerWith(429),
+			want: []logbuf.Failure{{ProviderID: 1, Status: 500, Class: "server"}, {ProviderID: 2, Status: 429, Class: "rate"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -71,7 +73,8 @@ func TestFailuresAreReported(t *testing.T) {
 					t.Error("no latency")
 				}
 			}
-			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(logbuf.Failure{}, "LatencyMS")); diff != "" {
+			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty(),
+				cmpopts.IgnoreFields(logbuf.Failure{}, "LatencyMS")); diff != "" {
 				t.Errorf("failures (-want +got):\n%s", diff)
 			}
 		})
@@ -99,14 +102,16 @@ func TestBreakerOrdersTargets(t *testing.T) {
 // A held key gets 429, and is told when to come again.
 func TestHeldKeyIsToldWhen(t *testing.T) {
 	b := newBench(t)
-	if _, err := b.plane.Holds.Create(t.Context(), catalog.Hold{Target: fmt.Sprint("key/", b.keyID(t)), Until: time.Now().Add(90 * time.Second),
-		Message: "pay first"}); err != nil {
+	if _, err := b.plane.Holds.Create(t.Context(),
+		catalog.Hold{Target: fmt.Sprint("key/", b.keyID(t)), Until: time.Now().Add(90 * time.Second),
+			Message: "pay first"}); err != nil {
 		t.Fatal(err)
 	}
 	b.publish(t)
 	for _, try := range []struct{ method, path string }{{"POST", endpoint}, {"GET", "/v1/models"}} {
 		resp, text := b.send(t, try.method, try.path, chatBody)
-		if after := resp.Header.Get("Retry-After"); resp.StatusCode != 429 || len(after) != 2 || !strings.Contains(text, "pay first") {
+		if after := resp.Header.Get("Retry-After"); resp.StatusCode != 429 || len(after) != 2 ||
+			!strings.Contains(text, "pay first") {
 			t.Errorf("%s: %d, Retry-After %q, %s", try.path, resp.StatusCode, after, text)
 		}
 	}

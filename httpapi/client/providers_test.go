@@ -17,8 +17,10 @@ import (
 func TestProvidersHealthAndTests(t *testing.T) {
 	s := newService(t)
 	c, ctx := s.client(t, admin), t.Context()
-	p := must[catalog.Provider](t)(c.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "bedrock", Models: []string{"m"}}))
-	if h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, 0)); h.JudgedAt != nil || h.WindowSeconds != 60 || len(h.Data) != 0 {
+	p := must[catalog.Provider](t)(c.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "bedrock", Models: []string{"m"}}))
+	if h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, 0)); h.JudgedAt != nil || h.WindowSeconds != 60 ||
+		len(h.Data) != 0 {
 		t.Errorf("at first %+v", h)
 	}
 	for i := range 10 {
@@ -34,8 +36,10 @@ func TestProvidersHealthAndTests(t *testing.T) {
 	if len(h.Data) != 1 || h.JudgedAt == nil {
 		t.Fatalf("%+v", h)
 	}
-	if u := h.Data[0]; u.Provider != "p" || u.UpstreamModel != "m" || u.Attempts != 10 || u.Failures != 10 || u.Strikes != 1 ||
-		u.ByClass[logbuf.FailedTimeout] != 10 || u.Held == nil || u.Held.Until == nil || u.Held.Cause != catalog.CauseFailures {
+	if u := h.Data[0]; u.Provider != "p" || u.UpstreamModel != "m" || u.Attempts != 10 || u.Failures != 10 ||
+		u.Strikes != 1 ||
+		u.ByClass[logbuf.FailedTimeout] != 10 || u.Held == nil || u.Held.Until == nil ||
+		u.Held.Cause != catalog.CauseFailures {
 		t.Errorf("%+v", u)
 	}
 	for what, err := range map[string]error{

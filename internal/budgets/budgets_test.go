@@ -32,7 +32,8 @@ func TestJudge(t *testing.T) {
 		var standings []budgets.Standing
 		want := budgets.Verdict{}
 		endless := false
-		for _, window := range rapid.SliceOfDistinct(rapid.SampledFrom(catalog.BudgetWindows()), rapid.ID).Draw(r, "windows") {
+		for _, window := range rapid.SliceOfDistinct(rapid.SampledFrom(catalog.BudgetWindows()), rapid.ID).Draw(r,
+			"windows") {
 			s := budgets.Standing{Budget: budget(r, window)}
 			s.Spent.CostNanoUSD.SetInt64(rapid.Int64Range(-2, 25).Draw(r, "spent"))
 			var err error
@@ -96,23 +97,25 @@ func TestNext(t *testing.T) {
 		present *catalog.BudgetHold
 		step    budgets.Step
 	}{
-		"nothing":                       {budgets.Verdict{}, nil, budgets.Keep},
-		"used up":                       {held, nil, budgets.Make},
-		"used up for ever":              {budgets.Verdict{Held: true}, nil, budgets.Make},
-		"the window ended meanwhile":    {budgets.Verdict{Held: true, Until: now}, nil, budgets.Keep},
-		"held":                          {held, &catalog.BudgetHold{Until: later, Status: "active"}, budgets.Keep},
-		"held for ever":                 {budgets.Verdict{Held: true}, &catalog.BudgetHold{Status: "active"}, budgets.Keep},
-		"held for longer":               {held, &catalog.BudgetHold{Status: "active"}, budgets.Change},
-		"held for less":                 {held, &catalog.BudgetHold{Until: now.Add(1), Status: "active"}, budgets.Change},
-		"held before":                   {held, &catalog.BudgetHold{Until: now, Status: "active"}, budgets.Change},
-		"raised":                        {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "active"}, budgets.End},
-		"raised, for ever":              {budgets.Verdict{}, &catalog.BudgetHold{Status: "active"}, budgets.End},
-		"over":                          {budgets.Verdict{}, &catalog.BudgetHold{Until: now, Status: "active"}, budgets.Keep},
-		"disabled":                      {held, &catalog.BudgetHold{Until: later, Status: "disabled"}, budgets.Keep},
-		"disabled, and ends otherwise":  {held, &catalog.BudgetHold{Until: now.Add(1), Status: "disabled"}, budgets.Keep},
-		"disabled for ever":             {held, &catalog.BudgetHold{Status: "disabled"}, budgets.Keep},
-		"disabled until a moment ago":   {held, &catalog.BudgetHold{Until: now, Status: "disabled"}, budgets.Change},
-		"disabled, and the limit is up": {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "disabled"}, budgets.Keep},
+		"nothing":                    {budgets.Verdict{}, nil, budgets.Keep},
+		"used up":                    {held, nil, budgets.Make},
+		"used up for ever":           {budgets.Verdict{Held: true}, nil, budgets.Make},
+		"the window ended meanwhile": {budgets.Verdict{Held: true, Until: now}, nil, budgets.Keep},
+		"held":                       {held, &catalog.BudgetHold{Until: later, Status: "active"}, budgets.Keep},
+		"held for ever":              {budgets.Verdict{Held: true}, &catalog.BudgetHold{Status: "active"}, budgets.Keep},
+		"held for longer":            {held, &catalog.BudgetHold{Status: "active"}, budgets.Change},
+		"held for less":              {held, &catalog.BudgetHold{Until: now.Add(1), Status: "active"}, budgets.Change},
+		"held before":                {held, &catalog.BudgetHold{Until: now, Status: "active"}, budgets.Change},
+		"raised": {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "active"},
+			budgets.End},
+		"raised, for ever":             {budgets.Verdict{}, &catalog.BudgetHold{Status: "active"}, budgets.End},
+		"over":                         {budgets.Verdict{}, &catalog.BudgetHold{Until: now, Status: "active"}, budgets.Keep},
+		"disabled":                     {held, &catalog.BudgetHold{Until: later, Status: "disabled"}, budgets.Keep},
+		"disabled, and ends otherwise": {held, &catalog.BudgetHold{Until: now.Add(1), Status: "disabled"}, budgets.Keep},
+		"disabled for ever":            {held, &catalog.BudgetHold{Status: "disabled"}, budgets.Keep},
+		"disabled until a moment ago":  {held, &catalog.BudgetHold{Until: now, Status: "disabled"}, budgets.Change},
+		"disabled, and the limit is up": {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "disabled"},
+			budgets.Keep},
 	} {
 		var present catalog.BudgetHold
 		if c.present != nil {
@@ -145,8 +148,9 @@ func TestBookKeepsSums(t *testing.T) {
 		tip := logbuf.FoldMark{Number: 1, Mark: uuid.New()}
 		book.Begin(tip)
 		followed := tip
-		some := rapid.SliceOfDistinct(rapid.SampledFrom([]catalog.HoldTarget{{KeyID: 1}, {KeyID: 2}, {KeyID: 9}, {Project: "a"},
-			{Project: "a/b"}}), rapid.ID[catalog.HoldTarget])
+		some := rapid.SliceOfDistinct(rapid.SampledFrom(
+			[]catalog.HoldTarget{{KeyID: 1}, {KeyID: 2}, {KeyID: 9}, {Project: "a"},
+				{Project: "a/b"}}), rapid.ID[catalog.HoldTarget])
 		spent := func(of catalog.HoldTarget, w budgets.Window, until int64) (sum logbuf.Sum) {
 			for i := range all {
 				mine := of.KeyID != 0 && all[i].KeyID == of.KeyID ||

@@ -190,7 +190,8 @@ func testMeter(t testing.TB, h SinkHarness) {
 				want.Keys, want.Projects)
 		}
 	}
-	if err := maintain(t.Context(), h.Sink.(logbuf.Maintainer), time.Time{}); err != nil { //nolint:forcetypeassert // all are
+	sink := h.Sink.(logbuf.Maintainer) //nolint:forcetypeassert // all are
+	if err := maintain(t.Context(), sink, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	wantSpent(t, "after maintenance", m, all)

@@ -167,7 +167,8 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 	// The kill switch: once the answer is there, no balancer serves the key.
 	limit("2000")
 	eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
-	header := plane.call(t, "POST", "/holds?wait=applied", object{"target": fmt.Sprint("key/", one.ID)}, http.StatusCreated, nil)
+	header := plane.call(t, "POST", "/holds?wait=applied", object{"target": fmt.Sprint("key/", one.ID)},
+		http.StatusCreated, nil)
 	for _, b := range balancers {
 		if status := ask(b, one.Token); status != http.StatusTooManyRequests {
 			t.Errorf("after %s a balancer answers %d to a key that is held", header.Get("EZ-Sync"), status)

@@ -32,8 +32,9 @@ func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...
 	dsn, db := postgres(t)
 	addr, prefix, rdb := redisServer(t)
 	admin, syncKey := newToken(), newKey("s1")
-	f := &fleet{prefix: prefix, rdb: rdb, db: db, syncKey: syncKey, reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
-		"EZ_SYNC_KEYS=" + syncKey}}
+	f := &fleet{prefix: prefix, rdb: rdb, db: db, syncKey: syncKey,
+		reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
+			"EZ_SYNC_KEYS=" + syncKey}}
 	env := append([]string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr),
 		"EZ_REDIS_PREFIX=" + prefix,

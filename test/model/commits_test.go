@@ -163,7 +163,8 @@ func idOf(v any) int64 {
 func randomProject(r *rand.Rand) catalog.Project {
 	p := catalog.Project{Name: one(r, "a", "a/b", "c")}
 	if r.IntN(3) == 0 {
-		p.Models, p.Groups, p.Namespaces = some(r, "m0", "m1", "vendor/m1"), some(r, "default", "eu"), some(r, "default", "team")
+		p.Models, p.Groups, p.Namespaces = some(r, "m0", "m1", "vendor/m1"), some(r, "default", "eu"), some(r, "default",
+			"team")
 	}
 	return p
 }
@@ -184,7 +185,8 @@ func (w *world) randomTarget(r *rand.Rand) (string, error) {
 	case n == 1 && len(providers) > 0:
 		return fmt.Sprint("provider/", providers[r.IntN(len(providers))].ID), nil
 	case n == 2 && len(providers) > 0:
-		return fmt.Sprint("provider/", providers[r.IntN(len(providers))].ID, "/", one(r, "m0", "m1", "m0-2026", "vendor/m1")), nil
+		return fmt.Sprint("provider/", providers[r.IntN(len(providers))].ID, "/",
+			one(r, "m0", "m1", "m0-2026", "vendor/m1")), nil
 	}
 	return "project/" + one(r, "a", "a/b", "c"), nil
 }

@@ -119,7 +119,8 @@ func (o oracle) held(target string, now time.Time) error {
 	var held *snapshot.ErrHeld
 	for _, reason := range []string{"health", "budget", "admin"} {
 		for _, h := range o.holds {
-			if h.Target != target || h.Reason != reason || h.Status != catalog.Active || !h.Until.IsZero() && !now.Before(h.Until) {
+			if h.Target != target || h.Reason != reason || h.Status != catalog.Active ||
+				!h.Until.IsZero() && !now.Before(h.Until) {
 				continue
 			}
 			if held == nil {

@@ -55,7 +55,8 @@ func alertTable(found []alerts.Alert) *table {
 	t := &table{titles: []string{"ID", "TIME", "SEVERITY", "KIND", "SUBJECT", "STATE", "MESSAGE"}}
 	for i := range found {
 		v := &found[i]
-		t.add(strconv.FormatInt(v.ID, 10), timeCell(v.At), string(v.Severity), string(v.Kind), v.Subject, string(v.State), v.Message)
+		t.add(strconv.FormatInt(v.ID, 10), timeCell(v.At), string(v.Severity), string(v.Kind), v.Subject, string(v.State),
+			v.Message)
 	}
 	return t
 }

@@ -109,7 +109,8 @@ func TestImportAgain(t *testing.T) {
 		}
 	}
 	b.file("secrets/litellm-openai-2.key", "sk-another\n")
-	b.fails(1, "--secrets-dir has litellm-openai-2.key already", "import", "litellm", config, "-o", out, "--secrets-dir", secrets)
+	b.fails(1, "--secrets-dir has litellm-openai-2.key already", "import", "litellm", config, "-o", out,
+		"--secrets-dir", secrets)
 
 	dump := b.file("dump.json", `{"version": "1.0.0", "source": {"type": "newapi"}, "data": {"providers": [{"original_id": 1,
 		"name": "c", "type": "openai", "api_key": "sk-x", "models": ["m"], "all_groups": ["v.1", "v-1"], "weight": 1, "status": "active"}]}}`)

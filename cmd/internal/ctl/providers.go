@@ -104,7 +104,8 @@ func (c *healthCommand) Run(ctx context.Context, a *app) error {
 	if a.output != "table" {
 		return a.print(h, nil)
 	}
-	t := &table{titles: []string{"PROVIDER", "ID", "UPSTREAM MODEL", "ATTEMPTS", "FAILED", "BY CLASS", "HELD"}, style: a.style}
+	t := &table{titles: []string{"PROVIDER", "ID", "UPSTREAM MODEL", "ATTEMPTS", "FAILED", "BY CLASS", "HELD"},
+		style: a.style}
 	for _, u := range h.Data {
 		t.add(u.Provider, strconv.FormatInt(u.ProviderID, 10), u.UpstreamModel, strconv.FormatInt(u.Attempts, 10),
 			strconv.FormatInt(u.Failures, 10), classesText(u.ByClass), heldText(u.Held))

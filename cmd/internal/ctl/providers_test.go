@@ -26,8 +26,9 @@ func TestProviderCommands(t *testing.T) {
 		_, _ = io.WriteString(w, `{"data":[{"id":"m1"},{"id":"m2"}]}`)
 	}))
 	defer upstream.Close()
-	p, err := b.plane.Providers.Create(t.Context(), catalog.Provider{Name: "one", Type: "compatible", BaseURL: upstream.URL,
-		APIKey: catalog.NewSecret("sk-0123456789"), Models: []string{"m1"}})
+	p, err := b.plane.Providers.Create(t.Context(),
+		catalog.Provider{Name: "one", Type: "compatible", BaseURL: upstream.URL,
+			APIKey: catalog.NewSecret("sk-0123456789"), Models: []string{"m1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

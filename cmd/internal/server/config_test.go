@@ -149,7 +149,8 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 			"k1:" + base64.StdEncoding.EncodeToString([]byte(leak))},
 		"EZ_SYNC_KEYS":               {leak, "k1:" + leak},
 		"EZ_ALLOW_PRIVATE_UPSTREAMS": {leak, "yes"},
-		"EZ_ALERT_URL": {leak, "http://hooks.example.com/" + leak, "https://10.0.0.1/", "https://" + leak + "@hooks.example.com/",
+		"EZ_ALERT_URL": {leak, "http://hooks.example.com/" + leak, "https://10.0.0.1/",
+			"https://" + leak + "@hooks.example.com/",
 			"https://hooks.example.com/?format=" + leak},
 		"EZ_ALERT_SECRET": {leak}, // without an address
 		"EZ_LOG_LEVEL":    {leak, "loud"},

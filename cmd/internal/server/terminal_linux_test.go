@@ -66,7 +66,8 @@ func TestBannerIsForTerminals(t *testing.T) {
 		t.Fatalf("no banner; the log:\n%s", &log)
 	}
 	s := &running{dir: dir}
-	for _, part := range []string{"EZ-API is ready", s.file(tokenFile), s.file(redisURLFile), "http://127.0.0.1:", "/console/"} {
+	for _, part := range []string{"EZ-API is ready", s.file(tokenFile), s.file(redisURLFile), "http://127.0.0.1:",
+		"/console/"} {
 		if part == "" || !strings.Contains(banner, part) {
 			t.Errorf("the banner does not say %q:\n%s", part, banner)
 		}

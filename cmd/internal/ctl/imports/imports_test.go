@@ -325,7 +325,8 @@ func TestDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p := one.Set.Items[catalog.KindProvider][0].Fields; p["weight"] != int64(1_000_000) ||
-		p["priority"] != int64(-1_000_000) || strings.Count(strings.Join(one.Notes, "\n"), "beyond what one can be here") != 2 {
+		p["priority"] != int64(-1_000_000) || strings.Count(strings.Join(one.Notes, "\n"),
+		"beyond what one can be here") != 2 {
 		t.Errorf("weights beyond the bounds: %v\n%v", p, one.Notes)
 	}
 	if p := one.Set.Items[catalog.KindProvider][0]; p.Fields["type"] != "custom" ||
@@ -481,7 +482,8 @@ func TestLiteLLMNamesWhatIsWrong(t *testing.T) {
 		t.Errorf("a secret is in the notes: %s", notes)
 	}
 	for _, p := range r.Set.Items[catalog.KindProvider] {
-		if p.Text("type") == "azure" && (p.Text("status") != "disabled" || p.Text("base_url") != "https://base-url.example.com") {
+		if p.Text("type") == "azure" && (p.Text("status") != "disabled" ||
+			p.Text("base_url") != "https://base-url.example.com") {
 			t.Errorf("without an address: %v", p.Fields)
 		}
 	}

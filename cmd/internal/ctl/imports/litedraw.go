@@ -49,7 +49,9 @@ func (l *lite) weighBy(model, measure string, all []drawn) {
 				l.notes.Add(subject, "has %s, which has no place here: %s is what is drawn by", other, measure)
 			}
 		}
-		i := slices.IndexFunc(bindings, func(b map[string]any) bool { return b["provider_group"] == d.binding["provider_group"] })
+		i := slices.IndexFunc(bindings, func(b map[string]any) bool {
+			return b["provider_group"] == d.binding["provider_group"]
+		})
 		if i < 0 {
 			bindings, shares = append(bindings, d.binding), append(shares, share)
 		} else { // the same deployment again

@@ -328,7 +328,8 @@ func TestTidy(t *testing.T) {
 		t.Errorf("provider (-want +got):\n%s", diff)
 	}
 	key := manifest.Tidy(catalog.KindKey, map[string]any{
-		"id": json.Number("3"), "name": "k", "namespaces": []any{"default"}, "default_namespace": "default", "budgets": []any{map[string]any{
+		"id": json.Number("3"), "name": "k", "namespaces": []any{"default"}, "default_namespace": "default",
+		"budgets": []any{map[string]any{
 			"limit": "5", "window": "day", "timezone": "UTC", "action": "block", "alert_at": []any{},
 		}},
 	})

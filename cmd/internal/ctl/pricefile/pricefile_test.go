@@ -150,7 +150,8 @@ func TestDoubtfulRecords(t *testing.T) {
 	if r, _ := list.Find("gemini", "same"); len(r.Names) != 0 || show(r.Prices) != "1 ? ? ? ?" {
 		t.Errorf("two records that say the same: %+v", r)
 	}
-	if _, ok := list.Find("azure", "pixels"); ok || !strings.Contains(list.Why("azure", "pixels"), "input_cost_per_pixel") {
+	if _, ok := list.Find("azure", "pixels"); ok ||
+		!strings.Contains(list.Why("azure", "pixels"), "input_cost_per_pixel") {
 		t.Errorf("what is priced by pixels: %s", list.Why("azure", "pixels"))
 	}
 	if why := list.Why("azure", "none"); why != "" {
