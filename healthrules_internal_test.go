@@ -67,7 +67,8 @@ func TestJudge(t *testing.T) {
 			holds: []catalog.Hold{oldHold("provider/1/m", -time.Second, 3, "failures")}},
 		"while all of it is held": {tallies: of(seen(0, 0, failed{"server": 100})),
 			holds: []catalog.Hold{oldHold("provider/1", -time.Second, 3, "models")}},
-		"a hold that a person ends": {tallies: of(seen(0, 0, failed{"server": 100})), holds: []catalog.Hold{disabled}},
+		"a hold that a person ends": {tallies: of(seen(0, 0, failed{"server": 100})),
+			holds: []catalog.Hold{disabled}},
 		"the second time": {tallies: of(seen(0, 0, failed{"server": 10})),
 			holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 1, "failures")},
 			want:  []string{"hold provider/1/m 60 2 failures"}},
@@ -98,14 +99,17 @@ func TestJudge(t *testing.T) {
 		"a later reset": {tallies: of(resetting(5*time.Minute, "a", "b")),
 			holds: []catalog.Hold{oldHold("provider/1/m", -time.Minute, 2, "failures")},
 			want:  []string{"hold provider/1/m 300 2 rate"}},
+		"a later reset, of a hold that a person ends": {tallies: of(resetting(5*time.Minute, "a", "b")),
+			holds: []catalog.Hold{disabled}},
 		"an earlier reset": {tallies: of(resetting(5*time.Minute, "a", "b")),
 			holds: []catalog.Hold{oldHold("provider/1/m", -time.Hour, 2, "rate")}},
-		"auth once":  {tallies: of(seen(0, 9, failed{"auth": 1}))},
-		"auth twice": {tallies: of(seen(0, 9, failed{"auth": 2})), want: []string{"probe provider/1 auth m"}},
+		"auth once": {tallies: of(seen(0, 9, failed{"auth": 1}))},
+		"auth twice": {tallies: of(seen(0, 9, failed{"auth": 2})),
+			want: []string{"probe provider/1 auth m"}},
 		"billing twice": {tallies: of(seen(0, 9, failed{"billing": 2})),
 			want: []string{"probe provider/1 billing m"}},
-		"held for its credential": {holds: []catalog.Hold{oldHold("provider/1", -time.Minute, 2, "billing")},
-			want: []string{"probe provider/1 billing "}},
+		"held for its credential": {holds: []catalog.Hold{oldHold("provider/1", -time.Minute, 2,
+			"billing")}, want: []string{"probe provider/1 billing "}},
 		"three models": {holds: []catalog.Hold{oldHold("provider/1/a", -time.Minute, 2, "failures"),
 			oldHold("provider/1/b", -time.Second, 1, "rate"), oldHold("provider/1/c", -time.Second, 1, "failures")},
 			want: []string{"hold provider/1 60 1 models"}},
@@ -269,5 +273,38 @@ func TestAfterProbe(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+	}
+}
+
+// A verdict that was made by a hold as it was changes nothing of one that somebody has changed since.
+func TestVerdictOfAnOlderHold(t *testing.T) {
+	p, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close(t.Context()) }()
+	ctx := t.Context()
+	provider, err := p.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := verdict{do: doHold, target: catalog.HoldTarget{ProviderID: provider.ID, UpstreamModel: "m"}, strikes: 1,
+		cause: catalog.CauseFailures, message: "first", until: time.Now().Add(time.Minute)}
+	var status HealthStatus
+	if err := p.carryOut(ctx, v, &status); err != nil || status.Made != 1 {
+		t.Fatalf("%v, %+v", err, status)
+	}
+	late := v
+	late.message, late.until = "late", time.Now().Add(2*time.Minute)
+	forget := v
+	forget.do, forget.was = doForget, 1
+	for _, old := range []verdict{late, forget} {
+		if err := p.carryOut(ctx, old, &status); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := p.Holds.Find(ctx, catalog.ByNaturalKey, catalog.HoldKey(v.target.String(), catalog.HoldHealth))
+	if err != nil || h.Message != "first" || status.Made != 1 || status.Recovered != 0 {
+		t.Errorf("%+v, %v, %+v", h, err, status)
 	}
 }
