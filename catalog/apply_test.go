@@ -69,8 +69,10 @@ func TestImportedPricesStay(t *testing.T) {
 		t.Errorf("the same file again:\n%s", &plan)
 	}
 	apply(t, tables, strings.Replace(file, "5", "6", 1), nil)
+	priced("after a file without prices", "2.5", "litellm")
 	must[catalog.Model](t)(tables.Models.Put(ctx, catalog.Model{Name: "m", ContextWindow: 7}))
-	priced("after a file and a PUT without prices", "2.5", "litellm")
+	priced("after a PUT without prices, which makes equal", "none", "manual")
+	patch(imported)
 	must[catalog.Plan](t)(tables.Revert(ctx, m.Revision, nil))
 	priced("after a return", "none", "manual")
 	patch(imported)

@@ -226,7 +226,6 @@ func (p *planner) aim(t *target, note string) {
 	if note != "" {
 		t.notes = []string{note}
 	}
-	t.sent = map[string]bool{}
 	p.accept(t)
 	p.targets = append(p.targets, t)
 }

@@ -67,17 +67,6 @@ func checkLimit(errs *FieldErrors, field string, v int64) {
 	}
 }
 
-// succeed keeps imported prices where a whole record without prices takes the place of one that has
-// them: who describes models in files does not lose what an importer has added. A patch takes them
-// away.
-func (m *Model) succeed(stored record, sent map[string]bool) FieldErrors {
-	before, ok := stored.(*Model)
-	if ok && sent == nil && before.PriceSource != PriceSourceManual && m.PriceSource == PriceSourceManual && !m.HasAny() {
-		m.Prices, m.PriceSource = before.Prices.Clone(), before.PriceSource
-	}
-	return nil
-}
-
 func (m *Model) columns() Entity {
 	e := m.entity(KindModel)
 	e.NaturalKey, e.Name, e.Namespaces = m.naturalKey(), m.Name, []string{m.Namespace}

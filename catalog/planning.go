@@ -33,19 +33,22 @@ type target struct {
 	wrong  bool // it was refused already
 	notes  []string
 	made   bool // a token was made for it
-
-	sent map[string]bool // not nil where want says all of it, also by what it leaves out
 }
 
 // silence is what an item of a desired state does not name, and what stays for that as people have
 // decided it.
 type silence struct {
 	status bool
+	prices bool // of a model
 	labels []string
 }
 
-func silenceOf(m *Meta) silence {
+func silenceOf(r record) silence {
+	m := r.meta()
 	s := silence{status: m.Status == ""}
+	if model, ok := r.(*Model); ok {
+		s.prices = !model.HasAny() && model.PriceSource == ""
+	}
 	for _, name := range []string{LabelOwner, LabelProtected} {
 		if _, named := m.Labels[name]; !named {
 			s.labels = append(s.labels, name)
@@ -61,6 +64,9 @@ func (t *target) keep() (errs FieldErrors) {
 		m.Status = is.Status
 		t.notes = append(t.notes, "stays "+string(is.Status)+", because status is not named")
 	}
+	if t.silent.prices {
+		t.keepImportedPrices()
+	}
 	for _, name := range t.silent.labels {
 		if value, has := is.Labels[name]; has {
 			m.Labels[name] = value
@@ -70,6 +76,14 @@ func (t *target) keep() (errs FieldErrors) {
 		m.check(&errs)
 	}
 	return errs
+}
+
+// keepImportedPrices: who describes models in files does not lose what an importer has added.
+func (t *target) keepImportedPrices() {
+	m, ok := t.want.(*Model)
+	if is, same := t.before.(*Model); ok && same && is.PriceSource != PriceSourceManual {
+		m.Prices, m.PriceSource = is.Prices.Clone(), is.PriceSource
+	}
 }
 
 func (t *target) place() place { return place{t.want.kind(), t.want.meta().ID} }
@@ -134,7 +148,7 @@ func (p *planner) wanted(at string, item record) *target {
 		}
 		m.Labels[LabelOwner] = owner
 	}
-	t.silent = silenceOf(m)
+	t.silent = silenceOf(t.want)
 	p.accept(t)
 	return t
 }
@@ -289,7 +303,7 @@ func (p *planner) put(ctx context.Context, t *target, hashes map[string]*target)
 			return errs
 		}
 	}
-	if errs := r.succeed(t.before, t.sent); len(errs) > 0 {
+	if errs := r.succeed(t.before, nil); len(errs) > 0 {
 		return errs
 	}
 	if t.before != nil {
