@@ -249,7 +249,7 @@ func TestLongestCommand(t *testing.T) {
 		average := busy / time.Duration(commands)
 		t.Logf("%s took %s, %d commands of %s processor time on average, the longest took %s",
 			name, took, commands, average, longest.Duration)
-		if average > 5*time.Millisecond {
+		if average > 8*time.Millisecond { // 3.7 ms where nothing else runs; other packages' tests do
 			t.Errorf("%s: a command takes %s of processor time on average", name, average)
 		}
 	}
