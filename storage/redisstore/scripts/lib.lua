@@ -23,6 +23,9 @@ end
 -- base_of returns the three values by which a head is known; those that are missing are empty.
 local function base_of(head)
   local base, values = {'', '', ''}, redis.pcall('HMGET', head, 'epoch', 'revision', 'sig')
+  if values.err and not string.find(values.err, 'WRONGTYPE', 1, true) then
+    redis.call('HMGET', head, 'epoch') -- raises it: a head that may not be read is not a missing one
+  end
   for i = 1, values.err and 0 or 3 do
     local value = values[i] or ''
     base[i] = #value <= MAX_VALUE and value or '?'

@@ -71,7 +71,8 @@ local function refusal(probe, written)
     {'HDEL', probe, 'none'},
     {'XTRIM', probe, 'MINID', '0'},
     {'PERSIST', probe},
-    {'XLEN', probe}, {'XRANGE', probe, '0-1', '0-1'}, {'TIME'}, -- which are used after the first write
+    -- Which are used after the first write:
+    {'XLEN', probe}, {'XRANGE', probe, '0-1', '0-1'}, {'TIME'}, {'HSTRLEN', probe, 'none'}, {'HGET', probe, 'none'},
   }
   for _, key in ipairs(written) do
     tries[#tries + 1] = {'HDEL', key, '\0probe'}
