@@ -118,10 +118,11 @@ func (l *mirrorLoader) Begin(head Head) ([]catalog.Kind, error) {
 		l.there, l.different = newCarried(l.m.keys, head), map[docName][]byte{}
 		return kinds, l.readRegion(kinds)
 	}
-	var err error
-	if l.staging, err = l.m.dst.Stage(l.ctx); err != nil {
+	staging, err := l.m.dst.Stage(l.ctx)
+	if err != nil { // then what else was returned is nothing to be discarded
 		return nil, fmt.Errorf("%w: %w", errPublish, err)
 	}
+	l.staging = staging
 	return kinds, nil
 }
 

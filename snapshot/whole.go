@@ -221,9 +221,11 @@ func (w *whole) overtaken(s sight, head Head) error {
 func (w *whole) stage(ctx context.Context) (err error) {
 	w.discard(ctx)
 	w.rendering, w.documents, w.explained = newRendering(w.relay.tables, w.plan.keys, w.relay.log), 0, nil
-	if w.staging, err = w.relay.pub.Stage(ctx); err != nil {
+	staging, err := w.relay.pub.Stage(ctx)
+	if err != nil { // then what else was returned is nothing to be discarded
 		return fmt.Errorf("stage the whole: %w", err)
 	}
+	w.staging = staging
 	var publishing error
 	err = w.relay.tables.Store().Read(ctx, func(reader catalog.Reader) error {
 		if err := w.explain(ctx, reader); err != nil {

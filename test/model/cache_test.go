@@ -155,7 +155,10 @@ func (c *cache) Stage(ctx context.Context) (snapshot.Staging, error) {
 		return nil, err
 	}
 	s, err := c.server.Stage(ctx)
-	return staging{s, c}, err
+	if err != nil {
+		return nil, err
+	}
+	return staging{s, c}, nil
 }
 
 type staging struct {
