@@ -337,6 +337,9 @@ func TestNoEntryIsPricedByAnOldCopy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := plane.CatchUp(t.Context(), m.Revision); err != nil { // copies may be half a second old
+			t.Fatal(err)
+		}
 		entry := ezapi.LogEntry{Model: "m", InputTokens: 1, RequestID: "before"}
 		if err := plane.AppendLogs(t.Context(), entry); err != nil {
 			t.Fatal(err)
