@@ -145,13 +145,17 @@ func (c *causes) prices(now time.Time) (found []alerts.Alert) {
 				Message: fmt.Sprintf("Requests for %d models have an unknown cost, because prices are missing.", len(unknown)),
 			})
 		}
-		name := catalog.SafeName(u.UpstreamModel)
+		subject, what := "logs", "the model "+catalog.SafeName(u.Model)
+		if u.ProviderID != 0 {
+			subject = fmt.Sprintf("provider/%d", u.ProviderID)
+			what = fmt.Sprintf("the upstream model %s of provider %d", catalog.SafeName(u.UpstreamModel), u.ProviderID)
+		}
 		found = append(found, alerts.Alert{
-			Kind: alerts.UnknownPrice, Subject: fmt.Sprintf("provider/%d", u.ProviderID),
+			Kind: alerts.UnknownPrice, Subject: subject,
 			Identity: fmt.Sprintf("price/%d/%x/%s", u.ProviderID, catalog.HashToken(u.UpstreamModel + "\x00" + u.Model)[:16],
 				now.UTC().Format(time.DateOnly)),
-			Message: fmt.Sprintf("Requests for the upstream model %s of provider %d have an unknown cost: it has no price, "+
-				"or not for all that was used. Set it, then compute the costs anew.", name, u.ProviderID),
+			Message: fmt.Sprintf("Requests for %s have an unknown cost: it has no price, or not for all that was used. "+
+				"Set it, then compute the costs anew.", what),
 		})
 	}
 	return found

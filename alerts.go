@@ -92,8 +92,8 @@ func (p *Plane) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, err
 	return list, err
 }
 
-// TestAlert raises an alert that says it is a trial, tries to deliver it at once, and returns what became of it.
-// The error is ErrNoAlerts where none are kept.
+// TestAlert raises an alert that says it is a trial, tries once to deliver it, and returns what became of it.
+// Others that wait are left to Run. The error is ErrNoAlerts where none are kept.
 func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) {
 	if p.alarm.box == nil {
 		return alerts.Alert{}, ErrNoAlerts
@@ -107,18 +107,32 @@ func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) {
 	if err := p.RaiseAlerts(ctx, trial); err != nil {
 		return trial, err
 	}
-	if err := p.deliverAlerts(ctx); err != nil {
+	if err := p.findAlert(ctx, &trial); err != nil {
 		return trial, err
 	}
-	found, err := p.Alerts(ctx, alerts.Query{Kind: alerts.Test, Limit: 100})
-	if i := slices.IndexFunc(found, func(a alerts.Alert) bool { return a.Identity == trial.Identity }); err == nil &&
-		i >= 0 {
-		trial = found[i]
-		if p.alarm.sender == nil {
-			trial.Error = "no webhook is configured"
-		}
+	if p.alarm.sender == nil {
+		trial.Error = "no webhook is configured"
+		return trial, nil
 	}
-	return trial, err
+	outcome := alerts.Try(ctx, &trial, p.alarm.sender, p.config.Clock)
+	if err := p.alarm.box.SettleAlert(ctx, trial.ID, outcome); err != nil {
+		return trial, err
+	}
+	if outcome.Error == "" {
+		p.alarm.update(func(s *AlertStatus) { s.Delivered++ })
+	}
+	return trial, p.findAlert(ctx, &trial)
+}
+
+// findAlert reads a trial that was kept a moment ago.
+func (p *Plane) findAlert(ctx context.Context, trial *alerts.Alert) error {
+	found, err := p.Alerts(ctx, alerts.Query{Kind: alerts.Test, Limit: 100})
+	i := slices.IndexFunc(found, func(a alerts.Alert) bool { return a.Identity == trial.Identity })
+	if err != nil || i < 0 {
+		return err
+	}
+	*trial = found[i]
+	return nil
 }
 
 // deliverAlerts sends what is due. What cannot be sent is no error, for it is sent later: the status says so.

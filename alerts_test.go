@@ -243,3 +243,25 @@ func TestAlertsWithoutOutbox(t *testing.T) {
 		t.Errorf("Alerts: %v, TestAlert: %v; want ErrNoAlerts", err, trial)
 	}
 }
+
+// A trial does not wait for alerts that cannot be delivered, and sends none of them.
+func TestTrialGoesAlone(t *testing.T) {
+	box := &inbox{}
+	p, err := ezapi.New(ezapi.Config{Alerts: box})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	other := alerts.Alert{Kind: alerts.NodeLost, Subject: "node/a", Message: "x", Identity: "x"}
+	if err := p.RaiseAlerts(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	trial, err := p.TestAlert(t.Context())
+	if err != nil || trial.State != alerts.Delivered || trial.Tries != 1 {
+		t.Errorf("TestAlert: %+v, %v", trial, err)
+	}
+	mustGet(t, "a trial", box.take(), "test alerts")
+	if s := p.Stats().Alerts; s.Raised != 2 || s.Delivered != 1 {
+		t.Errorf("Stats: %+v", s)
+	}
+}

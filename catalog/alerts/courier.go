@@ -36,7 +36,7 @@ func Deliver(ctx context.Context, box Outbox, to Sender, clock func() time.Time)
 		}
 		var failed error
 		for i := range due {
-			outcome := deliver(ctx, &due[i], to, clock)
+			outcome := Try(ctx, &due[i], to, clock)
 			if ctx.Err() != nil && outcome.DeliveredAt.IsZero() {
 				return sent, ctx.Err() // it was not tried: it is due again when the claim ends
 			}
@@ -55,7 +55,8 @@ func Deliver(ctx context.Context, box Outbox, to Sender, clock func() time.Time)
 	}
 }
 
-func deliver(ctx context.Context, a *Alert, to Sender, clock func() time.Time) Outcome {
+// Try sends one alert, and says what came of it and when to try again.
+func Try(ctx context.Context, a *Alert, to Sender, clock func() time.Time) Outcome {
 	err := to.Send(ctx, a)
 	if err == nil {
 		return Outcome{DeliveredAt: clock()}
