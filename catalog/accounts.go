@@ -113,18 +113,9 @@ func (a *Accounts) TakeChanged() []HoldTarget {
 func (a *Accounts) Load(ctx context.Context, r Reader) error {
 	fresh := NewAccounts()
 	for _, kind := range []Kind{KindProject, KindKey, KindHold} {
-		for after := int64(0); ; {
-			entities, err := r.List(ctx, kind, Query{After: after, Limit: feedPage})
-			if err != nil {
-				return err
-			}
-			for _, e := range entities {
-				fresh.put(kind, e.ID, accountOf(e))
-				after = e.ID
-			}
-			if len(entities) < feedPage {
-				break
-			}
+		err := eachEntity(ctx, r, kind, func(e Entity) { fresh.put(kind, e.ID, accountOf(e)) })
+		if err != nil {
+			return err
 		}
 	}
 	a.mu.Lock()

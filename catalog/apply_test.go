@@ -99,9 +99,10 @@ func TestApplyRefusesTwoItemsOfOneEntity(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, tc := range map[string]struct{ items, field string }{
-		"by id twice":          {fmt.Sprintf(`{"id": %[1]d, "name": "o"}, {"id": %[1]d, "name": "p"}`, n.ID), "models[1]"},
-		"by external id twice": {`{"external_id": "x", "name": "o"}, {"external_id": "x", "name": "p"}`, "models[1].external_id"},
-		"by one name":          {`{"name": "n"}, {"name": "n"}`, "models[1].name"},
+		"by id twice": {fmt.Sprintf(`{"id": %[1]d, "name": "o"}, {"id": %[1]d, "name": "p"}`, n.ID), "models[1]"},
+		"by external id twice": {`{"external_id": "x", "name": "o"}, {"external_id": "x", "name": "p"}`,
+			"models[1].external_id"},
+		"by one name": {`{"name": "n"}, {"name": "n"}`, "models[1].name"},
 		"by the name of what another is by id": {fmt.Sprintf(`{"id": %d, "name": "o"}, {"name": "n"}, {"name": "o"}`, n.ID),
 			"models[2].name"},
 	} {

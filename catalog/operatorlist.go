@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -70,18 +69,8 @@ func (l *OperatorList) Len() int {
 // Load implements [Copy].
 func (l *OperatorList) Load(ctx context.Context, r Reader) error {
 	fresh := NewOperatorList(l.clock)
-	for after := int64(0); ; {
-		page, err := r.List(ctx, KindOperator, Query{After: after, Limit: feedPage})
-		if err != nil {
-			return err
-		}
-		for _, e := range page {
-			fresh.put(e)
-			after = e.ID
-		}
-		if len(page) < feedPage {
-			break
-		}
+	if err := eachEntity(ctx, r, KindOperator, fresh.put); err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,20 +81,9 @@ func (l *OperatorList) Load(ctx context.Context, r Reader) error {
 // Apply implements [Copy]. The feed tells whose tokens have changed, and not which are current:
 // those operators are read anew.
 func (l *OperatorList) Apply(ctx context.Context, r Reader, changes []Change, _ Revision) error {
-	touched := map[int64]bool{}
-	for i := range changes {
-		if changes[i].Kind == KindOperator {
-			touched[changes[i].ID] = true
-		}
-	}
-	ids := slices.Sorted(maps.Keys(touched))
-	var now []Entity
-	for part := range slices.Chunk(ids, feedPage) {
-		page, err := r.List(ctx, KindOperator, Query{IDs: part})
-		if err != nil {
-			return err
-		}
-		now = append(now, page...)
+	ids, now, err := readTouched(ctx, r, KindOperator, changes, func(*Change) bool { return true })
+	if err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

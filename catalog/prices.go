@@ -154,18 +154,9 @@ func (l *PriceList) Load(ctx context.Context, r Reader) error {
 		providers: make(map[int64]*providerPrices),
 	}
 	for _, kind := range []Kind{KindModel, KindProvider} {
-		for after := int64(0); ; {
-			entities, err := r.List(ctx, kind, Query{After: after, Limit: feedPage})
-			if err != nil {
-				return err
-			}
-			for _, e := range entities {
-				fresh.put(pricedOf(e))
-				after = e.ID
-			}
-			if len(entities) < feedPage {
-				break
-			}
+		err := eachEntity(ctx, r, kind, func(e Entity) { fresh.put(pricedOf(e)) })
+		if err != nil {
+			return err
 		}
 	}
 	l.mu.Lock()

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,18 +48,8 @@ func (c *ProviderHolds) For(reason string) (holds []Hold) {
 // Load implements [Copy].
 func (c *ProviderHolds) Load(ctx context.Context, r Reader) error {
 	fresh := NewProviderHolds()
-	for after := int64(0); ; {
-		page, err := r.List(ctx, KindHold, Query{After: after, Limit: feedPage})
-		if err != nil {
-			return err
-		}
-		for _, e := range page {
-			fresh.put(e)
-			after = e.ID
-		}
-		if len(page) < feedPage {
-			break
-		}
+	if err := eachEntity(ctx, r, KindHold, fresh.put); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,20 +59,11 @@ func (c *ProviderHolds) Load(ctx context.Context, r Reader) error {
 
 // Apply implements [Copy].
 func (c *ProviderHolds) Apply(ctx context.Context, r Reader, changes []Change, _ Revision) error {
-	touched := map[int64]bool{}
-	for i := range changes {
-		if of := changes[i].Touches.NaturalKeys; changes[i].Kind == KindHold && slices.ContainsFunc(of, ofProvider) {
-			touched[changes[i].ID] = true
-		}
-	}
-	ids := slices.Sorted(maps.Keys(touched))
-	var now []Entity
-	for part := range slices.Chunk(ids, feedPage) {
-		page, err := r.List(ctx, KindHold, Query{IDs: part})
-		if err != nil {
-			return err
-		}
-		now = append(now, page...)
+	ids, now, err := readTouched(ctx, r, KindHold, changes, func(c *Change) bool {
+		return slices.ContainsFunc(c.Touches.NaturalKeys, ofProvider)
+	})
+	if err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

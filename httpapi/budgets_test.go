@@ -29,7 +29,8 @@ func TestBudgets(t *testing.T) {
 	key("zoo")
 	for _, id := range []string{one, two} {
 		s.must(http.StatusAccepted, admin, "POST", "/logs",
-			fmt.Sprintf(`{"key_id":%s,"ts":"%s","cost_nano_usd":1600000000,"status":200}`, id, time.Now().UTC().Format(time.RFC3339)))
+			fmt.Sprintf(`{"key_id":%s,"ts":"%s","cost_nano_usd":1600000000,"status":200}`, id,
+				time.Now().UTC().Format(time.RFC3339)))
 	}
 	if err := s.plane.Logs().Flush(t.Context()); err != nil {
 		t.Fatal(err)

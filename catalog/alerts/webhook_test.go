@@ -74,8 +74,8 @@ func TestWebhookFormats(t *testing.T) {
 	}{
 		{
 			format: "", secret: "s3cret",
-			body: `{"at":"2027-01-15T08:00:00.123Z","id":7,"kind":"budget_exhausted","message":"The budget of \u003c!channel\u003e ` +
-				`\u0026 \"co\" is used up.","project":"acme","severity":"critical","subject":"key/12"}`,
+			body: `{"at":"2027-01-15T08:00:00.123Z","id":7,"kind":"budget_exhausted",` +
+				`"message":"The budget of \u003c!channel\u003e \u0026 \"co\" is used up.","project":"acme","severity":"critical","subject":"key/12"}`,
 			query:  "to=me",
 			header: map[string]string{"EZ-Timestamp": "1800000000", "EZ-Signature": jsonSignature},
 		},
@@ -93,12 +93,14 @@ func TestWebhookFormats(t *testing.T) {
 		},
 		{
 			format: "dingtalk", secret: "s3cret", answer: `{"errcode":0,"errmsg":"ok"}`,
-			body:  `{"msgtype":"text","text":{"content":"[critical] The budget of \u003c!channel\u003e \u0026 \"co\" is used up."}}`,
+			body: `{"msgtype":"text","text":{"content":"[critical] The budget of ` +
+				`\u003c!channel\u003e \u0026 \"co\" is used up."}}`,
 			query: "sign=" + url.QueryEscape(dingtalkSignature) + "&timestamp=1800000000123&to=me",
 		},
 		{
 			format: "wecom", answer: `{"errcode":0,"errmsg":"ok"}`,
-			body:  `{"msgtype":"text","text":{"content":"[critical] The budget of \u003c!channel\u003e \u0026 \"co\" is used up."}}`,
+			body: `{"msgtype":"text","text":{"content":"[critical] The budget of ` +
+				`\u003c!channel\u003e \u0026 \"co\" is used up."}}`,
 			query: "to=me",
 		},
 	} {

@@ -28,8 +28,9 @@ const (
 	sqlWaiting = `select clock_timestamp(), exists (select from usage_pending)`
 
 	// sqlFolds begins with the fold that is known already.
-	sqlFolds = `select number, mark::text, rows from usage_folds where number >= $1 order by number limit ` + rollup.FoldsRead
-	sqlTold  = `
+	sqlFolds = `
+select number, mark::text, rows from usage_folds where number >= $1 order by number limit ` + rollup.FoldsRead
+	sqlTold = `
 select number, starts, key_id, project, cost_nano_usd::text, unpriced
 from usage_spent where number > $1 and number <= $2 order by number`
 

@@ -33,20 +33,11 @@ func (c *alertsCommand) Run(ctx context.Context, a *app) error {
 		}
 		return err
 	}
-	found := []alerts.Alert{}
-	for q := (client.AlertsQuery{Kind: alerts.Kind(c.Kind)}); ; {
-		page, err := api.Alerts(ctx, q)
-		if err != nil {
-			return err
-		}
-		found = append(found, page.Data...)
-		if c.Limit > 0 && len(found) >= c.Limit {
-			found = found[:c.Limit]
-			break
-		}
-		if q.Cursor = page.Next; q.Cursor == "" {
-			break
-		}
+	found, err := collect(c.Limit, func(cursor string) (client.Page[alerts.Alert], error) {
+		return api.Alerts(ctx, client.AlertsQuery{Kind: alerts.Kind(c.Kind), Cursor: cursor})
+	})
+	if err != nil {
+		return err
 	}
 	return a.print(found, func() *table { return alertTable(found) })
 }

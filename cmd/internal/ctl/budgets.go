@@ -22,20 +22,11 @@ func (c *budgetsCommand) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	found := []client.Budget{}
-	for q := (client.BudgetsQuery{Project: c.Project, KeyID: c.Key, Over: c.Over}); ; {
-		page, err := api.Budgets(ctx, q)
-		if err != nil {
-			return err
-		}
-		found = append(found, page.Data...)
-		if c.Limit > 0 && len(found) >= c.Limit {
-			found = found[:c.Limit]
-			break
-		}
-		if q.Cursor = page.Next; q.Cursor == "" {
-			break
-		}
+	found, err := collect(c.Limit, func(cursor string) (client.Page[client.Budget], error) {
+		return api.Budgets(ctx, client.BudgetsQuery{Project: c.Project, KeyID: c.Key, Over: c.Over, Cursor: cursor})
+	})
+	if err != nil {
+		return err
 	}
 	return a.print(found, func() *table { return budgetTable(found) })
 }
