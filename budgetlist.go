@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/internal/budgets"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 )
 

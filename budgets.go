@@ -11,7 +11,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
-	"github.com/ez-api/ez-api/internal/budgets"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 )
 

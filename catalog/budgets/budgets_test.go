@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/internal/budgets"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
