@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/memstore"
@@ -126,7 +127,7 @@ type Plane struct {
 	operators *operators
 	archive   logbuf.Archive
 	health    *health
-	tests     testLimit
+	tests     upstreams.Limit
 
 	alarm    alarm
 	unpriced unpricedModels

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -170,23 +171,23 @@ func (p *Plane) probeAll(ctx context.Context, probes []verdict, now time.Time) (
 
 // probe asks a provider whether it accepts its credential, or is paid. Models can be listed without
 // being paid, so that is asked with a token of chat; as is a provider that has no list.
-func (p *Plane) probe(ctx context.Context, v *verdict) (ProviderTest, error) {
+func (p *Plane) probe(ctx context.Context, v *verdict) (upstreams.Result, error) {
 	provider, err := p.Providers.Get(ctx, v.target.ProviderID)
 	if err != nil {
-		return ProviderTest{}, err
+		return upstreams.Result{}, err
 	}
 	if v.cause == catalog.CauseAuth {
-		result, err := p.testProvider(ctx, &provider, TestModels, "")
+		result, err := upstreams.Ask(ctx, &provider, upstreams.Models, "", p.privacy())
 		if err != nil || result.Class != logbuf.FailedClient {
 			return result, err
 		}
 	}
-	return p.testProvider(ctx, &provider, TestChat, v.probe)
+	return upstreams.Ask(ctx, &provider, upstreams.Chat, v.probe, p.privacy())
 }
 
 // after says what follows from a probe. What may be this server's own trouble, or the question's, holds
 // nothing; while a hold lasts it is prolonged shortly before its end.
-func (v verdict) after(o *HealthOptions, r ProviderTest, now time.Time) (verdict, bool) {
+func (v verdict) after(o *HealthOptions, r upstreams.Result, now time.Time) (verdict, bool) {
 	held := !v.until.IsZero()
 	if r.OK {
 		v.do = doForget

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -110,3 +111,28 @@ func (p *Plane) nameProviders(ctx context.Context, rows []UpstreamHealth) error 
 
 // HealthWindow returns how far back the attempts of ProviderHealth reach.
 func (p *Plane) HealthWindow() time.Duration { return p.health.options.Window }
+
+// TestProvider asks the provider with the id for its models, or for one token of chat, as [upstreams.Ask] does, but not
+// more often than [upstreams.Limit] says. The error wraps catalog.ErrNotFound, upstreams.ErrUntestable or
+// upstreams.ErrTooSoon; that the provider fails is no error.
+func (p *Plane) TestProvider(ctx context.Context, id int64, kind upstreams.Kind, model string) (
+	upstreams.Result, error) {
+	provider, err := p.Providers.Get(ctx, id)
+	if err != nil {
+		return upstreams.Result{}, err
+	}
+	leave, err := p.tests.Enter(id, time.Now())
+	if err != nil {
+		return upstreams.Result{}, err
+	}
+	defer leave()
+	return upstreams.Ask(ctx, &provider, kind, model, p.privacy())
+}
+
+// privacy says whether providers may be at private addresses.
+func (p *Plane) privacy() catalog.Privacy {
+	if p.config.AllowPrivateUpstreams {
+		return catalog.AllowPrivate
+	}
+	return catalog.PublicOnly
+}

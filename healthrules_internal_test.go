@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -267,7 +268,7 @@ func TestAfterProbe(t *testing.T) {
 		{"network at its end", ending, "network", nil},
 	} {
 		var got []string
-		if v, ok := c.v.after(&o, ProviderTest{OK: c.class == "", Class: c.class}, judgeNow); ok {
+		if v, ok := c.v.after(&o, upstreams.Result{OK: c.class == "", Class: c.class}, judgeNow); ok {
 			got = texts([]verdict{v})
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {

@@ -16,8 +16,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ez-api/ez-api"
+	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -93,14 +94,14 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, answer(200, c.list))
 			p := tested(t, plane, catalog.Provider{Type: c.typ, BaseURL: u.URL + c.base, Models: []string{"o*", "org/m"}})
-			r, err := plane.TestProvider(t.Context(), p.ID, ezapi.TestModels, "")
+			r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
 			if err != nil || !r.OK || r.Status != 200 || !slices.Equal(r.Models, []string{"m1", "m2"}) || r.Latency <= 0 {
 				t.Errorf("models: %+v, %v", r, err)
 			}
 			if u.asked != c.models || u.header.Get(c.header) != c.value || u.body != nil {
 				t.Errorf("asked %s with %v", u.asked, u.header)
 			}
-			r, err = plane.TestProvider(t.Context(), p.ID, ezapi.TestChat, "")
+			r, err = plane.TestProvider(t.Context(), p.ID, upstreams.Chat, "")
 			if err != nil || !r.OK || r.Models != nil {
 				t.Errorf("chat: %+v, %v", r, err)
 			}
@@ -148,7 +149,7 @@ func TestProviderAnswersAreClassified(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, c.answer)
 			p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-			r, err := plane.TestProvider(t.Context(), p.ID, ezapi.TestModels, "")
+			r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
 			if err != nil || r.Class != c.class || r.OK != (c.class == "") || r.Cut != c.cut {
 				t.Errorf("%+v, %v; want %s", r, err, c.class)
 			}
@@ -169,12 +170,9 @@ func TestProviderAtPrivateAddress(t *testing.T) {
 	private := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper, AllowPrivateUpstreams: true})
 	public := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
 	p := tested(t, private, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-	if _, err := public.TestProvider(t.Context(), p.ID, ezapi.TestModels, ""); !errors.Is(err, ezapi.ErrUntestable) ||
+	if _, err := public.TestProvider(t.Context(), p.ID, upstreams.Models, ""); !errors.Is(err, upstreams.ErrUntestable) ||
 		u.asked != "" {
 		t.Errorf("a private address: %v; asked %s", err, u.asked)
-	}
-	if ezapi.DialsPrivate(u.URL) {
-		t.Error("the dialer takes a private address")
 	}
 }
 
@@ -189,11 +187,11 @@ func TestProvidersThatCannotBeTested(t *testing.T) {
 		"no models at all": {Type: "openai", BaseURL: u.URL},
 	} {
 		p = tested(t, plane, p)
-		if _, err := plane.TestProvider(t.Context(), p.ID, ezapi.TestChat, ""); !errors.Is(err, ezapi.ErrUntestable) {
+		if _, err := plane.TestProvider(t.Context(), p.ID, upstreams.Chat, ""); !errors.Is(err, upstreams.ErrUntestable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := plane.TestProvider(t.Context(), 999, ezapi.TestChat, ""); !errors.Is(err, catalog.ErrNotFound) {
+	if _, err := plane.TestProvider(t.Context(), 999, upstreams.Chat, ""); !errors.Is(err, catalog.ErrNotFound) {
 		t.Errorf("no provider: %v", err)
 	}
 	if u.asked != "" {
@@ -208,7 +206,7 @@ func TestProviderTestsAreLimited(t *testing.T) {
 	p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
 	other := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
 	test := func(id int64) error {
-		_, err := plane.TestProvider(t.Context(), id, ezapi.TestModels, "")
+		_, err := plane.TestProvider(t.Context(), id, upstreams.Models, "")
 		return err
 	}
 	for range 5 {
@@ -216,7 +214,7 @@ func TestProviderTestsAreLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	soon, ok := errors.AsType[*ezapi.TooSoonError](test(p.ID))
+	soon, ok := errors.AsType[*upstreams.TooSoonError](test(p.ID))
 	if !ok || soon.After <= 0 || soon.After > 10*time.Second || test(other.ID) != nil {
 		t.Errorf("%+v", soon)
 	}
@@ -227,7 +225,7 @@ func TestProviderTestsAreLimited(t *testing.T) {
 		cancel()
 		<-r.Context().Done()
 	}
-	if _, err := plane.TestProvider(ctx, other.ID, ezapi.TestModels, ""); !errors.Is(err, context.Canceled) ||
+	if _, err := plane.TestProvider(ctx, other.ID, upstreams.Models, ""); !errors.Is(err, context.Canceled) ||
 		!reached.Load() {
 		t.Errorf("given up: %v", err)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -114,7 +114,7 @@ func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
 	case problemCrowded:
 		p.header = http.Header{"Retry-After": {"5"}}
 	case problemTooSoon:
-		if t, ok := errors.AsType[*ezapi.TooSoonError](err); ok {
+		if t, ok := errors.AsType[*upstreams.TooSoonError](err); ok {
 			p.header = http.Header{"Retry-After": {strconv.Itoa(int(t.After.Seconds()))}}
 		}
 	case problemThrottled:

@@ -6,8 +6,9 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/ez-api/ez-api"
+	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -131,8 +132,8 @@ var errorTable = []struct {
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{ezapi.ErrNoAlerts, problemNotFound, "the catalog's store of this server keeps no alerts"},
-	{ezapi.ErrUntestable, problemUntestable, ""},
-	{ezapi.ErrTooSoon, problemTooSoon, "wait for as long as Retry-After says"},
+	{upstreams.ErrUntestable, problemUntestable, ""},
+	{upstreams.ErrTooSoon, problemTooSoon, "wait for as long as Retry-After says"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
 
 	{request.ErrMalformed, problemMalformed, ""},

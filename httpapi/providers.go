@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -50,17 +50,17 @@ func (h *Handler) testProvider(ctx context.Context, in *tryingProvider) (*testAn
 	if err != nil {
 		return nil, err
 	}
-	body := providerTesting{Kind: string(ezapi.TestModels)}
+	body := providerTesting{Kind: string(upstreams.Models)}
 	if !in.Content.Empty() {
 		if err := in.Content.Decode(&body); err != nil {
 			return nil, err
 		}
 	}
-	kind := ezapi.TestKind(body.Kind)
+	kind := upstreams.Kind(body.Kind)
 	if kind == "" {
-		kind = ezapi.TestModels
+		kind = upstreams.Models
 	}
-	if body.Model != "" && kind != ezapi.TestChat {
+	if body.Model != "" && kind != upstreams.Chat {
 		return nil, &catalog.FieldError{Field: "model", Message: "is of use with kind chat only"}
 	}
 	r, err := h.plane.TestProvider(ctx, id, kind, body.Model)
@@ -70,7 +70,7 @@ func (h *Handler) testProvider(ctx context.Context, in *tryingProvider) (*testAn
 	return &testAnswer{testShown(r)}, nil
 }
 
-func testShown(r ezapi.ProviderTest) providerTest {
+func testShown(r upstreams.Result) providerTest {
 	return providerTest{r.OK, r.Class, r.Status, r.Latency.Milliseconds()}
 }
 
@@ -80,7 +80,7 @@ func (h *Handler) upstreamModels(ctx context.Context, in *struct{ request.ID }) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := h.plane.TestProvider(ctx, id, ezapi.TestModels, "")
+	r, err := h.plane.TestProvider(ctx, id, upstreams.Models, "")
 	if err != nil {
 		return nil, err
 	}

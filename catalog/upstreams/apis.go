@@ -1,4 +1,4 @@
-package ezapi
+package upstreams
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // questionOf returns what to ask a provider, in the words of its API. The formats are those of
 // https://platform.openai.com/docs/api-reference, https://docs.anthropic.com/en/api,
 // https://ai.google.dev/api and https://learn.microsoft.com/azure/ai-services/openai/reference.
-func questionOf(p *catalog.Provider, kind TestKind, model string) (*question, error) {
+func questionOf(p *catalog.Provider, kind Kind, model string) (*question, error) {
 	ask := map[string]func(p *catalog.Provider, model string) *question{
 		"openai": askOpenAI, "compatible": askOpenAI, "azure": askAzure, "anthropic": askAnthropic, "gemini": askGemini,
 	}[p.Type]
@@ -22,7 +22,7 @@ func questionOf(p *catalog.Provider, kind TestKind, model string) (*question, er
 		return nil, fmt.Errorf("%w: this server cannot ask providers of type %s", ErrUntestable, p.Type)
 	case p.Sealed:
 		return nil, fmt.Errorf("%w: its api_key cannot be opened; send it again", ErrUntestable)
-	case kind == TestModels:
+	case kind == Models:
 		return ask(p, ""), nil
 	case model == "":
 		i := slices.IndexFunc(p.Models, func(m string) bool { return !strings.HasSuffix(m, "*") })

@@ -1,4 +1,6 @@
-package ezapi
+// Package upstreams asks providers for themselves: for their list of models, or for one token of chat. Nothing of what a
+// provider sends leaves it but the names of models, and no secret goes to an address that the rules forbid.
+package upstreams
 
 import (
 	"cmp"
@@ -11,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -39,23 +40,23 @@ func (e *TooSoonError) Error() string {
 // Unwrap returns ErrTooSoon.
 func (e *TooSoonError) Unwrap() error { return ErrTooSoon }
 
-// TestKind says what a provider is asked.
-type TestKind string
+// Kind says what a provider is asked.
+type Kind string
 
 // The kinds of tests.
 const (
-	TestModels TestKind = "models" // for its list of models, which costs nothing
-	TestChat   TestKind = "chat"   // for one token of chat
+	Models Kind = "models" // for its list of models, which costs nothing
+	Chat   Kind = "chat"   // for one token of chat
 )
 
-// A ProviderTest is what came of asking a provider. It holds nothing of what the provider sent but the
+// A Result is what came of asking a provider. It holds nothing of what the provider sent but the
 // names of models.
-type ProviderTest struct {
+type Result struct {
 	OK      bool
 	Class   logbuf.FailureClass // why not; empty when OK
 	Status  int                 // the HTTP status of the answer; 0 when there was none
 	Latency time.Duration
-	Models  []string // that the provider lists, in its order; of TestModels only
+	Models  []string // that the provider lists, in its order; of Models only
 	Cut     bool     // whether there were more, or some that are no names
 }
 
@@ -63,49 +64,27 @@ const (
 	testTimeout   = 10 * time.Second
 	maxTestAnswer = 4 << 20 // bytes that are read of an answer
 	maxListed     = 10_000  // models that are taken of a list
-	testsAtOnce   = 4
-	testsBurst    = 5               // of one provider
-	testsRefill   = 6 * time.Second // after so long there is room for one more
 )
 
-// TestProvider asks the provider with the id for its models, or for one token of chat with an upstream
-// model; where that is empty, with the first of its models that is no pattern. The error wraps
-// catalog.ErrNotFound or ErrUntestable, or ErrTooSoon; that the provider fails is no error. It
-// takes at most 10 s.
-func (p *Plane) TestProvider(ctx context.Context, id int64, kind TestKind, model string) (ProviderTest, error) {
-	provider, err := p.Providers.Get(ctx, id)
-	if err != nil {
-		return ProviderTest{}, err
-	}
-	leave, err := p.tests.enter(id, time.Now())
-	if err != nil {
-		return ProviderTest{}, err
-	}
-	defer leave()
-	return p.testProvider(ctx, &provider, kind, model)
-}
-
-// testProvider asks a provider, however often that is done.
-func (p *Plane) testProvider(ctx context.Context, provider *catalog.Provider, kind TestKind,
-	model string) (r ProviderTest, err error) {
+// Ask asks a provider for its models, or for one token of chat with an upstream model; where that is empty, with the first
+// of its models that is no pattern. The error wraps ErrUntestable, or is that of ctx; that the provider fails is
+// no error. It takes at most 10 s.
+func Ask(ctx context.Context, provider *catalog.Provider, kind Kind, model string, private catalog.Privacy) (
+	r Result, err error) {
 	q, err := questionOf(provider, kind, model)
 	if err != nil {
 		return r, err
 	}
-	privacy := catalog.PublicOnly
-	if p.config.AllowPrivateUpstreams {
-		privacy = catalog.AllowPrivate
-	}
-	if err := catalog.CheckUpstreamURL(q.base, privacy); err != nil {
+	if err := catalog.CheckUpstreamURL(q.base, private); err != nil {
 		return r, fmt.Errorf("%w: its base_url is not one that this server may ask", ErrUntestable)
 	}
 	within, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
-	r, body := p.ask(within, q)
+	r, body := ask(within, q, private)
 	if ctx.Err() != nil {
-		return ProviderTest{}, ctx.Err()
+		return Result{}, ctx.Err()
 	}
-	if r.OK && kind == TestModels {
+	if r.OK && kind == Models {
 		if r.Models, r.Cut, err = q.list(body); err != nil {
 			r.OK, r.Class = false, logbuf.FailedServer // what answers there is no such API
 		}
@@ -115,7 +94,7 @@ func (p *Plane) testProvider(ctx context.Context, provider *catalog.Provider, ki
 
 // ask sends a question and classifies the answer. No text of the answer, of an error of the network or of
 // the secret leaves it.
-func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []byte) {
+func ask(ctx context.Context, q *question, private catalog.Privacy) (r Result, body []byte) {
 	var connected bool
 	traced := httptrace.WithClientTrace(ctx,
 		&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
@@ -123,13 +102,13 @@ func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []by
 	if q.body != nil {
 		text, err := json.Marshal(q.body)
 		if err != nil {
-			return ProviderTest{Class: logbuf.FailedClient}, nil
+			return Result{Class: logbuf.FailedClient}, nil
 		}
 		method, content = http.MethodPost, strings.NewReader(string(text))
 	}
 	req, err := http.NewRequestWithContext(traced, method, q.url, content)
 	if err != nil {
-		return ProviderTest{Class: logbuf.FailedClient}, nil
+		return Result{Class: logbuf.FailedClient}, nil
 	}
 	req.Header = q.header
 	req.Header.Set("Accept", "application/json")
@@ -137,7 +116,7 @@ func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []by
 		req.Header.Set("Content-Type", "application/json")
 	}
 	begun := time.Now()
-	resp, err := upstreamClient(p.config.AllowPrivateUpstreams).Do(req)
+	resp, err := newClient(private).Do(req)
 	if err == nil {
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxTestAnswer+1))
 		err = errors.Join(err, resp.Body.Close())
@@ -161,11 +140,11 @@ func (p *Plane) ask(ctx context.Context, q *question) (r ProviderTest, body []by
 	return r, body
 }
 
-// upstreamClient returns a client for one question. Where upstreams have to be public, it looks at the
+// newClient returns a client for one question. Where upstreams have to be public, it looks at the
 // address that it dials, and uses no proxy, whose address would be looked at in place of the upstream's.
-func upstreamClient(private bool) *http.Client {
+func newClient(private catalog.Privacy) *http.Client {
 	dialer, proxy := &net.Dialer{Timeout: 5 * time.Second}, http.ProxyFromEnvironment
-	if !private {
+	if private == catalog.PublicOnly {
 		dialer.Control, proxy = catalog.DialControl, nil
 	}
 	return &http.Client{
@@ -237,45 +216,6 @@ func modelList(array, name, prefix string) func([]byte) ([]string, bool, error) 
 func isModelName(s string) bool {
 	return s != "" && len(s) <= 256 && utf8.ValidString(s) &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// testLimit bounds how often providers are asked on demand. It is safe for concurrent use.
-type testLimit struct {
-	mu     sync.Mutex
-	asking int
-	next   map[int64]time.Time // when the burst of each provider is full again
-}
-
-// enter takes a place, which leave gives back.
-func (l *testLimit) enter(id int64, now time.Time) (leave func(), err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for other, full := range l.next {
-		if !full.After(now) {
-			delete(l.next, other)
-		}
-	}
-	full := l.next[id]
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(testsRefill)
-	switch over := full.Sub(now) - testsBurst*testsRefill; {
-	case over > 0:
-		return nil, &TooSoonError{(over + time.Second - 1).Truncate(time.Second)}
-	case l.asking >= testsAtOnce:
-		return nil, &TooSoonError{time.Second}
-	}
-	if l.next == nil {
-		l.next = map[int64]time.Time{}
-	}
-	l.next[id] = full
-	l.asking++
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.asking--
-	}, nil
 }
 
 // baseURL returns where the API of a provider is, without a slash at the end.
