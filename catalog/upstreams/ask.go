@@ -1,5 +1,6 @@
-// Package upstreams asks providers for themselves: for their list of models, or for one token of chat. Nothing of what a
-// provider sends leaves it but the names of models, and no secret goes to an address that the rules forbid.
+// Package upstreams asks providers for themselves: for their list of models, or for one token of
+// chat. Nothing of what a provider sends leaves it but the names of models, and no secret goes to an
+// address that the rules forbid.
 package upstreams
 
 import (
@@ -66,9 +67,9 @@ const (
 	maxListed     = 10_000  // models that are taken of a list
 )
 
-// Ask asks a provider for its models, or for one token of chat with an upstream model; where that is empty, with the first
-// of its models that is no pattern. The error wraps ErrUntestable, or is that of ctx; that the provider fails is
-// no error. It takes at most 10 s.
+// Ask asks a provider for its models, or for one token of chat with an upstream model; where that
+// is empty, with the first of its models that is no pattern. The error wraps ErrUntestable, or is
+// that of ctx; that the provider fails is no error. It takes at most 10 s.
 func Ask(ctx context.Context, provider *catalog.Provider, kind Kind, model string, private catalog.Privacy) (
 	r Result, err error) {
 	q, err := questionOf(provider, kind, model)
