@@ -59,6 +59,8 @@ var homes = map[string][]string{
 	"go.yaml.in/yaml":                   {"cmd/internal/ctl"},
 	"github.com/lmittmann/tint":         {"cmd"},
 	"golang.org/x/text":                 {"httpapi/console"},
+	"golang.org/x/oauth2":               {"httpapi/console"},
+	"github.com/coreos/go-oidc":         {"httpapi/console"},
 	"github.com/mattn/go-isatty":        {"cmd"},
 	"github.com/ory/dockertest":         {},
 	"github.com/tsenart/vegeta":         {},

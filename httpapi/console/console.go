@@ -28,6 +28,10 @@ type Options struct {
 	// return what the proxy says. It is called concurrently.
 	ClientAddress func(*http.Request) string
 
+	// OIDC lets people sign in through an identity provider, beside tokens; see [NewOIDC]. Defaults
+	// to none.
+	OIDC *OIDC
+
 	// Clock tells the time. Defaults to time.Now.
 	Clock func() time.Time
 }
@@ -39,6 +43,7 @@ type Console struct {
 	log      *slog.Logger
 	now      func() time.Time
 	sessions sessions
+	oidc     *OIDC // nil: nobody signs in through an identity provider
 	nouns    nounTable
 	views    views
 	assets   assets
@@ -72,7 +77,9 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &Console{log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, nouns: newNouns()}
+	c := &Console{
+		log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, oidc: opts.OIDC, nouns: newNouns(),
+	}
 	if c.log == nil {
 		c.log = plane.Logger()
 	}
@@ -126,6 +133,11 @@ func (c *Console) routes() http.Handler {
 	open("GET /signin", (*page).signInForm)
 	open("POST /signin", (*page).signIn)
 	open("POST /signout", (*page).signOut)
+	if c.oidc != nil {
+		open("GET /signin/provider", (*page).toProvider)
+		open("GET /"+callbackPath, (*page).callback)
+		open("POST /signin/as", (*page).choose)
+	}
 	open("POST /settings", (*page).settings)
 
 	serve("GET /{$}", (*page).overview)

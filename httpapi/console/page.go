@@ -82,14 +82,15 @@ func (c *Console) signedIn(do func(*page) error) http.HandlerFunc {
 	}
 }
 
-// authenticate finds out who asks, by the token of the session: one that was revoked ends it.
+// authenticate finds out who asks, by the session. A token that was revoked ends it, and so do other
+// settings of the identity provider.
 func (p *page) authenticate() error {
 	now := p.now()
 	s, ok := p.sessions.of(p.r, now)
 	if !ok {
 		return httpapi.ErrUnauthenticated
 	}
-	caller, err := p.callerOf(s.Token)
+	caller, err := p.callerIn(s)
 	if errors.Is(err, httpapi.ErrUnauthenticated) {
 		p.sessions.end(p.w, p.r)
 		return err
@@ -105,6 +106,16 @@ func (p *page) authenticate() error {
 	}
 	p.become(caller)
 	return nil
+}
+
+func (p *page) callerIn(s session) (httpapi.Caller, error) {
+	switch {
+	case s.Person == nil:
+		return p.callerOf(s.Token)
+	case !p.oidc.knows(s.Person):
+		return httpapi.Caller{}, httpapi.ErrUnauthenticated
+	}
+	return s.Person.caller(), nil
 }
 
 // callerOf asks the API whose token it is.

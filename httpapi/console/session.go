@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -71,7 +69,8 @@ func (s sealer) open(use, text string, v any) error {
 
 // A session is what the cookie of somebody who is signed in holds.
 type session struct {
-	Token  string    `json:"token"`
+	Token  string    `json:"token,omitempty"`
+	Person *person   `json:"person,omitempty"` // instead of a token
 	Issued time.Time `json:"issued"`
 	Seen   time.Time `json:"seen"` // when the cookie was sent last
 }
@@ -126,13 +125,5 @@ func isPlainLoopback(r *http.Request) bool {
 	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
 		return false
 	}
-	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && addr.IsLoopback()
+	return isLoopback(r.Host)
 }

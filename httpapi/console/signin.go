@@ -11,8 +11,17 @@ import (
 
 // signInView is what the page to sign in shows.
 type signInView struct {
-	Problem string // what is wrong, in words
-	Next    string // where to go afterwards
+	Problem  string // what is wrong, in words
+	Next     string // where to go afterwards
+	Provider string // where people can sign in as well; "" is nowhere
+}
+
+func (p *page) signInView(problem, next string) signInView {
+	view := signInView{Problem: problem, Next: next}
+	if p.oidc != nil {
+		view.Provider = p.oidc.Host()
+	}
+	return view
 }
 
 // sendToSignIn asks who somebody is, and brings them back afterwards.
@@ -33,7 +42,7 @@ func (p *page) sendToSignIn() {
 }
 
 func (p *page) signInForm() error {
-	view := signInView{Next: within(p.r.FormValue("next"))}
+	view := p.signInView("", within(p.r.FormValue("next")))
 	if p.r.FormValue("kept") == "no" {
 		view.Problem = p.words.text("signin.nocookie")
 	}
@@ -47,7 +56,7 @@ func (p *page) signIn() error {
 	}
 	token, next := strings.TrimSpace(p.r.PostForm.Get("token")), within(p.r.PostForm.Get("next"))
 	again := func(status int, text string) error {
-		return p.render("signin", status, signInView{Problem: text, Next: next})
+		return p.render("signin", status, p.signInView(text, next))
 	}
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return again(http.StatusUnauthorized, p.words.text("signin.wrong"))
@@ -65,8 +74,7 @@ func (p *page) signIn() error {
 	case caller.Role != httpapi.Admin && caller.Role != httpapi.Viewer:
 		return again(http.StatusForbidden, p.words.text("signin.role"))
 	}
-	now := p.now()
-	if err := p.sessions.send(p.w, p.r, session{Token: token, Issued: now, Seen: now}); err != nil {
+	if err := p.begin(session{Token: token}); err != nil {
 		return err
 	}
 	p.redirect(next)

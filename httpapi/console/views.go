@@ -93,9 +93,13 @@ func (p *page) Theme() string { return p.theme }
 // Root returns what all addresses of the page are relative to.
 func (p *page) Root() string { return p.root() }
 
-// Here returns the address of the page, relative to Root.
+// Here returns the address of the page, relative to Root. That of the way back from an identity
+// provider has a code, and is good once.
 func (p *page) Here() string {
 	here := strings.TrimPrefix(p.r.URL.Path, "/")
+	if here == callbackPath {
+		return "signin"
+	}
 	if p.r.URL.RawQuery != "" && p.r.Method == http.MethodGet {
 		here += "?" + p.r.URL.RawQuery
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/httpapi/console"
 )
 
 // Config is the environment of the server: every field is one variable. The
@@ -44,6 +45,10 @@ type Config struct {
 	AllowPrivateUpstreams toggle `env:"EZ_ALLOW_PRIVATE_UPSTREAMS" help:"Accept providers at plain http and private addresses. true when embedded and listening on loopback, else false."`
 
 	Console     toggle   `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
+	OIDCIssuer  string   `env:"EZ_OIDC_ISSUER" help:"URL of the OpenID Connect identity provider that people sign in to the console through, as its discovery document says it. Unset: people sign in with tokens only."`
+	OIDCClient  string   `env:"EZ_OIDC_CLIENT_ID" help:"How the identity provider knows the console. There, the redirect URI is https://HOST/console/signin/callback."`
+	OIDCSecret  secret   `env:"EZ_OIDC_CLIENT_SECRET" secret:"" help:"The client's secret. Unset: a public client."`
+	OIDCClaim   string   `env:"EZ_OIDC_CLAIM" help:"The claim that says what people may do, such as groups; see docs/console.md. Its values are admin, viewer, admin:PROJECT or viewer:PROJECT, or grant what is said behind it: groups; platform=admin; search=admin:acme/search."`
 	AlertURL    alertURL `env:"EZ_ALERT_URL" secret:"" help:"Where alerts are posted, as JSON. ?format=slack, feishu, dingtalk or wecom gives them the shape of those. Unset: alerts are only kept, see GET /alerts."`
 	AlertSecret secret   `env:"EZ_ALERT_SECRET" secret:"" help:"Signs alerts: HMAC-SHA-256 in the header EZ-Signature, or as Feishu and DingTalk do."`
 
@@ -68,6 +73,17 @@ func (c *Config) webhook() (alerts.Sender, error) {
 	}
 	return alerts.NewWebhook(string(c.AlertURL), &alerts.WebhookOptions{
 		Secret: catalog.NewSecret(string(c.AlertSecret)), Private: private,
+	})
+}
+
+// identityProvider returns the one that people sign in through; nil without one.
+func (c *Config) identityProvider() (*console.OIDC, error) {
+	if c.Console != on || c.OIDCIssuer == "" {
+		return nil, nil
+	}
+	return console.NewOIDC(console.OIDCOptions{
+		Issuer: c.OIDCIssuer, ClientID: c.OIDCClient, ClientSecret: catalog.NewSecret(string(c.OIDCSecret)),
+		Claim: c.OIDCClaim,
 	})
 }
 

@@ -152,9 +152,11 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_ALERT_URL": {leak, "http://hooks.example.com/" + leak, "https://10.0.0.1/",
 			"https://" + leak + "@hooks.example.com/",
 			"https://hooks.example.com/?format=" + leak},
-		"EZ_ALERT_SECRET": {leak}, // without an address
-		"EZ_LOG_LEVEL":    {leak, "loud"},
-		"EZ_LOG_FORMAT":   {leak, "xml"},
+		"EZ_ALERT_SECRET":   {leak}, // without an address
+		"EZ_OIDC_CLIENT_ID": {leak}, // without an issuer
+		"EZ_OIDC_CLAIM":     {leak},
+		"EZ_LOG_LEVEL":      {leak, "loud"},
+		"EZ_LOG_FORMAT":     {leak, "xml"},
 	} {
 		for _, value := range values {
 			environ := append(withPostgres(), name+"="+value) // the last of a name counts
@@ -258,7 +260,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 30 {
+	if len(flags) != 34 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {
@@ -353,6 +355,26 @@ func TestRedisCA(t *testing.T) {
 		_, _, err := Load(environ)
 		if wrong, ok := errors.AsType[*SettingError](err); !ok || wrong.Name != "EZ_REDIS_CA" {
 			t.Errorf("%v: %v", environ, err)
+		}
+	}
+}
+
+// TestIdentityProviderIsCheckedAtTheStart: by its settings, and without asking it.
+func TestIdentityProviderIsCheckedAtTheStart(t *testing.T) {
+	good := []string{"EZ_OIDC_ISSUER=https://id.example", "EZ_OIDC_CLIENT_ID=c",
+		"EZ_OIDC_CLAIM=groups; ops=admin:acme"}
+	if _, _, err := Load(append(withPostgres(), good...)); err != nil {
+		t.Error(err)
+	}
+	for i, wrong := range []string{"EZ_OIDC_ISSUER=http://hunter2.example", "EZ_OIDC_CLIENT_ID=",
+		"EZ_OIDC_CLAIM=groups; hunter2"} {
+		environ := append(withPostgres(), good...)
+		environ = append(environ, wrong)
+		_, _, err := Load(environ)
+		name, _, _ := strings.Cut(good[i], "=")
+		if faults, ok := errors.AsType[Faults](err); !ok || len(faults) != 1 || faults[0].Name != name ||
+			strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", wrong, err)
 		}
 	}
 }

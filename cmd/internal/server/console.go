@@ -17,7 +17,7 @@ const consolePath = "/console"
 // withConsole returns what serves the API and, where it is on, the console beside it. Its sessions
 // are sealed with a key that follows from EZ_DB_KEYS, so that all servers that share those share
 // sessions too, and a restart ends none.
-func (s *Server) withConsole(api http.Handler, auth httpapi.Auth) (http.Handler, error) {
+func (s *Server) withConsole(api http.Handler, auth httpapi.Auth, people *console.OIDC) (http.Handler, error) {
 	if s.config.Console != on {
 		return api, nil
 	}
@@ -25,7 +25,7 @@ func (s *Server) withConsole(api http.Handler, auth httpapi.Auth) (http.Handler,
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of the console's sessions: %w", err)
 	}
-	pages, err := console.New(s.plane, auth, &console.Options{Logger: s.logger, Key: key})
+	pages, err := console.New(s.plane, auth, &console.Options{Logger: s.logger, Key: key, OIDC: people})
 	if err != nil {
 		return nil, err
 	}

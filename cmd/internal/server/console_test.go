@@ -65,3 +65,28 @@ func must(u *url.URL, err error) *url.URL {
 	}
 	return u
 }
+
+// TestServerStartsWithoutItsIdentityProvider: it is asked only when somebody signs in, and readiness
+// says that it is away.
+func TestServerStartsWithoutItsIdentityProvider(t *testing.T) {
+	s := run(t, embeddedEnv(t, "EZ_OIDC_ISSUER=http://127.0.0.1:1", "EZ_OIDC_CLIENT_ID=c",
+		"EZ_OIDC_CLAIM=groups; ops=admin")...)
+	resp, err := http.Get(s.url + "/console/signin/provider")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(page), `name="token"`) {
+		t.Errorf("signing in: %d %s", resp.StatusCode, page)
+	}
+	var ready struct {
+		Status string
+		Checks map[string]struct{ Status string }
+	}
+	if got := s.call(t, http.MethodGet, "/readyz", "", nil, &ready); got != http.StatusOK ||
+		ready.Status != "degraded" || ready.Checks["oidc"].Status != "failed" {
+		t.Errorf("ready: %d %+v", got, ready)
+	}
+	s.end(t)
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/storage/redisstore"
 )
 
@@ -213,6 +214,7 @@ func (l *loader) complete() {
 	}
 	l.checkRedisCA()
 	l.checkAlerts()
+	l.checkIdentityProvider()
 	l.checkRoles()
 }
 
@@ -243,6 +245,21 @@ func (l *loader) checkAlerts() {
 	case c.AlertURL != "":
 		if _, err := c.webhook(); err != nil {
 			l.fault("EZ_ALERT_URL", strings.TrimPrefix(trimInvalid(err), "url "))
+		}
+	}
+}
+
+// checkIdentityProvider makes the one that people sign in through, which asks it nothing yet.
+func (l *loader) checkIdentityProvider() {
+	for _, name := range []string{"EZ_OIDC_CLIENT_ID", "EZ_OIDC_CLIENT_SECRET", "EZ_OIDC_CLAIM"} {
+		if l.given[name] && !l.given["EZ_OIDC_ISSUER"] {
+			l.fault(name, "is of use only together with EZ_OIDC_ISSUER")
+		}
+	}
+	_, err := l.config.identityProvider()
+	if errs, ok := errors.AsType[catalog.FieldErrors](err); ok {
+		for _, e := range errs {
+			l.fault("EZ_OIDC_"+strings.ToUpper(e.Field), e.Message)
 		}
 	}
 }

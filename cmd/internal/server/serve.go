@@ -21,6 +21,7 @@ import (
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
+	"github.com/ez-api/ez-api/httpapi/console"
 	"github.com/ez-api/ez-api/httpapi/metrics"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -66,8 +67,12 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	auth := httpapi.Tokens(httpapi.TokenList{
 		Admin: config.AdminTokens, Viewer: config.ViewerTokens, Balancer: config.BalancerTokens,
 	})
-	api := s.handler(auth)
-	all, err := s.withConsole(api, auth)
+	people, err := config.identityProvider()
+	if err != nil {
+		return nil, err
+	}
+	api := s.handler(auth, people)
+	all, err := s.withConsole(api, auth, people)
 	if err != nil {
 		return nil, err
 	}
@@ -201,14 +206,18 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 	return plane, nil
 }
 
-func (s *Server) handler(auth httpapi.Auth) *httpapi.Handler {
+func (s *Server) handler(auth httpapi.Auth, people *console.OIDC) *httpapi.Handler {
+	checks := map[string]httpapi.Check{"redis": s.engines.publisher.Ready} // its eviction policy too
+	if people != nil {
+		checks["oidc"] = people.Check
+	}
 	observed := metrics.New(s.plane)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(observed, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return httpapi.New(s.plane, auth, &httpapi.Options{
 		Version:  version,
-		Checks:   map[string]httpapi.Check{"redis": s.engines.publisher.Ready}, // its eviction policy too
+		Checks:   checks,
 		Observer: observed,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 			ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
