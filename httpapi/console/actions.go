@@ -29,7 +29,7 @@ type actionView struct {
 
 // ask shows what an action will do.
 func (p *page) ask(n *noun, action string, o object, status int, change func(*actionView)) error {
-	u, err := p.useOf(n, o)
+	u, _, err := p.useOf(n, o)
 	if err != nil {
 		return err
 	}

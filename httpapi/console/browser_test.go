@@ -41,7 +41,7 @@ func newSite(t *testing.T, opts *console.Options) *site {
 func newSiteOn(t *testing.T, start func(http.Handler) *httptest.Server, opts *console.Options) *site {
 	t.Helper()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	plane, err := ezapi.New(ezapi.Config{Logger: quiet})
+	plane, err := ezapi.New(ezapi.Config{Logger: quiet, AllowPrivateUpstreams: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/httpapi/client"
 )
@@ -177,6 +178,11 @@ func (c *Console) routes() http.Handler {
 		serve("POST "+path+"/{id}/status", of((*page).setStatus))
 		serve("GET "+path+"/{id}/delete", of((*page).deleteForm))
 		serve("POST "+path+"/{id}/delete", of((*page).delete))
+		if n.kind == catalog.KindProvider {
+			serve("POST "+path+"/{id}/test", of((*page).test))
+			serve("GET "+path+"/{id}/upstream-models", of((*page).upstreamModels))
+			serve("POST "+path+"/{id}/upstream-models", of((*page).addModels))
+		}
 		if n.kind.HasTokens() {
 			serve("GET "+path+"/{id}/rotate", of((*page).rotateForm))
 			serve("POST "+path+"/{id}/rotate", of((*page).rotate))

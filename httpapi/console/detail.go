@@ -22,6 +22,9 @@ type detailView struct {
 	Updated  *moment
 	Revision string
 	Use      *use
+	Charts   []chart // of Use, over time
+	Held     []heldRow
+	Provider *providerView // of a provider
 	Related  []related
 	Writes   bool
 	Tokens   bool
@@ -77,9 +80,18 @@ func (p *page) detail(n *noun) error {
 		}
 		view.Sections = append(view.Sections, shown)
 	}
-	view.Use, err = p.useOf(n, o)
-	if err != nil {
+	if view.Use, view.Charts, err = p.useOf(n, o); err != nil {
 		return err
+	}
+	if view.Hold != "" {
+		if view.Held, err = p.holdsOn(view.Hold); err != nil {
+			return err
+		}
+	}
+	if n.kind == catalog.KindProvider {
+		if view.Provider, err = p.providerView(o); err != nil {
+			return err
+		}
 	}
 	return p.render("detail", http.StatusOK, view)
 }
@@ -98,9 +110,9 @@ func (u *use) add(rows ...client.Usage) {
 	}
 }
 
-// useOf asks what an entity did lately; nil for nouns that requests do not name.
-func (p *page) useOf(n *noun, o object) (*use, error) {
-	q := client.UsageQuery{Since: "24h", Interval: logbuf.Month}
+// useOf asks what an entity did lately, and over time; nil for nouns that requests do not name.
+func (p *page) useOf(n *noun, o object) (*use, []chart, error) {
+	q := client.UsageQuery{Since: "24h", Interval: logbuf.Hour, TZ: p.zone.String(), Limit: 100}
 	switch n.kind {
 	case catalog.KindProvider:
 		q.ProviderID = o.number("id")
@@ -113,16 +125,16 @@ func (p *page) useOf(n *noun, o object) (*use, error) {
 	case catalog.KindProject:
 		q.Project = o.text("name")
 	default:
-		return nil, nil
+		return nil, nil, nil
 	}
 	page, err := p.client.Usage(p.ctx(), q)
 	if err != nil {
 		if e, ok := asProblem(err); ok && e.Status == http.StatusNotFound { // a log store that answers no questions
-			return nil, nil
+			return nil, nil, nil
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	var u use
 	u.add(page.Data...)
-	return &u, nil
+	return &u, p.usageCharts(page, q.Interval), nil
 }

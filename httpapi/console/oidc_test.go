@@ -240,9 +240,11 @@ func TestClaimsGrant(t *testing.T) {
 		"admin":        {"groups", map[string]any{"groups": "admin"}, "admin"},
 		"viewer":       {"groups", map[string]any{"groups": []string{"x", "viewer"}}, "viewer"},
 		"of a project": {"groups", map[string]any{"groups": []string{"admin:acme/search"}}, "admin acme/search"},
-		"the wider":    {"groups", map[string]any{"groups": []string{"viewer:acme", "admin:acme", "viewer:acme/a"}}, "admin acme"},
-		"everything":   {"groups", map[string]any{"groups": []string{"viewer:acme", "admin", "viewer", "admin"}}, "admin"},
-		"a path":       {"realm_access.roles", map[string]any{"realm_access": map[string]any{"roles": []string{"viewer"}}}, "viewer"},
+		"the wider": {"groups", map[string]any{"groups": []string{"viewer:acme", "admin:acme", "viewer:acme/a"}},
+			"admin acme"},
+		"everything": {"groups", map[string]any{"groups": []string{"viewer:acme", "admin", "viewer", "admin"}}, "admin"},
+		"a path": {"realm_access.roles", map[string]any{
+			"realm_access": map[string]any{"roles": []string{"viewer"}}}, "viewer"},
 		"a name with dots": {"https://x.example/role", map[string]any{"https://x.example/role": "viewer"},
 			"viewer"},
 		"mapped": {"groups; cn=Ops,dc=x=admin; Search Team=viewer:acme;", map[string]any{
@@ -422,7 +424,8 @@ func TestSessionsOfPeopleEnd(t *testing.T) {
 // TestRedirectAddress: https and the host that was asked for, but on this machine.
 func TestRedirectAddress(t *testing.T) {
 	p := newIDP(t)
-	o := must[*console.OIDC](t)(console.NewOIDC(console.OIDCOptions{Issuer: p.url, ClientID: idpClient, Claim: "groups"}))
+	o := must[*console.OIDC](t)(console.NewOIDC(console.OIDCOptions{Issuer: p.url, ClientID: idpClient,
+		Claim: "groups"}))
 	fixed := must[*console.OIDC](t)(console.NewOIDC(console.OIDCOptions{Issuer: p.url, ClientID: idpClient,
 		Claim: "groups", RedirectURL: "https://door.example/x/signin/callback"}))
 	plane := newSite(t, nil).plane

@@ -15,7 +15,7 @@ type overviewView struct {
 	Use     use
 	Charts  []chart
 	Sync    *client.SyncStatus // nil for who is limited to a project
-	Holds   []row
+	Holds   []heldRow
 	Budgets []budgetRow // of which much is spent
 	Changes []changeRow
 }
@@ -40,7 +40,7 @@ func (p *page) overview() error {
 	}
 	view.Use.add(usage.Data...)
 	view.Charts = p.usageCharts(usage, logbuf.Hour)
-	if view.Holds, err = p.heldNow(); err != nil {
+	if view.Holds, err = p.holds(client.Query{Status: catalog.Active, Limit: overviewHolds}); err != nil {
 		return err
 	}
 	over := client.BudgetsQuery{Over: overviewPercent, Limit: overviewBudgets}
@@ -66,25 +66,6 @@ func (p *page) overview() error {
 		}
 	}
 	return p.render("overview", http.StatusOK, view)
-}
-
-// heldNow returns some of what is held.
-func (p *page) heldNow() (rows []row, err error) {
-	n := p.nouns[catalog.KindHold]
-	found, err := p.client.Objects(n.kind).
-		List(p.ctx(), client.Query{Status: catalog.Active, Limit: overviewHolds})
-	for _, data := range found.Data {
-		o, err := decodeObject(data)
-		if err != nil {
-			return nil, err
-		}
-		r := row{ID: o.number("id"), Title: n.titleOf(o)}
-		for _, name := range []string{"reason", "until", "message"} {
-			r.Cells = append(r.Cells, p.cell(n.fields[name], o))
-		}
-		rows = append(rows, r)
-	}
-	return rows, err
 }
 
 // progressView is how far a revision has come.
