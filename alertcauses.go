@@ -61,9 +61,6 @@ func (c *causes) told() {
 	c.plane.unpriced.forget(c.next.unpriced)
 }
 
-// hourly makes an identity that is another one each hour.
-func hourly(what string, now time.Time) string { return what + "/" + now.UTC().Format("2006-01-02T15") }
-
 // publishing: changes do not reach data planes.
 func (c *causes) publishing(now time.Time) []alerts.Alert {
 	s := c.plane.relay.Status()
@@ -82,7 +79,7 @@ func (c *causes) publishing(now time.Time) []alerts.Alert {
 		trouble = "failing"
 	}
 	return []alerts.Alert{{
-		Kind: alerts.PublishingFailing, Subject: "publishing", Identity: hourly("publishing/"+trouble, now),
+		Kind: alerts.PublishingFailing, Subject: "publishing", Identity: alerts.Hourly("publishing/"+trouble, now),
 		Message: fmt.Sprintf("Changes of the catalog have not reached Redis since %s (%s). Balancers go on with what they "+
 			"have; a key that is revoked now keeps working.", c.failing.UTC().Format(time.RFC3339), trouble),
 	}}
@@ -106,7 +103,7 @@ func (c *causes) nodes(now time.Time) (found []alerts.Alert) {
 	}
 	if lost > alertsAtOnce {
 		found = append(found, alerts.Alert{
-			Kind: alerts.NodeLost, Subject: "nodes", Identity: hourly("nodes", now),
+			Kind: alerts.NodeLost, Subject: "nodes", Identity: alerts.Hourly("nodes", now),
 			Message: fmt.Sprintf("%d balancers were heard of within a day, and are not any more.", lost),
 		})
 	}
@@ -119,14 +116,14 @@ func (c *causes) entries(now time.Time) (found []alerts.Alert) {
 	c.next.dead, c.next.damaged = s.Dead, s.Damaged
 	if s.Dead > c.dead {
 		found = append(found, alerts.Alert{
-			Kind: alerts.DeadLetters, Subject: "logs", Identity: hourly("dead", now),
+			Kind: alerts.DeadLetters, Subject: "logs", Identity: alerts.Hourly("dead", now),
 			Message: fmt.Sprintf("The log store has refused entries, %d at one server since it started. They are kept as dead "+
 				"letters, and are in no sum.", s.Dead),
 		})
 	}
 	if s.Damaged > c.damaged {
 		found = append(found, alerts.Alert{
-			Kind: alerts.DeadLetters, Subject: "logs", Identity: hourly("damaged", now),
+			Kind: alerts.DeadLetters, Subject: "logs", Identity: alerts.Hourly("damaged", now),
 			Message: fmt.Sprintf("Entries in the log spool were damaged and cannot be stored, %d at one server since it "+
 				"started. Look at its disk.", s.Damaged),
 		})
@@ -141,7 +138,7 @@ func (c *causes) prices(now time.Time) (found []alerts.Alert) {
 	for i, u := range unknown {
 		if i == alertsAtOnce {
 			return append(found, alerts.Alert{
-				Kind: alerts.UnknownPrice, Subject: "logs", Identity: hourly("prices", now),
+				Kind: alerts.UnknownPrice, Subject: "logs", Identity: alerts.Hourly("prices", now),
 				Message: fmt.Sprintf("Requests for %d models have an unknown cost, because prices are missing.", len(unknown)),
 			})
 		}

@@ -51,7 +51,7 @@ var errNoSums = fmt.Errorf("%w: tell what is spent, so budgets hold nothing", Er
 // transaction that reads both the limit and the hold again.
 type judge struct {
 	plane *Plane
-	spent spending
+	spent budgets.Spending
 	book  *budgets.Book
 
 	open   map[catalog.HoldTarget]bool // who is to be judged; belongs to the one that runs
@@ -65,7 +65,7 @@ type judge struct {
 }
 
 func newJudge(p *Plane) *judge {
-	return &judge{plane: p, spent: spendingOf(p.config.LogSink), book: budgets.NewBook(),
+	return &judge{plane: p, spent: budgets.SpendingOf(p.config.LogSink, errNoSums), book: budgets.NewBook(),
 		open: map[catalog.HoldTarget]bool{}, raised: map[string]time.Time{}}
 }
 
@@ -148,7 +148,7 @@ func (j *judge) round(ctx context.Context) error {
 // follow brings the sums in memory up to date, and opens whom that touches.
 func (j *judge) follow(ctx context.Context, now time.Time) error {
 	for range foldPages {
-		touched, more, err := j.spent.follow(ctx, j.book, j.plane.accounts, now)
+		touched, more, err := j.spent.Follow(ctx, j.book, j.plane.accounts, now)
 		if errors.Is(err, logbuf.ErrGap) { // at the start, too
 			if err := j.begin(ctx); err != nil {
 				return err
@@ -170,7 +170,7 @@ func (j *judge) follow(ctx context.Context, now time.Time) error {
 
 // begin forgets all sums, and opens everybody.
 func (j *judge) begin(ctx context.Context) error {
-	sums, err := j.spent.sums(ctx, logbuf.SpentQuery{})
+	sums, err := j.spent.Sums(ctx, logbuf.SpentQuery{})
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (j *judge) begin(ctx context.Context) error {
 // read reads the sums that the budgets of some keys and projects need and that are not in memory.
 func (j *judge) read(ctx context.Context, of []catalog.HoldTarget, now time.Time) error {
 	for _, need := range j.book.Needs(of, j.plane.accounts, now) {
-		sums, err := j.spent.sums(ctx, need.Query)
+		sums, err := j.spent.Sums(ctx, need.Query)
 		if err != nil {
 			return fmt.Errorf("sum up what was spent: %w", err)
 		}

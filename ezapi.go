@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -93,7 +94,7 @@ type Config struct {
 
 	// Health says when providers that fail are left out for a while. Where LogSink is no
 	// logbuf.HealthKeeper, each process judges by the logs that it takes itself.
-	Health HealthOptions
+	Health health.Options
 
 	// Logger gets what an operator should know; never a secret. Defaults to
 	// slog.Default().
@@ -126,7 +127,7 @@ type Plane struct {
 
 	operators *operators
 	archive   logbuf.Archive
-	health    *health
+	health    *healthJudge
 	tests     upstreams.Limit
 
 	alarm    alarm

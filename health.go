@@ -11,6 +11,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -22,9 +23,9 @@ const (
 	mostUntold    = 1000 // alerts that wait for the outbox
 )
 
-// health counts what log entries say of providers, shares that with the other processes, and judges.
-type health struct {
-	options HealthOptions
+// healthJudge counts what log entries say of providers, shares that with the other processes, and judges.
+type healthJudge struct {
+	options health.Options
 	writer  uuid.UUID // of this process
 	counter logbuf.HealthCounter
 	keeper  logbuf.HealthKeeper
@@ -38,8 +39,10 @@ type health struct {
 	untold  []alerts.Alert          // that the outbox has not got yet
 }
 
-func newHealth(config *Config, holds *catalog.ProviderHolds, follow *catalog.Follower) *health {
-	h := &health{options: config.Health.withDefaults(), writer: uuid.New(), holds: holds, follow: follow,
+func newHealth(config *Config, holds *catalog.ProviderHolds, follow *catalog.Follower) *healthJudge {
+	options := config.Health.WithDefaults()
+	h := &healthJudge{options: options, counter: logbuf.HealthCounter{Slot: options.Slot},
+		writer: uuid.New(), holds: holds, follow: follow,
 		probed: map[int64]time.Time{}, shadows: map[string]catalog.Hold{}}
 	if keeper, ok := config.LogSink.(logbuf.HealthKeeper); ok {
 		h.keeper = keeper
@@ -113,14 +116,14 @@ func (p *Plane) judgeOnce(ctx context.Context, status *HealthStatus) error {
 	if err != nil {
 		return err
 	}
-	verdicts := judgeProviders(&h.options, now, tallies, h.known(now))
+	verdicts := health.Judge(&h.options, now, tallies, h.known(now))
 	var errs []error
-	var probes []verdict
+	var probes []health.Verdict
 	for _, v := range verdicts {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case v.do != doProbe:
+		case v.Do != health.Probe:
 			errs = append(errs, p.carryOut(ctx, v, status))
 		case len(probes) < mostProbes && h.mayProbe(&v, now):
 			probes = append(probes, v)
@@ -151,7 +154,7 @@ func (p *Plane) tell(ctx context.Context) error {
 }
 
 // known returns the holds for health, and those that providers would have which are only reported.
-func (h *health) known(now time.Time) map[string]catalog.Hold {
+func (h *healthJudge) known(now time.Time) map[string]catalog.Hold {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	known := map[string]catalog.Hold{}
@@ -169,14 +172,14 @@ func (h *health) known(now time.Time) map[string]catalog.Hold {
 }
 
 // share writes what was counted since the last time, and reads what all have written.
-func (h *health) share(ctx context.Context, now time.Time) (map[logbuf.Upstream][]logbuf.SlotTally, int, error) {
+func (h *healthJudge) share(ctx context.Context, now time.Time) (map[logbuf.Upstream][]logbuf.SlotTally, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	notes, err := h.counter.Notes(h.writer, now)
 	if err != nil {
 		return nil, 0, err
 	}
-	since := now.Add(-logbuf.HealthSpan - logbuf.HealthSlot)
+	since := now.Add(-logbuf.HealthSpan - h.options.Slot)
 	if err := h.keeper.KeepHealth(ctx, since, notes...); err != nil {
 		h.counter.Again(notes)
 		return nil, 0, err
@@ -184,7 +187,7 @@ func (h *health) share(ctx context.Context, now time.Time) (map[logbuf.Upstream]
 	return h.read(ctx, since)
 }
 
-func (h *health) read(ctx context.Context, since time.Time) (map[logbuf.Upstream][]logbuf.SlotTally, int, error) {
+func (h *healthJudge) read(ctx context.Context, since time.Time) (map[logbuf.Upstream][]logbuf.SlotTally, int, error) {
 	notes, err := h.keeper.HealthNotes(ctx, since)
 	if err != nil {
 		return nil, 0, err

@@ -238,8 +238,18 @@ func TestHealthUndoesNoPerson(t *testing.T) {
 		t.Errorf("alerts %v", got)
 	}
 	w.pass(10 * time.Second)
-	if again := w.alerts(); len(again) > len(got)+1 { // each control plane says it once
-		t.Errorf("alerts %v, then %v", got, again)
+	w.pass(time.Minute)
+	w.log("b", 0, 50, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	if again := w.alerts(); len(again) != len(got) {
+		t.Errorf("alerts %v, then %v within the hour", got, again)
+	}
+	w.log("b", 10, 0, "")
+	w.pass(catalog.HealthMemory) // time for another hour to begin
+	w.log("b", 0, 50, logbuf.FailedServer)
+	w.pass(5 * time.Second)
+	if again := w.alerts(); len(again) == len(got) || again[len(again)-1] != alerts.ProviderFailing {
+		t.Errorf("alerts %v, then %v in the next", got, again)
 	}
 	if p, err := w.planes[0].Providers.Get(ctx, w.provider.ID); err != nil || p.Status != catalog.Active {
 		t.Errorf("provider %+v, %v", p, err)
@@ -281,6 +291,7 @@ func TestRefusedCredentialIsProbed(t *testing.T) {
 	if n := w.asked.Load(); n == 0 || n > 2 { // each control plane may ask
 		t.Errorf("asked %d times", n)
 	}
+	w.log("b", 0, 20, logbuf.FailedAuth) // which the probe will explain
 	w.status.Store(401)
 	w.pass(31 * time.Second)
 	w.want("the probe fails", " 30 1 auth")
@@ -291,6 +302,10 @@ func TestRefusedCredentialIsProbed(t *testing.T) {
 	w.status.Store(200)
 	w.pass(20 * time.Second)
 	w.want("it works again", "")
+	w.pass(5 * time.Second)
+	w.want("what it refused before is over", "")
+	w.log("b", 3, 0, "")
+	w.pass(10 * time.Second)
 	if got := fmt.Sprint(w.alerts()); got != "[provider_held provider_recovered]" {
 		t.Errorf("alerts %s", got)
 	}

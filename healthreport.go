@@ -17,7 +17,7 @@ type UpstreamHealth struct {
 	logbuf.Upstream
 	Provider string // its name; empty when it is gone
 
-	Attempts int64                         // within the window; see HealthOptions
+	Attempts int64                         // within the window; see [health.Options]
 	Failures int64                         // of them, without those that one balancer's network alone had
 	Failed   map[logbuf.FailureClass]int64 // by class, all that were reported
 
@@ -32,7 +32,7 @@ type UpstreamHealth struct {
 // selects one; 0 is all.
 func (p *Plane) ProviderHealth(ctx context.Context, provider int64) ([]UpstreamHealth, error) {
 	h, now := p.health, p.LogTime()
-	tallies, _, err := h.read(ctx, now.Add(-logbuf.HealthSpan-logbuf.HealthSlot))
+	tallies, _, err := h.read(ctx, now.Add(-logbuf.HealthSpan-h.options.Slot))
 	if err != nil {
 		return nil, err
 	}

@@ -165,7 +165,8 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 		return stays("target")
 	case old != nil && old.Reason != h.Reason:
 		return stays("reason")
-	case !h.Until.IsZero() && !h.Until.After(tx.now) && (old == nil || !old.Until.Equal(h.Until)):
+	case h.Reason != HoldHealth && !h.Until.IsZero() && !h.Until.After(tx.now) &&
+		(old == nil || !old.Until.Equal(h.Until)): // one for health may end now, and be remembered
 		return &FieldError{Field: "until", Message: "must be in the future; delete the hold to end it"}
 	case old != nil:
 		return nil

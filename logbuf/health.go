@@ -34,7 +34,7 @@ type HealthNote struct {
 }
 
 const (
-	// HealthSlot is how long a slot is. Slots begin at its multiples since 1970.
+	// HealthSlot is how long a slot is, unless a HealthCounter says otherwise.
 	HealthSlot = 10 * time.Second
 
 	// HealthSpan is how far back attempts count.
@@ -52,8 +52,12 @@ const (
 // A HealthCounter counts the attempts of entries by the slots that their times lie in. The zero
 // value is ready. It is safe for concurrent use.
 type HealthCounter struct {
+	// Slot is how long a slot is; slots begin at its multiples since 1970. Defaults to HealthSlot. It
+	// must not change once the counter counts.
+	Slot time.Duration
+
 	mu      sync.Mutex
-	slots   map[int64]*healthSlot // by when they begin, unix seconds
+	slots   map[int64]*healthSlot // by when they begin, unix nanoseconds
 	dropped int64
 }
 
@@ -79,13 +83,15 @@ func (c *HealthCounter) Count(now time.Time, entries ...Entry) {
 	}
 }
 
+func (c *HealthCounter) slot() time.Duration { return cmp.Or(max(c.Slot, 0), HealthSlot) }
+
 // count counts one attempt. It needs the lock.
 func (c *HealthCounter) count(e *Entry, a *attempt) {
 	if len(a.Model) > maxHealthModel {
 		c.dropped++
 		return
 	}
-	at := e.Time.Truncate(HealthSlot).Unix()
+	at := e.Time.Truncate(c.slot()).UnixNano()
 	s := c.slots[at]
 	if s == nil {
 		if c.slots == nil {
@@ -130,7 +136,7 @@ func (c *HealthCounter) Dropped() int64 {
 func (c *HealthCounter) Notes(writer uuid.UUID, now time.Time) (notes []HealthNote, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	oldest := now.Add(-HealthSpan - HealthSlot).Unix()
+	oldest := now.Add(-HealthSpan - c.slot()).UnixNano()
 	for at, s := range c.slots {
 		if at < oldest {
 			delete(c.slots, at)
@@ -143,10 +149,10 @@ func (c *HealthCounter) Notes(writer uuid.UUID, now time.Time) (notes []HealthNo
 		if err != nil || len(body) > MaxHealthNote {
 			return nil, errors.Join(fmt.Errorf("logbuf: note %d upstream models in %d bytes", len(s.tallies), len(body)), err)
 		}
-		notes = append(notes, HealthNote{Writer: writer, Slot: time.Unix(at, 0).UTC(), Body: body})
+		notes = append(notes, HealthNote{Writer: writer, Slot: time.Unix(0, at).UTC(), Body: body})
 	}
 	for _, n := range notes {
-		c.slots[n.Slot.Unix()].changed = false
+		c.slots[n.Slot.UnixNano()].changed = false
 	}
 	slices.SortFunc(notes, func(a, b HealthNote) int { return a.Slot.Compare(b.Slot) })
 	return notes, nil
@@ -157,7 +163,7 @@ func (c *HealthCounter) Again(notes []HealthNote) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, n := range notes {
-		if s := c.slots[n.Slot.Unix()]; s != nil {
+		if s := c.slots[n.Slot.UnixNano()]; s != nil {
 			s.changed = true
 		}
 	}

@@ -44,6 +44,9 @@ func Kinds() []Kind {
 	}
 }
 
+// Hourly returns an identity that is another one each hour, for what nothing else tells apart.
+func Hourly(what string, now time.Time) string { return what + "/" + now.UTC().Format("2006-01-02T15") }
+
 // Severity says how soon somebody should look.
 type Severity string
 

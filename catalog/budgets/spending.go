@@ -1,4 +1,4 @@
-package ezapi
+package budgets
 
 import (
 	"context"
@@ -7,36 +7,36 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// spending tells what is spent.
-type spending interface {
-	// follow adds to a book what was spent since it was called last, and returns whom that touches. The
+// Spending tells what is spent. It is for one goroutine at a time.
+type Spending interface {
+	// Follow adds to a book what was spent since it was called last, and returns whom that touches. The
 	// error wraps logbuf.ErrGap when the sums have to be read anew.
-	follow(ctx context.Context, book *budgets.Book, accounts budgets.Accounts, now time.Time) (
+	Follow(ctx context.Context, book *Book, accounts Accounts, now time.Time) (
 		touched []catalog.HoldTarget, more bool, err error)
 
-	// sums returns what was spent.
-	sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error)
+	// Sums returns what was spent.
+	Sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error)
 }
 
-// spendingOf returns what tells it of a sink.
-func spendingOf(sink logbuf.Sink) spending {
+// SpendingOf returns what tells it of a sink: a logbuf.Meter is followed, a logbuf.Archive is asked now
+// and then. Of another sink nothing is known, and both methods return an error that says so.
+func SpendingOf(sink logbuf.Sink, otherwise error) Spending {
 	if meter, ok := sink.(logbuf.Meter); ok {
 		return metered{meter}
 	}
 	if archive, ok := sink.(logbuf.Archive); ok {
 		return &polled{archive: archive}
 	}
-	return unknown{}
+	return unknown{otherwise}
 }
 
 // metered is of a sink that tells what each fold has added.
 type metered struct{ meter logbuf.Meter }
 
-func (m metered) follow(ctx context.Context, book *budgets.Book, accounts budgets.Accounts, now time.Time) (
+func (m metered) Follow(ctx context.Context, book *Book, accounts Accounts, now time.Time) (
 	touched []catalog.HoldTarget, more bool, err error,
 ) {
 	after, ok := book.At()
@@ -53,7 +53,7 @@ func (m metered) follow(ctx context.Context, book *budgets.Book, accounts budget
 	return book.Add(page, accounts, now), page.More, nil
 }
 
-func (m metered) sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error) {
+func (m metered) Sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error) {
 	return m.meter.Spent(ctx, q)
 }
 
@@ -76,7 +76,7 @@ type polled struct {
 	asked, whole time.Time // when it was asked last
 }
 
-func (p *polled) follow(ctx context.Context, book *budgets.Book, accounts budgets.Accounts, now time.Time) (
+func (p *polled) Follow(ctx context.Context, book *Book, accounts Accounts, now time.Time) (
 	touched []catalog.HoldTarget, more bool, err error,
 ) {
 	if _, ok := book.At(); !ok || now.Sub(p.whole) >= resumInterval {
@@ -130,7 +130,7 @@ func (p *polled) each(ctx context.Context, q logbuf.UsageQuery, do func(*logbuf.
 // mostKeys is how many keys one question about usage names.
 const mostKeys = 1000
 
-func (p *polled) sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error) {
+func (p *polled) Sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error) {
 	sums := logbuf.SpentSums{Keys: map[int64]logbuf.Sum{}, Projects: map[string]logbuf.Sum{}}
 	usage := logbuf.UsageQuery{Interval: logbuf.Month, Since: q.Since.UTC().Truncate(logbuf.Quarter), Until: q.Until}
 	if q.Since.IsZero() {
@@ -166,14 +166,14 @@ func addUsage[K comparable](sums map[K]logbuf.Sum, of K, u *logbuf.Usage) {
 }
 
 // unknown is of a sink that tells nothing.
-type unknown struct{}
+type unknown struct{ err error }
 
-func (unknown) follow(context.Context, *budgets.Book, budgets.Accounts, time.Time) (
+func (u unknown) Follow(context.Context, *Book, Accounts, time.Time) (
 	[]catalog.HoldTarget, bool, error,
 ) {
-	return nil, false, errNoSums
+	return nil, false, u.err
 }
 
-func (unknown) sums(context.Context, logbuf.SpentQuery) (logbuf.SpentSums, error) {
-	return logbuf.SpentSums{}, errNoSums
+func (u unknown) Sums(context.Context, logbuf.SpentQuery) (logbuf.SpentSums, error) {
+	return logbuf.SpentSums{}, u.err
 }

@@ -1,4 +1,4 @@
-package ezapi
+package health
 
 import (
 	"fmt"
@@ -107,6 +107,15 @@ func TestJudge(t *testing.T) {
 		"auth once": {tallies: of(seen(0, 9, failed{"auth": 1}))},
 		"auth twice": {tallies: of(seen(0, 9, failed{"auth": 2})),
 			want: []string{"probe provider/1 auth m"}},
+		"auth of half of ten": {tallies: of(seen(0, 5, failed{"auth": 5})),
+			want: []string{"probe provider/1 auth m", "perhaps hold provider/1/m 30 1 failures"}},
+		"auth twice, and half fail otherwise": {tallies: of(seen(0, 4, failed{"auth": 2, "server": 6})),
+			want: []string{"hold provider/1/m 30 1 failures", "probe provider/1 auth m"}},
+		"before the provider was released": {tallies: of(seen(10*time.Second, 0, failed{"auth": 10, "server": 10})),
+			holds: []catalog.Hold{oldHold("provider/1", time.Second, 0, "")}},
+		"after the provider was released": {tallies: of(seen(0, 0, failed{"auth": 10})),
+			holds: []catalog.Hold{oldHold("provider/1", 10*time.Second, 0, "")},
+			want:  []string{"probe provider/1 auth m", "perhaps hold provider/1/m 30 1 failures"}},
 		"billing twice": {tallies: of(seen(0, 9, failed{"billing": 2})),
 			want: []string{"probe provider/1 billing m"}},
 		"held for its credential": {holds: []catalog.Hold{oldHold("provider/1", -time.Minute, 2,
@@ -131,27 +140,32 @@ func TestJudge(t *testing.T) {
 			failed{"server": 10})}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := HealthOptions{}.withDefaults()
+			o := Options{}.WithDefaults()
 			holds := map[string]catalog.Hold{}
 			for _, h := range c.holds {
 				holds[h.Target] = h
 			}
-			if diff := cmp.Diff(c.want, texts(judgeProviders(&o, judgeNow, c.tallies, holds))); diff != "" {
+			if diff := cmp.Diff(c.want, texts(Judge(&o, judgeNow, c.tallies, holds))); diff != "" {
 				t.Errorf("verdicts (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func texts(verdicts []verdict) (all []string) {
+func texts(verdicts []Verdict) (all []string) {
 	for _, v := range verdicts {
-		switch v.do {
-		case doHold:
-			all = append(all, fmt.Sprintf("hold %s %d %d %s", v.target, v.until.Sub(judgeNow)/time.Second, v.strikes, v.cause))
-		case doForget:
-			all = append(all, fmt.Sprintf("forget %s", v.target))
-		case doProbe:
-			all = append(all, fmt.Sprintf("probe %s %s %s", v.target, v.cause, v.probe))
+		switch v.Do {
+		case MakeHold:
+			all = append(all, fmt.Sprintf("hold %s %d %d %s", v.Target, v.Until.Sub(judgeNow)/time.Second, v.Strikes, v.Cause))
+		case Forget:
+			all = append(all, fmt.Sprintf("forget %s", v.Target))
+		case Release:
+			all = append(all, fmt.Sprintf("release %s %d", v.Target, v.Until.Sub(judgeNow)/time.Second))
+		case Probe:
+			all = append(all, fmt.Sprintf("probe %s %s %s", v.Target, v.Cause, v.Ask))
+			for _, after := range texts(v.Refused) {
+				all = append(all, "perhaps "+after)
+			}
 		}
 	}
 	return all
@@ -159,7 +173,7 @@ func texts(verdicts []verdict) (all []string) {
 
 // Beyond so many holds, the provider is held in place of its models.
 func TestJudgeHoldsAreBounded(t *testing.T) {
-	o := HealthOptions{Holds: 2}.withDefaults()
+	o := Options{Holds: 2}.WithDefaults()
 	tallies := map[logbuf.Upstream][]logbuf.SlotTally{}
 	for id := range int64(3) {
 		for _, model := range []string{"a", "b"} {
@@ -168,7 +182,7 @@ func TestJudgeHoldsAreBounded(t *testing.T) {
 	}
 	want := []string{"hold provider/1/a 30 1 failures", "hold provider/1/b 30 1 failures", "hold provider/2 30 1 failures",
 		"hold provider/3 30 1 failures"}
-	if diff := cmp.Diff(want, texts(judgeProviders(&o, judgeNow, tallies, nil))); diff != "" {
+	if diff := cmp.Diff(want, texts(Judge(&o, judgeNow, tallies, nil))); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 }
@@ -176,7 +190,7 @@ func TestJudgeHoldsAreBounded(t *testing.T) {
 // Whatever was seen: no hold is shortened, nothing is judged of what is held but for a later reset,
 // attempts that say nothing change nothing, and whoever sees the same judges the same.
 func TestJudgeProperties(t *testing.T) {
-	o := HealthOptions{Holds: 3}.withDefaults()
+	o := Options{Holds: 3}.WithDefaults()
 	classes := logbuf.FailureClasses()
 	rapid.Check(t, func(t *rapid.T) {
 		tallies, holds := map[logbuf.Upstream][]logbuf.SlotTally{}, map[string]catalog.Hold{}
@@ -199,29 +213,29 @@ func TestJudgeProperties(t *testing.T) {
 			}
 			holds[target] = h
 		}
-		verdicts := judgeProviders(&o, judgeNow, tallies, holds)
-		if again := judgeProviders(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
+		verdicts := Judge(&o, judgeNow, tallies, holds)
+		if again := Judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
 			t.Fatalf("first %v, then %v", texts(verdicts), texts(again))
 		}
 		once := map[string]bool{}
 		for _, v := range verdicts {
-			target := v.target.String()
+			target := v.Target.String()
 			old, was := holds[target]
 			lasts := was && judgeNow.Before(old.Until)
 			switch {
 			case once[target]:
 				t.Fatalf("two verdicts about %s: %v", target, texts(verdicts))
-			case v.do == doHold && (!v.until.After(judgeNow) || lasts && !v.until.After(old.Until)):
-				t.Fatalf("%s is held until %s, and was until %s", target, v.until, old.Until)
-			case v.do == doHold && v.cause != catalog.CauseRate && (lasts || v.strikes != old.Strikes+1):
+			case v.Do == MakeHold && (!v.Until.After(judgeNow) || lasts && !v.Until.After(old.Until)):
+				t.Fatalf("%s is held until %s, and was until %s", target, v.Until, old.Until)
+			case v.Do == MakeHold && v.Cause != catalog.CauseRate && (lasts || v.Strikes != old.Strikes+1):
 				t.Fatalf("%v after %+v", texts(verdicts), old)
-			case v.do != doProbe && lasts && old.Status == catalog.Disabled:
+			case v.Do != Probe && lasts && old.Status == catalog.Disabled:
 				t.Fatalf("%v undoes what a person did", texts(verdicts))
-			case v.do == doForget && (!was || lasts):
+			case v.Do == Forget && (!was || lasts):
 				t.Fatalf("%v forgets what was not", texts(verdicts))
-			case v.was != old.Revision:
-				t.Fatalf("%s was judged by revision %d, which is %d", target, v.was, old.Revision)
-			case v.do == doHold && v.until.Sub(judgeNow) > o.LongestRate+time.Second && v.cause != catalog.CauseModels:
+			case v.Was != old.Revision:
+				t.Fatalf("%s was judged by revision %d, which is %d", target, v.Was, old.Revision)
+			case v.Do == MakeHold && v.Until.Sub(judgeNow) > o.LongestRate+time.Second && v.Cause != catalog.CauseModels:
 				t.Fatalf("%v is too long", texts(verdicts))
 			}
 			once[target] = true
@@ -233,7 +247,7 @@ func TestJudgeProperties(t *testing.T) {
 				}
 			}
 		}
-		if with := judgeProviders(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
+		if with := Judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
 			t.Fatalf("%v, with failures of clients %v", texts(verdicts), texts(with))
 		}
 	})
@@ -242,20 +256,26 @@ func TestJudgeProperties(t *testing.T) {
 // Only some ends of a probe hold: this server's own trouble, and questions that are not understood, do
 // not. A hold is prolonged shortly before its end, and ends when the probe works.
 func TestAfterProbe(t *testing.T) {
-	o := HealthOptions{}.withDefaults()
-	fresh := verdict{do: doProbe, target: catalog.HoldTarget{ProviderID: 1}, strikes: 1, cause: "auth"}
+	o := Options{}.WithDefaults()
+	fresh := Verdict{Do: Probe, Target: catalog.HoldTarget{ProviderID: 1}, Strikes: 1, Cause: "auth"}
 	held := fresh
-	held.strikes, held.was, held.until = 2, 9, judgeNow.Add(20*time.Second)
+	held.Strikes, held.Was, held.Until = 2, 9, judgeNow.Add(20*time.Second)
+	refused := fresh
+	refused.Refused = []Verdict{{Do: MakeHold, Target: catalog.HoldTarget{ProviderID: 1, UpstreamModel: "m"}, Strikes: 1,
+		Cause: "failures", Until: judgeNow.Add(30 * time.Second)}}
 	ending := held
-	ending.until = judgeNow.Add(5 * time.Second)
+	ending.Until = judgeNow.Add(5 * time.Second)
 	for _, c := range []struct {
 		name  string
-		v     verdict
+		v     Verdict
 		class logbuf.FailureClass
 		want  []string
 	}{
 		{"works", fresh, "", nil},
-		{"works again", held, "", []string{"forget provider/1"}},
+		{"works, but a model does not", refused, "", []string{"hold provider/1/m 30 1 failures"}},
+		{"cannot be asked, and a model fails", refused, "network", []string{"hold provider/1/m 30 1 failures"}},
+		{"fails, and so a model", refused, "auth", []string{"hold provider/1 30 1 auth"}},
+		{"works again", held, "", []string{"release provider/1 0"}},
 		{"auth", fresh, "auth", []string{"hold provider/1 30 1 auth"}},
 		{"billing", fresh, "billing", []string{"hold provider/1 30 1 auth"}},
 		{"server", fresh, "server", []string{"hold provider/1 30 1 auth"}},
@@ -267,45 +287,9 @@ func TestAfterProbe(t *testing.T) {
 		{"still, at its end", ending, "auth", []string{"hold provider/1 60 2 auth"}},
 		{"network at its end", ending, "network", nil},
 	} {
-		var got []string
-		if v, ok := c.v.after(&o, upstreams.Result{OK: c.class == "", Class: c.class}, judgeNow); ok {
-			got = texts([]verdict{v})
-		}
+		got := texts(c.v.After(&o, upstreams.Result{OK: c.class == "", Class: c.class}, judgeNow))
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
-	}
-}
-
-// A verdict that was made by a hold as it was changes nothing of one that somebody has changed since.
-func TestVerdictOfAnOlderHold(t *testing.T) {
-	p, err := New(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = p.Close(t.Context()) }()
-	ctx := t.Context()
-	provider, err := p.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := verdict{do: doHold, target: catalog.HoldTarget{ProviderID: provider.ID, UpstreamModel: "m"}, strikes: 1,
-		cause: catalog.CauseFailures, message: "first", until: time.Now().Add(time.Minute)}
-	var status HealthStatus
-	if err := p.carryOut(ctx, v, &status); err != nil || status.Made != 1 {
-		t.Fatalf("%v, %+v", err, status)
-	}
-	late := v
-	late.message, late.until = "late", time.Now().Add(2*time.Minute)
-	forget := v
-	forget.do, forget.was = doForget, 1
-	for _, old := range []verdict{late, forget} {
-		if err := p.carryOut(ctx, old, &status); err != nil {
-			t.Fatal(err)
-		}
-	}
-	h, err := p.Holds.Find(ctx, catalog.ByNaturalKey, catalog.HoldKey(v.target.String(), catalog.HoldHealth))
-	if err != nil || h.Message != "first" || status.Made != 1 || status.Recovered != 0 {
-		t.Errorf("%+v, %v, %+v", h, err, status)
 	}
 }
