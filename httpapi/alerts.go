@@ -9,7 +9,7 @@ import (
 
 type listingAlerts struct {
 	request.Page
-	Kind string `query:"kind" enum:"budget_threshold,budget_exhausted,provider_held,provider_recovered,node_lost,publishing_failing,dead_letters,unknown_price,key_expiring,test" doc:"Only alerts of this kind."`
+	Kind string `query:"kind" enum:"budget_threshold,budget_exhausted,provider_held,provider_failing,provider_recovered,node_lost,publishing_failing,dead_letters,unknown_price,key_expiring,test" doc:"Only alerts of this kind."`
 }
 
 // alerts answers with a page of alerts. Its cursor is that of an id, as in lists of entities; the ids fall.

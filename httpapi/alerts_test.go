@@ -46,6 +46,9 @@ func TestAlerts(t *testing.T) {
 	if page := s.must(http.StatusOK, viewer, "GET", "/alerts?kind=test", nil).object(t); len(page["data"].([]any)) != 0 {
 		t.Errorf("of another kind: %v", page)
 	}
+	for _, kind := range alerts.Kinds() {
+		s.must(http.StatusOK, viewer, "GET", "/alerts?kind="+string(kind), nil)
+	}
 	for _, bad := range []string{"?kind=nonsense", "?limit=0", "?cursor=x", "?subject=a", "?kind="} {
 		if a := s.do(viewer, "GET", "/alerts"+bad, nil); a.StatusCode != http.StatusUnprocessableEntity &&
 			a.StatusCode != http.StatusBadRequest {
