@@ -69,8 +69,9 @@ func newBench(t *testing.T) *bench {
 	}
 	b.token = key.Token.Reveal()
 
-	b.g = &gateway{name: "test", breaker: snapshot.NewBreaker(nil), client: upstreamClient(catalog.AllowPrivate),
-		logs: b.logs, logger: slog.New(slog.DiscardHandler)}
+	b.g = &gateway{name: "test", breaker: snapshot.NewBreaker(nil),
+		client: upstreamClient(catalog.AllowPrivate, time.Minute),
+		logs:   b.logs, logger: slog.New(slog.DiscardHandler)}
 	b.publish(t)
 	server := httptest.NewServer(b.g.handler())
 	t.Cleanup(server.Close)
@@ -443,7 +444,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	defer elsewhere.Close()
 	upstream := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer upstream.Close()
-	resp, err := upstreamClient(catalog.AllowPrivate).Post(upstream.URL, "application/json", strings.NewReader("{}"))
+	resp, err := upstreamClient(catalog.AllowPrivate, time.Minute).
+		Post(upstream.URL, "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +459,7 @@ func TestPrivateUpstreamsAreNotDialled(t *testing.T) {
 	var reached atomic.Bool
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
 	defer upstream.Close()
-	resp, err := upstreamClient(catalog.PublicOnly).Get(upstream.URL)
+	resp, err := upstreamClient(catalog.PublicOnly, time.Minute).Get(upstream.URL)
 	if err == nil {
 		resp.Body.Close() //nolint:errcheck // only read
 	}

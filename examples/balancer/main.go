@@ -47,6 +47,7 @@ type settings struct {
 	token       string // EZ_BALANCER_TOKEN: the control plane's token of the role balancer
 	spool       string // EZ_SPOOL_DIR: keeps logs through a crash; empty: memory
 	listen      string // LISTEN, default 127.0.0.1:9000
+	timeout     string // EZ_UPSTREAM_TIMEOUT, default 2m: how long an upstream may take to begin its answer
 	private     string // EZ_ALLOW_PRIVATE_UPSTREAMS: true or false; by default true only while it listens on loopback
 	name        string // the machine's, in logs
 }
@@ -74,6 +75,7 @@ func environment() settings {
 		token:       os.Getenv("EZ_BALANCER_TOKEN"),
 		spool:       os.Getenv("EZ_SPOOL_DIR"),
 		listen:      or("LISTEN", "127.0.0.1:9000"),
+		timeout:     or("EZ_UPSTREAM_TIMEOUT", "2m"),
 		private:     os.Getenv("EZ_ALLOW_PRIVATE_UPSTREAMS"),
 		name:        name,
 	}
@@ -111,6 +113,10 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 	if err != nil || maxStale < 0 {
 		return errors.New("EZ_MAX_STALE must be a duration such as 60s, or 0s for never")
 	}
+	timeout, err := time.ParseDuration(s.timeout)
+	if err != nil || timeout <= 0 {
+		return errors.New("EZ_UPSTREAM_TIMEOUT must be a duration such as 2m")
+	}
 	watcher := snapshot.NewWatcher(source, &snapshot.WatcherOptions{
 		Keys: keys, Name: s.name, File: s.lastGood, MaxStale: maxStale, Logger: logger,
 	})
@@ -130,7 +136,7 @@ func run(ctx context.Context, s settings, logger *slog.Logger) (err error) {
 	defer func() { stopWatching(); err = errors.Join(err, <-watched) }()
 
 	g := &gateway{name: s.name, view: watcher.View, breaker: snapshot.NewBreaker(nil),
-		client: upstreamClient(upstreams), logs: logs, logger: logger}
+		client: upstreamClient(upstreams, timeout), logs: logs, logger: logger}
 	return serve(ctx, s.listen, g.handler())
 }
 
@@ -192,11 +198,11 @@ func (s settings) upstreams() (catalog.Privacy, error) {
 	return 0, errors.New("EZ_ALLOW_PRIVATE_UPSTREAMS must be true or false")
 }
 
-// upstreamClient waits long for an answer, but not for a connection. Where
+// upstreamClient waits long for an answer to begin, but not for a connection. Where
 // upstreams are to be public, it looks at the address that it dials: the control plane has
 // checked the name, which may lead elsewhere since. There is no proxy then, because its
 // address would be looked at in place of the upstream's.
-func upstreamClient(upstreams catalog.Privacy) *http.Client {
+func upstreamClient(upstreams catalog.Privacy, timeout time.Duration) *http.Client {
 	dialer, proxy := &net.Dialer{Timeout: 5 * time.Second}, http.ProxyFromEnvironment
 	if upstreams == catalog.PublicOnly {
 		dialer.Control, proxy = catalog.DialControl, nil
@@ -206,7 +212,7 @@ func upstreamClient(upstreams catalog.Privacy) *http.Client {
 			Proxy:                 proxy,
 			DialContext:           dialer.DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: 2 * time.Minute,
+			ResponseHeaderTimeout: timeout,
 			MaxIdleConnsPerHost:   100,
 			IdleConnTimeout:       90 * time.Second,
 			ForceAttemptHTTP2:     true,

@@ -1,5 +1,5 @@
 // Package upstream is a stand-in for an AI provider: it speaks as much of the
-// OpenAI chat API as a gateway needs, and fails when told to.
+// OpenAI API as a gateway needs, and fails when told to.
 package upstream
 
 import (
@@ -11,8 +11,12 @@ import (
 	"time"
 )
 
-// Drop, among the answers of a script, closes the connection without one.
-const Drop = -1
+// Among the answers of a script, Drop closes the connection without one, and Hang gives none until the
+// client goes away.
+const (
+	Drop = -1
+	Hang = -2
+)
 
 // A Request is what the upstream was asked.
 type Request struct {
@@ -23,9 +27,10 @@ type Request struct {
 	Status        int    `json:"status"` // as answered
 }
 
-// Server is the mock provider, an [http.Handler]. Besides POST
-// /v1/chat/completions it serves POST /script, a JSON array of statuses that the next
-// requests get, and GET /requests, what it was asked so far. It is safe for concurrent use.
+// Server is the mock provider, an [http.Handler]. Besides POST /v1/chat/completions and GET /v1/models it
+// serves POST /script, a JSON array of what the next requests get, POST /always, what all get that
+// find no script (200: success), and GET /requests, what it was asked so far. A chat of less than no
+// tokens is refused as the client's fault. It is safe for concurrent use.
 type Server struct {
 	key   string
 	pause time.Duration
@@ -33,6 +38,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	script   []int
+	always   int
 	requests []Request
 }
 
@@ -46,11 +52,13 @@ var (
 )
 
 // New returns a provider that accepts one API key, and lets pause pass between
-// the chunks of a stream.
+// the chunks of a stream, and before it fails as it was told to.
 func New(key string, pause time.Duration) *Server {
-	s := &Server{key: key, pause: pause}
+	s := &Server{key: key, pause: pause, always: http.StatusOK}
 	s.mux.HandleFunc("POST /v1/chat/completions", s.chat)
+	s.mux.HandleFunc("GET /v1/models", s.models)
 	s.mux.HandleFunc("POST /script", s.setScript)
+	s.mux.HandleFunc("POST /always", s.setAlways)
 	s.mux.HandleFunc("GET /requests", s.listRequests)
 	return s
 }
@@ -58,12 +66,19 @@ func New(key string, pause time.Duration) *Server {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Script sets what the next chat requests are answered with: a status of 400
-// or more, or [Drop]. When it is used up, requests succeed again.
+// Script sets what the next requests are answered with: a status of 400
+// or more, [Drop] or [Hang]. When it is used up, requests succeed again.
 func (s *Server) Script(statuses ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.script = statuses
+}
+
+// Always sets what all requests are answered with, as [Server.Script] does; 200 is success again.
+func (s *Server) Always(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.always = status
 }
 
 // Requests returns what was asked so far.
@@ -83,6 +98,16 @@ func (s *Server) setScript(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func (s *Server) setAlways(w http.ResponseWriter, r *http.Request) {
+	var status int
+	if err := json.NewDecoder(r.Body).Decode(&status); err != nil {
+		http.Error(w, "a status is expected", http.StatusBadRequest)
+		return
+	}
+	s.Always(status)
+	w.WriteHeader(http.StatusNoContent)
+}
+
 func (s *Server) listRequests(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(s.Requests())
@@ -92,11 +117,15 @@ func (s *Server) listRequests(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) next(r Request) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Status = http.StatusOK
-	if len(s.script) > 0 {
+	switch {
+	case len(s.script) > 0:
 		r.Status, s.script = s.script[0], s.script[1:]
-	} else if r.Authorization != "Bearer "+s.key {
+	case s.always != http.StatusOK:
+		r.Status = s.always
+	case r.Authorization != "Bearer "+s.key:
 		r.Status = http.StatusUnauthorized
+	case r.Status == 0:
+		r.Status = http.StatusOK
 	}
 	s.requests = append(s.requests, r)
 	return r.Status
@@ -106,6 +135,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Model         string `json:"model"`
 		Stream        bool   `json:"stream"`
+		MaxTokens     int    `json:"max_tokens"`
 		StreamOptions struct {
 			IncludeUsage bool `json:"include_usage"`
 		} `json:"stream_options"`
@@ -114,14 +144,14 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest)
 		return
 	}
-	status := s.next(Request{
+	asked := Request{
 		Path: r.URL.Path, Authorization: r.Header.Get("Authorization"), Model: body.Model, Stream: body.Stream,
-	})
+	}
+	if body.MaxTokens < 0 {
+		asked.Status = http.StatusBadRequest
+	}
 	switch {
-	case status == Drop:
-		panic(http.ErrAbortHandler)
-	case status != http.StatusOK:
-		fail(w, status)
+	case !s.serves(w, r, asked):
 	case body.Stream:
 		s.stream(w, body.Model, body.StreamOptions.IncludeUsage)
 	default:
@@ -133,6 +163,34 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 			}},
 			"usage": usage,
 		}))
+	}
+}
+
+// serves records a request, and reports whether it is to be served; if not, it has been answered.
+func (s *Server) serves(w http.ResponseWriter, r *http.Request, asked Request) bool {
+	status := s.next(asked)
+	if status == http.StatusOK {
+		return true
+	}
+	time.Sleep(s.pause)
+	switch status {
+	case Hang:
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	case Drop:
+		panic(http.ErrAbortHandler)
+	}
+	fail(w, status)
+	return false
+}
+
+// models lists one model.
+func (s *Server) models(w http.ResponseWriter, r *http.Request) {
+	if s.serves(w, r, Request{Path: r.URL.Path, Authorization: r.Header.Get("Authorization")}) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "data": []any{
+			map[string]any{"id": "large", "object": "model"},
+		}})
 	}
 }
 

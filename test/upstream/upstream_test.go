@@ -1,12 +1,14 @@
 package upstream_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,6 +44,7 @@ func TestAnswers(t *testing.T) {
 		{"stream", "sk-1", `{"model":"m","stream":true}`, 200, "data: [DONE]\n\n", `"usage"`},
 		{"stream with usage", "sk-1", `{"model":"m","stream":true,"stream_options":{"include_usage":true}}`, 200, `"prompt_tokens":12`, "All is well."},
 		{"wrong key", "sk-2", `{"model":"m"}`, 401, `"error"`, "usage"},
+		{"less than no tokens", "sk-1", `{"model":"m","max_tokens":-1}`, 400, `"error"`, "usage"},
 		{"no model", "sk-1", `{}`, 400, `"error"`, "usage"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -81,5 +84,49 @@ func TestScript(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"a 429", "b -1", "c 200"}, got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
+// What all requests get holds until it is changed, for the list of models, too.
+func TestAlways(t *testing.T) {
+	handler := upstream.New("sk-1", 0)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	models := func() int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v1/models", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer sk-1")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, want := range []int{401, 200} {
+		resp, err := http.Post(server.URL+"/always", "application/json", strings.NewReader(fmt.Sprint(want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		for range 2 {
+			status, _, err := ask(t, server.URL, "sk-1", `{"model":"a"}`)
+			if listed := models(); err != nil || status != want || listed != want {
+				t.Errorf("chat %d, models %d, %v; want %d", status, listed, err, want)
+			}
+		}
+	}
+	handler.Always(upstream.Hang)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v1/models", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp.Body.Close()
+		t.Errorf("it answers %d", resp.StatusCode)
 	}
 }

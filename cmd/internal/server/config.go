@@ -44,6 +44,8 @@ type Config struct {
 
 	AllowPrivateUpstreams toggle `env:"EZ_ALLOW_PRIVATE_UPSTREAMS" help:"Accept providers at plain http and private addresses. true when embedded and listening on loopback, else false."`
 
+	Health healthRules `env:"EZ_HEALTH" help:"When providers that fail are left out for a while: off, or a list such as first_hold=1m,attempts=20 of the thresholds that differ from the defaults. Unset: the defaults."`
+
 	Console     toggle   `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
 	OIDCIssuer  string   `env:"EZ_OIDC_ISSUER" help:"URL of the OpenID Connect identity provider that people sign in to the console through, as its discovery document says it. Unset: people sign in with tokens only."`
 	OIDCClient  string   `env:"EZ_OIDC_CLIENT_ID" help:"How the identity provider knows the console. There, the redirect URI is https://HOST/console/signin/callback."`

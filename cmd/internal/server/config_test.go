@@ -95,6 +95,22 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+func TestHealthRules(t *testing.T) {
+	if c := mustLoad(t, "EZ_HEALTH=off"); !c.Health.Disabled {
+		t.Error("off does not turn it off")
+	}
+	c := mustLoad(t, "EZ_HEALTH=window=1m, slot=2s,first_hold=3s,longest_hold=4s,longest_rate=5s,"+
+		"probe_every=6s,interval=700ms,attempts=8,percent=9,successes=10,probe=11")
+	want := healthRules{
+		Window: time.Minute, Slot: 2 * time.Second, FirstHold: 3 * time.Second, LongestHold: 4 * time.Second,
+		LongestRate: 5 * time.Second, ProbeEvery: 6 * time.Second, Interval: 700 * time.Millisecond,
+		Attempts: 8, Percent: 9, Successes: 10, Probe: 11,
+	}
+	if diff := cmp.Diff(want, c.Health); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestRedisAddr(t *testing.T) {
 	for text, shown := range map[string]string{
 		"redis:6379":                      "redis:6379",
@@ -155,8 +171,10 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_ALERT_SECRET":   {leak}, // without an address
 		"EZ_OIDC_CLIENT_ID": {leak}, // without an issuer
 		"EZ_OIDC_CLAIM":     {leak},
-		"EZ_LOG_LEVEL":      {leak, "loud"},
-		"EZ_LOG_FORMAT":     {leak, "xml"},
+		"EZ_HEALTH": {leak, "off," + leak, leak + "=1s", "first_hold=" + leak, "first_hold=1ms",
+			"attempts=0", "attempts=1.5", "percent=101", "attempts=10,", "=", "models"},
+		"EZ_LOG_LEVEL":  {leak, "loud"},
+		"EZ_LOG_FORMAT": {leak, "xml"},
 	} {
 		for _, value := range values {
 			environ := append(withPostgres(), name+"="+value) // the last of a name counts

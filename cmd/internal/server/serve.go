@@ -20,6 +20,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/httpapi/console"
 	"github.com/ez-api/ez-api/httpapi/metrics"
@@ -195,6 +196,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Publisher: s.engines.publisher, SyncKeys: syncKeys,
 		LogSink: s.engines.sink, Logs: logs, Alerts: webhook,
 		BudgetInterval:   time.Duration(c.BudgetInterval),
+		Health:           health.Options(c.Health),
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
 		UsageRetention: c.UsageRetention.forever(),
 		Logger:         s.logger,
