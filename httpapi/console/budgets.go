@@ -56,13 +56,7 @@ func (p *page) budgetRows(query client.BudgetsQuery) (rows []budgetRow, next str
 	found, err := p.client.Budgets(p.ctx(), query)
 	keys := p.namesOf(catalog.KindKey)
 	for _, b := range found.Data {
-		r := budgetRow{Budget: b, End: p.at(b.Ends), Meter: meter{
-			Window: b.Window, Timezone: b.Timezone, Spent: usd(int64(b.Spent)), Percent: min(100, b.Percent),
-			Over: b.Percent >= 100,
-		}}
-		if b.Limit != nil {
-			r.Meter.Limit = usd(int64(*b.Limit))
-		}
+		r := budgetRow{Budget: b, End: p.at(b.Ends), Meter: meterOf(b)}
 		if b.KeyID != 0 {
 			of := keys.reference(b.KeyID)
 			r.Key = &of
@@ -70,4 +64,15 @@ func (p *page) budgetRows(query client.BudgetsQuery) (rows []budgetRow, next str
 		rows = append(rows, r)
 	}
 	return rows, found.Next, err
+}
+
+func meterOf(b client.Budget) meter {
+	m := meter{
+		Window: b.Window, Timezone: b.Timezone, Spent: usd(int64(b.Spent)), Percent: min(100, b.Percent),
+		Over: b.Percent >= 100, Unpriced: b.Unpriced,
+	}
+	if b.Limit != nil {
+		m.Limit = usd(int64(*b.Limit))
+	}
+	return m
 }

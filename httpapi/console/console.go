@@ -156,6 +156,7 @@ func (c *Console) routes() http.Handler {
 	serve("POST /revert", (*page).revert)
 	serve("GET /bindings/selector", (*page).selector)
 	serve("GET /budgets", (*page).budgets)
+	serve("GET /unpriced", (*page).unpriced)
 	serve("GET /alerts", (*page).alerts)
 	serve("POST /alerts/test", (*page).testAlert)
 	serve("GET /system", (*page).system)

@@ -25,6 +25,7 @@ type detailView struct {
 	Charts   []chart // of Use, over time
 	Held     []heldRow
 	Provider *providerView // of a provider
+	Binding  *selectorView // of a binding
 	Related  []related
 	Writes   bool
 	Tokens   bool
@@ -88,12 +89,29 @@ func (p *page) detail(n *noun) error {
 			return err
 		}
 	}
+	if n.kind == catalog.KindBinding && !p.Limited() {
+		if view.Binding, err = p.bindingView(o); err != nil {
+			return err
+		}
+	}
 	if n.kind == catalog.KindProvider {
 		if view.Provider, err = p.providerView(o); err != nil {
 			return err
 		}
 	}
 	return p.render("detail", http.StatusOK, view)
+}
+
+// bindingView shows the candidates of a binding, in order, with what is wrong with them.
+func (p *page) bindingView(o object) (*selectorView, error) {
+	view := &selectorView{Group: o.text("provider_group")}
+	s, err := catalog.ParseSelector(o.text("selector_type"), o.text("selector_value"))
+	if err != nil {
+		view.Problem = err.Error()
+		return view, nil
+	}
+	view.Rows, view.More, err = p.candidates(view.Group, s)
+	return view, err
 }
 
 // use is what an entity did in the last 24 hours.

@@ -24,6 +24,7 @@ type listView struct {
 	Next     string // address of the next page
 	First    string // address of the first page, on the others
 	Writes   bool
+	Tree     bool // whether the rows are a tree, in its order
 }
 
 // A row is an entity in a list.
@@ -32,6 +33,7 @@ type row struct {
 	Title  string
 	Status string
 	Cells  []cell
+	Depth  int // in a tree
 }
 
 func (n *noun) path(id int64) string { return string(n.kind) + "/" + strconv.FormatInt(id, 10) }
@@ -52,10 +54,18 @@ func (p *page) list(n *noun) error {
 		Namespace: query.Get("namespace"), Project: query.Get("project"), Name: query.Get("name"),
 		Limit: pageSize, Cursor: query.Get("cursor"),
 	}
+	tree := n.kind == catalog.KindProject && p.r.URL.RawQuery == ""
+	if tree {
+		q.Limit = maxTree
+	}
 	if name, value, ok := strings.Cut(query.Get("label"), "="); ok {
 		q.Labels = map[string]string{name: value}
 	}
 	found, err := p.client.Objects(n.kind).List(p.ctx(), q)
+	if tree && found.Next != "" { // too many for one page
+		tree, q.Limit = false, pageSize
+		found, err = p.client.Objects(n.kind).List(p.ctx(), q)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,8 +93,41 @@ func (p *page) list(n *noun) error {
 		}
 		view.Rows = append(view.Rows, r)
 	}
+	if tree {
+		if err := p.growTree(&view); err != nil {
+			return err
+		}
+	}
 	view.Next, view.First = p.pager(found.Next)
 	return p.render("list", http.StatusOK, view)
+}
+
+// maxTree is how many projects are shown as a tree. More come in pages.
+const maxTree = 200
+
+// growTree puts projects below their parents, with what they have spent of their budgets.
+func (p *page) growTree(view *listView) error {
+	view.Tree = true
+	slices.SortFunc(view.Rows, func(a, b row) int { // a path comes right behind its parent's
+		return slices.Compare(strings.Split(a.Title, "/"), strings.Split(b.Title, "/"))
+	})
+	spent, err := p.client.Budgets(p.ctx(), client.BudgetsQuery{Limit: max(1, len(view.Rows))}) // theirs come first
+	if _, ok := p.problems(err); err != nil && !ok {                                            // a log store that answers no questions knows none
+		return err
+	}
+	meters := map[string][]meter{}
+	for _, b := range spent.Data {
+		if b.KeyID == 0 {
+			meters[b.Project] = append(meters[b.Project], meterOf(b))
+		}
+	}
+	view.Columns = append(view.Columns, &field{Name: "spend", Widget: widgetSpend})
+	for i := range view.Rows {
+		r := &view.Rows[i]
+		r.Depth = strings.Count(r.Title, "/")
+		r.Cells = append(r.Cells, cell{Widget: widgetSpend, Name: "spend", Meters: meters[r.Title]})
+	}
+	return nil
 }
 
 // pager returns the addresses of the next page, and of the first one where this is another.

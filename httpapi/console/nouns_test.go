@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 // samples are forms that make one of each noun, in an order in which each finds what it refers to.
@@ -394,5 +395,58 @@ func TestLongListsComeInPages(t *testing.T) {
 	}
 	if seen != 120 {
 		t.Errorf("the pages have %d keys", seen)
+	}
+}
+
+// TestProjectsAreATree: each below its parent, whenever it was made, with what was spent.
+func TestProjectsAreATree(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	for _, name := range []string{"b", "a", "b/x", "a/y", "a/y/z", "a-b", "a/x"} {
+		form := url.Values{"name": {name}}
+		if name == "a/y" {
+			form = url.Values{"name": {name}, "budgets[0].limit": {"10"}, "budgets[0].window": {"day"}}
+		}
+		b.made("projects", form)
+	}
+	s.logged(t, logbuf.Entry{Project: "a/y/z", Status: 200, CostNanoUSD: cost(2_500_000_000)})
+	rows := regexp.MustCompile(`<th scope="row"( class="depth\d")?><a href="projects/\d+">([^<]*)</a>`)
+	tree := ""
+	for _, found := range rows.FindAllStringSubmatch(b.get("projects").body, -1) {
+		tree += found[2] + strings.TrimPrefix(found[1], " class=") + " "
+	}
+	if want := `a a/x"depth1" a/y"depth1" a/y/z"depth2" a-b b b/x"depth1" `; tree != want {
+		t.Errorf("the tree is %s, want %s", tree, want)
+	}
+	eventually(t, "the spend is shown", func() bool { return b.get("projects").has("$2.50 / $10.00") })
+}
+
+// TestUnpricedAndCandidates: what has no price, and the order in which providers are tried.
+func TestUnpricedAndCandidates(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	for name, priority := range map[string]string{"low": "1", "high": "9"} {
+		b.made("providers", url.Values{"name": {name}, "type": {"openai"}, "api_key": {"sk-0123456789abcdef"},
+			"models": {name}, "priority": {priority}})
+	}
+	b.made("models", url.Values{"name": {"m"}, "kind": {"chat"}})
+	path := b.made("bindings", url.Values{"model": {"m"}, "selector_value": {"low"}})
+	page := b.get(path).text()
+	_, candidates, _ := strings.Cut(page, "Candidates, in order")
+	if high, low := strings.Index(candidates, "1 high"), strings.Index(candidates, "2 low"); high < 0 || low < high ||
+		!strings.Contains(candidates[high:low], "hits nothing") {
+		t.Errorf("the candidates are %s", candidates)
+	}
+	if got := b.get("unpriced"); !got.has("has a price") {
+		t.Errorf("nothing is unpriced: %s", got.text())
+	}
+	s.logged(t, logbuf.Entry{ProviderID: 1, Model: "dear", Status: 200, InputTokens: 1},
+		logbuf.Entry{ProviderID: 1, Model: "cheap", Status: 200, CostNanoUSD: cost(1)})
+	eventually(t, "the unpriced model is listed", func() bool { return b.get("unpriced").has("models?name=dear") })
+	if got := b.get("unpriced"); got.has("cheap") || !got.has("models/new?name=dear") {
+		t.Errorf("unpriced: %s", got.text())
+	}
+	if got := s.signedIn(t, viewerToken).get("unpriced"); got.status != http.StatusOK || got.has("models/new") {
+		t.Errorf("a viewer: %d %s", got.status, got.text())
 	}
 }

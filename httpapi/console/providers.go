@@ -36,7 +36,6 @@ type classCount struct {
 type useRow struct {
 	Binding    reference
 	RouteGroup string
-	Status     string
 	pickRow
 }
 
@@ -86,7 +85,7 @@ func (p *page) usesOf(o object) (rows []useRow, more bool, err error) {
 		}
 		row := useRow{
 			Binding:    reference{catalog.KindBinding, b.ID, b.Namespace + "." + b.Model},
-			RouteGroup: b.RouteGroup, Status: string(b.Status),
+			RouteGroup: b.RouteGroup, pickRow: pickRow{Status: string(b.Status)},
 		}
 		s, err := catalog.ParseSelector(string(b.SelectorType), b.SelectorValue)
 		if err == nil {

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
@@ -19,6 +21,9 @@ type pickRow struct {
 	Provider reference
 	Model    string // that is picked
 	Hits     int    // one is right
+	Status   string
+	Priority int
+	Weight   int
 }
 
 // selector shows what a selector hits, while it is typed, by the rules of the catalog. Empty fields
@@ -40,19 +45,33 @@ func (p *page) selector() error {
 	if err != nil || value == "" {
 		return p.render("selector", http.StatusOK, view)
 	}
-	found, err := p.client.Providers.List(p.ctx(), client.Query{Group: view.Group, Limit: pageSize})
+	view.Rows, view.More, err = p.candidates(view.Group, s)
 	if err != nil {
 		return err
 	}
-	view.More = found.Next != ""
+	return p.render("selector", http.StatusOK, view)
+}
+
+// candidates returns the providers of a group in the order in which they are tried, and what a selector
+// picks of each.
+func (p *page) candidates(group string, s *catalog.Selector) (rows []pickRow, more bool, err error) {
+	found, err := p.client.Providers.List(p.ctx(), client.Query{Group: group, Limit: pageSize})
+	if err != nil {
+		return nil, false, err
+	}
+	slices.SortStableFunc(found.Data, func(a, b catalog.Provider) int {
+		return cmp.Or(b.Priority-a.Priority, *b.Weight-*a.Weight)
+	})
 	for i := range found.Data {
 		provider := &found.Data[i]
-		model, hits, err := s.Pick(p.ctx(), catalog.NewModelList(provider.Models))
-		if err != nil {
-			return err
+		row := pickRow{
+			Provider: reference{catalog.KindProvider, provider.ID, provider.Name}, Status: string(provider.Status),
+			Priority: provider.Priority, Weight: *provider.Weight,
 		}
-		name := reference{catalog.KindProvider, provider.ID, provider.Name}
-		view.Rows = append(view.Rows, pickRow{name, model, hits})
+		if row.Model, row.Hits, err = s.Pick(p.ctx(), catalog.NewModelList(provider.Models)); err != nil {
+			return nil, false, err
+		}
+		rows = append(rows, row)
 	}
-	return p.render("selector", http.StatusOK, view)
+	return rows, found.Next != "", nil
 }
