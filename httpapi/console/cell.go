@@ -56,7 +56,7 @@ func (p *page) cell(f *field, o object) cell {
 		c.Meters = meters(o)
 	case widgetRows:
 		c.Heads = f.Columns
-		for _, inner := range o.objects(f.Name) {
+		for _, inner := range f.rowsOf(o) {
 			var cells []cell
 			for _, column := range f.Columns {
 				cells = append(cells, p.cell(column, inner))

@@ -41,6 +41,7 @@ type field struct {
 	MaxLength string
 	MaxItems  string
 	Columns   []*field // of rows
+	Keyed     bool     // rows are the members of an object, named by the first column
 }
 
 // readFields reads the fields of a struct that have names in JSON.
@@ -64,11 +65,29 @@ func readFields(t reflect.Type) (fields []*field) {
 		}
 		of.Widget = widgetOf(f.Type, of)
 		if of.Widget == widgetRows {
-			of.Columns = readFields(f.Type.Elem())
+			of.readColumns(f.Type)
 		}
 		fields = append(fields, of)
 	}
 	return fields
+}
+
+// maxKeyed is more rows than the prices of a provider may have.
+const maxKeyed = "8000"
+
+// readColumns reads the fields of the elements of a list or of an object.
+func (f *field) readColumns(t reflect.Type) {
+	f.Columns = readFields(t.Elem())
+	for _, column := range f.Columns {
+		if column.Widget == widgetRows { // a table in a table is text
+			column.Widget = widgetJSON
+		}
+	}
+	if t.Kind() == reflect.Map {
+		f.Keyed, f.MaxItems = true, maxKeyed
+		name := &field{Name: "model", Widget: widgetText, Doc: "The name that the provider gives the model. It may end in *."}
+		f.Columns = append([]*field{name}, f.Columns...)
+	}
 }
 
 func widgetOf(t reflect.Type, f *field) widget {
@@ -93,6 +112,9 @@ func widgetOf(t reflect.Type, f *field) widget {
 	case reflect.Int, reflect.Int64, reflect.Uint64:
 		return widgetNumber
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Struct {
+			return widgetRows
+		}
 		return widgetJSON
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Struct {

@@ -2,7 +2,9 @@ package console
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,7 +132,7 @@ func (n *noun) valuesOf(o object, zone *time.Location) url.Values {
 			values.Set(f.Name, f.write(o[f.Name], zone))
 			continue
 		}
-		for i, row := range o.objects(f.Name) {
+		for i, row := range f.rowsOf(o) {
 			for _, column := range f.Columns {
 				values.Set(cellName(f.Name, i, column.Name), column.write(row[column.Name], zone))
 			}
@@ -170,7 +172,7 @@ func (n *noun) typed(values url.Values, zone *time.Location) map[string]any {
 	for _, f := range n.inputs() {
 		if f.Widget == widgetRows {
 			if rows := f.typedObjects(values, zone); len(rows) > 0 {
-				body[f.Name] = rows
+				body[f.Name] = f.inShape(rows)
 			}
 			continue
 		}
@@ -194,6 +196,36 @@ func (f *field) typedObjects(values url.Values, zone *time.Location) (rows []any
 	return rows
 }
 
+// inShape returns rows as the API has them: a list, or an object whose members the first column names.
+func (f *field) inShape(rows []any) any {
+	if !f.Keyed {
+		return append([]any{}, rows...)
+	}
+	members := map[string]any{}
+	for _, r := range rows {
+		row, _ := r.(map[string]any)
+		name, _ := row[f.Columns[0].Name].(string)
+		delete(row, f.Columns[0].Name)
+		members[name] = row
+	}
+	return members
+}
+
+// rowsOf returns the rows of an entity.
+func (f *field) rowsOf(o object) (rows []object) {
+	if !f.Keyed {
+		return o.objects(f.Name)
+	}
+	members, _ := o[f.Name].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		row := object{}
+		maps.Copy(row, asMap(members[name]))
+		row[f.Columns[0].Name] = name
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // patch returns the merge patch that makes of what is stored what was typed. What was not changed in
 // the form is not in it.
 func (n *noun) patch(stored object, values url.Values, zone *time.Location) map[string]any {
@@ -204,10 +236,7 @@ func (n *noun) patch(stored object, values url.Values, zone *time.Location) map[
 		}
 		var after any
 		if f.Widget == widgetRows {
-			after = f.typedObjects(values, zone)
-			if after.([]any) == nil { //nolint:forcetypeassert // it was just made
-				after = []any{}
-			}
+			after = f.inShape(f.typedObjects(values, zone))
 		} else if v, ok := f.read(values.Get(f.Name), zone); ok {
 			after = v
 		}

@@ -28,7 +28,8 @@ func samples() []struct {
 		},
 		{"providers", url.Values{"name": {"vendor"}, "type": {"openai"}, "api_key": {"sk-0123456789abcdef"},
 			"models": {"m\r\nn"}, "auto_ban": {"true"}, "labels": {"team=a b"}, "options": {`{"a": {"b": 1}}`},
-			"prices": {`{"m": {"input_price": "2"}}`}}},
+			"prices[0].model": {"m"}, "prices[0].input_price": {"2"}, "prices[0].price_tiers": {`[{"above_input_tokens": 9,
+				"input_price": "4"}]`}}},
 		{
 			"models",
 			url.Values{"name": {"a/b.c"}, "kind": {"chat"}, "input_price": {"2.5"}, "supports_stream": {"true"},

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -38,6 +39,11 @@ type usageRow struct {
 	Names []usageName
 	client.Usage
 	Tokens int64
+}
+
+type answeredUsage struct {
+	page client.UsagePage
+	err  error
 }
 
 // usageName is what a row is about, in one of the dimensions.
@@ -116,17 +122,35 @@ func (p *page) usage() error {
 	return p.render("usage", http.StatusOK, view)
 }
 
-// fillUsage asks twice: for the sums, which are drawn, and for the rows.
+// fillUsage asks for the sums, which are drawn, and at the same time for the rows. Without groups the
+// sums are the rows, if a page holds them.
 func (p *page) fillUsage(view *usageView, query client.UsageQuery) error {
 	whole := query
 	whole.GroupBy, whole.Cursor, whole.Limit = nil, "", maxBars
-	sums, err := p.client.Usage(p.ctx(), whole)
+	ctx, cancel := context.WithCancel(p.ctx())
+	defer cancel()
+	rows := make(chan answeredUsage, 1)
+	grouped := len(query.GroupBy) > 0 || query.Cursor != ""
+	if grouped {
+		go func() {
+			found, err := p.client.Usage(ctx, query)
+			rows <- answeredUsage{found, err}
+		}()
+	}
+	sums, err := p.client.Usage(ctx, whole)
 	if err != nil {
 		return err
 	}
 	view.Use.add(sums.Data...)
 	view.Charts = p.usageCharts(sums, query.Interval)
-	found, err := p.client.Usage(p.ctx(), query)
+	if !grouped && len(sums.Data) > query.Limit {
+		sums, err = p.client.Usage(ctx, query)
+	}
+	if !grouped {
+		rows <- answeredUsage{sums, err}
+	}
+	answered := <-rows
+	found, err := answered.page, answered.err
 	if err != nil {
 		return err
 	}

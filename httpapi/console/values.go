@@ -56,6 +56,13 @@ const timeLayout = "2006-01-02T15:04:05.999999"
 
 // write returns a value as it stands in the input of a form.
 func (f *field) write(v any, zone *time.Location) string {
+	if list, ok := v.([]any); ok && f.Widget == widgetJSON {
+		if len(list) == 0 {
+			return ""
+		}
+		text, _ := json.Marshal(list) // it came from JSON
+		return string(text)
+	}
 	switch v := v.(type) {
 	case nil:
 		return ""
