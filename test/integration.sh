@@ -188,10 +188,10 @@ fi
 say "go test -race, in . and test"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"
 # -count=1: the services are new each time, so nothing cached says anything.
-# A failure shows in the events, which the summary judges.
+# go vet runs in test/lint, on the whole. A failure shows in the events, which the summary judges.
 {
   for dir in . test; do
-    (cd "$root/$dir" && go test -race -count=1 -timeout 15m -json "$@" ./...) </dev/null ||
+    (cd "$root/$dir" && go test -race -vet=off -count=1 -timeout 15m -json "$@" ./...) </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
 } 2>&1 | "$tmp/summary"

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 )
@@ -125,7 +123,7 @@ func testOutboxFields(t testing.TB, h OutboxHarness) {
 	}
 	first.ID, noise.ID = got[1].ID, got[0].ID
 	noise.Tries, noise.Error, noise.DeliveredAt = 0, "", time.Time{} // those are the outbox's to say
-	if diff := cmp.Diff([]alerts.Alert{noise, first}, got); diff != "" {
+	if diff := differ([]alerts.Alert{noise, first}, got); diff != "" {
 		t.Fatalf("Alerts (-want +got):\n%s", diff)
 	}
 	got[0].Message = "changed"
@@ -202,7 +200,7 @@ func testOutboxQueries(t testing.TB, h OutboxHarness) {
 		}
 		q.Before = page[len(page)-1].ID
 	}
-	if diff := cmp.Diff(all, paged); diff != "" {
+	if diff := differ(all, paged); diff != "" {
 		t.Fatalf("pages of two (-whole +pages):\n%s", diff)
 	}
 	for _, c := range []struct {
@@ -295,7 +293,7 @@ func testOutboxOutcomes(t testing.TB, h OutboxHarness) {
 	want[0].DeliveredAt, want[0].Tries = now, 2
 	want[1].Tries, want[1].Error = 1, "it failed"
 	slices.Reverse(want)
-	if diff := cmp.Diff(want, mustListAlerts(t, h.Second, alerts.Query{})); diff != "" {
+	if diff := differ(want, mustListAlerts(t, h.Second, alerts.Query{})); diff != "" {
 		t.Fatalf("after two attempts (-want +got):\n%s", diff)
 	}
 	mustSubjects(t, "before it is due", mustClaim(t, h.Outbox, now.Add(29*time.Second), 9))

@@ -251,7 +251,7 @@ func mustHold(t testing.TB, s snapshot.Source, l *lineage) {
 		t.Fatalf("Load: %v", err)
 	}
 	sameHead(t, "the head that is loaded", whole.head, l.head)
-	if diff := cmp.Diff(l.docs, whole.docs, equal()); diff != "" {
+	if diff := differ(l.docs, whole.docs, equal()); diff != "" {
 		t.Fatalf("Load is not what was published (-want +got):\n%s", diff)
 	}
 	for kind := range l.head.Counts {
@@ -267,7 +267,7 @@ func mustHold(t testing.TB, s snapshot.Source, l *lineage) {
 		if err != nil {
 			t.Fatalf("Lookup: %v", err)
 		}
-		if diff := cmp.Diff(want, docs, equal()); diff != "" {
+		if diff := differ(want, docs, equal()); diff != "" {
 			t.Fatalf("Lookup is not what was published (-want +got):\n%s", diff)
 		}
 	}
@@ -276,7 +276,7 @@ func mustHold(t testing.TB, s snapshot.Source, l *lineage) {
 // sameHead compares all fields as they are published, and what is read in them.
 func sameHead(t testing.TB, what string, got, want snapshot.Head) {
 	t.Helper()
-	if diff := cmp.Diff(want.Fields(), got.Fields()); diff != "" {
+	if diff := differ(want.Fields(), got.Fields()); diff != "" {
 		t.Fatalf("%s is not what was published (-want +got):\n%s", what, diff)
 	}
 	if got.Position != want.Position || !got.Counts.Equal(want.Counts) || got.Base() != want.Base() {
@@ -363,7 +363,7 @@ func sameDelta(t testing.TB, got, want snapshot.Delta) {
 	if got.From != want.From {
 		t.Fatalf("Next's delta starts at %s, want %s", got.From, want.From)
 	}
-	if diff := cmp.Diff(want.Changes, got.Changes, equal()); diff != "" {
+	if diff := differ(want.Changes, got.Changes, equal()); diff != "" {
 		t.Fatalf("Next from %s is not what was applied (-want +got):\n%s", want.From, diff)
 	}
 }

@@ -185,7 +185,7 @@ func testModel(t testing.TB, h PublisherHarness) {
 	steps := rapid.IntRange(1, 3)
 	last := snapshot.Base{}
 
-	rapid.Check(t, func(r *rapid.T) {
+	checkSome(t, 40, func(r *rapid.T) {
 		in := inRapid{t, r}
 		epoch += 100
 		l := newLineage(at(epoch, 1), changes.Draw(r, "docs")...)

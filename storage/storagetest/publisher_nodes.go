@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -238,7 +236,7 @@ func testNodesForgotten(t testing.TB, h PublisherHarness) {
 	}
 	h.Age(t, 2*time.Hour)
 	list = mustNodes(t, h.Second, snapshot.NodeQuery{})
-	if diff := cmp.Diff([]string{"new"}, nodeIDs(list)); diff != "" || list.Total != 1 {
+	if diff := differ([]string{"new"}, nodeIDs(list)); diff != "" || list.Total != 1 {
 		t.Fatalf("after a day (-want +got):\n%s, total %d", diff, list.Total)
 	}
 }

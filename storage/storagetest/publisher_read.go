@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -144,7 +142,7 @@ func testKinds(t testing.TB, h PublisherHarness) {
 	if err := h.Second.Load(t.Context(), c); err != nil {
 		t.Fatalf("Load of a kind that has documents, and one that has none: %v", err)
 	}
-	if diff := cmp.Diff([]docName{{"gizmos", "a"}, {"gizmos", "b"}},
+	if diff := differ([]docName{{"gizmos", "a"}, {"gizmos", "b"}},
 		slices.SortedFunc(maps.Keys(c.docs), compareNames), equal()); diff != "" {
 		t.Fatalf("Load of two kinds (-want +got):\n%s", diff)
 	}
@@ -201,7 +199,7 @@ func testLookup(t testing.TB, h PublisherHarness) {
 		for _, d := range docs {
 			got = append(got, fmt.Sprintf("%s/%s/%s", d.Kind, d.Key, d.Doc))
 		}
-		if diff := cmp.Diff(c.want, got); diff != "" {
+		if diff := differ(c.want, got); diff != "" {
 			t.Fatalf("Lookup, %s (-want +got):\n%s", c.name, diff)
 		}
 	}
@@ -220,7 +218,7 @@ func testDocuments(t testing.TB, h PublisherHarness) {
 		}
 		want := maps.Clone(l.docs)
 		maps.DeleteFunc(want, func(n docName, _ []byte) bool { return n.kind != kind })
-		if diff := cmp.Diff(want, got, equal()); diff != "" {
+		if diff := differ(want, got, equal()); diff != "" {
 			t.Fatalf("Documents of %s (-want +got):\n%s", kind, diff)
 		}
 	}

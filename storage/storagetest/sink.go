@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
@@ -306,7 +305,7 @@ func readLogs(t testing.TB, a logbuf.Archive, q logbuf.LogQuery) (entries []logb
 // wantLogs reads all pages of a query and compares.
 func wantLogs(t testing.TB, a logbuf.Archive, q logbuf.LogQuery, want ...logbuf.Entry) {
 	t.Helper()
-	if diff := cmp.Diff(want, readLogs(t, a, q), cmpopts.EquateEmpty()); diff != "" {
+	if diff := differ(want, readLogs(t, a, q), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("Logs (-want +got):\n%s", diff)
 	}
 }
@@ -347,7 +346,7 @@ func maintain(ctx context.Context, m logbuf.Maintainer, before time.Time) error 
 // wantUsage reads usage and compares.
 func wantUsage(t testing.TB, a logbuf.Archive, q logbuf.UsageQuery, want ...logbuf.Usage) {
 	t.Helper()
-	if diff := cmp.Diff(want, readUsage(t, a, q), cmpopts.EquateEmpty()); diff != "" {
+	if diff := differ(want, readUsage(t, a, q), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("Usage (-want +got):\n%s", diff)
 	}
 }

@@ -44,7 +44,7 @@ func wantHealth(t testing.TB, k logbuf.HealthKeeper, n int, want ...logbuf.Healt
 		return
 	}
 	// Byte by byte, as it would without the comparer, large notes take it minutes.
-	if diff := gocmp.Diff(want, got, gocmp.Comparer(bytes.Equal)); diff != "" {
+	if diff := differ(want, got, gocmp.Comparer(bytes.Equal)); diff != "" {
 		t.Errorf("notes since slot %d (-want +got):\n%s", n, diff)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -49,7 +48,7 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		if diff := differ(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("KeyUsage %s (-want +got):\n%s", when, diff)
 		}
 	}
@@ -61,7 +60,7 @@ func testKeyUsage(t testing.TB, h SinkHarness) {
 		check("after maintenance")
 	}
 	got, err := h.Archive.KeyUsage(t.Context(), nil)
-	if diff := cmp.Diff(map[int64]logbuf.KeyUsage{}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+	if diff := differ(map[int64]logbuf.KeyUsage{}, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Errorf("KeyUsage of no keys: %v, %s", err, diff)
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -68,7 +66,7 @@ func testSinkLimits(t testing.TB, h SinkHarness) {
 			}
 			for name, filter := range filtersOf(e) {
 				got := readLogs(t, h.Archive, everything(filter))
-				if diff := cmp.Diff(logIDs(want), logIDs(got)); diff != "" {
+				if diff := differ(logIDs(want), logIDs(got)); diff != "" {
 					t.Errorf("%s: Logs by %s (-want +got):\n%s", when, name, diff)
 				}
 			}
@@ -232,7 +230,7 @@ func testLogsMoreFilters(t testing.TB, h SinkHarness) {
 		for _, limit := range []int{3, 1000} {
 			page := everything()
 			q.Since, q.Until, q.Limit = page.Since, page.Until, limit
-			if diff := cmp.Diff(logIDs(want), logIDs(readLogs(t, h.Archive, q))); diff != "" {
+			if diff := differ(logIDs(want), logIDs(readLogs(t, h.Archive, q))); diff != "" {
 				t.Errorf("Logs by %+v (-want +got):\n%s", q, diff)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -162,7 +161,7 @@ func testLogsFilters(t testing.TB, h SinkHarness) {
 		}
 		for _, limit := range []int{3, 1000} {
 			got := readLogs(t, h.Archive, everything(c.filter, func(q *logbuf.LogQuery) { q.Limit = limit }))
-			if diff := cmp.Diff(logIDs(want), logIDs(got)); diff != "" {
+			if diff := differ(logIDs(want), logIDs(got)); diff != "" {
 				t.Errorf("Logs by %s, %d a page (-want +got):\n%s", c.name, limit, diff)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -134,7 +133,7 @@ func testSinkModel(t testing.TB, h SinkHarness) {
 					Limit:      rapid.SampledFrom([]int{1, 3, 1000}).Draw(r, "limit"),
 				}
 				q.Since, q.Until = span(r)
-				if diff := cmp.Diff(model.logs(q), readLogs(t, h.Archive, q), cmpopts.EquateEmpty()); diff != "" {
+				if diff := differ(model.logs(q), readLogs(t, h.Archive, q), cmpopts.EquateEmpty()); diff != "" {
 					r.Fatalf("Logs of %+v (-want +got):\n%s", q, diff)
 				}
 			},
@@ -147,7 +146,7 @@ func testSinkModel(t testing.TB, h SinkHarness) {
 				q.KeyIDs = keys[rapid.IntRange(0, 2).Draw(r, "keys"):]
 				q.Since, q.Until = span(r)
 				got := readUsage(t, h.Archive, q)
-				if diff := cmp.Diff(addUp(q, model.entries...), got, cmpopts.EquateEmpty()); diff != "" {
+				if diff := differ(addUp(q, model.entries...), got, cmpopts.EquateEmpty()); diff != "" {
 					r.Fatalf("Usage of %+v (-want +got):\n%s", q, diff)
 				}
 			},

@@ -172,7 +172,7 @@ func mustEntities(t testing.TB, s catalog.Store, k catalog.Kind, want ...catalog
 		if err != nil {
 			t.Fatalf("List %s: %v", k, err)
 		}
-		if diff := cmp.Diff(want, got, byValue()); diff != "" {
+		if diff := differ(want, got, byValue()); diff != "" {
 			t.Fatalf("%s (-want +got):\n%s", k, diff)
 		}
 	})

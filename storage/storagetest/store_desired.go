@@ -31,7 +31,7 @@ func testDesired(t testing.TB, h StoreHarness) {
 
 		mustReach(t, second, between)
 		mustReach(t, second, b)
-		if diff := cmp.Diff(atA, mustLookBack(t, tables, atA.revision)); diff != "" {
+		if diff := differ(atA, mustLookBack(t, tables, atA.revision)); diff != "" {
 			t.Fatalf("the catalog as it was (-then +now):\n%s", diff)
 		}
 		before, secretsAtB := headOf(t, tables), secretsOf(t, tables)
@@ -54,7 +54,7 @@ func testDesired(t testing.TB, h StoreHarness) {
 		after.forget()
 		atA.disable(secretsAtB)
 		atA.revision = after.revision
-		if diff := cmp.Diff(atA, after); diff != "" {
+		if diff := differ(atA, after); diff != "" {
 			t.Fatalf("reverted (-wanted +got):\n%s%s", diff, &did)
 		}
 		mustKeepSecrets(t, tables, &plan, &did)
@@ -162,7 +162,7 @@ func mustShow(t testing.TB, tables *catalog.Tables, want string) {
 			}
 		}
 	}
-	if diff := cmp.Diff(asked, shown); diff != "" {
+	if diff := differ(asked, shown); diff != "" {
 		t.Fatalf("after Apply (-asked +shown):\n%s", diff)
 	}
 }

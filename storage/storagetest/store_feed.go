@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 )
 
@@ -73,7 +71,7 @@ func testFeed(t testing.TB, h StoreHarness) {
 				if err != nil {
 					t.Fatalf("Changes after %s, at most %d: %v", after, limit, err)
 				}
-				if diff := cmp.Diff(some, got, byValue()); diff != "" {
+				if diff := differ(some, got, byValue()); diff != "" {
 					t.Fatalf("Changes after %s, at most %d (-want +got):\n%s", after, limit, diff)
 				}
 				if after.Seq > 0 {
@@ -84,7 +82,7 @@ func testFeed(t testing.TB, h StoreHarness) {
 				for end > 0 && end < len(rest) && rest[end].Revision == rest[end-1].Revision {
 					end++
 				}
-				if diff := cmp.Diff(rest[:end], whole, byValue()); err != nil || diff != "" {
+				if diff := differ(rest[:end], whole, byValue()); err != nil || diff != "" {
 					t.Fatalf("whole revisions after %s, about %d: %v (-want +got):\n%s", after, limit, err, diff)
 				}
 			}
@@ -109,7 +107,7 @@ func testMarks(t testing.TB, h StoreHarness) {
 			t.Errorf("the mark of revision %d is %q, after %q", c.Head.Revision, mark, known)
 		}
 		known = append(known, mark)
-		if diff := cmp.Diff(known, c.Marks); diff != "" {
+		if diff := differ(known, c.Marks); diff != "" {
 			t.Fatalf("marks (-want +got):\n%s", diff)
 		}
 		mustRead(t, h.Second, func(r catalog.Reader) {
@@ -203,7 +201,7 @@ func testPrune(t testing.TB, h StoreHarness) {
 					t.Fatalf("%s: %q, %v; want %q", what, mark, err, all.Marks[rev])
 				}
 			}
-			if diff := cmp.Diff(all.Head, r.Head()); diff != "" {
+			if diff := differ(all.Head, r.Head()); diff != "" {
 				t.Fatalf("pruning changed the head (-before +after):\n%s", diff)
 			}
 		})

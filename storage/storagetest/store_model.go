@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -246,7 +245,7 @@ func mustModel(t testing.TB, s catalog.Store, m *storeModel, after catalog.Revis
 		if got.Changes, err = r.Changes(t.Context(), catalog.Cursor{Revision: after}, 1<<20); err != nil {
 			t.Fatalf("Changes after %d: %v", after, err)
 		}
-		if diff := cmp.Diff(want, got, byValue()); diff != "" {
+		if diff := differ(want, got, byValue()); diff != "" {
 			t.Fatalf("the store is not like its model (-want +got):\n%s", diff)
 		}
 	})

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 )
 
@@ -125,7 +123,7 @@ func testStoreLostUpdates(t testing.TB, h StoreHarness) {
 			e, err := r.Get(t.Context(), catalog.KindKey, id)
 			want := entity(catalog.KindKey, id, spec(fmt.Sprintf(`{"n":%d}`, writers*each)))
 			want.Revision = start + 1 + writers*each
-			if diff := cmp.Diff(want, e, byValue()); err != nil || diff != "" {
+			if diff := differ(want, e, byValue()); err != nil || diff != "" {
 				t.Fatalf("%s: %v (-want +got)\n%s", name, err, diff)
 			}
 		})

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -292,7 +291,7 @@ func testReadQueries(t testing.TB, h StoreHarness) {
 		if counted != total {
 			r.Fatalf("Count %+v: %d; want %d", q, counted, total)
 		}
-		if diff := cmp.Diff(want, got, byValue()); err != nil || diff != "" {
+		if diff := differ(want, got, byValue()); err != nil || diff != "" {
 			r.Fatalf("List %+v: %v (-want +got):\n%s", q, err, diff)
 		}
 	})
@@ -345,7 +344,7 @@ func testReadPages(t testing.TB, h StoreHarness) {
 					}
 					q.After = page[limit-1].ID
 				}
-				if diff := cmp.Diff(want, got, byValue()); diff != "" {
+				if diff := differ(want, got, byValue()); diff != "" {
 					t.Fatalf("all in pages of %d (-want +got):\n%s", limit, diff)
 				}
 			}

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ez-api/ez-api/catalog"
 )
 
@@ -49,7 +47,7 @@ func testReadView(t testing.TB, h StoreHarness) {
 
 	unchanged := func(r catalog.Reader) {
 		t.Helper()
-		if diff := cmp.Diff(before, contentsOf(t, r), byValue()); diff != "" {
+		if diff := differ(before, contentsOf(t, r), byValue()); diff != "" {
 			t.Fatalf("a Read that is open sees (-before +after):\n%s", diff)
 		}
 		for _, e := range []catalog.Entity{key, gone, bound} {
@@ -97,7 +95,7 @@ func testReadView(t testing.TB, h StoreHarness) {
 					commitBeside(t, h.Second, catalog.Commit{Sync: true, Time: storeTime})
 				}
 				unchanged(r)
-				if diff := cmp.Diff(now, contentsOf(t, inner), byValue()); diff != "" {
+				if diff := differ(now, contentsOf(t, inner), byValue()); diff != "" {
 					t.Fatalf("a second Read that is open sees (-before +after):\n%s", diff)
 				}
 			})
@@ -231,7 +229,7 @@ func testStoreAliasing(t testing.TB, h StoreHarness) {
 		t.Helper()
 		mustLook(t, h.Store, written(full(catalog.KindKey, id), rev))
 		mustLook(t, h.Store, written(full(catalog.KindModel, id+1), rev))
-		if diff := cmp.Diff(recorded(commit(), rev), since(t, h.Store, 0), byValue()); diff != "" {
+		if diff := differ(recorded(commit(), rev), since(t, h.Store, 0), byValue()); diff != "" {
 			t.Fatalf("%s: the feed (-want +got):\n%s", after, diff)
 		}
 	}

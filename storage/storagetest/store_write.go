@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -25,7 +24,7 @@ func testStoreEmpty(t testing.TB, h StoreHarness) {
 		want.Entities[k] = nil
 	}
 	for name, s := range map[string]catalog.Store{"Store": h.Store, "Second": h.Second} {
-		if diff := cmp.Diff(want, mustContents(t, s), byValue()); diff != "" {
+		if diff := differ(want, mustContents(t, s), byValue()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
@@ -103,7 +102,7 @@ func mustLook(t testing.TB, s catalog.Store, want ...catalog.Entity) {
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
-		if diff := cmp.Diff(want, got, byValue()); diff != "" {
+		if diff := differ(want, got, byValue()); diff != "" {
 			t.Fatalf("%s (-want +got):\n%s", how, diff)
 		}
 	}
@@ -132,7 +131,7 @@ func testStoreUnaltered(t testing.TB, h StoreHarness) {
 	if _, err := h.Store.Commit(t.Context(), given); err != nil {
 		t.Fatalf("Commit: %v", err)
 	}
-	if diff := cmp.Diff(c, given); diff != "" {
+	if diff := differ(c, given); diff != "" {
 		t.Errorf("Commit changed what it was given (-before +after):\n%s", diff)
 	}
 
@@ -141,18 +140,18 @@ func testStoreUnaltered(t testing.TB, h StoreHarness) {
 	other.Revision = mustCommit(t, h.Store, create(other))
 	after := mustContents(t, h.Second)
 	before.Entities[catalog.KindKey] = append(before.Entities[catalog.KindKey], other)
-	if diff := cmp.Diff(before.Entities, after.Entities, byValue()); diff != "" {
+	if diff := differ(before.Entities, after.Entities, byValue()); diff != "" {
 		t.Errorf("creating a key changed others (-before +after):\n%s", diff)
 	}
 	old := len(before.Changes)
-	if diff := cmp.Diff(before.Changes, after.Changes[:old], byValue()); diff != "" {
+	if diff := differ(before.Changes, after.Changes[:old], byValue()); diff != "" {
 		t.Errorf("history changed (-before +after):\n%s", diff)
 	}
-	if diff := cmp.Diff(before.Marks, after.Marks[:len(before.Marks)]); diff != "" {
+	if diff := differ(before.Marks, after.Marks[:len(before.Marks)]); diff != "" {
 		t.Errorf("marks changed (-before +after):\n%s", diff)
 	}
 	want := recorded(commitOf(create(other)), other.Revision)
-	if diff := cmp.Diff(want, after.Changes[old:], byValue()); diff != "" {
+	if diff := differ(want, after.Changes[old:], byValue()); diff != "" {
 		t.Errorf("the feed (-want +got):\n%s", diff)
 	}
 }
@@ -180,7 +179,7 @@ func mustRefuse(t testing.TB, h StoreHarness, attempts ...attempt) {
 			t.Fatalf("%s: was refused, and moved the head from %d to %d", a.name, before.Head.Revision, rev)
 		}
 	}
-	if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+	if diff := differ(before, mustContents(t, h.Second), byValue()); diff != "" {
 		t.Fatalf("commits that were refused left (-before +after):\n%s", diff)
 	}
 }
@@ -306,7 +305,7 @@ func testStoreNothing(t testing.TB, h StoreHarness) {
 				t.Fatalf("a commit without writes: revision %d, %v; want %d", got, err, rev)
 			}
 		}
-		if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+		if diff := differ(before, mustContents(t, h.Second), byValue()); diff != "" {
 			t.Fatalf("a commit without writes left (-before +after):\n%s", diff)
 		}
 		mustCommit(t, h.Store, create(entity(catalog.KindKey, mustIDs(t, h.Store, 1))))
@@ -340,7 +339,7 @@ func testStoreSync(t testing.TB, h StoreHarness) {
 		if got.Head.Epoch != step.epoch || got.Head.Revision != rev {
 			t.Fatalf("step %d: the head is %+v; want epoch %d, revision %d", i, got.Head, step.epoch, rev)
 		}
-		if diff := cmp.Diff(feed, got.Changes, byValue()); diff != "" {
+		if diff := differ(feed, got.Changes, byValue()); diff != "" {
 			t.Fatalf("step %d: the feed (-want +got):\n%s", i, diff)
 		}
 	}
@@ -387,7 +386,7 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 		mustEntities(t, h.Second, k, want...)
 		now[k] = want
 	}
-	if diff := cmp.Diff(recorded(commitOf(first...), rev), since(t, h.Second, 0), byValue()); diff != "" {
+	if diff := differ(recorded(commitOf(first...), rev), since(t, h.Second, 0), byValue()); diff != "" {
 		t.Errorf("the feed (-want +got):\n%s", diff)
 	}
 
@@ -419,7 +418,7 @@ func testStoreLarge(t testing.TB, h StoreHarness) {
 	for _, k := range kinds {
 		mustEntities(t, h.Store, k, now[k]...)
 	}
-	if diff := cmp.Diff(recorded(commitOf(second...), rev+1), since(t, h.Second, rev), byValue()); diff != "" {
+	if diff := differ(recorded(commitOf(second...), rev+1), since(t, h.Second, rev), byValue()); diff != "" {
 		t.Errorf("the feed of the second (-want +got):\n%s", diff)
 	}
 	for _, k := range kinds {
@@ -444,7 +443,7 @@ func testStoreCanceled(t testing.TB, h StoreHarness) {
 	mustFail(t, "NextIDs", err, context.Canceled)
 	err = h.Store.Read(ctx, func(catalog.Reader) error { return nil })
 	mustFail(t, "Read", err, context.Canceled)
-	if diff := cmp.Diff(before, mustContents(t, h.Second), byValue()); diff != "" {
+	if diff := differ(before, mustContents(t, h.Second), byValue()); diff != "" {
 		t.Fatalf("canceled commits left (-before +after):\n%s", diff)
 	}
 	mustCommit(t, h.Store, create(e))
