@@ -31,8 +31,8 @@ func (c *completer) Complete(e *logbuf.Entry) (done bool) {
 		return false
 	}
 	q, ok := c.prices.Quote(priceKey(e))
-	if !ok || knowsMore(e, q) {
-		return false
+	if !ok || knowsMore(e, q) || e.Project == "" && !c.accounts.Knows(e.KeyID) {
+		return false // a key may have been made a moment ago
 	}
 	c.fill(e, q)
 	return true

@@ -10,6 +10,35 @@ import (
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
+// A key that was made a moment ago, of which this control plane has not heard yet, has its project all
+// the same when an entry of it leaves.
+func TestEntriesOfANewKeyGetItsProject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, keeper, sink := memstore.New(nil), catalog.NewRandomKeyRing(), memstore.NewSink(nil)
+		other := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
+		if _, err := other.Projects.Create(t.Context(), catalog.Project{Name: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		plane := runPlane(t, ezapi.Config{Catalog: deaf{store}, Keeper: keeper, LogSink: sink,
+			Publisher: deafPublisher{memstore.NewPublisher()}})
+		eventually(t, "the catalog is known", func() bool { return plane.Stats().Copies.Revision == 1 })
+		key, err := other.Keys.Create(t.Context(), ezapi.Key{Name: "k", Project: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{KeyID: key.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if err := plane.Logs().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		page, err := sink.Logs(t.Context(), logbuf.LogQuery{})
+		if err != nil || len(page.Entries) != 1 || page.Entries[0].Project != "a" {
+			t.Errorf("%+v, %v", page.Entries, err)
+		}
+	})
+}
+
 // An entry without a project gets that of its key: the one that it has at acceptance, or, where the
 // balancer knew of a later revision or the catalog did not answer, the one when it leaves.
 func TestEntriesGetTheProjectOfTheirKey(t *testing.T) {

@@ -22,6 +22,7 @@ type Accounts struct {
 	projects map[int64]string        // of the keys that are in one
 	budgets  map[HoldTarget][]Budget // of those that have some
 	holds    map[HoldTarget]BudgetHold
+	newest   int64 // the highest id of a key that was ever seen
 
 	changed map[HoldTarget]bool // since they were taken
 	signal  chan struct{}       // of capacity 1: something has changed
@@ -52,6 +53,14 @@ func (a *Accounts) Project(keyID int64) string {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.projects[keyID]
+}
+
+// Knows reports whether a key with the id can have been seen. Ids rise, so a higher one than all that
+// were seen is of a key that was made since, or of none.
+func (a *Accounts) Knows(keyID int64) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return keyID <= a.newest
 }
 
 // Budgets returns those of a key or a project, which MUST NOT be changed.
@@ -129,6 +138,7 @@ func (a *Accounts) Load(ctx context.Context, r Reader) error {
 		}
 	}
 	a.projects, a.budgets, a.holds = fresh.projects, fresh.budgets, fresh.holds
+	a.newest = max(a.newest, fresh.newest)
 	a.wake()
 	return nil
 }
@@ -220,6 +230,9 @@ func (a *Accounts) put(kind Kind, id int64, v account) {
 		a.holds[t] = BudgetHold{ID: id, Until: v.Until, Status: v.Status}
 		a.changed[t] = true
 		return
+	}
+	if kind == KindKey {
+		a.newest = max(a.newest, id)
 	}
 	if kind == KindKey && v.Project != "" {
 		a.projects[id] = unique.Make(v.Project).Value() // keys of a project share its path

@@ -1,0 +1,100 @@
+package ezapi
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/memstore"
+)
+
+// asked counts what a round asks the log store.
+type asked struct {
+	*memstore.Sink
+	folds, sums int
+}
+
+func (a *asked) Fold(t context.Context) error { a.folds++; return a.Sink.Fold(t) }
+
+func (a *asked) Spent(t context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error) {
+	a.sums++
+	return a.Sink.Spent(t, q)
+}
+
+// idlePlane returns a plane with so many keys that have budgets, all of which are judged.
+func idlePlane(t testing.TB, keys int) (*Plane, *asked) {
+	t.Helper()
+	sink := &asked{Sink: memstore.NewSink(nil)}
+	p, err := New(Config{LogSink: sink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	limit := catalog.NanoUSD(1_000_000_000)
+	for made := 0; made < keys; made += 5000 {
+		_, err := p.Update(t.Context(), func(tx *catalog.Tx) error {
+			for range min(5000, keys-made) {
+				if _, err := tx.Keys.Create(t.Context(), Key{Name: "k", Budgets: []catalog.Budget{
+					{Limit: &limit, Window: catalog.WindowDay, Timezone: "Asia/Shanghai"},
+					{Limit: &limit, Window: catalog.WindowMonth},
+				}}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.copies.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.judge.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.judge.reading(); s.Accounts != keys || s.Waiting != 0 {
+		t.Fatalf("%+v of %d keys", s, keys)
+	}
+	return p, sink
+}
+
+// While nothing is spent, a round costs the same whether few keys have budgets or many: it asks once
+// what was folded, and sums nothing up. So do reports of keys whose sums are in memory.
+func TestIdleBudgetsCostNothing(t *testing.T) {
+	cost := func(keys int) float64 {
+		p, sink := idlePlane(t, keys)
+		sink.folds, sink.sums = 0, 0
+		const rounds = 20
+		allocated := testing.AllocsPerRun(rounds, func() {
+			if err := p.judge.round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if sink.folds != rounds+1 || sink.sums != 0 {
+			t.Errorf("%d keys: %d folds and %d sums in %d rounds", keys, sink.folds, sink.sums, rounds+1)
+		}
+		if _, _, err := p.Budgets(t.Context(), BudgetQuery{Limit: 1000}); err != nil || sink.sums != 0 {
+			t.Errorf("%d keys: a page of budgets is %d sums, %v", keys, sink.sums, err)
+		}
+		return allocated
+	}
+	if few, many := cost(10), cost(10_000); many > few+5 {
+		t.Errorf("an idle round allocates %.0f times with 10 keys, and %.0f times with 10,000", few, many)
+	}
+}
+
+func BenchmarkIdleBudgets(b *testing.B) {
+	for _, keys := range []int{100, 100_000} {
+		b.Run(fmt.Sprint(keys), func(b *testing.B) {
+			p, _ := idlePlane(b, keys)
+			for b.Loop() {
+				if err := p.judge.round(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
