@@ -340,7 +340,7 @@ func TestHealthWithoutItsStore(t *testing.T) {
 	if s := plane.Stats().Health; s.LastError != "" || !s.FailsFrom.IsZero() || s.Held != 0 || s.Made != 1 {
 		t.Errorf("status %+v", s)
 	}
-	rows, err := plane.ProviderHealth(t.Context(), 0)
+	rows, _, err := plane.ProviderHealth(t.Context(), ezapi.HealthQuery{})
 	if err != nil || len(rows) != 1 || rows[0].Provider != "p" || rows[0].Attempts != 10 || rows[0].Failures != 10 ||
 		rows[0].Failed["server"] != 10 || rows[0].Hold == nil || rows[0].Strikes != 1 {
 		t.Errorf("%+v, %v", rows, err)

@@ -27,17 +27,24 @@ type UpstreamHealth struct {
 	Strikes int
 }
 
+// A HealthQuery selects what ProviderHealth returns. Zero fields do not restrict.
+type HealthQuery struct {
+	ProviderID int64           // of this provider
+	After      logbuf.Upstream // only what comes after it, in the order of the answer
+	Limit      int             // rows; 0: no limit
+}
+
 // ProviderHealth returns how the providers do by what all control planes have noted, in order of
-// provider and model: everything that had attempts within the window, or is held. A provider's id
-// selects one; 0 is all.
-func (p *Plane) ProviderHealth(ctx context.Context, provider int64) ([]UpstreamHealth, error) {
+// provider and model: everything that had attempts within the window, or is held. More says whether
+// the limit has left some out.
+func (p *Plane) ProviderHealth(ctx context.Context, q HealthQuery) (rows []UpstreamHealth, more bool, err error) {
 	h, now := p.health, p.LogTime()
 	tallies, _, err := h.read(ctx, now.Add(-logbuf.HealthSpan-h.options.Slot))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if _, err := h.follow.Refresh(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	known := map[logbuf.Upstream]*UpstreamHealth{}
 	of := func(u logbuf.Upstream) *UpstreamHealth {
@@ -73,16 +80,20 @@ func (p *Plane) ProviderHealth(ctx context.Context, provider int64) ([]UpstreamH
 			}
 		}
 	}
-	var rows []UpstreamHealth
 	for _, row := range known {
-		if provider == 0 || row.ProviderID == provider {
+		if (q.ProviderID == 0 || row.ProviderID == q.ProviderID) && compareUpstreams(row.Upstream, q.After) > 0 {
 			rows = append(rows, *row)
 		}
 	}
-	slices.SortFunc(rows, func(a, b UpstreamHealth) int {
-		return cmp.Or(cmp.Compare(a.ProviderID, b.ProviderID), cmp.Compare(a.Model, b.Model))
-	})
-	return rows, p.nameProviders(ctx, rows)
+	slices.SortFunc(rows, func(a, b UpstreamHealth) int { return compareUpstreams(a.Upstream, b.Upstream) })
+	if more = q.Limit > 0 && len(rows) > q.Limit; more {
+		rows = rows[:q.Limit]
+	}
+	return rows, more, p.nameProviders(ctx, rows)
+}
+
+func compareUpstreams(a, b logbuf.Upstream) int {
+	return cmp.Or(cmp.Compare(a.ProviderID, b.ProviderID), cmp.Compare(a.Model, b.Model))
 }
 
 // nameProviders fills in names.

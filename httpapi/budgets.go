@@ -7,7 +7,6 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/logbuf"
 )
 
 type listingBudgets struct {
@@ -38,10 +37,9 @@ func (h *Handler) budgets(ctx context.Context, in *listingBudgets) (*page[budget
 		KeyID: in.KeyID, Project: within(ctx, in.Project), Over: in.Over, Limit: in.Limit,
 	}
 	if in.Cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
-		var ok bool
-		if q.After, ok = catalog.ParseHoldTarget(string(text)); !ok || err != nil {
-			return nil, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the page before"}
+		var err error
+		if q.After, err = targetOfCursor(in.Cursor); err != nil {
+			return nil, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
@@ -56,9 +54,24 @@ func (h *Handler) budgets(ctx context.Context, in *listingBudgets) (*page[budget
 		out.Body.Data[i] = newBudgetRow(&found[i])
 	}
 	if next != (catalog.HoldTarget{}) {
-		out.Body.NextCursor = base64.RawURLEncoding.EncodeToString([]byte(next.String()))
+		out.Body.NextCursor = cursorOfTarget(next)
 	}
 	return out, nil
+}
+
+// cursorOfTarget returns the cursor of the page after a target.
+func cursorOfTarget(t catalog.HoldTarget) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(t.String()))
+}
+
+// targetOfCursor returns the target that a page starts after.
+func targetOfCursor(cursor string) (catalog.HoldTarget, error) {
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	t, ok := catalog.ParseHoldTarget(string(text))
+	if !ok || err != nil {
+		return t, &catalog.FieldError{Field: "cursor", Message: "must be the next_cursor of the page before"}
+	}
+	return t, nil
 }
 
 func newBudgetRow(r *ezapi.BudgetReport) budgetRow {

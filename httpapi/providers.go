@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
@@ -92,7 +93,9 @@ func (h *Handler) upstreamModels(ctx context.Context, in *struct{ request.ID }) 
 }
 
 type healthQuery struct {
-	ProviderID int64 `query:"provider_id" minimum:"1" doc:"Only this provider."`
+	ProviderID int64  `query:"provider_id" minimum:"1" doc:"Only this provider."`
+	Limit      int    `query:"limit" default:"1000" minimum:"1" maximum:"10000" doc:"How many a page has at most."`
+	Cursor     string `query:"cursor" maxLength:"1024" doc:"The next_cursor of the page before. Without it the first page is shown."`
 }
 
 // providersHealth is what all control planes know of how providers do.
@@ -101,6 +104,7 @@ type providersHealth struct {
 		WindowSeconds int64            `json:"window_seconds" doc:"How many seconds back attempts count."`
 		JudgedAt      *time.Time       `json:"judged_at" doc:"When this server judged last. null means that it has not yet."`
 		Data          []upstreamHealth `json:"data" doc:"What had attempts lately, or is held, in order of provider and model."`
+		NextCursor    string           `json:"next_cursor,omitempty" doc:"The cursor of the next page. The last page has none."`
 	}
 }
 
@@ -124,12 +128,17 @@ type heldBy struct {
 	Message string     `json:"message,omitempty" doc:"The message of the hold."`
 }
 
-// maxHealth is how many rows an answer has at most.
-const maxHealth = 10_000
-
 // providersHealth shows how providers do.
 func (h *Handler) providersHealth(ctx context.Context, in *healthQuery) (*providersHealth, error) {
-	rows, err := h.plane.ProviderHealth(ctx, in.ProviderID)
+	q := ezapi.HealthQuery{ProviderID: in.ProviderID, Limit: in.Limit}
+	if in.Cursor != "" {
+		after, err := targetOfCursor(in.Cursor)
+		if err != nil {
+			return nil, err
+		}
+		q.After = logbuf.Upstream{ProviderID: after.ProviderID, Model: after.UpstreamModel}
+	}
+	rows, more, err := h.plane.ProviderHealth(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +147,8 @@ func (h *Handler) providersHealth(ctx context.Context, in *healthQuery) (*provid
 	if at := h.plane.Stats().Health.JudgedAt.UTC(); !at.IsZero() {
 		out.Body.JudgedAt = &at
 	}
-	out.Body.Data = make([]upstreamHealth, 0, min(len(rows), maxHealth))
-	for _, r := range rows[:min(len(rows), maxHealth)] {
+	out.Body.Data = make([]upstreamHealth, 0, len(rows))
+	for _, r := range rows {
 		row := upstreamHealth{ProviderID: r.ProviderID, Provider: r.Provider, UpstreamModel: r.Model, Attempts: r.Attempts,
 			Failures: r.Failures, ByClass: r.Failed, Strikes: r.Strikes}
 		if row.ByClass == nil {
@@ -152,6 +161,10 @@ func (h *Handler) providersHealth(ctx context.Context, in *healthQuery) (*provid
 			}
 		}
 		out.Body.Data = append(out.Body.Data, row)
+	}
+	if more {
+		last := rows[len(rows)-1]
+		out.Body.NextCursor = cursorOfTarget(catalog.HoldTarget{ProviderID: last.ProviderID, UpstreamModel: last.Model})
 	}
 	return out, nil
 }

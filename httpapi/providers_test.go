@@ -122,6 +122,16 @@ func TestProvidersHealth(t *testing.T) {
 		!cmp.Equal(model["failures_by_class"], object{"server": 12.0}) {
 		t.Errorf("of the model: %v", model)
 	}
+	first := get("?limit=1")
+	next, _ := first["next_cursor"].(string)
+	second := get("?limit=1&cursor=" + next)
+	if diff := cmp.Diff(rows, append(first["data"].([]any), second["data"].([]any)...)); diff != "" || next == "" ||
+		second["next_cursor"] != nil || got["next_cursor"] != nil {
+		t.Errorf("in pages of one (-want +got):\n%s\n%v\n%v", diff, first, second)
+	}
+	for _, query := range []string{"?limit=0", "?limit=10001", "?cursor=x", "?cursor="} {
+		s.must(http.StatusUnprocessableEntity, viewer, "GET", "/health/providers"+query, nil)
+	}
 	if got := get("?provider_id=999"); len(got["data"].([]any)) != 0 {
 		t.Errorf("of another: %v", got)
 	}

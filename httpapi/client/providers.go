@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -52,6 +51,7 @@ type ProvidersHealth struct {
 	WindowSeconds int64            `json:"window_seconds"` // how far back attempts count
 	JudgedAt      *time.Time       `json:"judged_at"`      // nil: not yet, by this server
 	Data          []UpstreamHealth `json:"data"`
+	NextCursor    string           `json:"next_cursor,omitempty"` // of the page that comes after Data
 }
 
 // UpstreamHealth is how a model of a provider does, or whether all of the provider is held.
@@ -74,12 +74,12 @@ type HeldBy struct {
 	Message string     `json:"message,omitempty"`
 }
 
-// ProvidersHealth returns how the provider with the id does; 0 is all providers.
-func (c *Client) ProvidersHealth(ctx context.Context, id int64) (h ProvidersHealth, err error) {
+// ProvidersHealth returns a page of how the provider with the id does; 0 is all providers. The cursor is
+// empty for the first page.
+func (c *Client) ProvidersHealth(ctx context.Context, id int64, cursor string) (h ProvidersHealth, err error) {
 	query := url.Values{}
-	if id != 0 {
-		query.Set("provider_id", strconv.FormatInt(id, 10))
-	}
+	setTexts(query, map[string]string{"cursor": cursor})
+	setNumbers(query, map[string]int64{"provider_id": id})
 	_, err = c.do(ctx, call{method: http.MethodGet, path: "health/providers", query: query, again: againAlways}, &h)
 	return h, err
 }

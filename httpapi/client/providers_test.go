@@ -19,7 +19,7 @@ func TestProvidersHealthAndTests(t *testing.T) {
 	c, ctx := s.client(t, admin), t.Context()
 	p := must[catalog.Provider](t)(c.Providers.Create(ctx,
 		catalog.Provider{Name: "p", Type: "bedrock", Models: []string{"m"}}))
-	if h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, 0)); h.JudgedAt != nil || h.WindowSeconds != 60 ||
+	if h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, 0, "")); h.JudgedAt != nil || h.WindowSeconds != 60 ||
 		len(h.Data) != 0 {
 		t.Errorf("at first %+v", h)
 	}
@@ -32,7 +32,7 @@ func TestProvidersHealthAndTests(t *testing.T) {
 	if err := s.plane.JudgeHealth(ctx); err != nil {
 		t.Fatal(err)
 	}
-	h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, p.ID))
+	h := must[client.ProvidersHealth](t)(c.ProvidersHealth(ctx, p.ID, ""))
 	if len(h.Data) != 1 || h.JudgedAt == nil {
 		t.Fatalf("%+v", h)
 	}

@@ -40,7 +40,7 @@ type useRow struct {
 }
 
 func (p *page) providerView(o object) (*providerView, error) {
-	found, err := p.client.ProvidersHealth(p.ctx(), o.number("id"))
+	found, err := p.client.ProvidersHealth(p.ctx(), o.number("id"), "")
 	if err != nil {
 		return nil, err
 	}

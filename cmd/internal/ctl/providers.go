@@ -97,7 +97,13 @@ func (c *healthCommand) Run(ctx context.Context, a *app) error {
 		}
 		id = idOf(provider)
 	}
-	h, err := api.ProvidersHealth(ctx, id)
+	h, err := api.ProvidersHealth(ctx, id, "")
+	for last := ""; err == nil && h.NextCursor != last; {
+		last = h.NextCursor
+		var next client.ProvidersHealth
+		next, err = api.ProvidersHealth(ctx, id, h.NextCursor)
+		h.Data, h.NextCursor = append(h.Data, next.Data...), next.NextCursor
+	}
 	if err != nil {
 		return err
 	}
