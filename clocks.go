@@ -8,14 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
 const (
-	// maxSkew is how far this process's clock may be from a store's. Beyond it one of them is wrong, and
-	// nothing that time has made old is deleted, because what one server deletes is gone for all.
-	maxSkew = 5 * time.Minute
-
 	// clockNoise is how far two clocks may be apart and count as the same.
 	clockNoise = time.Second
 
@@ -36,8 +33,9 @@ type Clock struct {
 	Skew  time.Duration // by how much this process is ahead; negative when it is behind
 }
 
-// Wrong reports whether the two differ by more than 5 minutes.
-func (c Clock) Wrong() bool { return c.Skew.Abs() > maxSkew }
+// Wrong reports whether the two differ by more than [catalog.MaxSkew]. While they do, nothing that time
+// has made old is deleted, because what one server deletes is gone for all.
+func (c Clock) Wrong() bool { return c.Skew.Abs() > catalog.MaxSkew }
 
 // A clockReading is what a store's clock said at an instant. The instant is one of the monotonic
 // clock, which goes on evenly when this process's wall clock is set: from the reading follows what the

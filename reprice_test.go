@@ -21,13 +21,14 @@ import (
 // until minute 10 there is no price, then 1 USD, from minute 20 on 5 USD a million tokens.
 func ledgerPlane(t *testing.T) (plane *ezapi.Plane, store *memstore.Store, at func(minute int) time.Time) {
 	t.Helper()
-	store = memstore.New(nil)
 	begin := time.Now().UTC().Truncate(logbuf.Quarter).Add(-time.Hour)
 	at = func(minute int) time.Time { return begin.Add(time.Duration(minute) * time.Minute) }
 	now := begin
+	clock := func() time.Time { return now }
+	store = memstore.New(&memstore.Options{Clock: clock})
 	plane = newPlane(t, ezapi.Config{
 		Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogSink: memstore.NewSink(nil),
-		Clock: func() time.Time { return now },
+		Clock: clock,
 	})
 	ctx := catalog.WithActor(t.Context(), "alice", "")
 	m, err := plane.Models.Create(ctx, ezapi.Model{Name: "m"})

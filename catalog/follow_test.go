@@ -263,9 +263,9 @@ func unreadable(e *catalog.Entity) { e.Spec = json.RawMessage(`"none"`) }
 // maintenance of no other, and its own ended tokens go all the same.
 func TestMaintenanceGoesOn(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	store, ctx := memstore.New(nil), t.Context()
-	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
-		&catalog.Options{Clock: func() time.Time { return now }})
+	clock := func() time.Time { return now }
+	store, ctx := memstore.New(&memstore.Options{Clock: clock}), t.Context()
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
 	var ids []int64
 	for i := range 4 {
 		k := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: fmt.Sprint("k", i)}))

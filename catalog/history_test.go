@@ -224,9 +224,9 @@ func TestRevertOneKeepsASecretWhereItIs(t *testing.T) {
 // A revert is refused when the history is not there, is not yet there, or is not valid any more.
 func TestRevertRefuses(t *testing.T) {
 	now := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	store := memstore.New(nil)
-	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
-		&catalog.Options{Clock: func() time.Time { return now }})
+	clock := func() time.Time { return now }
+	store := memstore.New(&memstore.Options{Clock: clock})
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
 	ctx := t.Context()
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "custom",
 		BaseURL: "https://one.example.com", APIKey: catalog.NewSecret("sk-0123456789abcdef")}))

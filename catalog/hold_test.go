@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 func TestHoldTargets(t *testing.T) {
@@ -143,8 +142,7 @@ func TestMachinesHolds(t *testing.T) {
 // Holds that have ended go, a thousand in a commit, and one that was changed meanwhile stays.
 func TestEndedHoldsGo(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	tables := catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(),
-		&catalog.Options{Clock: func() time.Time { return now }})
+	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
 	ctx := t.Context()
 	const n = 2100
 	_, err := tables.Update(ctx, func(tx *catalog.Tx) error {

@@ -17,19 +17,22 @@ const maxEnded = 1000
 // that have ended. What cannot be done for one entity holds up no other; the error tells of up to
 // ten of each kind.
 func (t *Tables) Maintain(ctx context.Context) error {
+	now, err := t.core.storeTime(ctx)
+	if err != nil {
+		return fmt.Errorf("read the store's clock: %w", err)
+	}
 	var errs []error
 	for _, k := range Kinds() {
 		if k.HasTokens() {
-			errs = append(errs, t.core.expireTokens(ctx, k))
+			errs = append(errs, t.core.expireTokens(ctx, k, now))
 		}
 	}
-	return errors.Join(append(errs, t.core.removeEnded(ctx))...)
+	return errors.Join(append(errs, t.core.removeEnded(ctx, now))...)
 }
 
 // expireTokens removes the tokens of a kind whose grace is over.
-func (c *core) expireTokens(ctx context.Context, k Kind) error {
+func (c *core) expireTokens(ctx context.Context, k Kind, now time.Time) error {
 	ctx = WithActor(ctx, "maintenance", "grace of a rotated token is over")
-	now := c.now()
 	return c.eachDue(ctx, k, now, pageSize, func(page []Entity) (errs []error) {
 		for _, e := range page {
 			if err := c.expire(ctx, k, e.ID, now); err != nil && !errors.Is(err, ErrNotFound) {
@@ -93,9 +96,9 @@ func (c *core) expire(ctx context.Context, k Kind, id int64, now time.Time) erro
 
 // removeEnded removes the holds that have ended, many in a commit; those for health once nobody
 // needs to know of them any more.
-func (c *core) removeEnded(ctx context.Context) error {
+func (c *core) removeEnded(ctx context.Context, now time.Time) error {
 	ctx = WithActor(ctx, "maintenance", "the hold has ended")
-	return c.eachDue(ctx, KindHold, c.now(), maxEnded, func(page []Entity) (errs []error) {
+	return c.eachDue(ctx, KindHold, now, maxEnded, func(page []Entity) (errs []error) {
 		var ended []*Hold
 		for _, e := range page {
 			var h Hold

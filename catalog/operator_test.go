@@ -7,14 +7,12 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 // Operators have tokens as keys do, of another form, and share none with them.
 func TestOperatorTokens(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	tables := catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(),
-		&catalog.Options{Clock: func() time.Time { return now }})
+	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
 	ctx := t.Context()
 	o := must[catalog.Operator](t)(tables.Operators.Create(ctx, catalog.Operator{Name: "ops", Role: catalog.RoleAdmin}))
 	token := o.Token.Reveal()

@@ -14,7 +14,7 @@ import (
 func TestOperatorList(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	tables := catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
+	tables := newTables(t, &catalog.Options{Clock: clock})
 	ctx := t.Context()
 	create := func(name string, expires time.Time) catalog.Operator {
 		return must[catalog.Operator](t)(tables.Operators.Create(ctx,

@@ -101,10 +101,8 @@ func firstRevision(ctx context.Context, r Reader) (Revision, error) {
 }
 
 // readChanges returns the changes of models and providers since a revision, in order, and notes
-// when the history begins, and when each revision was made. The clocks of servers may differ:
-// a change that comes later is at least as late.
+// when the history begins, and when each revision was made.
 func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision) (all []Change, err error) {
-	var latest time.Time
 	h.revisions = append(h.revisions, era[struct{}]{revision: after})
 	for at := (Cursor{Revision: after}); ; {
 		page, err := r.Changes(ctx, at, feedPage)
@@ -115,17 +113,10 @@ func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision
 			break
 		}
 		for _, c := range page {
-			if c.Time.After(latest) {
-				latest = c.Time
-			}
-			if h.begins.IsZero() {
-				h.begins = latest
-			}
 			if c.Revision > h.revisions[len(h.revisions)-1].revision {
-				h.revisions = append(h.revisions, era[struct{}]{from: latest, revision: c.Revision})
+				h.revisions = append(h.revisions, era[struct{}]{from: c.Time, revision: c.Revision})
 			}
 			if c.Kind == KindModel || c.Kind == KindProvider {
-				c.Time = latest
 				all = append(all, c)
 			}
 		}
@@ -134,7 +125,56 @@ func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision
 		}
 		at = page[len(page)-1].Cursor()
 	}
+	made := h.revisions[1:]
+	straightenDates(made, r.Now())
+	if len(made) > 0 {
+		h.begins = made[0].from
+	}
+	for i := range all {
+		all[i].Time = made[all[i].Revision-made[0].revision].from // revisions have no gaps
+	}
 	return all, nil
+}
+
+// straightenDates makes dates follow the order of the revisions. A server whose clock was wrong may
+// have dated some ahead of what came after them, or before what came before. As many dates as possible
+// are taken for right: the longest series that never goes back, and holds none that is still to come.
+// The others become the nearest date that their neighbours in it allow.
+func straightenDates(revisions []era[struct{}], now time.Time) {
+	var ends []int // ends[n] is the last of the series of n+1 revisions that ends the earliest
+	before := make([]int, len(revisions))
+	for i, e := range revisions {
+		if e.from.After(now) {
+			continue
+		}
+		n := sort.Search(len(ends), func(n int) bool { return revisions[ends[n]].from.After(e.from) })
+		if before[i] = -1; n > 0 {
+			before[i] = ends[n-1]
+		}
+		if n == len(ends) {
+			ends = append(ends, i)
+		} else {
+			ends[n] = i
+		}
+	}
+	right, latest := -1, now
+	if len(ends) > 0 {
+		right = ends[len(ends)-1]
+	}
+	for i := len(revisions) - 1; i >= 0; i-- {
+		e := &revisions[i]
+		if i == right {
+			latest, right = e.from, before[i]
+			continue
+		}
+		if right >= 0 && e.from.Before(revisions[right].from) {
+			e.from = revisions[right].from
+		}
+		if e.from.After(latest) {
+			e.from = latest
+		}
+		latest = e.from
+	}
 }
 
 // ErrTooMany says that something is larger than it may be.

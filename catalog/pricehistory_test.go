@@ -19,10 +19,10 @@ import (
 func TestPriceHistoryTellsWhatThereWas(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		ctx := t.Context()
-		store := memstore.New(nil)
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-		tables := catalog.NewTables(store, catalog.NewRandomKeyRing(),
-			&catalog.Options{Clock: func() time.Time { return now }})
+		clock := func() time.Time { return now }
+		store := memstore.New(&memstore.Options{Clock: clock})
+		tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
 		list := catalog.NewPriceList()
 		follower := catalog.NewFollower(store, list)
 		names, upstreams := []string{"a", "b", "a/*", "*"}, []string{"u", "u*", "v"}
@@ -121,6 +121,62 @@ func TestPriceHistoryTellsWhatThereWas(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Some servers' clocks were wrong for a while: what they dated ahead hides nothing that came later, and
+// what they dated before hides nothing that came earlier.
+func TestPriceHistoryOutlivesWrongClocks(t *testing.T) {
+	t.Parallel()
+	const day = 24 * 60 // minutes
+	for name, c := range map[string]struct {
+		dates []int // minutes at which the price became 1, 2, 3 …, by the clock of whoever set it
+		want  []int // price at minutes 5, 15, 25 …; 0 is none
+	}{
+		"right":                  {[]int{0, 10, 20, 30}, []int{1, 2, 3, 4}},
+		"ahead":                  {[]int{0, 100 * day, 20, 30}, []int{1, 1, 3, 4}},
+		"ahead, and now past":    {[]int{0, 45, 20, 30, 40}, []int{1, 1, 3, 4, 5}},
+		"two ahead":              {[]int{0, 100 * day, 100*day + 1, 30}, []int{1, 1, 1, 4}},
+		"most are ahead":         {[]int{100 * day, 101 * day, 102 * day, 30}, []int{0, 0, 0, 4}},
+		"the last is ahead":      {[]int{0, 10, 100 * day}, []int{1, 2, 2, 2, 2}},
+		"before":                 {[]int{0, 10, -50 * day, 30}, []int{1, 3, 3, 4}},
+		"the first is ahead":     {[]int{50, 10, 20, 30}, []int{0, 2, 3, 4}},
+		"before the beginning":   {[]int{-50 * day, 10, 20, 30}, []int{1, 2, 3, 4}},
+		"ahead, and then before": {[]int{0, 2, 100 * day, -50 * day, 30, 40}, []int{4, 4, 4, 5, 6}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			now := begin
+			clock := func() time.Time { return now }
+			store := memstore.New(&memstore.Options{Clock: clock})
+			tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
+			id := int64(0)
+			for i, minute := range c.dates {
+				now = begin.Add(time.Duration(minute) * time.Minute)
+				prices := catalog.Prices{InputPrice: usd(catalog.NanoUSD(i + 1))}
+				if id == 0 {
+					id = must[catalog.Model](t)(tables.Models.Create(t.Context(), catalog.Model{Name: "m", Prices: prices})).ID
+					continue
+				}
+				must[catalog.Model](t)(tables.Models.Edit(t.Context(), id, func(m *catalog.Model) error {
+					m.Prices = prices
+					return nil
+				}))
+			}
+			now = begin.Add(time.Hour)
+			history := must[*catalog.PriceHistory](t)(catalog.ReadPriceHistory(t.Context(), store))
+			for i, want := range c.want {
+				at := begin.Add(time.Duration(5+10*i) * time.Minute)
+				got := 0
+				q, _ := history.Quote(catalog.PriceKey{Namespace: "default", Model: "m"}, at)
+				if q.Prices != nil {
+					got = int(*q.Prices.InputPrice)
+				}
+				if got != want || got != int(q.Revision) {
+					t.Errorf("price at minute %d: %d, of revision %d; want %d", 5+10*i, got, q.Revision, want)
+				}
+			}
+		})
+	}
 }
 
 func TestPriceHistoryOfAStoreThatIsAway(t *testing.T) {

@@ -115,7 +115,8 @@ type Reader interface {
 type Pruner interface {
 	// PruneChanges forgets the changes recorded before the given time, but
 	// never the newest revision's, and returns how many are gone. Revisions are pruned
-	// whole and from the oldest on.
+	// whole and from the oldest on, up to the first that is not that old. A date that is more than
+	// MaxSkew ahead of the engine's clock is wrong: that revision MUST NOT keep those that came after it.
 	PruneChanges(ctx context.Context, before time.Time) (int64, error)
 }
 
@@ -189,7 +190,7 @@ type Commit struct {
 	// SyncAction is the action of that change. Defaults to ActionSync.
 	SyncAction Action
 
-	Time   time.Time // when, in UTC and whole microseconds; the changes' time
+	Time   time.Time // when, by the store's clock, in UTC and whole microseconds; the changes' time
 	Actor  string    // who
 	Reason string    // why; may be empty
 }

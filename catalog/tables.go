@@ -34,7 +34,8 @@ type Options struct {
 	// Defaults to false.
 	AllowPrivateUpstreams bool
 
-	// Clock tells the time. Defaults to time.Now.
+	// Clock tells the time. What is written is dated by the store's clock, see [Tables.Now]. Defaults
+	// to time.Now.
 	Clock func() time.Time
 }
 
@@ -42,7 +43,7 @@ type core struct {
 	store  Store
 	keeper Keeper
 	rules  rules
-	clock  func() time.Time
+	clock  storeClock
 	seals  sealCounts
 	hasher Hasher
 }
@@ -53,9 +54,9 @@ func NewTables(store Store, keeper Keeper, opts *Options) *Tables {
 	if opts == nil {
 		opts = &Options{}
 	}
-	c := &core{store: store, keeper: keeper, rules: rules{opts.AllowPrivateUpstreams}, clock: opts.Clock}
-	if c.clock == nil {
-		c.clock = time.Now
+	c := &core{store: store, keeper: keeper, rules: rules{opts.AllowPrivateUpstreams}, clock: storeClock{ours: opts.Clock}}
+	if c.clock.ours == nil {
+		c.clock.ours = time.Now
 	}
 	var ok bool
 	if c.hasher, ok = keeper.(Hasher); !ok {
@@ -421,7 +422,7 @@ func (t Table[T]) read(ctx context.Context, fn func(*txn) error) error {
 	if t.tx != nil {
 		return fn(t.tx)
 	}
-	return t.core.store.Read(ctx, func(r Reader) error { return fn(&txn{core: t.core, reader: r}) })
+	return t.core.read(ctx, func(r Reader) error { return fn(&txn{core: t.core, reader: r}) })
 }
 
 // write calls fn in a transaction, and returns what fn does, with the revision
@@ -450,5 +451,3 @@ func (t Table[T]) transact(ctx context.Context, m mode, fn func(*txn) error) (Re
 	}
 	return t.core.transact(ctx, m, fn)
 }
-
-func (c *core) now() time.Time { return micros(c.clock()) }

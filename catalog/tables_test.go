@@ -19,7 +19,11 @@ import (
 
 func newTables(t testing.TB, opts *catalog.Options) *catalog.Tables {
 	t.Helper()
-	return catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(), opts)
+	var engine memstore.Options
+	if opts != nil {
+		engine.Clock = opts.Clock // a store in memory has the clock of its process
+	}
+	return catalog.NewTables(memstore.New(&engine), catalog.NewRandomKeyRing(), opts)
 }
 
 func must[T any](t rapid.TB) func(v T, err error) T {

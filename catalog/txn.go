@@ -98,10 +98,15 @@ func (c *core) transact(ctx context.Context, m mode, fn func(*txn) error) (Revis
 // run calls fn once, and returns the revision that it has read.
 func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revision, err error) {
 	if m == blind {
+		if !tx.core.clock.known.Load() {
+			if tx.now, err = tx.core.storeTime(ctx); err != nil {
+				return 0, err
+			}
+		}
 		return 0, fn(tx)
 	}
-	err = tx.core.store.Read(ctx, func(r Reader) error {
-		base, tx.reader = r.Head().Revision, r
+	err = tx.core.read(ctx, func(r Reader) error {
+		base, tx.reader, tx.now = r.Head().Revision, r, tx.core.now()
 		if err := fn(tx); err != nil {
 			return err
 		}

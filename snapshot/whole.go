@@ -306,8 +306,7 @@ func (w *whole) guard() error {
 // record puts the new epoch, or the sync change of an operator, into the catalog:
 // once, and before anything is published there.
 func (w *whole) record(ctx context.Context) error {
-	r, c := w.relay, catalog.Commit{Sync: true, Epoch: w.plan.record.at.Epoch,
-		Time: w.relay.clock().UTC().Truncate(time.Microsecond)}
+	r, c := w.relay, catalog.Commit{Sync: true, Epoch: w.plan.record.at.Epoch}
 	if w.plan.action == doRestart {
 		epoch, err := nextEpoch(r.clock(), w.plan.record, w.plan.sight, r.reported.Epoch)
 		if err != nil {
@@ -324,6 +323,10 @@ func (w *whole) record(ctx context.Context) error {
 	}
 	if c.Actor == "unknown" {
 		c.Actor = "relay"
+	}
+	var err error
+	if c.Time, err = r.tables.Now(ctx); err != nil {
+		return fmt.Errorf("record the re-synchronisation: %w", errCatalog{err})
 	}
 	if _, err := r.tables.Store().Commit(ctx, c); err != nil {
 		return fmt.Errorf("record the re-synchronisation: %w", errCatalog{err})

@@ -24,10 +24,12 @@ limit $3`
 	sqlMark = `select replace(mark::text, '-', '') from changes where revision = $1 limit 1`
 
 	// sqlKeep is the first revision that is too young to be pruned. It reads
-	// what is to be pruned, and needs no index by time.
+	// what is to be pruned, and needs no index by time. Who dated a revision
+	// so many seconds ahead of now had a wrong clock.
 	sqlKeep = `
 select coalesce(
-    (select revision from changes where time >= $1 order by revision limit 1),
+    (select revision from changes where time >= $1 and time <= now() + make_interval(secs => $2)
+     order by revision limit 1),
     (select revision from catalog_head))`
 
 	// sqlPrune deletes the oldest revisions below $1, about $2 of them.
@@ -123,7 +125,7 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 		return 0, err
 	}
 	var keep catalog.Revision
-	if err := s.db.GetContext(ctx, &keep, sqlKeep, before); err != nil {
+	if err := s.db.GetContext(ctx, &keep, sqlKeep, before, catalog.MaxSkew.Seconds()); err != nil {
 		return 0, s.fail(ctx, "prune changes", err)
 	}
 	var pruned int64

@@ -24,10 +24,11 @@ limit ?`
 	sqlMark = `select mark from changes where revision = ? limit 1`
 
 	// sqlKeep is the first revision that is too young to be pruned. It reads
-	// what is to be pruned, and needs no index by time.
+	// what is to be pruned, and needs no index by time. Who dated a revision after the
+	// second parameter had a wrong clock.
 	sqlKeep = `
 select coalesce(
-    (select revision from changes where time >= ? order by revision limit 1),
+    (select revision from changes where time >= ? and time <= ? order by revision limit 1),
     (select revision from catalog_head))`
 
 	// sqlPrune deletes the oldest revisions below the first parameter, about
@@ -122,7 +123,7 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 		return 0, err
 	}
 	var keep catalog.Revision
-	if err := s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro()); err != nil {
+	if err := s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro(), time.Now().Add(catalog.MaxSkew).UnixMicro()); err != nil {
 		return 0, s.fail(ctx, "prune changes", err)
 	}
 	var pruned int64

@@ -92,6 +92,8 @@ var storeCases = []storeCase{
 	{"the feed", aStore, testFeed},
 	{"marks", aStore, testMarks},
 	{"pruning", aPruner, testPrune},
+	{"pruning what is dated ahead", aPruner, testPruneAhead},
+	{"dates of commits", aStore, testDates},
 
 	{"wait", aStore, testWait},
 	{"wait for other processes", aStore, testWaitSecond},

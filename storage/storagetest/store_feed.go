@@ -124,6 +124,59 @@ func aPruner(h StoreHarness) string {
 	return ""
 }
 
+// testDates: what a process writes is dated by the store's clock, also when its own is wrong.
+func testDates(t testing.TB, h StoreHarness) {
+	ctx := t.Context()
+	for _, ahead := range []time.Duration{100 * 24 * time.Hour, -100 * 24 * time.Hour, time.Minute} {
+		clock := func() time.Time { return time.Now().Add(ahead) }
+		tables := catalog.NewTables(h.Store, catalog.NewRandomKeyRing(), &catalog.Options{Clock: clock})
+		model, err := tables.Models.Create(ctx, catalog.Model{Name: "m" + ahead.String()})
+		if err == nil {
+			model, err = tables.Models.Edit(ctx, model.ID, func(m *catalog.Model) error {
+				m.Name += "n"
+				return nil
+			})
+		}
+		if err != nil {
+			t.Fatalf("write with a clock that is %s ahead: %v", ahead, err)
+		}
+		mustRead(t, h.Second, func(r catalog.Reader) {
+			changes, err := r.Changes(ctx, catalog.Cursor{Revision: model.Revision - 2}, 0)
+			if err != nil || len(changes) != 2 {
+				t.Fatalf("Changes: %d, %v; want 2", len(changes), err)
+			}
+			dates := []time.Time{changes[0].Time, changes[1].Time, r.Head().Time, model.CreatedAt, model.UpdatedAt}
+			for i, at := range dates {
+				if off := r.Now().Sub(at); off.Abs() > 20*time.Second {
+					t.Errorf("date %d of a process whose clock is %s ahead: %s from the store's clock", i, ahead, off)
+				}
+			}
+		})
+	}
+}
+
+// testPruneAhead: a revision that is dated ahead keeps none that came after it.
+func testPruneAhead(t testing.TB, h StoreHarness) {
+	var now time.Time
+	mustRead(t, h.Store, func(r catalog.Reader) { now = r.Now() })
+	for _, day := range []int{-50, 100, -40, -30, 100, -20, 0} {
+		c := commitOf(create(entity(catalog.KindKey, mustIDs(t, h.Store, 1))))
+		c.Time = now.AddDate(0, 0, day)
+		if _, err := h.Store.Commit(t.Context(), c); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+	}
+	for _, tt := range []struct {
+		before int // days from now
+		want   int64
+	}{{-45, 2}, {-25, 3}, {1, 1}} {
+		gone, err := h.Store.(catalog.Pruner).PruneChanges(t.Context(), now.AddDate(0, 0, tt.before))
+		if err != nil || gone != tt.want {
+			t.Errorf("PruneChanges before day %d: %d, %v; want %d", tt.before, gone, err, tt.want)
+		}
+	}
+}
+
 // testPrune forgets whole revisions, from the oldest on, and never the newest.
 func testPrune(t testing.TB, h StoreHarness) {
 	prune := func(before time.Time, want int64) {
