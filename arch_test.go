@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"storage/sqlitestore": {"catalog", "snapshot", "logbuf", "storage/internal"},
 	"storage/pgstore":     {"catalog", "snapshot", "logbuf", "storage/internal"},
 	"storage/redisstore":  {"catalog", "snapshot", "logbuf", "storage/internal"},
+	"storage/chstore":     {"logbuf", "storage/internal"},
 	"storage/storagetest": {"catalog", "snapshot", "logbuf"},
 	"httpapi":             {".", "catalog", "snapshot", "logbuf"},
 	"httpapi/client":      {"catalog", "snapshot", "logbuf"},

@@ -127,7 +127,7 @@ const (
 	//   - The counts of a [Result] may be estimates, but MUST add up. So Stored and
 	//     Duplicate of [Stats] are estimates, too.
 	//   - There is no checkpoint in Write. It need not be a [Checkpointer].
-	//   - Usage is computed from the entries, and is forgotten with them.
+	//   - Usage is computed from the entries, and may be forgotten with them.
 	//   - Entries that the engine refuses go to dead letters as elsewhere.
 	ByIdentity Class = "by identity"
 )

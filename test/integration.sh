@@ -12,9 +12,18 @@
 # removed at the end.
 #
 # Arguments go to `go test`: test/integration.sh -run TestWatcher
+#
+# With --clickhouse first, only the tests on ClickHouse run. Its engine, a library of 546 MB, is fetched with npm
+# once, into ${XDG_CACHE_HOME:-~/.cache}/ezapi-test; CHDB_LIB_PATH may name one that is there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
+
+clickhouse=''
+if [ "${1:-}" = --clickhouse ]; then
+  clickhouse=yes
+  shift
+fi
 
 say() { printf '== %s\n' "$*"; }
 die() { printf 'integration.sh: %s\n' "$*" >&2; exit 1; }
@@ -71,15 +80,38 @@ export CGO_ENABLED=1 # go test -race links C
 compiles || install "a C compiler, which go test -race needs" gcc libc6-dev
 compiles || die "the C compiler $(go env CC) does not work, and go test -race needs it"
 
-have curl || install curl curl               # for the tour of the README
-have python3 || install python3 python3      # for the reader in Python
+have npm || install "npm, for clients in TypeScript and for ClickHouse's engine," nodejs npm
 have redis-cli || install redis-cli redis-tools
-have npm || install "npm, for clients generated in TypeScript," nodejs npm
-have pgbouncer || install "a pooler in front of PostgreSQL" pgbouncer
-have redis-server || install "Redis servers of the tests' own" redis-server
-have redis-sentinel || install "Redis Sentinel" redis-sentinel
-have chromium || install "a browser that looks at the console" chromium fonts-noto-cjk
-have openssl || install "certificates of tests" openssl
+
+# fetch_clickhouse sets CHDB_LIB_PATH.
+fetch_clickhouse() {
+  local dir=${XDG_CACHE_HOME:-$HOME/.cache}/ezapi-test/chdb version=26.7.3-stable.1 arch
+  case $(uname -sm) in
+  'Linux x86_64') arch=x64 ;;
+  'Linux aarch64') arch=arm64 ;;
+  *) die "ClickHouse's engine is to be had for Linux on x86_64 and aarch64; set CHDB_LIB_PATH elsewhere" ;;
+  esac
+  export CHDB_LIB_PATH=$dir/node_modules/@chdb/lib-linux-$arch-gnu/libchdb.so
+  if [ ! -f "$CHDB_LIB_PATH" ]; then
+    say "fetching ClickHouse's engine, 546 MB, into $dir"
+    mkdir -p "$dir"
+    npm install --prefix "$dir" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error \
+      "@chdb/lib-linux-$arch-gnu@$version" >&2 || die "npm could not fetch ClickHouse's engine"
+  fi
+}
+
+if [ -n "$clickhouse" ]; then
+  [ -n "${CHDB_LIB_PATH:-}" ] || fetch_clickhouse
+  say "ClickHouse: the engine in $CHDB_LIB_PATH"
+else
+  have curl || install curl curl               # for the tour of the README
+  have python3 || install python3 python3      # for the reader in Python
+  have pgbouncer || install "a pooler in front of PostgreSQL" pgbouncer
+  have redis-server || install "Redis servers of the tests' own" redis-server
+  have redis-sentinel || install "Redis Sentinel" redis-sentinel
+  have chromium || install "a browser that looks at the console" chromium fonts-noto-cjk
+  have openssl || install "certificates of tests" openssl
+fi
 
 # ---- PostgreSQL and Redis --------------------------------------------------
 
@@ -185,13 +217,19 @@ fi
 
 # ---- test: package test/lint runs gofmt, go vet and staticcheck ---------------
 
-say "go test -race, in . and test"
+modules=(. test)
+packages=(./...)
+if [ -n "$clickhouse" ]; then
+  modules=(test)
+  packages=(-tags clickhouse ./clickhouse/...)
+fi
+say "go test -race ${packages[*]}, in ${modules[*]}"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"
 # -count=1: the services are new each time, so nothing cached says anything.
 # go vet runs in test/lint, on the whole. A failure shows in the events, which the summary judges.
 {
-  for dir in . test; do
-    (cd "$root/$dir" && go test -race -vet=off -count=1 -timeout 15m -json "$@" ./...) </dev/null ||
+  for dir in "${modules[@]}"; do
+    (cd "$root/$dir" && go test -race -vet=off -count=1 -timeout 15m -json "$@" "${packages[@]}") </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
 } 2>&1 | "$tmp/summary"

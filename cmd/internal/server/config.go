@@ -19,6 +19,7 @@ type Config struct {
 
 	Postgres       postgresDSN `env:"EZ_PG_DSN" secret:"" help:"PostgreSQL connection string. Unset: an SQLite file in EZ_DATA_DIR."`
 	PostgresListen listenDSN   `env:"EZ_PG_LISTEN_DSN" secret:"" help:"Connection string for LISTEN where EZ_PG_DSN leads through a pooler, or none to poll. Defaults to EZ_PG_DSN."`
+	LogStore       logStore    `env:"EZ_LOG_STORE" secret:"" help:"Where access logs end: a connection string of another PostgreSQL, or clickhouse://user:password@host:8123/database. Unset: with the catalog."`
 	Redis          redisAddr   `env:"EZ_REDIS_ADDR" secret:"" help:"host:port, a redis:// or rediss:// URL, a comma-separated list for Cluster, redis+sentinel://host:port/master, or embedded. embedded://host:port says where the in-process one listens. Unset without PostgreSQL: embedded, on 127.0.0.1:6379 or a free port."`
 	RedisCA        string      `env:"EZ_REDIS_CA" help:"File of the certificates that sign those of Redis. Unset: the system's."`
 	RedisPrefix    redisPrefix `env:"EZ_REDIS_PREFIX" default:"ezapi" help:"Hash tag of all keys in Redis."`

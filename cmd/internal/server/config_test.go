@@ -140,6 +140,10 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_API_ADDR":      {leak + ":80", "a b", "-" + leak},
 		"EZ_PG_DSN":        {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
 		"EZ_PG_LISTEN_DSN": {"postgres://u:" + leak + "@h:port/db"},
+		"EZ_LOG_STORE": {
+			"clickhouse://", "clickhouse://u:" + leak + "@h:9000/", "clickhouse://u:" + leak + "@h?x=" + leak,
+			"clickhouse://u:" + leak + "@h:x/", "http://u:" + leak + "@h", "postgres://u:" + leak + "@h:port/db",
+		},
 		"EZ_REDIS_ADDR": {
 			leak, "http://" + leak + "@h", "redis://:" + leak + "@h:x", "a:1,redis://:" + leak + "@h/3", ":6379",
 			"redis+sentinel://u:" + leak + "@h",
@@ -231,7 +235,8 @@ func TestSecretsFromFiles(t *testing.T) {
 		return path
 	}
 	secrets := map[string]string{
-		"EZ_PG_DSN": goodDSN, "EZ_PG_LISTEN_DSN": goodDSN, "EZ_REDIS_ADDR": "redis://:p@h:6379", "EZ_ADMIN_TOKEN": goodToken,
+		"EZ_PG_DSN": goodDSN, "EZ_PG_LISTEN_DSN": goodDSN, "EZ_LOG_STORE": "clickhouse://u:p@h/logs",
+		"EZ_REDIS_ADDR": "redis://:p@h:6379", "EZ_ADMIN_TOKEN": goodToken,
 		"EZ_VIEWER_TOKEN": strings.Repeat("v", 32), "EZ_BALANCER_TOKEN": strings.Repeat("b",
 			32), "EZ_DB_KEYS": goodKey, "EZ_SYNC_KEYS": goodKey,
 	}
@@ -243,7 +248,8 @@ func TestSecretsFromFiles(t *testing.T) {
 	if err != nil || len(unknown) > 0 {
 		t.Fatalf("Load: %v, unknown %v", err, unknown)
 	}
-	if string(c.Postgres) != goodDSN || c.AdminTokens[0] != goodToken || redisPassword(t, c) != "p" ||
+	if string(c.Postgres) != goodDSN || !c.LogStore.clickHouse() ||
+		c.AdminTokens[0] != goodToken || redisPassword(t, c) != "p" ||
 		len(c.SyncKeys.list) != 1 {
 		t.Errorf("the files were not read: %+v", c)
 	}
@@ -278,7 +284,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 34 {
+	if len(flags) != 36 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {

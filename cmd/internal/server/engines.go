@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/chstore"
 	"github.com/ez-api/ez-api/storage/pgstore"
 	"github.com/ez-api/ez-api/storage/redisstore"
 	"github.com/ez-api/ez-api/storage/sqlitestore"
@@ -27,6 +29,8 @@ type engines struct {
 	redisURL  string // of the in-process Redis: with its password
 
 	reached chan struct{} // closed once the catalog's database was reached
+
+	checks map[string]httpapi.Check // of readiness, besides those of the plane
 
 	pool    *pgxpool.Pool // nil when embedded
 	closers []func() error
@@ -47,7 +51,7 @@ func (e *engines) closing(fn func() error) { e.closers = append(e.closers, fn) }
 // openEngines opens what the configuration names. dir is nil where nothing is
 // kept on this machine.
 func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logger) (e *engines, err error) {
-	e = &engines{reached: make(chan struct{})}
+	e = &engines{reached: make(chan struct{}), checks: map[string]httpapi.Check{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -59,10 +63,35 @@ func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logg
 	} else {
 		err = e.openPostgres(ctx, c, logger)
 	}
+	if err == nil && c.LogStore.set() {
+		err = e.openLogStore(ctx, c, logger)
+	}
 	if err != nil {
 		return e, err
 	}
 	return e, e.openRedis(c, dir, logger)
+}
+
+// openLogStore opens the database of the access logs, where that is not the catalog's. It need not
+// be reached yet: what is accepted waits in the spool.
+func (e *engines) openLogStore(ctx context.Context, c *Config, logger *slog.Logger) error {
+	if !c.LogStore.clickHouse() {
+		pool, store, err := e.connect(ctx, c, "EZ_LOG_STORE", string(c.LogStore), pgstore.ListenNone,
+			make(chan struct{}), logger)
+		if err != nil {
+			return fmt.Errorf("EZ_LOG_STORE: %w", err)
+		}
+		e.closing(store.Close)
+		e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
+		return nil
+	}
+	sink, err := chstore.NewSink(string(c.LogStore), &chstore.SinkOptions{Logger: logger})
+	if err != nil {
+		return &SettingError{"EZ_LOG_STORE", strings.TrimPrefix(err.Error(), "chstore: ")} // Load has parsed it before
+	}
+	e.closing(sink.Close)
+	e.sink, e.checks["log_store"] = sink, sink.Ready
+	return nil
 }
 
 func (e *engines) openSQLite(c *Config, dir *dataDir, logger *slog.Logger) error {
@@ -77,44 +106,60 @@ func (e *engines) openSQLite(c *Config, dir *dataDir, logger *slog.Logger) error
 	return nil
 }
 
-// schema is where the tables are, unless EZ_PG_DSN has a search_path.
+// schema is where the tables are, unless the connection string has a search_path.
 const schema = "ezapi"
 
 func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logger) error {
-	config, err := pgstore.PoolConfig(string(c.Postgres), &pgstore.PoolOptions{Schema: schema})
-	if err != nil { // Load has parsed it before
-		return &SettingError{"EZ_PG_DSN", "cannot be read"}
+	pool, store, err := e.connect(ctx, c, "EZ_PG_DSN", string(c.Postgres), string(c.PostgresListen), e.reached, logger)
+	if err != nil {
+		return err
 	}
-	options := &pgstore.Options{Logger: logger, ListenDSN: string(c.PostgresListen)}
+	e.closing(store.Close)
+	e.pool, e.catalog = pool, store
+	e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
+	return nil
+}
+
+// A closingStore is a catalog that has to be closed.
+type closingStore interface {
+	catalog.Store
+	Close() error
+}
+
+// connect opens a PostgreSQL that a variable names. Where access logs can wait for it, it need not
+// be reached yet; once it is, reached is closed.
+func (e *engines) connect(
+	ctx context.Context, c *Config, variable, dsn, listen string, reached chan struct{}, logger *slog.Logger,
+) (*pgxpool.Pool, closingStore, error) {
+	config, err := pgstore.PoolConfig(dsn, &pgstore.PoolOptions{Schema: schema})
+	if err != nil { // Load has parsed it before
+		return nil, nil, &SettingError{variable, "cannot be read"}
+	}
+	options := &pgstore.Options{Logger: logger, ListenDSN: listen}
 	if ours := (pgx.Identifier{schema}).Sanitize(); config.ConnConfig.RuntimeParams["search_path"] == ours {
 		options.Schema = schema
 	}
-	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	e.closing(func() error { closePool(e.pool); return nil })
+	e.closing(func() error { closePool(pool); return nil })
 	open := func(ctx context.Context) (*pgstore.Store, error) {
-		if err := answers(ctx, e.pool); err != nil {
+		if err := answers(ctx, pool); err != nil {
 			return nil, err
 		}
-		return pgstore.Open(ctx, e.pool, options)
+		return pgstore.Open(ctx, pool, options)
 	}
 	store, err := open(ctx)
 	switch {
 	case err == nil:
-		e.closing(store.Close)
-		e.catalog = store
-		close(e.reached)
+		close(reached)
+		return pool, store, nil
 	case away(err) && c.LogDurability == durability(logbuf.Disk):
-		logger.Warn("the database is not reached yet: access logs are taken, the catalog has to wait", "error", err)
-		late := openLate(open, e.reached, logger)
-		e.closing(late.Close)
-		e.catalog = late
-	default:
-		return err
+		logger.Warn("the database is not reached yet: access logs are taken, what needs it has to wait", "error", err)
+		return pool, openLate(open, reached, logger), nil
 	}
-	e.sink = pgstore.NewSink(e.pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
-	return nil
+	return nil, nil, err
 }
 
 // answers reports whether the database does, and soon: opening it may take as long
@@ -163,5 +208,6 @@ func (e *engines) openRedis(c *Config, dir *dataDir, logger *slog.Logger) error 
 	}
 	e.closing(client.Close)
 	e.publisher = redisstore.New(client, &redisstore.Options{Prefix: string(c.RedisPrefix), Logger: logger})
+	e.checks["redis"] = e.publisher.Ready // its eviction policy too
 	return nil
 }

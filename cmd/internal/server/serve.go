@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -209,7 +210,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 }
 
 func (s *Server) handler(auth httpapi.Auth, people *console.OIDC) *httpapi.Handler {
-	checks := map[string]httpapi.Check{"redis": s.engines.publisher.Ready} // its eviction policy too
+	checks := maps.Clone(s.engines.checks)
 	if people != nil {
 		checks["oidc"] = people.Check
 	}

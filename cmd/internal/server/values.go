@@ -14,6 +14,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/chstore"
 	"github.com/ez-api/ez-api/storage/pgstore"
 	"github.com/ez-api/ez-api/storage/redisstore"
 )
@@ -60,6 +61,28 @@ func (d *postgresDSN) UnmarshalText(text []byte) error {
 			"user=… dbname=…")
 	}
 	*d = postgresDSN(text)
+	return nil
+}
+
+// A logStore is a connection string of ClickHouse or PostgreSQL.
+type logStore string
+
+// clickHouseScheme begins the connection strings that are not PostgreSQL's.
+const clickHouseScheme = "clickhouse://"
+
+func (d logStore) set() bool        { return d != "" }
+func (d logStore) clickHouse() bool { return strings.HasPrefix(string(d), clickHouseScheme) }
+
+func (d *logStore) UnmarshalText(text []byte) error {
+	store := logStore(text)
+	if store.clickHouse() {
+		if err := chstore.ParseDSN(string(text)); err != nil {
+			return expectation("is wrong: " + strings.TrimPrefix(err.Error(), "chstore: "))
+		}
+	} else if err := new(postgresDSN).UnmarshalText(text); err != nil {
+		return expectation("must be clickhouse://user:password@host:8123/database, or a PostgreSQL connection string")
+	}
+	*d = store
 	return nil
 }
 
@@ -317,7 +340,8 @@ func (c *Config) address() string {
 	return net.JoinHostPort(string(c.Addr), strconv.Itoa(int(c.Port)))
 }
 
-// alertURL is where alerts are posted. What it may be depends on other settings, see loader.checkAlerts.
+// alertURL is where alerts are posted. What it may be depends on other settings, see
+// loader.checkAlerts.
 type alertURL string
 
 func (u alertURL) String() string {

@@ -1,0 +1,238 @@
+package chstore
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/logbuf"
+)
+
+func TestDSN(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"clickhouse://h":                                  "http://h:8123/ default default ",
+		"clickhouse://u:p%2F%40@h:1/db":                   "http://h:1/ u db p/@",
+		"clickhouse://u@[::1]/db?secure=true":             "https://[::1]:8443/ u db ",
+		"clickhouse://h/db?cluster=main&replicated=false": "http://h:8123/ default db ",
+	} {
+		a, err := parseDSN(dsn)
+		if got := strings.Join([]string{a.url.String(), a.user, a.database, a.password}, " "); err != nil ||
+			got != want {
+			t.Errorf("%s: %q, %v; want %q", dsn, got, err, want)
+		}
+	}
+	for dsn, want := range map[string]string{
+		"":                                        "must be clickhouse://",
+		"http://u:hunter2@h":                      "must be clickhouse://",
+		"clickhouse://u:hunter2@":                 "must be clickhouse://",
+		"clickhouse://u:hunter2@h:port":           "must be clickhouse://",
+		"clickhouse://u:hunter2 /@h":              "must be clickhouse://",
+		"clickhouse:u:hunter2@h":                  "must be clickhouse://",
+		"clickhouse://u:hunter2@h:9000":           "HTTP interface",
+		"clickhouse://u:hunter2@h:9440?secure=1":  "HTTP interface",
+		"clickhouse://u:hunter2@a:1,b:2/db":       "one host",
+		"clickhouse://u:hunter2@h/a`hunter2":      "letters, digits",
+		"clickhouse://u:hunter2@h?secure=hunter2": "secure in the connection string must be true or false",
+		"clickhouse://u:hunter2@h?cluster=a'b":    "cluster in the connection string",
+		"clickhouse://u:hunter2@h?hunter2=1":      "no others",
+		"clickhouse://u:hunter2@h?ca=/hunter2":    "cannot be read",
+	} {
+		_, err := NewSink(dsn, nil)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v; want an error with %q", dsn, err, want)
+		}
+	}
+}
+
+// exception and status answer with nothing but an error.
+func exception(code int) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { refuse(w, code) }
+}
+
+func status(code int) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) { w.WriteHeader(code) }
+}
+
+// An error says whether time or an operator helps, and never holds the password.
+func TestErrors(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("the credentials went elsewhere: %v", r.Header)
+	}))
+	defer elsewhere.Close()
+	for name, c := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		want   error
+		text   string
+	}{
+		"no such table":   {exception(codeUnknownTable), logbuf.ErrPaused, "Code: 60"},
+		"no right":        {exception(codeAccessDenied), logbuf.ErrPaused, "Code: 497"},
+		"wrong password":  {exception(codeAuthentication), logbuf.ErrPaused, "Code: 516"},
+		"too many parts":  {exception(codeTooManyParts), logbuf.ErrUnavailable, "Code: 252"},
+		"no space":        {exception(codeNoSpace), logbuf.ErrUnavailable, "Code: 243"},
+		"read only":       {exception(codeTableReadOnly), logbuf.ErrUnavailable, "Code: 242"},
+		"too long":        {exception(codeTimeout), logbuf.ErrUnavailable, "Code: 159"},
+		"an empty answer": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, logbuf.ErrUnavailable, "EOF"},
+		"a gateway":       {status(http.StatusBadGateway), logbuf.ErrUnavailable, "502"},
+		"no ClickHouse":   {status(http.StatusTeapot), logbuf.ErrPaused, "418"},
+		"another protocol": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte("Port 9001 is for clickhouse-client program"))
+		}, logbuf.ErrPaused, "8123"},
+		"a redirect": {func(w http.ResponseWriter) {
+			w.Header().Set("Location", elsewhere.URL)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}, logbuf.ErrPaused, "307"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			f.answer = func(w http.ResponseWriter, _ string, _ []byte) bool { c.answer(w); return true }
+			s := f.sink(t)
+			_, written := s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{entry(1, 0)}})
+			_, logs := s.Logs(t.Context(), logbuf.LogQuery{})
+			_, usage := s.Usage(t.Context(), logbuf.UsageQuery{})
+			_, keys := s.KeyUsage(t.Context(), map[int64][]time.Time{1: {{}}})
+			_, ready := s.Ready(t.Context())
+			for _, err := range []error{written, logs, usage, keys, ready} {
+				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) ||
+					strings.Contains(err.Error(), "hunter2") ||
+					strings.Contains(err.Error(), "stack") {
+					t.Errorf("%v; want %v with %q", err, c.want, c.text)
+				}
+			}
+		})
+	}
+	s, err := NewSink("clickhouse://u:hunter2@127.0.0.1:1/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Logs(t.Context(), logbuf.LogQuery{}); !errors.Is(err, logbuf.ErrUnavailable) ||
+		strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a server that is not there: %v", err)
+	}
+	_ = s.Close()
+	if _, err := s.Logs(t.Context(), logbuf.LogQuery{}); !errors.Is(err, logbuf.ErrClosed) {
+		t.Errorf("a sink that is closed: %v", err)
+	}
+}
+
+// What is refused goes to the dead letters, and the rest is stored.
+func TestPoison(t *testing.T) {
+	f := newFake(t)
+	f.answer = refusing("poison", codeConstraint)
+	entries := []logbuf.Entry{entry(1, 0), entry(2, 0), entry(3, 0), entry(4, 0), entry(5, 0)}
+	entries[2].Model = "poison"
+	entries[4].Time = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+	got, err := f.sink(t).Write(t.Context(), logbuf.Batch{Segment: uuid.New(), To: 5, Entries: entries})
+	if want := (logbuf.Result{Stored: 3, Dead: 2}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	want := []string{"INSERT INTO access_logs", "INSERT INTO access_logs", "INSERT INTO log_dead_letter"}
+	if !slices.Equal(f.sent, want) {
+		t.Errorf("sent %q; want %q", f.sent, want)
+	}
+
+	// A schema that is wrong buries nothing.
+	f.sent, f.answer = nil, refusing("m", codeNoColumn)
+	if _, err := f.sink(t).Write(t.Context(), logbuf.Batch{Entries: entries}); !errors.Is(
+		err,
+		logbuf.ErrPaused,
+	) ||
+		f.sent != nil {
+		t.Errorf("a column that is missing: %v, sent %q", err, f.sent)
+	}
+}
+
+// Whoever writes into an hour that may be closed marks it before and after; without the marks
+// nothing is stored for sure.
+func TestMarks(t *testing.T) {
+	const log, mark = "INSERT INTO access_logs", "INSERT INTO usage_marks"
+	for _, c := range []struct {
+		ago  time.Duration
+		want []string
+	}{
+		{0, []string{log}},
+		{-time.Hour, []string{log}},
+		{time.Hour, []string{log}}, // 11:00: its hour ends now
+		{time.Hour + time.Microsecond, []string{mark, log, mark}},
+		{99 * time.Hour, []string{mark, log, mark}},
+	} {
+		f := newFake(t)
+		b := logbuf.Batch{Entries: []logbuf.Entry{entry(1, 0), entry(2, c.ago)}}
+		if _, err := f.sink(t).Write(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(f.sent, c.want) {
+			t.Errorf("%s ago: sent %q; want %q", c.ago, f.sent, c.want)
+		}
+	}
+	for nth := range 2 {
+		f, marks := newFake(t), 0
+		f.answer = func(w http.ResponseWriter, text string, _ []byte) bool {
+			if !strings.HasPrefix(text, mark) {
+				return false
+			}
+			if marks++; marks == nth+1 {
+				refuse(w, codeTooManyParts)
+				return true
+			}
+			return false
+		}
+		b := logbuf.Batch{Entries: []logbuf.Entry{entry(1, 9*time.Hour)}}
+		if _, err := f.sink(t).Write(t.Context(), b); err == nil {
+			t.Errorf("mark %d was not kept, and Write says nothing", nth+1)
+		}
+	}
+}
+
+// Tables that are missing are made, with the engine and on the cluster that are asked for.
+func TestTables(t *testing.T) {
+	for dsn, want := range map[string][]string{
+		"clickhouse://h/logs": {
+			"CREATE TABLE IF NOT EXISTS `logs`.access_logs (", "ENGINE = ReplacingMergeTree(version) ",
+			"non_replicated_deduplication_window",
+		},
+		"clickhouse://h/logs?replicated=true": {
+			"CREATE TABLE IF NOT EXISTS `logs`.access_logs (",
+			"ENGINE = ReplicatedReplacingMergeTree(",
+			"('/clickhouse/tables/{shard}/logs/access_logs', '{replica}', version) PARTITION",
+		},
+		"clickhouse://h/logs?cluster=main": {
+			"CREATE TABLE IF NOT EXISTS `logs`.access_logs ON CLUSTER `main` (",
+			"ENGINE = ReplicatedReplacingMergeTree(version) ",
+		},
+	} {
+		a, err := parseDSN(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := a.create(tables()[0])
+		for _, part := range want {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s: %s lacks %s", dsn, text, part)
+			}
+		}
+	}
+	f, missing := newFake(t), true
+	f.answer = func(w http.ResponseWriter, text string, _ []byte) bool {
+		if strings.HasPrefix(text, "CREATE DATABASE") {
+			refuse(w, codeAccessDenied) // it may be there
+			return true
+		}
+		return missing && strings.Contains(text, "system.tables")
+	}
+	s := f.sink(t)
+	for range 2 {
+		if _, err := s.Clock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(f.sent) != len(tables()) {
+		t.Errorf("made %q; want each of %d tables once", f.sent, len(tables()))
+	}
+}

@@ -1,0 +1,263 @@
+//go:build clickhouse
+
+package clickhouse_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/chstore"
+	"github.com/ez-api/ez-api/storage/pgstore"
+)
+
+// openPostgres returns a sink on a PostgreSQL database of the test's own.
+func openPostgres(t testing.TB) *pgstore.Sink {
+	t.Helper()
+	dsn := os.Getenv("EZ_TEST_PG_DSN")
+	if dsn == "" {
+		t.Fatal("EZ_TEST_PG_DSN is not set: usage is compared with PostgreSQL's")
+	}
+	admin, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "ez_ch_" + strings.ToLower(rand.Text())
+	create := "create database " + name + " with template template0 encoding 'UTF8'"
+	if _, err := admin.Exec(t.Context(), create); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = admin.Exec(context.Background(), "drop database "+name+" with (force)")
+		_ = admin.Close(context.Background())
+	})
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.Database = name
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	store, err := pgstore.Open(t.Context(), pool, nil) // makes the tables
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = store.Close()
+	return pgstore.NewSink(pool, nil)
+}
+
+// day is the first of the days of the tests' entries.
+var day = time.Date(2026, 3, 14, 0, 0, 0, 0, time.UTC)
+
+// spent makes entry n, which costs something that only depends on n, on one of ten days.
+func spent(n int) logbuf.Entry {
+	random := mathrand.New(mathrand.NewPCG(uint64(n), 14))
+	e := logbuf.Entry{
+		Time: day.Add(time.Duration(random.Int64N(int64(10 * 24 * time.Hour)))).Truncate(time.Microsecond),
+		KeyID: 1 + random.Int64N(
+			7,
+		), ProviderID: 1 + random.Int64N(2), Namespace: "default", Group: "default", Status: 200,
+		Model:   []string{"gpt-4o", "claude", "日本"}[random.IntN(3)],
+		Project: []string{"", "acme", "acme/search", "acme-2"}[random.IntN(4)],
+		InputTokens: random.Int64N(
+			5000,
+		), CacheReadTokens: random.Int64N(900), OutputTokens: random.Int64N(3000),
+		PricedRevision: 7,
+	}
+	binary.BigEndian.PutUint64(e.ID[8:], uint64(n))
+	e.ID[6], e.ID[8] = 0x70, e.ID[8]|0x80
+	switch random.IntN(10) {
+	case 0: // not known
+	case 1:
+		e.CostNanoUSD, e.Status = new(int64(0)), 500
+	case 2:
+		e.CostNanoUSD = new(int64(logbuf.MaxCost - random.Int64N(1000)))
+	default:
+		e.CostNanoUSD = new(random.Int64N(90_000_000))
+	}
+	return e
+}
+
+// wantSameUsage asks both the same, in many ways.
+func wantSameUsage(t *testing.T, when string, want, got logbuf.Archive) {
+	t.Helper()
+	shanghai, err := time.LoadLocation("Asia/Shanghai")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(a logbuf.Archive, q logbuf.UsageQuery) (rows []logbuf.Usage) {
+		t.Helper()
+		q.Limit = 333
+		for {
+			page, err := a.Usage(t.Context(), q)
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			rows = append(rows, page.Rows...)
+			if q.Cursor = page.Next; page.Next == "" {
+				return rows
+			}
+		}
+	}
+	all := logbuf.UsageQuery{Since: day.AddDate(0, 0, -1), Until: day.AddDate(0, 0, 12)}
+	queries := []logbuf.UsageQuery{all}
+	for _, interval := range logbuf.Intervals() {
+		for _, by := range [][]logbuf.Dimension{nil, {logbuf.ByKey}, {logbuf.ByProject, logbuf.ByModel}} {
+			q := all
+			q.Interval, q.GroupBy = interval, by
+			queries = append(queries, q)
+			q.Zone = shanghai
+			queries = append(queries, q)
+		}
+	}
+	for _, f := range []logbuf.UsageFilter{
+		{Project: "acme"}, {KeyIDs: []int64{2, 5}}, {ProviderID: 2, Model: "claude"},
+		{Model: "日本", Project: "acme/search"},
+	} {
+		q := all
+		q.UsageFilter, q.GroupBy = f, logbuf.Dimensions()
+		queries = append(queries, q)
+		q.Since, q.Until = day.Add(26*time.Hour+15*time.Minute), day.Add(77*time.Hour+45*time.Minute)
+		queries = append(queries, q)
+	}
+	for _, q := range queries {
+		if diff := cmp.Diff(ask(want, q), ask(got, q)); diff != "" {
+			t.Errorf(
+				"%s: usage by %s of %v, %+v (-PostgreSQL +ClickHouse):\n%.2000s",
+				when,
+				q.Interval,
+				q.GroupBy,
+				q.UsageFilter,
+				diff,
+			)
+		}
+	}
+	since := map[int64][]time.Time{}
+	for key := range int64(9) {
+		since[key] = []time.Time{{}, day.Add(50 * time.Hour), day.AddDate(0, 0, 9)}
+	}
+	keys, err := want.KeyUsage(t.Context(), since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, err := got.KeyUsage(t.Context(), since)
+	if diff := cmp.Diff(keys, same); err != nil || diff != "" {
+		t.Errorf("%s: usage of keys: %v (-PostgreSQL +ClickHouse):\n%s", when, err, diff)
+	}
+}
+
+// Entries are sent three times, in other batches, through two processes, before and after their
+// hours were closed, and are counted and priced once: usage is PostgreSQL's to the last
+// nano-dollar. It stays when the entries go.
+func TestMoney(t *testing.T) {
+	t.Parallel()
+	postgres, database := openPostgres(t), newDatabase()
+	sinks := []*chstore.Sink{openSink(t, database), openSink(t, database)}
+	const n = 6000
+	var entries []logbuf.Entry
+	for i := range n {
+		entries = append(entries, spent(i))
+	}
+	for batch := range slices.Chunk(entries, 1000) {
+		if _, err := postgres.Write(t.Context(), logbuf.Batch{Entries: batch}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	maintain := func(m logbuf.Maintainer, o logbuf.MaintenanceOptions) {
+		t.Helper()
+		if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), m, o)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	random := mathrand.New(mathrand.NewPCG(3, 14))
+	send := func(round int, upTo int) {
+		t.Helper()
+		some := slices.Clone(entries[:upTo])
+		random.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+		segment, at := uuid.New(), int64(0)
+		for batch := range slices.Chunk(some, 300+random.IntN(900)) {
+			b := logbuf.Batch{Entries: batch}
+			if round%2 == 1 {
+				b.Segment, b.From, b.To = segment, at, at+int64(len(batch))
+				at = b.To
+			}
+			for range 1 + random.IntN(2) { // an answer was lost
+				if _, err := sinks[random.IntN(2)].Write(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	send(0, n/2)
+	maintain(sinks[0], logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 5)})
+	send(1, n)
+	wantSameUsage(t, "with some hours closed and written to again", postgres, sinks[0])
+	maintain(sinks[1], logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 8)})
+	send(2, n)
+	wantSameUsage(t, "after the third time", postgres, sinks[1])
+	for range 2 {
+		maintain(sinks[0], logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 20)})
+	}
+	open := query(t, database, `SELECT count() FROM usage_builds FINAL
+LEFT JOIN (SELECT hour, max(at) AS marked FROM usage_marks GROUP BY hour) AS marks USING hour
+WHERE marked >= covered`)
+	if open != "0" {
+		t.Errorf("%s hours are not closed", open)
+	}
+	wantSameUsage(t, "with everything closed", postgres, sinks[0])
+
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 20), Before: day.AddDate(0, 0, 4)}
+	maintain(postgres, o)
+	maintain(sinks[0], o)
+	if left := query(t, database, "SELECT toString(min(ts)) FROM access_logs"); left < "2026-03-18" {
+		t.Errorf("entries from %s are still there", left)
+	}
+	wantSameUsage(t, "after the first days were dropped", postgres, sinks[1])
+}
+
+// An hour in which something was written lately is read from its entries, and is not summed for
+// good before all that may be under way has settled.
+func TestSettling(t *testing.T) {
+	t.Parallel()
+	database := newDatabase()
+	s, err := chstore.NewSink(server.DSN(database), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	if _, err := s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{spent(1), spent(2)}}); err != nil {
+		t.Fatal(err)
+	}
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 1, 0), Before: day.AddDate(0, 0, 20)}
+	for _, r := range logbuf.Maintain(t.Context(), s, o) {
+		if r.Err != nil {
+			t.Errorf("task %s: %v", r.Name, r.Err)
+		}
+		if (r.Name == "hours" || r.Name == "drop") && r.Report.Behind == 0 {
+			t.Errorf("task %s is not behind, although two hours are not settled", r.Name)
+		}
+	}
+	for _, c := range []struct{ what, want string }{
+		{"SELECT count() FROM usage_builds WHERE hour IN (SELECT hour FROM usage_marks)", "0"},
+		{"SELECT count() FROM access_logs", "2"},
+	} {
+		if got := query(t, database, c.what); got != c.want {
+			t.Errorf("%s: %s; want %s", c.what, got, c.want)
+		}
+	}
+}

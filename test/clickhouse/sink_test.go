@@ -1,0 +1,151 @@
+//go:build clickhouse
+
+package clickhouse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/chstore"
+	"github.com/ez-api/ez-api/storage/storagetest"
+	"github.com/ez-api/ez-api/test/clickhouse"
+)
+
+var server *clickhouse.Server
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "ez-clickhouse")
+	if err == nil {
+		server, err = clickhouse.Start(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	server.Stop()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+var databases atomic.Int64
+
+// newDatabase returns the name of a database that nobody uses.
+func newDatabase() string { return fmt.Sprint("test_", databases.Add(1)) }
+
+// openSink returns a sink on a database whose hours are closed as soon as may be.
+func openSink(t testing.TB, database string) *chstore.Sink {
+	t.Helper()
+	s, err := chstore.NewSink(server.DSN(database), &chstore.SinkOptions{Settle: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// query runs a statement beside the sink.
+func query(t testing.TB, database, text string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		"http://"+server.Addr()+"/?database="+database,
+		strings.NewReader(text),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-ClickHouse-User", "default")
+	request.Header.Set("X-ClickHouse-Key", clickhouse.Password)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", text, answer, err)
+	}
+	return strings.TrimSpace(string(answer))
+}
+
+// poison is a model that the tables of tests refuse.
+const poison = "poison"
+
+func TestSink(t *testing.T) {
+	storagetest.RunSink(t, func(t testing.TB) storagetest.SinkHarness {
+		database := newDatabase()
+		sink := openSink(t, database)
+		if _, err := sink.Clock(t.Context()); err != nil { // makes the tables
+			t.Fatal(err)
+		}
+		return storagetest.SinkHarness{
+			Sink: sink, Second: openSink(t, database), Days: 50,
+			Poison: func(t testing.TB, e *logbuf.Entry) {
+				if e.Model != poison {
+					query(
+						t,
+						database,
+						"ALTER TABLE access_logs ADD CONSTRAINT IF NOT EXISTS no_poison CHECK model != 'poison'",
+					)
+					e.Model = poison
+				}
+			},
+			Dead: func(t testing.TB, id uuid.UUID) (n int) {
+				text := query(
+					t,
+					database,
+					fmt.Sprintf("SELECT count() FROM log_dead_letter FINAL WHERE id = unhex('%x')", id[:]),
+				)
+				if _, err := fmt.Sscan(text, &n); err != nil {
+					t.Fatal(err)
+				}
+				return n
+			},
+			Close: func(t testing.TB) { _ = sink.Close() },
+		}
+	})
+}
+
+// Where there is no cluster, and no macros are set, tables that replicate themselves cannot be
+// made. The server understands what it is asked for all the same, and an operator is told.
+func TestReplicated(t *testing.T) {
+	t.Parallel()
+	for option, want := range map[string]string{"replicated=true": "139", "cluster=main": "701"} {
+		s, err := chstore.NewSink(server.DSN(newDatabase())+"?"+option, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		_, err = s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{spent(1)}})
+		if !errors.Is(err, logbuf.ErrPaused) || !strings.Contains(err.Error(), "Code: "+want) ||
+			strings.Contains(err.Error(), clickhouse.Password) {
+			t.Errorf("%s: %v; want ErrPaused with code %s", option, err, want)
+		}
+	}
+}
+
+// A wrong password pauses the sink, and is not shown.
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	s, err := chstore.NewSink(strings.Replace(server.DSN("default"), "ch-s3cret", "hunter2", 1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, err = s.Logs(t.Context(), logbuf.LogQuery{})
+	if !errors.Is(err, logbuf.ErrPaused) || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%v; want ErrPaused without the password", err)
+	}
+}
