@@ -41,16 +41,19 @@ const keyUsageTimeout = 5 * time.Second
 // the keys are shown without.
 func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUsage {
 	shown := make([]keyWithUsage, len(keys))
-	since := make(map[int64][]time.Time, len(keys))
+	since := make(map[int64][]time.Time, len(keys)) // for each budget when its window begins, and when it ends
 	now := h.plane.LogTime()
 	for i, k := range keys {
 		shown[i].Key, since[k.ID] = k, nil
 		for _, b := range k.Budgets {
-			begins, _, err := ezapi.BudgetWindow(b, now)
+			begins, ends, err := ezapi.BudgetWindow(b, now)
 			if err != nil {
 				h.log.WarnContext(ctx, "a budget has a time zone that is not known", "key_id", k.ID, "error", err)
 			}
-			since[k.ID] = append(since[k.ID], begins)
+			if ends.IsZero() {
+				ends = now.AddDate(1, 0, 0) // after all that can be logged
+			}
+			since[k.ID] = append(since[k.ID], begins, ends)
 		}
 	}
 	archive, err := h.archive()
@@ -68,8 +71,10 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 		u := used[shown[i].ID]
 		for n, b := range shown[i].Budgets {
 			of := spend{Window: b.Window, Timezone: b.Timezone}
-			if n < len(u.Spent) {
-				of.Spent, of.Unpriced = catalog.NanoUSD(u.Spent[n].CostNanoUSD), u.Spent[n].Unpriced
+			if 2*n+1 < len(u.Spent) {
+				spent, after := u.Spent[2*n], u.Spent[2*n+1]
+				of.Spent = catalog.NanoUSD(spent.CostNanoUSD - after.CostNanoUSD)
+				of.Unpriced = spent.Unpriced - after.Unpriced
 			}
 			shown[i].Spend = append(shown[i].Spend, of)
 		}

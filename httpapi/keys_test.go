@@ -102,6 +102,23 @@ func TestKeysShowTheirUsage(t *testing.T) {
 	all := s.must(http.StatusOK, viewer, "GET", "/keys", nil).object(t)["data"].([]any)
 	shows(t, all[0].(object), object{"spend": spends("1.5", "41.5")})
 
+	// What clocks that run ahead have logged for the next window is not of this one.
+	hourly := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "bob", "budgets": []any{
+		object{"limit": 5, "window": "hour"}, object{"limit": 9, "window": "total"},
+	}}).object(t)
+	next := time.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+	for ts, cost := range map[time.Time]int{next: 2_000_000_000, next.Add(-time.Hour): 1_000_000_000} {
+		s.must(http.StatusAccepted, balancer, "POST", "/logs",
+			object{"key_id": hourly["id"], "ts": ts, "cost_nano_usd": cost})
+	}
+	if err := s.plane.Logs().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	spend := s.must(http.StatusOK, viewer, "GET", "/keys/"+number(hourly["id"]), nil).object(t)["spend"].([]any)
+	if hour, total := spend[0].(object)["spent"], spend[1].(object)["spent"]; hour != "1" || total != "3" {
+		t.Errorf("this hour %v, in total %v; want 1 and 3", hour, total)
+	}
+
 	// What was read can be sent again.
 	patched := s.must(http.StatusOK, admin, "PATCH", path, after.body, "If-Match", after.Header.Get("ETag"))
 	if a, b := after.Header.Get("ETag"), patched.Header.Get("ETag"); a != b {
