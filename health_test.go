@@ -170,12 +170,16 @@ func TestFailingModelIsHeldAndRecovers(t *testing.T) {
 	w.log("a", 0, 10, logbuf.FailedServer)
 	w.pass(5 * time.Second)
 	w.want("three successes forget the past", "/a 30 1 failures")
+	w.pass(31 * time.Second)
+	w.log("a", 3, 0, "")
+	w.pass(5 * time.Second)
+	w.want("what failed before it worked again, less than a minute ago", "")
 	w.pass(catalog.HealthMemory + time.Minute)
 	w.log("a", 0, 10, logbuf.FailedServer)
 	w.pass(5 * time.Second)
 	w.want("an hour forgets, too", "/a 30 1 failures")
 	if got, want := fmt.Sprint(w.alerts()), "[provider_held provider_held provider_held provider_recovered provider_held "+
-		"provider_held]"; got != want {
+		"provider_recovered provider_held]"; got != want {
 		t.Errorf("alerts %s, want %s", got, want)
 	}
 	if s := w.planes[0].Stats().Health; s.Held != 1 || s.LastError != "" || !s.JudgedAt.Equal(w.clock()) ||
@@ -299,13 +303,19 @@ func TestRefusedCredentialIsProbed(t *testing.T) {
 	w.want("still, shortly before the end", " 60 2 auth")
 	w.pass(31 * time.Second)
 	w.want("still, in the middle", " 29 2 auth")
+	w.log("b", 0, 20, logbuf.FailedAuth) // as where no other provider is left
 	w.status.Store(200)
 	w.pass(20 * time.Second)
 	w.want("it works again", "")
-	w.pass(5 * time.Second)
+	w.pass(15 * time.Second)
 	w.want("what it refused before is over", "")
 	w.log("b", 3, 0, "")
-	w.pass(10 * time.Second)
+	w.pass(5 * time.Second)
+	h, err := w.planes[0].Holds.Find(t.Context(), catalog.ByNaturalKey,
+		catalog.HoldKey(fmt.Sprint("provider/", w.provider.ID), catalog.HoldHealth))
+	if err != nil || h.Strikes != 0 || h.Cause != "" || h.Until.After(w.clock()) {
+		t.Errorf("it is remembered as %+v, %v", h, err)
+	}
 	if got := fmt.Sprint(w.alerts()); got != "[provider_held provider_recovered]" {
 		t.Errorf("alerts %s", got)
 	}

@@ -54,7 +54,10 @@ func (h *healthJudge) note(v health.Verdict, a *alerts.Alert) {
 	}
 	switch target := v.Target.String(); {
 	case v.Do == health.Forget:
-		delete(h.shadows, target)
+		if shadow, ok := h.shadows[target]; ok {
+			shadow.Strikes, shadow.Cause = 0, ""
+			h.shadows[target] = shadow
+		}
 	case a != nil && a.Kind == alerts.ProviderFailing:
 		h.shadows[target] = catalog.Hold{Meta: catalog.Meta{ID: -1, Status: catalog.Active}, Target: target,
 			Reason: catalog.HoldHealth, Until: v.Until, Strikes: v.Strikes, Cause: v.Cause}

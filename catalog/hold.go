@@ -19,7 +19,7 @@ type Hold struct {
 	Reason  string    `json:"reason" enum:"admin,budget,health" default:"admin" doc:"Why it is held. Only admin can be sent: budget and health are made, changed and ended by the control plane."`
 	Until   time.Time `json:"until,omitzero" doc:"When the hold ends. Without it the hold lasts until it is deleted."`
 	Message string    `json:"message,omitempty" minLength:"1" maxLength:"256" doc:"A text for people. Clients may be shown it."`
-	Cause   string    `json:"cause,omitempty" readOnly:"true" doc:"What a hold for health was made for: failures (too many attempts failed), rate (the provider asked to wait), auth (it refuses its credential), billing (it is not paid) or models (several of its models are held)."`
+	Cause   string    `json:"cause,omitempty" readOnly:"true" doc:"What a hold for health was made for: failures (too many attempts failed), rate (the provider asked to wait), auth (it refuses its credential), billing (it is not paid) or models (several of its models are held). One that is over has none once it works again."`
 	Strikes int       `json:"strikes,omitzero" readOnly:"true" doc:"Which hold in a row a hold for health is, without successes in between. Each is longer than the one before."`
 }
 

@@ -20,7 +20,8 @@ import (
 //
 // It never shortens a hold. While one lasts, nothing new is judged of its target, but for a reset that
 // is later; that a person has disabled one changes nothing in that. What was counted before a hold
-// ended does not count after it. A hold without a cause is one that was released.
+// ended does not count after it. A hold without a cause says since when it is known
+// that it works: it is remembered, so that what failed before does not count again.
 func Judge(o *Options, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotTally,
 	holds map[string]catalog.Hold) (verdicts []Verdict) {
 	byProvider := map[int64][]logbuf.Upstream{}
@@ -34,7 +35,12 @@ func Judge(o *Options, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotT
 			byProvider[t.ProviderID] = append(byProvider[t.ProviderID], u)
 		}
 	}
-	room := o.Holds - len(holds)
+	room := o.Holds
+	for _, h := range holds {
+		if h.Cause != "" {
+			room--
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(byProvider)) {
 		upstreams := byProvider[id]
 		slices.SortFunc(upstreams, func(a, b logbuf.Upstream) int { return strings.Compare(a.Model, b.Model) })
@@ -88,11 +94,11 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 		switch {
 		case ok && v.Cause == catalog.CauseFailures && !j.fails(withoutRefusals(t)):
 			refused = append(refused, v)
-		case ok && v.Do == MakeHold && *j.room <= 0 && j.holds[target.String()].ID == 0:
+		case ok && v.Do == MakeHold && *j.room <= 0 && j.holds[target.String()].Cause == "":
 			instead = append(instead, v)
 		case ok:
 			verdicts = append(verdicts, v)
-			if v.Do == MakeHold && j.holds[target.String()].ID == 0 {
+			if v.Do == MakeHold && j.holds[target.String()].Cause == "" {
 				*j.room--
 			}
 		}
@@ -128,8 +134,8 @@ func (j *judging) judgeWhole(whole catalog.HoldTarget, past catalog.Hold, sum *l
 			v.Cause = catalog.CauseBilling
 		}
 		return []Verdict{v}
-	case past.ID != 0 && j.works(sum):
-		return []Verdict{{Do: Forget, Target: whole}}
+	case past.Cause != "" && j.works(sum):
+		return []Verdict{forget(past, Verdict{Target: whole})}
 	default:
 		return nil
 	}
@@ -158,13 +164,19 @@ func (j *judging) judgeModel(target catalog.HoldTarget, t *logbuf.Tally) (v Verd
 		v.Until = j.now.Add(j.o.holdFor(v.Strikes))
 	case !reset.IsZero():
 		v.Until, v.Strikes, v.Cause = reset, past.Strikes, catalog.CauseRate
-	case past.ID != 0 && j.works(t):
-		v.Do = Forget
+	case past.Cause != "" && j.works(t):
+		return forget(past, v), true
 	default:
 		return v, false
 	}
 	v.Message = describe(v.Cause, t)
 	return v, true
+}
+
+// forget returns a verdict that a hold that is over has no cause any more.
+func forget(past catalog.Hold, v Verdict) Verdict {
+	v.Do, v.Until, v.Message = Forget, past.Until, "it works again"
+	return v
 }
 
 // describe says why in words.
@@ -195,7 +207,7 @@ func (j *judging) tally(u logbuf.Upstream, ofProvider catalog.Hold) (sum logbuf.
 	for _, h := range []catalog.Hold{ofProvider, ofModel} {
 		end := h.Until.Truncate(j.o.Slot)
 		if h.Cause == "" {
-			end = end.Add(j.o.Slot) // what failed before it was released is known to be over
+			end = end.Add(j.o.Slot) // what failed before is known to be over
 		}
 		if !h.Until.After(j.now) && end.After(since) {
 			since = end

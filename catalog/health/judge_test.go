@@ -85,6 +85,10 @@ func TestJudge(t *testing.T) {
 			holds: []catalog.Hold{oldHold("provider/1", 10*time.Second, 1, "models")}},
 		"three successes": {tallies: of(seen(0, 3, failed{"server": 2})),
 			holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 4, "failures")}, want: []string{"forget provider/1/m"}},
+		"three successes that are known": {tallies: of(seen(0, 3, nil)),
+			holds: []catalog.Hold{oldHold("provider/1/m", 30*time.Second, 0, "")}},
+		"what was before it worked": {tallies: of(seen(50*time.Second, 0, failed{"server": 100}), seen(0, 3, nil)),
+			holds: []catalog.Hold{oldHold("provider/1/m", 20*time.Second, 0, "")}},
 		"two successes": {tallies: of(seen(0, 2, nil)),
 			holds: []catalog.Hold{oldHold("provider/1/m", time.Second, 4, "failures")}},
 		"three, and more failures": {tallies: of(seen(0, 3, failed{"server": 4})),
@@ -159,8 +163,6 @@ func texts(verdicts []Verdict) (all []string) {
 			all = append(all, fmt.Sprintf("hold %s %d %d %s", v.Target, v.Until.Sub(judgeNow)/time.Second, v.Strikes, v.Cause))
 		case Forget:
 			all = append(all, fmt.Sprintf("forget %s", v.Target))
-		case Release:
-			all = append(all, fmt.Sprintf("release %s %d", v.Target, v.Until.Sub(judgeNow)/time.Second))
 		case Probe:
 			all = append(all, fmt.Sprintf("probe %s %s %s", v.Target, v.Cause, v.Ask))
 			for _, after := range texts(v.Refused) {
@@ -206,7 +208,7 @@ func TestJudgeProperties(t *testing.T) {
 		for _, target := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"provider/1", "provider/1/a", "provider/1/b",
 			"provider/2/c", "provider/2"}), rapid.ID).Draw(t, "held") {
 			h := oldHold(target, time.Duration(rapid.IntRange(-900, 900).Draw(t, "ended"))*time.Second,
-				rapid.IntRange(0, 9).Draw(t, "strikes"), rapid.SampledFrom([]string{"failures", "rate", "auth", "models"}).Draw(
+				rapid.IntRange(0, 9).Draw(t, "strikes"), rapid.SampledFrom([]string{"failures", "rate", "auth", "models", ""}).Draw(
 					t, "cause"))
 			if rapid.Bool().Draw(t, "disabled") {
 				h.Status = catalog.Disabled
@@ -219,6 +221,11 @@ func TestJudgeProperties(t *testing.T) {
 		}
 		once := map[string]bool{}
 		for _, v := range verdicts {
+			for _, refused := range v.Refused {
+				if was := holds[refused.Target.String()].Revision; refused.Was != was || refused.Do != MakeHold {
+					t.Fatalf("%+v was judged by revision %d, which is %d", refused, refused.Was, was)
+				}
+			}
 			target := v.Target.String()
 			old, was := holds[target]
 			lasts := was && judgeNow.Before(old.Until)
@@ -231,7 +238,7 @@ func TestJudgeProperties(t *testing.T) {
 				t.Fatalf("%v after %+v", texts(verdicts), old)
 			case v.Do != Probe && lasts && old.Status == catalog.Disabled:
 				t.Fatalf("%v undoes what a person did", texts(verdicts))
-			case v.Do == Forget && (!was || lasts):
+			case v.Do == Forget && (!was || lasts || !v.Until.Equal(old.Until) || v.Cause != "" || old.Cause == ""):
 				t.Fatalf("%v forgets what was not", texts(verdicts))
 			case v.Was != old.Revision:
 				t.Fatalf("%s was judged by revision %d, which is %d", target, v.Was, old.Revision)
@@ -275,7 +282,7 @@ func TestAfterProbe(t *testing.T) {
 		{"works, but a model does not", refused, "", []string{"hold provider/1/m 30 1 failures"}},
 		{"cannot be asked, and a model fails", refused, "network", []string{"hold provider/1/m 30 1 failures"}},
 		{"fails, and so a model", refused, "auth", []string{"hold provider/1 30 1 auth"}},
-		{"works again", held, "", []string{"release provider/1 0"}},
+		{"works again", held, "", []string{"forget provider/1"}},
 		{"auth", fresh, "auth", []string{"hold provider/1 30 1 auth"}},
 		{"billing", fresh, "billing", []string{"hold provider/1 30 1 auth"}},
 		{"server", fresh, "server", []string{"hold provider/1 30 1 auth"}},

@@ -33,8 +33,7 @@ type Action int
 // The actions.
 const (
 	MakeHold Action = iota // make a hold, or prolong the one that is there
-	Forget                 // delete the hold: it works again
-	Release                // end the hold now: asked for itself, the provider works
+	Forget                 // let the hold be over, and without a cause: it works again
 	Probe                  // ask the provider, and go on with After
 )
 
@@ -49,7 +48,7 @@ func (v Verdict) After(o *Options, r upstreams.Result, now time.Time) []Verdict 
 	held := !v.Until.IsZero()
 	switch {
 	case r.OK && v.Was != 0 && held:
-		v.Do, v.Until, v.Strikes, v.Cause, v.Message = Release, now, 0, "", "asked for itself, it works"
+		v.Do, v.Until, v.Strikes, v.Cause, v.Message = Forget, now, 0, "", "asked for itself, it works"
 		return []Verdict{v}
 	case !slices.Contains([]logbuf.FailureClass{logbuf.FailedAuth, logbuf.FailedBilling, logbuf.FailedServer,
 		logbuf.FailedOverload, logbuf.FailedTimeout}, r.Class):
@@ -77,9 +76,7 @@ func (v *Verdict) Write(ctx context.Context, tx *catalog.Tx, now time.Time) (*al
 		return nil, err
 	}
 	switch {
-	case v.Do == Forget && old.ID != 0:
-		_, err = tx.Holds.Delete(ctx, old.ID, old.Revision)
-	case v.Do == Forget || v.Do == MakeHold && !*provider.AutoBan:
+	case v.Do == Forget && old.ID == 0, v.Do == MakeHold && !*provider.AutoBan:
 		err = nil
 	case old.ID != 0:
 		_, err = tx.Holds.Edit(ctx, old.ID, func(h *catalog.Hold) error { v.apply(h); return nil })
@@ -96,8 +93,8 @@ func (v *Verdict) apply(h *catalog.Hold) {
 	h.Until, h.Strikes, h.Cause, h.Message, h.Status = v.Until, v.Strikes, v.Cause, v.Message, catalog.Active
 }
 
-// alert returns what an operator is told; nil when a hold that lasts is only prolonged, or when it was
-// released before. What nothing in the catalog tells apart is said once an hour, by whichever process.
+// alert returns what an operator is told; nil when a hold that lasts is only prolonged. What nothing in
+// the catalog tells apart is said once an hour, by whichever process.
 func (v *Verdict) alert(provider *catalog.Provider, old *catalog.Hold, now time.Time) *alerts.Alert {
 	name, until := fmt.Sprintf("provider %q", provider.Name), v.Until.UTC().Format(time.RFC3339)
 	if v.Target.UpstreamModel != "" {
@@ -106,7 +103,7 @@ func (v *Verdict) alert(provider *catalog.Provider, old *catalog.Hold, now time.
 	a := alerts.Alert{Kind: alerts.ProviderHeld, Subject: v.Target.String(), At: now,
 		Identity: v.Target.String() + " " + until}
 	switch {
-	case v.Do == Forget && old.ID != 0 && old.Cause == "", v.Do == MakeHold && old.ID != 0 && old.Active(now):
+	case v.Do == MakeHold && old.ID != 0 && old.Active(now):
 		return nil
 	case v.Do != MakeHold:
 		a.Kind, a.Message = alerts.ProviderRecovered, name+" works again"

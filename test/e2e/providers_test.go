@@ -86,7 +86,7 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 	}
 
 	// Three successes forget the past.
-	eventually(t, 30*time.Second, "what was before is forgotten", func() bool { return c.hold(t, model) == nil })
+	eventually(t, 30*time.Second, "what was before is forgotten", func() bool { return c.hold(t, model).Strikes == 0 })
 	serving.end(t, http.StatusOK) // another served all the while
 
 	// With every provider failing, requests still go out to all that are not disabled.
@@ -287,6 +287,7 @@ type hold struct {
 	Updated time.Time `json:"updated_at"`
 	Reason  string    `json:"reason"`
 	Message string    `json:"message"`
+	Strikes int       `json:"strikes"`
 }
 
 // holds returns the holds for health, those that have ended too, as the second control plane lists them.
