@@ -111,8 +111,9 @@ func (p *page) growTree(view *listView) error {
 	slices.SortFunc(view.Rows, func(a, b row) int { // a path comes right behind its parent's
 		return slices.Compare(strings.Split(a.Title, "/"), strings.Split(b.Title, "/"))
 	})
-	spent, err := p.client.Budgets(p.ctx(), client.BudgetsQuery{Limit: max(1, len(view.Rows))}) // theirs come first
-	if _, ok := p.problems(err); err != nil && !ok {                                            // a log store that answers no questions knows none
+	// Those of projects come first.
+	spent, err := p.client.Budgets(p.ctx(), client.BudgetsQuery{Limit: max(1, len(view.Rows))})
+	if _, ok := p.problems(err); err != nil && !ok { // a log store that answers no questions knows none
 		return err
 	}
 	meters := map[string][]meter{}

@@ -438,7 +438,8 @@ func TestRedirectAddress(t *testing.T) {
 		{o, "localhost", "https", "https://localhost/mount/signin/callback"},
 		{fixed, "gw.example", "", "https://door.example/x/signin/callback"},
 	} {
-		pages := must[*console.Console](t)(console.New(plane, httpapi.Tokens(httpapi.TokenList{}), &console.Options{OIDC: tc.oidc}))
+		pages := must[*console.Console](t)(console.New(plane, httpapi.Tokens(httpapi.TokenList{}),
+			&console.Options{OIDC: tc.oidc}))
 		r := httptest.NewRequest(http.MethodGet, "http://"+tc.host+"/mount/signin/provider?next=keys", nil)
 		r.Header.Set("X-Forwarded-Proto", tc.proto)
 		w := httptest.NewRecorder()

@@ -64,7 +64,7 @@ func TestProvidersAreAskedAndFilled(t *testing.T) {
 		}
 	}
 	got := b.get(path + "/upstream-models")
-	if got.status != http.StatusOK || !got.has("4 models.") || !got.has(`checked disabled>large`) ||
+	if got.status != http.StatusOK || !got.has("Models: 4.") || !got.has(`checked disabled>large`) ||
 		!got.has(`value="small"`) || got.has("<script>alert") {
 		t.Errorf("%d %s", got.status, got.body)
 	}

@@ -51,7 +51,9 @@ func (p *page) unpriced() error {
 		if u.UnpricedRequests == 0 {
 			continue
 		}
-		row := unpricedRow{Namespace: deref(u.Namespace), Model: deref(u.Model), Requests: u.Requests, Unpriced: u.UnpricedRequests}
+		row := unpricedRow{
+			Namespace: deref(u.Namespace), Model: deref(u.Model), Requests: u.Requests, Unpriced: u.UnpricedRequests,
+		}
 		if !p.Limited() {
 			of := providers.reference(deref(u.ProviderID))
 			row.Provider = &of

@@ -122,9 +122,17 @@ func TestConsole(t *testing.T) {
 	b.fill(t, "type", "compatible")
 	b.fill(t, "base_url", g.provider)
 	b.fill(t, "api_key", upstreamKey)
-	b.fill(t, "models", "mock-large-2026")
 	b.press(t, "New provider")
 	b.sees(t, "It was created.", false)
+	b.press(t, "Test: list models")
+	b.sees(t, "It answered as it should", false)
+	b.press(t, "Back to the provider")
+	b.sees(t, "Fetch its models", false)
+	b.press(t, "Fetch its models")
+	b.sees(t, "large", false)
+	b.do(t, chromedp.Click(`[value="large"]`))
+	b.press(t, "Add what is ticked")
+	b.sees(t, "The change is made.", false)
 	b.visit(t, "models/new")
 	b.fill(t, "name", "large")
 	b.fill(t, "input_price", "2.5")
@@ -133,7 +141,7 @@ func TestConsole(t *testing.T) {
 	b.sees(t, "It was created.", false)
 	b.visit(t, "bindings/new")
 	b.fill(t, "model", "large")
-	b.fill(t, "selector_value", "mock-large-2026")
+	b.fill(t, "selector_value", "large")
 	b.press(t, "New binding")
 	b.sees(t, "It was created.", false)
 
@@ -207,7 +215,8 @@ var keys = regexp.MustCompile(`\b(nav|field|help|section|value|ask|about)\.[a-z_
 
 // lookAround opens every page in both languages and both themes, wide and narrow.
 func lookAround(t *testing.T, b *tab) {
-	pages := []string{"", "logs", "usage?group_by=model&group_by=key", "changes", "budgets", "alerts",
+	pages := []string{"", "logs", "unpriced", "providers/" + lastID(t, b, "providers") + "/upstream-models",
+		"usage?group_by=model&group_by=key", "changes", "budgets", "alerts",
 		"system", "apply", "lookup",
 		"explain?model=large&key_id=" + lastID(t, b, "keys"), "explain?model=none&key_id=" + lastID(t, b, "keys"),
 		"bindings/selector?model=large"}
