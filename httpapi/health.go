@@ -68,11 +68,14 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 			return "", err
 		},
 		checkLogs: func(context.Context) (string, error) {
-			err := plane.LogsReady()
-			if errors.Is(err, logbuf.ErrFull) {
-				return "full: refuses entries until there is room", nil
+			err, stats := plane.LogsReady(), plane.Stats()
+			if err == nil && stats.Logs.Full {
+				err = logbuf.ErrFull
 			}
-			return logsNote(plane.Stats()), err
+			if errors.Is(err, logbuf.ErrFull) {
+				return "full: refuses entries until there is room", err
+			}
+			return logsNote(stats), err
 		},
 		checkClock: func(context.Context) (string, error) {
 			if err := plane.ClockReady(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
+	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
@@ -47,6 +48,26 @@ func TestReadyOnceTheCatalogWasReached(t *testing.T) {
 		t.Errorf("the answer is %s", a.body)
 	}
 }
+
+// TestReadyWhileLogsAreFull: whoever can read nothing and take no logs is not ready.
+func TestReadyWhileLogsAreFull(t *testing.T) {
+	store := &awayStore{Store: memstore.New(nil)}
+	full := fullBuffer{}
+	s := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogBuffer: full}, nil)
+	if status, note, whole := s.state("logs"); status != "failed" || whole != "degraded" || !strings.Contains(note, "full") {
+		t.Errorf("logs: %s, %q; all %s", status, note, whole)
+	}
+	store.away.Store(true)
+	s.must(http.StatusServiceUnavailable, nobody, "GET", "/readyz", nil)
+}
+
+// fullBuffer has no room on its disk.
+type fullBuffer struct{}
+
+func (fullBuffer) Append(context.Context, ...logbuf.Entry) error { return logbuf.ErrFull }
+func (fullBuffer) Flush(context.Context) error                   { return nil }
+func (fullBuffer) Close(context.Context) error                   { return nil }
+func (fullBuffer) Stats() logbuf.Stats                           { return logbuf.Stats{Full: true} }
 
 // state returns what readiness says of a check.
 func (s *service) state(check string) (status, note, whole string) {

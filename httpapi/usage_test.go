@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -132,6 +133,8 @@ func TestUsageRefuses(t *testing.T) {
 		{"since=1969-12-31T00:00:00Z", "since", "1970"}, {"tz=Mars/Olympus", "tz", "IANA"}, {"tz=Local", "tz", "IANA"},
 		{"tz=right/UTC", "tz", "IANA"}, {"tz=posixrules", "tz", "IANA"},
 		{"since=1h&until=2h", "since", "before until"}, {"cursor=abc", "cursor", "next_cursor"},
+		{"interval=month&group_by=model&cursor=" + base64.RawURLEncoding.EncodeToString(
+			[]byte(`{"s":0,"u":31536000000,"t":0,"m":"\u0000"}`)), "cursor", "next_cursor"},
 		{"until=1970-01-01T00:00:00Z", "until", "after the beginning of 1970"},
 		{"since=9999-12-31T00:00:00Z", "since", "before the end of 9999"},
 	} {

@@ -81,6 +81,7 @@ type Stats struct {
 	Segments   int           // files
 	Syncs      int64         // calls of fsync that worked
 	SyncTime   time.Duration // all of them together
+	Full       bool          // Append returns ErrFull, or did within the last half minute for want of room on the disk
 	Broken     bool          // Append returns ErrBroken
 	SetAside   int           // segments that could not be read, since the queue was opened
 	Alarm      string        // the last thing of this queue's time that an operator should look into

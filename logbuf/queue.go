@@ -208,12 +208,13 @@ func (q *Queue) Ready() error {
 func (q *Queue) Stats() Stats {
 	var of Stats
 	q.log.fill(&of) // before the lock: the backlog calls landed under its own
+	full := of.Full || errors.Is(q.log.ready(), ErrFull)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
 	s.SpoolBytes, s.SpoolKept, s.SpoolMax, s.Segments = of.SpoolBytes, of.SpoolKept, of.SpoolMax, of.Segments
 	s.SetAside, s.Alarm = of.SetAside, of.Alarm
-	s.Syncs, s.SyncTime, s.Broken = of.Syncs, of.SyncTime, of.Broken
+	s.Syncs, s.SyncTime, s.Broken, s.Full = of.Syncs, of.SyncTime, of.Broken, full
 	s.OldestPending = q.arrived.oldest()
 	s.Cut, s.Replaced = q.cut.Load(), q.replaced.Load()
 	return s

@@ -49,10 +49,13 @@ type spool struct {
 	bytes        int64  // of the segments and of what is waiting
 	drainedBytes int64  // of those segments that may go when room is needed
 	want         demand
+	refusedAt    time.Time      // when the disk had no room; zero once it took something again
 	segments     []*segment     // oldest first
 	current      *segmentWriter // the one being written, nil before the first group
 	abandoned    *segment       // not to be written to any more
-	next         uint64         // number of the next segment
+	retired      *segment       // stored to its end, and to be drained at once: the disk is full
+	retiredAt    time.Time
+	next         uint64 // number of the next segment
 	syncs        int64
 	syncTime     time.Duration
 	aside        int    // segments that were set aside
@@ -223,6 +226,9 @@ func (s *spool) seal(ctx context.Context) {
 	}
 }
 
+// showFull is for how long it is shown that the disk had no room, when nothing was put since.
+const showFull = 30 * time.Second
+
 func (s *spool) fill(st *Stats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,6 +237,7 @@ func (s *spool) fill(st *Stats) {
 	st.Segments = len(s.segments)
 	st.Syncs, st.SyncTime = s.syncs, s.syncTime
 	st.Broken = s.broken != nil
+	st.Full = !s.refusedAt.IsZero() && time.Since(s.refusedAt) < showFull
 	st.SetAside, st.Alarm = s.aside, s.alarm
 }
 
@@ -246,12 +253,16 @@ func (s *spool) extentOf(seg *segment) extent {
 	return extent{seg.size, seg.end, s.current == nil || s.current.segment != seg}
 }
 
-// retire ends the segment being written, so that it can go and its space be used,
-// unless something is on its way to it.
+// retire notes how far the segment being written is stored. It ends one that is large, so that it
+// can go and its space be used, unless something is on its way to it.
 func (s *spool) retire(seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil && s.current.segment == seg && s.waiting == 0 && seg.size >= s.segmentSize {
+	if s.current == nil || s.current.segment != seg {
+		return
+	}
+	s.current.stored = seg.read.done
+	if s.waiting == 0 && seg.size >= s.segmentSize {
 		s.current = nil
 	}
 }

@@ -398,3 +398,52 @@ func TestBatchesAreTheSameInEveryProcess(t *testing.T) {
 		}
 	})
 }
+
+// A disk that is full for good, everything on which is stored, takes entries again: also the segment
+// being written gives its room, however small it is. While the disk has no room, the counters say so.
+func TestSpoolFullDiskOfStoredEntries(t *testing.T) {
+	for _, keep := range []time.Duration{0, 10 * time.Minute} {
+		fs, l := newMemFS(), newLedger()
+		o := keeping("spool")
+		o.SpoolKeep, o.BatchSize, o.SpoolMax = keep, 1000, 1<<30 // segments of 64 MiB
+		const limit = 128 << 10
+		fs.write = func(name string, b []byte, off int64) (int, error) {
+			total := max(0, off+int64(len(b))-int64(len(fs.files[name].b)))
+			for name, d := range fs.files {
+				if strings.HasSuffix(name, ".v1") {
+					total += int64(len(d.b))
+				}
+			}
+			if total > limit {
+				return 0, errNoSpace
+			}
+			return len(b), nil
+		}
+		q := mustOpen(t, checkpointer{l}, o.On(fs))
+		refused := 0
+		for n, deadline := 0, time.Now().Add(20*time.Second); n < 100; {
+			err := q.Append(t.Context(), entries(50*n, 50)...)
+			switch {
+			case err == nil:
+				n++
+			case !errors.Is(err, logbuf.ErrFull) || time.Now().After(deadline):
+				t.Fatalf("kept for %s: append %d: %v, after %d refusals", keep, n, err, refused)
+			default:
+				if refused++; !q.Stats().Full {
+					t.Fatal("the counters do not say that the disk is full")
+				}
+				if err := q.Flush(t.Context()); err != nil { // from here on all is stored
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if refused == 0 || q.Stats().Full {
+			t.Errorf("refused %d times; full at the end: %t", refused, q.Stats().Full)
+		}
+		mustClose(t, q)
+		if diff := cmp.Diff(requestIDs(0, 5000), l.sorted()); diff != "" {
+			t.Errorf("stored (-want +got):\n%s", diff)
+		}
+	}
+}

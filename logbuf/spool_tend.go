@@ -21,6 +21,16 @@ const (
 // tend implements [backlog]. Nothing is in flight.
 func (s *spool) tend(ctx context.Context) {
 	now := time.Now()
+	s.mu.Lock()
+	retired := s.retired
+	s.retired = nil
+	s.mu.Unlock()
+	if retired != nil && s.phaseOf(retired) == readable && retired.read.done >= s.extentOf(retired).end {
+		s.reader.segment = nil
+		if err := s.finish(retired); err != nil {
+			s.logger.Warn("log spool: cannot tidy up", "error", err)
+		}
+	}
 	for _, seg := range s.list() {
 		p := &seg.read
 		if p.retryAt.IsZero() || now.Before(p.retryAt) {
@@ -45,6 +55,11 @@ func (s *spool) tendAt() (at time.Time) {
 			at = t
 		}
 	}
+	s.mu.Lock()
+	if s.retired != nil {
+		at = s.retiredAt
+	}
+	s.mu.Unlock()
 	for _, seg := range s.list() {
 		if t := seg.read.retryAt; !t.IsZero() {
 			earlier(t)

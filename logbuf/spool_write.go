@@ -10,7 +10,8 @@ import (
 // A segmentWriter is the segment that the committer writes.
 type segmentWriter struct {
 	*segment
-	room int64 // offset up to which zeros were written; belongs to the committer
+	room   int64 // offset up to which zeros were written; belongs to the committer
+	stored int64 // position up to which the sink has it; guarded by spool.mu, written by the worker
 }
 
 // commitGroups is the committer.
@@ -73,6 +74,7 @@ func (s *spool) commit(g *group) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tell.landed(g.count) // at once with the size, so that counters and files agree
+	s.refusedAt = time.Time{}
 	s.syncs++
 	s.syncTime += took
 	w.size += int64(len(g.buf))
@@ -139,20 +141,45 @@ func (s *spool) undo(w *segmentWriter, cause error) error {
 		return s.breakDown(fmt.Errorf("truncate after %w: %w", cause, err))
 	}
 	w.room = w.size
+	if diskFaultOf(cause) == diskFull {
+		s.retireStored(w)
+	}
 	return s.refusal("write", cause)
+}
+
+// retireStored ends a segment of which everything is stored, however small it is, and wakes the worker,
+// which drains it: then the disk gets its room back.
+func (s *spool) retireStored(w *segmentWriter) {
+	s.mu.Lock()
+	stored := w.size > 0 && w.stored >= w.end
+	if stored {
+		s.current, s.retired, s.retiredAt = nil, w.segment, time.Now()
+	}
+	s.mu.Unlock()
+	if stored {
+		s.tell.landed(0)
+	}
 }
 
 // refusal returns what the callers of a group are told whose entries could not be written.
 func (s *spool) refusal(doing string, cause error) error {
 	switch diskFaultOf(cause) {
 	case diskFull:
+		s.noteRefusal()
 		s.logger.Warn("log spool: the disk is full", "doing", doing, "error", cause)
 		return fmt.Errorf("%w: the disk is full", ErrFull)
 	case diskLater:
+		s.noteRefusal()
 		s.logger.Warn("log spool: the system refuses for the moment", "doing", doing, "error", cause)
 		return fmt.Errorf("%w: the system refuses for the moment", ErrFull)
 	}
 	return s.breakDown(fmt.Errorf("%s: %w", doing, cause))
+}
+
+func (s *spool) noteRefusal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusedAt = time.Now()
 }
 
 // roomFor is how many groups like the last one zeros must be enough for. What

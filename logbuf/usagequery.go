@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxIntervals is how many intervals one query may span.
@@ -287,6 +288,11 @@ func parseUsageCursor(s string) (c usageCursor, ok bool) {
 	}}
 	for _, at := range []int64{t.Since, t.Until, t.Start} {
 		if !sane(time.Unix(at, 0)) || at%int64(Quarter/time.Second) != 0 {
+			return c, false
+		}
+	}
+	for _, text := range []string{t.Project, t.Namespace, t.Model, t.Group} {
+		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
 			return c, false
 		}
 	}

@@ -307,6 +307,8 @@ func metrics() []metric {
 			func(r *reading) int64 { return r.Logs.Syncs }),
 		simple(prometheus.CounterValue, "ezapi_logs_spool_sync_seconds_total", "Time spent in fsync.",
 			func(r *reading) float64 { return r.Logs.SyncTime.Seconds() }),
+		flag("ezapi_logs_full", "Whether no entry is taken until there is room, in memory or on the disk.",
+			func(r *reading) bool { return r.Logs.Full }),
 		flag("ezapi_logs_spool_broken", "Whether the log spool's disk has failed, so that no entry is "+
 			"taken until a restart.", func(r *reading) bool { return r.Logs.Broken }),
 	}

@@ -248,8 +248,14 @@ func beginBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch, mode wr
 	return position >= b.To, err
 }
 
-// lookAfter is how often a batch that waits for its turn looks who waits for it.
-const lookAfter = 100 * time.Millisecond
+const (
+	// lookAfter is how often a batch that waits for its turn looks who waits for it.
+	lookAfter = 100 * time.Millisecond
+
+	// giveWayAfter is how long it waits at most. To be written beside another saves time only, and not
+	// all that the other may wait for can be seen: a pooler may have no connection left but ours.
+	giveWayAfter = time.Second
+)
 
 var errGaveWay = errors.New("others may wait for what this batch holds")
 
@@ -257,7 +263,7 @@ var errGaveWay = errors.New("others may wait for what this batch holds")
 // somebody waits for what that keeps locked, or may wait for the last connection, it can be
 // the batch before, for ever: then this one gives way.
 func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(context.Context) error) error {
-	for {
+	for begun := time.Now(); ; {
 		wait, cancel := context.WithTimeout(ctx, lookAfter)
 		err := prior(wait)
 		late := wait.Err() != nil
@@ -265,7 +271,7 @@ func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(co
 		if err == nil || !late || ctx.Err() != nil {
 			return err
 		}
-		if pool := s.pool.Stat(); pool.AcquiredConns() >= pool.MaxConns() {
+		if pool := s.pool.Stat(); pool.AcquiredConns() >= pool.MaxConns() || time.Since(begun) >= giveWayAfter {
 			return errGaveWay
 		}
 		results, err := conn.Conn().PgConn().Exec(ctx, sqlBlocking).ReadAll()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,6 +226,44 @@ func TestSinkBehindPooler(t *testing.T) {
 	if spent != 2099*7 {
 		t.Errorf("priced anew, usage counts %d; want %d", spent, 2099*7)
 	}
+}
+
+// A batch that is written beside the one before holds the pooler's only connection when that one needs
+// it again, as after a duplicate. Nothing in the database shows that; it gives way all the same.
+func TestBatchesGiveWayBehindPooler(t *testing.T) {
+	t.Parallel()
+	direct := pgtest.Config(t)
+	open(t, pgtest.Connect(t, direct), nil)
+	sink := newSink(pgtest.Connect(t, pgtest.Pooler(t, direct, 1)))
+	segment, entries := uuid.New(), logEntries(0, 20)
+	first := logbuf.Batch{Segment: segment, To: 10, Entries: entries[:10]}
+	second := logbuf.Batch{Segment: segment, From: 10, To: 20, Entries: entries[10:]}
+
+	written, stored, beside := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	announce := sync.OnceFunc(func() { close(written) })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	go func() {
+		_, err := sink.WriteAfter(ctx, second, func(ctx context.Context) error {
+			announce()
+			select {
+			case <-stored:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		beside <- err
+	}()
+	<-written
+	if r, err := sink.Write(ctx, first); err != nil || r.Stored != 10 {
+		t.Errorf("the batch that the other waits for: %+v, %v", r, err)
+	}
+	close(stored)
+	if err := <-beside; err == nil {
+		t.Error("the batch beside did not give way")
+	}
+	want(t, sink, second, logbuf.Result{Stored: 10})
 }
 
 // maintainAt runs all tasks, none of which may fail.
