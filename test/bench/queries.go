@@ -42,17 +42,43 @@ func Queries(ctx context.Context, out io.Writer, dsn string, rows int) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, drop()) }()
-	q := newQueryBench(w.pool, rows)
+	return newQueryBench(pgstore.NewSink(w.pool, nil), rows).run(ctx, w, func(ctx context.Context) (string, error) {
+		return postgresSize(ctx, w.pool)
+	})
+}
+
+// postgresSize says what the entries take.
+func postgresSize(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	var size int64
+	var blocks, pending int
+	err := pool.QueryRow(ctx, `
+select sum(pg_total_relation_size(inhrelid)), (select count(*) from log_blocks), (select count(*) from usage_pending)
+from pg_inherits where inhparent = 'access_logs'::regclass`).Scan(&size, &blocks, &pending)
+	return fmt.Sprintf("PostgreSQL, %d MB, %d blocks, %d rows of pending usage", size>>20, blocks, pending), err
+}
+
+// A logStore is what is asked.
+type logStore interface {
+	logbuf.Sink
+	logbuf.Archive
+	logbuf.Maintainer
+}
+
+// run loads a store, and measures it. The function size says what the entries take.
+func (q *queryBench) run(ctx context.Context, w *world, size func(context.Context) (string, error)) error {
 	if err := q.load(ctx); err != nil {
 		return err
 	}
-	return q.measure(ctx, w)
+	taken, err := size(ctx)
+	if err != nil {
+		return err
+	}
+	return q.measure(ctx, w, taken)
 }
 
 // queryBench fills a table as a busy gateway does, and knows what is in it.
 type queryBench struct {
-	pool   *pgxpool.Pool
-	sink   *pgstore.Sink
+	sink   logStore
 	rows   int
 	random *rand.Rand
 	zipf   *rand.Zipf
@@ -62,11 +88,11 @@ type queryBench struct {
 	loadedIn     time.Duration
 }
 
-func newQueryBench(pool *pgxpool.Pool, rows int) *queryBench {
+func newQueryBench(sink logStore, rows int) *queryBench {
 	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same in every run
 	now := time.Now().UTC()
 	return &queryBench{
-		pool: pool, sink: pgstore.NewSink(pool, nil), rows: rows, random: random,
+		sink: sink, rows: rows, random: random,
 		zipf:  rand.NewZipf(random, 1.1, 1, queryKeys-1),
 		since: now.Add(-querySpan), until: now,
 	}
@@ -252,16 +278,9 @@ func (q *queryBench) farBack(ctx context.Context, run int) (func() (int, error),
 }
 
 // measure asks, and prints how long the answers took.
-func (q *queryBench) measure(ctx context.Context, w *world) error {
-	var size string
-	var blocks, pending int
-	err := q.pool.QueryRow(ctx, `select pg_size_pretty(sum(pg_total_relation_size(inhrelid))), (select count(*) from log_blocks), (select count(*) from usage_pending)
-		from pg_inherits where inhparent = 'access_logs'::regclass`).Scan(&size, &blocks, &pending)
-	if err != nil {
-		return err
-	}
-	t := w.table(fmt.Sprintf("%d entries, %s, %d blocks, %d rows of pending usage; written in %v",
-		q.rows, size, blocks, pending, q.loadedIn.Round(time.Second)), "p50 ms", "p99 ms", "found")
+func (q *queryBench) measure(ctx context.Context, w *world, taken string) error {
+	t := w.table(fmt.Sprintf("%d entries in %s; written in %v, %.0f a second", q.rows, taken,
+		q.loadedIn.Round(time.Second), float64(q.rows)/q.loadedIn.Seconds()), "p50 ms", "p99 ms", "found")
 	defer t.end()
 	for _, kind := range q.kinds() {
 		progress("queries: %s", kind.name)

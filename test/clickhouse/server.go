@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -106,6 +108,27 @@ func (s *Server) DSN(database string) string {
 
 // Addr returns the address at which the server answers.
 func (s *Server) Addr() string { return s.addr }
+
+// Ask runs a statement beside whatever is tested.
+func (s *Server) Ask(ctx context.Context, database, text string) (string, error) {
+	address := "http://" + s.addr + "/?database=" + url.QueryEscape(database)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(text))
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("X-ClickHouse-User", "default")
+	request.Header.Set("X-ClickHouse-Key", Password)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = errors.New(string(answer))
+	}
+	return strings.TrimSpace(string(answer)), err
+}
 
 // Kill ends the process as a power loss does.
 func (s *Server) Kill() {

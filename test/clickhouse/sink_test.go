@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -57,27 +55,11 @@ func openSink(t testing.TB, database string) *chstore.Sink {
 // query runs a statement beside the sink.
 func query(t testing.TB, database, text string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(
-		t.Context(),
-		http.MethodPost,
-		"http://"+server.Addr()+"/?database="+database,
-		strings.NewReader(text),
-	)
+	answer, err := server.Ask(t.Context(), database, text)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", text, err)
 	}
-	request.Header.Set("X-ClickHouse-User", "default")
-	request.Header.Set("X-ClickHouse-Key", clickhouse.Password)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", text, answer, err)
-	}
-	return strings.TrimSpace(string(answer))
+	return answer
 }
 
 // poison is a model that the tables of tests refuse.

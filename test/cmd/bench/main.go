@@ -5,6 +5,7 @@
 //
 //	go run ./cmd/bench -dsn postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable
 //	go run ./cmd/bench -queries 10000000
+//	go run ./cmd/bench -queries 10000000 -clickhouse
 //	go run ./cmd/bench -fold 200000
 package main
 
@@ -35,6 +36,7 @@ func run() error {
 	pairs := flag.Int("pairs", 5, "how often each pair is measured")
 	rows := flag.Int("rows", 200_000, "how many entries each measurement writes")
 	queried := flag.Int("queries", 0, "measure queries, among so many entries, and nothing else")
+	column := flag.Bool("clickhouse", false, "with -queries: measure ClickHouse, too, see CHDB_LIB_PATH")
 	folded := flag.Int("fold", 0, "measure how fast so many groups of usage are folded, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,6 +50,9 @@ func run() error {
 	}
 	if *folded > 0 {
 		return bench.Fold(ctx, os.Stdout, *dsn, *folded, *pairs)
+	}
+	if *queried > 0 && *column {
+		return bench.ClickHouse(ctx, os.Stdout, *dsn, *queried)
 	}
 	if *queried > 0 {
 		return bench.Queries(ctx, os.Stdout, *dsn, *queried)
