@@ -2,6 +2,7 @@ package chstore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -189,8 +190,11 @@ func (s *Sink) readClock(ctx context.Context) (time.Time, error) {
 	asked := time.Now()
 	r := rowReader{rest: answer}
 	now := time.UnixMicro(r.int64()).UTC()
-	if r.err != nil {
+	switch {
+	case r.err != nil:
 		return time.Time{}, r.err
+	case now.Before(minTime()) || now.After(maxTime()):
+		return time.Time{}, errors.New("the clock of the server is not between 1970 and 2105")
 	}
 	s.mu.Lock()
 	s.theirs, s.asked = now, asked

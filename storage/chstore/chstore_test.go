@@ -84,6 +84,10 @@ func TestErrors(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte("Port 9001 is for clickhouse-client program"))
 		}, logbuf.ErrPaused, "8123"},
+		"an error behind a good status": {func(w http.ResponseWriter) {
+			w.Header().Set("X-ClickHouse-Exception-Code", "241")
+			_, _ = w.Write([]byte("Code: 241. DB::Exception: memory"))
+		}, logbuf.ErrUnavailable, "Code: 241"},
 		"a redirect": {func(w http.ResponseWriter) {
 			w.Header().Set("Location", elsewhere.URL)
 			w.WriteHeader(http.StatusTemporaryRedirect)

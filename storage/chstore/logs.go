@@ -18,6 +18,7 @@ import (
 const (
 	firstSpan = time.Minute
 	widening  = 4
+	widest    = 50 * 365 * 24 * time.Hour
 )
 
 // conditions collects what rows have to be.
@@ -120,7 +121,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (page logbuf.LogPage
 		if end.After(now) {
 			end = now // whose clocks run ahead are in the first span
 		}
-		for width := firstSpan; len(entries) <= r.Limit; width *= widening {
+		for width := firstSpan; len(entries) <= r.Limit; width = min(widening*width, widest) {
 			part := rest
 			part.Limit = r.Limit - len(entries)
 			if since := end.Add(-width); since.After(r.Since) {
