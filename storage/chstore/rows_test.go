@@ -151,3 +151,19 @@ func TestSplit(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkRows measures what it costs this process to write an entry as a row.
+func BenchmarkRows(b *testing.B) {
+	e := entry(1, 0)
+	e.RequestID, e.Balancer, e.Namespace, e.Group = "req_0123456789abcdef", "balancer-1", "default", "default"
+	e.UpstreamModel, e.Endpoint, e.UserAgent = "vendor/model-2026-01-01", "/v1/chat/completions", "openai-python/2.8.1"
+	e.CostNanoUSD, e.InputTokens, e.OutputTokens = new(int64(12345)), 4000, 700
+	var rows []byte
+	for b.Loop() {
+		var err error
+		if rows, err = appendLog(rows[:0], &e, 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(len(rows)))
+}
