@@ -15,6 +15,7 @@ const maxCascade = 100_000
 func (m *Model) follow(ctx context.Context, tx *txn, before, after record) error {
 	if after != nil {
 		warnPrices(tx, m, "", m.Prices)
+		tx.rendered.model(m)
 	}
 	old, ok := before.(*Model)
 	if !ok || after != nil && old.Namespace == m.Namespace && old.Name == m.Name || tx.reader == nil {
@@ -212,7 +213,7 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 			warnPrices(tx, p, memberPath("prices", model)+".", prices)
 		}
 		if !replaces || old.Group != p.Group || !slices.Equal(old.Models, p.Models) {
-			tx.renders(p.Group, p, "models")
+			tx.rendered.provider(p)
 		}
 	}
 	return nil
@@ -220,10 +221,10 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 
 func (*Binding) reads() bool { return true }
 
-// follow notes the providers from whose models the binding picks.
+// follow notes the model whose document names the providers of the binding.
 func (b *Binding) follow(_ context.Context, tx *txn, _, after record) error {
-	if after != nil && b.SelectorType != SelectExact {
-		tx.renders(b.ProviderGroup, b, "selector_value")
+	if after != nil {
+		tx.rendered.binding(b)
 	}
 	return nil
 }

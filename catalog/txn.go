@@ -21,7 +21,7 @@ type txn struct {
 	ids     []int64 // reserved and not used yet
 	missing int     // ids that were not reserved; the transaction has to run again
 
-	groups   map[string]cause    // of providers, whose bindings are to be rendered again
+	rendered rendered            // what documents are to be made of
 	grown    map[string]*Key     // projects that have more keys, and the last that came
 	projects map[string]*Project // that were looked up; nil where there is none
 	pinned   map[place]*target   // entities that a plan says all of; nothing else changes them

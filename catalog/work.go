@@ -16,13 +16,12 @@ const (
 	pairSteps = 100
 )
 
-// renders notes that the bindings to a provider group are to be rendered again, because of a
-// field of a record.
-func (tx *txn) renders(group string, because record, field string) {
-	if tx.groups == nil {
-		tx.groups = map[string]cause{}
-	}
-	tx.groups[group] = cause{because, field}
+// rendered notes what the commit makes others render again, and which field is to blame for it.
+type rendered struct {
+	groups map[string]cause // of providers, whose bindings are to be matched again
+	models map[string]cause // by natural key, whose bindings have changed
+	names  map[string]cause // of models that providers may serve without a binding
+	every  *cause           // a provider serves names of all beginnings
 }
 
 // cause is a field of a record that has changed.
@@ -31,24 +30,71 @@ type cause struct {
 	field  string
 }
 
+// provider notes a provider that is new, or has another group or other models.
+func (r *rendered) provider(p *Provider) {
+	r.group(p.Group, cause{p, "models"})
+	for _, m := range p.Models {
+		if IsWildcard(m) {
+			r.every = &cause{p, "models"}
+		} else {
+			r.name(m, cause{p, "models"})
+		}
+	}
+}
+
+// binding notes a binding that is new or has changed.
+func (r *rendered) binding(b *Binding) {
+	if b.SelectorType != SelectExact {
+		r.group(b.ProviderGroup, cause{b, "selector_value"})
+	}
+	if r.models == nil {
+		r.models = map[string]cause{}
+	}
+	r.models[ModelKey(b.Namespace, b.Model)] = cause{b, "provider_group"}
+}
+
+// model notes a model that is new or has changed.
+func (r *rendered) model(m *Model) { r.name(m.Name, cause{m, "name"}) }
+
+func (r *rendered) group(group string, because cause) {
+	if r.groups == nil {
+		r.groups = map[string]cause{}
+	}
+	r.groups[group] = because
+}
+
+func (r *rendered) name(name string, because cause) {
+	if r.names == nil {
+		r.names = map[string]cause{}
+	}
+	r.names[name] = because
+}
+
+// tooMuch is the error for what makes others render too much.
+func (tx *txn) tooMuch(c cause, message string) error {
+	return &FieldError{Field: tx.fieldOf(c.record, c.field), Message: message}
+}
+
 // checkRendering refuses a commit after which finding the models that bindings pick would take
-// too long. Every control plane does that for each publish that touches a group, and nothing
-// else is published meanwhile.
+// too long, or would fill documents that are too large. Every control plane does that for each
+// publish that touches them, and nothing else is published meanwhile.
 func (tx *txn) checkRendering(ctx context.Context) error {
 	work := 0
-	for _, group := range slices.Sorted(maps.Keys(tx.groups)) {
-		questions, steps, err := tx.questions(ctx, group)
+	groups := &groupSizes{tx: tx}
+	for _, group := range slices.Sorted(maps.Keys(tx.rendered.groups)) {
+		because := tx.rendered.groups[group]
+		questions, steps, err := tx.questions(ctx, group, because)
 		if err != nil {
 			return err
 		}
 		if questions == 0 {
 			continue
 		}
-		providers, err := tx.count(ctx, KindProvider, Query{Groups: []string{group}})
+		providers, err := groups.providers(ctx, group)
 		if err != nil {
 			return err
 		}
-		work += questions * int(providers) * pairSteps
+		work += questions * providers * pairSteps
 		if steps > 0 {
 			size, err := tx.modelBytes(ctx, group)
 			if err != nil {
@@ -57,25 +103,37 @@ func (tx *txn) checkRendering(ctx context.Context) error {
 			work += steps * size
 		}
 		if work > maxWork {
-			c := tx.groups[group]
-			return &FieldError{Field: tx.fieldOf(c.record, c.field), Message: "makes the bindings to a provider group take " +
-				"too long to match against the models of its providers; make the regular expressions of the bindings " +
-				"simpler, or the lists of models shorter"}
+			return tx.tooMuch(because, "makes the bindings to a provider group take "+
+				"too long to match against the models of its providers; make the regular expressions of the bindings "+
+				"simpler, or the lists of models shorter")
 		}
 	}
-	return nil
+	if err := tx.checkDocuments(ctx, groups); err != nil {
+		return err
+	}
+	return tx.checkImplied(ctx)
 }
 
 // questions counts the bindings to a group that do not ask for one name alone, and adds up the steps
-// per byte of their regular expressions. What cannot be read is not rendered either.
-func (tx *txn) questions(ctx context.Context, group string) (n, steps int, err error) {
+// per byte of their regular expressions. It notes the models of all of them. What cannot be read is
+// not rendered either.
+func (tx *txn) questions(ctx context.Context, group string, because cause) (n, steps int, err error) {
 	bindings, err := tx.list(ctx, KindBinding, Query{Groups: []string{group}})
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, e := range bindings {
 		var b Binding
-		if b.decode(e, nil) != nil || b.ProviderGroup != group || b.SelectorType == SelectExact {
+		if b.decode(e, nil) != nil || b.ProviderGroup != group {
+			continue
+		}
+		if tx.rendered.models == nil {
+			tx.rendered.models = map[string]cause{}
+		}
+		if _, noted := tx.rendered.models[e.Ref]; !noted {
+			tx.rendered.models[e.Ref] = because
+		}
+		if b.SelectorType == SelectExact {
 			continue
 		}
 		n++
@@ -95,15 +153,20 @@ func (tx *txn) modelBytes(ctx context.Context, group string) (size int, err erro
 	}
 	seen := map[ListID]bool{}
 	for _, e := range entities {
-		var listed struct{ Models []string }
-		if e.spec(&listed) != nil {
-			continue
-		}
-		list := NewModelList(listed.Models)
+		list := NewModelList(modelsOf(e))
 		if id := list.ID(); !seen[id] {
 			seen[id] = true
 			size += len(strings.Join(list.literal, " "))
 		}
 	}
 	return size, nil
+}
+
+// modelsOf returns what a stored provider lists: nothing where that cannot be read.
+func modelsOf(e Entity) []string {
+	var listed struct{ Models []string }
+	if e.spec(&listed) != nil {
+		return nil
+	}
+	return listed.Models
 }
