@@ -85,8 +85,11 @@ func (p *planner) match(ctx context.Context, k Kind, targets []*target, scope id
 	p.refuseTwins(k, targets)
 	stored := p.of(k)
 	for _, t := range targets {
+		if t.hidden.externalID {
+			continue
+		}
 		id, found := t.want.meta().ID, false
-		if name := t.want.meta().ExternalID; name != "" {
+		if name := t.externalID(); name != "" {
 			id, found = stored.byExternal[name]
 		} else if scope == idsOfThisStore {
 			_, found = stored.byID[id]
@@ -101,7 +104,7 @@ func (p *planner) match(ctx context.Context, k Kind, targets []*target, scope id
 		if t.before != nil {
 			continue
 		}
-		id, found := stored.byKey[t.want.naturalKey()]
+		id, found := stored.byKey[t.key()]
 		if e := stored.byID[id]; found && p.claimed[place{k, id}] == nil && e.ExternalID == "" {
 			if err := p.claim(t, e); err != nil {
 				return err
@@ -139,8 +142,10 @@ func (p *planner) read(ctx context.Context, k Kind, targets []*target, scope idS
 	var names []string
 	for _, t := range targets {
 		m := t.want.meta()
-		if _, known := stored.byExternal[m.ExternalID]; m.ExternalID != "" && !known {
-			names = append(names, m.ExternalID)
+		if name := t.externalID(); name != "" {
+			if _, known := stored.byExternal[name]; !known {
+				names = append(names, name)
+			}
 		}
 		if _, known := stored.byID[m.ID]; m.ExternalID == "" && m.ID != 0 && scope == idsOfThisStore && !known {
 			ids = append(ids, m.ID)
@@ -154,7 +159,7 @@ func (p *planner) read(ctx context.Context, k Kind, targets []*target, scope idS
 	}
 	var keys []string
 	for _, t := range targets {
-		key := t.want.naturalKey()
+		key := t.key()
 		if _, known := stored.byKey[key]; key != "" && !known {
 			keys = append(keys, key)
 		}

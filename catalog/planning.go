@@ -30,7 +30,8 @@ type target struct {
 	before record // as it is; nil where it is new
 	back   bool   // it comes back under the id that it had
 	silent silence
-	wrong  bool // it was refused already
+	wrong  bool                           // it was refused already
+	hidden struct{ externalID, key bool } // what it would be found by was refused
 	notes  []string
 	made   bool // a token was made for it
 }
@@ -84,6 +85,22 @@ func (t *target) keepImportedPrices() {
 	if is, same := t.before.(*Model); ok && same && is.PriceSource != PriceSourceManual {
 		m.Prices, m.PriceSource = is.Prices.Clone(), is.PriceSource
 	}
+}
+
+// externalID returns what the store may be asked for: nothing that the rules refuse.
+func (t *target) externalID() string {
+	if t.hidden.externalID {
+		return ""
+	}
+	return t.want.meta().ExternalID
+}
+
+// key returns the natural key that the store may be asked for.
+func (t *target) key() string {
+	if t.hidden.key {
+		return ""
+	}
+	return t.want.naturalKey()
 }
 
 func (t *target) place() place { return place{t.want.kind(), t.want.meta().ID} }
@@ -156,7 +173,12 @@ func (p *planner) wanted(at string, item record) *target {
 // accept refuses a target that is not acceptable by the rules.
 func (p *planner) accept(t *target) {
 	t.want.normalize()
-	p.refuseFields(t, t.want.check(p.tx.core.rules))
+	errs := t.want.check(p.tx.core.rules)
+	for _, e := range errs {
+		t.hidden.externalID = t.hidden.externalID || e.Field == string(ByExternalID)
+		t.hidden.key = t.hidden.key || slices.Contains(t.want.kind().facts().key, e.Field)
+	}
+	p.refuseFields(t, errs)
 	if t.want.meta().Damaged {
 		p.refuse(t, ErrInvalid, "damaged", "is true: all that is known of it are its name and its like")
 	}

@@ -76,6 +76,9 @@ type Store interface {
 }
 
 // Reader is a view of one revision. It is not safe for concurrent use.
+//
+// It may be asked for any text. For one that the engine cannot hold, such as one with NUL or with bytes
+// that are not UTF-8, the answer MUST be that nothing has it, and the view stays good.
 type Reader interface {
 	Head() Head
 

@@ -194,7 +194,8 @@ func (t Table[T]) Put(ctx context.Context, v T) (T, error) {
 }
 
 // Upsert is Put, and says whether v was created. If match is not 0, the entity must
-// be there and at that revision, or at any with [AnyRevision], else the error wraps ErrConflict.
+// be there and at that revision, or at any with [AnyRevision], or not be there with
+// [NoRevision], else the error wraps ErrConflict.
 func (t Table[T]) Upsert(ctx context.Context, v T, match Revision) (put T, created bool, err error) {
 	for try := 1; ; try++ {
 		put, created, err = t.upsert(ctx, v, match)
@@ -304,11 +305,20 @@ func (t Table[T]) Delete(ctx context.Context, id int64, match Revision) (Revisio
 	})
 }
 
-// AnyRevision is a precondition that every entity meets that is there.
-const AnyRevision Revision = -1
+// Preconditions beside a revision that an entity must be at.
+const (
+	AnyRevision Revision = -1 // every entity meets it that is there
+	NoRevision  Revision = -2 // only what is not there meets it
+)
 
 // matches checks a precondition of the caller's. What is not there is at the revision 0.
 func matches(match, is Revision) error {
+	if match == NoRevision {
+		if is == 0 {
+			return nil
+		}
+		return fmt.Errorf("it is there already: %w", ErrConflict)
+	}
 	if match == AnyRevision && is == 0 {
 		return fmt.Errorf("it is not there: %w", ErrConflict)
 	}

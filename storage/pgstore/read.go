@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -160,6 +161,9 @@ func (r *reader) Get(ctx context.Context, k catalog.Kind, id int64) (catalog.Ent
 }
 
 func (r *reader) Find(ctx context.Context, k catalog.Kind, by catalog.Index, value string) (catalog.Entity, error) {
+	if !isText(value) {
+		return catalog.Entity{}, fmt.Errorf("pgstore: %s by %s: %w", k.Noun(), by, catalog.ErrNotFound)
+	}
 	switch by {
 	case catalog.ByNaturalKey:
 		return r.one(ctx, k, sqlFindKey, value)
@@ -248,6 +252,15 @@ func conditions(q catalog.Query) (string, []any, error) {
 	all := []string{"id > $1"}
 	args := []any{q.After}
 	add := func(condition string, arg any) {
+		switch v := arg.(type) {
+		case string:
+			if !isText(v) {
+				all = append(all, "false")
+				return
+			}
+		case []string:
+			arg = slices.DeleteFunc(slices.Clone(v), func(s string) bool { return !isText(s) })
+		}
 		args = append(args, arg)
 		all = append(all, fmt.Sprintf(condition, len(args)))
 	}
@@ -305,10 +318,19 @@ func conditions(q catalog.Query) (string, []any, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		add("labels @> $%d::jsonb and labels <> '{}'", string(labels))
+		condition := "labels @> $%d::jsonb and labels <> '{}'"
+		for name, value := range q.Labels {
+			if !isText(name + value) {
+				labels, condition = nil, "$%d::text is not null and false"
+			}
+		}
+		add(condition, string(labels))
 	}
 	if !q.DueBefore.IsZero() {
 		add("due_at < $%d", q.DueBefore)
 	}
 	return strings.Join(all, " and "), args, nil
 }
+
+// isText reports whether the database can hold a text, and so whether something may have it.
+func isText(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }

@@ -81,6 +81,8 @@ var storeCases = []storeCase{
 	{"the error of a read", aStore, testReadError},
 	{"find", aStore, testReadFind},
 	{"filters", aStore, testReadFilters},
+	{"texts that nothing has", aStore, testReadUnstorable},
+	{"values as people have them", aStore, testStoreValues},
 	{"paths", aStore, testReadPaths},
 	{"random queries", aStore, testReadQueries},
 	{"pages", aStore, testReadPages},

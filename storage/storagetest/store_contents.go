@@ -69,7 +69,8 @@ func remove(e catalog.Entity, is catalog.Revision) catalog.Write {
 }
 
 func describe(e catalog.Entity) json.RawMessage {
-	return fmt.Appendf(nil, `{"id":%d,"name":%q}`, e.ID, e.Name)
+	name, _ := json.Marshal(e.Name) //nolint:errchkjson // a text
+	return fmt.Appendf(nil, `{"id":%d,"name":%s}`, e.ID, name)
 }
 
 func touched(e catalog.Entity) catalog.Touches {

@@ -162,6 +162,42 @@ func testReadFilters(t testing.TB, h StoreHarness) {
 	}
 }
 
+// testReadUnstorable: for a text that no entity can have the answer is that none has it, and the view
+// stays good.
+func testReadUnstorable(t testing.TB, h StoreHarness) {
+	id := mustIDs(t, h.Store, 1)
+	e := entity(catalog.KindKey, id, natural("n"), external("n"), hashes("n"), func(e *catalog.Entity) {
+		e.Name, e.Status, e.Namespaces, e.Groups, e.Mentions = "n", "n", []string{"n"}, []string{"n"}, []string{"n"}
+		e.Labels = map[string]string{"n": "n"}
+	})
+	rev := mustCommit(t, h.Store, create(e))
+	mustRead(t, h.Store, func(r catalog.Reader) {
+		for _, text := range []string{"\x00", "n\x00", "\x00n", "n\x00n", "\xff", "n\xc3", "\xed\xa0\x80"} {
+			for _, by := range []catalog.Index{catalog.ByNaturalKey, catalog.ByExternalID, catalog.ByHash} {
+				_, err := r.Find(t.Context(), e.Kind, by, text)
+				mustFail(t, fmt.Sprintf("Find by %s %q", by, text), err, catalog.ErrNotFound)
+			}
+			one := []string{text}
+			for i, q := range []catalog.Query{
+				{NaturalKeys: one}, {Refs: one}, {RefUnder: text}, {KeyUnder: text}, {Names: one}, {ExternalIDs: one},
+				{Text: text}, {Status: text}, {Namespace: text}, {Groups: one}, {Mentions: one},
+				{Labels: map[string]string{text: "n"}}, {Labels: map[string]string{"n": text}},
+			} {
+				list, err := r.List(t.Context(), e.Kind, q)
+				n, countErr := r.Count(t.Context(), e.Kind, q)
+				if err != nil || countErr != nil || len(list) != 0 || n != 0 {
+					t.Errorf("%q by query %d: %d entities, %v; %d counted, %v", text, i, len(list), err, n, countErr)
+				}
+			}
+			list, err := r.List(t.Context(), e.Kind, catalog.Query{Names: []string{text, "n"}})
+			if err != nil || len(list) != 1 {
+				t.Errorf("%q beside a name that is there: %d, %v", text, len(list), err)
+			}
+		}
+	})
+	mustLook(t, h.Store, written(e, rev))
+}
+
 // testReadPaths: a path is found with all below it, and nothing that only begins so.
 func testReadPaths(t testing.TB, h StoreHarness) {
 	paths := []string{"a", "a/b", "a/b/c", "a-b", "ab", "a0", "a/", "A/b", "a/é", "b", "_/x", "a_b", "aXb"}

@@ -109,6 +109,13 @@ var brokenStores = []struct {
 	})},
 	{"List takes the first of the groups", "random queries",
 		listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
+	{"a text ends at NUL", "texts that nothing has", findEdited(func(_ catalog.Kind, _ catalog.Index, value string) string {
+		text, _, _ := strings.Cut(value, "\x00")
+		return text
+	})},
+	{"Commit composes characters", "values as people have them", entityEdited(func(e *catalog.Entity) {
+		e.ExternalID = strings.ReplaceAll(e.ExternalID, "e\u0301", "é")
+	})},
 	{"List ignores mentions", "filters", listEdited(func(q *catalog.Query) { q.Mentions = nil })},
 	{"List counts what it does not select", "pages", listLimitsFirst},
 	{"List searches with the case", "filters", listSearchesExactly},
