@@ -59,6 +59,13 @@ func answersCreatedOrOK(op *huma.Operation) {
 	op.Responses["200"].Description = "The resource was there, and is equal now."
 }
 
+// answersUnchanged documents that the answer may only say that nothing has changed.
+func answersUnchanged(op *huma.Operation) {
+	op.Responses["304"] = &huma.Response{
+		Description: "The resource has the ETag of If-None-Match.", Headers: op.Responses["200"].Headers,
+	}
+}
+
 // answersNothing documents that the answer has no body.
 func answersNothing(op *huma.Operation) {
 	if r := op.Responses["204"]; r != nil {

@@ -50,7 +50,7 @@ func serveNoun[T catalog.Noun, V, W any](n noun[T, V, W]) {
 		takes(whole), answersCreated, fails(problemExists))
 	handle(n.Handler, Admin, "PUT "+path, "put"+name, "Create "+n.words+", or make the stored one equal", n.put,
 		takes(whole), only(n.params), answersCreatedOrOK, fails(problemExists), explains(putText))
-	handle(n.Handler, Viewer, "GET "+one, "get"+name, "Show "+n.words, n.get)
+	handle(n.Handler, Viewer, "GET "+one, "get"+name, "Show "+n.words, n.get, answersUnchanged)
 	handle(n.Handler, Admin, "PATCH "+one, "patch"+name, "Change "+n.words, n.patch,
 		takes(patch), only(n.params), fails(problemExists, problemReferenced), explains(patchText))
 	handle(n.Handler, Admin, "DELETE "+one, "delete"+name, "Delete "+n.words, n.delete,
@@ -127,10 +127,19 @@ type shown[V any] struct {
 	Body V
 }
 
-// one is the id of the entity that an operation is about.
-type one struct{ request.ID }
+type getting struct {
+	request.ID
+	request.Seen
+}
 
-func (n noun[T, V, W]) get(ctx context.Context, in *one) (*shown[V], error) {
+// found answers with an entity, or only says that it is the one that the reader has.
+type found[V any] struct {
+	Status int
+	ETag   string `header:"ETag" doc:"The revision of the resource, in quotes."`
+	Body   V
+}
+
+func (n noun[T, V, W]) get(ctx context.Context, in *getting) (*found[V], error) {
 	id, err := in.Number()
 	if err != nil {
 		return nil, err
@@ -139,7 +148,11 @@ func (n noun[T, V, W]) get(ctx context.Context, in *one) (*shown[V], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shown[V]{ETag: request.ETag(n.table.Meta(v).Revision), Body: n.read(ctx, []T{v})[0]}, nil
+	out := &found[V]{Status: http.StatusNotModified, ETag: request.ETag(n.table.Meta(v).Revision)}
+	if !in.Has(out.ETag) {
+		out.Status, out.Body = http.StatusOK, n.read(ctx, []T{v})[0]
+	}
+	return out, nil
 }
 
 // madeAnswer answers with an entity that is new, or may be.
@@ -173,13 +186,18 @@ func (n noun[T, V, W]) create(ctx context.Context, in *creating) (*madeAnswer[W]
 
 type putting struct {
 	request.Match
+	request.Absence
 	request.Wait
 	request.Cascade
 	Content request.Body
 }
 
 func (n noun[T, V, W]) put(ctx context.Context, in *putting) (*madeAnswer[W], error) {
-	match, wait, err := terms(in.Match, in.Wait)
+	match, err := in.Absence.Revision(in.Match)
+	if err != nil {
+		return nil, err
+	}
+	wait, err := in.Wait.Limit()
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +207,7 @@ func (n noun[T, V, W]) put(ctx context.Context, in *putting) (*madeAnswer[W], er
 	}
 	v, created, err := n.table.Upsert(in.Cascade.In(ctx), v, match)
 	if err != nil {
-		return nil, matched(in.Match, err)
+		return nil, matched(match, err)
 	}
 	status := http.StatusOK
 	if created {
@@ -227,7 +245,7 @@ func (n noun[T, V, W]) patch(ctx context.Context, in *patching) (*shown[V], erro
 	}
 	v, err := n.table.Patch(in.Cascade.In(ctx), id, match, data)
 	if err != nil {
-		return nil, matched(in.Match, err)
+		return nil, matched(match, err)
 	}
 	revision := n.table.Meta(v).Revision
 	out := &shown[V]{ETag: request.ETag(revision), Body: n.changed(v)}
@@ -252,7 +270,7 @@ func (n noun[T, V, W]) delete(ctx context.Context, in *deleting) (*deleted, erro
 	}
 	revision, err := n.table.Delete(in.Cascade.In(ctx), id, match)
 	if err != nil {
-		return nil, matched(in.Match, err)
+		return nil, matched(match, err)
 	}
 	return &deleted{n.follow(ctx, in.Wait.Wait, wait, revision)}, nil
 }
@@ -272,12 +290,6 @@ func aim(id request.ID, m request.Match, w request.Wait) (n int64, match catalog
 	if n, err = id.Number(); err != nil {
 		return
 	}
-	match, wait, err = terms(m, w)
-	return
-}
-
-// terms reads the precondition of a write, and how long it waits.
-func terms(m request.Match, w request.Wait) (match catalog.Revision, wait time.Duration, err error) {
 	if match, err = m.Revision(); err != nil {
 		return
 	}
@@ -286,9 +298,12 @@ func terms(m request.Match, w request.Wait) (match catalog.Revision, wait time.D
 }
 
 // matched tells a precondition of the caller's from a conflict between writers.
-func matched(m request.Match, err error) error {
-	if m.Given() && errors.Is(err, catalog.ErrConflict) {
-		return fmt.Errorf("%w: %w", errPrecondition, err)
+func matched(match catalog.Revision, err error) error {
+	switch {
+	case match == 0 || !errors.Is(err, catalog.ErrConflict):
+		return err
+	case match == catalog.NoRevision:
+		return fmt.Errorf("%w: %w", errAlreadyThere, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", errPrecondition, err)
 }

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ func handle[I, O any](
 	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag(path, role)}}
 	op.Responses = map[string]*huma.Response{"default": problemResponse("Any other problem.")}
 	h.secure(&op, role)
-	known := map[string]bool{} // filled in below: see queryOf
+	known := &allowed{} // filled in below: see allowedBy
 	op.Middlewares = huma.Middlewares{h.entry(role, route, known)}
 	huma.Register(h.api, op, func(ctx context.Context, in *I) (*O, error) {
 		var w warnings
@@ -43,22 +42,38 @@ func handle[I, O any](
 	for _, d := range details { // only now: huma would validate bodies by them
 		d(documented)
 	}
-	maps.Copy(known, queryOf(documented))
+	*known = allowedBy(documented)
 	documentProblems(documented, role)
 	if role == Admin && method != http.MethodGet {
 		documentWarnings(documented)
 	}
 }
 
-// queryOf returns the query parameters of an operation, and whether they may be repeated.
-func queryOf(op *huma.Operation) map[string]bool {
-	known := map[string]bool{}
+// allowed is what requests to an operation may have beside a path and a body.
+type allowed struct {
+	query   map[string]bool // the parameters, and whether they may be repeated
+	headers map[string]bool
+}
+
+func allowedBy(op *huma.Operation) allowed {
+	known := allowed{map[string]bool{}, map[string]bool{}}
 	for _, p := range op.Parameters {
-		if p.In == "query" {
-			known[p.Name] = p.Explode != nil && *p.Explode
+		switch p.In {
+		case "query":
+			known.query[p.Name] = p.Explode != nil && *p.Explode
+		case "header":
+			known.headers[p.Name] = true
 		}
 	}
 	return known
+}
+
+// check refuses a request with a parameter or a precondition that the operation does not have.
+func (a *allowed) check(r *http.Request) error {
+	if err := checkQuery(r, a.query); err != nil {
+		return err
+	}
+	return request.CheckPreconditions(r, a.headers)
 }
 
 // plain registers a handle that huma has no part in; the operation is what the
@@ -70,12 +85,12 @@ func (h *Handler) plain(role Role, route string, op *huma.Operation,
 	h.secure(op, role)
 	documentProblems(op, role)
 	h.api.OpenAPI().AddOperation(op)
-	known := queryOf(op)
+	known := allowedBy(op)
 	h.router.Handle(op.Method, op.Path, func(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 		exchangeOf(r.Context()).route = route
 		ctx, err := h.enter(r, role)
 		if err == nil {
-			err = checkQuery(r, known)
+			err = known.check(r)
 		}
 		if err == nil {
 			err = do(w, r.WithContext(ctx))
@@ -96,16 +111,13 @@ func tag(path string, role Role) string {
 
 // entry is what every request to an operation passes: its role, and whether it
 // asks for something that is not there.
-func (h *Handler) entry(role Role, route string, known map[string]bool) func(huma.Context, func(huma.Context)) {
+func (h *Handler) entry(role Role, route string, known *allowed) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w, _ := humahttprouter.Unwrap(ctx)
 		exchangeOf(r.Context()).route = route
 		entered, err := h.enter(r, role)
 		if err == nil {
-			err = checkQuery(r, known)
-		}
-		if err == nil {
-			err = request.CheckMatch(r.Header)
+			err = known.check(r)
 		}
 		if err != nil {
 			h.problem(r.Context(), err).write(w)

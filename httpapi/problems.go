@@ -108,6 +108,7 @@ var (
 	errLimited      = errors.New("the caller is limited to a project")
 	errThrottled    = errors.New("too many requests from this address were refused")
 	errPrecondition = errors.New("the precondition does not hold")
+	errAlreadyThere = errors.New("what must not be there is there")
 	errNoSuchToken  = errors.New("no key has this token")
 	errExporting    = errors.New("other exports are being read")
 	errPublished    = errors.New("what is published cannot be read")
@@ -126,6 +127,7 @@ var errorTable = []struct {
 	{errLimited, problemForbidden, "this is not for callers that are limited to a project"},
 	{errThrottled, problemThrottled, "wait for as long as Retry-After says, then authenticate correctly"},
 	{errPrecondition, problemPrecondition, "the resource is not at the revision in If-Match: read it again"},
+	{errAlreadyThere, problemPrecondition, "the resource is there already: leave If-None-Match out to make it equal"},
 
 	{errNoSuchToken, problemNotFound, "no key has this token: it was never valid here, or is not any more"},
 	{errExporting, problemCrowded, "other exports are being read: ask again after the seconds in Retry-After"},

@@ -39,7 +39,7 @@ func serveRotation[T catalog.Noun, W any](
 		}
 		v, err := rotate(ctx, id, time.Duration(r.GraceSeconds)*time.Second, match)
 		if err != nil {
-			return nil, matched(in.Match, err)
+			return nil, matched(match, err)
 		}
 		revision := table.Meta(v).Revision
 		out := &shown[W]{ETag: request.ETag(revision), Body: show(v)}

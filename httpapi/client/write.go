@@ -56,6 +56,15 @@ func IfMatch(r catalog.Revision) WriteOption {
 	}
 }
 
+// IfAbsent makes a Put only when there is nothing yet that it would make equal; else the error
+// matches catalog.ErrConflict.
+func IfAbsent() WriteOption {
+	return func(w *write) {
+		w.header.Set("If-None-Match", "*")
+		w.guarded = true
+	}
+}
+
 // Cascade changes the allow-lists that name a model which is renamed or deleted.
 func Cascade() WriteOption {
 	return func(w *write) { w.query.Set("cascade", "true") }

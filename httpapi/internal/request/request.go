@@ -8,8 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -105,58 +103,6 @@ func (in List) Query() (q catalog.Query, err error) {
 	}
 	return q, nil
 }
-
-// Match is the precondition of a write.
-type Match struct {
-	IfMatch string `header:"If-Match" doc:"The ETag that the resource must still have, or * if it must only be there. Otherwise the answer is 412."`
-}
-
-// Given reports whether there is a precondition.
-func (in Match) Given() bool { return in.IfMatch != "" }
-
-// CheckMatch refuses a precondition that the reader of a header would not see: an empty one, such
-// as an ETag that was not set, and all but the first of several.
-func CheckMatch(header http.Header) error {
-	switch values := header.Values("If-Match"); {
-	case len(values) > 1:
-		return fmt.Errorf("the header If-Match must be sent once: %w", ErrMalformed)
-	case len(values) == 1 && strings.TrimSpace(values[0]) == "":
-		return fmt.Errorf("the header If-Match must not be empty; leave it out instead: %w", ErrMalformed)
-	}
-	return nil
-}
-
-// Revision returns the revision that the resource must be at, 0 for any, or
-// [catalog.AnyRevision]. A tag that is not one of ours names a revision that nothing is at.
-func (in Match) Revision() (catalog.Revision, error) {
-	switch tag := strings.TrimSpace(in.IfMatch); tag {
-	case "":
-		return 0, nil
-	case "*":
-		return catalog.AnyRevision, nil
-	default:
-		return taggedRevision(tag)
-	}
-}
-
-func taggedRevision(tag string) (catalog.Revision, error) {
-	inner, opened := strings.CutPrefix(tag, `"`)
-	inner, closed := strings.CutSuffix(inner, `"`)
-	if !opened || !closed || strings.Contains(inner, `"`) {
-		return 0, fmt.Errorf(`If-Match must be one strong ETag, in its quotes, or *: %w`, ErrMalformed)
-	}
-	n, err := strconv.ParseInt(inner, 10, 64)
-	if r := catalog.Revision(n); err == nil && n > 0 && ETag(r) == tag {
-		return r, nil
-	}
-	return noRevision, nil
-}
-
-// noRevision is one that nothing is at.
-const noRevision catalog.Revision = math.MaxInt64
-
-// ETag returns the entity tag of a revision.
-func ETag(r catalog.Revision) string { return `"` + strconv.FormatInt(int64(r), 10) + `"` }
 
 // Cascade says whether a change of a name goes on to what names it.
 type Cascade struct {
