@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,7 +57,7 @@ type RepriceReport struct {
 	Unpriced   int64            // entries that have none, as before
 	CostBefore *big.Int         // nano-USD, of the changed entries
 	CostAfter  *big.Int         // likewise
-	Revision   catalog.Revision // that the run took at its end; 0 when it changed nothing
+	Revision   catalog.Revision // that the run took before its first change; 0 when it has changed nothing
 	Next       string           // where to go on, when the budget was used up
 }
 
@@ -68,8 +69,9 @@ const (
 )
 
 // Reprice computes the costs of stored entries anew: entries and their usage together, in one
-// transaction for each thousand. A cost that is known is never replaced by none. At its end the
-// run takes a revision without entities, with the action reprice.
+// transaction for each thousand. A cost that is known is never replaced by none. Before its first
+// change the run takes a revision without entities, with the action reprice, so that it leaves a trace
+// however it ends. A run that is continued by its cursor takes no other.
 //
 // One run is at work at a time: while another is, here or elsewhere, the error wraps
 // logbuf.ErrBusy. When ctx ends, what was done stays done, the report says what that was, and
@@ -97,14 +99,12 @@ func (p *Plane) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, e
 		return report, err
 	}
 	b := logbuf.RepriceBatch{Query: r.Query, Own: r.Own, DryRun: r.DryRun, Price: price}
-	if b.Run, b.Query.Cursor, ok = runOf(r.Query.Cursor); !ok {
+	run, ok := runOf(r.Query.Cursor)
+	if !ok {
 		return report, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the request before"}
 	}
-	err = p.reprice(ctx, sink, b, r.Budget, &report)
-	if report.Changed > 0 && !r.DryRun {
-		revision, e := p.closeReprice(ctx, &report)
-		report.Revision, err = revision, errors.Join(err, e)
-	}
+	b.Run, b.Query.Cursor = run.id, run.at
+	err = p.reprice(ctx, sink, b, r.Budget, run.revision, &report)
 	return report, err
 }
 
@@ -143,9 +143,9 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 	return nil, &logbuf.FieldError{Field: "prices", Message: "must be now or then"}
 }
 
-// reprice does batch after batch.
-func (p *Plane) reprice(
-	ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration, report *RepriceReport,
+// reprice does batch after batch. The revision is that of the run, if it has one.
+func (p *Plane) reprice(ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration,
+	revision catalog.Revision, report *RepriceReport,
 ) error {
 	begun, first := time.Now(), b.Query.Cursor
 	tried := false // a try whose answer was lost may still be at work, and keep this run out for a while
@@ -155,11 +155,12 @@ func (p *Plane) reprice(
 		ctx, cancel = context.WithTimeout(ctx, budget+repriceSlack)
 		defer cancel()
 	}
+	next := func(at string) string { return repriceRun{b.Run, revision, at}.String() }
 	for tries := 0; ; {
-		r, err := sink.Reprice(ctx, b)
+		r, err := p.repriceStep(ctx, sink, b, &revision)
 		if err != nil {
 			if ctx.Err() != nil && caller.Err() == nil && b.Query.Cursor != first {
-				report.Next = b.Run.String() + runSeparator + b.Query.Cursor
+				report.Next = next(b.Query.Cursor)
 				return nil // what was done before counts
 			}
 			var field *logbuf.FieldError
@@ -177,29 +178,69 @@ func (p *Plane) reprice(
 			continue
 		}
 		tries = 0
-		report.add(r)
+		if report.add(r); r.Changed > 0 && !b.DryRun {
+			report.Revision = revision
+		}
 		if r.Next == "" {
 			return nil
 		}
 		b.Query.Cursor = r.Next
 		if budget > 0 && time.Since(begun) >= budget {
-			report.Next = b.Run.String() + runSeparator + r.Next
+			report.Next = next(r.Next)
 			return nil
 		}
 	}
 }
 
-// runSeparator stands between the run and the place in a cursor: who goes on is the same run.
-const runSeparator = "."
+// repriceStep does a batch. The first one that is going to change something is tried without changing
+// anything, which also makes sure that no other run is at work, and then the run takes its revision.
+func (p *Plane) repriceStep(ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch,
+	revision *catalog.Revision,
+) (logbuf.RepriceResult, error) {
+	if b.DryRun || *revision != 0 {
+		return sink.Reprice(ctx, b)
+	}
+	changes, trial := false, b
+	trial.Price = func(e *logbuf.Entry) {
+		after := e.Clone()
+		b.Price(&after)
+		had, has := e.CostNanoUSD, after.CostNanoUSD
+		changes = changes || after.PricedRevision != e.PricedRevision || (had == nil) != (has == nil) ||
+			had != nil && *had != *has
+	}
+	r, err := sink.Reprice(ctx, trial)
+	if err != nil || !changes {
+		return r, err
+	}
+	if *revision, err = p.recordReprice(ctx, b); err != nil {
+		return logbuf.RepriceResult{}, err
+	}
+	return sink.Reprice(ctx, b)
+}
+
+// A repriceRun is where a run goes on. Whoever goes on by its text is the same run.
+type repriceRun struct {
+	id       uuid.UUID
+	revision catalog.Revision // 0: it has changed nothing so far
+	at       string           // the cursor of the sink
+}
+
+// String returns the cursor.
+func (r repriceRun) String() string { return fmt.Sprintf("%s.%d.%s", r.id, r.revision, r.at) }
 
 // runOf takes a cursor apart. Without one, the run is a new one.
-func runOf(cursor string) (run uuid.UUID, at string, ok bool) {
+func runOf(cursor string) (r repriceRun, ok bool) {
 	if cursor == "" {
-		return uuid.New(), "", true
+		return repriceRun{id: uuid.New()}, true
 	}
-	name, at, ok := strings.Cut(cursor, runSeparator)
-	run, err := uuid.Parse(name)
-	return run, at, ok && err == nil
+	parts := strings.SplitN(cursor, ".", 3)
+	if len(parts) != 3 {
+		return r, false
+	}
+	id, err := uuid.Parse(parts[0])
+	revision, bad := strconv.ParseInt(parts[1], 10, 64)
+	r.id, r.revision, r.at = id, catalog.Revision(revision), parts[2]
+	return r, err == nil && bad == nil && revision >= 0
 }
 
 func (r *RepriceReport) add(b logbuf.RepriceResult) {
@@ -211,19 +252,20 @@ func (r *RepriceReport) add(b logbuf.RepriceResult) {
 	r.CostAfter.Add(r.CostAfter, big.NewInt(b.CostAfter))
 }
 
-// closeReprice records that a run has changed something, also one that was broken off.
-func (p *Plane) closeReprice(ctx context.Context, report *RepriceReport) (catalog.Revision, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
+// recordReprice takes the revision of a run.
+func (p *Plane) recordReprice(ctx context.Context, b logbuf.RepriceBatch) (catalog.Revision, error) {
+	now, err := p.Tables.Now(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("ezapi: the change feed cannot be told: %w", err)
+	}
 	actor, reason := catalog.ActorFrom(ctx)
-	reason = cmp.Or(reason, fmt.Sprintf("%d log entries cost otherwise, %d of them had no cost", report.Changed,
-		report.Priced))
+	reason = cmp.Or(reason, fmt.Sprintf("costs of log entries from %s to %s are computed anew",
+		b.Query.Since.UTC().Format(time.RFC3339), b.Query.Until.UTC().Format(time.RFC3339)))
 	revision, err := p.config.Catalog.Commit(ctx, catalog.Commit{
-		Sync: true, SyncAction: catalog.ActionReprice,
-		Time: p.config.Clock().UTC().Truncate(time.Microsecond), Actor: actor, Reason: reason,
+		Sync: true, SyncAction: catalog.ActionReprice, Time: now, Actor: actor, Reason: reason,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ezapi: the costs are stored, and the change feed could not be told: %w", err)
+		return 0, fmt.Errorf("ezapi: the change feed cannot be told: %w", err)
 	}
 	return revision, nil
 }

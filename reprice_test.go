@@ -195,14 +195,19 @@ func TestReprice(t *testing.T) {
 // stubborn is a sink whose Reprice fails now and then, and may be busy.
 type stubborn struct {
 	*memstore.Sink
-	fail func(b logbuf.RepriceBatch) error
+	fail    func(b logbuf.RepriceBatch) error
+	changed func() // called when a batch has changed something
 }
 
 func (s *stubborn) Reprice(ctx context.Context, b logbuf.RepriceBatch) (logbuf.RepriceResult, error) {
 	if err := s.fail(b); err != nil {
 		return logbuf.RepriceResult{}, err
 	}
-	return s.Sink.Reprice(ctx, b)
+	r, err := s.Sink.Reprice(ctx, b)
+	if r.Changed > 0 && !b.DryRun && s.changed != nil {
+		s.changed()
+	}
+	return r, err
 }
 
 // A run outlives failures that pass, one is at work at a time, and one whose budget is used up
@@ -244,6 +249,22 @@ func TestRepriceGoesOn(t *testing.T) {
 		}
 		return nil
 	}
+	// Who is killed from here on leaves a trace: the run has its revision before it changes anything.
+	head := func() (revision catalog.Revision) {
+		if err := plane.Store().Read(t.Context(), func(r catalog.Reader) error {
+			revision = r.Head().Revision
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return revision
+	}
+	before := head()
+	sink.changed = func() {
+		if at := head(); at != before+1 {
+			t.Errorf("costs have changed, and the catalog is at revision %d; want %d", at, before+1)
+		}
+	}
 	request.Budget = 1
 	var runs, changed int64
 	for {
@@ -252,6 +273,9 @@ func TestRepriceGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		runs, changed = runs+1, changed+report.Changed
+		if report.Revision != before+1 {
+			t.Errorf("part %d of the run has revision %d; want %d", runs, report.Revision, before+1)
+		}
 		if request.Query.Cursor = report.Next; report.Next == "" {
 			break
 		}
@@ -261,6 +285,10 @@ func TestRepriceGoesOn(t *testing.T) {
 	}
 	if _, total, unpriced := costsOf(t, plane, begin); total != count || unpriced != 0 {
 		t.Errorf("usage %d, %d unpriced; want %d", total, unpriced, count)
+	}
+
+	if at := head(); at != before+1 {
+		t.Errorf("the run has taken %d revisions; want 1", at-before)
 	}
 
 	sink.fail = func(logbuf.RepriceBatch) error { return logbuf.ErrBusy }
