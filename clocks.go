@@ -39,25 +39,38 @@ func (c Clock) Wrong() bool { return c.Skew.Abs() > catalog.MaxSkew }
 
 // A clockReading is what a store's clock said at an instant. The instant is one of the monotonic
 // clock, which goes on evenly when this process's wall clock is set: from the reading follows what the
-// store's clock says now, whatever ours does meanwhile.
+// store's clock says now, whatever ours does meanwhile. While the machine is suspended that clock stands
+// still, so what it was asleep for is counted apart.
 type clockReading struct {
 	store  string
 	theirs time.Time
 	at     time.Time
+	asleep time.Duration // until then, since the machine was started
 }
 
 // now returns what the store's clock says now.
-func (r clockReading) now() time.Time { return r.theirs.Add(time.Since(r.at)) }
+func (r clockReading) now(asleep time.Duration) time.Time {
+	return r.theirs.Add(time.Since(r.at)).Add(max(0, asleep-r.asleep))
+}
 
 // clocks are what was read of the stores' clocks. They are safe for concurrent use.
 type clocks struct {
+	asleep func() time.Duration // see timeAsleep, which is what nil means
+
 	mu   sync.Mutex
 	read []clockReading
 }
 
+func (c *clocks) timeAsleep() time.Duration {
+	if c.asleep == nil {
+		return timeAsleep()
+	}
+	return c.asleep()
+}
+
 // note keeps a reading that was asked for at an instant, and has come now.
 func (c *clocks) note(store string, theirs, begun time.Time) {
-	r := clockReading{store, theirs, begun.Add(time.Since(begun) / 2)}
+	r := clockReading{store, theirs, begun.Add(time.Since(begun) / 2), c.timeAsleep()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.IndexFunc(c.read, func(r clockReading) bool { return r.store == store }); i >= 0 {
@@ -73,7 +86,7 @@ func (c *clocks) now(store string) (now time.Time, ok bool) {
 	defer c.mu.Unlock()
 	for _, r := range c.read {
 		if r.store == store {
-			return r.now(), true
+			return r.now(c.timeAsleep()), true
 		}
 	}
 	return now, false
@@ -84,7 +97,7 @@ func (c *clocks) status(ours time.Time) (all []Clock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.read {
-		all = append(all, Clock{r.store, ours.Sub(r.now())})
+		all = append(all, Clock{r.store, ours.Sub(r.now(c.timeAsleep()))})
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package pgstore_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
@@ -97,6 +99,69 @@ func TestBatchesThrice(t *testing.T) {
 			}
 			wantLedger(t, pool, sinks[0], logEntries(0, n))
 		})
+	}
+}
+
+// Who may write what is stored already waits for a write of the same batch that is still at work before
+// writing anything, and then has nothing to write.
+func TestCarefulBatchWaitsForItsTwin(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	cfg := pgtest.Config(t)
+	pool := pgtest.Connect(t, cfg)
+	open(t, pool, nil)
+	sink := newSink(pgtest.Connect(t, cfg))
+	entries, segment := logEntries(0, 20), uuid.New()
+	store(t, sink, entries[:10]...)
+	want(t, sink, logbuf.Batch{Entries: entries[:10]}, logbuf.Result{Duplicate: 10}) // careful from here on
+
+	exec := func(on interface {
+		Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	}, sql string) {
+		t.Helper()
+		if _, err := on.Exec(ctx, sql, segment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(pool, `insert into log_checkpoints (segment, position) values ($1, 0)`)
+	twin, err := pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer twin.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it may be committed
+	exec(twin, `update log_checkpoints set position = 10 where segment = $1`)
+	done := make(chan error, 1)
+	go func() {
+		r, err := sink.Write(ctx, logbuf.Batch{Segment: segment, To: 10, Entries: entries[10:]})
+		if err == nil && r.Duplicate != 10 {
+			err = fmt.Errorf("%+v; want 10 duplicates", r)
+		}
+		done <- err
+	}()
+	const waiting = `
+select count(distinct w.pid), count(l.pid)
+from pg_locks w join pg_database d on d.datname = current_database()
+    left join pg_locks l on l.pid = w.pid and l.database = d.oid and l.mode = 'RowExclusiveLock'
+        and l.relation::regclass::text like 'access_logs%'
+where not w.granted and w.locktype = 'transactionid'
+    and w.pid in (select pid from pg_locks where database = d.oid)`
+	for begun, waits := time.Now(), 0; waits == 0; time.Sleep(5 * time.Millisecond) {
+		var written int
+		if err := pool.QueryRow(ctx, waiting).Scan(&waits, &written); err != nil {
+			t.Fatal(err)
+		}
+		if written > 0 {
+			t.Fatal("the batch was written before its twin had ended")
+		}
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("the batch does not wait for its twin")
+		}
+	}
+	if err := twin.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

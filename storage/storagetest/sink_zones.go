@@ -181,6 +181,18 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 	maintainAt(t, m, o)
 	check("after late entries were folded")
 
+	// Quarters that are in no day yet stay, however old they are.
+	early := o
+	early.UsageBefore = logDay.Add(5 * day)
+	for _, task := range m.Tasks() {
+		if task.Name == "prune" {
+			if _, err := task.Run(t.Context(), early); err != nil {
+				t.Fatalf("prune: %v", err)
+			}
+		}
+	}
+	check("after days that are not closed were to be forgotten")
+
 	o.Now = logDay.Add(5 * day)
 	o.UsageBefore = logDay.Add(2*day + 7*time.Hour) // days go as a whole
 	maintainAt(t, m, o)
