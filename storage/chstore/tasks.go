@@ -80,36 +80,25 @@ func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report lo
 const partition = "20060102"
 
 // summed reports whether all usage of a day is in usage_quarters, for so long that nobody reads it
-// from the entries any more. It builds what is missing.
+// from the entries any more. It builds what is missing, hours without entries too.
 func (s *Sink) summed(ctx context.Context, day rollup.Span) (bool, error) {
-	for try := range 2 {
-		now, err := s.readClock(ctx)
-		if err != nil {
+	closed, err := s.closedSpans(ctx, day.From, day.Until)
+	if err != nil {
+		return false, err
+	}
+	_, open := split(closed, day)
+	for _, hours := range open {
+		if err := s.build(ctx, hours); err != nil {
 			return false, err
-		}
-		closed, err := s.closedBefore(ctx, day.From, day.Until, now.Add(-s.settle))
-		if err != nil {
-			return false, err
-		}
-		if len(closed) == 1 && !closed[0].From.After(day.From) && !closed[0].Until.Before(day.Until) {
-			return true, nil
-		}
-		if try == 0 {
-			due, waiting, err := s.dueHours(ctx, day.Until)
-			if err != nil || !waiting.IsZero() {
-				return false, err
-			}
-			for _, hours := range due {
-				in, _ := split([]rollup.Span{day}, hours)
-				for _, part := range in {
-					if err := s.build(ctx, part); err != nil {
-						return false, err
-					}
-				}
-			}
 		}
 	}
-	return false, nil
+	now, err := s.readClock(ctx)
+	if err != nil {
+		return false, err
+	}
+	settled, err := s.closedBefore(ctx, day.From, day.Until, now.Add(-s.settle))
+	_, open = split(settled, day)
+	return len(open) == 0, err
 }
 
 // forgetDead forgets dead letters from before a time.

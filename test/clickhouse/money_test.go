@@ -230,6 +230,10 @@ WHERE marked >= covered`)
 	wantSameUsage(t, "after the first days were dropped", postgres, sinks[1])
 }
 
+// closedMarks counts the hours that were marked, and are closed all the same.
+const closedMarks = `SELECT count() FROM usage_builds FINAL
+INNER JOIN (SELECT hour, max(at) AS marked FROM usage_marks GROUP BY hour) AS marks USING hour WHERE marked < covered`
+
 // An hour in which something was written lately is read from its entries, and is not summed for
 // good before all that may be under way has settled.
 func TestSettling(t *testing.T) {
@@ -253,11 +257,43 @@ func TestSettling(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ what, want string }{
-		{"SELECT count() FROM usage_builds WHERE hour IN (SELECT hour FROM usage_marks)", "0"},
+		{closedMarks, "0"},
 		{"SELECT count() FROM access_logs", "2"},
 	} {
 		if got := query(t, database, c.what); got != c.want {
 			t.Errorf("%s: %s; want %s", c.what, got, c.want)
 		}
+	}
+}
+
+// A day that has no entries in its first hours, and a day without any, hold up nothing: days are dropped, and their
+// usage stays.
+func TestDropSparseDays(t *testing.T) {
+	t.Parallel()
+	database := newDatabase()
+	s := openSink(t, database)
+	entries := []logbuf.Entry{spent(1), spent(2), spent(3)}
+	for i, at := range []time.Duration{5 * time.Hour, 53 * time.Hour, 120 * time.Hour} {
+		entries[i].Time = day.Add(at)
+	}
+	if _, err := s.Write(t.Context(), logbuf.Batch{Entries: entries[1:]}); err != nil {
+		t.Fatal(err)
+	}
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 9)}
+	for range 2 {
+		if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), s, o)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write(t.Context(), logbuf.Batch{Entries: entries[:1]}); err != nil { // before all others
+			t.Fatal(err)
+		}
+		o.Before = day.AddDate(0, 0, 4)
+	}
+	if got := query(t, database, "SELECT count() FROM access_logs"); got != "2" { // and the one that came after the drop
+		t.Errorf("%s entries are left; want 2", got)
+	}
+	page, err := s.Usage(t.Context(), logbuf.UsageQuery{Interval: logbuf.Month, Since: day, Until: day.AddDate(0, 0, 11)})
+	if err != nil || len(page.Rows) != 1 || page.Rows[0].Requests != 3 {
+		t.Errorf("%+v, %v; want three requests", page, err)
 	}
 }
