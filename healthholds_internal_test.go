@@ -20,8 +20,9 @@ func TestVerdictOfAnOlderHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := health.Verdict{Do: health.MakeHold, Target: catalog.HoldTarget{ProviderID: provider.ID, UpstreamModel: "m"}, Strikes: 1,
-		Cause: catalog.CauseFailures, Message: "first", Until: time.Now().Add(time.Minute)}
+	v := health.Verdict{Do: health.MakeHold, Target: catalog.HoldTarget{ProviderID: provider.ID, UpstreamModel: "m"},
+		Strikes: 1,
+		Cause:   catalog.CauseFailures, Message: "first", Until: time.Now().Add(time.Minute)}
 	var status HealthStatus
 	if err := p.carryOut(ctx, v, &status); err != nil || status.Made != 1 {
 		t.Fatalf("%v, %+v", err, status)

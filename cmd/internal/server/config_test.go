@@ -136,7 +136,7 @@ func TestRedisAddr(t *testing.T) {
 func TestWrongValueNamesItsVariable(t *testing.T) {
 	const leak = "hunter2hunter2" // is in every value, and must be in no error
 	for name, values := range map[string][]string{
-		"EZ_API_PORT":      {leak, "65536", "-1", "80.5"},
+		"EZ_API_PORT":      {leak, "65536", "-1", "80.5", "tcp://10.0.0.1:80"},
 		"EZ_API_ADDR":      {leak + ":80", "a b", "-" + leak},
 		"EZ_PG_DSN":        {"postgres://u:" + leak + "@h:port/db", "host=h port=" + leak},
 		"EZ_PG_LISTEN_DSN": {"postgres://u:" + leak + "@h:port/db"},

@@ -32,6 +32,10 @@ type port int
 
 func (p *port) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil && strings.HasPrefix(string(text), "tcp://") {
+		return expectation("must be a port number, 0 to 65535; Kubernetes sets it to a URL for a Service that is " +
+			"called ez-api, unless the pod has enableServiceLinks: false")
+	}
 	if err != nil {
 		return expectation("must be a port number, 0 to 65535")
 	}

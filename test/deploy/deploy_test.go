@@ -1,0 +1,253 @@
+package deploy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ez-api/ez-api/httpapi/metrics"
+)
+
+// root is the directory of the repository, and files that of what is tested, as seen from this package.
+const (
+	root  = "../.."
+	files = root + "/examples/deploy/"
+)
+
+// TestManifests holds the plain manifests equal to what the chart makes of its defaults.
+func TestManifests(t *testing.T) {
+	want := command(t, "helm", "template", "ez-api", files+"helm/ez-api")
+	if diff := cmp.Diff(want, read(t, files+"kubernetes/ez-api.yaml")); diff != "" {
+		t.Errorf("run helm template ez-api examples/deploy/helm/ez-api >examples/deploy/kubernetes/ez-api.yaml (-want +got):\n%s", diff)
+	}
+}
+
+// TestChart renders the chart with everything in it, and has Kubernetes' types read it.
+func TestChart(t *testing.T) {
+	command(t, "helm", "lint", "--strict", files+"helm/ez-api")
+	all := objects(t, command(t, "helm", "template", "x", files+"helm/ez-api", "--set", strings.Join([]string{
+		"ingress.enabled=true", "ingress.host=ez.example.com", "ingress.tlsSecret=tls", "ingress.className=nginx",
+		"settings.EZ_LOG_RETENTION=30d", "settings.EZ_CONSOLE=false", "image.pullSecrets={registry}", "replicas=3",
+		"serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus", "spool.storageClassName=fast",
+		"nodeSelector.disk=ssd",
+	}, ",")))
+	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{
+		"ConfigMap x", "Ingress x", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x", "StatefulSet x",
+	}) {
+		t.Errorf("rendered: %q", got)
+	}
+
+	set := all["StatefulSet x"].(*apps.StatefulSet)
+	pod := set.Spec.Template.Spec
+	server := pod.Containers[0]
+	for what, ok := range map[string]bool{
+		"Kubernetes must not set EZ_API_PORT":          pod.EnableServiceLinks != nil && !*pod.EnableServiceLinks,
+		"it must not run as root":                      *pod.SecurityContext.RunAsNonRoot && *server.SecurityContext.ReadOnlyRootFilesystem,
+		"the spool must be a volume of the pod's own":  set.Spec.VolumeClaimTemplates[0].Name == server.VolumeMounts[0].Name,
+		"the volume must be where the image keeps all": server.VolumeMounts[0].MountPath == "/data",
+		"the spool must outlive the release":           set.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted == "Retain",
+		"secrets must come from the secret":            server.EnvFrom[0].SecretRef.Name == "ez-api",
+		"settings must come from the config map":       server.EnvFrom[1].ConfigMapRef.Name == "x",
+		"it must be asked for readiness":               server.ReadinessProbe.HTTPGet.Path == "/readyz",
+		"the service must find the pods":               selects(all["Service x"].(*core.Service).Spec.Selector, set),
+		"the pods' service must find them":             selects(all["Service x-pods"].(*core.Service).Spec.Selector, set),
+	} {
+		if !ok {
+			t.Error(what)
+		}
+	}
+	if got := all["ConfigMap x"].(*core.ConfigMap).Data; got["EZ_LOG_RETENTION"] != "30d" || got["EZ_CONSOLE"] != "false" {
+		t.Errorf("settings: %q", got)
+	}
+}
+
+func selects(labels map[string]string, set *apps.StatefulSet) bool {
+	for name, value := range labels {
+		if set.Spec.Template.Labels[name] != value {
+			return false
+		}
+	}
+	return len(labels) > 0
+}
+
+// TestChartRefuses sends values that cannot work.
+func TestChartRefuses(t *testing.T) {
+	for _, set := range []string{
+		"replicas=0", "replica=3", "secret=", "ingress.enabled=true", "settings.EZ_LOG_QUEUE=200000", "settings.log_level=debug",
+		"settings.EZ_ADMIN_TOKEN=x", "settings.EZ_DB_KEYS=x", "settings.EZ_API_PORT=1", "spool.size=big",
+	} {
+		cmd := exec.CommandContext(t.Context(), "helm", "template", "x", files+"helm/ez-api", "--set", set)
+		if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("schema")) {
+			t.Errorf("--set %s: %v\n%s", set, err, out)
+		}
+	}
+}
+
+func TestAlerts(t *testing.T) {
+	command(t, "promtool", "check", "rules", files+"prometheus/alerts.yaml")
+	command(t, "promtool", "test", "rules", files+"prometheus/alerts_test.yaml")
+	rules := read(t, files+"prometheus/alerts.yaml")
+	mustExist(t, "alerts.yaml", rules)
+
+	// The page of operators lists the same metrics.
+	page := read(t, root+"/docs/operations.md")
+	table, _, _ := strings.Cut(page[strings.Index(page, "| metric | alert when |"):], "\n\n")
+	for row := range strings.Lines(table) {
+		cells := strings.SplitN(row, "|", 4)
+		if strings.Contains(cells[2], "nothing") {
+			continue
+		}
+		for _, name := range names(cells[1]) {
+			if !slices.Contains(names(rules), name) {
+				t.Errorf("docs/operations.md says that %s is worth an alert, and alerts.yaml has none", name)
+			}
+		}
+	}
+	for _, name := range names(rules) {
+		if !slices.Contains(names(table), name) {
+			t.Errorf("alerts.yaml has an alert for %s, and the table of docs/operations.md has no row", name)
+		}
+	}
+}
+
+// TestDashboard has promtool read each expression of the dashboard, as a rule that records it.
+func TestDashboard(t *testing.T) {
+	text := read(t, files+"grafana/ez-api.json")
+	mustExist(t, "ez-api.json", text)
+	var board struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &board); err != nil {
+		t.Fatal(err)
+	}
+	filled := strings.NewReplacer("$__rate_interval", "5m", "$job", ".*", "$instance", ".*")
+	var rules strings.Builder
+	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
+	seen := map[int]bool{}
+	for _, panel := range board.Panels {
+		if seen[panel.ID] || panel.Title == "" {
+			t.Errorf("panel %d %q: it needs a number of its own, and a title", panel.ID, panel.Title)
+		}
+		seen[panel.ID] = true
+		for i, target := range panel.Targets {
+			fmt.Fprintf(&rules, "  - {record: 'panel:%d_%d', expr: %q}\n", panel.ID, i, filled.Replace(target.Expr))
+		}
+	}
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "promtool", "check", "rules", file)
+}
+
+var name = regexp.MustCompile(`\bezapi_[a-z_]+`)
+
+// names returns the metrics that a text names, without what a histogram adds.
+func names(text string) (all []string) {
+	for _, n := range name.FindAllString(text, -1) {
+		all = append(all, strings.TrimSuffix(strings.TrimSuffix(n, "_bucket"), "_count"))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// mustExist compares with what the collector of the server has.
+func mustExist(t *testing.T, file, text string) {
+	t.Helper()
+	described := make(chan *prometheus.Desc)
+	go func() {
+		defer close(described)
+		metrics.New(nil).Describe(described)
+	}()
+	has := map[string]bool{}
+	for d := range described {
+		has[name.FindString(d.String())] = true
+	}
+	for _, n := range names(text) {
+		if !has[n] {
+			t.Errorf("%s names %s, which the server does not have", file, n)
+		}
+	}
+	if len(names(text)) < 20 {
+		t.Errorf("%s names %d metrics: is the test's expression wrong?", file, len(names(text)))
+	}
+}
+
+// objects decodes manifests strictly: a field that Kubernetes does not know fails.
+func objects(t *testing.T, text string) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for part := range strings.SplitSeq(text, "\n---\n") {
+		var is struct {
+			Kind     string
+			Metadata struct{ Name string }
+		}
+		if err := yaml.Unmarshal([]byte(part), &is); err != nil {
+			t.Fatalf("%v:\n%s", err, part)
+		}
+		var into any
+		switch is.Kind {
+		case "StatefulSet":
+			into = new(apps.StatefulSet)
+		case "Service":
+			into = new(core.Service)
+		case "ConfigMap":
+			into = new(core.ConfigMap)
+		case "PodDisruptionBudget":
+			into = new(policy.PodDisruptionBudget)
+		case "Ingress":
+			into = new(networking.Ingress)
+		case "ServiceMonitor":
+			into = new(map[string]any) // of the Prometheus operator
+		default:
+			t.Fatalf("a kind that this test does not know: %q\n%s", is.Kind, part)
+		}
+		if err := yaml.UnmarshalStrict([]byte(part), into); err != nil {
+			t.Errorf("%s %s: %v\n%s", is.Kind, is.Metadata.Name, err, part)
+		}
+		all[is.Kind+" "+is.Metadata.Name] = into
+	}
+	return all
+}
+
+// command returns what a program prints, and fails with what it says.
+func command(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	var said strings.Builder
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, said.String(), out)
+	}
+	return string(out)
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
