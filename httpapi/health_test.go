@@ -54,7 +54,8 @@ func TestReadyWhileLogsAreFull(t *testing.T) {
 	store := &awayStore{Store: memstore.New(nil)}
 	full := fullBuffer{}
 	s := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogBuffer: full}, nil)
-	if status, note, whole := s.state("logs"); status != "failed" || whole != "degraded" || !strings.Contains(note, "full") {
+	if status, note, whole := s.state("logs"); status != "failed" || whole != "degraded" ||
+		!strings.Contains(note, "full") {
 		t.Errorf("logs: %s, %q; all %s", status, note, whole)
 	}
 	store.away.Store(true)

@@ -38,7 +38,8 @@ func TestIfMatchAny(t *testing.T) {
 func TestIfNoneMatchOnlyCreates(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
 	s.must(http.StatusCreated, admin, "PUT", "/models", object{"name": "m"}, "If-None-Match", "*")
-	s.must(http.StatusPreconditionFailed, admin, "PUT", "/models", object{"name": "m", "kind": "audio"}, "If-None-Match", "*")
+	s.must(http.StatusPreconditionFailed, admin, "PUT", "/models", object{"name": "m", "kind": "audio"},
+		"If-None-Match", "*")
 	s.must(http.StatusPreconditionFailed, admin, "PUT", "/models", object{"name": "m"}, "If-None-Match", "*") // equal
 	if is := s.must(http.StatusOK, admin, "GET", "/models/1", nil).body; !strings.Contains(is, `"kind":"chat"`) {
 		t.Errorf("%s", is)

@@ -204,7 +204,8 @@ func TestLogs(t *testing.T) {
 func TestSpool(t *testing.T) {
 	s := newService(t, ezapi.Config{Logs: logbuf.Options{Dir: t.TempDir(), SpoolMax: 64 << 20}})
 	s.do("POST", "/logs", `{}`)
-	s.shows(map[string]float64{"logs_accepted_total": 1, "logs_spool_max_bytes": 64 << 20, "logs_spool_broken": 0, "logs_full": 0})
+	s.shows(map[string]float64{"logs_accepted_total": 1, "logs_spool_max_bytes": 64 << 20, "logs_spool_broken": 0,
+		"logs_full": 0})
 	got := s.scrape()
 	for _, name := range []string{"logs_spool_bytes", "logs_spool_segments", "logs_spool_syncs_total",
 		"logs_spool_sync_seconds_total"} {

@@ -123,7 +123,8 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 		return 0, err
 	}
 	var keep catalog.Revision
-	if err := s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro(), time.Now().Add(catalog.MaxSkew).UnixMicro()); err != nil {
+	if err := s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro(),
+		time.Now().Add(catalog.MaxSkew).UnixMicro()); err != nil {
 		return 0, s.fail(ctx, "prune changes", err)
 	}
 	var pruned int64

@@ -109,10 +109,11 @@ var brokenStores = []struct {
 	})},
 	{"List takes the first of the groups", "random queries",
 		listEdited(func(q *catalog.Query) { q.Groups = q.Groups[:min(1, len(q.Groups))] })},
-	{"a text ends at NUL", "texts that nothing has", findEdited(func(_ catalog.Kind, _ catalog.Index, value string) string {
-		text, _, _ := strings.Cut(value, "\x00")
-		return text
-	})},
+	{"a text ends at NUL", "texts that nothing has",
+		findEdited(func(_ catalog.Kind, _ catalog.Index, value string) string {
+			text, _, _ := strings.Cut(value, "\x00")
+			return text
+		})},
 	{"Commit composes characters", "values as people have them", entityEdited(func(e *catalog.Entity) {
 		e.ExternalID = strings.ReplaceAll(e.ExternalID, "e\u0301", "é")
 	})},

@@ -222,7 +222,8 @@ func TestServer(t *testing.T) {
 	wantUsed(4, 2_000_000_000)
 	send(entries...)
 
-	if status := c.call(t, http.MethodPatch, "/models/1?wait=applied", object{"request_price": "0.75"}, nil); status != 200 {
+	if status := c.call(t, http.MethodPatch, "/models/1?wait=applied", object{"request_price": "0.75"},
+		nil); status != 200 {
 		t.Fatalf("PATCH /models/1: %d", status)
 	}
 	var repriced struct {

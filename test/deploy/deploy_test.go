@@ -34,7 +34,7 @@ const (
 func TestManifests(t *testing.T) {
 	want := command(t, "helm", "template", "ez-api", files+"helm/ez-api")
 	if diff := cmp.Diff(want, read(t, files+"kubernetes/ez-api.yaml")); diff != "" {
-		t.Errorf("run helm template ez-api examples/deploy/helm/ez-api >examples/deploy/kubernetes/ez-api.yaml (-want +got):\n%s", diff)
+		t.Errorf("kubernetes/ez-api.yaml is not what helm template ez-api helm/ez-api prints (-want +got):\n%s", diff)
 	}
 }
 
@@ -48,7 +48,8 @@ func TestChart(t *testing.T) {
 		"nodeSelector.disk=ssd",
 	}, ",")))
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{
-		"ConfigMap x", "Ingress x", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x", "StatefulSet x",
+		"ConfigMap x", "Ingress x", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x",
+		"StatefulSet x",
 	}) {
 		t.Errorf("rendered: %q", got)
 	}
@@ -91,7 +92,8 @@ func selects(labels map[string]string, set *apps.StatefulSet) bool {
 func TestChartRefuses(t *testing.T) {
 	for _, set := range []string{
 		"replicas=0", "replica=3", "secret=", "ingress.enabled=true", "settings.EZ_LOG_QUEUE=200000",
-		"settings.log_level=debug", "settings.EZ_ADMIN_TOKEN=x", "settings.EZ_DB_KEYS=x", "settings.EZ_API_PORT=1", "spool.size=big",
+		"settings.log_level=debug", "settings.EZ_ADMIN_TOKEN=x", "settings.EZ_DB_KEYS=x",
+		"settings.EZ_API_PORT=1", "spool.size=big",
 	} {
 		cmd := exec.CommandContext(t.Context(), "helm", "template", "x", files+"helm/ez-api", "--set", set)
 		if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("schema")) {
