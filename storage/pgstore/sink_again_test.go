@@ -129,7 +129,7 @@ func TestCarefulBatchWaitsForItsTwin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer twin.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it may be committed
-	exec(twin, `update log_checkpoints set position = 10 where segment = $1`)
+	exec(twin, `select from log_checkpoints where segment = $1 for update`) // as every careful batch begins
 	done := make(chan error, 1)
 	go func() {
 		r, err := sink.Write(ctx, logbuf.Batch{Segment: segment, To: 10, Entries: entries[10:]})
@@ -157,6 +157,7 @@ where not w.granted and w.locktype = 'transactionid'
 			t.Fatal("the batch does not wait for its twin")
 		}
 	}
+	exec(twin, `update log_checkpoints set position = 10 where segment = $1`)
 	if err := twin.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
