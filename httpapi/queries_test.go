@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -17,22 +18,28 @@ import (
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
-// slowArchive answers no question before its context ends.
+// slowArchive answers no question before its context ends, or a whole hour is over.
 type slowArchive struct{ *memstore.Sink }
 
+func waitForEnd(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Hour):
+		return errors.New("the query had no end")
+	}
+}
+
 func (slowArchive) Logs(ctx context.Context, _ logbuf.LogQuery) (logbuf.LogPage, error) {
-	<-ctx.Done()
-	return logbuf.LogPage{}, ctx.Err()
+	return logbuf.LogPage{}, waitForEnd(ctx)
 }
 
 func (slowArchive) Usage(ctx context.Context, _ logbuf.UsageQuery) (logbuf.UsagePage, error) {
-	<-ctx.Done()
-	return logbuf.UsagePage{}, ctx.Err()
+	return logbuf.UsagePage{}, waitForEnd(ctx)
 }
 
 func (slowArchive) KeyUsage(ctx context.Context, _ map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, waitForEnd(ctx)
 }
 
 // Every query has a deadline, and ends with its client.

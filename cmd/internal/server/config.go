@@ -27,6 +27,7 @@ type Config struct {
 
 	LogQueue         count      `env:"EZ_LOG_QUEUE" default:"100000" help:"Log entries that may be pending in memory, or wait for the disk; beyond it POST /logs answers 429."`
 	LogBatchSize     count      `env:"EZ_LOG_BATCH_SIZE" default:"5000" help:"Log entries per database transaction, at most."`
+	LogQueryConns    count      `env:"EZ_LOG_QUERY_CONNS" default:"4" help:"Connections of PostgreSQL that queries of logs and usage may use at once, at most; at least half of those of the pool are left to writes."`
 	BudgetInterval   duration   `env:"EZ_BUDGET_INTERVAL" default:"1s" help:"How often what was spent is compared with budgets, where there are some."`
 	LogFlushInterval duration   `env:"EZ_LOG_FLUSH_INTERVAL" default:"1s" help:"Longest that a log entry waits for its batch to fill."`
 	LogDurability    durability `env:"EZ_LOG_DURABILITY" default:"disk" help:"disk or memory: what an accepted log entry survives."`

@@ -82,7 +82,9 @@ func (e *engines) openLogStore(ctx context.Context, c *Config, logger *slog.Logg
 			return fmt.Errorf("EZ_LOG_STORE: %w", err)
 		}
 		e.closing(store.Close)
-		e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
+		e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{
+			Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns),
+		})
 		return nil
 	}
 	sink, err := chstore.NewSink(string(c.LogStore), &chstore.SinkOptions{Logger: logger})
@@ -116,7 +118,9 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	}
 	e.closing(store.Close)
 	e.pool, e.catalog = pool, store
-	e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: logger, UsageZone: c.UsageZone.location})
+	e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{
+		Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns),
+	})
 	return nil
 }
 
