@@ -128,7 +128,7 @@ func TestCarefulBatchWaitsForItsTwin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer twin.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // it may be committed
+	defer twin.Rollback(context.WithoutCancel(ctx))                         //nolint:errcheck // it may be committed
 	exec(twin, `select from log_checkpoints where segment = $1 for update`) // as every careful batch begins
 	done := make(chan error, 1)
 	go func() {
