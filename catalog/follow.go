@@ -215,6 +215,9 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 		if !replaces || old.Group != p.Group || !slices.Equal(old.Models, p.Models) {
 			tx.rendered.provider(p)
 		}
+		if !replaces || !same(old, p) && !p.Sealed {
+			warnProvider(tx, p)
+		}
 	}
 	return nil
 }
@@ -222,11 +225,15 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 func (*Binding) reads() bool { return true }
 
 // follow notes the model whose document names the providers of the binding.
-func (b *Binding) follow(_ context.Context, tx *txn, _, after record) error {
-	if after != nil {
-		tx.rendered.binding(b)
+func (b *Binding) follow(ctx context.Context, tx *txn, before, after record) error {
+	if after == nil {
+		return nil
 	}
-	return nil
+	tx.rendered.binding(b)
+	if old, replaces := before.(*Binding); replaces && old.ProviderGroup == b.ProviderGroup {
+		return nil
+	}
+	return warnBinding(ctx, tx, b)
 }
 
 const (

@@ -175,13 +175,13 @@ func TestKeysThatCannotWork(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
 	const past, nothing = "expires_at is in the past: the key has ended already",
-		"budgets[0].limit is 0, or was rounded to 0: nothing may be spent"
+		"budgets[0].limit is 0: nothing may be spent"
 	var id int64
 	for _, tc := range []struct {
 		body string
 		want []string
 	}{
-		{`{"name":"k","expires_at":"1970-01-01T00:00:00Z","budgets":[{"limit":1e-10,"window":"day"}]}`, []string{past, nothing}},
+		{`{"name":"k","expires_at":"1970-01-01T00:00:00Z","budgets":[{"limit":0,"window":"day"}]}`, []string{past, nothing}},
 		{`{"labels":{"a":"b"}}`, nil}, // it was said
 		{`{"expires_at":"2030-01-01T00:00:00Z","budgets":[{"limit":"0","window":"hour"}]}`, []string{past, nothing}},
 		{`{"expires_at":"2030-01-01T00:00:01Z","budgets":[{"limit":"0","window":"day","action":"alert"}]}`, nil},
@@ -215,7 +215,7 @@ func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 	m := must[catalog.Model](t)(catalog.Decode[catalog.Model]([]byte(`{"name":"m","input_price":0.0000025,"output_price":10001,"cache_read_price":0,"cache_write_price":0.0001,
 		"request_price":0.00001,"price_tiers":[{"above_input_tokens":5,"input_price":0.00009}]}`)))
 	must[catalog.Model](t)(tables.Models.Create(ctx, m))
-	p := must[catalog.Provider](t)(catalog.Decode[catalog.Provider]([]byte(`{"name":"p","type":"openai","prices":{"gpt-4o":{"input_price":20000}}}`)))
+	p := must[catalog.Provider](t)(catalog.Decode[catalog.Provider]([]byte(`{"name":"p","type":"openai","api_key":"sk-1","models":["gpt-*"],"prices":{"gpt-4o":{"input_price":20000}}}`)))
 	if _, err := tables.Update(ctx, func(tx *catalog.Tx) error {
 		_, err := tx.Providers.Create(ctx,
 			p)

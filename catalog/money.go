@@ -35,7 +35,7 @@ func ParseUSD(s string) (NanoUSD, error) {
 }
 
 // roundUSD reads an amount in dollars that was sent as a JSON number, and
-// rounds it half to even where it has more than nine decimals.
+// rounds it half to even where it has more than nine decimals. It refuses what would become 0.
 func roundUSD(s string) (NanoUSD, error) {
 	r, err := nanoDollars(s)
 	if err != nil {
@@ -45,6 +45,9 @@ func roundUSD(s string) (NanoUSD, error) {
 	half := rest.Lsh(rest, 1).Cmp(r.Denom())
 	if half > 0 || half == 0 && whole.Bit(0) == 1 {
 		whole.Add(whole, big.NewInt(1))
+	}
+	if whole.Sign() == 0 && r.Sign() > 0 { // what costs something is not to become free
+		return 0, fmt.Errorf("is too small, the least amount above 0 is 0.000000001: %w", ErrInvalid)
 	}
 	return toNanoUSD(whole)
 }

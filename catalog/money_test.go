@@ -31,11 +31,11 @@ func TestParseUSD(t *testing.T) {
 }
 
 // A string is exact. A number is what a program computed with floats, and is
-// rounded half to even at the ninth decimal.
+// rounded half to even at the ninth decimal. What costs something never becomes free.
 func TestAmountsInJSON(t *testing.T) {
 	for text, want := range map[string]catalog.NanoUSD{
 		`0.30000000000000004`: 300_000_000, `0.7999999999999999`: 800_000_000, `2.5`: 2_500_000_000, `"2.5"`: 2_500_000_000,
-		`0.0000000005`: 0, `0.0000000015`: 2, `0.0000000025`: 2, `0.00000000250000001`: 3, `1e-300`: 0, `4.9e-324`: 0, `-0.0`: 0,
+		`0.00000000051`: 1, `0.0000000015`: 2, `0.0`: 0, `0e9`: 0, `0.0000000025`: 2, `0.00000000250000001`: 3, `-0.0`: 0,
 		`2e3`: 2_000_000_000_000, `9223372036.854775807`: 9223372036854775807, `9223372036.8547758074`: 9223372036854775807,
 	} {
 		var got catalog.NanoUSD
@@ -44,7 +44,7 @@ func TestAmountsInJSON(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		`"0.30000000000000004"`, `"1e-10"`, `-1`, `-1e-300`, `9223372036.8547758075`, `1e300`, `1e99999`, `true`, `""`, `[]`, `{}`, `"-1"`,
+		`"0.30000000000000004"`, `"1e-10"`, `-1`, `-1e-300`, `0.0000000005`, `1e-10`, `1e-300`, `4.9e-324`, `9223372036.8547758075`, `1e300`, `1e99999`, `true`, `""`, `[]`, `{}`, `"-1"`,
 	} {
 		var got catalog.NanoUSD
 		if err := json.Unmarshal([]byte(text), &got); !errors.Is(err, catalog.ErrInvalid) {

@@ -83,7 +83,7 @@ func warnBudgets(tx *txn, r, before record, budgets []Budget) {
 	for i, b := range budgets {
 		same := func(o Budget) bool { return o.Window == b.Window && o.Timezone == b.Timezone && o.allowsNothing() }
 		if b.allowsNothing() && !slices.ContainsFunc(old, same) {
-			tx.warnAbout(r, elementPath("budgets", i)+".limit", "is 0, or was rounded to 0: nothing may be spent")
+			tx.warnAbout(r, elementPath("budgets", i)+".limit", "is 0: nothing may be spent")
 		}
 	}
 }
