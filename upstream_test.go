@@ -1,6 +1,7 @@
 package ezapi_test
 
 import (
+	stdcmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,7 +93,14 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 			"POST /v1beta/models/org%2Fm:generateContent", "X-Goog-Api-Key", upstreamKey, "generationConfig"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := newUpstream(t, answer(200, c.list))
+			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					answer(200, c.list)(w, r)
+					return
+				}
+				field := map[string]string{"anthropic": "content", "gemini": "candidates"}[c.typ]
+				answer(200, fmt.Sprintf(`{%q:[]}`, stdcmp.Or(field, "choices")))(w, r)
+			})
 			p := tested(t, plane, catalog.Provider{Type: c.typ, BaseURL: u.URL + c.base, Models: []string{"o*", "org/m"}})
 			r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
 			if err != nil || !r.OK || r.Status != 200 || !slices.Equal(r.Models, []string{"m1", "m2"}) || r.Latency <= 0 {
@@ -109,6 +117,54 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 				t.Errorf("asked %s with %v, %v", u.asked, u.header, u.body)
 			}
 		})
+	}
+}
+
+func names(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("m", i))
+	}
+	return names
+}
+
+// longList is the answer of a provider with n models.
+func longList(n int) string {
+	return `{"data":[{"id":"` + strings.Join(names(n), `"},{"id":"`) + `"}]}`
+}
+
+// What a provider answers is not read beyond a bound, so that it cannot fill the memory.
+func TestEndlessAnswersAreCutOff(t *testing.T) {
+	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	cut := make(chan bool, 1)
+	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		block := strings.Repeat(" ", 1<<20)
+		for range 64 {
+			if _, err := io.WriteString(w, block); err != nil {
+				cut <- true
+				return
+			}
+		}
+		cut <- false
+	})
+	p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+	r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
+	if err != nil || r.Class != logbuf.FailedServer || !<-cut {
+		t.Errorf("%+v, %v; want an answer that is not read to its end", r, err)
+	}
+}
+
+// A chat that was answered with something else has not worked.
+func TestAChatIsJudgedByItsAnswer(t *testing.T) {
+	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	for body, works := range map[string]bool{
+		`{"choices":[{}]}`: true, `{"data":[]}`: false, `{}`: false, `[]`: false, `{"choices":null}`: false, `<html>`: false,
+	} {
+		u := newUpstream(t, answer(200, body))
+		p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL, Models: []string{"m"}})
+		r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Chat, "")
+		if err != nil || r.OK != works || !works && r.Class != logbuf.FailedServer {
+			t.Errorf("%s: %+v, %v", body, r, err)
+		}
 	}
 }
 
@@ -143,8 +199,11 @@ func TestProviderAnswersAreClassified(t *testing.T) {
 		"too large":              {answer: answer(200, strings.Repeat(" ", 5<<20)), class: "server"},
 		"names that are none": {answer: answer(200, `{"data":[{"id":"a\u0000b"},{"id":7},{"id":"`+strings.Repeat("x", 257)+`"},{"id":"m"}]}`),
 			models: []string{"m"}, cut: true},
-		"a long list": {answer: answer(200, `{"data":[`+strings.Repeat(`{"id":"m"},`, 10_000)+`{"id":"last"}]}`),
-			models: slices.Repeat([]string{"m"}, 10_000), cut: true},
+		"a long list": {answer: answer(200, longList(10_001)), models: names(10_000), cut: true},
+		"an echo, patterns and doubles": {answer: answer(200,
+			`{"data":[{"id":"x`+upstreamKey+`"},{"id":"*"},{"id":"gpt-*"},{"id":"m"},{"id":"m"}]}`),
+			models: []string{"m"}, cut: true},
+		"no list": {answer: answer(200, `{"data":null}`), class: "server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, c.answer)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -89,8 +90,34 @@ func Ask(ctx context.Context, provider *catalog.Provider, kind Kind, model strin
 		if r.Models, r.Cut, err = q.list(body); err != nil {
 			r.OK, r.Class = false, logbuf.FailedServer // what answers there is no such API
 		}
+		r.Models = withoutSecret(r.Models, provider.APIKey.Reveal(), &r.Cut)
+	}
+	if r.OK && kind == Chat && !isChat(body) {
+		r.OK, r.Class = false, logbuf.FailedServer
 	}
 	return r, nil
+}
+
+// leastSecret is how long a secret is, in bytes, that is looked for in names.
+const leastSecret = 8
+
+// withoutSecret drops the names that hold the credential: an upstream may echo what it was sent.
+func withoutSecret(names []string, secret string, cut *bool) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		echo := len(secret) >= leastSecret && strings.Contains(name, secret) || name == secret
+		*cut = *cut || echo
+		return echo
+	})
+}
+
+// isChat reports whether a body is the answer to a chat in one of the protocols: it has a list of
+// choices, of content or of candidates.
+func isChat(body []byte) bool {
+	var answer struct {
+		Choices, Content, Candidates []json.RawMessage
+	}
+	err := json.Unmarshal(body, &answer)
+	return err == nil && (answer.Choices != nil || answer.Content != nil || answer.Candidates != nil)
 }
 
 // ask sends a question and classifies the answer. No text of the answer, of an error of the network or of
@@ -200,22 +227,31 @@ func modelList(array, name, prefix string) func([]byte) ([]string, bool, error) 
 		if err := json.Unmarshal(answer[array], &models); err != nil {
 			return nil, false, err
 		}
+		if models == nil {
+			return nil, false, fmt.Errorf("%s is null", array)
+		}
+		seen := map[string]bool{}
 		for _, m := range models {
 			text, _ := m[name].(string)
 			text = strings.TrimPrefix(text, prefix)
+			if seen[text] {
+				continue
+			}
 			if len(names) == maxListed || !isModelName(text) {
 				cut = true
 				continue
 			}
+			seen[text] = true
 			names = append(names, text)
 		}
 		return names, cut, nil
 	}
 }
 
-// isModelName reports whether a text can be the name of an upstream model.
+// isModelName reports whether a text can be the name of an upstream model. With a * it would be a
+// pattern in a provider's models.
 func isModelName(s string) bool {
-	return s != "" && len(s) <= 256 && utf8.ValidString(s) &&
+	return s != "" && len(s) <= 256 && utf8.ValidString(s) && !strings.Contains(s, "*") &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
