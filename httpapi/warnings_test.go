@@ -70,7 +70,8 @@ func TestWarningsAreBounded(t *testing.T) {
 	for i := range 50 {
 		prices["m"+strconv.Itoa(i)] = object{"input_price": "0.000001"}
 	}
-	a := s.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "prices": prices})
+	a := s.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai",
+		"api_key": "sk-1", "models": []string{"*"}, "prices": prices})
 	got := a.Header.Values("EZ-Warning")
 	if len(got) != 21 || got[20] != "there are 30 more warnings" {
 		t.Errorf("%d warnings, the last %q", len(got), got[len(got)-1])

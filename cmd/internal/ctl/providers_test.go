@@ -23,7 +23,7 @@ func TestProviderCommands(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		asked.Store(r.URL.Path + string(body))
 		w.WriteHeader(int(status.Load()))
-		_, _ = io.WriteString(w, `{"data":[{"id":"m1"},{"id":"m2"}]}`)
+		_, _ = io.WriteString(w, `{"data":[{"id":"m1"},{"id":"m2"}],"choices":[{}]}`)
 	}))
 	defer upstream.Close()
 	p, err := b.plane.Providers.Create(t.Context(),

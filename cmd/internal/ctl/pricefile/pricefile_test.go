@@ -165,14 +165,21 @@ func TestExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		digits := rapid.StringMatching(`(0|[1-9][0-9]{0,2})(\.[0-9]{1,25})?(e-[0-9]{1,2})?`).Draw(t, "price")
 		list, err := pricefile.Parse([]byte(`{"m": {"litellm_provider": "p", "input_cost_per_token": ` + digits + `}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
 		exact, _ := new(big.Rat).SetString(digits)
+		costs := exact.Sign() > 0
 		nano := exact.Mul(exact, new(big.Rat).SetInt64(1e15))
 		whole, rest := new(big.Int).QuoRem(nano.Num(), nano.Denom(), new(big.Int))
 		if half := rest.Lsh(rest, 1).Cmp(nano.Denom()); half > 0 || half == 0 && whole.Bit(0) == 1 {
 			whole.Add(whole, big.NewInt(1))
+		}
+		if costs && whole.Sign() == 0 { // it is left out, and does not become free
+			if err == nil {
+				t.Fatalf("%s is taken", digits)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		if got := int64(*list.Records[0].Prices.InputPrice); got != whole.Int64() {
 			t.Errorf("%s is %d, want %s", digits, got, whole)
