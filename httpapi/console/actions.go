@@ -99,7 +99,7 @@ func (p *page) again(n *noun, action string, err error) error {
 				view.Problem += ": " + e.Detail
 			}
 			for _, f := range e.Fields {
-				view.Problem += " (" + f.Error() + ")"
+				view.Problem += " (" + p.words.field(f) + ")"
 			}
 		}
 		for name := range p.r.PostForm {

@@ -108,6 +108,15 @@ func (a answer) text() string {
 	return strings.Join(strings.Fields(tags.ReplaceAllString(a.body, " ")), " ")
 }
 
+// hidden returns the fields of the page's form that are not shown.
+func (a answer) hidden() url.Values {
+	form := url.Values{}
+	for _, found := range hiddenInput.FindAllStringSubmatch(a.body[strings.Index(a.body, "<main"):], -1) {
+		form.Set(unescape(found[1]), unescape(found[2]))
+	}
+	return form
+}
+
 func (b *browser) do(r *http.Request) answer {
 	b.t.Helper()
 	resp, err := b.http.Do(r)

@@ -157,6 +157,8 @@ func (c *Console) routes() http.Handler {
 	serve("GET /bindings/selector", (*page).selector)
 	serve("GET /budgets", (*page).budgets)
 	serve("GET /unpriced", (*page).unpriced)
+	serve("GET /models/prices", (*page).pricesForm)
+	serve("POST /models/prices", (*page).prices)
 	serve("GET /alerts", (*page).alerts)
 	serve("POST /alerts/test", (*page).testAlert)
 	serve("GET /system", (*page).system)

@@ -116,7 +116,7 @@ func (p *page) refused(n *noun, f *form, err error) error {
 		e.Status >= http.StatusInternalServerError {
 		return err
 	}
-	f.blame(e.Fields)
+	f.blame(p.words, e.Fields)
 	if len(e.Fields) == 0 {
 		text := p.words.problem(e)
 		if e.Detail != "" {

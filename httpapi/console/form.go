@@ -283,14 +283,14 @@ func (f *field) unchanged(before, values url.Values) bool {
 
 // blame puts messages at the inputs that they are about. Those about nothing in the form are listed
 // above it.
-func (f *form) blame(errs catalog.FieldErrors) {
+func (f *form) blame(w *words, errs catalog.FieldErrors) {
 	for _, err := range errs {
 		in := f.find(err.Field)
 		if in == nil {
-			f.Problems = append(f.Problems, formProblem{Text: err.Error()})
+			f.Problems = append(f.Problems, formProblem{Text: w.field(err)})
 			continue
 		}
-		text := err.Message
+		text := w.message(err.Message)
 		if element := strings.TrimPrefix(err.Field, in.Input); element != "" {
 			text = element + " " + text // "[2] must be …"
 		}

@@ -190,7 +190,7 @@ func (p *page) fail(err error) {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		f = failure{Status: e.Status, Title: p.words.problem(e), Detail: e.Detail, RequestID: e.RequestID}
 		for _, field := range e.Fields {
-			f.Fields = append(f.Fields, field.Error())
+			f.Fields = append(f.Fields, p.words.field(field))
 		}
 	} else if p.ctx().Err() == nil {
 		p.log.ErrorContext(p.ctx(), "a page of the console failed", "path", p.r.URL.Path, "error", err)

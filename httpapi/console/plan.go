@@ -22,12 +22,21 @@ type planView struct {
 	Steps   []planStep
 	Left    int // steps that are not shown
 	Problem []string
+	Notes   []planNote
 	Moved   bool // the plan is another than the one that was agreed to
 	Tokens  []catalog.IssuedToken
 	Done    bool
 }
 
 type hiddenValue struct{ Name, Value string }
+
+// Back returns the page that the plan was asked for on.
+func (v planView) Back() string {
+	if v.Action == "revert" {
+		return "changes"
+	}
+	return v.Action
+}
 
 type planStep struct {
 	catalog.Step
@@ -89,7 +98,7 @@ func (p *page) carry(
 		}
 		status = e.Status
 		for _, f := range e.Fields {
-			view.Problem = append(view.Problem, f.Error())
+			view.Problem = append(view.Problem, p.words.field(f))
 		}
 		if len(e.Fields) == 0 {
 			view.Problem = append(view.Problem, p.words.problem(e)+": "+e.Detail)
@@ -198,14 +207,17 @@ func (p *page) uploaded() ([]byte, error) {
 
 func (p *page) sealFile(state []byte) (string, error) { return p.sessions.seal("file", zip(state)) }
 
-func (p *page) openFile(sealed string) ([]byte, error) {
+func (p *page) openFile(sealed string) ([]byte, error) { return p.unzipped("file", sealed, maxUpload) }
+
+// unzipped opens what was compressed and sealed for a purpose.
+func (p *page) unzipped(purpose, sealed string, most int64) ([]byte, error) {
 	var zipped []byte
-	if err := p.sessions.open("file", sealed, &zipped); err != nil {
+	if err := p.sessions.open(purpose, sealed, &zipped); err != nil {
 		return nil, err
 	}
 	r, err := gzip.NewReader(bytes.NewReader(zipped))
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(r, maxUpload))
+	return io.ReadAll(io.LimitReader(r, most))
 }

@@ -63,7 +63,7 @@ func (p *page) problems(err error) (messages []string, ok bool) {
 		return nil, false
 	}
 	for _, f := range e.Fields {
-		messages = append(messages, p.words.or("field.", f.Field)+": "+f.Message)
+		messages = append(messages, p.words.or("field.", f.Field)+": "+p.words.message(f.Message))
 	}
 	if len(messages) == 0 {
 		messages = []string{strings.TrimSuffix(p.words.problem(e)+": "+e.Detail, ": ")}

@@ -263,10 +263,7 @@ func TestFilesAreAppliedAsPlanned(t *testing.T) {
 	if n := must[int64](t)(s.plane.Providers.Count(t.Context(), catalog.Query{})); n != 0 {
 		t.Fatal("a plan has changed something")
 	}
-	form := url.Values{}
-	for _, found := range hiddenInput.FindAllStringSubmatch(plan.body[strings.Index(plan.body, "<main"):], -1) {
-		form.Set(unescape(found[1]), unescape(found[2]))
-	}
+	form := plan.hidden()
 	if got := b.post("apply", form); !got.has("It is carried out") {
 		t.Fatalf("apply: %d %s", got.status, got.text())
 	}
@@ -452,5 +449,72 @@ func TestBudgets(t *testing.T) {
 	}
 	if got := b.get("budgets?over=x"); got.status != http.StatusUnprocessableEntity {
 		t.Errorf("no percentage: %d", got.status)
+	}
+}
+
+// TestPricesAreImportedAsPlanned: what a price list changes is shown first, and done only if it is still
+// the same. Prices that somebody has set stay.
+func TestPricesAreImportedAsPlanned(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	b.made("providers", url.Values{"name": {"main"}, "type": {"openai"}, "models": {"gpt-x\nset\nfree"}})
+	for _, fields := range []url.Values{{"name": {"gpt-x"}}, {"name": {"set"}, "input_price": {"7"}}, {"name": {"free"}}} {
+		b.made("models", fields)
+	}
+	list := []byte(`{"gpt-x": {"litellm_provider": "openai", "input_cost_per_token": 1.5e-07,
+			"output_cost_per_token": 8e-06},
+		"set": {"litellm_provider": "openai", "input_cost_per_token": 1e-06},
+		"free": {"litellm_provider": "openai", "input_cost_per_token": 0, "output_cost_per_token": 0}}`)
+	price := func(name string) string {
+		m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey, catalog.ModelKey("default", name)))
+		if m.InputPrice == nil {
+			return "unknown"
+		}
+		return m.InputPrice.String() + " of " + m.PriceSource
+	}
+	if got := b.get("models"); !got.has(`href="models/prices"`) {
+		t.Error("the list of models does not lead to the import")
+	}
+	fields := url.Values{"map": {"openai=main\n"}}
+	plan := b.upload("models/prices", list, fields)
+	if plan.status != http.StatusOK || !plan.has("0.15") ||
+		!plan.has("default.set</b>: has prices that a person has set") || !plan.has("default.free</b>: costs 0 by the list") {
+		t.Fatalf("the plan: %d %s", plan.status, plan.text())
+	}
+	if got := price("gpt-x"); got != "unknown" {
+		t.Fatalf("a plan has set the price %s", got)
+	}
+	if got := b.post("models/prices", plan.hidden()); !got.has("It is carried out") {
+		t.Fatalf("apply: %d %s", got.status, got.text())
+	}
+	if x, set, free := price("gpt-x"), price("set"), price("free"); x != "0.15 of litellm" || set != "7 of manual" ||
+		free != "unknown" {
+		t.Errorf("prices: %s, %s, %s", x, set, free)
+	}
+
+	fields.Set("accept_free", "1")
+	plan = b.upload("models/prices", list, fields)
+	m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey, "default.free"))
+	m.ContextWindow = 4711
+	must[catalog.Model](t)(s.plane.Models.Put(t.Context(), m))
+	if got := b.post("models/prices", plan.hidden()); got.status != http.StatusUnprocessableEntity ||
+		!got.has("has changed meanwhile") || price("free") != "unknown" {
+		t.Errorf("a model that has changed: %d %s", got.status, got.text())
+	}
+
+	for _, tc := range []struct{ list, mapped, want string }{
+		{"no list", "openai=main", "is no price list"},
+		{string(list), "", "the list has the providers openai"},
+		{string(list), "azure=main", "does not have: it has openai"},
+		{string(list), "openai=nobody", "no provider has this id"},
+		{string(list), "openai", "must be THEIRS=OURS"},
+	} {
+		got := b.upload("models/prices", []byte(tc.list), url.Values{"map": {tc.mapped}})
+		if got.status != http.StatusUnprocessableEntity || !got.has(tc.want) || !got.has(">"+tc.mapped+"</textarea>") {
+			t.Errorf("%q: %d %s", tc.mapped, got.status, got.text())
+		}
+	}
+	if got := s.signedIn(t, viewerToken).upload("models/prices", list, fields); got.status != http.StatusForbidden {
+		t.Errorf("a viewer: %d", got.status)
 	}
 }

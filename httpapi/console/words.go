@@ -19,6 +19,7 @@ var wordFiles embed.FS
 type words struct {
 	Language string // en, zh
 	texts    map[string]string
+	messages
 }
 
 // languages are those that there are catalogues of, the default first.
@@ -33,6 +34,9 @@ func loadWords(lang string, nouns nounTable) (*words, error) {
 	w := &words{Language: lang}
 	if err := json.Unmarshal(text, &w.texts); err != nil {
 		return nil, fmt.Errorf("words/%s.json: %w", lang, err)
+	}
+	if w.messages, err = loadMessages(lang); err != nil {
+		return nil, err
 	}
 	if lang == languages()[0] {
 		for key, doc := range nouns.docs() {

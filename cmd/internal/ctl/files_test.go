@@ -223,7 +223,7 @@ func TestPrices(t *testing.T) {
 	import_ := []string{"prices", "import", "--from", list, "--map", "openai=main", "--map", "azure=other"}
 	r := b.run(append(import_, "--dry-run")...)
 	contains(t, r.out, "~ model     default.gpt-x", `null → "0.15001"`, "price_tiers", "~ model     default.y", "0 to add, 2 to change")
-	contains(t, r.err, "model default.free: costs 0 by the list; --accept-free",
+	contains(t, r.err, "model default.free: costs 0 by the list, which is only taken where free",
 		"model default.manual: has prices that a person has set",
 		"model default.gpt-x: costs something else at other", "input_cost_per_audio_token of the list has no place")
 	b.must(import_...)
@@ -234,7 +234,7 @@ func TestPrices(t *testing.T) {
 		t.Errorf("imported again: %+v", r)
 	}
 	contains(t, b.must(append(import_, "--accept-free")...), "~ model     default.free")
-	b.fails(1, "the list has no provider x; it has azure, openai", "prices", "import", "--from", list, "--map", "x=main")
+	b.fails(1, "--map names a provider that the list does not have: it has azure, openai", "prices", "import", "--from", list, "--map", "x=main")
 	b.fails(1, "--from must be litellm, models.dev, or a file", "prices", "import", "--from", "nowhere", "--map",
 		"openai=main")
 }

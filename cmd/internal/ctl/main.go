@@ -3,7 +3,7 @@
 //
 // main.go runs a command line, app.go is what commands have at hand, and each subject has a file
 // of its own. The files that people keep their catalog in are read by package manifest, those of other
-// gateways by package imports, and price lists by package pricefile.
+// gateways by package imports, and price lists by package priceimport.
 package ctl
 
 import (

@@ -3,9 +3,7 @@ package ctl
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -144,43 +142,13 @@ func get(ctx context.Context, of client.Objects, id int64) (fields, error) {
 	return parseFields(text)
 }
 
-// find returns the one resource that a word means: its id, its external_id, its name, or of
-// models "namespace.name".
+// find returns the one resource that a word means; see [client.Objects.Find].
 func find(ctx context.Context, of client.Objects, word string) (fields, error) {
-	if id, err := strconv.ParseInt(word, 10, 64); err == nil && id > 0 {
-		object, err := get(ctx, of, id)
-		if !errors.Is(err, catalog.ErrNotFound) {
-			return object, err
-		}
+	text, err := of.Find(ctx, word)
+	if err != nil {
+		return nil, err
 	}
-	queries := []client.Query{{ExternalID: word}, {Name: word}}
-	if namespace, name, ok := strings.Cut(word, "."); ok && of.Kind() == catalog.KindModel {
-		queries = append(queries, client.Query{Namespace: namespace, Name: name})
-	}
-	for _, q := range queries {
-		q.Limit = 10
-		page, err := of.List(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		switch len(page.Data) {
-		case 0:
-			continue
-		case 1:
-			return parseFields(page.Data[0])
-		}
-		ids := make([]string, 0, len(page.Data))
-		for _, text := range page.Data {
-			object, err := parseFields(text)
-			if err != nil {
-				return nil, err
-			}
-			ids = append(ids, strconv.FormatInt(idOf(object), 10))
-		}
-		slices.Sort(ids)
-		return nil, fmt.Errorf("several %s are called so; take one by its id: %s", of.Kind(), strings.Join(ids, ", "))
-	}
-	return nil, fmt.Errorf("no %s has this id, external_id or name: %w", of.Kind().Noun(), catalog.ErrNotFound)
+	return parseFields(text)
 }
 
 // objects returns the resources of the kind that a word names.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog/listprices"
-	"github.com/ez-api/ez-api/cmd/internal/ctl/pricefile"
+	"github.com/ez-api/ez-api/catalog/pricefile"
 )
 
 func main() {

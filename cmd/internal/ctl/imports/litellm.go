@@ -11,9 +11,9 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/pricefile"
 	"github.com/ez-api/ez-api/cmd/internal/ctl/manifest"
 	"github.com/ez-api/ez-api/cmd/internal/ctl/notes"
-	"github.com/ez-api/ez-api/cmd/internal/ctl/pricefile"
 )
 
 // The parts of LiteLLM's config.yaml that are read. What else is there is noted.

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/cmd/internal/ctl/pricefile"
+	"github.com/ez-api/ez-api/catalog/pricefile"
 )
 
 const liteLLM = `{
