@@ -36,6 +36,7 @@ func ExampleTables_Update() {
 	}
 	// Output:
 	// warning: input_price is below 0.0001 USD per million tokens; is it the price of a single token?
+	// warning: provider_group has no provider yet: nobody serves the model by this binding
 	// revision 1 <nil>
 	// kind must be one of chat, embedding, rerank, image, audio, moderation, other
 }

@@ -284,7 +284,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 36 {
+	if len(flags) != 37 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {
