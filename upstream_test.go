@@ -80,6 +80,8 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 			"Bearer " + upstreamKey, "max_completion_tokens"},
 		"compatible": {"compatible", "/x/v1/", openAI, "GET /x/v1/models", "POST /x/v1/chat/completions",
 			"Authorization", "Bearer " + upstreamKey, "max_tokens"},
+		"not below /v1": {"compatible", "/api/paas/v4", openAI, "GET /api/paas/v4/models",
+			"POST /api/paas/v4/chat/completions", "Authorization", "Bearer " + upstreamKey, "max_tokens"},
 		"azure": {"azure", "", openAI, "GET /openai/models?api-version=2024-10-21",
 			"POST /openai/deployments/org%2Fm/chat/completions?api-version=2024-10-21", "Api-Key", upstreamKey,
 			"max_completion_tokens"},

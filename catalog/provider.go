@@ -16,7 +16,7 @@ type Provider struct {
 	Meta
 	Name           string         `json:"name" store:"-" create:"required" minLength:"1" maxLength:"256" doc:"The name of the provider. No other provider has it."`
 	Type           string         `json:"type" create:"required" enum:"openai,compatible,anthropic,claude,claude-code,codex,gemini-cli,antigravity,gemini,google,aistudio,vertex,vertex-express,azure,bedrock,custom" doc:"The kind of API that the provider offers."`
-	BaseURL        string         `json:"base_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"The address of the API. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
+	BaseURL        string         `json:"base_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"The address of the API. One without a path gets the version of the API, such as /v1; one with a path is taken as it stands. After that of Anthropic always comes /v1, and after that of Azure /openai, unless it ends so. The types compatible, azure and custom need it. When it changes, api_key must be sent again."`
 	APIKey         Secret         `json:"api_key,omitzero" store:"-" writeOnly:"true" minLength:"1" maxLength:"16384" doc:"The credential for the API. It can be written, and is never shown."`
 	APIKeyHint     string         `json:"api_key_hint,omitempty" readOnly:"true" doc:"The last four characters of the credential."` // derived from APIKey when it is written
 	Sealed         bool           `json:"sealed,omitzero" store:"-" readOnly:"true" doc:"The stored credential cannot be opened, because the key that sealed it is not among those of the server. The provider does not serve until a new credential is sent, or the server gets the key back."`

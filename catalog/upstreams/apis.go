@@ -45,12 +45,10 @@ func bearer(p *catalog.Provider, header, prefix string) http.Header {
 	return h
 }
 
-// askOpenAI asks for a chat when a model is given, else for the models. A base_url with and one without
-// /v1 are both usual.
+// askOpenAI asks for a chat when a model is given, else for the models.
 func askOpenAI(p *catalog.Provider, model string) *question {
-	base := baseURL(p, "https://api.openai.com")
-	at := strings.TrimSuffix(base, "/v1") + "/v1"
-	q := &question{base: base, url: at + "/models", header: bearer(p, "Authorization", "Bearer "),
+	at := p.Destination().API()
+	q := &question{base: at, url: at + "/models", header: bearer(p, "Authorization", "Bearer "),
 		list: modelList("data", "id", "")}
 	if model != "" {
 		limit := "max_tokens"
@@ -68,18 +66,17 @@ const azureVersion = "2024-10-21"
 // askAzure knows both addresses: that of a resource, where models are deployments in the path, and the
 // newer one, which ends in /openai/v1 and is like OpenAI's own.
 func askAzure(p *catalog.Provider, model string) *question {
-	base := baseURL(p, "")
-	q := &question{base: base, header: bearer(p, "Api-Key", ""), list: modelList("data", "id", "")}
+	at := p.Destination().API()
+	q := &question{base: at, header: bearer(p, "Api-Key", ""), list: modelList("data", "id", "")}
 	chat := map[string]any{"messages": greeting(), "max_completion_tokens": 1}
-	if strings.HasSuffix(base, "/v1") {
-		q.url = base + "/models"
+	if strings.HasSuffix(at, "/v1") {
+		q.url = at + "/models"
 		if model != "" {
 			chat["model"] = model
-			q.url, q.body = base+"/chat/completions", chat
+			q.url, q.body = at+"/chat/completions", chat
 		}
 		return q
 	}
-	at := strings.TrimSuffix(base, "/openai") + "/openai"
 	q.url = at + "/models?api-version=" + azureVersion
 	if model != "" {
 		q.url = at + "/deployments/" + url.PathEscape(model) + "/chat/completions?api-version=" + azureVersion
@@ -89,9 +86,8 @@ func askAzure(p *catalog.Provider, model string) *question {
 }
 
 func askAnthropic(p *catalog.Provider, model string) *question {
-	base := baseURL(p, "https://api.anthropic.com")
-	at := strings.TrimSuffix(base, "/v1") + "/v1"
-	q := &question{base: base, url: at + "/models?limit=1000", header: bearer(p, "X-Api-Key", ""),
+	at := p.Destination().API()
+	q := &question{base: at, url: at + "/models?limit=1000", header: bearer(p, "X-Api-Key", ""),
 		list: modelList("data", "id", "")}
 	q.header.Set("Anthropic-Version", "2023-06-01")
 	if model != "" {
@@ -101,9 +97,8 @@ func askAnthropic(p *catalog.Provider, model string) *question {
 }
 
 func askGemini(p *catalog.Provider, model string) *question {
-	base := baseURL(p, "https://generativelanguage.googleapis.com")
-	at := strings.TrimSuffix(base, "/v1beta") + "/v1beta"
-	q := &question{base: base, url: at + "/models?pageSize=1000", header: bearer(p, "X-Goog-Api-Key", ""),
+	at := p.Destination().API()
+	q := &question{base: at, url: at + "/models?pageSize=1000", header: bearer(p, "X-Goog-Api-Key", ""),
 		list: modelList("models", "name", "models/")}
 	if model != "" {
 		q.url = at + "/models/" + url.PathEscape(model) + ":generateContent"

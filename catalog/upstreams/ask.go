@@ -4,7 +4,6 @@
 package upstreams
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -253,9 +252,4 @@ func modelList(array, name, prefix string) func([]byte) ([]string, bool, error) 
 func isModelName(s string) bool {
 	return s != "" && len(s) <= 256 && utf8.ValidString(s) && !strings.Contains(s, "*") &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// baseURL returns where the API of a provider is, without a slash at the end.
-func baseURL(p *catalog.Provider, otherwise string) string {
-	return strings.TrimRight(cmp.Or(p.BaseURL, otherwise), "/")
 }

@@ -220,20 +220,13 @@ func (x *exchange) ask(chat *chatRequest, target snapshot.Target) (*http.Respons
 	return x.client.Do(req)
 }
 
-// upstreamURL returns where a provider takes requests. A base_url with and one
-// without /v1 are both usual.
+// upstreamURL returns where a provider takes requests for an endpoint of ours, which begins with /v1.
 func upstreamURL(p *snapshot.Provider, endpoint string) (string, error) {
-	base := p.BaseURL
 	switch p.Type {
-	case "openai":
-		if base == "" {
-			base = "https://api.openai.com"
-		}
-	case "compatible", "custom":
-	default:
-		return "", fmt.Errorf("this balancer does not speak the protocol of type %q", p.Type)
+	case "openai", "compatible", "custom":
+		return p.Destination().API() + strings.TrimPrefix(endpoint, "/v1"), nil
 	}
-	return strings.TrimSuffix(strings.TrimRight(base, "/"), "/v1") + endpoint, nil
+	return "", fmt.Errorf("this balancer does not speak the protocol of type %q", p.Type)
 }
 
 // answer passes an upstream's answer on. When it breaks off in the middle, so

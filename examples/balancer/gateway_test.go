@@ -425,7 +425,7 @@ func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 		"":                          "https://api.openai.com/v1/chat/completions",
 		"https://proxy.example":     "https://proxy.example/v1/chat/completions",
 		"https://proxy.example/v1/": "https://proxy.example/v1/chat/completions",
-		"https://proxy.example/a":   "https://proxy.example/a/v1/chat/completions",
+		"https://proxy.example/a":   "https://proxy.example/a/chat/completions",
 	} {
 		p.Type, p.BaseURL = "openai", base
 		if got, err := upstreamURL(p, endpoint); err != nil || got != want {
