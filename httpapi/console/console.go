@@ -182,6 +182,7 @@ func (c *Console) routes() http.Handler {
 		serve("GET "+path+"/{id}/delete", of((*page).deleteForm))
 		serve("POST "+path+"/{id}/delete", of((*page).delete))
 		if n.kind == catalog.KindProvider {
+			serve("GET "+path+"/{id}/test", of((*page).backFromTest))
 			serve("POST "+path+"/{id}/test", of((*page).test))
 			serve("GET "+path+"/{id}/upstream-models", of((*page).upstreamModels))
 			serve("POST "+path+"/{id}/upstream-models", of((*page).addModels))

@@ -61,12 +61,19 @@ func (t *table) row(cells ...any) {
 	}
 }
 
-// harmless puts an apostrophe before what a spreadsheet would take for a formula.
+// harmless puts an apostrophe before what a spreadsheet would take for a formula. Some take a semicolon
+// for the end of a cell, and full-width signs for plain ones.
 func harmless(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
+	var b strings.Builder
+	begins := true
+	for i, r := range text {
+		if begins && strings.ContainsRune("=+-@＝＋－＠", r) || i == 0 && strings.ContainsRune("\t\r\n", r) {
+			b.WriteByte('\'')
+		}
+		begins = strings.ContainsRune(";\t\r\n", r) || begins && r == ' '
+		b.WriteRune(r)
 	}
-	return text
+	return b.String()
 }
 
 // fail ends a table that is not whole.

@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
@@ -80,9 +81,9 @@ type progressView struct {
 
 // progress shows how far a change has come, by itself or as a part of the page that made it.
 func (p *page) progress() error {
-	var revision int64
-	if n, ok := readNumber("0" + p.r.FormValue("revision")).(interface{ Int64() (int64, error) }); ok {
-		revision, _ = n.Int64()
+	revision, err := strconv.ParseInt(p.r.FormValue("revision"), 10, 64)
+	if err != nil || revision < 0 {
+		return errNoPage
 	}
 	status, err := p.client.SyncStatus(p.ctx())
 	if err != nil {

@@ -275,3 +275,14 @@ func (p *page) holds(q client.Query) (rows []heldRow, err error) {
 	}
 	return rows, nil
 }
+
+// backFromTest shows the provider when the answer to a test is loaded again: a test is asked for with
+// its button alone.
+func (p *page) backFromTest(n *noun) error {
+	id, err := p.id()
+	if err != nil {
+		return err
+	}
+	p.redirect(n.path(id))
+	return nil
+}

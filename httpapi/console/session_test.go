@@ -178,3 +178,66 @@ func TestForgedCookiesAreNothing(t *testing.T) {
 		t.Errorf("a changed cookie opens %s", got.url)
 	}
 }
+
+// TestSessionsThatAreNotKept: who signs in where the browser keeps no session is told so.
+func TestSessionsThatAreNotKept(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser(t)
+	b.http.Jar = nil
+	if got := b.post("signin", url.Values{"token": {adminToken}, "next": {"keys"}}); !got.has("has not kept the session") {
+		t.Errorf("%d %s", got.status, got.text())
+	}
+	got := s.browser(t).post("signin", url.Values{"token": {adminToken}, "next": {"keys"}})
+	if got.status != http.StatusOK || got.url != s.url+"keys" {
+		t.Errorf("a browser that keeps it: %d at %s", got.status, got.url)
+	}
+}
+
+// TestFormsAfterTheSession: a form that is sent when the session is over says so, and leads nowhere.
+func TestFormsAfterTheSession(t *testing.T) {
+	s := newSite(t, nil)
+	got := s.browser(t).post("keys/new", url.Values{"name": {"k"}})
+	if got.status != http.StatusUnauthorized || !got.has("Your session has ended") || got.url != s.url+"keys/new" {
+		t.Errorf("%d at %s: %s", got.status, got.url, got.text())
+	}
+}
+
+// TestSettingsAreThoseThatExist: nobody is given a cookie of their choice.
+func TestSettingsAreThoseThatExist(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser(t)
+	b.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for value, want := range map[string]bool{"zh": true, "x": false, strings.Repeat("x", 10_000): false} {
+		got := b.post("settings", url.Values{"language": {value}})
+		if set := got.header.Get("Set-Cookie") != ""; set != want {
+			t.Errorf("%.10s: %t", value, set)
+		}
+	}
+}
+
+// TestProgressIsAPage: how far a change has come is a page, and a part of one for the script.
+func TestProgressIsAPage(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	b.made("providers", url.Values{"name": {"p"}, "type": {"openai"}})
+	if got := b.get("progress?revision=1"); got.status != http.StatusOK || !got.has("<h1>") || !got.has("Revision 1") {
+		t.Errorf("the page: %d %s", got.status, got.text())
+	}
+	if got := b.get("progress?revision=999999"); !got.has("being published") {
+		t.Errorf("a revision to come: %d %s", got.status, got.text())
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"progress?revision=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Console-Fragment", "1")
+	if got := b.do(r); got.status != http.StatusOK || !strings.HasPrefix(got.body, "<p") || got.has("<html") {
+		t.Errorf("the part: %d %s", got.status, got.body)
+	}
+	if got := b.get("progress?revision=x"); got.status != http.StatusNotFound {
+		t.Errorf("no revision: %d", got.status)
+	}
+	if got := b.get("providers/1/test"); got.status != http.StatusOK || got.url != s.url+"providers/1" {
+		t.Errorf("a test that is loaded again: %d at %s", got.status, got.url)
+	}
+}

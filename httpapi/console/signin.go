@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ez-api/ez-api/httpapi"
@@ -30,8 +31,14 @@ func (p *page) sendToSignIn() {
 		p.w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	if p.r.Method != http.MethodGet { // a page in the place of the form would lose what was typed in it
+		if err := p.render("signin", http.StatusUnauthorized, p.signInView(p.words.text("signin.ended"), "")); err != nil {
+			p.fail(err)
+		}
+		return
+	}
 	target := "signin"
-	if p.r.Method == http.MethodGet && p.r.URL.Path != "/" {
+	if p.r.URL.Path != "/" {
 		next := strings.TrimPrefix(p.r.URL.Path, "/")
 		if p.r.URL.RawQuery != "" {
 			next += "?" + p.r.URL.RawQuery
@@ -43,7 +50,11 @@ func (p *page) sendToSignIn() {
 
 func (p *page) signInForm() error {
 	view := p.signInView("", within(p.r.FormValue("next")))
-	if p.r.FormValue("kept") == "no" {
+	if p.r.FormValue("kept") == "no" { // after a token was taken
+		if _, kept := p.sessions.of(p.r, p.now()); kept {
+			p.redirect(view.Next)
+			return nil
+		}
 		view.Problem = p.words.text("signin.nocookie")
 	}
 	return p.render("signin", http.StatusOK, view)
@@ -77,7 +88,8 @@ func (p *page) signIn() error {
 	if err := p.begin(session{Token: token}); err != nil {
 		return err
 	}
-	p.redirect(next)
+	// The page to sign in sees whether the browser has kept the session, and goes on.
+	p.redirect("signin?" + url.Values{"kept": {"no"}, "next": {next}}.Encode())
 	return nil
 }
 
@@ -92,9 +104,12 @@ func (p *page) settings() error {
 	if err := p.form(); err != nil {
 		return err
 	}
-	for field, cookie := range map[string]string{"language": languageCookie, "theme": themeCookie} {
-		if value := p.r.PostForm.Get(field); value != "" {
-			c := newCookie(p.r, cookie, url.QueryEscape(value))
+	for _, s := range []struct {
+		field, cookie string
+		values        []string
+	}{{"language", languageCookie, languages()}, {"theme", themeCookie, []string{"auto", "light", "dark"}}} {
+		if value := p.r.PostForm.Get(s.field); slices.Contains(s.values, value) {
+			c := newCookie(p.r, s.cookie, value)
 			c.MaxAge, c.SameSite = 365*24*3600, http.SameSiteLaxMode
 			http.SetCookie(p.w, c)
 		}

@@ -73,14 +73,14 @@ func (v views) render(w io.Writer, name string, p *page, data any) error {
 		return fmt.Errorf("there is no page %q", name)
 	}
 	start := "frame.html"
-	if p.isFragment() {
+	if p.IsFragment() {
 		start = "fragment"
 	}
 	return t.ExecuteTemplate(w, start, view{p, data})
 }
 
-// isFragment reports whether a script asks for a part of a page.
-func (p *page) isFragment() bool { return p.r.Header.Get("X-Console-Fragment") != "" }
+// IsFragment reports whether a script asks for a part of a page.
+func (p *page) IsFragment() bool { return p.r.Header.Get("X-Console-Fragment") != "" }
 
 // Language, Theme, Root, Here, SignedIn, Who, Flash and Nav are for the frame.
 

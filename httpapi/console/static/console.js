@@ -15,6 +15,11 @@ async function load(url, options, history) {
   main.classList.add("wait");
   try {
     const response = await fetch(url, { ...options, signal: loading.signal, credentials: "same-origin" });
+    if (response.status === 401 && options && options.method === "POST") { // what was typed stays
+      main.classList.remove("wait");
+      alert(document.body.dataset.ended);
+      return;
+    }
     if (!(response.headers.get("Content-Type") || "").startsWith("text/html")) throw new Error("no page");
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const next = page.getElementById("main");
@@ -64,7 +69,7 @@ document.addEventListener("submit", (event) => {
   const query = new URLSearchParams();
   for (const [name, value] of data) if (value !== "") query.append(name, value);
   action.search = query;
-  load(action, null, form.classList.contains("filters") && event.submitter === undefined ? "replace" : "push");
+  load(action, null, form.classList.contains("filters") && !event.submitter ? "replace" : "push");
 });
 
 document.addEventListener("click", (event) => {
