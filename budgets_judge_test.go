@@ -166,8 +166,8 @@ func TestBudgetsOfNothing(t *testing.T) {
 	})
 }
 
-// What a person does to a hold stays: one that is disabled holds nothing until it ends. One that is
-// deleted comes back while its cause lasts.
+// What a person does to a hold stays: one that is disabled holds nothing until it ends or its cause is
+// gone. One that is deleted comes back while its cause lasts.
 func TestBudgetsLeavePeopleAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSpendPlane(t, memstore.NewSink(nil), aDay(dollar))
@@ -190,16 +190,18 @@ func TestBudgetsLeavePeopleAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.spend(s.two, dollar)
-		s.setBudgets(aDay(9 * dollar))
-		s.setBudgets(aDay(dollar))
 		if h, ok := s.hold("project/acme"); !ok || h.Status != catalog.Disabled {
 			t.Errorf("a hold that a person has disabled: %t, %s", ok, h.Status)
 		}
 		s.setBudgets(aDay(9 * dollar))
+		if h, ok := s.hold("project/acme"); ok {
+			t.Errorf("a hold whose cause is gone stays: %+v", h)
+		}
 		if got, err := s.Holds.Get(t.Context(), mine.ID); err != nil || got.Revision != mine.Revision {
 			t.Errorf("the hold of a person: %+v, %v", got, err)
 		}
 		s.setBudgets(aDay(dollar))
+		s.wantHeld("used up again after it was disabled", "project/acme", h.Until)
 		s.jump(h.Until.Add(time.Minute))
 		s.spend(s.first, dollar)
 		s.wantHeld("the day after it was disabled", "project/acme", h.Until.Add(24*time.Hour))

@@ -35,13 +35,17 @@ func (e *ErrHeld) Error() string {
 	return what
 }
 
-// RetryAfter returns how long to wait before the next try, in whole seconds and at least one;
-// an hour when the hold has no end.
+// longestRetry is what is said at most: a hold may be deleted at any time.
+const longestRetry = 24 * time.Hour
+
+// RetryAfter returns how long to wait before the next try, in whole seconds, at least one and at
+// most a day; an hour when the hold has no end.
 func (e *ErrHeld) RetryAfter(now time.Time) time.Duration {
 	if e.Until.IsZero() {
 		return time.Hour
 	}
-	return max(time.Second, (e.Until.Sub(now) + time.Second - 1).Truncate(time.Second))
+	left := min(e.Until.Sub(now), longestRetry) // before it is rounded, which could overflow
+	return max(time.Second, (left + time.Second - 1).Truncate(time.Second))
 }
 
 // Active reports whether the hold has not ended.

@@ -148,7 +148,8 @@ func TestErrHeldRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	for until, want := range map[time.Time]time.Duration{
 		{}: time.Hour, now.Add(1): time.Second, now.Add(90*time.Second + 1): 91 * time.Second,
-		now.Add(-time.Hour): time.Second,
+		now.Add(-time.Hour): time.Second, now.Add(24*time.Hour + 1): 24 * time.Hour,
+		time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC): 24 * time.Hour,
 	} {
 		if got := (&snapshot.ErrHeld{Until: until}).RetryAfter(now); got != want {
 			t.Errorf("until %s: retry after %s, want %s", until, got, want)

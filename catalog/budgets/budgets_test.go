@@ -114,7 +114,10 @@ func TestNext(t *testing.T) {
 		"disabled, and ends otherwise": {held, &catalog.BudgetHold{Until: now.Add(1), Status: "disabled"}, budgets.Keep},
 		"disabled for ever":            {held, &catalog.BudgetHold{Status: "disabled"}, budgets.Keep},
 		"disabled until a moment ago":  {held, &catalog.BudgetHold{Until: now, Status: "disabled"}, budgets.Change},
-		"disabled, and the limit is up": {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "disabled"},
+		"disabled, and raised": {budgets.Verdict{}, &catalog.BudgetHold{Until: later, Status: "disabled"},
+			budgets.End},
+		"disabled for ever, and raised": {budgets.Verdict{}, &catalog.BudgetHold{Status: "disabled"}, budgets.End},
+		"disabled, and over": {budgets.Verdict{}, &catalog.BudgetHold{Until: now, Status: "disabled"},
 			budgets.Keep},
 	} {
 		var present catalog.BudgetHold

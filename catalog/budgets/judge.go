@@ -138,8 +138,8 @@ const (
 )
 
 // Next returns the step from the hold that is there, if one is, to the one that should be. A hold
-// that a person has disabled is left alone until it ends, and what has ended is left to
-// maintenance.
+// that a person has disabled is left alone until it ends or its cause is gone: the next time that a
+// budget is used up, it holds again. What has ended is left to maintenance.
 func Next(v Verdict, present catalog.BudgetHold, there bool, now time.Time) Step {
 	ended := there && !present.Until.IsZero() && !now.Before(present.Until)
 	switch {
@@ -149,10 +149,12 @@ func Next(v Verdict, present catalog.BudgetHold, there bool, now time.Time) Step
 		return Make
 	case v.Held && ended:
 		return Change
-	case !there, ended, present.Status != catalog.Active:
+	case !there, ended:
 		return Keep
 	case !v.Held:
 		return End
+	case present.Status != catalog.Active:
+		return Keep
 	case !v.Until.Equal(present.Until):
 		return Change
 	}
