@@ -171,6 +171,9 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 	case old != nil:
 		return nil
 	}
+	if err := h.takeOver(ctx, tx); err != nil {
+		return err
+	}
 	t, _ := ParseHoldTarget(h.Target)
 	if t.UpstreamModel == "" {
 		return nil // whether it exists is for the store to say
@@ -187,6 +190,26 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 		err = &FieldError{Field: "target", Message: fmt.Sprintf("names no model that provider %d serves", t.ProviderID)}
 	}
 	return err
+}
+
+// takeOver removes the hold of a person that has the same target and has ended: a new one does not
+// wait until maintenance has removed it.
+func (h *Hold) takeOver(ctx context.Context, tx *txn) error {
+	if h.Reason != HoldAdmin {
+		return nil
+	}
+	e, err := tx.reader.Find(ctx, KindHold, ByNaturalKey, h.naturalKey())
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil || e.DueAt.IsZero() || e.DueAt.After(tx.now) || tx.pending(KindHold, e.ID) != nil {
+		return err
+	}
+	ended, err := show(e, tx.core.keeper)
+	if err != nil {
+		return err
+	}
+	return tx.remove(ended)
 }
 
 func (h *Hold) columns() Entity {

@@ -139,6 +139,32 @@ func TestMachinesHolds(t *testing.T) {
 	must[catalog.Hold](t)(tables.Holds.Patch(ctx, mine.ID, 0, []byte(`{"until":"2100-01-01T00:00:00Z","message":"m"}`)))
 }
 
+// A person holds again what was held before, at once and not when maintenance has removed the hold that
+// has ended. One that has not ended is not replaced.
+func TestEndedHoldIsTakenOver(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	tables := newTables(t, &catalog.Options{Clock: func() time.Time { return now }})
+	ctx := t.Context()
+	key := must[catalog.Key](t)(tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+	h := catalog.Hold{Target: fmt.Sprint("key/", key.ID), Until: now.Add(time.Minute)}
+	first := must[catalog.Hold](t)(tables.Holds.Create(ctx, h))
+	again := catalog.Hold{Target: h.Target, Message: "KILL"}
+	if _, err := tables.Holds.Create(ctx, again); !errors.Is(err, catalog.ErrExists) {
+		t.Errorf("a second hold: %v", err)
+	}
+	now = now.Add(time.Minute)
+	second := must[catalog.Hold](t)(tables.Holds.Create(ctx, again))
+	if second.ID == first.ID || !second.Active(now) {
+		t.Errorf("the new hold is %+v", second)
+	}
+	if _, err := tables.Holds.Get(ctx, first.ID); !errors.Is(err, catalog.ErrNotFound) {
+		t.Errorf("the one that has ended: %v", err)
+	}
+	if _, err := tables.Holds.Create(ctx, again); !errors.Is(err, catalog.ErrExists) {
+		t.Errorf("a third hold: %v", err)
+	}
+}
+
 // Holds that have ended go, a thousand in a commit, and one that was changed meanwhile stays.
 func TestEndedHoldsGo(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
