@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 // maxAnswer is how much of a plain answer is looked at for its usage. Longer
@@ -17,10 +19,8 @@ const maxAnswer = 8 << 20
 // pass copies an upstream's answer to the client and takes notes for the log.
 // It returns what the client was told: the status.
 func (x *exchange) pass(resp *http.Response, chat *chatRequest) error {
-	for _, name := range []string{"Content-Type", "Retry-After"} {
-		if v := resp.Header.Get(name); v != "" {
-			x.w.Header().Set(name, v)
-		}
+	if v := resp.Header.Get("Content-Type"); v != "" {
+		x.w.Header().Set("Content-Type", v)
 	}
 	x.entry.Status = resp.StatusCode
 	if resp.StatusCode >= http.StatusBadRequest {
@@ -84,12 +84,15 @@ func (x *exchange) passStream(body io.Reader, wantsUsage bool) error {
 	}
 }
 
-// note takes the usage over. Input tokens are logged without those from the cache.
+// note takes the usage over. Input tokens are logged without those from the cache. Numbers that no
+// entry may have are brought into its bounds, so that the entry is not lost.
 func (x *exchange) note(u usage) {
-	cached := min(max(u.Details.CachedTokens, 0), u.PromptTokens)
-	x.entry.InputTokens = u.PromptTokens - cached
+	bounded := func(n int64) int64 { return min(max(n, 0), logbuf.MaxTokens) }
+	prompt := bounded(u.PromptTokens)
+	cached := min(bounded(u.Details.CachedTokens), prompt)
+	x.entry.InputTokens = prompt - cached
 	x.entry.CacheReadTokens = cached
-	x.entry.OutputTokens = u.CompletionTokens
+	x.entry.OutputTokens = bounded(u.CompletionTokens)
 }
 
 // elapsed returns the milliseconds since the request came, at least 1.

@@ -19,7 +19,10 @@ func failureOf(resp *http.Response, err error, begun time.Time) *logbuf.Failure 
 		return f
 	}
 	f.Status, f.Class = resp.StatusCode, logbuf.ClassOfStatus(resp.StatusCode)
-	if resp.StatusCode < 400 || f.Class == logbuf.FailedClient {
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400: // it leads elsewhere, where no secret is sent
+		f.Class = logbuf.FailedServer
+	case resp.StatusCode < 400, f.Class == logbuf.FailedClient:
 		return nil
 	}
 	f.RetryAfterMS = retryAfter(resp.Header, time.Now()).Milliseconds()
@@ -40,7 +43,8 @@ func classOf(err error) logbuf.FailureClass {
 // retryAfter reads the header: seconds, or a date (RFC 9110, section 10.2.3). It is at most a day.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(text, 10, 31)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // then it is the largest that there is
 		return min(time.Duration(seconds)*time.Second, 24*time.Hour)
 	}
 	if at, err := http.ParseTime(text); err == nil {

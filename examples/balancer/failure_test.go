@@ -54,6 +54,7 @@ func TestFailuresAreReported(t *testing.T) {
 		"overload": {first: answerWith(503), want: []logbuf.Failure{{ProviderID: 1, Status: 503, Class: "overload"}}},
 		"auth":     {first: answerWith(401), want: []logbuf.Failure{{ProviderID: 1, Status: 401, Class: "auth"}}},
 		"network":  {first: dropConnection, want: []logbuf.Failure{{ProviderID: 1, Class: "network"}}},
+		"redirect": {first: answerWith(302), want: []logbuf.Failure{{ProviderID: 1, Status: 302, Class: "server"}}},
 		"both, passed on": {first: answerWith(500), spare: answerWith(429),
 			want: []logbuf.Failure{{ProviderID: 1, Status: 500, Class: "server"}, {ProviderID: 2, Status: 429, Class: "rate"}}},
 	} {
@@ -78,6 +79,44 @@ func TestFailuresAreReported(t *testing.T) {
 				t.Errorf("failures (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What the last upstream says of its failure is not for the client: it may name the account that the
+// gateway has there. The status is, and how long to wait.
+func TestLastFailureIsToldInOwnWords(t *testing.T) {
+	b := newBench(t)
+	b.first = answerWith(503)
+	b.spare = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "99999999999")
+		w.WriteHeader(429)
+		fmt.Fprint(w, `{"error":{"message":"limit of org-SECRET reached"}}`)
+	}
+	resp, text := b.send(t, "POST", endpoint, chatBody)
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "86400" || strings.Contains(text, "SECRET") ||
+		!strings.Contains(text, `"type":"rate_limit_error"`) {
+		t.Errorf("%d, Retry-After %q, %s", resp.StatusCode, resp.Header.Get("Retry-After"), text)
+	}
+}
+
+// A usage that no entry may have is brought into its bounds, so that the entry can be logged.
+func TestUsageIsBounded(t *testing.T) {
+	for text, want := range map[string][3]int64{
+		`{"prompt_tokens":-5,"completion_tokens":-1}`:                                   {},
+		`{"prompt_tokens":-5,"prompt_tokens_details":{"cached_tokens":3}}`:              {},
+		`{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":-3}}`:              {5, 0, 0},
+		`{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}`:               {0, 5, 0},
+		`{"prompt_tokens":9223372036854775807,"completion_tokens":9223372036854775807}`: {logbuf.MaxTokens, 0, logbuf.MaxTokens},
+	} {
+		u, _, err := parseUsage([]byte(`{"usage":` + text + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &exchange{}
+		x.note(u)
+		if got := [3]int64{x.entry.InputTokens, x.entry.CacheReadTokens, x.entry.OutputTokens}; got != want {
+			t.Errorf("%s is logged as %v, want %v", text, got, want)
+		}
 	}
 }
 
@@ -145,6 +184,7 @@ func TestRetryAfterIsRead(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{
 		"": 0, "0": 0, "30": 30 * time.Second, "-1": 0, "1.5": 0, "soon": 0, "999999999": 24 * time.Hour,
+		"99999999999": 24 * time.Hour, "99999999999999999999": 24 * time.Hour,
 		"Thu, 01 Jan 2026 12:01:00 GMT": time.Minute, "Thu, 01 Jan 2026 11:00:00 GMT": 0,
 		"Sat, 01 Jan 2028 12:00:00 GMT": 24 * time.Hour,
 	} {

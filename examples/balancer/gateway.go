@@ -175,7 +175,11 @@ func (x *exchange) forward(chat *chatRequest, targets []snapshot.Target) {
 		x.failed(target, f)
 		switch {
 		case last && passedOn(resp, f):
-			x.answer(resp, chat, target)
+			_ = resp.Body.Close()
+			if f.RetryAfterMS > 0 {
+				x.w.Header().Set("Retry-After", strconv.FormatInt((f.RetryAfterMS+999)/1000, 10))
+			}
+			x.refuse(f.Status, fmt.Errorf("the upstream failed: %d %s", f.Status, http.StatusText(f.Status)))
 			return
 		case err == nil:
 			_ = resp.Body.Close()
@@ -193,10 +197,11 @@ func (x *exchange) failed(target snapshot.Target, f *logbuf.Failure) {
 	x.logger.Warn("upstream failed", "provider_id", f.ProviderID, "class", f.Class, "status", f.Status)
 }
 
-// passedOn reports whether the last failure is told to the client as the upstream tells it. That an
-// upstream refuses our credential is not for the client, who would take it for its own.
+// passedOn reports whether the client is told the status of the last failure, though never in the words
+// of the upstream, which may name the account that we have there. That an upstream refuses our
+// credential is not for the client, who would take it for its own, and a redirect leads it nowhere.
 func passedOn(resp *http.Response, f *logbuf.Failure) bool {
-	return resp != nil && f.Class != logbuf.FailedAuth && f.Class != logbuf.FailedBilling
+	return resp != nil && f.Status >= 400 && f.Class != logbuf.FailedAuth && f.Class != logbuf.FailedBilling
 }
 
 // ask sends the request to one upstream.
