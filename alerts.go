@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -28,8 +27,10 @@ type alarm struct {
 	box    alerts.Outbox // nil: none are kept
 	sender alerts.Sender // nil: none are sent
 
-	mu     sync.Mutex
-	status AlertStatus
+	mu       sync.Mutex
+	status   AlertStatus // but for LastError
+	looking  string      // what went wrong when alerts were last kept; empty when nothing did
+	claiming string      // likewise when those that are due were last read
 }
 
 // AlertStatus says how the alerts of this process fare.
@@ -49,7 +50,22 @@ func (a *alarm) update(change func(*AlertStatus)) {
 func (a *alarm) read() AlertStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.status
+	s := a.status
+	s.LastError = cmp.Or(a.looking, a.claiming)
+	return s
+}
+
+// note keeps in mind what went wrong in one of the loops, in its own place of the two.
+func (a *alarm) note(ctx context.Context, place *string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	*place = ""
+	if err != nil {
+		*place = err.Error()
+	}
 }
 
 // RaiseAlerts keeps alerts, to be read and to be delivered by Config.Alerts. Those whose identity is
@@ -135,6 +151,12 @@ func (p *Plane) findAlert(ctx context.Context, trial *alerts.Alert) error {
 	return nil
 }
 
+// deliver sends alerts that are due until ctx ends. It is not part of the loop that looks for causes: a
+// receiver that answers slowly must not keep a cause from being seen.
+func (p *Plane) deliver(ctx context.Context) error {
+	return p.regularly(ctx, alertInterval, "alerts cannot be read, will try again", p.deliverAlerts)
+}
+
 // deliverAlerts sends what is due. What cannot be sent is no error, for it is sent later: the status says so.
 func (p *Plane) deliverAlerts(ctx context.Context) error {
 	a := &p.alarm
@@ -155,10 +177,11 @@ func (p *Plane) deliverAlerts(ctx context.Context) error {
 			err = nil
 		}
 	})
+	a.note(ctx, &a.claiming, err)
 	return err
 }
 
-// watchForAlerts looks for what people should be told of, delivers what is due and forgets what is old.
+// watchForAlerts looks for what people should be told of, and forgets what is old.
 func (p *Plane) watchForAlerts(ctx context.Context) error {
 	watch := newCauses(p)
 	var pruned time.Time
@@ -167,7 +190,6 @@ func (p *Plane) watchForAlerts(ctx context.Context) error {
 		if errs[0] == nil {
 			watch.told()
 		}
-		errs = append(errs, p.deliverAlerts(ctx))
 		if now := p.config.Clock(); p.alarm.box != nil && now.Sub(pruned) >= time.Hour {
 			_, err := p.alarm.box.PruneAlerts(ctx, now.Add(-alertRetention))
 			if errs = append(errs, err); err == nil {
@@ -175,14 +197,7 @@ func (p *Plane) watchForAlerts(ctx context.Context) error {
 			}
 		}
 		err := errors.Join(errs...)
-		if ctx.Err() == nil {
-			p.alarm.update(func(s *AlertStatus) {
-				s.LastError = ""
-				if err != nil {
-					s.LastError = fmt.Sprint(err)
-				}
-			})
-		}
+		p.alarm.note(ctx, &p.alarm.looking, err)
 		return err
 	})
 }

@@ -230,6 +230,36 @@ func TestAlertsThatWait(t *testing.T) {
 	})
 }
 
+// slowReceiver takes ten seconds for each alert.
+type slowReceiver struct{}
+
+func (slowReceiver) Send(context.Context, *alerts.Alert) error {
+	time.Sleep(10 * time.Second)
+	return nil
+}
+
+// A receiver that answers slowly delays no cause: what is seen while many alerts wait is kept at once.
+func TestSlowReceiverDelaysNoCause(t *testing.T) {
+	running(t, ezapi.Config{Alerts: slowReceiver{}}, func(t *testing.T, p *ezapi.Plane) {
+		for i := range 20 {
+			err := p.RaiseAlerts(t.Context(), alerts.Alert{Kind: alerts.ProviderHeld, Subject: "provider/3",
+				Message: "held", Identity: fmt.Sprint(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second) // they are being delivered
+		if err := p.AppendLogs(t.Context(), logbuf.Entry{Time: time.Now(), Model: "m", Status: 200}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		found, err := p.Alerts(t.Context(), alerts.Query{Kind: alerts.UnknownPrice, Limit: 10})
+		if err != nil || len(found) != 1 {
+			t.Errorf("after 20 s: %+v, %v, want the unknown price", found, err)
+		}
+	})
+}
+
 // plainStore is a catalog that keeps no alerts.
 type plainStore struct{ catalog.Store }
 

@@ -236,7 +236,7 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 8)
+	errs := make(chan error, 9)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.maintain(ctx) }()
@@ -244,6 +244,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() { errs <- p.watchLogClock(ctx) }()
 	go func() { errs <- p.judge.run(ctx) }()
 	go func() { errs <- p.watchForAlerts(ctx) }()
+	go func() { errs <- p.deliver(ctx) }()
 	go func() { errs <- p.judgeHealth(ctx) }()
 	var failed error
 	for range cap(errs) {

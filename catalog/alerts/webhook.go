@@ -206,7 +206,7 @@ func (f Format) message(a *Alert) object {
 	case Slack:
 		return object{"text": slackText(text)}
 	case Feishu:
-		return object{"msg_type": "text", "content": object{"text": text}}
+		return object{"msg_type": "text", "content": object{"text": feishuText(text)}}
 	case DingTalk, WeCom:
 		return object{"msgtype": "text", "text": object{"content": text}}
 	case JSON:
@@ -223,6 +223,12 @@ func (f Format) message(a *Alert) object {
 // slackText escapes what Slack gives a meaning to: names could mention a whole channel otherwise.
 func slackText(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
+}
+
+// feishuText takes away what makes Feishu mention people: a name that holds <at user_id="all"> would call
+// everybody. Feishu has no escape for it in plain texts, so that the wide forms of the signs stand there.
+func feishuText(text string) string {
+	return strings.NewReplacer("<", "\uff1c", ">", "\uff1e").Replace(text)
 }
 
 // sign adds the signature that a format has in its body or its query.

@@ -87,7 +87,7 @@ func TestWebhookFormats(t *testing.T) {
 		},
 		{
 			format: "feishu", secret: "s3cret", answer: `{"code":0,"msg":"success"}`,
-			body: `{"content":{"text":"[critical] The budget of \u003c!channel\u003e \u0026 \"co\" is used up."},` +
+			body: `{"content":{"text":"[critical] The budget of ＜!channel＞ \u0026 \"co\" is used up."},` +
 				`"msg_type":"text","sign":"` + feishuSignature + `","timestamp":"1800000000"}`,
 			query: "to=me",
 		},
