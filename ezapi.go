@@ -167,8 +167,9 @@ func New(config Config) (*Plane, error) {
 	known := catalog.NewOperatorList(config.Clock)
 	p.accounts = catalog.NewAccounts()
 	holds := catalog.NewProviderHolds()
-	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts, holds)
-	p.health = newHealth(&p.config, holds, p.copies)
+	upstreams := catalog.NewUpstreamList()
+	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts, holds, upstreams)
+	p.health = newHealth(&p.config, holds, upstreams, p.copies)
 	p.entries = &completer{prices: list, accounts: p.accounts, follower: p.copies, unpriced: &p.unpriced}
 	p.operators = &operators{list: known, follower: p.copies}
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{

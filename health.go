@@ -30,6 +30,7 @@ type healthJudge struct {
 	counter logbuf.HealthCounter
 	keeper  logbuf.HealthKeeper
 	holds   *catalog.ProviderHolds
+	known   *catalog.UpstreamList
 	follow  *catalog.Follower
 	status  atomic.Pointer[HealthStatus]
 
@@ -39,10 +40,11 @@ type healthJudge struct {
 	untold  []alerts.Alert          // that the outbox has not got yet
 }
 
-func newHealth(config *Config, holds *catalog.ProviderHolds, follow *catalog.Follower) *healthJudge {
+func newHealth(config *Config, holds *catalog.ProviderHolds, known *catalog.UpstreamList,
+	follow *catalog.Follower) *healthJudge {
 	options := config.Health.WithDefaults()
 	h := &healthJudge{options: options, counter: logbuf.HealthCounter{Slot: options.Slot},
-		writer: uuid.New(), holds: holds, follow: follow,
+		writer: uuid.New(), holds: holds, known: known, follow: follow,
 		probed: map[int64]time.Time{}, shadows: map[string]catalog.Hold{}}
 	if keeper, ok := config.LogSink.(logbuf.HealthKeeper); ok {
 		h.keeper = keeper
@@ -116,9 +118,10 @@ func (p *Plane) judgeOnce(ctx context.Context, status *HealthStatus) error {
 	if err != nil {
 		return err
 	}
-	verdicts := health.Judge(&h.options, now, tallies, h.known(now))
+	verdicts := health.Judge(&h.options, now, tallies, h.present(now), h.known)
 	var errs []error
 	var probes []health.Verdict
+	h.longestUnaskedFirst(verdicts)
 	for _, v := range verdicts {
 		switch {
 		case ctx.Err() != nil:
@@ -153,22 +156,22 @@ func (p *Plane) tell(ctx context.Context) error {
 	return nil
 }
 
-// known returns the holds for health, and those that providers would have which are only reported.
-func (h *healthJudge) known(now time.Time) map[string]catalog.Hold {
+// present returns the holds for health, and those that providers would have which are only reported.
+func (h *healthJudge) present(now time.Time) map[string]catalog.Hold {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := map[string]catalog.Hold{}
+	holds := map[string]catalog.Hold{}
 	for target, hold := range h.shadows {
 		if now.Sub(hold.Until) > catalog.HealthMemory {
 			delete(h.shadows, target)
 			continue
 		}
-		known[target] = hold
+		holds[target] = hold
 	}
 	for _, hold := range h.holds.For(catalog.HoldHealth) {
-		known[hold.Target] = hold
+		holds[hold.Target] = hold
 	}
-	return known
+	return holds
 }
 
 // share writes what was counted since the last time, and reads what all have written.

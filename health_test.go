@@ -27,6 +27,7 @@ type ward struct {
 	store    *memstore.Store
 	provider catalog.Provider
 	status   atomic.Int64 // of the upstream's answers
+	listless atomic.Bool  // whether it answers 500 when it is asked for its models
 	asked    atomic.Int64
 
 	mu  sync.Mutex
@@ -37,10 +38,14 @@ func newWard(t *testing.T) *ward {
 	t.Helper()
 	w := &ward{t: t, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}
 	w.status.Store(200)
-	upstream := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.asked.Add(1)
-		rw.WriteHeader(int(w.status.Load()))
-		fmt.Fprint(rw, `{"data":[{"id":"m"}],"secret":"of the upstream"}`)
+		status := int(w.status.Load())
+		if w.listless.Load() && r.Method == http.MethodGet {
+			status = http.StatusInternalServerError
+		}
+		rw.WriteHeader(status)
+		fmt.Fprint(rw, `{"data":[{"id":"m"}],"choices":[],"secret":"of the upstream"}`)
 	}))
 	t.Cleanup(upstream.Close)
 	w.store = memstore.New(&memstore.Options{Clock: w.clock})
@@ -319,6 +324,33 @@ func TestRefusedCredentialIsProbed(t *testing.T) {
 	if got := fmt.Sprint(w.alerts()); got != "[provider_held provider_recovered]" {
 		t.Errorf("alerts %s", got)
 	}
+}
+
+// What a provider refuses although its credential is good is the fault of those who asked for it.
+func TestRefusedPromptsHoldNothing(t *testing.T) {
+	w := newWard(t)
+	w.log("a", 5, 12, logbuf.FailedAuth)
+	w.pass(5 * time.Second)
+	if w.asked.Load() == 0 {
+		t.Error("it was not asked")
+	}
+	w.want("the probe works", "")
+}
+
+// A provider that has no list of models answers with any status, and is asked for a chat then.
+func TestProviderWithoutListIsAskedForChat(t *testing.T) {
+	w := newWard(t)
+	w.listless.Store(true)
+	w.log("a", 5, 5, logbuf.FailedAuth)
+	w.pass(5 * time.Second)
+	w.want("the chat works", "")
+	if n := w.asked.Load(); n < 2 {
+		t.Errorf("asked %d times, want its list and a chat", n)
+	}
+	w.status.Store(401)
+	w.log("a", 5, 5, logbuf.FailedAuth)
+	w.pass(31 * time.Second)
+	w.want("the chat is refused", " 30 1 auth")
 }
 
 // While the log store is away nothing new is judged, and the status says so; what was counted is shared later.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,6 +65,16 @@ func (h *healthJudge) note(v health.Verdict, a *alerts.Alert) {
 	}
 }
 
+// longestUnaskedFirst orders verdicts by when their providers were asked last, so that each has its turn
+// where there are more than can be asked in a round.
+func (h *healthJudge) longestUnaskedFirst(verdicts []health.Verdict) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	slices.SortStableFunc(verdicts, func(a, b health.Verdict) int {
+		return h.probed[a.Target.ProviderID].Compare(h.probed[b.Target.ProviderID])
+	})
+}
+
 // mayProbe reports whether a provider may be asked now, and notes that it is: not more often than
 // every ProbeEvery, but shortly before a hold ends that the probe decides about.
 func (h *healthJudge) mayProbe(v *health.Verdict, now time.Time) bool {
@@ -109,7 +120,8 @@ func (p *Plane) probeAll(ctx context.Context, probes []health.Verdict, now time.
 }
 
 // probe asks a provider whether it accepts its credential, or is paid. Models can be listed without
-// being paid, so that is asked with a token of chat; as is a provider that has no list.
+// being paid, so that is asked with a token of chat; as is a provider whose list says neither that the
+// credential is good nor that it is refused: many have no list, and answer with any status.
 func (p *Plane) probe(ctx context.Context, v *health.Verdict) (upstreams.Result, error) {
 	provider, err := p.Providers.Get(ctx, v.Target.ProviderID)
 	if err != nil {
@@ -117,7 +129,8 @@ func (p *Plane) probe(ctx context.Context, v *health.Verdict) (upstreams.Result,
 	}
 	if v.Cause == catalog.CauseAuth {
 		result, err := upstreams.Ask(ctx, &provider, upstreams.Models, "", p.privacy())
-		if err != nil || result.Class != logbuf.FailedClient {
+		if err != nil || result.OK || slices.Contains([]logbuf.FailureClass{logbuf.FailedAuth, logbuf.FailedBilling,
+			logbuf.FailedNetwork}, result.Class) {
 			return result, err
 		}
 	}

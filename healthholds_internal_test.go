@@ -1,6 +1,7 @@
 package ezapi
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -39,5 +40,23 @@ func TestVerdictOfAnOlderHold(t *testing.T) {
 	h, err := p.Holds.Find(ctx, catalog.ByNaturalKey, catalog.HoldKey(v.Target.String(), catalog.HoldHealth))
 	if err != nil || h.Message != "first" || status.Made != 1 || status.Recovered != 0 {
 		t.Errorf("%+v, %v, %+v", h, err, status)
+	}
+}
+
+// Where more providers wait to be asked than can be in a round, those that waited longest come first.
+func TestEachProviderHasItsTurn(t *testing.T) {
+	now := time.Now()
+	h := &healthJudge{probed: map[int64]time.Time{1: now, 2: now.Add(-time.Minute), 4: now.Add(-time.Second)}}
+	var verdicts []health.Verdict
+	for id := range int64(5) {
+		verdicts = append(verdicts, health.Verdict{Do: health.Probe, Target: catalog.HoldTarget{ProviderID: id + 1}})
+	}
+	h.longestUnaskedFirst(verdicts)
+	var order []int64
+	for i := range verdicts {
+		order = append(order, verdicts[i].Target.ProviderID)
+	}
+	if !slices.Equal(order, []int64{3, 5, 2, 4, 1}) {
+		t.Errorf("asked in the order %v", order)
 	}
 }

@@ -18,37 +18,55 @@ import (
 // those that have ended, too. It depends on nothing else, so that every process that sees the same
 // comes to the same verdicts. Verdicts come in the order of providers and models.
 //
+// What the catalog does not have, or nobody may hold, takes part in nothing: what reporters make up takes
+// no room from what is real.
+//
 // It never shortens a hold. While one lasts, nothing new is judged of its target, but for a reset that
 // is later; that a person has disabled one changes nothing in that. What was counted before a hold
 // ended does not count after it. A hold without a cause says since when it is known
 // that it works: it is remembered, so that what failed before does not count again.
 func Judge(o *Options, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotTally,
-	holds map[string]catalog.Hold) (verdicts []Verdict) {
+	holds map[string]catalog.Hold, providers Providers) (verdicts []Verdict) {
 	byProvider := map[int64][]logbuf.Upstream{}
 	for u := range tallies {
-		byProvider[u.ProviderID] = append(byProvider[u.ProviderID], u)
+		if providers.Serves(u.ProviderID, u.Model) {
+			byProvider[u.ProviderID] = append(byProvider[u.ProviderID], u)
+		}
 	}
 	for _, h := range holds {
 		t, _ := catalog.ParseHoldTarget(h.Target)
 		u := logbuf.Upstream{ProviderID: t.ProviderID, Model: t.UpstreamModel}
-		if _, ok := tallies[u]; !ok && t.ProviderID != 0 {
+		if _, ok := tallies[u]; !ok && providers.Serves(u.ProviderID, u.Model) {
 			byProvider[t.ProviderID] = append(byProvider[t.ProviderID], u)
 		}
 	}
-	room := o.Holds
+	room := map[bool]*int{true: new(o.Holds), false: new(o.Holds)} // by whether the providers may be held
 	for _, h := range holds {
-		if h.Cause != "" {
-			room--
+		t, _ := catalog.ParseHoldTarget(h.Target)
+		if h.Cause != "" && providers.Serves(t.ProviderID, t.UpstreamModel) {
+			*room[providers.AutoBan(t.ProviderID)]--
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(byProvider)) {
 		upstreams := byProvider[id]
 		slices.SortFunc(upstreams, func(a, b logbuf.Upstream) int { return strings.Compare(a.Model, b.Model) })
-		j := judging{o: o, now: now, tallies: tallies, holds: holds, provider: id, room: &room}
+		j := judging{o: o, now: now, tallies: tallies, holds: holds, provider: id, room: room[providers.AutoBan(id)]}
 		verdicts = append(verdicts, j.judge(upstreams)...)
 	}
 	return judgedBy(holds, verdicts)
 }
+
+// Providers is what the catalog holds; see [catalog.UpstreamList].
+type Providers interface {
+	// Serves reports whether a provider that is not disabled has an upstream model; of an empty one,
+	// whether there is such a provider.
+	Serves(providerID int64, model string) bool
+	// AutoBan reports whether a provider may be held. Those that may not are judged, too, for what is
+	// reported of them, but take no room from the others.
+	AutoBan(providerID int64) bool
+}
+
+var _ Providers = (*catalog.UpstreamList)(nil)
 
 // judgedBy notes in verdicts which holds they go by.
 func judgedBy(holds map[string]catalog.Hold, verdicts []Verdict) []Verdict {
@@ -239,10 +257,10 @@ func (j *judging) works(t *logbuf.Tally) bool {
 	return t.Succeeded >= j.o.Successes && t.Failures()*100 < t.Attempts()*j.o.Percent
 }
 
-// reset returns until when the provider asked to wait; zero when fewer than two balancers say so, or
-// when it is over.
+// reset returns until when the provider asked to wait; zero when fewer than two balancers say so, when
+// it is over, or when attempts mostly work all the same.
 func (j *judging) reset(t *logbuf.Tally) time.Time {
-	if !t.Widely(logbuf.FailedRate) || !t.Reset.After(j.now) {
+	if !t.Widely(logbuf.FailedRate) || !t.Reset.After(j.now) || t.Failures()*100 < t.Attempts()*j.o.Percent {
 		return time.Time{}
 	}
 	if latest := j.now.Add(j.o.LongestRate); t.Reset.After(latest) {

@@ -29,6 +29,29 @@ func seen(age time.Duration, ok int64, failed map[logbuf.FailureClass]int64, by 
 
 type failed = map[logbuf.FailureClass]int64
 
+// all is a catalog that has every provider and every model.
+type all struct{}
+
+func (all) Serves(int64, string) bool { return true }
+func (all) AutoBan(int64) bool        { return true }
+
+// some is one that has a few.
+type some map[logbuf.Upstream]bool // and whether the provider may be held
+
+func (s some) Serves(id int64, model string) bool {
+	_, ok := s[logbuf.Upstream{ProviderID: id, Model: model}]
+	return ok
+}
+
+func (s some) AutoBan(id int64) bool {
+	for u, ban := range s {
+		if u.ProviderID == id {
+			return ban
+		}
+	}
+	return false
+}
+
 func resetting(after time.Duration, by ...string) logbuf.SlotTally {
 	s := seen(0, 0, failed{"rate": 2}, by...)
 	s.Reset = judgeNow.Add(after)
@@ -98,7 +121,8 @@ func TestJudge(t *testing.T) {
 		"rate of one balancer": {tallies: of(resetting(5*time.Minute, "a"))},
 		"rate of two": {tallies: of(resetting(5*time.Minute, "a", "b")),
 			want: []string{"hold provider/1/m 300 0 rate"}},
-		"rate of two, over": {tallies: of(resetting(-time.Second, "a", "b"))},
+		"rate of two, while most works": {tallies: of(resetting(5*time.Minute, "a", "b"), seen(0, 3, nil))},
+		"rate of two, over":             {tallies: of(resetting(-time.Second, "a", "b"))},
 		"rate without end": {tallies: of(resetting(24*time.Hour, "a", "b")),
 			want: []string{"hold provider/1/m 3600 0 rate"}},
 		"a later reset": {tallies: of(resetting(5*time.Minute, "a", "b")),
@@ -149,7 +173,7 @@ func TestJudge(t *testing.T) {
 			for _, h := range c.holds {
 				holds[h.Target] = h
 			}
-			if diff := cmp.Diff(c.want, texts(Judge(&o, judgeNow, c.tallies, holds))); diff != "" {
+			if diff := cmp.Diff(c.want, texts(Judge(&o, judgeNow, c.tallies, holds, all{}))); diff != "" {
 				t.Errorf("verdicts (-want +got):\n%s", diff)
 			}
 		})
@@ -184,7 +208,33 @@ func TestJudgeHoldsAreBounded(t *testing.T) {
 	}
 	want := []string{"hold provider/1/a 30 1 failures", "hold provider/1/b 30 1 failures", "hold provider/2 30 1 failures",
 		"hold provider/3 30 1 failures"}
-	if diff := cmp.Diff(want, texts(Judge(&o, judgeNow, tallies, nil))); diff != "" {
+	if diff := cmp.Diff(want, texts(Judge(&o, judgeNow, tallies, nil, all{}))); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+}
+
+// What reporters made up, and what may not be held, take no room, and nobody is asked about them.
+func TestJudgeKnowsTheCatalog(t *testing.T) {
+	o := Options{Holds: 2}.WithDefaults()
+	tallies := map[logbuf.Upstream][]logbuf.SlotTally{}
+	report := func(id int64, model string, class logbuf.FailureClass) {
+		tallies[logbuf.Upstream{ProviderID: id, Model: model}] = []logbuf.SlotTally{seen(0, 0, failed{class: 10})}
+	}
+	for i := range 10 {
+		report(2, fmt.Sprint("made-up-", i), "server")
+		report(3, fmt.Sprint("reported-", i), "server")
+		report(int64(10+i), "m", "auth")
+	}
+	report(4, "m", "server")
+	report(4, "n", "server")
+	known := some{{ProviderID: 4, Model: "m"}: true, {ProviderID: 4, Model: "n"}: true, {ProviderID: 2, Model: "m"}: true,
+		{ProviderID: 3, Model: "reported-1"}: false, {ProviderID: 3, Model: "reported-2"}: false}
+	gone := oldHold("provider/5", -time.Minute, 1, catalog.CauseAuth)
+	reported := oldHold("provider/3/reported-2", -time.Minute, 1, catalog.CauseFailures)
+	want := []string{"hold provider/3/reported-1 30 1 failures", "hold provider/4/m 30 1 failures",
+		"hold provider/4/n 30 1 failures"}
+	got := texts(Judge(&o, judgeNow, tallies, map[string]catalog.Hold{gone.Target: gone, reported.Target: reported}, known))
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 }
@@ -215,8 +265,8 @@ func TestJudgeProperties(t *testing.T) {
 			}
 			holds[target] = h
 		}
-		verdicts := Judge(&o, judgeNow, tallies, holds)
-		if again := Judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(again)) {
+		verdicts := Judge(&o, judgeNow, tallies, holds, all{})
+		if again := Judge(&o, judgeNow, tallies, holds, all{}); !slices.Equal(texts(verdicts), texts(again)) {
 			t.Fatalf("first %v, then %v", texts(verdicts), texts(again))
 		}
 		once := map[string]bool{}
@@ -254,7 +304,7 @@ func TestJudgeProperties(t *testing.T) {
 				}
 			}
 		}
-		if with := Judge(&o, judgeNow, tallies, holds); !slices.Equal(texts(verdicts), texts(with)) {
+		if with := Judge(&o, judgeNow, tallies, holds, all{}); !slices.Equal(texts(verdicts), texts(with)) {
 			t.Fatalf("%v, with failures of clients %v", texts(verdicts), texts(with))
 		}
 	})
@@ -279,7 +329,7 @@ func TestAfterProbe(t *testing.T) {
 		want  []string
 	}{
 		{"works", fresh, "", nil},
-		{"works, but a model does not", refused, "", []string{"hold provider/1/m 30 1 failures"}},
+		{"works, and refuses what some ask for", refused, "", nil},
 		{"cannot be asked, and a model fails", refused, "network", []string{"hold provider/1/m 30 1 failures"}},
 		{"fails, and so a model", refused, "auth", []string{"hold provider/1 30 1 auth"}},
 		{"works again", held, "", []string{"forget provider/1"}},

@@ -24,7 +24,7 @@ type Verdict struct {
 	Was     catalog.Revision // of the hold that this was judged by; 0 for none
 
 	Ask     string    // the upstream model that a probe should ask for where it needs one; empty: any
-	Refused []Verdict // holds of models that follow from a probe, unless all of the provider is held
+	Refused []Verdict // holds of models that follow where a probe tells nothing of the credential
 }
 
 // Action is what a verdict asks for.
@@ -42,7 +42,8 @@ func (v *Verdict) Ends(o *Options, now time.Time) bool {
 	return !v.Until.IsZero() && v.Until.Sub(now) <= 2*o.Interval
 }
 
-// After says what follows from a probe. What may be this server's own trouble, or the question's, holds
+// After says what follows from a probe. Where it finds the credential good, that attempts were refused
+// was because of what they asked for: it is the clients' fault, and holds nothing. What may be this server's own trouble, or the question's, holds
 // no provider; while a hold lasts it is prolonged shortly before its end.
 func (v Verdict) After(o *Options, r upstreams.Result, now time.Time) []Verdict {
 	held := !v.Until.IsZero()
@@ -50,6 +51,8 @@ func (v Verdict) After(o *Options, r upstreams.Result, now time.Time) []Verdict 
 	case r.OK && v.Was != 0 && held:
 		v.Do, v.Until, v.Strikes, v.Cause, v.Message = Forget, now, 0, "", "asked for itself, it works"
 		return []Verdict{v}
+	case r.OK:
+		return nil
 	case !slices.Contains([]logbuf.FailureClass{logbuf.FailedAuth, logbuf.FailedBilling, logbuf.FailedServer,
 		logbuf.FailedOverload, logbuf.FailedTimeout}, r.Class):
 		return v.Refused
