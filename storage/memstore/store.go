@@ -172,7 +172,8 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	keep, latest := 0, s.clock().Add(catalog.MaxSkew) // the last commit to be forgotten; it stays as where the history begins
+	// keep is the last commit to be forgotten; it stays as where the history begins.
+	keep, latest := 0, s.clock().Add(catalog.MaxSkew)
 	for i := 1; i < len(s.commits)-1; i++ {
 		if at := s.commits[i].time; !at.Before(before) && !at.After(latest) { // a later date is a wrong clock's
 			break

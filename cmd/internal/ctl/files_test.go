@@ -234,7 +234,8 @@ func TestPrices(t *testing.T) {
 		t.Errorf("imported again: %+v", r)
 	}
 	contains(t, b.must(append(import_, "--accept-free")...), "~ model     default.free")
-	b.fails(1, "--map names a provider that the list does not have: it has azure, openai", "prices", "import", "--from", list, "--map", "x=main")
+	b.fails(1, "--map names a provider that the list does not have: it has azure, openai", "prices", "import",
+		"--from", list, "--map", "x=main")
 	b.fails(1, "--from must be litellm, models.dev, or a file", "prices", "import", "--from", "nowhere", "--map",
 		"openai=main")
 }

@@ -47,7 +47,8 @@ func TestEmptyEnvironmentIsEmbedded(t *testing.T) {
 	if got := c.address(); got != "127.0.0.1:8080" {
 		t.Errorf("address %s", got)
 	}
-	if c.RedisPrefix != "ezapi" || c.DataDir != "./ezapi-data" || c.LogQueue != 100000 || c.LogBatchSize != 5000 || c.LogQueryConns != 4 ||
+	if c.RedisPrefix != "ezapi" || c.DataDir != "./ezapi-data" || c.LogQueue != 100000 || c.LogBatchSize != 5000 ||
+		c.LogQueryConns != 4 ||
 		time.Duration(c.LogFlushInterval) != time.Second || logbuf.Durability(c.LogDurability) != logbuf.Disk ||
 		c.LogSpoolMax != 1<<30 || c.LogSpoolKeep.option() != 10*time.Minute || c.LogRetention.days() != 90 ||
 		c.ChangesRetention.days() != 90 || slog.Level(c.LogLevel) != slog.LevelInfo {
