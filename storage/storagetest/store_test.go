@@ -147,6 +147,9 @@ var brokenStores = []struct {
 	{"pruned changes are not missed", "pruning", changesLenient},
 	{"pruning counts revisions", "pruning", pruneCounts},
 	{"pruning includes the time", "pruning", pruneIncludes},
+	{"a date ahead keeps what came after it", "pruning what is dated ahead", pruneStopsAhead},
+	{"Commit has a clock of its own", "dates of commits",
+		commitEdited(func(c *catalog.Commit) { c.Time = c.Time.Add(time.Hour) })},
 
 	{"Wait asks now and then", "wait", waitPolls},
 	{"Wait returns the next revision", "wait", waitNextOnly},
