@@ -102,5 +102,6 @@ func (c *UpstreamList) put(e Entity) {
 	if e.spec(&p) != nil {
 		return
 	}
-	c.byID[e.ID] = upstreamOf{models: p.Models, active: Status(e.Status) == Active, autoBan: p.AutoBan == nil || *p.AutoBan}
+	c.byID[e.ID] = upstreamOf{models: p.Models, active: Status(e.Status) == Active,
+		autoBan: p.AutoBan == nil || *p.AutoBan}
 }

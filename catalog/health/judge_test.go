@@ -233,7 +233,8 @@ func TestJudgeKnowsTheCatalog(t *testing.T) {
 	reported := oldHold("provider/3/reported-2", -time.Minute, 1, catalog.CauseFailures)
 	want := []string{"hold provider/3/reported-1 30 1 failures", "hold provider/4/m 30 1 failures",
 		"hold provider/4/n 30 1 failures"}
-	got := texts(Judge(&o, judgeNow, tallies, map[string]catalog.Hold{gone.Target: gone, reported.Target: reported}, known))
+	got := texts(Judge(&o, judgeNow, tallies, map[string]catalog.Hold{gone.Target: gone, reported.Target: reported},
+		known))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}

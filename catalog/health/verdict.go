@@ -43,8 +43,9 @@ func (v *Verdict) Ends(o *Options, now time.Time) bool {
 }
 
 // After says what follows from a probe. Where it finds the credential good, that attempts were refused
-// was because of what they asked for: it is the clients' fault, and holds nothing. What may be this server's own trouble, or the question's, holds
-// no provider; while a hold lasts it is prolonged shortly before its end.
+// was because of what they asked for: it is the clients' fault, and holds nothing. What may be this
+// server's own trouble, or the question's, holds no provider; while a hold lasts it is prolonged shortly
+// before its end.
 func (v Verdict) After(o *Options, r upstreams.Result, now time.Time) []Verdict {
 	held := !v.Until.IsZero()
 	switch {
