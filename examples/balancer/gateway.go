@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,8 +30,10 @@ const (
 // endpoints are the paths of OpenAI's API that are forwarded. Their bodies name a model, and are
 // otherwise passed through.
 func endpoints() []string {
-	return []string{"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+	return []string{"/v1/chat/completions", "/v1/completions", embeddings}
 }
+
+const embeddings = "/v1/embeddings"
 
 // A gateway answers requests: it looks up who asks and who can serve in a
 // View, and asks no database and no Redis.
@@ -70,6 +73,10 @@ type exchange struct {
 	r     *http.Request
 	start time.Time
 	entry logbuf.Entry // what goes into the log
+
+	receiver *receiver // of an answer that has begun
+	noted    bool      // the upstream has said the usage
+	answered int64     // tokens that the answer has had, about
 }
 
 // models lists what the key can ask for.
@@ -154,12 +161,14 @@ func (x *exchange) serve() {
 func (x *exchange) forward(chat *chatRequest, targets []snapshot.Target) {
 	x.entry.Namespace, x.entry.Model = targets[0].Namespace, targets[0].Model
 	targets = targets[:min(len(targets), maxAttempts)]
+	ctx, begins, cancel := upstreamContext(x.r.Context())
+	defer cancel()
 	for i, target := range targets {
 		last := i == len(targets)-1
 		x.entry.Attempts = i + 1
 		x.entry.ProviderID, x.entry.UpstreamModel = target.Provider.ID, target.UpstreamModel
 		begun := time.Now()
-		resp, err := x.ask(chat, target)
+		resp, err := x.ask(ctx, chat, target)
 		if x.r.Context().Err() != nil { // nobody waits for an answer
 			if err == nil {
 				_ = resp.Body.Close()
@@ -169,6 +178,7 @@ func (x *exchange) forward(chat *chatRequest, targets []snapshot.Target) {
 		}
 		f := failureOf(resp, err, begun)
 		if f == nil {
+			begins()
 			x.answer(resp, chat, target)
 			return
 		}
@@ -204,8 +214,25 @@ func passedOn(resp *http.Response, f *logbuf.Failure) bool {
 	return resp != nil && f.Status >= 400 && f.Class != logbuf.FailedAuth && f.Class != logbuf.FailedBilling
 }
 
+// upstreamContext returns a context that ends with the client's, and once begins was called, not before
+// the answer could be read on for its usage.
+func upstreamContext(client context.Context) (ctx context.Context, begins, cancel func()) {
+	ctx, end := context.WithCancel(context.WithoutCancel(client))
+	var longer atomic.Bool
+	stop := context.AfterFunc(client, func() {
+		if longer.Load() {
+			select {
+			case <-time.After(readOn):
+			case <-ctx.Done():
+			}
+		}
+		end()
+	})
+	return ctx, func() { longer.Store(true) }, func() { stop(); end() }
+}
+
 // ask sends the request to one upstream.
-func (x *exchange) ask(chat *chatRequest, target snapshot.Target) (*http.Response, error) {
+func (x *exchange) ask(ctx context.Context, chat *chatRequest, target snapshot.Target) (*http.Response, error) {
 	url, err := upstreamURL(target.Provider, x.entry.Endpoint)
 	if err != nil {
 		return nil, err
@@ -214,7 +241,7 @@ func (x *exchange) ask(chat *chatRequest, target snapshot.Target) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(x.r.Context(), http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -238,14 +265,16 @@ func upstreamURL(p *snapshot.Provider, endpoint string) (string, error) {
 // does ours: the client must not take half an answer for a whole one.
 func (x *exchange) answer(resp *http.Response, chat *chatRequest, target snapshot.Target) {
 	defer resp.Body.Close() //nolint:errcheck // only read
-	switch err := x.pass(resp, chat); {
-	case err == nil && len(x.entry.Failures) < x.entry.Attempts: // it is no failure
+	err := x.pass(resp, chat)
+	x.estimate(chat)
+	if err == nil && len(x.entry.Failures) < x.entry.Attempts { // it is no failure
 		x.breaker.Succeeded(target)
-	case err == nil:
-	case x.r.Context().Err() != nil:
+	}
+	switch {
+	case x.receiver.gone != nil, err != nil && x.r.Context().Err() != nil:
 		x.entry.Error = "the client went away"
 		panic(http.ErrAbortHandler)
-	default:
+	case err != nil:
 		x.entry.Error = "the answer broke off: " + err.Error()
 		x.failed(target, &logbuf.Failure{Status: resp.StatusCode, Class: logbuf.FailedNetwork, LatencyMS: x.elapsed()})
 		panic(http.ErrAbortHandler)

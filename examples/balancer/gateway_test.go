@@ -354,6 +354,12 @@ func TestStream(t *testing.T) {
 				t.Errorf("streamed (-want +got):\n%s", diff)
 			}
 			e := b.logs.only(t)
+			if tc.tokens == 0 { // no usage came
+				tc.tokens = e.InputTokens
+				if e.InputTokens == 0 || e.OutputTokens != 1 || e.Tags["usage"] != "estimated" {
+					t.Errorf("an answer without usage is logged as %+v", e)
+				}
+			}
 			if !e.Stream || e.InputTokens != tc.tokens || e.TTFTMS == 0 || !strings.Contains(e.Error, tc.err) ||
 				(e.Error == "") != (tc.err == "") {
 				t.Errorf("logged %+v", e)

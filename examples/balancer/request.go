@@ -10,6 +10,7 @@ import (
 // others go to the upstream as they are.
 type chatRequest struct {
 	fields map[string]json.RawMessage
+	size   int // of the body, in bytes
 
 	model  string
 	stream bool
@@ -24,7 +25,7 @@ type requestError string
 func (e requestError) Error() string { return string(e) }
 
 func parseChat(body []byte) (*chatRequest, error) {
-	c := &chatRequest{}
+	c := &chatRequest{size: len(body)}
 	if err := json.Unmarshal(body, &c.fields); err != nil || c.fields == nil {
 		return nil, requestError("the body must be a JSON object")
 	}
