@@ -100,6 +100,11 @@ func (p *Plane) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, e
 	}
 	b := logbuf.RepriceBatch{Query: r.Query, Own: r.Own, DryRun: r.DryRun, Price: price}
 	run, ok := runOf(r.Query.Cursor)
+	if ok {
+		if ok, err = p.hasTaken(ctx, run.revision); err != nil {
+			return report, err
+		}
+	}
 	if !ok {
 		return report, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the request before"}
 	}
@@ -250,6 +255,23 @@ func (r *RepriceReport) add(b logbuf.RepriceResult) {
 	r.Unpriced += int64(b.Unpriced)
 	r.CostBefore.Add(r.CostBefore, big.NewInt(b.CostBefore))
 	r.CostAfter.Add(r.CostAfter, big.NewInt(b.CostAfter))
+}
+
+// hasTaken reports whether a run has taken a revision, as its cursor says. With one that is made up, costs
+// would change and the feed would not tell.
+func (p *Plane) hasTaken(ctx context.Context, revision catalog.Revision) (taken bool, err error) {
+	if revision == 0 {
+		return true, nil
+	}
+	err = p.config.Catalog.Read(ctx, func(r catalog.Reader) error {
+		changes, err := r.Changes(ctx, catalog.Cursor{Revision: revision - 1}, 1)
+		taken = len(changes) == 1 && changes[0].Revision == revision && changes[0].Action == catalog.ActionReprice
+		return err
+	})
+	if errors.Is(err, catalog.ErrCompacted) {
+		return false, nil
+	}
+	return taken, err
 }
 
 // recordReprice takes the revision of a run.

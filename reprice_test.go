@@ -361,3 +361,20 @@ func TestRepriceEndsWithItsBudget(t *testing.T) {
 		}
 	})
 }
+
+// A cursor goes on with a run that has its revision in the feed. One that is made up would change costs
+// without a trace.
+func TestRepriceCursorsAreOfRuns(t *testing.T) {
+	plane := newPlane(t, ezapi.Config{LogSink: memstore.NewSink(nil)})
+	if _, err := plane.Models.Create(t.Context(), ezapi.Model{Name: "m"}); err != nil { // revision 1
+		t.Fatal(err)
+	}
+	for _, revision := range []string{"1", "2", "9223372036854775807"} {
+		_, err := plane.Reprice(t.Context(), ezapi.RepriceRequest{Query: logbuf.LogQuery{
+			Since: time.Now().Add(-time.Hour), Cursor: "0190a0b0-0000-7000-8000-000000000000." + revision + ".",
+		}})
+		if wrong, ok := errors.AsType[*logbuf.FieldError](err); !ok || wrong.Field != "cursor" {
+			t.Errorf("a cursor of revision %s: %v", revision, err)
+		}
+	}
+}

@@ -215,7 +215,9 @@ func TestPricesThatLookWrongAreTakenWithAWarning(t *testing.T) {
 	m := must[catalog.Model](t)(catalog.Decode[catalog.Model]([]byte(`{"name":"m","input_price":0.0000025,"output_price":10001,"cache_read_price":0,"cache_write_price":0.0001,
 		"request_price":0.00001,"price_tiers":[{"above_input_tokens":5,"input_price":0.00009}]}`)))
 	must[catalog.Model](t)(tables.Models.Create(ctx, m))
-	p := must[catalog.Provider](t)(catalog.Decode[catalog.Provider]([]byte(`{"name":"p","type":"openai","api_key":"sk-1","models":["gpt-*"],"prices":{"gpt-4o":{"input_price":20000}}}`)))
+	p := must[catalog.Provider](t)(catalog.Decode[catalog.Provider]([]byte(`{
+		"name": "p", "type": "openai", "api_key": "sk-1", "models": ["gpt-*"], "prices": {"gpt-4o": {"input_price": 20000}}
+	}`)))
 	if _, err := tables.Update(ctx, func(tx *catalog.Tx) error {
 		_, err := tx.Providers.Create(ctx,
 			p)

@@ -107,7 +107,8 @@ func TestHostileNames(t *testing.T) {
 		i++
 		pages := append(s.hostile(t, i, text), "", "logs", "usage?group_by=model&group_by=group", "changes", "budgets",
 			"unpriced", "alerts", "system", "revert?to=1")
-		entry := regexp.MustCompile(`logs/entry\?[^"]*`).FindString(b.get("logs?model=" + url.QueryEscape(shortOf(text))).body)
+		found := b.get("logs?model=" + url.QueryEscape(shortOf(text))).body
+		entry := regexp.MustCompile(`logs/entry\?[^"]*`).FindString(found)
 		for _, page := range append(pages, unescape(entry)) {
 			got := b.get(page)
 			if got.status != http.StatusOK {
