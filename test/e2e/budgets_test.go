@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ez-api/ez-api"
+	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/redisstore"
+	"github.com/ez-api/ez-api/test/process"
 )
 
 // A budget of a dollar a day, a project with two keys below it, and three balancers: requests flow, the
@@ -39,14 +40,14 @@ const (
 )
 
 func testBudget(t *testing.T, env []string, bound time.Duration) {
-	balancerToken := newToken()
+	balancerToken := process.NewToken()
 	f := startFleet(t, 2, direct, append(env, "EZ_BALANCER_TOKEN="+balancerToken)...)
 	plane := f.planes[0]
-	upstream := start(t, "upstream", nil, "-key", upstreamKey)
-	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"large"},
+	upstream := process.Start(t, "upstream", nil, "-key", upstreamKey)
+	plane.Call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.URL, "api_key": upstreamKey, "models": []string{"large"},
 	}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/models", object{"name": "large", "request_price": fmt.Sprint(priceOfRequest), "input_price": 0,
+	plane.Call(t, "POST", "/models", object{"name": "large", "request_price": fmt.Sprint(priceOfRequest), "input_price": 0,
 		"output_price": 0}, http.StatusCreated, nil)
 	budget := func(limit string) []object {
 		return []object{{"limit": limit, "window": "day", "timezone": "Asia/Shanghai"}}
@@ -55,18 +56,18 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 		ID    int64  `json:"id"`
 		Token string `json:"token"`
 	}
-	plane.call(t, "POST", "/projects", object{"name": "acme", "budgets": budget("1")}, http.StatusCreated, &project)
-	plane.call(t, "POST", "/projects", object{"name": "acme/search"}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/keys", object{"name": "one", "project": "acme"}, http.StatusCreated, &one)
-	var balancers []*process
+	plane.Call(t, "POST", "/projects", object{"name": "acme", "budgets": budget("1")}, http.StatusCreated, &project)
+	plane.Call(t, "POST", "/projects", object{"name": "acme/search"}, http.StatusCreated, nil)
+	plane.Call(t, "POST", "/keys", object{"name": "one", "project": "acme"}, http.StatusCreated, &one)
+	var balancers []*process.Process
 	for i := range 3 {
-		balancers = append(balancers, startBalancer(t, append(f.reading, "EZ_BALANCER_TOKEN="+balancerToken,
-			"EZ_LOGS_URL="+f.servers[i%2].url, "EZ_ALLOW_PRIVATE_UPSTREAMS=true")...))
+		balancers = append(balancers, process.StartBalancer(t, append(f.reading, "EZ_BALANCER_TOKEN="+balancerToken,
+			"EZ_LOGS_URL="+f.servers[i%2].URL, "EZ_ALLOW_PRIVATE_UPSTREAMS=true")...))
 	}
-	plane.call(t, "POST", "/keys?wait=applied", object{"name": "two", "project": "acme/search"}, http.StatusCreated, &two)
+	plane.Call(t, "POST", "/keys?wait=applied", object{"name": "two", "project": "acme/search"}, http.StatusCreated, &two)
 
-	ask := func(balancer *process, token string) int {
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+	ask := func(balancer *process.Process, token string) int {
+		resp := process.API{URL: balancer.URL, Token: token}.Send(t, "POST", "/v1/chat/completions",
 			object{"model": "large", "messages": []object{{"role": "user", "content": "Is all well?"}}})
 		defer resp.Body.Close()
 		if resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get("Retry-After") == "" {
@@ -129,8 +130,8 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 	}
 	var now standing
 	want := fmt.Sprintf("%.2f", float64(served.Load())*priceOfRequest)
-	eventually(t, 20*time.Second, "all that was served is in the budget: "+want, func() bool {
-		plane.call(t, "GET", "/budgets?project=acme&over=100", nil, http.StatusOK, &now)
+	process.Eventually(t, 20*time.Second, "all that was served is in the budget: "+want, func() bool {
+		plane.Call(t, "GET", "/budgets?project=acme&over=100", nil, http.StatusOK, &now)
 		if len(now.Data) != 1 || !now.Data[0].Holds {
 			return false
 		}
@@ -149,16 +150,16 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 
 	// A raised limit serves again at once.
 	limit := func(usd string) {
-		plane.call(t, "PATCH", fmt.Sprint("/projects/", project.ID), object{"budgets": budget(usd)}, http.StatusOK, nil)
+		plane.Call(t, "PATCH", fmt.Sprint("/projects/", project.ID), object{"budgets": budget(usd)}, http.StatusOK, nil)
 	}
 	limit("100")
-	eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
+	process.Eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
 
 	// From the acceptance of the entry that uses it up until all refuse.
-	api{f.servers[1].url, balancerToken}.call(t, "POST", "/logs", object{"key_id": two.ID, "status": 200,
+	process.API{URL: f.servers[1].URL, Token: balancerToken}.Call(t, "POST", "/logs", object{"key_id": two.ID, "status": 200,
 		"ts": time.Now().UTC().Format(time.RFC3339Nano), "cost_nano_usd": int64(100_000_000_000)}, http.StatusAccepted, nil)
 	accepted := time.Now()
-	eventually(t, 30*time.Second, "all refuse", func() bool { return everywhere(http.StatusTooManyRequests) })
+	process.Eventually(t, 30*time.Second, "all refuse", func() bool { return everywhere(http.StatusTooManyRequests) })
 	t.Logf("from acceptance to refusal: %s", time.Since(accepted))
 	if time.Since(accepted) > bound {
 		t.Errorf("from acceptance to refusal it took %s, more than %s", time.Since(accepted), bound)
@@ -166,8 +167,8 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 
 	// The kill switch: once the answer is there, no balancer serves the key.
 	limit("2000")
-	eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
-	header := plane.call(t, "POST", "/holds?wait=applied", object{"target": fmt.Sprint("key/", one.ID)},
+	process.Eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
+	header := plane.Call(t, "POST", "/holds?wait=applied", object{"target": fmt.Sprint("key/", one.ID)},
 		http.StatusCreated, nil)
 	for _, b := range balancers {
 		if status := ask(b, one.Token); status != http.StatusTooManyRequests {

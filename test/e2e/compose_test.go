@@ -11,7 +11,7 @@ import (
 // TestComposeFindsItsSecrets: every variable that compose.yaml needs is in the file that the
 // README's command makes, so that no command of docker compose needs anything else.
 func TestComposeFindsItsSecrets(t *testing.T) {
-	out, err := exec.Command(binaries+"/server", "-init-env").Output()
+	out, err := exec.Command("server", "-init-env").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

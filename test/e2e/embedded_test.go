@@ -9,21 +9,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/redis/go-redis/v9"
 )
 
 // embedded starts a server with nothing but a data directory, and returns it
 // with what it has made there.
-func embedded(t *testing.T, dir string) (p *process, plane api, rdb *redis.Client) {
+func embedded(t *testing.T, dir string) (p *process.Process, plane process.API, rdb *redis.Client) {
 	t.Helper()
-	p = start(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
+	p = process.Start(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
 	options, err := redis.ParseURL(secretFile(t, dir, "redis-url"))
 	if err != nil {
 		t.Fatal("redis-url does not hold the URL of Redis")
 	}
 	rdb = redis.NewClient(options)
 	t.Cleanup(func() { _ = rdb.Close() })
-	return p, api{p.url, secretFile(t, dir, "admin-token")}, rdb
+	return p, process.API{URL: p.URL, Token: secretFile(t, dir, "admin-token")}, rdb
 }
 
 // secretFile returns what a file of a data directory holds.
@@ -45,34 +46,34 @@ func TestEmbeddedKeepsEverything(t *testing.T) {
 		ID    int64
 		Token string
 	}
-	plane.call(t, "POST", "/providers", object{
+	plane.Call(t, "POST", "/providers", object{
 		"name": "local", "type": "compatible", "base_url": "http://127.0.0.1:9090", "api_key": upstreamKey,
 		"models": []string{"m"},
 	}, http.StatusCreated, &provider)
-	plane.call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
-	plane.call(t, "POST", "/logs", object{"model": "m", "key_id": key.ID, "status": 200, "request_id": "before"},
+	plane.Call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
+	plane.Call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
+	plane.Call(t, "POST", "/logs", object{"model": "m", "key_id": key.ID, "status": 200, "request_id": "before"},
 		http.StatusAccepted, nil)
-	eventually(t, 2*time.Second, "the key in the in-process Redis",
+	process.Eventually(t, 2*time.Second, "the key in the in-process Redis",
 		func() bool { return field(t, rdb, "ezapi", "keys", hash(key.Token)) != "" })
 	before := (&fleet{prefix: "ezapi", rdb: rdb}).documents(t)
 
 	t.Run("a second server on the directory says so", func(t *testing.T) {
-		p := launch(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
-		if code := p.wait(t); code == 0 {
+		p := process.Launch(t, "server", []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + dir})
+		if code := p.Wait(t); code == 0 {
 			t.Error("exit code 0")
 		}
-		if text := strings.TrimSpace(p.out.String()); !strings.Contains(text, "EZ_DATA_DIR") || strings.Contains(text, "\n") {
+		if text := strings.TrimSpace(p.Out.String()); !strings.Contains(text, "EZ_DATA_DIR") || strings.Contains(text, "\n") {
 			t.Errorf("it says %q, want one line that names EZ_DATA_DIR", text)
 		}
 	})
 
-	server.stop(t)
+	server.Stop(t)
 	server, again, rdb := embedded(t, dir)
-	if again.token != plane.token {
+	if again.Token != plane.Token {
 		t.Error("another admin token after the restart")
 	}
-	eventually(t, 5*time.Second, "all documents in the new in-process Redis", func() bool {
+	process.Eventually(t, 5*time.Second, "all documents in the new in-process Redis", func() bool {
 		after := (&fleet{prefix: "ezapi", rdb: rdb}).documents(t)
 		if len(after) != len(before) {
 			return false
@@ -88,7 +89,7 @@ func TestEmbeddedKeepsEverything(t *testing.T) {
 		Name       string
 		APIKeyHint string `json:"api_key_hint"`
 	}
-	again.call(t, "GET", fmt.Sprintf("/providers/%d", provider.ID), nil, http.StatusOK, &got)
+	again.Call(t, "GET", fmt.Sprintf("/providers/%d", provider.ID), nil, http.StatusOK, &got)
 	if got.Name != "local" || got.APIKeyHint != upstreamKey[len(upstreamKey)-4:] {
 		t.Errorf("the provider is now %+v", got)
 	}
@@ -97,11 +98,11 @@ func TestEmbeddedKeepsEverything(t *testing.T) {
 			RequestID string `json:"request_id"`
 		}
 	}
-	again.call(t, "GET", "/logs", nil, http.StatusOK, &logs)
+	again.Call(t, "GET", "/logs", nil, http.StatusOK, &logs)
 	if len(logs.Data) != 1 || logs.Data[0].RequestID != "before" {
 		t.Errorf("the logs are now %+v", logs)
 	}
-	server.stop(t)
+	server.Stop(t)
 
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -116,7 +117,7 @@ func TestEmbeddedKeepsEverything(t *testing.T) {
 			t.Errorf("%s can be read by others: %v", f.Name(), info.Mode())
 		}
 	}
-	if strings.Contains(server.out.String(), upstreamKey) || strings.Contains(server.out.String(), key.Token) {
+	if strings.Contains(server.Out.String(), upstreamKey) || strings.Contains(server.Out.String(), key.Token) {
 		t.Error("the server writes out a secret")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 )
@@ -20,7 +21,7 @@ import (
 // A gateway is a control plane with its databases, a balancer, a stand-in for a provider, and a
 // command line.
 type gateway struct {
-	upstream, balancer *process
+	upstream, balancer *process.Process
 	env                []string
 	dir                string
 	documents          func() map[string]map[string]string // what is published, by kind and name
@@ -28,19 +29,19 @@ type gateway struct {
 
 func startGateway(t *testing.T) *gateway {
 	t.Helper()
-	dsn, _ := postgres(t)
-	redisAddr, prefix, rdb := redisServer(t)
-	admin, syncKey := newToken(), newKey("s1")
-	g := &gateway{dir: t.TempDir(), upstream: start(t, "upstream", nil, "-key", upstreamKey)}
-	server := start(t, "server", []string{
+	dsn, _ := process.Postgres(t)
+	redisAddr, prefix, rdb := process.Redis(t)
+	admin, syncKey := process.NewToken(), process.NewKey("s1")
+	g := &gateway{dir: t.TempDir(), upstream: process.Start(t, "upstream", nil, "-key", upstreamKey)}
+	server := process.Start(t, "server", []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" +
 			prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	})
-	g.balancer = startBalancer(t, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
-		"EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+admin)
+	g.balancer = process.StartBalancer(t, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
+		"EZ_LOGS_URL="+server.URL, "EZ_BALANCER_TOKEN="+admin)
 	g.env = []string{
-		"EZ_URL=" + server.url, "EZ_TOKEN=" + admin, "OPENAI_API_KEY=sk-0123456789abcdef", "PATH=" + os.Getenv("PATH"),
+		"EZ_URL=" + server.URL, "EZ_TOKEN=" + admin, "OPENAI_API_KEY=sk-0123456789abcdef", "PATH=" + os.Getenv("PATH"),
 	}
 	g.documents = func() map[string]map[string]string { return publishedDocuments(t, rdb, prefix) }
 	return g
@@ -62,7 +63,7 @@ func publishedDocuments(t *testing.T, rdb *redis.Client, prefix string) map[stri
 // ezctl runs a command line that has to end with an exit code, and returns what it prints.
 func (g *gateway) ezctl(t *testing.T, code int, args ...string) (out string) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(binaries, "ezctl"), args...)
+	cmd := exec.Command("ezctl", args...)
 	cmd.Env, cmd.Dir = g.env, g.dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -150,7 +151,7 @@ func TestCatalogInFiles(t *testing.T) {
 func TestLargeImport(t *testing.T) {
 	channels, tokens := scaled(500, 5_000), scaled(5_000, 50_000)
 	g := startGateway(t)
-	g.write(t, "export.json", exportOf(channels, tokens, g.upstream.url))
+	g.write(t, "export.json", exportOf(channels, tokens, g.upstream.URL))
 	g.ezctl(t, 0, "import", "new-api", "export.json", "-o", "gateway.yaml", "--owner", "migrated")
 	out := g.ezctl(t, 0, "sync", "gateway.yaml", "--allow-literal-secrets", "--wait", "applied", "--timeout", "3m")
 	if !strings.Contains(out, "as revision") {
@@ -165,7 +166,7 @@ func TestLargeImport(t *testing.T) {
 		t.Errorf("an empty plan has made a revision: %s after %s", again, revision)
 	}
 	for _, token := range []string{tokenOf(7), "sk-" + tokenOf(7)} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.balancer.url+"/v1/chat/completions",
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.balancer.URL+"/v1/chat/completions",
 			strings.NewReader(`{"model": "large", "messages": [{"role": "user", "content": "hello"}]}`))
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/postgres"
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
@@ -25,19 +27,19 @@ func execute(t *testing.T, db *pgx.Conn, statements ...string) {
 // its standby never had. What was acknowledged is stored again from the spool: none is lost, and
 // none is there twice.
 func TestFailoverLosesCommits(t *testing.T) {
-	primary := newVictim(t)
-	standby := newStandby(t, primary)
-	redisAddr, prefix, _ := redisServer(t)
-	token := newToken()
-	server := start(t, "server", []string{
+	primary := postgres.New(t, nil)
+	standby := postgres.NewStandby(t, primary, "standby")
+	redisAddr, prefix, _ := process.Redis(t)
+	token := process.NewToken()
+	server := process.Start(t, "server", []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" + prefix,
-		fmt.Sprintf("EZ_PG_DSN=postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", primary.port,
-			standby.port),
-		"EZ_ADMIN_TOKEN=" + token, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		fmt.Sprintf("EZ_PG_DSN=postgres://postgres@127.0.0.1:%d,127.0.0.1:%d/postgres?sslmode=disable", primary.Port,
+			standby.Port),
+		"EZ_ADMIN_TOKEN=" + token, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + process.NewKey("s1"),
 		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	})
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: token}
-	l.url.Store(&server.url)
+	l.url.Store(&server.URL)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var writers sync.WaitGroup
@@ -48,10 +50,10 @@ func TestFailoverLosesCommits(t *testing.T) {
 			}
 		})
 	}
-	first, second := connect(t, primary.dsn()), connect(t, standby.dsn())
+	first, second := process.Connect(t, primary.DSN()), process.Connect(t, standby.DSN())
 	defer first.Close(context.Background())
 	defer second.Close(context.Background())
-	eventually(t, time.Minute, "the standby has entries", func() bool {
+	process.Eventually(t, time.Minute, "the standby has entries", func() bool {
 		var there bool
 		err := second.QueryRow(t.Context(), `select to_regclass('access_logs') is not null`).Scan(&there)
 		return err == nil && there && stored(t, second) > 0
@@ -59,28 +61,28 @@ func TestFailoverLosesCommits(t *testing.T) {
 
 	// From here on the primary commits for itself alone.
 	execute(t, second, `alter system set primary_conninfo = ''`, `select pg_reload_conf()`)
-	eventually(t, time.Minute, "the standby is cut off", func() bool {
+	process.Eventually(t, time.Minute, "the standby is cut off", func() bool {
 		var receiving bool
 		err := second.QueryRow(t.Context(), `select exists (select from pg_stat_wal_receiver)`).Scan(&receiving)
 		return err == nil && !receiving
 	})
 	had := stored(t, second)
-	eventually(t, time.Minute, "the primary has more", func() bool { return stored(t, first) > had+1000 })
+	process.Eventually(t, time.Minute, "the primary has more", func() bool { return stored(t, first) > had+1000 })
 	time.Sleep(scaled(time.Second, 10*time.Second))
 	lost := stored(t, first) - had
-	primary.kill()
+	primary.Kill()
 	execute(t, second, `select pg_promote()`)
 	promoted := time.Now()
-	eventually(t, time.Minute, "the new primary takes entries", func() bool { return stored(t, second) > had })
+	process.Eventually(t, time.Minute, "the new primary takes entries", func() bool { return stored(t, second) > had })
 	t.Logf("%d entries were committed and lost; stored again %s after the promotion", lost,
 		time.Since(promoted).Round(time.Millisecond))
 	time.Sleep(scaled(time.Second, 10*time.Second))
 	stop()
 	writers.Wait()
-	took := eventually(t, 2*time.Minute, "all is stored", func() bool { return stored(t, second) >= l.size() })
+	took := process.Eventually(t, 2*time.Minute, "all is stored", func() bool { return stored(t, second) >= l.size() })
 	t.Logf("all %d are stored %s after the end", l.size(), took)
-	eventually(t, time.Minute, "nothing is pending",
-		func() bool { return logCounter(t, server.url, token, "pending") == 0 })
-	server.stop(t)
+	process.Eventually(t, time.Minute, "nothing is pending",
+		func() bool { return logCounter(t, server.URL, token, "pending") == 0 })
+	server.Stop(t)
 	l.audit(t, second)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -18,8 +19,8 @@ import (
 
 // A fleet is some servers on one database and one Redis.
 type fleet struct {
-	servers []*process
-	planes  []api // by server, as the admin
+	servers []*process.Process
+	planes  []process.API // by server, as the admin
 	prefix  string
 	rdb     *redis.Client
 	db      *pgx.Conn
@@ -29,23 +30,23 @@ type fleet struct {
 
 func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...string) *fleet {
 	t.Helper()
-	dsn, db := postgres(t)
-	addr, prefix, rdb := redisServer(t)
-	admin, syncKey := newToken(), newKey("s1")
+	dsn, db := process.Postgres(t)
+	addr, prefix, rdb := process.Redis(t)
+	admin, syncKey := process.NewToken(), process.NewKey("s1")
 	f := &fleet{prefix: prefix, rdb: rdb, db: db, syncKey: syncKey,
 		reading: []string{"EZ_REDIS_ADDR=" + addr, "EZ_REDIS_PREFIX=" + prefix,
 			"EZ_SYNC_KEYS=" + syncKey}}
 	env := append([]string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr),
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	}, more...)
 	for range n {
-		p := start(t, "server", env)
+		p := process.Start(t, "server", env)
 		f.servers = append(f.servers, p)
-		f.planes = append(f.planes, api{p.url, admin})
+		f.planes = append(f.planes, process.API{URL: p.URL, Token: admin})
 		// Servers that start at once on an empty Redis may each publish the whole.
-		eventually(t, 10*time.Second, "the first publish", func() bool { return f.head(t, "epoch") != "" })
+		process.Eventually(t, 10*time.Second, "the first publish", func() bool { return f.head(t, "epoch") != "" })
 	}
 	return f
 }
@@ -75,7 +76,7 @@ func (f *fleet) head(t *testing.T, name string) string {
 // published waits until all that was committed is in Redis.
 func (f *fleet) published(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, "the published head is the store's", func() bool {
+	process.Eventually(t, 10*time.Second, "the published head is the store's", func() bool {
 		var changes struct {
 			Data []struct {
 				Revision int64 `json:"revision"`
@@ -84,7 +85,7 @@ func (f *fleet) published(t *testing.T) {
 		}
 		var last int64
 		for after := int64(0); ; after = last {
-			f.planes[0].call(t, "GET", fmt.Sprintf("/changes?after=%d&limit=1000", after), nil, http.StatusOK, &changes)
+			f.planes[0].Call(t, "GET", fmt.Sprintf("/changes?after=%d&limit=1000", after), nil, http.StatusOK, &changes)
 			if len(changes.Data) == 0 {
 				break
 			}
@@ -99,7 +100,7 @@ func (f *fleet) published(t *testing.T) {
 func TestTwoServers(t *testing.T) {
 	const workers, rounds = 4, 25
 	f := startFleet(t, 2, direct)
-	f.planes[0].call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
+	f.planes[0].Call(t, "POST", "/models", object{"name": "m"}, http.StatusCreated, nil)
 	f.published(t)
 	epoch, resets := f.head(t, "epoch"), f.resets(t)
 
@@ -115,13 +116,13 @@ func TestTwoServers(t *testing.T) {
 		writers.Go(func() {
 			for i := range rounds {
 				var k key
-				plane.call(t, "POST", "/keys", object{"name": fmt.Sprintf("w%d-%d", w, i)}, http.StatusCreated, &k)
+				plane.Call(t, "POST", "/keys", object{"name": fmt.Sprintf("w%d-%d", w, i)}, http.StatusCreated, &k)
 				path := fmt.Sprintf("/keys/%d", k.ID)
 				switch i % 3 {
 				case 0:
-					plane.call(t, "PATCH", path, object{"status": "disabled"}, http.StatusOK, nil)
+					plane.Call(t, "PATCH", path, object{"status": "disabled"}, http.StatusOK, nil)
 				case 1:
-					plane.call(t, "DELETE", path, nil, http.StatusNoContent, nil)
+					plane.Call(t, "DELETE", path, nil, http.StatusNoContent, nil)
 				}
 				mu.Lock()
 				if i%3 == 1 {
@@ -136,8 +137,8 @@ func TestTwoServers(t *testing.T) {
 	for i := range rounds { // each touches the one binding document
 		for _, plane := range f.planes {
 			writers.Go(func() {
-				plane.call(t, "POST", "/providers", object{
-					"name": fmt.Sprintf("p%d-%s", i, plane.url), "type": "openai", "api_key": upstreamKey, "models": []string{"m"},
+				plane.Call(t, "POST", "/providers", object{
+					"name": fmt.Sprintf("p%d-%s", i, plane.URL), "type": "openai", "api_key": upstreamKey, "models": []string{"m"},
 				}, http.StatusCreated, nil)
 			})
 		}
@@ -164,7 +165,7 @@ func TestTwoServers(t *testing.T) {
 	}
 
 	// What a full re-synchronisation renders from the database is what was there already.
-	f.planes[1].call(t, "POST", "/sync/snapshot", nil, http.StatusOK, nil)
+	f.planes[1].Call(t, "POST", "/sync/snapshot", nil, http.StatusOK, nil)
 	if cmp.Equal(resets, f.resets(t)) {
 		t.Error("a full re-synchronisation left no trace, so the lack of one says nothing")
 	}
@@ -172,7 +173,7 @@ func TestTwoServers(t *testing.T) {
 		t.Errorf("Redis was not equal to the database (-before +rendered anew):\n%s", diff)
 	}
 	for _, p := range f.servers {
-		p.stop(t)
+		p.Stop(t)
 	}
 }
 
@@ -203,8 +204,8 @@ func TestOneMoreKeyCostsTheSame(t *testing.T) {
 		var k struct{ Token string }
 		total++
 		before := sent.Load()
-		plane.call(t, "POST", "/keys", object{"name": fmt.Sprintf("key-%06d", total)}, http.StatusCreated, &k)
-		eventually(t, 5*time.Second, "the key in Redis",
+		plane.Call(t, "POST", "/keys", object{"name": fmt.Sprintf("key-%06d", total)}, http.StatusCreated, &k)
+		process.Eventually(t, 5*time.Second, "the key in Redis",
 			func() bool { return field(t, f.rdb, f.prefix, "keys", hash(k.Token)) != "" })
 		return sent.Load() - before
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 )
@@ -23,38 +24,38 @@ const upstreamKey = "sk-upstream-4242424242424242"
 // over HTTP; their documents in Redis; a chat request through a balancer that reads Redis;
 // and its access log as a row in PostgreSQL. Everything is a process of its own.
 func TestMainFlow(t *testing.T) {
-	dsn, db := postgres(t)
-	redisAddr, prefix, rdb := redisServer(t)
-	admin, balancerToken, syncKey := newToken(), newToken(), newKey("s1")
+	dsn, db := process.Postgres(t)
+	redisAddr, prefix, rdb := process.Redis(t)
+	admin, balancerToken, syncKey := process.NewToken(), process.NewToken(), process.NewKey("s1")
 
-	upstream := start(t, "upstream", nil, "-key", upstreamKey, "-pause", "150ms")
-	server := start(t, "server", []string{
+	upstream := process.Start(t, "upstream", nil, "-key", upstreamKey, "-pause", "150ms")
+	server := process.Start(t, "server", []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr,
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_BALANCER_TOKEN=" + balancerToken, "EZ_DB_KEYS=" + newKey("k1"),
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_BALANCER_TOKEN=" + balancerToken, "EZ_DB_KEYS=" + process.NewKey("k1"),
 		"EZ_SYNC_KEYS=" + syncKey,
 		"EZ_ALLOW_PRIVATE_UPSTREAMS=true", "EZ_LOG_FLUSH_INTERVAL=50ms",
 	})
-	plane := api{server.url, admin}
+	plane := process.API{URL: server.URL, Token: admin}
 
 	var provider, model, binding, key struct {
 		ID    int64  `json:"id"`
 		Token string `json:"token"`
 	}
-	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey,
+	plane.Call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.URL, "api_key": upstreamKey,
 		"models": []string{"mock-large-2026"},
 	}, http.StatusCreated, &provider)
-	plane.call(t, "POST", "/models", object{"name": "large", "kind": "chat", "input_price": "2.5",
+	plane.Call(t, "POST", "/models", object{"name": "large", "kind": "chat", "input_price": "2.5",
 		"output_price": 10}, http.StatusCreated, &model)
-	plane.call(t, "POST", "/bindings", object{
+	plane.Call(t, "POST", "/bindings", object{
 		"model": "large", "route_group": "default", "provider_group": "default", "selector_value": "mock-large-2026",
 	}, http.StatusCreated, &binding)
-	plane.call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
+	plane.Call(t, "POST", "/keys", object{"name": "alice"}, http.StatusCreated, &key)
 
 	t.Run("documents are in Redis", func(t *testing.T) {
 		hashed := hash(key.Token)
-		took := eventually(t, 2*time.Second, "the key's document in Redis",
+		took := process.Eventually(t, 2*time.Second, "the key's document in Redis",
 			func() bool { return field(t, rdb, prefix, "keys", hashed) != "" })
 		t.Logf("the key was in Redis %s after its 201", took)
 
@@ -81,10 +82,10 @@ func TestMainFlow(t *testing.T) {
 		}
 	})
 
-	balancer := startBalancer(t,
+	balancer := process.StartBalancer(t,
 		"EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
-		"EZ_LOGS_URL="+server.url, "EZ_BALANCER_TOKEN="+balancerToken)
-	client := api{balancer.url, key.Token}
+		"EZ_LOGS_URL="+server.URL, "EZ_BALANCER_TOKEN="+balancerToken)
+	client := process.API{URL: balancer.URL, Token: key.Token}
 	chat := object{"model": "large", "messages": []object{{"role": "user", "content": "Is all well?"}}}
 
 	t.Run("a chat request is answered", func(t *testing.T) {
@@ -92,12 +93,12 @@ func TestMainFlow(t *testing.T) {
 			Model   string
 			Choices []struct{ Message struct{ Content string } }
 		}
-		client.call(t, "POST", "/v1/chat/completions", chat, http.StatusOK, &answer)
+		client.Call(t, "POST", "/v1/chat/completions", chat, http.StatusOK, &answer)
 		if len(answer.Choices) != 1 || answer.Choices[0].Message.Content != "All is well." {
 			t.Errorf("answer %+v", answer)
 		}
 		var asked []struct{ Authorization, Model string }
-		api{url: upstream.url}.call(t, "GET", "/requests", nil, http.StatusOK, &asked)
+		process.API{URL: upstream.URL}.Call(t, "GET", "/requests", nil, http.StatusOK, &asked)
 		if len(asked) != 1 || asked[0].Model != "mock-large-2026" || asked[0].Authorization != "Bearer "+upstreamKey {
 			t.Errorf("the upstream was asked %+v", asked)
 		}
@@ -105,7 +106,7 @@ func TestMainFlow(t *testing.T) {
 
 	t.Run("a stream comes in pieces", func(t *testing.T) {
 		chat := object{"model": "large", "stream": true, "messages": chat["messages"]}
-		resp := client.send(t, "POST", "/v1/chat/completions", chat)
+		resp := client.Send(t, "POST", "/v1/chat/completions", chat)
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("status %d", resp.StatusCode)
@@ -120,18 +121,18 @@ func TestMainFlow(t *testing.T) {
 	})
 
 	t.Run("a failing upstream is tried again elsewhere", func(t *testing.T) {
-		second := start(t, "upstream", nil, "-key", upstreamKey)
-		plane.call(t, "POST", "/providers?wait=applied", object{
-			"name": "spare", "type": "compatible", "base_url": second.url, "api_key": upstreamKey,
+		second := process.Start(t, "upstream", nil, "-key", upstreamKey)
+		plane.Call(t, "POST", "/providers?wait=applied", object{
+			"name": "spare", "type": "compatible", "base_url": second.URL, "api_key": upstreamKey,
 			"models": []string{"mock-large-2026"}, "priority": -1,
 		}, http.StatusCreated, nil)
-		api{url: upstream.url}.call(t, "POST", "/script", []int{503}, http.StatusNoContent, nil)
-		client.call(t, "POST", "/v1/chat/completions", chat, http.StatusOK, nil)
+		process.API{URL: upstream.URL}.Call(t, "POST", "/script", []int{503}, http.StatusNoContent, nil)
+		client.Call(t, "POST", "/v1/chat/completions", chat, http.StatusOK, nil)
 	})
 
 	t.Run("the access logs are rows in PostgreSQL", func(t *testing.T) {
 		const count = `select count(*) from access_logs where key_id = $1`
-		eventually(t, 10*time.Second, "three access log rows", func() bool {
+		process.Eventually(t, 10*time.Second, "three access log rows", func() bool {
 			var n int
 			return db.QueryRow(t.Context(), count, key.ID).Scan(&n) == nil && n == 3
 		})
@@ -165,26 +166,26 @@ func TestMainFlow(t *testing.T) {
 
 	t.Run("a deleted key is gone at once", func(t *testing.T) {
 		hashed := hash(key.Token)
-		plane.call(t, "DELETE", fmt.Sprintf("/keys/%d", key.ID), nil, http.StatusNoContent, nil)
-		took := eventually(t, 2*time.Second, "no document of the key in Redis",
+		plane.Call(t, "DELETE", fmt.Sprintf("/keys/%d", key.ID), nil, http.StatusNoContent, nil)
+		took := process.Eventually(t, 2*time.Second, "no document of the key in Redis",
 			func() bool { return field(t, rdb, prefix, "keys", hashed) == "" })
 		t.Logf("the key was gone from Redis %s after its 204", took)
-		eventually(t, 2*time.Second, "the balancer refuses the key", func() bool {
-			resp := client.send(t, "POST", "/v1/chat/completions", chat)
+		process.Eventually(t, 2*time.Second, "the balancer refuses the key", func() bool {
+			resp := client.Send(t, "POST", "/v1/chat/completions", chat)
 			resp.Body.Close()
 			return resp.StatusCode == http.StatusUnauthorized
 		})
 	})
 
-	balancer.stop(t)
-	server.stop(t)
-	for _, p := range []*process{server, balancer} {
+	balancer.Stop(t)
+	server.Stop(t)
+	for _, p := range []*process.Process{server, balancer} {
 		for name, secret := range map[string]string{
 			"the admin's token": admin, "the balancer's token": balancerToken, "the sync key": syncKey,
 			"the upstream's key": upstreamKey, "the client's token": key.Token, "the connection string": dsn,
 		} {
-			if strings.Contains(p.out.String(), secret) {
-				t.Errorf("%s writes out %s", p.name, name)
+			if strings.Contains(p.Out.String(), secret) {
+				t.Errorf("%s writes out %s", p.Name, name)
 			}
 		}
 	}

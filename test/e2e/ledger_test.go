@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
@@ -115,18 +116,18 @@ func (l *ledger) size() int {
 // TestAcknowledgedLogsAreKept: the server is killed again and again, the
 // database goes away, and every entry that was ever acknowledged is stored, once.
 func TestAcknowledgedLogsAreKept(t *testing.T) {
-	dsn, db := postgres(t)
-	redisAddr, prefix, _ := redisServer(t)
+	dsn, db := process.Postgres(t)
+	redisAddr, prefix, _ := process.Redis(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_ADMIN_TOKEN=" + process.NewToken(), "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + process.NewKey("s1"),
 		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
-	server := start(t, "server", env)
-	l.url.Store(&server.url)
+	server := process.Start(t, "server", env)
+	l.url.Store(&server.URL)
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -145,20 +146,20 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 	kills := scaled(4, 50)
 	for range kills {
 		time.Sleep(500*time.Millisecond + rand.N(time.Second))
-		eventually(t, 30*time.Second, "1,000 entries in flight", func() bool { return l.size()-stored(t, db) >= 1000 })
-		if err := server.cmd.Process.Kill(); err != nil {
+		process.Eventually(t, 30*time.Second, "1,000 entries in flight", func() bool { return l.size()-stored(t, db) >= 1000 })
+		if err := server.Cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		<-server.done
-		server = start(t, "server", env)
-		l.url.Store(&server.url)
+		<-server.Done
+		server = process.Start(t, "server", env)
+		l.url.Store(&server.URL)
 	}
 	t.Logf("%d kills: %d entries acknowledged, %d batches sent again", kills, l.size(), l.unsure)
 
 	before := l.size()
 	database.begin()
 	time.Sleep(scaled(4*time.Second, 30*time.Second))
-	if server.cmd.ProcessState != nil {
+	if server.Cmd.ProcessState != nil {
 		t.Fatal("the server did not survive the outage of its database")
 	}
 	if l.size() == before {
@@ -168,11 +169,11 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 	database.end()
 	stop()
 	writers.Wait()
-	took := eventually(t, time.Minute, "the backlog is stored", func() bool { return stored(t, db) >= l.size() })
+	took := process.Eventually(t, time.Minute, "the backlog is stored", func() bool { return stored(t, db) >= l.size() })
 	t.Logf("backlog stored %s after the database's return", took)
 
 	begin := time.Now()
-	server.stop(t)
+	server.Stop(t)
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("the server took %s to stop", took)
 	}
@@ -183,21 +184,21 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 // ends soon and well when it is told to, and what it has not stored is stored by the next. The
 // catalog works as soon as the database is there.
 func TestWithoutADatabase(t *testing.T) {
-	dsn, db := postgres(t)
-	redisAddr, prefix, _ := redisServer(t)
+	dsn, db := process.Postgres(t)
+	redisAddr, prefix, _ := process.Redis(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_ADMIN_TOKEN=" + process.NewToken(), "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + process.NewKey("s1"),
 		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
-	start(t, "server", env).stop(t) // once, so that there is a schema
+	process.Start(t, "server", env).Stop(t) // once, so that there is a schema
 	database.begin()
-	server := start(t, "server", env)
-	api{url: server.url}.call(t, "GET", "/readyz", nil, http.StatusServiceUnavailable, nil)
-	l.url.Store(&server.url)
+	server := process.Start(t, "server", env)
+	process.API{URL: server.URL}.Call(t, "GET", "/readyz", nil, http.StatusServiceUnavailable, nil)
+	l.url.Store(&server.URL)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var writers sync.WaitGroup
@@ -208,33 +209,33 @@ func TestWithoutADatabase(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, time.Minute, "100,000 entries are pending", func() bool { return l.size() >= 100_000 })
+	process.Eventually(t, time.Minute, "100,000 entries are pending", func() bool { return l.size() >= 100_000 })
 	stop()
 	writers.Wait()
 	begin := time.Now()
-	server.stop(t)
+	server.Stop(t)
 	took := time.Since(begin)
 	if took > 15*time.Second {
 		t.Errorf("the server took %s to stop without its database", took)
 	}
 	t.Logf("stopped after %s with %d entries pending", took, l.size())
 
-	server = start(t, "server", env)
-	plane := api{server.url, l.token}
-	plane.call(t, "GET", "/keys", nil, http.StatusServiceUnavailable, nil)
+	server = process.Start(t, "server", env)
+	plane := process.API{URL: server.URL, Token: l.token}
+	plane.Call(t, "GET", "/keys", nil, http.StatusServiceUnavailable, nil)
 	database.end()
-	eventually(t, time.Minute, "the catalog works", func() bool {
-		resp := plane.send(t, "GET", "/keys", nil)
+	process.Eventually(t, time.Minute, "the catalog works", func() bool {
+		resp := plane.Send(t, "GET", "/keys", nil)
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	plane.call(t, "GET", "/readyz", nil, http.StatusOK, nil)
-	eventually(t, time.Minute, "the server says that it is ready", func() bool {
-		return strings.Contains(server.out.String(), `"msg":"ready"`)
+	plane.Call(t, "GET", "/readyz", nil, http.StatusOK, nil)
+	process.Eventually(t, time.Minute, "the server says that it is ready", func() bool {
+		return strings.Contains(server.Out.String(), `"msg":"ready"`)
 	})
-	plane.call(t, "POST", "/keys?wait=published", object{"name": "alice"}, http.StatusCreated, nil)
-	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
-	server.stop(t)
+	plane.Call(t, "POST", "/keys?wait=published", object{"name": "alice"}, http.StatusCreated, nil)
+	process.Eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
+	server.Stop(t)
 	l.audit(t, db)
 }
 
@@ -242,18 +243,18 @@ func TestWithoutADatabase(t *testing.T) {
 // does not even hang up, ends as soon as another, and the next starts; what the first
 // could not store is stored by that.
 func TestDatabaseFreezes(t *testing.T) {
-	dsn, db := postgres(t)
-	redisAddr, prefix, _ := redisServer(t)
+	dsn, db := process.Postgres(t)
+	redisAddr, prefix, _ := process.Redis(t)
 	database, through := newDatabaseOutage(t, dsn)
 	env := []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + through, "EZ_REDIS_ADDR=" + redisAddr,
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + newToken(), "EZ_DB_KEYS=" + newKey("k1"), "EZ_SYNC_KEYS=" + newKey("s1"),
+		"EZ_ADMIN_TOKEN=" + process.NewToken(), "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + process.NewKey("s1"),
 		"EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 	}
 	l := &ledger{acked: map[uuid.UUID]bool{}, token: env[5][len("EZ_ADMIN_TOKEN="):]}
-	server := start(t, "server", env)
-	l.url.Store(&server.url)
+	server := process.Start(t, "server", env)
+	l.url.Store(&server.URL)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var writers sync.WaitGroup
@@ -264,15 +265,15 @@ func TestDatabaseFreezes(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, time.Minute, "entries are stored", func() bool { return stored(t, db) > 0 })
+	process.Eventually(t, time.Minute, "entries are stored", func() bool { return stored(t, db) > 0 })
 	database.freeze()
 	before := l.size()
-	eventually(t, time.Minute, "entries are taken all the same", func() bool { return l.size() >= before+20_000 })
+	process.Eventually(t, time.Minute, "entries are taken all the same", func() bool { return l.size() >= before+20_000 })
 	stop()
 	writers.Wait()
 	var reader sync.WaitGroup
 	reader.Go(func() { // waits for what does not come
-		req, err := http.NewRequest(http.MethodGet, server.url+"/keys", nil)
+		req, err := http.NewRequest(http.MethodGet, server.URL+"/keys", nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -285,7 +286,7 @@ func TestDatabaseFreezes(t *testing.T) {
 	defer reader.Wait()
 	time.Sleep(100 * time.Millisecond)
 	begin := time.Now()
-	server.stop(t)
+	server.Stop(t)
 	took := time.Since(begin)
 	if took > 15*time.Second {
 		t.Errorf("the server took %s to stop while its database was frozen", took)
@@ -293,8 +294,8 @@ func TestDatabaseFreezes(t *testing.T) {
 	t.Logf("stopped after %s", took)
 
 	begin = time.Now()
-	server = start(t, "server", env)
-	l.url.Store(&server.url)
+	server = process.Start(t, "server", env)
+	l.url.Store(&server.URL)
 	t.Logf("started after %s", time.Since(begin))
 	ctx, stop = context.WithTimeout(t.Context(), time.Second)
 	defer stop()
@@ -304,8 +305,8 @@ func TestDatabaseFreezes(t *testing.T) {
 			l.size()-before, err)
 	}
 	database.thaw()
-	eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
-	server.stop(t)
+	process.Eventually(t, time.Minute, "all is stored", func() bool { return stored(t, db) >= l.size() })
+	server.Stop(t)
 	l.audit(t, db)
 }
 

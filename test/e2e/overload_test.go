@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -41,16 +42,16 @@ func TestOverload(t *testing.T) {
 // testOverload wants a share of the capacity. What is refused takes its part of the
 // processors, where who offers it runs, too.
 func testOverload(t *testing.T, share float64, settings []string) {
-	dsn, db := postgres(t)
-	redisAddr, prefix, _ := redisServer(t)
-	token := newToken()
-	server := start(t, "server", append(settings,
+	dsn, db := process.Postgres(t)
+	redisAddr, prefix, _ := process.Redis(t)
+	token := process.NewToken()
+	server := process.Start(t, "server", append(settings,
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN="+dsn, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix,
-		"EZ_ADMIN_TOKEN="+token, "EZ_DB_KEYS="+newKey("k1"), "EZ_SYNC_KEYS="+newKey("s1"),
+		"EZ_ADMIN_TOKEN="+token, "EZ_DB_KEYS="+process.NewKey("k1"), "EZ_SYNC_KEYS="+process.NewKey("s1"),
 		"EZ_DATA_DIR="+filepath.Join(t.TempDir(), "data"),
 	))
-	f := newFlood(t, server.url, token)
-	counter := func(name string) float64 { return logCounter(t, server.url, token, name) }
+	f := newFlood(t, server.URL, token)
+	counter := func(name string) float64 { return logCounter(t, server.URL, token, name) }
 
 	// during returns how many entries a second are stored while a function runs,
 	// after some time in which it fills what there is to fill.
@@ -73,7 +74,7 @@ func testOverload(t *testing.T, share float64, settings []string) {
 		perSecond, all := during(warm, length, load)
 		taken += count(all, http.StatusAccepted)
 		answers = append(answers, all...)
-		eventually(t, time.Minute, "nothing is pending", func() bool {
+		process.Eventually(t, time.Minute, "nothing is pending", func() bool {
 			time.Sleep(100 * time.Millisecond)
 			return counter("pending") == 0
 		})
@@ -100,8 +101,8 @@ func testOverload(t *testing.T, share float64, settings []string) {
 		t.Logf("capacity %.0f entries/s, stored %.0f of %.0f offered, capacity %.0f", last, stored, rate, next)
 		capacities, goodput, offered, last = capacities+(last+next)/2, goodput+stored, offered+rate, next
 	}
-	peak := peakMemory(t, server.cmd.Process.Pid)
-	server.stop(t)
+	peak := peakMemory(t, server.Cmd.Process.Pid)
+	server.Stop(t)
 
 	accepted, refused := count(overloaded, http.StatusAccepted), count(overloaded, http.StatusTooManyRequests)
 	p99 := percentile(overloaded, 0.99)

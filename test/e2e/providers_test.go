@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/ez-api/ez-api/test/upstream"
 )
 
@@ -24,7 +25,7 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 	alone.patch(t, object{"auto_ban": false})
 	alone.always(t, http.StatusInternalServerError)
 	for _, name := range []string{"large", "small"} {
-		c.plane.call(t, "POST", "/models?wait=applied", object{"name": name, "input_price": 0, "output_price": 0},
+		c.plane.Call(t, "POST", "/models?wait=applied", object{"name": name, "input_price": 0, "output_price": 0},
 			http.StatusCreated, nil)
 	}
 
@@ -36,9 +37,9 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 			t.Fatalf("a request for -1 tokens: %d", status)
 		}
 	}
-	eventually(t, 20*time.Second, "the bad requests are in the logs", func() bool {
+	process.Eventually(t, 20*time.Second, "the bad requests are in the logs", func() bool {
 		var logs struct{ Data []object }
-		c.plane.call(t, "GET", fmt.Sprint("/logs?key_id=", clumsy.ID), nil, http.StatusOK, &logs)
+		c.plane.Call(t, "GET", fmt.Sprint("/logs?key_id=", clumsy.ID), nil, http.StatusOK, &logs)
 		return len(logs.Data) == bad
 	})
 	if holds := c.holds(t); len(holds) > 0 {
@@ -80,29 +81,29 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 	prolonged := c.held(t, whole, refused.Until)
 	c.wantHold(t, prolonged, 4*time.Second, "auth", "auth")
 	flaky.always(t, http.StatusOK)
-	eventually(t, 10*time.Second, "the provider is released", func() bool { return !c.lasts(t, whole) })
+	process.Eventually(t, 10*time.Second, "the provider is released", func() bool { return !c.lasts(t, whole) })
 	if now := time.Now(); !now.Before(prolonged.Until) {
 		t.Errorf("it was released at %s, when its hold had ended anyway", now)
 	}
 
 	// Three successes forget the past.
-	eventually(t, 30*time.Second, "what was before is forgotten", func() bool { return c.hold(t, model).Strikes == 0 })
+	process.Eventually(t, 30*time.Second, "what was before is forgotten", func() bool { return c.hold(t, model).Strikes == 0 })
 	serving.end(t, http.StatusOK) // another served all the while
 
 	// With every provider failing, requests still go out to all that are not disabled.
 	flaky.always(t, http.StatusInternalServerError)
 	steady.always(t, http.StatusInternalServerError)
 	desperate := c.load(t, "large")
-	eventually(t, 20*time.Second, "both are held", func() bool {
+	process.Eventually(t, 20*time.Second, "both are held", func() bool {
 		return c.lasts(t, model) && c.lasts(t, fmt.Sprintf("provider/%d/large", steady.ID))
 	})
 	before := []int{flaky.asked(t), steady.asked(t)}
-	eventually(t, 10*time.Second, "both are asked all the same", func() bool {
+	process.Eventually(t, 10*time.Second, "both are asked all the same", func() bool {
 		return flaky.asked(t) > before[0]+5 && steady.asked(t) > before[1]+5
 	})
 	flaky.always(t, http.StatusOK)
 	steady.always(t, http.StatusOK)
-	eventually(t, 10*time.Second, "requests are served", func() bool {
+	process.Eventually(t, 10*time.Second, "requests are served", func() bool {
 		return c.ask(t, 0, c.good, "large", 0) == http.StatusOK
 	})
 	desperate.end(t, http.StatusOK, http.StatusInternalServerError)
@@ -110,7 +111,7 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 	// What may not be held is only reported, and what is disabled stays so.
 	failing.end(t, http.StatusInternalServerError)
 	stop()
-	eventually(t, 10*time.Second, "somebody is told", func() bool {
+	process.Eventually(t, 10*time.Second, "somebody is told", func() bool {
 		return slices.Contains(c.alerts(t, fmt.Sprintf("provider/%d/small", alone.ID)), "provider_failing")
 	})
 	for _, p := range []*patient{off, alone} {
@@ -127,7 +128,7 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 		Status   string
 		Revision int64
 	}
-	c.plane.call(t, "GET", fmt.Sprint("/providers/", off.ID), nil, http.StatusOK, &now)
+	c.plane.Call(t, "GET", fmt.Sprint("/providers/", off.ID), nil, http.StatusOK, &now)
 	if now.Status != "disabled" || now.Revision != off.Revision {
 		t.Errorf("the disabled provider became %+v, from revision %d", now, off.Revision)
 	}
@@ -145,21 +146,21 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 // A clinic is a fleet whose providers fail.
 type clinic struct {
 	*fleet
-	plane     api
-	balancer  api // the control plane, as a balancer
-	balancers []*process
+	plane     process.API
+	balancer  process.API // the control plane, as a balancer
+	balancers []*process.Process
 	good      string // a token
 }
 
 func startClinic(t *testing.T) *clinic {
 	t.Helper()
-	token := newToken()
+	token := process.NewToken()
 	f := startFleet(t, 2, direct, "EZ_BALANCER_TOKEN="+token,
 		"EZ_HEALTH=attempts=6,window=10s,slot=1s,first_hold=2s,longest_hold=8s,probe_every=1s,interval=200ms")
-	c := &clinic{fleet: f, plane: f.planes[0], balancer: api{f.servers[1].url, token}}
+	c := &clinic{fleet: f, plane: f.planes[0], balancer: process.API{URL: f.servers[1].URL, Token: token}}
 	for i := range 3 {
-		c.balancers = append(c.balancers, startBalancer(t, append(f.reading, "EZ_BALANCER_TOKEN="+token,
-			"EZ_LOGS_URL="+f.servers[i%2].url, "EZ_ALLOW_PRIVATE_UPSTREAMS=true", "EZ_UPSTREAM_TIMEOUT=500ms")...))
+		c.balancers = append(c.balancers, process.StartBalancer(t, append(f.reading, "EZ_BALANCER_TOKEN="+token,
+			"EZ_LOGS_URL="+f.servers[i%2].URL, "EZ_ALLOW_PRIVATE_UPSTREAMS=true", "EZ_UPSTREAM_TIMEOUT=500ms")...))
 	}
 	c.good = c.key(t, "good").Token
 	return c
@@ -172,7 +173,7 @@ type clientKey struct {
 
 func (c *clinic) key(t *testing.T, name string) (k clientKey) {
 	t.Helper()
-	c.plane.call(t, "POST", "/keys?wait=applied", object{"name": name}, http.StatusCreated, &k)
+	c.plane.Call(t, "POST", "/keys?wait=applied", object{"name": name}, http.StatusCreated, &k)
 	return k
 }
 
@@ -180,35 +181,35 @@ func (c *clinic) key(t *testing.T, name string) (k clientKey) {
 type patient struct {
 	c        *clinic
 	name     string
-	mock     api
+	mock     process.API
 	ID       int64
 	Revision int64
 }
 
 func (c *clinic) provider(t *testing.T, name, model string, priority int) *patient {
 	t.Helper()
-	mock := start(t, "upstream", nil, "-key", upstreamKey)
-	p := &patient{c: c, name: name, mock: api{url: mock.url}}
-	c.plane.call(t, "POST", "/providers", object{"name": name, "type": "compatible", "base_url": mock.url,
+	mock := process.Start(t, "upstream", nil, "-key", upstreamKey)
+	p := &patient{c: c, name: name, mock: process.API{URL: mock.URL}}
+	c.plane.Call(t, "POST", "/providers", object{"name": name, "type": "compatible", "base_url": mock.URL,
 		"api_key": upstreamKey, "models": []string{model}, "priority": priority}, http.StatusCreated, p)
 	return p
 }
 
 func (p *patient) patch(t *testing.T, with object) {
 	t.Helper()
-	p.c.plane.call(t, "PATCH", fmt.Sprint("/providers/", p.ID), with, http.StatusOK, p)
+	p.c.plane.Call(t, "PATCH", fmt.Sprint("/providers/", p.ID), with, http.StatusOK, p)
 }
 
 func (p *patient) always(t *testing.T, status int) {
 	t.Helper()
-	p.mock.call(t, "POST", "/always", status, http.StatusNoContent, nil)
+	p.mock.Call(t, "POST", "/always", status, http.StatusNoContent, nil)
 }
 
 // asked returns how many chats the upstream was asked for.
 func (p *patient) asked(t *testing.T) (n int) {
 	t.Helper()
 	var requests []upstream.Request
-	p.mock.call(t, "GET", "/requests", nil, http.StatusOK, &requests)
+	p.mock.Call(t, "GET", "/requests", nil, http.StatusOK, &requests)
 	for _, r := range requests {
 		if r.Path == "/v1/chat/completions" {
 			n++
@@ -218,7 +219,7 @@ func (p *patient) asked(t *testing.T) (n int) {
 }
 
 func (c *clinic) ask(t *testing.T, balancer int, token, model string, tokens int) int {
-	resp := api{c.balancers[balancer].url, token}.send(t, "POST", "/v1/chat/completions", object{"model": model,
+	resp := process.API{URL: c.balancers[balancer].URL, Token: token}.Send(t, "POST", "/v1/chat/completions", object{"model": model,
 		"max_tokens": tokens, "messages": []object{{"role": "user", "content": "Is all well?"}}})
 	defer resp.Body.Close()
 	return resp.StatusCode
@@ -235,7 +236,7 @@ func (c *clinic) report(t *testing.T, p *patient) (stop func()) {
 				entries[i] = object{"status": 502, "balancer": "late", "failures": []object{
 					{"provider_id": p.ID, "upstream_model": "large", "class": []string{"server", "auth"}[i%2]}}}
 			}
-			c.balancer.call(t, "POST", "/logs", entries, http.StatusAccepted, nil)
+			c.balancer.Call(t, "POST", "/logs", entries, http.StatusAccepted, nil)
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
@@ -294,7 +295,7 @@ type hold struct {
 func (c *clinic) holds(t *testing.T) (found []hold) {
 	t.Helper()
 	var list struct{ Data []hold }
-	c.planes[1].call(t, "GET", "/holds?limit=1000", nil, http.StatusOK, &list)
+	c.planes[1].Call(t, "GET", "/holds?limit=1000", nil, http.StatusOK, &list)
 	for _, h := range list.Data {
 		if h.Reason == "health" {
 			found = append(found, h)
@@ -320,7 +321,7 @@ func (c *clinic) lasts(t *testing.T, target string) bool {
 // held waits for a hold that ends after a time.
 func (c *clinic) held(t *testing.T, target string, after time.Time) (h hold) {
 	t.Helper()
-	took := eventually(t, 30*time.Second, "a hold of "+target, func() bool {
+	took := process.Eventually(t, 30*time.Second, "a hold of "+target, func() bool {
 		found := c.hold(t, target)
 		if found == nil || !found.Until.After(after) {
 			return false
@@ -348,7 +349,7 @@ type providerHealth struct {
 func (c *clinic) health(t *testing.T, id int64, model string) (found providerHealth) {
 	t.Helper()
 	var list struct{ Data []providerHealth }
-	c.plane.call(t, "GET", fmt.Sprint("/health/providers?provider_id=", id), nil, http.StatusOK, &list)
+	c.plane.Call(t, "GET", fmt.Sprint("/health/providers?provider_id=", id), nil, http.StatusOK, &list)
 	for _, h := range list.Data {
 		if h.UpstreamModel == model {
 			found = h
@@ -373,7 +374,7 @@ func (c *clinic) wantHold(t *testing.T, h hold, lasts time.Duration, cause, clas
 		got.Until.Before(h.Until) {
 		t.Errorf("health shows %+v of %s, which is held until %s for %s", got, h.Target, h.Until, cause)
 	}
-	eventually(t, 5*time.Second, "an alert tells of "+h.Target, func() bool {
+	process.Eventually(t, 5*time.Second, "an alert tells of "+h.Target, func() bool {
 		return slices.Contains(c.alerts(t, h.Target), "provider_held")
 	})
 }
@@ -384,7 +385,7 @@ func (c *clinic) alerts(t *testing.T, subject string) (kinds []string) {
 	var list struct {
 		Data []struct{ Kind, Subject string }
 	}
-	c.plane.call(t, "GET", "/alerts?limit=1000", nil, http.StatusOK, &list)
+	c.plane.Call(t, "GET", "/alerts?limit=1000", nil, http.StatusOK, &list)
 	for _, a := range slices.Backward(list.Data) {
 		if a.Subject == subject {
 			kinds = append(kinds, a.Kind)

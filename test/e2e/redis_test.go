@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ez-api/ez-api/test/process"
 )
 
 // TestRedisGoesAway: while Redis is away the server takes changes and balancers
@@ -15,32 +17,32 @@ func TestRedisGoesAway(t *testing.T) {
 		proxy = newOutage(t, "tcp", addr)
 		return proxy.addr
 	})
-	upstream := start(t, "upstream", nil, "-key", upstreamKey)
+	upstream := process.Start(t, "upstream", nil, "-key", upstreamKey)
 	plane := f.planes[0]
-	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"large"},
+	plane.Call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.URL, "api_key": upstreamKey, "models": []string{"large"},
 	}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
+	plane.Call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
 	var before, during struct{ Token string }
-	plane.call(t, "POST", "/keys", object{"name": "before"}, http.StatusCreated, &before)
+	plane.Call(t, "POST", "/keys", object{"name": "before"}, http.StatusCreated, &before)
 
-	reading := slices.Concat(f.reading, []string{"EZ_REDIS_ADDR=" + proxy.addr, "EZ_LOGS_URL=" + plane.url,
-		"EZ_BALANCER_TOKEN=" + plane.token})
-	balancers := []*process{startBalancer(t, reading...), startBalancer(t, reading...)}
-	ask := func(balancer *process, token string) int {
+	reading := slices.Concat(f.reading, []string{"EZ_REDIS_ADDR=" + proxy.addr, "EZ_LOGS_URL=" + plane.URL,
+		"EZ_BALANCER_TOKEN=" + plane.Token})
+	balancers := []*process.Process{process.StartBalancer(t, reading...), process.StartBalancer(t, reading...)}
+	ask := func(balancer *process.Process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+		resp := process.API{URL: balancer.URL, Token: token}.Send(t, "POST", "/v1/chat/completions",
 			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
 	for _, b := range balancers {
-		eventually(t, 10*time.Second, "the balancer knows the key",
+		process.Eventually(t, 10*time.Second, "the balancer knows the key",
 			func() bool { return ask(b, before.Token) == http.StatusOK })
 	}
 
 	proxy.begin()
-	header := plane.call(t, "POST", "/keys?wait=published&timeout=500ms", object{"name": "during"},
+	header := plane.Call(t, "POST", "/keys?wait=published&timeout=500ms", object{"name": "during"},
 		http.StatusCreated, &during)
 	if got := header.Get("EZ-Sync"); got != "pending" {
 		t.Errorf("EZ-Sync %q while Redis is away", got)
@@ -55,7 +57,7 @@ func TestRedisGoesAway(t *testing.T) {
 	}
 	proxy.end()
 	for _, b := range balancers {
-		took := eventually(t, 20*time.Second, "the balancer knows what was made meanwhile",
+		took := process.Eventually(t, 20*time.Second, "the balancer knows what was made meanwhile",
 			func() bool { return ask(b, during.Token) == http.StatusOK })
 		t.Logf("known %s after Redis came back", took)
 	}

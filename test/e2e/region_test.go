@@ -10,12 +10,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ez-api/ez-api/test/process"
 )
 
 // region is another Redis' part, to which a mirror carries what the fleet publishes: here another prefix.
-func region(t *testing.T, f *fleet) (mirror *process, reading []string) {
+func region(t *testing.T, f *fleet) (mirror *process.Process, reading []string) {
 	t.Helper()
-	addr, _, client := redisServer(t)
+	addr, _, client := process.Redis(t)
 	prefix := "region-" + strings.ToLower(rand.Text())
 	t.Cleanup(func() {
 		keys, err := client.Keys(context.Background(), "{"+prefix+"}:*").Result()
@@ -23,7 +25,7 @@ func region(t *testing.T, f *fleet) (mirror *process, reading []string) {
 			client.Unlink(context.Background(), keys...)
 		}
 	})
-	mirror = launch(t, "mirror", slices.Concat(f.reading,
+	mirror = process.Launch(t, "mirror", slices.Concat(f.reading,
 		[]string{"EZ_REGION_REDIS_ADDR=" + addr, "EZ_REGION_REDIS_PREFIX=" + prefix}))
 	reading = slices.DeleteFunc(slices.Clone(f.reading), func(v string) bool {
 		return strings.HasPrefix(v, "EZ_REDIS_ADDR=") || strings.HasPrefix(v, "EZ_REDIS_PREFIX=")
@@ -35,22 +37,22 @@ func region(t *testing.T, f *fleet) (mirror *process, reading []string) {
 // key; and when every control plane is dead and Redis is well, balancers with MaxStale refuse in both.
 func TestRevocationOverAMirror(t *testing.T) {
 	f := startFleet(t, 1, direct)
-	upstream := start(t, "upstream", nil, "-key", upstreamKey)
+	upstream := process.Start(t, "upstream", nil, "-key", upstreamKey)
 	plane := f.planes[0]
-	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"large"},
+	plane.Call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.URL, "api_key": upstreamKey, "models": []string{"large"},
 	}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
+	plane.Call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
 	_, there := region(t, f)
-	common := []string{"EZ_LOGS_URL=" + plane.url, "EZ_BALANCER_TOKEN=" + plane.token, "EZ_MAX_STALE=15s"}
-	balancers := []*process{
-		startBalancer(t, slices.Concat(f.reading, common)...),
-		startBalancer(t, slices.Concat(there, common)...),
-		startBalancer(t, slices.Concat(there, common)...),
+	common := []string{"EZ_LOGS_URL=" + plane.URL, "EZ_BALANCER_TOKEN=" + plane.Token, "EZ_MAX_STALE=15s"}
+	balancers := []*process.Process{
+		process.StartBalancer(t, slices.Concat(f.reading, common)...),
+		process.StartBalancer(t, slices.Concat(there, common)...),
+		process.StartBalancer(t, slices.Concat(there, common)...),
 	}
-	ask := func(balancer *process, token string) int {
+	ask := func(balancer *process.Process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+		resp := process.API{URL: balancer.URL, Token: token}.Send(t, "POST", "/v1/chat/completions",
 			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
@@ -60,16 +62,16 @@ func TestRevocationOverAMirror(t *testing.T) {
 		Token string
 	}
 	// The origin has heard of all three once the mirror has passed their reports on.
-	eventually(t, 30*time.Second, "three nodes are known", func() bool {
+	process.Eventually(t, 30*time.Second, "three nodes are known", func() bool {
 		var status struct {
 			Nodes []object `json:"nodes"`
 		}
-		plane.call(t, "GET", "/sync/status", nil, http.StatusOK, &status)
+		plane.Call(t, "GET", "/sync/status", nil, http.StatusOK, &status)
 		return len(status.Nodes) == 3
 	})
 	for range 4 {
 		var k key
-		header := plane.call(t, "POST", "/keys?wait=applied", object{"name": "alice"}, http.StatusCreated, &k)
+		header := plane.Call(t, "POST", "/keys?wait=applied", object{"name": "alice"}, http.StatusCreated, &k)
 		if header.Get("EZ-Sync") != "applied" {
 			t.Fatalf("EZ-Sync %q, %s", header.Get("EZ-Sync"), header.Get("EZ-Sync-Nodes"))
 		}
@@ -79,7 +81,7 @@ func TestRevocationOverAMirror(t *testing.T) {
 			}
 		}
 		begin := time.Now()
-		header = plane.call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil, http.StatusNoContent, nil)
+		header = plane.Call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil, http.StatusNoContent, nil)
 		took := time.Since(begin)
 		for b, balancer := range balancers {
 			if status := ask(balancer, k.Token); status != http.StatusUnauthorized {
@@ -94,16 +96,16 @@ func TestRevocationOverAMirror(t *testing.T) {
 	}
 
 	var k key
-	plane.call(t, "POST", "/keys?wait=applied", object{"name": "bob"}, http.StatusCreated, &k)
+	plane.Call(t, "POST", "/keys?wait=applied", object{"name": "bob"}, http.StatusCreated, &k)
 	for _, s := range f.servers {
-		if err := s.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		if err := s.Cmd.Process.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		<-s.done
+		<-s.Done
 	}
 	died := time.Now()
 	for b, balancer := range balancers {
-		eventually(t, 25*time.Second, "a balancer refuses",
+		process.Eventually(t, 25*time.Second, "a balancer refuses",
 			func() bool { return ask(balancer, k.Token) == http.StatusServiceUnavailable })
 		took := time.Since(died)
 		t.Logf("balancer %d refuses %s after the last control plane died", b, took)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/ez-api/ez-api/test/process"
 )
 
 // TestRevocation: a deletion that waits answers only when every live balancer
@@ -13,18 +15,18 @@ import (
 // balancer is silent.
 func TestRevocation(t *testing.T) {
 	f := startFleet(t, 2, direct, "EZ_PG_LISTEN_DSN=none")
-	upstream := start(t, "upstream", nil, "-key", upstreamKey)
+	upstream := process.Start(t, "upstream", nil, "-key", upstreamKey)
 	plane := f.planes[0]
-	plane.call(t, "POST", "/providers", object{
-		"name": "mock", "type": "compatible", "base_url": upstream.url, "api_key": upstreamKey, "models": []string{"large"},
+	plane.Call(t, "POST", "/providers", object{
+		"name": "mock", "type": "compatible", "base_url": upstream.URL, "api_key": upstreamKey, "models": []string{"large"},
 	}, http.StatusCreated, nil)
-	plane.call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
+	plane.Call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
 
-	reading := slices.Concat(f.reading, []string{"EZ_LOGS_URL=" + plane.url, "EZ_BALANCER_TOKEN=" + plane.token})
-	balancers := []*process{startBalancer(t, reading...), startBalancer(t, reading...), startBalancer(t, reading...)}
-	ask := func(balancer *process, token string) int {
+	reading := slices.Concat(f.reading, []string{"EZ_LOGS_URL=" + plane.URL, "EZ_BALANCER_TOKEN=" + plane.Token})
+	balancers := []*process.Process{process.StartBalancer(t, reading...), process.StartBalancer(t, reading...), process.StartBalancer(t, reading...)}
+	ask := func(balancer *process.Process, token string) int {
 		t.Helper()
-		resp := api{balancer.url, token}.send(t, "POST", "/v1/chat/completions",
+		resp := process.API{URL: balancer.URL, Token: token}.Send(t, "POST", "/v1/chat/completions",
 			object{"model": "large", "messages": []object{}})
 		defer resp.Body.Close()
 		return resp.StatusCode
@@ -33,9 +35,9 @@ func TestRevocation(t *testing.T) {
 		ID    int64
 		Token string
 	}
-	create := func(via api) (k key) {
+	create := func(via process.API) (k key) {
 		t.Helper()
-		header := via.call(t, "POST", "/keys?wait=applied", object{"name": "alice"}, http.StatusCreated, &k)
+		header := via.Call(t, "POST", "/keys?wait=applied", object{"name": "alice"}, http.StatusCreated, &k)
 		if got := header.Get("EZ-Sync"); got != "applied" {
 			t.Fatalf("EZ-Sync %q, %s", got, header.Get("EZ-Sync-Nodes"))
 		}
@@ -50,7 +52,7 @@ func TestRevocation(t *testing.T) {
 			}
 		}
 		begin := time.Now()
-		header := f.planes[(i+1)%2].call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil,
+		header := f.planes[(i+1)%2].Call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied", k.ID), nil,
 			http.StatusNoContent, nil)
 		took := time.Since(begin)
 		for b, balancer := range balancers {
@@ -68,11 +70,11 @@ func TestRevocation(t *testing.T) {
 	}
 
 	k := create(plane)
-	if err := balancers[2].cmd.Process.Kill(); err != nil {
+	if err := balancers[2].Cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-balancers[2].done
-	header := plane.call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied&timeout=1s", k.ID), nil,
+	<-balancers[2].Done
+	header := plane.Call(t, "DELETE", fmt.Sprintf("/keys/%d?wait=applied&timeout=1s", k.ID), nil,
 		http.StatusNoContent, nil)
 	if header.Get("EZ-Sync") != "pending" || header.Get("EZ-Sync-Nodes") != "applied=2 lagging=1 lost=0" {
 		t.Errorf("with a balancer just killed: EZ-Sync %q, %q", header.Get("EZ-Sync"), header.Get("EZ-Sync-Nodes"))

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ez-api/ez-api/test/process"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -41,10 +42,10 @@ func TestEmbeddedTour(t *testing.T) {
 	for i, command := range commands {
 		command = strings.Replace(command, "127.0.0.1:9090", upstream, 1)
 		p := runInTerminal(t, dir, command, env[i]...)
-		ours[i] = p.url
+		ours[i] = p.URL
 		env[2] = append(env[2], "EZ_LOGS_URL="+ours[0])
 	}
-	waitForSnapshot(t, ours[2])
+	process.WaitForSnapshot(t, ours[2])
 	toOurs, toUsual := replacer(usual, ours), replacer(ours, usual)
 
 	shell := newShell(t, dir)
@@ -75,29 +76,14 @@ func TestEmbeddedTour(t *testing.T) {
 
 // runInTerminal runs a command line until the test ends, with all the processes that it starts, and
 // waits until it says its URL.
-func runInTerminal(t *testing.T, dir, command string, env ...string) *process {
+func runInTerminal(t *testing.T, dir, command string, env ...string) *process.Process {
 	t.Helper()
-	p := &process{name: command, out: &output{}, done: make(chan struct{})}
-	p.cmd = exec.Command("bash", "-c", command)
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Dir = dir
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
-	t.Cleanup(func() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		<-p.done
-		if t.Failed() {
-			t.Logf("output of %s:\n%s", command, p.out)
-		}
-	})
-	p.waitForURL(t, 5*time.Minute) // it may have to be compiled first
+	cmd := exec.Command("bash", "-c", command)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := process.Run(t, command, cmd)
+	p.WaitForURL(t, 5*time.Minute) // it may have to be compiled first
 	return p
 }
 

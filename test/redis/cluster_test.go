@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/storage/redisstore"
+	"github.com/ez-api/ez-api/test/certs"
 )
 
 // cluster is three masters, of which the one that has the keys has a replica.
@@ -23,7 +24,7 @@ type cluster struct {
 
 // startCluster starts one. With an authority each node is at an address of its own, and its certificate is
 // for that alone.
-func startCluster(t testing.TB, ca *authority) *cluster {
+func startCluster(t testing.TB, ca *certs.Authority) *cluster {
 	t.Helper()
 	c := &cluster{}
 	scheme := "redis://"
@@ -34,12 +35,12 @@ func startCluster(t testing.TB, ca *authority) *cluster {
 		"repl-diskless-sync-delay 0",
 	}
 	if ca != nil {
-		scheme, c.opts = "rediss://", &redisstore.OpenOptions{CAFile: ca.file()}
+		scheme, c.opts = "rediss://", &redisstore.OpenOptions{CAFile: ca.File()}
 	}
 	node := func(host string) *server {
 		own := append([]string{"cluster-announce-ip " + host}, args...)
 		if ca != nil {
-			own = append(append([]string{"tls-cluster yes", "tls-replication yes"}, own...), ca.args(t, host)...)
+			own = append(append([]string{"tls-cluster yes", "tls-replication yes"}, own...), withTLS(t, ca, host)...)
 		}
 		s := start(t, "redis-server", host, own...)
 		c.clients = append(c.clients, open(t, scheme+s.addr(), c.opts).(*redis.Client))
@@ -103,7 +104,7 @@ func (c *cluster) keeper(t testing.TB) int {
 // TestClusterTLS: each node's certificate is checked against its own address, not that of the first.
 func TestClusterTLS(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, newAuthority(t))
+	c := startCluster(t, certs.New(t))
 	w := newWorld(t, open(t, c.address, c.opts), open(t, c.address, c.opts))
 	w.run(t)
 	if policy, err := w.publisher.Ready(t.Context()); err != nil || policy != "noeviction" {

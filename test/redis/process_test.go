@@ -2,16 +2,9 @@ package redis_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ez-api/ez-api/storage/redisstore"
+	"github.com/ez-api/ez-api/test/certs"
 )
 
 // A server is one redis-server or redis-sentinel process.
@@ -56,12 +50,12 @@ func start(t testing.TB, program, host string, args ...string) *server {
 	if program == "redis-sentinel" {
 		text = fmt.Sprintf("dir %s\nbind %s\nprotected-mode no\nlogfile %s/log\n", dir, host, dir)
 	}
-	withTLS := false
+	speaksTLS := false
 	for _, a := range args {
-		withTLS = withTLS || strings.HasPrefix(a, "tls-")
+		speaksTLS = speaksTLS || strings.HasPrefix(a, "tls-")
 		text += a + "\n"
 	}
-	if withTLS {
+	if speaksTLS {
 		text += fmt.Sprintf("port 0\ntls-port %d\n", s.port)
 	} else {
 		text += fmt.Sprintf("port %d\n", s.port)
@@ -152,63 +146,11 @@ func eventually(t testing.TB, limit time.Duration, what string, ok func() bool) 
 	return time.Since(start)
 }
 
-// authority signs certificates.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) *authority {
+// withTLS returns what a server at an address needs to speak TLS with a certificate of an authority.
+func withTLS(t testing.TB, ca *certs.Authority, ip string) []string {
 	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	var err error
-	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(
-			1,
-		), Subject: pkix.Name{CommonName: "a test's own authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	a.write(t, "ca.pem", "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) file() string { return filepath.Join(a.dir, "ca.pem") }
-
-func (a *authority) write(t testing.TB, name, kind string, der []byte) string {
-	t.Helper()
-	path := filepath.Join(a.dir, name)
-	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	return path
-}
-
-// args makes a certificate for one address, and returns what a server needs to use it.
-func (a *authority) args(t testing.TB, ip string) []string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), IPAddresses: []net.IP{net.ParseIP(ip)},
-		NotBefore: time.Now().
-			Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	must(t, err)
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	must(t, err)
-	return []string{
-		"tls-cert-file " + a.write(t, ip+".pem", "CERTIFICATE", der),
-		"tls-key-file " + a.write(t, ip+".key", "EC PRIVATE KEY", keyDER),
-		"tls-ca-cert-file " + a.file(), "tls-auth-clients no",
-	}
+	cert, key := ca.Sign(t, ip)
+	return []string{"tls-cert-file " + cert, "tls-key-file " + key, "tls-ca-cert-file " + ca.File(), "tls-auth-clients no"}
 }
 
 // role returns what a server says that it is: master, slave or sentinel.

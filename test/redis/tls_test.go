@@ -5,14 +5,15 @@ import (
 	"testing"
 
 	"github.com/ez-api/ez-api/storage/redisstore"
+	"github.com/ez-api/ez-api/test/certs"
 )
 
 // TestTLS: a Redis whose certificate is signed by an authority of one's own.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
-	s := start(t, "redis-server", "127.0.0.1", ca.args(t, "127.0.0.1")...)
-	ours := &redisstore.OpenOptions{CAFile: ca.file()}
+	ca := certs.New(t)
+	s := start(t, "redis-server", "127.0.0.1", withTLS(t, ca, "127.0.0.1")...)
+	ours := &redisstore.OpenOptions{CAFile: ca.File()}
 	w := newWorld(t, open(t, "rediss://"+s.addr(), ours), open(t, "rediss://"+s.addr(), ours))
 	w.run(t)
 	if policy, err := w.publisher.Ready(t.Context()); err != nil || policy != "noeviction" {
@@ -25,7 +26,7 @@ func TestTLS(t *testing.T) {
 		want    string // of the error; empty: none
 	}{
 		"the system's authorities": {"rediss://" + s.addr(), nil, "unknown authority"},
-		"another authority": {"rediss://" + s.addr(), &redisstore.OpenOptions{CAFile: newAuthority(t).file()},
+		"another authority": {"rediss://" + s.addr(), &redisstore.OpenOptions{CAFile: certs.New(t).File()},
 			"unknown authority"},
 		"another name":    {strings.Replace("rediss://"+s.addr(), "127.0.0.1", "localhost", 1), ours, "localhost"},
 		"no TLS":          {s.addr(), nil, "EOF"},

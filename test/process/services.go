@@ -1,4 +1,4 @@
-package e2e_test
+package process
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// env returns a variable without which nothing here can run.
-func env(t *testing.T, name string) string {
+// Env returns a variable without which nothing here can run.
+func Env(t *testing.T, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
 	if value == "" {
@@ -27,11 +27,11 @@ func env(t *testing.T, name string) string {
 	return value
 }
 
-// postgres makes a database that is dropped after the test, and returns its
+// Postgres makes a database that is dropped after the test, and returns its
 // connection string and a connection to it.
-func postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
+func Postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
 	t.Helper()
-	admin := env(t, "EZ_TEST_PG_DSN")
+	admin := Env(t, "EZ_TEST_PG_DSN")
 	name := "ez_e2e_" + strings.ToLower(rand.Text())
 	exec := func(sql string) {
 		t.Helper()
@@ -47,14 +47,14 @@ func postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
 	exec("create database " + name + " with template template0 encoding 'UTF8'")
 	t.Cleanup(func() { exec("drop database if exists " + name + " with (force)") })
 
-	dsn = withDatabase(t, admin, name)
-	conn = connect(t, dsn)
+	dsn = WithDatabase(t, admin, name)
+	conn = Connect(t, dsn)
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	return dsn, conn
 }
 
-// connect makes a connection that finds the server's tables.
-func connect(t *testing.T, dsn string) *pgx.Conn {
+// Connect makes a connection that finds the server's tables.
+func Connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -68,8 +68,8 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	return conn
 }
 
-// withDatabase names another database in a connection string of either form.
-func withDatabase(t *testing.T, dsn, name string) string {
+// WithDatabase names another database in a connection string of either form.
+func WithDatabase(t *testing.T, dsn, name string) string {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -87,11 +87,11 @@ func withDatabase(t *testing.T, dsn, name string) string {
 	return dsn + " dbname=" + name
 }
 
-// redisServer returns the address of Redis, a prefix that only this test uses,
+// Redis returns the address of Redis, a prefix that only this test uses,
 // and a client.
-func redisServer(t *testing.T) (addr, prefix string, client *redis.Client) {
+func Redis(t *testing.T) (addr, prefix string, client *redis.Client) {
 	t.Helper()
-	addr = env(t, "EZ_TEST_REDIS_ADDR")
+	addr = Env(t, "EZ_TEST_REDIS_ADDR")
 	prefix = "e2e-" + strings.ToLower(rand.Text())
 	options := &redis.Options{Addr: addr}
 	if strings.Contains(addr, "://") {
@@ -116,24 +116,24 @@ func redisServer(t *testing.T) (addr, prefix string, client *redis.Client) {
 	return addr, prefix, client
 }
 
-// newKey makes a key of the form that EZ_DB_KEYS and EZ_SYNC_KEYS take.
-func newKey(id string) string {
+// NewKey makes a key of the form that EZ_DB_KEYS and EZ_SYNC_KEYS take.
+func NewKey(id string) string {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	return id + ":" + base64.StdEncoding.EncodeToString(key)
 }
 
-// newToken makes a token of the form that EZ_ADMIN_TOKEN takes.
-func newToken() string { return rand.Text() + rand.Text() }
+// NewToken makes a token of the form that EZ_ADMIN_TOKEN takes.
+func NewToken() string { return rand.Text() + rand.Text() }
 
-// An api is the HTTP surface as one caller sees it.
-type api struct{ url, token string }
+// An API is the HTTP surface as one caller sees it.
+type API struct{ URL, Token string }
 
-// call sends a request, checks the status, and reads the answer into out
+// Call sends a request, checks the status, and reads the answer into out
 // unless that is nil.
-func (a api) call(t *testing.T, method, path string, body any, status int, out any) http.Header {
+func (a API) Call(t *testing.T, method, path string, body any, status int, out any) http.Header {
 	t.Helper()
-	resp := a.send(t, method, path, body)
+	resp := a.Send(t, method, path, body)
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -150,8 +150,8 @@ func (a api) call(t *testing.T, method, path string, body any, status int, out a
 	return resp.Header
 }
 
-// send sends a request; the caller closes the answer's body.
-func (a api) send(t *testing.T, method, path string, body any) *http.Response {
+// Send sends a request; the caller closes the answer's body.
+func (a API) Send(t *testing.T, method, path string, body any) *http.Response {
 	t.Helper()
 	var reader io.Reader
 	if body != nil {
@@ -161,13 +161,13 @@ func (a api) send(t *testing.T, method, path string, body any) *http.Response {
 		}
 		reader = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, reader)
+	req, err := http.NewRequestWithContext(t.Context(), method, a.URL+path, reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if a.token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.token)
+	if a.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.Token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -176,8 +176,8 @@ func (a api) send(t *testing.T, method, path string, body any) *http.Response {
 	return resp
 }
 
-// eventually waits until a condition holds, and returns how long that took.
-func eventually(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
+// Eventually waits until a condition holds, and returns how long that took.
+func Eventually(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for !condition() {
@@ -188,6 +188,3 @@ func eventually(t *testing.T, limit time.Duration, what string, condition func()
 	}
 	return time.Since(begin)
 }
-
-// object is a JSON object.
-type object = map[string]any
