@@ -78,7 +78,7 @@ func normalizeBudgets(budgets []Budget) []Budget {
 
 func checkBudgets(errs *FieldErrors, budgets []Budget) {
 	if len(budgets) > maxBudgets {
-		errs.add("budgets", "must be at most %d", maxBudgets)
+		errs.add("budgets", "must have at most %d elements", maxBudgets)
 		return
 	}
 	seen := map[[2]string]bool{}

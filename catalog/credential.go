@@ -160,7 +160,7 @@ var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func checkTokenHashes(errs *FieldErrors, tokens []TokenHash) {
 	if len(tokens) > maxTokenHashes {
-		errs.add("token_hashes", "must be at most %d", maxTokenHashes)
+		errs.add("token_hashes", "must have at most %d elements", maxTokenHashes)
 	}
 	hashes := make([]string, len(tokens))
 	for i, t := range tokens {

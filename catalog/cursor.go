@@ -31,7 +31,7 @@ func ParseCursor(text string) (Cursor, error) {
 		c.Seq, err = strconv.Atoi(seq)
 		within = c.Seq < 1
 	}
-	if err != nil || n < 0 || within {
+	if err != nil || n < 0 || within || c.String() != text {
 		return Cursor{}, fmt.Errorf("must be a revision such as 7, or a place within one such as 7.3: %w", ErrInvalid)
 	}
 	return c, nil

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -97,7 +98,10 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 		if err != nil {
 			return netip.Prefix{}, err
 		}
-		a = a.Unmap().WithZone("")
+		if a.Zone() != "" { // it is the name of a link on one machine
+			return netip.Prefix{}, fmt.Errorf("%q has a zone: leave out what begins with %%", s)
+		}
+		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)

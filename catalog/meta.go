@@ -24,6 +24,7 @@ const (
 	maxName   = 256 // characters of a name, an id or an external id
 	maxWord   = 64  // characters of a group or scope
 	maxList   = 10_000
+	maxBytes  = 512 << 10 // of a list as JSON, so that a request of 1 MiB can replace it
 	maxLabels = 64
 	maxWeight = 1_000_000
 )
@@ -70,7 +71,7 @@ func (m *Meta) check(errs *FieldErrors) {
 		errs.add("status", "must be active or disabled")
 	}
 	if len(m.Labels) > maxLabels {
-		errs.add("labels", "must be at most %d", maxLabels)
+		errs.add("labels", "must have at most %d names", maxLabels)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Labels)) {
 		if !labelName.MatchString(name) {
@@ -123,8 +124,12 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 		errs.add(field, "must have at most %d elements", maxList)
 		return
 	}
-	seen := make(map[string]bool, len(list))
+	seen, size := make(map[string]bool, len(list)), 0
 	for i, v := range list {
+		if size += len(v) + len(`"",`); size > maxBytes {
+			errs.add(field, "must be at most %d bytes of JSON, so that a request can replace it", maxBytes)
+			return
+		}
 		at := elementPath(field, i)
 		if seen[v] {
 			errs.add(at, "occurs twice in the list; send it once")

@@ -116,7 +116,7 @@ func (p *Prices) check(errs *FieldErrors, prefix string) {
 	}
 	at := prefix + "price_tiers"
 	if len(p.PriceTiers) > maxTiers {
-		errs.add(at, "must be at most %d", maxTiers)
+		errs.add(at, "must have at most %d elements", maxTiers)
 		return
 	}
 	for i := range p.PriceTiers {

@@ -51,7 +51,7 @@ func (p *Provider) normalize() {
 	for _, s := range []*string{&p.Name, &p.Type, &p.BaseURL, &p.GoogleProject, &p.GoogleLocation, &p.Group} {
 		*s = strings.TrimSpace(*s)
 	}
-	p.Type = strings.ToLower(p.Type)
+	p.Type = strings.Map(lowerASCII, p.Type)
 	setDefault(&p.Group, defaultGroup)
 	setDefault(&p.Weight, new(1))
 	setDefault(&p.AutoBan, new(true))
@@ -65,6 +65,15 @@ func (p *Provider) normalize() {
 		p.APIKey.text = strings.TrimSpace(p.APIKey.text)
 		p.APIKeyHint = p.APIKey.Hint()
 	}
+}
+
+// lowerASCII turns capitals of ASCII alone into small letters: no letter of another alphabet stands
+// for one of a type.
+func lowerASCII(r rune) rune {
+	if 'A' <= r && r <= 'Z' {
+		return r + ('a' - 'A')
+	}
+	return r
 }
 
 func (p *Provider) check(r rules) FieldErrors {

@@ -69,7 +69,7 @@ func TestExpensiveSelectors(t *testing.T) {
 	// Small ones are refused when there is too much to match them against.
 	list := func(provider int) (models []string) {
 		for i := range 10_000 {
-			models = append(models, fmt.Sprintf("%d-%d-%s", provider, i, strings.Repeat("x", 150)))
+			models = append(models, fmt.Sprintf("%d-%d-%s", provider, i, strings.Repeat("x", 36)))
 		}
 		return models
 	}
@@ -79,7 +79,7 @@ func TestExpensiveSelectors(t *testing.T) {
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
 		Group: "g", Models: list(0)}))
 	var failed error
-	for i := range 9 {
+	for i := range 40 {
 		if _, failed = tables.Providers.Create(ctx, catalog.Provider{Name: fmt.Sprint(i), Type: "openai",
 			Group: "g", Models: list(i + 1)}); failed != nil {
 			break
@@ -90,7 +90,7 @@ func TestExpensiveSelectors(t *testing.T) {
 		t.Errorf("too many models: %v", failed)
 	}
 	var second error
-	for i := range 9 {
+	for i := range 40 {
 		if _, second = tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: fmt.Sprint("r", i),
 			ProviderGroup: "g", SelectorType: "regex", SelectorValue: regex}); second != nil {
 			break
@@ -111,10 +111,10 @@ func TestWorkIsCountedByList(t *testing.T) {
 	tables, ctx := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil), t.Context()
 	var models []string
 	for i := range 9_900 {
-		models = append(models, fmt.Sprintf("model-%05d-%s", i, strings.Repeat("x", 70)))
+		models = append(models, fmt.Sprintf("model-%05d-%s", i, strings.Repeat("x", 30)))
 	}
 	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
-	for i := range 15 { // 15 expressions of some 10 steps on 0.8 MB
+	for i := range 29 { // 29 expressions of some 10 steps on 0.4 MB
 		must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m", RouteGroup: fmt.Sprint("r", i),
 			ProviderGroup: "g", SelectorType: "regex", SelectorValue: fmt.Sprintf(".*-%05d-.*", i)}))
 	}

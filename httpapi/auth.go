@@ -247,7 +247,11 @@ func (h *Handler) authenticate(r *http.Request) (Caller, error) {
 }
 
 // identify asks the Auth, which needs no catalog, and then whether the token is an operator's.
+// A request with several Authorization headers is refused, because it does not say who asks.
 func (h *Handler) identify(r *http.Request) (Caller, error) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		return Caller{}, ErrUnauthenticated
+	}
 	caller, err := h.auth.Authenticate(r)
 	if !errors.Is(err, ErrUnauthenticated) {
 		return caller, err

@@ -142,7 +142,10 @@ func (h *Handler) revert(ctx context.Context, in *reverting) (*planAnswer, error
 	if err := in.Content.Decode(&body); err != nil {
 		return nil, err
 	}
-	if (body.To == nil) == (body.Revision == nil) {
+	switch {
+	case body.To != nil && body.Revision != nil:
+		return nil, &catalog.FieldError{Field: "revision", Message: "must not be sent together with to; send one of the two"}
+	case body.To == nil && body.Revision == nil:
 		return nil, &catalog.FieldError{Field: "to", Message: "is required, or else revision; send one of the two"}
 	}
 	limit, done, err := h.takeTurn(ctx, in.CarryOut)

@@ -48,7 +48,7 @@ func (in Page) After() (int64, error) {
 	text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
 	id, ok := strings.CutPrefix(string(text), "id:")
 	n, parseErr := strconv.ParseInt(id, 10, 64)
-	if err != nil || !ok || parseErr != nil || n < 0 {
+	if err != nil || !ok || parseErr != nil || n < 0 || Cursor(n) != in.Cursor {
 		return 0, &catalog.FieldError{Field: "cursor", Message: "must be the next_cursor of the page before"}
 	}
 	return n, nil
