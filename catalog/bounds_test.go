@@ -28,6 +28,15 @@ func listed(n, length int) []string {
 	return names
 }
 
+// quoted returns n names that hold quotes, a backslash and little else.
+func quoted(n int) []string {
+	names := listed(n, 10)
+	for i := range names {
+		names[i] = strings.Repeat(`"\`, 120) + names[i]
+	}
+	return names
+}
+
 // priced returns prices for n models with names of 200 characters.
 func priced(n int) map[string]catalog.Prices {
 	prices := map[string]catalog.Prices{}
@@ -44,11 +53,12 @@ func TestBoundsOfProviders(t *testing.T) {
 		field, text string
 		p           catalog.Provider
 	}{
-		"a list that is too large for a request": {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
-		"prices":                                 {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
-		"levels":                                 {"options", "32 deep", catalog.Provider{Options: nested(33)}},
-		"digits":                                 {"options.n", "64-bit", catalog.Provider{Options: map[string]any{"n": digits(401)}}},
-		"a type in ASCII":                        {"type", "must be one of", catalog.Provider{Type: "OPENA\u0130"}},
+		"a list that is too large for a request":      {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
+		"quotes, which JSON writes as two characters": {"models", "524288 bytes", catalog.Provider{Models: quoted(1100)}},
+		"prices":          {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
+		"levels":          {"options", "32 deep", catalog.Provider{Options: nested(33)}},
+		"digits":          {"options.n", "64-bit", catalog.Provider{Options: map[string]any{"n": digits(401)}}},
+		"a type in ASCII": {"type", "must be one of", catalog.Provider{Type: "OPENA\u0130"}},
 	} {
 		tt.p.Name = name
 		if tt.p.Type == "" {

@@ -1,7 +1,7 @@
 package catalog
 
 import (
-	"fmt"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -74,7 +74,7 @@ func (k *Key) check(rules) FieldErrors {
 	checkList(&errs, "scopes", k.Scopes, func(errs *FieldErrors, field, v string) { checkWord(errs, field, v, maxWord) })
 	checkList(&errs, "allow_ips", k.AllowIPs, func(errs *FieldErrors, field, v string) {
 		if _, err := ParsePrefix(v); err != nil {
-			errs.add(field, "must be an address or a network such as 192.0.2.0/24")
+			errs.add(field, "must be an address or a network such as 192.0.2.0/24, without a zone")
 		}
 	})
 	k.Limits.check(&errs)
@@ -90,16 +90,19 @@ func checkExpiry(errs *FieldErrors, at time.Time) {
 	}
 }
 
+// errZone refuses addresses such as fe80::1%eth0: eth0 is the name of a link on one machine.
+var errZone = errors.New("catalog: an address must have no zone; leave out what begins with %")
+
 // ParsePrefix reads a network in CIDR form or an address, which is a network
-// of one. IPv4 addresses mapped into IPv6 become IPv4.
+// of one. IPv4 addresses mapped into IPv6 become IPv4. A zone is an error.
 func ParsePrefix(s string) (netip.Prefix, error) {
 	if !strings.Contains(s, "/") {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
 			return netip.Prefix{}, err
 		}
-		if a.Zone() != "" { // it is the name of a link on one machine
-			return netip.Prefix{}, fmt.Errorf("%q has a zone: leave out what begins with %%", s)
+		if a.Zone() != "" {
+			return netip.Prefix{}, errZone
 		}
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil

@@ -126,7 +126,8 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 	}
 	seen, size := make(map[string]bool, len(list)), 0
 	for i, v := range list {
-		if size += len(v) + len(`"",`); size > maxBytes {
+		size += len(v) + strings.Count(v, `"`) + strings.Count(v, `\`) + len(`"",`)
+		if size > maxBytes {
 			errs.add(field, "must be at most %d bytes of JSON, so that a request can replace it", maxBytes)
 			return
 		}

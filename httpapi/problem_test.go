@@ -55,7 +55,7 @@ func TestProblems(t *testing.T) {
 		{name: "revert to nothing", method: "POST", path: "/revert", body: object{}, status: 422, slug: "invalid",
 			fields: []string{"to"}},
 		{name: "revert twice", method: "POST", path: "/revert", body: object{"to": 1, "revision": 1}, status: 422,
-			slug: "invalid", fields: []string{"to"}},
+			slug: "invalid", fields: []string{"revision"}},
 		{name: "revert to what is not there yet", method: "POST", path: "/revert", body: object{"to": 99}, status: 422,
 			slug: "invalid", fields: []string{"to"}},
 		{name: "a slash too many", method: "GET", path: "/keys/", status: 404, slug: "not-found"},
