@@ -22,7 +22,7 @@ func (h *Handler) keys() noun[catalog.Key, keyWithUsage, keyWithToken] {
 // access logs each time, and no part of the ETag.
 type keyWithUsage struct {
 	catalog.Key
-	LastUsedAt *time.Time `json:"last_used_at,omitempty" readOnly:"true" doc:"The beginning of the last quarter of an hour in which the key was used. A key that was never used has none."`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" readOnly:"true" doc:"When the key was last used, to the minute. A key that was never used has none."`
 	Spend      []spend    `json:"spend,omitempty" readOnly:"true" doc:"What the key has spent of each of its budgets, in their order. It is absent when there are none, and when usage cannot be read."`
 }
 
@@ -79,7 +79,7 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 			shown[i].Spend = append(shown[i].Spend, of)
 		}
 		if !u.LastUsed.IsZero() {
-			at := u.LastUsed // the beginning of a quarter of an hour, in which the key may have been made
+			at := u.LastUsed // cut to the minute, in which the key may have been made
 			if created := shown[i].CreatedAt; at.Before(created) {
 				at = created
 			}

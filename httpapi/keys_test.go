@@ -94,7 +94,7 @@ func TestKeysShowTheirUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := s.must(http.StatusOK, viewer, "GET", path, nil)
-	// The quarter of an hour that usage knows of began before the key was there.
+	// The minute of the request began before the key was there.
 	shows(t, after.object(t), object{"spend": spends("1.5", "41.5"), "last_used_at": created["created_at"]})
 	if a, b := before.Header.Get("ETag"), after.Header.Get("ETag"); a != b {
 		t.Errorf("using a key changes its ETag from %s to %s", a, b)
@@ -118,6 +118,18 @@ func TestKeysShowTheirUsage(t *testing.T) {
 	if hour, total := spend[0].(object)["spent"], spend[1].(object)["spent"]; hour != "1" || total != "3" {
 		t.Errorf("this hour %v, in total %v; want 1 and 3", hour, total)
 	}
+
+	// A request that comes late does not take back when a key was used.
+	used := s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "carol"}).object(t)
+	later := now.Add(9 * time.Minute)
+	for _, ts := range []time.Time{later, now.Add(5 * time.Minute)} {
+		s.must(http.StatusAccepted, balancer, "POST", "/logs", object{"key_id": used["id"], "ts": ts})
+		if err := s.plane.Logs().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows(t, s.must(http.StatusOK, viewer, "GET", "/keys/"+number(used["id"]), nil).object(t),
+		object{"last_used_at": later.Truncate(time.Minute).Format(time.RFC3339)})
 
 	// What was read can be sent again.
 	patched := s.must(http.StatusOK, admin, "PATCH", path, after.body, "If-Match", after.Header.Get("ETag"))

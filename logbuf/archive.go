@@ -157,7 +157,7 @@ type UsagePage struct {
 
 // KeyUsage is what one key has used.
 type KeyUsage struct {
-	LastUsed time.Time // start of the last quarter of an hour of which there is a request, whenever that was
+	LastUsed time.Time // of the latest request, whenever that was, cut to the minute
 	Spent    []Spent   // since each of the times that were asked for, in their order
 }
 

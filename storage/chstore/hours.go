@@ -196,13 +196,13 @@ func (s *Sink) build(ctx context.Context, hours rollup.Span) error {
 		names += ", " + c.name[1:]
 		sums += ", " + c.ofEntries + " AS " + c.name
 	}
-	if err := s.do(ctx, fmt.Sprintf("INSERT INTO usage_quarters (starts%s, build) "+
-		"SELECT toDateTime(%s, 'UTC') AS _starts%s%s, "+
+	if err := s.do(ctx, fmt.Sprintf("INSERT INTO usage_quarters (starts%s, last_at, build) "+
+		"SELECT toDateTime(%s, 'UTC') AS _starts%s%s, toDateTime(%s, 'UTC') AS _last, "+
 		"toUInt64(%d) + intDiv(toUnixTimestamp(_starts), 3600) AS _build "+
 		"FROM access_logs FINAL WHERE ts >= %s AND ts < %s GROUP BY _starts%s "+
 		"SETTINGS do_not_merge_across_partitions_select_final = 1",
-		names, quarterOf, columns, sums, base, micros(hours.From.UnixMicro()), micros(hours.Until.UnixMicro()),
-		columns,
+		names, quarterOf, columns, sums, lastOfEntries, base,
+		micros(hours.From.UnixMicro()), micros(hours.Until.UnixMicro()), columns,
 	)); err != nil {
 		return err
 	}

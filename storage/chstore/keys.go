@@ -34,7 +34,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[i
 			func(quarter string) string { return quarter },
 			[]string{"key_id"},
 		)
-		answer, err := s.ask(ctx, "SELECT id, nth, max(_start), "+
+		answer, err := s.ask(ctx, "SELECT id, nth, max(_last), "+
 			"sumIf(_cost_nano_usd, _start >= since), sumIf(_unpriced, _start >= since) "+
 			"FROM ("+source+") AS used INNER JOIN "+askedTable(asked)+
 			" AS asked ON used.key_id = asked.id GROUP BY id, nth")
@@ -43,7 +43,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[i
 		}
 		r := rowReader{rest: answer}
 		for r.more() {
-			id, nth, last := r.int64(), r.int64(), time.Unix(r.int64(), 0).UTC()
+			id, nth, last := r.int64(), r.int64(), time.Unix(r.int64(), 0)
 			rollup.NoteSpent(
 				used,
 				since,

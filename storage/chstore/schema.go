@@ -81,6 +81,7 @@ func tables() []table {
     cache_write_tokens Int128 CODEC(ZSTD(1)),
     output_tokens      Int128 CODEC(ZSTD(1)),
     cost_nano_usd      Int128 CODEC(ZSTD(1)),
+    last_at            DateTime('UTC') CODEC(Delta, ZSTD(1)),
     build              UInt64 CODEC(ZSTD(1)),
     made               DateTime64(6, 'UTC') DEFAULT now64(6) CODEC(ZSTD(1)),
     INDEX by_key key_id TYPE bloom_filter(0.01) GRANULARITY 1`,

@@ -18,6 +18,12 @@ const quarterOf = "toInt64(intDiv(toUnixTimestamp64Micro(ts), 900000000) * 900)"
 // startOf is the same of a row of usage_quarters.
 const startOf = "toInt64(toUnixTimestamp(starts))"
 
+// lastOfEntries and lastOfSums are when the latest request was, in seconds since 1970.
+const (
+	lastOfEntries = "intDiv(max(toUnixTimestamp64Micro(ts)), 1000000)"
+	lastOfSums    = "max(toInt64(toUnixTimestamp(last_at)))"
+)
+
 // counts are what is added up, of entries and of sums. Sums are 128 bits wide: no number of entries
 // is too much for them. The names with an underscore keep a sum from being taken for the column
 // that it is of.
@@ -172,7 +178,7 @@ func readUsage(r *rowReader, grouped []dimension) (u logbuf.Usage) {
 }
 
 // usageSource writes a query for the usage of a span: the columns _start, which is made of the
-// quarter's beginning, then some dimensions, then all counts. It takes hours that are closed from
+// quarter's beginning, then some dimensions, then all counts and _last. It takes hours that are closed from
 // usage_quarters, where each has one build that counts, and the rest from the entries. It is empty
 // where the span is.
 func usageSource(
@@ -189,11 +195,11 @@ func usageSource(
 	for _, p := range []struct {
 		spans               []rollup.Span
 		from, time, quarter string
-		also                string
+		also, last          string
 		sum                 func(count) string
 	}{
-		{summed, "usage_quarters", "starts", startOf, counting, func(c count) string { return c.ofSums }},
-		{open, "access_logs FINAL", "ts", quarterOf, "", func(c count) string { return c.ofEntries }},
+		{summed, "usage_quarters", "starts", startOf, counting, lastOfSums, func(c count) string { return c.ofSums }},
+		{open, "access_logs FINAL", "ts", quarterOf, "", lastOfEntries, func(c count) string { return c.ofEntries }},
 	} {
 		if len(p.spans) == 0 {
 			continue
@@ -202,6 +208,7 @@ func usageSource(
 		for _, c := range counts() {
 			selected = append(selected, p.sum(c)+" AS "+c.name)
 		}
+		selected = append(selected, p.last+" AS _last")
 		times := make([]string, len(p.spans))
 		for i, s := range p.spans {
 			times[i] = fmt.Sprintf(

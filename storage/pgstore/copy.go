@@ -34,10 +34,10 @@ const (
     route_group, endpoint, error, client_ip, user_agent, revision, project, end_user, tags, failures`
 	logFields = 30
 
-	usageColumns = `starts, key_id, provider_id, requests, errors, unpriced,
+	usageColumns = `starts, last_at, key_id, provider_id, requests, errors, unpriced,
     input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd,
     project, namespace, model, route_group`
-	usageFields = 15
+	usageFields = 16
 )
 
 // logTypes are the types of logColumns.
@@ -189,6 +189,7 @@ func usageRows(rows []rollup.Row) *copyReader {
 		}
 		buf = appendRow(buf, usageFields)
 		buf = appendTime(buf, rest.Starts)
+		buf = appendTime(buf, rest.Last)
 		for _, n := range [...]int64{
 			rest.KeyID, rest.ProviderID, rest.Requests, rest.Errors, rest.Unpriced,
 			rest.InputTokens.Take(), rest.CacheReadTokens.Take(), rest.CacheWriteTokens.Take(),
@@ -196,7 +197,7 @@ func usageRows(rows []rollup.Row) *copyReader {
 		} {
 			buf = appendInt64(buf, n)
 		}
-		rest.Requests, rest.Errors, rest.Unpriced = 0, 0, 0
+		rest.Requests, rest.Errors, rest.Unpriced, rest.Last = 0, 0, 0, 0
 		buf = appendText(buf, rest.Project)
 		buf = appendText(buf, rest.Namespace)
 		buf = appendText(buf, rest.Model)

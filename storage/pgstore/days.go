@@ -22,7 +22,7 @@ select min(starts) from (
 insert into usage_days (` + usageKey + `, ` + usageCounts + `)
 select key_id, $1::timestamptz, project, provider_id, namespace, model, route_group,
     sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
-    sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd)
+    sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd), max(last_at)
 from usage_quarters where starts >= $1::timestamptz and starts < $2::timestamptz
 group by key_id, project, provider_id, namespace, model, route_group`
 

@@ -15,7 +15,8 @@ import (
 
 const (
 	usageKey    = `key_id, starts, project, provider_id, namespace, model, route_group`
-	usageCounts = `requests, errors, unpriced, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd`
+	usageCounts = `requests, errors, unpriced, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
+        cost_nano_usd, last_at`
 
 	// sqlTake takes some rows of usage_pending and adds them up.
 	sqlTake = `
@@ -25,7 +26,7 @@ with taken as (
     select ` + usageKey + `, sum(requests) as requests, sum(errors) as errors, sum(unpriced) as unpriced,
         sum(input_tokens) as input_tokens, sum(cache_read_tokens) as cache_read_tokens,
         sum(cache_write_tokens) as cache_write_tokens, sum(output_tokens) as output_tokens,
-        sum(cost_nano_usd) as cost_nano_usd
+        sum(cost_nano_usd) as cost_nano_usd, max(last_at) as last_at
     from taken group by ` + usageKey + `
 )`
 
@@ -40,14 +41,15 @@ with taken as (
         cache_read_tokens  = u.cache_read_tokens + excluded.cache_read_tokens,
         cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
         output_tokens      = u.output_tokens + excluded.output_tokens,
-        cost_nano_usd      = u.cost_nano_usd + excluded.cost_nano_usd`
+        cost_nano_usd      = u.cost_nano_usd + excluded.cost_nano_usd,
+        last_at            = greatest(u.last_at, excluded.last_at)`
 
 	sqlOfSums = `select ` + usageKey + `, ` + usageCounts + ` from sums`
 
 	// sqlOfDays adds up sums by the days whose beginnings are a parameter.
 	sqlOfDays = `select key_id, day, project, provider_id, namespace, model, route_group,
         sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
-        sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd)
+        sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd), max(last_at)
     from (select ($2::timestamptz[])[width_bucket(starts, $2::timestamptz[])] as day, * from sums
         where starts < $3::timestamptz) as late
     group by 1, 2, 3, 4, 5, 6, 7`

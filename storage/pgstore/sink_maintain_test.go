@@ -94,7 +94,7 @@ func TestFoldMany(t *testing.T) {
 	sink, pool := sinkAt(t, &now)
 	n := scaled(60_000, 1_000_000)
 	if _, err := pool.Exec(t.Context(), `
-insert into usage_pending select '2026-03-14Z'::timestamptz + i % 24 * interval '1 hour', i % 100, 1, 1, 0, 0, i, 0, 0, 1, i, '', 'default', 'm', ''
+insert into usage_pending select '2026-03-14Z'::timestamptz + i % 24 * interval '1 hour', '2026-03-14Z', i % 100, 1, 1, 0, 0, i, 0, 0, 1, i, '', 'default', 'm', ''
 from generate_series(1, $1::int) as i`, n); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestMaintainPaused(t *testing.T) {
 
 // bloat fills usage_pending with more than it may keep, which adds up to nothing.
 const bloat = `
-insert into usage_pending select starts, key_id, provider_id, 0, 0, 0, 0, 0, 0, 0, 0, project, namespace, model, route_group
+insert into usage_pending select starts, starts, key_id, provider_id, 0, 0, 0, 0, 0, 0, 0, 0, project, namespace, model, route_group
 from (select starts, key_id, provider_id, project, namespace, model, route_group from usage_pending
     union all select starts, key_id, provider_id, project, namespace, model, route_group from usage_quarters limit 1) as one,
     generate_series(1, 80000)`

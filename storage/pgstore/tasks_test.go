@@ -310,7 +310,7 @@ func TestTrimUnderAnyIsolation(t *testing.T) {
 		if n := <-got; n != 2 {
 			t.Errorf("%s: usage counts %d requests; want 2", isolation, n)
 		}
-		execute(t, pool, `insert into usage_pending select starts, key_id, provider_id, requests, errors, unpriced,
+		execute(t, pool, `insert into usage_pending select starts, last_at, key_id, provider_id, requests, errors, unpriced,
 			input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, project, namespace, model, route_group
 			from usage_quarters; truncate usage_quarters`)
 	}

@@ -73,13 +73,13 @@ with asked as materialized (
     select * from unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
         as a (key_id, nth, since, days_from, days_until)
 ), pending as materialized (
-    select a.key_id, a.nth, max(p.starts) filter (where p.requests > 0) as starts,
+    select a.key_id, a.nth, max(p.last_at) as last_at,
         sum(p.cost_nano_usd) filter (where p.starts >= a.since) as cost,
         sum(p.unpriced) filter (where p.starts >= a.since) as unpriced
     from asked a join (
-        select key_id, starts, requests, cost_nano_usd, unpriced from usage_pending
+        select key_id, starts, last_at, cost_nano_usd, unpriced from usage_pending
         union all
-        select key_id, starts, requests, cost_nano_usd, unpriced from usage_aside
+        select key_id, starts, last_at, cost_nano_usd, unpriced from usage_aside
     ) as p on p.key_id = a.key_id
     group by 1, 2
 ), used as materialized (
@@ -96,15 +96,17 @@ with asked as materialized (
     group by 1, 2
 ), last as materialized (
     select key_id, nth, greatest(
-        (select max(starts) from usage_quarters q where q.key_id = a.key_id),
-        (select max(starts) from usage_days d where d.key_id = a.key_id)) as starts
+        (select max(q.last_at) from usage_quarters q where q.key_id = a.key_id
+            and q.starts = (select max(starts) from usage_quarters where key_id = a.key_id)),
+        (select max(d.last_at) from usage_days d where d.key_id = a.key_id
+            and d.starts = (select max(starts) from usage_days where key_id = a.key_id))) as at
     from asked a
 )
-select key_id, nth, greatest(last.starts, p.starts),
+select key_id, nth, greatest(last.at, p.last_at),
     ` + sqlNearestOf + `coalesce(p.cost, 0) + coalesce(u.cost, 0)))::bigint,
     (coalesce(p.unpriced, 0) + coalesce(u.unpriced, 0))::bigint
 from last left join pending p using (key_id, nth) left join used u using (key_id, nth)
-where greatest(last.starts, p.starts) is not null`
+where greatest(last.at, p.last_at) is not null`
 )
 
 // usageState is what usage_state says.
@@ -359,7 +361,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[i
 		var last time.Time
 		var spent logbuf.Spent
 		_, err = pgx.ForEachRow(rows, []any{&id, &nth, &last, &spent.CostNanoUSD, &spent.Unpriced}, func() error {
-			rollup.NoteSpent(used, since, id, int(nth), last.UTC(), spent)
+			rollup.NoteSpent(used, since, id, int(nth), last, spent)
 			return nil
 		})
 		return err

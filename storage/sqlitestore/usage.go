@@ -27,8 +27,8 @@ const (
     sum(output_tokens_high), sum(output_tokens_low), sum(cost_nano_usd_high), sum(cost_nano_usd_low)`
 
 	sqlAddUsage = `
-insert into %s (` + usageKey + `, ` + usageCounts + `)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+insert into %s (` + usageKey + `, ` + usageCounts + `, last_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (` + usageKey + `) do update set
     requests                = requests + excluded.requests,
     errors                  = errors + excluded.errors,
@@ -42,7 +42,8 @@ on conflict (` + usageKey + `) do update set
     output_tokens_high      = output_tokens_high + excluded.output_tokens_high,
     output_tokens_low       = output_tokens_low + excluded.output_tokens_low,
     cost_nano_usd_high      = cost_nano_usd_high + excluded.cost_nano_usd_high,
-    cost_nano_usd_low       = cost_nano_usd_low + excluded.cost_nano_usd_low`
+    cost_nano_usd_low       = cost_nano_usd_low + excluded.cost_nano_usd_low,
+    last_at                 = max(last_at, excluded.last_at)`
 
 	sqlUsageState   = `select zone, closed_until, quarters_from from usage_state`
 	sqlChooseZone   = `update usage_state set zone = ? where zone = ''`
@@ -51,8 +52,8 @@ on conflict (` + usageKey + `) do update set
 	sqlQuartersFrom = `update usage_state set quarters_from = ?1 where quarters_from < ?1`
 
 	sqlCloseDay = `
-insert into usage_days (` + usageKey + `, ` + usageCounts + `)
-select ?1, key_id, project, provider_id, namespace, model, route_group, ` + usageSums + `
+insert into usage_days (` + usageKey + `, ` + usageCounts + `, last_at)
+select ?1, key_id, project, provider_id, namespace, model, route_group, ` + usageSums + `, max(last_at)
 from usage_quarters where starts >= ?1 and starts < ?2
 group by key_id, project, provider_id, namespace, model, route_group`
 
@@ -90,16 +91,18 @@ found (project) as (
 ),
 projects as (select project from found where project = %[1]s or project >= %[2]s)`
 
-	// sqlKeyUsage looks at each key's last quarter, and at its days and quarters since the time
+	// sqlKeyUsage looks at each key's last quarter and day, and at its days and quarters since the time
 	// asked for.
 	sqlKeyUsage = `
 with asked (id, nth, since, days_from, days_until) as (
     select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(?))
 select id, nth, max(last), sum(high), sum(low), sum(unpriced) from (
-    select id, nth, (select max(starts) from usage_quarters where key_id = id) as last, 0 as high, 0 as low, 0 as unpriced
-        from asked
+    select id, nth, (select max(last_at) from usage_quarters where key_id = id
+            and starts = (select max(starts) from usage_quarters where key_id = id)) as last,
+        0 as high, 0 as low, 0 as unpriced from asked
     union all
-    select id, nth, (select max(starts) from usage_days where key_id = id), 0, 0, 0 from asked
+    select id, nth, (select max(last_at) from usage_days where key_id = id
+        and starts = (select max(starts) from usage_days where key_id = id)), 0, 0, 0 from asked
     union all
     select id, nth, null, cost_nano_usd_high, cost_nano_usd_low, unpriced from asked
         cross join usage_days indexed by usage_days_by_key on key_id = id and starts >= days_from and starts < days_until
@@ -191,7 +194,7 @@ func (s *Sink) addUsage(ctx context.Context, tx *sqlx.Tx, rows []rollup.Row) err
 	return s.tell(ctx, tx, rows)
 }
 
-// usageRow returns the values of usageKey and usageCounts.
+// usageRow returns the values of usageKey, usageCounts and last_at.
 func usageRow(r *rollup.Row) []any {
 	row := []any{r.Starts, r.KeyID, r.Project, r.ProviderID, r.Namespace, r.Model, r.Group, r.Requests, r.Errors,
 		r.Unpriced}
@@ -199,7 +202,7 @@ func usageRow(r *rollup.Row) []any {
 		high, low := w.Halves()
 		row = append(row, high, low)
 	}
-	return row
+	return append(row, r.Last)
 }
 
 // closeDays adds up the days that ended an hour ago, each in a transaction. From then on what comes
@@ -441,7 +444,7 @@ func (s *Sink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[i
 				return err
 			}
 			spent := logbuf.Spent{CostNanoUSD: rollup.FromHalves(high, low).Int64(), Unpriced: unpriced}
-			rollup.NoteSpent(used, since, id, int(nth), time.UnixMicro(last).UTC(), spent)
+			rollup.NoteSpent(used, since, id, int(nth), time.UnixMicro(last), spent)
 		}
 		return rows.Err()
 	})

@@ -246,6 +246,38 @@ func keyUsageSinceFirst(s *fakeSink) {
 	}
 }
 
+// keyUsageEdited changes what KeyUsage answers of each key.
+func keyUsageEdited(edit func(int64, *logbuf.KeyUsage)) func(*fakeSink) {
+	return func(s *fakeSink) {
+		keyUsage := s.keyUsage
+		s.keyUsage = func(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
+			used, err := keyUsage(ctx, since)
+			for id, u := range used {
+				edit(id, &u)
+				used[id] = u
+			}
+			return used, err
+		}
+	}
+}
+
+// keyUsageOfLateEntries takes the entry that came last for the last use.
+func keyUsageOfLateEntries(s *fakeSink) {
+	write := s.write
+	var last sync.Map
+	s.write = func(ctx context.Context, b logbuf.Batch) (logbuf.Result, error) {
+		for _, e := range b.Entries {
+			last.Store(e.KeyID, e.Time.UTC().Truncate(time.Minute))
+		}
+		return write(ctx, b)
+	}
+	keyUsageEdited(func(id int64, u *logbuf.KeyUsage) {
+		if at, ok := last.Load(id); ok {
+			u.LastUsed = at.(time.Time)
+		}
+	})(s)
+}
+
 func besideAtOnce(s *fakeSink) {
 	s.beside = func(ctx context.Context, b logbuf.Batch, _ func(context.Context) error) (logbuf.Result, error) {
 		return s.write(ctx, b)

@@ -117,6 +117,10 @@ var brokenSinks = []struct {
 	{"Usage is of no time", "usage at the ends of time", usageOfNoTime},
 	{"Usage counts what was sent", "usage counts once", usageOfSent},
 	{"KeyUsage knows one time for all", "what keys have used", keyUsageSinceFirst},
+	{"KeyUsage knows the last quarter", "what keys have used", keyUsageEdited(func(_ int64, u *logbuf.KeyUsage) {
+		u.LastUsed = u.LastUsed.Truncate(logbuf.Quarter)
+	})},
+	{"KeyUsage goes back with what comes late", "what keys have used", keyUsageOfLateEntries},
 	{"Usage takes any interval", "bad usage queries", usageLenient},
 
 	{"Tasks have a new name each time", "tasks", tasksAnonymous},

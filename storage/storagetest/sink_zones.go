@@ -147,6 +147,7 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 	entries := []logbuf.Entry{
 		at(1, time.Hour, 1), at(2, 20*time.Hour, 2), at(3, day, 1), at(4, 2*day+5*time.Hour, 1),
 		at(5, 3*day+time.Hour, 2), at(6, 4*day, 1),
+		at(12, day+2*time.Hour, 3), at(13, day+9*time.Hour+7*time.Minute, 3), // of a day whose quarters go
 	}
 	mustStore(t, h.Sink, entries...)
 	o := logbuf.MaintenanceOptions{Now: logDay.Add(3*day + 59*time.Minute)} // the third day is not closed yet
@@ -159,7 +160,7 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 			q.KeyIDs = []int64{2}
 			wantUsage(t, h.Archive, q, addUp(q, entries...)...)
 		}
-		used, err := h.Archive.KeyUsage(t.Context(), map[int64][]time.Time{1: {{}}, 2: {logDay.Add(day)}})
+		used, err := h.Archive.KeyUsage(t.Context(), map[int64][]time.Time{1: {{}}, 2: {logDay.Add(day)}, 3: nil})
 		if err != nil {
 			t.Fatalf("KeyUsage: %v", err)
 		}
@@ -172,9 +173,23 @@ func testUsageDays(t testing.TB, h SinkHarness) {
 		if used[1].Spent[0].CostNanoUSD != cost[1] || used[2].Spent[0].CostNanoUSD != cost[2] {
 			t.Errorf("%s: the keys have used %+v; want %v", when, used, cost)
 		}
+		last := map[int64]time.Time{}
+		for _, e := range entries {
+			if at := e.Time.Truncate(time.Minute); at.After(last[e.KeyID]) {
+				last[e.KeyID] = at
+			}
+		}
+		for id, at := range last {
+			if !used[id].LastUsed.Equal(at) {
+				t.Errorf("%s: key %d was last used at %s; want %s", when, id, used[id].LastUsed, at)
+			}
+		}
 	}
 	check("after two days were closed")
-	late := []logbuf.Entry{at(7, 90*time.Minute, 2), at(8, -30*time.Hour, 1), at(9, 2*day, 1)} // closed, before all, open
+	late := []logbuf.Entry{
+		at(7, 90*time.Minute, 2), at(8, -30*time.Hour, 1), at(9, 2*day, 1), // closed, before all, open
+		at(14, day+9*time.Hour+3*time.Minute, 3),
+	}
 	mustStore(t, h.Sink, late...)
 	entries = append(entries, late...)
 	check("with late entries")

@@ -13,9 +13,9 @@ import (
 
 // sqlPending makes so many rows of pending usage, each of another group, in a quarter of an hour.
 const sqlPending = `
-insert into usage_pending (starts, key_id, provider_id, requests, errors, unpriced, input_tokens, cache_read_tokens,
+insert into usage_pending (starts, last_at, key_id, provider_id, requests, errors, unpriced, input_tokens, cache_read_tokens,
     cache_write_tokens, output_tokens, cost_nano_usd, project, namespace, model, route_group)
-select $2::timestamptz, (g * 7919::bigint) % 100003, 1 + g % 3, 1, 0, 0, 1000, 0, 0, 200, 1000000,
+select $2::timestamptz, $2::timestamptz + interval '7 minutes', (g * 7919::bigint) % 100003, 1 + g % 3, 1, 0, 0, 1000, 0, 0, 200, 1000000,
     'acme/team-' || g % 50, 'default', 'vendor/model-' || g % 7, 'default'
 from generate_series(1, $1::int) g`
 

@@ -154,12 +154,12 @@ func (s *State) PlanKeys(since map[int64][]time.Time) []KeySpan {
 // endOfTime returns a time that is after all entries.
 func endOfTime() time.Time { return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// NoteSpent notes what a key has used in a span.
+// NoteSpent notes what a key has used in a span, and when it was last used.
 func NoteSpent(used map[int64]logbuf.KeyUsage, since map[int64][]time.Time, id int64, nth int, lastUsed time.Time,
 	spent logbuf.Spent) {
 	u, known := used[id]
 	if !known {
-		u = logbuf.KeyUsage{LastUsed: lastUsed, Spent: make([]logbuf.Spent, len(since[id]))}
+		u = logbuf.KeyUsage{LastUsed: lastUsed.UTC().Truncate(time.Minute), Spent: make([]logbuf.Spent, len(since[id]))}
 	}
 	if nth < len(u.Spent) {
 		u.Spent[nth] = spent

@@ -107,7 +107,7 @@ func (t *Table) in(spans []Span) (rows []Row) {
 // AnswerKeys says what keys have used, each since its times.
 func (l *Ledger) AnswerKeys(since map[int64][]time.Time) map[int64]logbuf.KeyUsage {
 	used := make(map[int64]logbuf.KeyUsage)
-	last := make(map[int64]time.Time)
+	last := make(map[int64]int64)
 	spans := l.PlanKeys(since)
 	sums, unpriced := make([]Wide, len(spans)), make([]int64, len(spans))
 	byKey := make(map[int64][]int, len(since))
@@ -119,9 +119,7 @@ func (l *Ledger) AnswerKeys(since map[int64][]time.Time) map[int64]logbuf.KeyUsa
 			row := &t.Rows[i]
 			at := time.UnixMicro(row.Starts).UTC()
 			for _, n := range byKey[row.KeyID] {
-				if at.After(last[row.KeyID]) {
-					last[row.KeyID] = at
-				}
+				last[row.KeyID] = max(last[row.KeyID], row.Last)
 				if within(spans[n], at) {
 					sums[n].AddWide(row.CostNanoUSD)
 					unpriced[n] += row.Unpriced
@@ -134,8 +132,9 @@ func (l *Ledger) AnswerKeys(since map[int64][]time.Time) map[int64]logbuf.KeyUsa
 		return !at.Before(s.Since) && (at.Before(s.DaysFrom) || !at.Before(s.DaysUntil))
 	})
 	for i, s := range spans {
-		if at, ok := last[s.KeyID]; ok {
-			NoteSpent(used, since, s.KeyID, s.Nth, at, logbuf.Spent{CostNanoUSD: sums[i].Int64(), Unpriced: unpriced[i]})
+		if micros, ok := last[s.KeyID]; ok {
+			spent := logbuf.Spent{CostNanoUSD: sums[i].Int64(), Unpriced: unpriced[i]}
+			NoteSpent(used, since, s.KeyID, s.Nth, time.UnixMicro(micros), spent)
 		}
 	}
 	return used

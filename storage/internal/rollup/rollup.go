@@ -28,6 +28,7 @@ type Counts struct {
 	CacheWriteTokens Wide
 	OutputTokens     Wide
 	CostNanoUSD      Wide
+	Last             int64 // the time of the latest request, in microseconds since 1970
 }
 
 // Row is one row of usage.
@@ -59,7 +60,7 @@ func keyOf(e *logbuf.Entry) Key {
 
 // Add counts an entry.
 func (t *Table) Add(e *logbuf.Entry) {
-	c := t.At(keyOf(e))
+	c := t.of(e)
 	c.Requests++
 	if e.Failed() {
 		c.Errors++
@@ -73,9 +74,16 @@ func (t *Table) Add(e *logbuf.Entry) {
 
 // Reprice counts that an entry has another cost than before. The amounts may be negative.
 func (t *Table) Reprice(before, after *logbuf.Entry) {
-	c := t.At(keyOf(after))
+	c := t.of(after)
 	c.addCost(before.CostNanoUSD, -1)
 	c.addCost(after.CostNanoUSD, 1)
+}
+
+// of returns the sums in which an entry counts.
+func (t *Table) of(e *logbuf.Entry) *Counts {
+	c := t.At(keyOf(e))
+	c.Last = max(c.Last, e.Time.UnixMicro())
+	return c
 }
 
 // addCost counts a cost, which may be unknown, once or takes it off with a sign of -1.
@@ -116,6 +124,7 @@ func (c *Counts) Merge(o *Counts) {
 	c.CacheWriteTokens.AddWide(o.CacheWriteTokens)
 	c.OutputTokens.AddWide(o.OutputTokens)
 	c.CostNanoUSD.AddWide(o.CostNanoUSD)
+	c.Last = max(c.Last, o.Last)
 }
 
 // Show puts the sums into an answer, each as the nearest int64.

@@ -77,6 +77,7 @@ create table log_dead_letter (
 -- their order is the same everywhere.
 create table usage_quarters (
     starts             timestamptz not null,
+    last_at            timestamptz not null, -- of the latest request
     key_id             bigint      not null,
     provider_id        bigint      not null,
     requests           bigint      not null,
@@ -124,6 +125,7 @@ insert into usage_state default values;
 -- maintenance, which does it, takes the right moment.
 create table usage_pending (
     starts             timestamptz not null,
+    last_at            timestamptz not null,
     key_id             bigint      not null,
     provider_id        bigint      not null,
     requests           bigint      not null,

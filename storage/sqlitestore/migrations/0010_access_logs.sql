@@ -85,6 +85,7 @@ create table usage_quarters (
     output_tokens_low       integer not null,
     cost_nano_usd_high      integer not null, -- of the priced requests
     cost_nano_usd_low       integer not null,
+    last_at                 integer not null, -- of the latest request
     primary key (starts, key_id, project, provider_id, namespace, model, route_group)
 ) strict, without rowid;
 
@@ -114,6 +115,7 @@ create table usage_days (
     output_tokens_low       integer not null,
     cost_nano_usd_high      integer not null, -- of the priced requests
     cost_nano_usd_low       integer not null,
+    last_at                 integer not null, -- of the latest request
     primary key (starts, key_id, project, provider_id, namespace, model, route_group)
 ) strict, without rowid;
 
