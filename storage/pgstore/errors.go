@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -104,12 +106,15 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("pgstore: %s: %w", doing, err)
 }
 
-// unreachable reports whether the database was not there to do anything, or only a standby of it.
+// unreachable reports whether the database was not there to do anything, or only a standby of it, or
+// went away meanwhile.
 func unreachable(err error) bool {
-	var connect *pgconn.ConnectError
-	var pg *pgconn.PgError
-	return errors.As(err, &connect) || pgconn.SafeToRetry(err) ||
-		errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "57P") || pg.Code == stateReadOnly)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == stateReadOnly
+	}
+	_, connect := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[*net.OpError](err)
+	return connect || network || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // isCanceled reports whether the server has stopped a statement, which may have taken too long.

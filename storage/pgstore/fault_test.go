@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
@@ -258,5 +259,35 @@ func TestLargeCommit(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A question whose connection is lost fails as one does while the database is away, and one whose
+// caller has gone does not.
+func TestReadsThatLoseTheirConnection(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	var network network
+	cfg.ConnConfig.DialFunc = network.dial
+	pool := pgtest.Connect(t, cfg)
+	store, sink := open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone}), newSink(pool)
+	read := func(ctx context.Context) error {
+		return store.Read(ctx, func(r catalog.Reader) error {
+			_, err := r.Get(ctx, catalog.KindKey, 1)
+			return err
+		})
+	}
+	network.deaf.Store(true)
+	if err := read(t.Context()); !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("the catalog: %v; want ErrUnavailable", err)
+	}
+	if _, err := sink.Clock(t.Context()); !errors.Is(err, logbuf.ErrUnavailable) {
+		t.Errorf("the logs: %v; want ErrUnavailable", err)
+	}
+	network.deaf.Store(false)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := read(gone); errors.Is(err, catalog.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who has gone: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
 
@@ -33,6 +34,19 @@ func open(tb testing.TB, pool *pgxpool.Pool, opts *pgstore.Options) *pgstore.Sto
 		}
 	})
 	return store
+}
+
+// leastRights migrates a database, and returns the configuration of a role that has the rights which
+// [pgstore.Migrate] grants.
+func leastRights(tb testing.TB, cfg *pgxpool.Config) *pgxpool.Config {
+	tb.Helper()
+	least := pgtest.Role(tb, cfg)
+	owner := pgtest.Connect(tb, cfg)
+	defer owner.Close()
+	if _, err := pgstore.Migrate(tb.Context(), owner, &pgstore.MigrateOptions{Grant: least.ConnConfig.User}); err != nil {
+		tb.Fatal(err)
+	}
+	return least
 }
 
 var now = time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 //go:embed migrations/*.sql
@@ -79,27 +80,67 @@ func readMigrations() ([]migration, error) {
 	return all, nil
 }
 
-// tables returns the names of the tables that a migration makes.
-func (m migration) tables() (names []string) {
-	createTable := regexp.MustCompile(`(?mi)^create (?:unlogged )?table (\w+)`)
-	for _, match := range createTable.FindAllStringSubmatch(m.sql, -1) {
+// makes returns the names of what a migration makes of one kind: table, sequence or function.
+func (m migration) makes(kind string) (names []string) {
+	create := regexp.MustCompile(`(?mi)^create (?:unlogged )?` + kind + ` (\w+)`)
+	for _, match := range create.FindAllStringSubmatch(m.sql, -1) {
 		names = append(names, match[1])
 	}
 	return names
 }
 
-// migrate brings the schema up to date. All of it is one transaction, which holds an advisory lock
-// until it ends: a lock of the session would be lost on a pooler that gives each transaction
-// another connection, and a process that dies leaves nothing half done.
-func migrate(ctx context.Context, conn *pgx.Conn, schema string, logger *slog.Logger) error {
+// MigrateOptions say where [Migrate] works, and for whom.
+type MigrateOptions struct {
+	// Schema is as in [Options].
+	Schema string
+
+	// Grant is a role that gets the rights that a [Store] and a [Sink] need, and no more: it owns
+	// nothing, and may create neither tables nor temporary ones. Empty for no role.
+	Grant string
+}
+
+// Migrate brings the schema up to date and returns the names of the migrations that this took. Open
+// does the same, unless it is told to skip it; Migrate is for those whose servers run as a role
+// that may not. It is safe to call at any time, by several processes at once.
+func Migrate(ctx context.Context, pool *pgxpool.Pool, opts *MigrateOptions) (applied []string, err error) {
+	if opts == nil {
+		opts = &MigrateOptions{}
+	}
+	if applied, err = migrate(ctx, pool, *opts); err != nil {
+		return nil, fmt.Errorf("pgstore: %w", err)
+	}
+	return applied, nil
+}
+
+// migrate does it, and says what to do about a right that is missing.
+func migrate(ctx context.Context, pool *pgxpool.Pool, opts MigrateOptions) ([]string, error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, describeSetting(err)
+	}
+	defer conn.Release()
+	applied, err := migrateOn(ctx, conn.Conn(), opts)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == stateForbidden {
+		return nil, fmt.Errorf("migrate: %w (let a role that may create tables migrate, and grant this one its rights: "+
+			"pgstore.Migrate, or server -migrate ROLE)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	return applied, nil
+}
+
+// migrateOn does it in one transaction, which holds an advisory lock until it ends: a lock of the
+// session would be lost on a pooler that gives each transaction another connection, and a process
+// that dies leaves nothing half done.
+func migrateOn(ctx context.Context, conn *pgx.Conn, opts MigrateOptions) (applied []string, err error) {
 	all, err := readMigrations()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if done, err := migrated(ctx, conn, schema, all); done || err != nil {
-		return err
+	if done, err := migrated(ctx, conn, opts.Schema, all); done && opts.Grant == "" || err != nil {
+		return nil, err
 	}
-	var applied []string
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite},
 		func(tx pgx.Tx) (err error) {
 			if _, err := tx.Exec(ctx, sqlMigrationSettings); err != nil {
@@ -108,17 +149,45 @@ func migrate(ctx context.Context, conn *pgx.Conn, schema string, logger *slog.Lo
 			if _, err := tx.Exec(ctx, sqlLock, pgx.QueryExecModeExec, int64(migrationLock)); err != nil {
 				return err
 			}
-			if err := makeSchema(ctx, tx, schema); err != nil {
+			if err := makeSchema(ctx, tx, opts.Schema); err != nil {
 				return err
 			}
-			applied, err = apply(ctx, tx, all)
-			return err
+			if applied, err = apply(ctx, tx, all); err != nil || opts.Grant == "" {
+				return err
+			}
+			return grant(ctx, tx, all, opts.Grant)
 		})
 	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return nil, err
 	}
-	if len(applied) > 0 {
-		logger.InfoContext(ctx, "pgstore: migrated", "applied", applied)
+	return applied, nil
+}
+
+// grant gives a role the rights that it needs on what the migrations have made.
+func grant(ctx context.Context, tx pgx.Tx, all []migration, role string) error {
+	var schema string
+	if err := tx.QueryRow(ctx, sqlCurrentSchema, pgx.QueryExecModeExec).Scan(&schema); err != nil {
+		return err
+	}
+	in, to := pgx.Identifier{schema}.Sanitize(), pgx.Identifier{role}.Sanitize()
+	statements := []string{
+		fmt.Sprintf(`grant usage on schema %s to %s`, in, to),
+		fmt.Sprintf(`grant select on %s.ezapi_migrations to %s`, in, to),
+		fmt.Sprintf(`grant truncate on %s.usage_pending to %s`, in, to),
+	}
+	for _, m := range all {
+		for kind, rights := range map[string]string{
+			"table": "select, insert, update, delete", "sequence": "usage, update", "function": "execute",
+		} {
+			for _, name := range m.makes(kind) {
+				statements = append(statements, fmt.Sprintf(`grant %s on %s %s.%s to %s`, rights, kind, in, name, to))
+			}
+		}
+	}
+	for _, sql := range statements {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
 	}
 	return nil
 }
@@ -198,7 +267,7 @@ var ErrForeignTables = errors.New("tables of another program are in the way")
 func refuseForeign(ctx context.Context, tx pgx.Tx, all []migration) error {
 	var names []string
 	for _, m := range all {
-		names = append(names, m.tables()...)
+		names = append(names, m.makes("table")...)
 	}
 	rows, err := tx.Query(ctx, sqlTakenByOthers, pgx.QueryExecModeExec, names)
 	if err != nil {

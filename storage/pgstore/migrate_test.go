@@ -114,14 +114,77 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	}
 }
 
-// Whoever may not create anything opens what is migrated already.
+// Whoever may not create anything opens what is migrated already, and is told what to do about what
+// is not.
 func TestOpenWithoutRights(t *testing.T) {
 	t.Parallel()
 	cfg := pgtest.Config(t)
-	pool := pgtest.Connect(t, cfg)
-	open(t, pool, nil)
-	reader := readOnly(t, cfg)
-	open(t, reader, nil)
+	owner := pgtest.Connect(t, cfg)
+	role := pgtest.Role(t, cfg)
+	least := pgtest.Connect(t, role)
+	refused := func(when string) {
+		t.Helper()
+		_, err := pgstore.Open(t.Context(), least, &pgstore.Options{Logger: slog.New(slog.DiscardHandler)})
+		if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), "-migrate") {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	execute(t, owner, `revoke create on schema public from public`) // before version 15 everybody has it
+	refused("an empty database")
+	applied, err := pgstore.Migrate(t.Context(), owner, nil)
+	if err != nil || len(applied) < 4 {
+		t.Fatalf("%v, %v", applied, err)
+	}
+	refused("tables without rights")
+	opts := &pgstore.MigrateOptions{Grant: role.ConnConfig.User}
+	if applied, err := pgstore.Migrate(t.Context(), owner, opts); err != nil || len(applied) != 0 {
+		t.Fatalf("the second time: %v, %v", applied, err)
+	}
+	exercise(t, open(t, least, nil))
+	execute(t, owner, `delete from ezapi_migrations where version = 1`)
+	refused("a version that is missing")
+
+	open(t, readOnly(t, cfg), &pgstore.Options{SkipMigrations: true})
+	opts.Grant = "nobody of this name"
+	if _, err := pgstore.Migrate(t.Context(), owner, opts); err == nil {
+		t.Error("rights are granted to a role that does not exist")
+	}
+}
+
+// What the owner's functions do, nobody else may ask for; and a caller cannot lead them elsewhere.
+func TestOwnersFunctions(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	least := pgtest.Connect(t, leastRights(t, cfg))
+	stranger := pgtest.Connect(t, pgtest.Role(t, cfg))
+	owner := pgtest.Connect(t, cfg)
+	execute(t, owner, `create table precious (ts timestamptz); create table access_logs_20260101 ();`)
+	for name, sql := range map[string]string{
+		"a table of somebody's":          `select ezapi_drop_log_partition('precious')`,
+		"no partition":                   `select ezapi_drop_log_partition('access_logs_20260101')`,
+		"another name":                   `select ezapi_drop_log_partition('access_logs')`,
+		"a name that is there":           `select ezapi_add_log_partition('precious', '2026-01-02')`,
+		"deleting from the table itself": `delete from access_logs_20260101`,
+	} {
+		if _, err := least.Exec(t.Context(), sql); err == nil {
+			t.Errorf("%s: %s", name, sql)
+		}
+	}
+	if _, err := least.Exec(t.Context(), `create temporary table access_logs (ts timestamptz);
+		select ezapi_add_log_partition('access_logs_20260103', '2026-01-03')`); err != nil {
+		t.Errorf("a caller with a table of that name: %v", err)
+	}
+	if n := count(t, owner, `select count(*) from pg_inherits where inhparent = 'access_logs'::regclass`); n != 1 {
+		t.Errorf("%d partitions; want the one", n)
+	}
+	for _, sql := range []string{
+		`select ezapi_drop_log_partition('access_logs_20260101')`, `select ezapi_add_log_partition('x', '2026-01-02')`,
+		`select ezapi_delete_other_logs(now(), 10)`,
+	} {
+		if _, err := stranger.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("a stranger: %s: %v", sql, err)
+		}
+	}
 }
 
 // readOnly returns a pool whose transactions only read unless they say otherwise.

@@ -27,16 +27,10 @@ where pg_class.oid = 'access_logs'::regclass`
 	sqlIsTaken = `select exists (select from pg_class where relname = $2
     and relnamespace = (select oid from pg_namespace where nspname = $1))`
 
-	// Made beside and then attached: to make it in place would wait for
-	// everything that reads or writes logs, and stop it meanwhile.
-	sqlCreatePartition = `create table %[1]s (like access_logs including defaults including constraints including storage)`
-	sqlAttachPartition = `alter table access_logs attach partition %[1]s
-for values from ('%[2]s 00:00:00+00') to ('%[3]s 00:00:00+00')`
-
-	sqlDropPartition = `drop table %s`
-
-	sqlDeleteFrom = `
-delete from %[1]s where ctid = any (array(select ctid from %[1]s where ts < $1::timestamptz limit $2))`
+	// Functions of the owner's, see migrations/0012_log_partitions.sql: the role may be another.
+	sqlAddPartition  = `select ezapi_add_log_partition($1, $2::date)`
+	sqlDropPartition = `select ezapi_drop_log_partition($1)`
+	sqlDeleteOther   = `select ezapi_delete_other_logs($1::timestamptz, $2)`
 
 	// sqlShortWait is for what may as well be done with the next maintenance. Everybody else waits
 	// behind the one who waits to drop a partition.
@@ -52,8 +46,6 @@ type partition struct {
 	schema, name string
 	isDefault    bool
 }
-
-func (p partition) table() string { return pgx.Identifier{p.schema, p.name}.Sanitize() }
 
 // day returns the day that a partition is for; false when its name is not of ours. Ours are called
 // after the day, and by a number where somebody had a table of that name.
@@ -169,14 +161,8 @@ func addPartition(ctx context.Context, tx pgx.Tx, schema string, day time.Time) 
 		return "", err
 	}
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
-		table := pgx.Identifier{schema, name}.Sanitize()
-		if _, err := tx.Exec(ctx, fmt.Sprintf(sqlCreatePartition, table)); err != nil {
+		if _, err := affect(ctx, tx, sqlAddPartition, name, day.Format(time.DateOnly)); err != nil {
 			return fmt.Errorf("make the partition %s: %w", name, err)
-		}
-		attach := fmt.Sprintf(sqlAttachPartition, table, day.Format(time.DateOnly),
-			day.AddDate(0, 0, 1).Format(time.DateOnly))
-		if _, err := tx.Exec(ctx, attach); err != nil {
-			return fmt.Errorf("attach the partition %s: %w", name, err)
 		}
 		return nil
 	})
@@ -220,12 +206,10 @@ func (s *Sink) dropPartitions(ctx context.Context, o logbuf.MaintenanceOptions) 
 		return report, err
 	}
 	var errs []error
-	for _, p := range existing {
-		if p.isDefault {
-			n, err := s.deleteFrom(ctx, p, o.Before.UTC().Truncate(24*time.Hour))
-			report.Done += n
-			errs = append(errs, err)
-		}
+	if slices.ContainsFunc(existing, func(p partition) bool { return p.isDefault }) {
+		n, err := s.deleteOther(ctx, o.Before.UTC().Truncate(24*time.Hour))
+		report.Done += n
+		errs = append(errs, err)
 	}
 	for _, p := range existing {
 		day, ok := p.day()
@@ -261,17 +245,16 @@ func (s *Sink) dropPartition(ctx context.Context, p partition) error {
 		if err != nil || !slices.Contains(current, p) {
 			return err
 		}
-		_, err = tx.Exec(ctx, fmt.Sprintf(sqlDropPartition, p.table()))
+		_, err = affect(ctx, tx, sqlDropPartition, p.name)
 		return err
 	})
 }
 
-// deleteFrom deletes old entries from a partition that is not dropped.
-func (s *Sink) deleteFrom(ctx context.Context, p partition, before time.Time) (deleted int64, err error) {
+// deleteOther deletes old entries from the DEFAULT partition.
+func (s *Sink) deleteOther(ctx context.Context, before time.Time) (deleted int64, err error) {
 	for n := int64(forgetSize); n == forgetSize && err == nil; deleted += n {
-		err = s.inTx(ctx, func(tx pgx.Tx) (err error) {
-			n, err = affect(ctx, tx, fmt.Sprintf(sqlDeleteFrom, p.table()), before, int64(forgetSize))
-			return err
+		err = s.inTx(ctx, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, sqlDeleteOther, pgx.QueryExecModeExec, before, int64(forgetSize)).Scan(&n)
 		})
 	}
 	return deleted, err

@@ -70,8 +70,8 @@ type Options struct {
 	// their search_path, whichever that is.
 	Schema string
 
-	// SkipMigrations leaves the schema as it is. It must be as Open without
-	// this option, by a user who may create tables, has made it. Defaults to false.
+	// SkipMigrations leaves the schema as it is, which must be as [Migrate] makes it. Without this
+	// option a role that may not migrate can open a schema that is up to date. Defaults to false.
 	SkipMigrations bool
 }
 
@@ -128,8 +128,12 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 		return err
 	}
 	if !opts.SkipMigrations {
-		if err := s.migrate(ctx, opts.Schema); err != nil {
+		applied, err := migrate(ctx, s.pool, MigrateOptions{Schema: opts.Schema})
+		if err != nil {
 			return err
+		}
+		if len(applied) > 0 {
+			s.logger.InfoContext(ctx, "pgstore: migrated", "applied", applied)
 		}
 	}
 	rev, err := s.readRevision(ctx)
@@ -159,16 +163,6 @@ func (s *Store) checkEncoding(ctx context.Context) error {
 			encoding, catalog.ErrInvalid)
 	}
 	return nil
-}
-
-// migrate goes through the pool, which may lead through a pooler.
-func (s *Store) migrate(ctx context.Context, schema string) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return describeSetting(err)
-	}
-	defer conn.Release()
-	return migrate(ctx, conn.Conn(), schema, s.logger)
 }
 
 // Close ends what waits and stops listening. It leaves the pool open. A second

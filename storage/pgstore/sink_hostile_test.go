@@ -2,11 +2,9 @@ package pgstore_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,30 +33,17 @@ func hostile() []string {
 	}
 }
 
-// A role with every hostile setting, and without the right to temporary tables, stores, folds,
-// closes, drops and finds as
-// any other does.
+// A role with every hostile setting, that owns nothing and has no right to temporary tables, stores,
+// folds, closes, drops and finds as any other does.
 func TestHostileRole(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
-	admin := pgtest.Connect(t, cfg)
-	role := "ez_r_" + strings.ToLower(rand.Text())
-	database := pgx.Identifier{cfg.ConnConfig.Database}.Sanitize()
-	password := rand.Text()
-	execute(t, admin, "create role "+role+" login password '"+password+"'; revoke temporary on database "+database+
-		" from public; create schema authorization "+role)
-	t.Cleanup(func() {
-		for _, sql := range []string{"drop owned by " + role + " cascade", "drop role " + role} {
-			if _, err := admin.Exec(context.Background(), sql); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	owned := pgtest.Config(t)
+	admin := pgtest.Connect(t, owned)
+	cfg := leastRights(t, owned)
+	execute(t, admin, "revoke temporary on database "+pgx.Identifier{owned.ConnConfig.Database}.Sanitize()+" from public")
 	for _, setting := range hostile() {
-		execute(t, admin, "alter role "+role+" set "+setting)
+		execute(t, admin, "alter role "+cfg.ConnConfig.User+" set "+setting)
 	}
-	cfg = cfg.Copy()
-	cfg.ConnConfig.User, cfg.ConnConfig.Password = role, password
 	pool := pgtest.Connect(t, cfg)
 	if got := collect[string](t, pool, `select current_setting('bytea_output')`)[0]; got != "escape" {
 		t.Fatalf("bytea_output is %s; the settings do not hold", got)
@@ -140,7 +125,8 @@ func TestHostileRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	maintainAt(t, sink, logbuf.MaintenanceOptions{Now: logDay.AddDate(0, 0, 6), UsageBefore: logDay.AddDate(0, 0, 1)})
-	if n := count(t, admin2(t, cfg), `select count(*) from usage_quarters where starts < $1`, logDay.AddDate(0, 0, 1)); n != 0 {
+	if n := count(t, admin2(t, cfg), `select count(*) from usage_quarters where starts < $1`,
+		logDay.AddDate(0, 0, 1)); n != 0 {
 		t.Errorf("%d quarters of the first day are left", n)
 	}
 	if page, err := sink.Usage(t.Context(), daily); err != nil || fmt.Sprint(page) != fmt.Sprint(kept) {

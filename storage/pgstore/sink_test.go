@@ -13,9 +13,8 @@ import (
 func TestSink(t *testing.T) {
 	t.Parallel()
 	storagetest.RunSink(t, func(t testing.TB) storagetest.SinkHarness {
-		cfg := pgtest.Config(t)
+		cfg := leastRights(t, pgtest.Config(t))
 		pool, other := pgtest.Connect(t, cfg), pgtest.Connect(t, cfg)
-		open(t, pool, nil) // makes the tables
 		return storagetest.SinkHarness{
 			Days:   scaled(0, 400),
 			Sink:   newSink(pool),

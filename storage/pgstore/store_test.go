@@ -23,7 +23,7 @@ import (
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storagetest.RunStore(t, func(t testing.TB) storagetest.StoreHarness {
-		cfg := pgtest.Config(t)
+		cfg := leastRights(t, pgtest.Config(t))
 		store := open(t, pgtest.Connect(t, cfg), nil)
 		return storagetest.StoreHarness{Store: store, Second: open(t, pgtest.Connect(t, cfg), nil),
 			Close: func(t testing.TB) {
@@ -37,7 +37,7 @@ func TestStore(t *testing.T) {
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	storagetest.RunOutbox(t, func(t testing.TB) storagetest.OutboxHarness {
-		cfg := pgtest.Config(t)
+		cfg := leastRights(t, pgtest.Config(t))
 		return storagetest.OutboxHarness{
 			Outbox: open(t, pgtest.Connect(t, cfg), nil), Second: open(t, pgtest.Connect(t, cfg), nil),
 		}

@@ -156,8 +156,9 @@ func testBudget(t *testing.T, env []string, bound time.Duration) {
 	process.Eventually(t, 10*time.Second, "all serve again", func() bool { return everywhere(http.StatusOK) })
 
 	// From the acceptance of the entry that uses it up until all refuse.
-	process.API{URL: f.servers[1].URL, Token: balancerToken}.Call(t, "POST", "/logs", object{"key_id": two.ID, "status": 200,
-		"ts": time.Now().UTC().Format(time.RFC3339Nano), "cost_nano_usd": int64(100_000_000_000)}, http.StatusAccepted, nil)
+	process.API{URL: f.servers[1].URL, Token: balancerToken}.Call(t, "POST", "/logs",
+		object{"key_id": two.ID, "status": 200,
+			"ts": time.Now().UTC().Format(time.RFC3339Nano), "cost_nano_usd": int64(100_000_000_000)}, http.StatusAccepted, nil)
 	accepted := time.Now()
 	process.Eventually(t, 30*time.Second, "all refuse", func() bool { return everywhere(http.StatusTooManyRequests) })
 	t.Logf("from acceptance to refusal: %s", time.Since(accepted))

@@ -36,7 +36,8 @@ func startGateway(t *testing.T) *gateway {
 	server := process.Start(t, "server", []string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisAddr, "EZ_REDIS_PREFIX=" +
 			prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" +
+			syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	})
 	g.balancer = process.StartBalancer(t, "EZ_REDIS_ADDR="+redisAddr, "EZ_REDIS_PREFIX="+prefix, "EZ_SYNC_KEYS="+syncKey,
 		"EZ_LOGS_URL="+server.URL, "EZ_BALANCER_TOKEN="+admin)

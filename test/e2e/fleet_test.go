@@ -39,7 +39,8 @@ func startFleet(t *testing.T, n int, redisVia func(addr string) string, more ...
 	env := append([]string{
 		"EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1", "EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redisVia(addr),
 		"EZ_REDIS_PREFIX=" + prefix,
-		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
+		"EZ_ADMIN_TOKEN=" + admin, "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" +
+			syncKey, "EZ_ALLOW_PRIVATE_UPSTREAMS=true",
 	}, more...)
 	for range n {
 		p := process.Start(t, "server", env)

@@ -146,7 +146,8 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 	kills := scaled(4, 50)
 	for range kills {
 		time.Sleep(500*time.Millisecond + rand.N(time.Second))
-		process.Eventually(t, 30*time.Second, "1,000 entries in flight", func() bool { return l.size()-stored(t, db) >= 1000 })
+		process.Eventually(t, 30*time.Second, "1,000 entries in flight",
+			func() bool { return l.size()-stored(t, db) >= 1000 })
 		if err := server.Cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

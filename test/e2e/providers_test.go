@@ -87,7 +87,8 @@ func TestProvidersAreHeldAndRecover(t *testing.T) {
 	}
 
 	// Three successes forget the past.
-	process.Eventually(t, 30*time.Second, "what was before is forgotten", func() bool { return c.hold(t, model).Strikes == 0 })
+	process.Eventually(t, 30*time.Second, "what was before is forgotten",
+		func() bool { return c.hold(t, model).Strikes == 0 })
 	serving.end(t, http.StatusOK) // another served all the while
 
 	// With every provider failing, requests still go out to all that are not disabled.
@@ -219,8 +220,9 @@ func (p *patient) asked(t *testing.T) (n int) {
 }
 
 func (c *clinic) ask(t *testing.T, balancer int, token, model string, tokens int) int {
-	resp := process.API{URL: c.balancers[balancer].URL, Token: token}.Send(t, "POST", "/v1/chat/completions", object{"model": model,
-		"max_tokens": tokens, "messages": []object{{"role": "user", "content": "Is all well?"}}})
+	resp := process.API{URL: c.balancers[balancer].URL, Token: token}.Send(t, "POST", "/v1/chat/completions",
+		object{"model": model,
+			"max_tokens": tokens, "messages": []object{{"role": "user", "content": "Is all well?"}}})
 	defer resp.Body.Close()
 	return resp.StatusCode
 }

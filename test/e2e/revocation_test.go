@@ -23,7 +23,8 @@ func TestRevocation(t *testing.T) {
 	plane.Call(t, "POST", "/models", object{"name": "large"}, http.StatusCreated, nil)
 
 	reading := slices.Concat(f.reading, []string{"EZ_LOGS_URL=" + plane.URL, "EZ_BALANCER_TOKEN=" + plane.Token})
-	balancers := []*process.Process{process.StartBalancer(t, reading...), process.StartBalancer(t, reading...), process.StartBalancer(t, reading...)}
+	balancers := []*process.Process{process.StartBalancer(t, reading...), process.StartBalancer(t, reading...),
+		process.StartBalancer(t, reading...)}
 	ask := func(balancer *process.Process, token string) int {
 		t.Helper()
 		resp := process.API{URL: balancer.URL, Token: token}.Send(t, "POST", "/v1/chat/completions",

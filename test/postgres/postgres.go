@@ -2,9 +2,9 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ez-api/ez-api/test/certs"
 	"github.com/ez-api/ez-api/test/process"
 )
 
@@ -87,12 +88,7 @@ func prepare(t *testing.T, opts *Options) *Server {
 			t.Logf("output of PostgreSQL:\n%s", &s.out)
 		}
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Port = listener.Addr().(*net.TCPAddr).Port
-	_ = listener.Close()
+	s.Port = freePort(t)
 	return s
 }
 
@@ -152,17 +148,32 @@ func (s *Server) Configure(t *testing.T, opts *Options) {
 		t.Fatal(err)
 	}
 	if opts.HBA != "" {
-		s.Put(t, filepath.Join(s.data(), "pg_hba.conf"), []byte(opts.HBA))
+		s.Put(t, "pg_hba.conf", []byte(opts.HBA))
 	}
 }
 
-// Put writes a file that only the server may read.
-func (s *Server) Put(t *testing.T, path string, content []byte) {
+// Put writes a file into the data directory, which only the server may read.
+func (s *Server) Put(t *testing.T, name string, content []byte) {
 	t.Helper()
+	path := filepath.Join(s.data(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.own(t, path)
+}
+
+// Certify puts a certificate for an address into the data directory, and its key, as ADDRESS.pem
+// and ADDRESS.key.
+func (s *Server) Certify(t *testing.T, ca *certs.Authority, ip string) {
+	t.Helper()
+	cert, key := ca.Sign(t, ip)
+	for _, path := range []string{cert, key} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Put(t, filepath.Base(path), content)
+	}
 }
 
 func (s *Server) data() string { return filepath.Join(s.Dir, "data") }
@@ -173,22 +184,38 @@ func (s *Server) DSN() string {
 }
 
 func (s *Server) socketDSN() string {
-	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", s.Dir, s.Port)
+	return fmt.Sprintf("host=%s port=%d user=postgres", s.Dir, s.Port)
 }
 
 // Exec runs statements as the role postgres, in a database.
 func (s *Server) Exec(t *testing.T, database string, statements ...string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), s.socketDSN()+" database="+database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	conn := s.connect(t, database)
+	defer conn.Close(context.Background())
 	for _, sql := range statements {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
+}
+
+// Query reads one value in a database, as the role postgres.
+func (s *Server) Query(t *testing.T, database, sql string, value any) {
+	t.Helper()
+	conn := s.connect(t, database)
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(t.Context(), sql).Scan(value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (s *Server) connect(t *testing.T, database string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.socketDSN()+" dbname="+database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
@@ -215,9 +242,16 @@ func (s *Server) Start(t *testing.T) {
 	}
 	process.Eventually(t, time.Minute, "PostgreSQL answers", func() bool {
 		time.Sleep(20 * time.Millisecond)
-		conn, err := pgx.Connect(t.Context(), s.socketDSN())
+		conn, err := pgx.Connect(t.Context(), s.socketDSN()+" dbname=postgres")
 		return err == nil && conn.Close(t.Context()) == nil
 	})
+}
+
+// Stop ends it at once, and cleanly.
+func (s *Server) Stop(t *testing.T) {
+	t.Helper()
+	s.run(t, "pg_ctl", "-D", s.data(), "-m", "fast", "-w", "stop")
+	_ = s.cmd.Wait()
 }
 
 // Kill ends all of its processes at once.

@@ -49,19 +49,9 @@ func check(ctx context.Context, environ []string, stdout io.Writer) error {
 // checkAddress returns where the server listens, seen from this machine. Other variables may be
 // wrong: they are not what is asked about.
 func checkAddress(environ []string) (string, error) {
-	c := &Config{}
-	flags, err := settings(c)
+	c, err := loadOnly(environ, "EZ_API_ADDR", "EZ_API_PORT")
 	if err != nil {
 		return "", err
-	}
-	l := &loader{config: c, env: variables(environ), given: map[string]bool{}}
-	for _, flag := range flags {
-		if name := flag.Envs[0]; name == "EZ_API_ADDR" || name == "EZ_API_PORT" {
-			l.set(flag)
-		}
-	}
-	if len(l.faults) > 0 {
-		return "", l.faults
 	}
 	if c.Port == 0 {
 		return "", errors.New("EZ_API_PORT is 0, so the port is not known: set it to a port")

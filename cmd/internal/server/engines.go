@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -135,18 +134,11 @@ type closingStore interface {
 func (e *engines) connect(
 	ctx context.Context, c *Config, variable, dsn, listen string, reached chan struct{}, logger *slog.Logger,
 ) (*pgxpool.Pool, closingStore, error) {
-	config, err := pgstore.PoolConfig(dsn, &pgstore.PoolOptions{Schema: schema})
-	if err != nil { // Load has parsed it before
-		return nil, nil, &SettingError{variable, "cannot be read"}
-	}
-	options := &pgstore.Options{Logger: logger, ListenDSN: listen}
-	if ours := (pgx.Identifier{schema}).Sanitize(); config.ConnConfig.RuntimeParams["search_path"] == ours {
-		options.Schema = schema
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, where, err := postgresPool(ctx, variable, dsn)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+		return nil, nil, err
 	}
+	options := &pgstore.Options{Logger: logger, ListenDSN: listen, Schema: where.Schema}
 	e.closing(func() error { closePool(pool); return nil })
 	open := func(ctx context.Context) (*pgstore.Store, error) {
 		if err := answers(ctx, pool); err != nil {

@@ -67,6 +67,25 @@ func Load(environ []string) (c *Config, unknown []string, err error) {
 	return c, unknown, nil
 }
 
+// loadOnly reads a few variables, for what asks about nothing else.
+func loadOnly(environ []string, names ...string) (*Config, error) {
+	c := &Config{}
+	flags, err := settings(c)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{config: c, env: variables(environ), given: map[string]bool{}}
+	for _, flag := range flags {
+		if slices.Contains(names, flag.Envs[0]) {
+			l.set(flag)
+		}
+	}
+	if len(l.faults) > 0 {
+		return nil, l.faults
+	}
+	return c, nil
+}
+
 // variables returns those of an environment that are meant for the server.
 func variables(environ []string) map[string]string {
 	env := map[string]string{}

@@ -83,8 +83,10 @@ func command(ctx context.Context, args, environ []string, stdout io.Writer) erro
 		return check(ctx, environ, stdout)
 	case "init-env":
 		return initEnv(args[1:], stdout)
+	case "migrate":
+		return migrate(ctx, args[1:], environ, stdout)
 	}
-	return errors.New("takes no other arguments than -check, -init-env and -help: " +
+	return errors.New("takes no other arguments than -check, -init-env, -migrate and -help: " +
 		"its settings come from the environment, see -help")
 }
 
