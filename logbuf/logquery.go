@@ -34,6 +34,8 @@ type LogRange struct {
 	Before   time.Time
 	BeforeID uuid.UUID
 	Limit    int // of the page
+
+	question question
 }
 
 // Resolve returns what an [Archive] has to look for, with every default in
@@ -62,11 +64,17 @@ func (q LogQuery) Resolve(now time.Time) (LogRange, error) {
 		Since:  raise(since, time.Microsecond),
 		Before: raise(until, time.Microsecond),
 		Limit:  cmp.Or(q.Limit, defaultLimit),
+
+		question: q.question(),
 	}
 	if q.Cursor != "" {
 		c, ok := parseCursor(q.Cursor)
 		if !ok {
 			return LogRange{}, &FieldError{"cursor", "must be the next_cursor of the page before"}
+		}
+		if c.question != r.question {
+			return LogRange{}, &FieldError{"cursor",
+				"is of a page with other filters: send the same ones again, or no cursor"}
 		}
 		if cmp.Or(c.Before.Compare(r.Before), bytes.Compare(c.BeforeID[:], r.BeforeID[:])) < 0 {
 			r.Before, r.BeforeID = c.Before, c.BeforeID
@@ -84,14 +92,14 @@ func (r LogRange) Page(entries []Entry) LogPage {
 	}
 	entries = entries[:r.Limit:r.Limit]
 	last := entries[r.Limit-1]
-	next := LogRange{Since: r.Since, Before: last.Time, BeforeID: last.ID}
-	return LogPage{Entries: entries, Next: next.Cursor()}
+	r.Before, r.BeforeID = last.Time, last.ID
+	return LogPage{Entries: entries, Next: r.Cursor()}
 }
 
-// cursorVersion is the first byte of a cursor. Since, Before and BeforeID follow.
+// cursorVersion is the first byte of a cursor. Since, Before, BeforeID and the question follow.
 const (
 	cursorVersion = 1
-	cursorSize    = 1 + 8 + 8 + 16
+	cursorSize    = 1 + 8 + 8 + 16 + len(question{})
 )
 
 // Cursor returns the Cursor of a query that goes on with this range.
@@ -100,7 +108,8 @@ func (r LogRange) Cursor() string {
 	c = append(c, cursorVersion)
 	c = binary.BigEndian.AppendUint64(c, uint64(r.Since.UnixMicro()))
 	c = binary.BigEndian.AppendUint64(c, uint64(r.Before.UnixMicro()))
-	return base64.RawURLEncoding.EncodeToString(append(c, r.BeforeID[:]...))
+	c = append(c, r.BeforeID[:]...)
+	return base64.RawURLEncoding.EncodeToString(append(c, r.question[:]...))
 }
 
 func parseCursor(s string) (r LogRange, ok bool) {
@@ -111,6 +120,7 @@ func parseCursor(s string) (r LogRange, ok bool) {
 	r.Since = time.UnixMicro(int64(binary.BigEndian.Uint64(c[1:]))).UTC()
 	r.Before = time.UnixMicro(int64(binary.BigEndian.Uint64(c[9:]))).UTC()
 	copy(r.BeforeID[:], c[17:])
+	copy(r.question[:], c[33:])
 	return r, sane(r.Before) && sane(r.Since)
 }
 
@@ -124,7 +134,7 @@ func checkSpan(since, until time.Time) error {
 		t     time.Time
 	}{{"since", since}, {"until", until}} {
 		if !b.t.IsZero() && !sane(b.t) {
-			return &FieldError{b.field, "must be a time from 1970 to 9999"}
+			return &FieldError{b.field, "must be from 1970-01-01T00:00:00Z to 9999-12-31T00:00:00Z"}
 		}
 	}
 	if !since.IsZero() && !until.IsZero() && !since.Before(until) {

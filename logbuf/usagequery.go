@@ -39,6 +39,8 @@ type UsageRange struct {
 	// and dimensions count.
 	After *Usage
 	Limit int // of the page
+
+	question question
 }
 
 // Since returns where the range begins. A range that Resolve has returned is never empty.
@@ -112,6 +114,7 @@ func (q UsageQuery) Resolve(now time.Time) (UsageRange, error) {
 	if q.Zone == nil {
 		q.Zone = time.UTC
 	}
+	r.question = q.question(r.GroupBy)
 	if err := checkQuarters(q.Since, q.Until); err != nil {
 		return r, err
 	}
@@ -120,6 +123,10 @@ func (q UsageQuery) Resolve(now time.Time) (UsageRange, error) {
 		var ok bool
 		if cursor, ok = parseUsageCursor(q.Cursor); !ok {
 			return r, &FieldError{"cursor", "must be the next_cursor of the page before"}
+		}
+		if cursor.question != r.question {
+			return r, &FieldError{"cursor", "is of a page with another group_by, interval or tz, or with other filters: " +
+				"send the same ones again, or no cursor"}
 		}
 		after := cursor.After
 		r.After = &after
@@ -237,7 +244,7 @@ func (r *UsageRange) Page(rows []Usage) UsagePage {
 	p := UsagePage{Rows: rows, Since: r.Since(), Until: r.Until}
 	if len(rows) > r.Limit {
 		p.Rows = rows[:r.Limit:r.Limit]
-		p.Next = usageCursor{r.Since().Unix(), r.Until.Unix(), p.Rows[r.Limit-1]}.String()
+		p.Next = usageCursor{r.Since().Unix(), r.Until.Unix(), r.question, p.Rows[r.Limit-1]}.String()
 	}
 	return p
 }
@@ -245,14 +252,16 @@ func (r *UsageRange) Page(rows []Usage) UsagePage {
 // usageCursor is where a page ends. In text it is JSON in base64, so that a new dimension
 // breaks none.
 type usageCursor struct {
-	Since int64 // Unix seconds
-	Until int64
-	After Usage
+	Since    int64 // Unix seconds
+	Until    int64
+	question question
+	After    Usage
 }
 
 type usageCursorText struct {
 	Since      int64  `json:"s"`
 	Until      int64  `json:"u"`
+	Question   []byte `json:"q"`
 	Start      int64  `json:"t"`
 	KeyID      int64  `json:"k,omitempty"`
 	Project    string `json:"j,omitempty"`
@@ -268,7 +277,7 @@ const maxCursor = 8 << 10
 func (c usageCursor) String() string {
 	a := c.After
 	text, _ := json.Marshal(usageCursorText{ // it holds nothing that could fail
-		c.Since, c.Until, a.Start.Unix(), a.KeyID, a.Project, a.ProviderID, a.Namespace, a.Model, a.Group,
+		c.Since, c.Until, c.question[:], a.Start.Unix(), a.KeyID, a.Project, a.ProviderID, a.Namespace, a.Model, a.Group,
 	})
 	return base64.RawURLEncoding.EncodeToString(text)
 }
@@ -286,6 +295,9 @@ func parseUsageCursor(s string) (c usageCursor, ok bool) {
 		Start: time.Unix(t.Start, 0).UTC(), KeyID: t.KeyID, Project: t.Project, ProviderID: t.ProviderID,
 		Namespace: t.Namespace, Model: t.Model, Group: t.Group,
 	}}
+	if copy(c.question[:], t.Question) != len(t.Question) {
+		return c, false
+	}
 	for _, at := range []int64{t.Since, t.Until, t.Start} {
 		if !sane(time.Unix(at, 0)) || at%int64(Quarter/time.Second) != 0 {
 			return c, false

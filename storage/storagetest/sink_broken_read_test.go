@@ -122,6 +122,38 @@ func logsOffset(s *fakeSink) {
 	}
 }
 
+// logsAnyCursor goes on with the filters of the page before, whatever is asked.
+func logsAnyCursor(s *fakeSink) {
+	logs := s.logs
+	var asked sync.Map
+	s.logs = func(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
+		if before, ok := asked.Load(q.Cursor); ok {
+			cursor := q.Cursor
+			q = before.(logbuf.LogQuery)
+			q.Cursor = cursor
+		}
+		page, err := logs(ctx, q)
+		asked.Store(page.Next, q)
+		return page, err
+	}
+}
+
+// usageAnyCursor goes on with the question of the page before, whatever is asked.
+func usageAnyCursor(s *fakeSink) {
+	usage := s.usage
+	var asked sync.Map
+	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
+		if before, ok := asked.Load(q.Cursor); ok {
+			cursor := q.Cursor
+			q = before.(logbuf.UsageQuery)
+			q.Cursor = cursor
+		}
+		page, err := usage(ctx, q)
+		asked.Store(page.Next, q)
+		return page, err
+	}
+}
+
 func usageLocal(s *fakeSink) {
 	usage := s.usage
 	s.usage = func(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {

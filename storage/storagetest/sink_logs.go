@@ -238,6 +238,8 @@ func testLogsInvalid(t testing.TB, h SinkHarness) {
 		{"cursor", logbuf.LogQuery{Cursor: page.Next[:len(page.Next)-4]}},
 		{"cursor", logbuf.LogQuery{Cursor: page.Next + "AAAA"}},
 		{"cursor", logbuf.LogQuery{Cursor: strings.Repeat("_", len(page.Next))}},
+		{"cursor", logbuf.LogQuery{Cursor: page.Next, KeyID: 1}},
+		{"cursor", logbuf.LogQuery{Cursor: page.Next, Tags: map[string]string{"team": "x"}}},
 		{"limit", logbuf.LogQuery{Limit: -1}},
 		{"limit", logbuf.LogQuery{Limit: 1001}},
 		{"since", logbuf.LogQuery{Since: logDay, Until: logDay}},

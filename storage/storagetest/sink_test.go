@@ -116,6 +116,8 @@ var brokenSinks = []struct {
 	{"Usage is of all keys", "usage of keys", usageOfAll},
 	{"Usage is of no time", "usage at the ends of time", usageOfNoTime},
 	{"Usage counts what was sent", "usage counts once", usageOfSent},
+	{"Logs goes on with any filter", "bad queries", logsAnyCursor},
+	{"Usage goes on with any question", "bad usage queries", usageAnyCursor},
 	{"KeyUsage knows one time for all", "what keys have used", keyUsageSinceFirst},
 	{"KeyUsage knows the last quarter", "what keys have used", keyUsageEdited(func(_ int64, u *logbuf.KeyUsage) {
 		u.LastUsed = u.LastUsed.Truncate(logbuf.Quarter)

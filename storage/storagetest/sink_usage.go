@@ -285,6 +285,19 @@ func testUsageOnce(t testing.TB, h SinkHarness) {
 }
 
 func testUsageInvalid(t testing.TB, h SinkHarness) {
+	mustStore(t, h.Sink, logEntry(1, func(e *logbuf.Entry) { e.KeyID = 1 }), logEntry(2, func(e *logbuf.Entry) { e.KeyID = 2 }))
+	byKey := allUsage(logbuf.Day, logbuf.ByKey)
+	byKey.Limit = 1
+	page, err := h.Archive.Usage(t.Context(), byKey)
+	if err != nil || page.Next == "" {
+		t.Fatalf("the first page: next %q, %v", page.Next, err)
+	}
+	another := func(edit func(*logbuf.UsageQuery)) logbuf.UsageQuery {
+		q := byKey
+		q.Cursor = page.Next
+		edit(&q)
+		return q
+	}
 	for _, c := range []struct {
 		field string
 		query logbuf.UsageQuery
@@ -299,6 +312,10 @@ func testUsageInvalid(t testing.TB, h SinkHarness) {
 		{"since", logbuf.UsageQuery{Since: time.Unix(-900, 0), Until: logDay}},
 		{"since", logbuf.UsageQuery{Interval: logbuf.Hour, Since: time.Unix(0, 0), Until: logDay}},
 		{"cursor", logbuf.UsageQuery{Cursor: "e30"}},
+		{"cursor", another(func(q *logbuf.UsageQuery) { q.GroupBy = []logbuf.Dimension{logbuf.ByModel} })},
+		{"cursor", another(func(q *logbuf.UsageQuery) { q.Interval = logbuf.Hour })},
+		{"cursor", another(func(q *logbuf.UsageQuery) { q.KeyIDs = []int64{2} })},
+		{"cursor", another(func(q *logbuf.UsageQuery) { q.Zone = time.FixedZone("Etc/GMT-9", 9*60*60) })},
 		{"limit", logbuf.UsageQuery{Limit: 1001}},
 	} {
 		_, err := h.Archive.Usage(t.Context(), c.query)
