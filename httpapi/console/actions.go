@@ -22,7 +22,8 @@ type actionView struct {
 	After    string
 	Use      *use
 	Related  []related
-	Moved    bool // somebody else has changed it meanwhile
+	Once     string // the number of the form
+	Moved    bool   // somebody else has changed it meanwhile
 	Problem  string
 	Values   map[string]string // what was chosen
 }
@@ -35,7 +36,7 @@ func (p *page) ask(n *noun, action string, o object, status int, change func(*ac
 	}
 	view := actionView{
 		Kind: n.kind, ID: o.number("id"), Title: n.titleOf(o), Revision: strconv.FormatInt(o.number("revision"), 10),
-		Action: action, Use: u, Related: p.related(n, o), Values: map[string]string{},
+		Action: action, Once: newOnce(), Use: u, Related: p.related(n, o), Values: map[string]string{},
 	}
 	if action == "status" {
 		view.Before, view.After = o.text("status"), otherStatus(o)
@@ -94,10 +95,7 @@ func (p *page) again(n *noun, action string, err error) error {
 	}
 	return p.ask(n, action, o, e.Status, func(view *actionView) {
 		if view.Moved = moved; !moved {
-			view.Problem = p.words.problem(e)
-			if e.Detail != "" {
-				view.Problem += ": " + e.Detail
-			}
+			view.Problem = p.words.sentence(e)
 			for _, f := range e.Fields {
 				view.Problem += " (" + p.words.field(f) + ")"
 			}
@@ -165,14 +163,11 @@ func (p *page) rotate(n *noun) error {
 	if err != nil {
 		minutes = -1 // which the API refuses in its own words
 	}
-	var out outcome
-	data, err := p.client.Objects(n.kind).Rotate(p.ctx(), id, time.Duration(minutes)*time.Minute, out.options()...)
-	if err != nil {
-		return p.again(n, "rotate", err)
-	}
-	o, err := decodeObject(data)
-	if err != nil {
-		return err
-	}
-	return p.made(n, o, &out, "done.rotated")
+	return p.once(func() sent {
+		var out outcome
+		data, err := p.client.Objects(n.kind).Rotate(p.ctx(), id, time.Duration(minutes)*time.Minute, out.options()...)
+		return n.sent(data, err, &out, "done.rotated", func(p *page, err error) error {
+			return p.again(n, "rotate", err)
+		})
+	})
 }

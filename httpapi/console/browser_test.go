@@ -142,18 +142,20 @@ func (b *browser) get(path string) answer {
 
 func (b *browser) post(path string, form url.Values) answer {
 	b.t.Helper()
-	r, err := http.NewRequestWithContext(
-		b.t.Context(),
-		http.MethodPost,
-		b.site.url+path,
-		strings.NewReader(form.Encode()),
-	)
+	return b.do(b.request(b.t.Context(), path, form))
+}
+
+// request returns a form that a browser sends.
+func (b *browser) request(ctx context.Context, path string, form url.Values) *http.Request {
+	b.t.Helper()
+	body := strings.NewReader(form.Encode())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, b.site.url+path, body)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	return b.do(r)
+	return r
 }
 
 func must[T any](t *testing.T) func(v T, err error) T {
@@ -171,6 +173,13 @@ func (s *site) operator(t *testing.T, o catalog.Operator) (catalog.Operator, str
 	t.Helper()
 	made := must[catalog.Operator](t)(s.plane.Operators.Create(t.Context(), o))
 	return made, made.Token.Reveal()
+}
+
+// token returns that of a new operator.
+func (s *site) token(t *testing.T, o catalog.Operator) string {
+	t.Helper()
+	_, token := s.operator(t, o)
+	return token
 }
 
 // eventually waits for what becomes true by itself.

@@ -44,6 +44,7 @@ type Console struct {
 	log      *slog.Logger
 	now      func() time.Time
 	sessions sessions
+	forms    *onceForms
 	oidc     *OIDC // nil: nobody signs in through an identity provider
 	nouns    nounTable
 	views    views
@@ -80,6 +81,7 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	}
 	c := &Console{
 		log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, oidc: opts.OIDC, nouns: newNouns(),
+		forms: &onceForms{forms: map[onceKey]*onceForm{}},
 	}
 	if c.log == nil {
 		c.log = plane.Logger()
@@ -130,6 +132,8 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /static/{name}", c.assets.serve)
 	open := func(pattern string, do func(*page) error) { mux.HandleFunc(pattern, c.open(do)) }
 	serve := func(pattern string, do func(*page) error) { mux.HandleFunc(pattern, c.signedIn(do)) }
+	// What is typed in these is carried through a sign-in that they meet.
+	keep := func(pattern string, do func(*page) error) { mux.HandleFunc(pattern, c.kept(do)) }
 
 	open("GET /signin", (*page).signInForm)
 	open("POST /signin", (*page).signIn)
@@ -153,18 +157,20 @@ func (c *Console) routes() http.Handler {
 	serve("POST /lookup", (*page).lookup)
 	serve("GET /changes", (*page).changes)
 	serve("GET /revert", (*page).revert)
-	serve("POST /revert", (*page).revert)
+	keep("POST /revert", (*page).revert)
 	serve("GET /bindings/selector", (*page).selector)
 	serve("GET /budgets", (*page).budgets)
 	serve("GET /unpriced", (*page).unpriced)
 	serve("GET /models/prices", (*page).pricesForm)
-	serve("POST /models/prices", (*page).prices)
+	keep("POST /models/prices", (*page).prices)
 	serve("GET /alerts", (*page).alerts)
+	serve("GET /alerts/test", func(p *page) error { return p.backTo("alerts") })
 	serve("POST /alerts/test", (*page).testAlert)
 	serve("GET /system", (*page).system)
+	serve("GET /system/resync", func(p *page) error { return p.backTo("system") })
 	serve("POST /system/resync", (*page).resync)
 	serve("GET /apply", (*page).applyForm)
-	serve("POST /apply", (*page).apply)
+	keep("POST /apply", (*page).apply)
 	serve("GET /export.json", (*page).export)
 	for _, n := range c.nouns {
 		path := "/" + string(n.kind)
@@ -173,10 +179,10 @@ func (c *Console) routes() http.Handler {
 		}
 		serve("GET "+path, of((*page).list))
 		serve("GET "+path+"/new", of((*page).newForm))
-		serve("POST "+path+"/new", of((*page).create))
+		keep("POST "+path+"/new", of((*page).create))
 		serve("GET "+path+"/{id}", of((*page).detail))
 		serve("GET "+path+"/{id}/edit", of((*page).editForm))
-		serve("POST "+path+"/{id}/edit", of((*page).edit))
+		keep("POST "+path+"/{id}/edit", of((*page).edit))
 		serve("GET "+path+"/{id}/status", of((*page).statusForm))
 		serve("POST "+path+"/{id}/status", of((*page).setStatus))
 		serve("GET "+path+"/{id}/delete", of((*page).deleteForm))

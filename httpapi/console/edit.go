@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,11 +34,15 @@ func (o *outcome) flash(text string, r catalog.Revision) flash {
 
 func (p *page) newForm(n *noun) error {
 	f := n.fill(n.defaults(p.r.URL.Query()))
+	if p.Limited() && n.fields["project"] != nil && f.find("project").Value == "" {
+		f.find("project").Value = p.caller.Project
+	}
 	return p.showForm(n, f, http.StatusOK)
 }
 
 func (p *page) showForm(n *noun, f *form, status int) error {
 	p.suggest(n, f)
+	p.typing = true
 	for _, s := range f.Sections {
 		for _, in := range s.Fields {
 			in.Fixed = f.ID != 0 && n.fixed(in.Name)
@@ -50,20 +55,34 @@ func (p *page) create(n *noun) error {
 	if err := p.form(); err != nil {
 		return err
 	}
-	body, err := json.Marshal(n.typed(p.r.PostForm, p.zone))
+	typed := p.r.PostForm
+	if p.paused {
+		return p.showForm(n, n.fill(typed), http.StatusOK)
+	}
+	body, err := json.Marshal(n.typed(typed, p.zone))
 	if err != nil {
 		return err
 	}
-	var out outcome
-	made, err := p.client.Objects(n.kind).Create(p.ctx(), body, out.options()...)
+	return p.once(func() sent {
+		var out outcome
+		made, err := p.client.Objects(n.kind).Create(p.ctx(), body, out.options()...)
+		return n.sent(made, err, &out, "done.created", func(p *page, err error) error {
+			return p.refused(n, n.fill(typed), err)
+		})
+	})
+}
+
+// sent is the outcome of a form that makes something, or a token of it.
+func (n *noun) sent(made []byte, err error, out *outcome, text string, refused func(*page, error) error) sent {
 	if err != nil {
-		return p.refused(n, n.fill(p.r.PostForm), err)
+		return sent{show: func(p *page) error { return refused(p, err) }}
 	}
 	o, err := decodeObject(made)
 	if err != nil {
-		return err
+		return sent{show: func(*page) error { return err }}
 	}
-	return p.made(n, o, &out, "done.created")
+	show := func(p *page) error { return p.made(n, o, out, text) }
+	return sent{show: show, path: n.path(o.number("id"))}
 }
 
 // made goes to what was made. A token is in this answer and nowhere else: not in an address, and not
@@ -118,11 +137,7 @@ func (p *page) refused(n *noun, f *form, err error) error {
 	}
 	f.blame(p.words, e.Fields)
 	if len(e.Fields) == 0 {
-		text := p.words.problem(e)
-		if e.Detail != "" {
-			text += ": " + e.Detail
-		}
-		f.Problems = append(f.Problems, formProblem{Text: text})
+		f.Problems = append(f.Problems, formProblem{Text: p.words.sentence(e)})
 	}
 	return p.showForm(n, f, e.Status)
 }
@@ -154,7 +169,10 @@ func (p *page) editForm(n *noun) error {
 	if err != nil {
 		return err
 	}
-	return p.showForm(n, n.formOf(o, n.valuesOf(o, p.zone)), http.StatusOK)
+	values := n.valuesOf(o, p.zone)
+	f := n.formOf(o, values)
+	f.Shown = pack(values)
+	return p.showForm(n, f, http.StatusOK)
 }
 
 // formOf makes the form of an entity that is there.
@@ -164,32 +182,66 @@ func (n *noun) formOf(o object, values url.Values) *form {
 	return f
 }
 
+// editTries is how often a change is begun anew that somebody else comes before.
+const editTries = 4
+
+// edit sends what somebody has changed in the form, and nothing else: what others have changed meanwhile
+// stays. Where both have changed the same field, both values are shown.
 func (p *page) edit(n *noun) error {
 	if err := p.form(); err != nil {
 		return err
 	}
-	stored, err := p.entity(n)
-	if err != nil {
-		return err
-	}
 	typed := p.r.PostForm
-	patch := n.patch(stored, typed, p.zone)
-	if len(patch) == 0 {
-		return p.done(n.path(stored.number("id")), flash{Text: "done.nothing"})
+	shown, err := unpack(typed.Get("shown"))
+	if err != nil {
+		return p.malformed()
 	}
-	body, err := json.Marshal(patch)
+	mine := n.changed(shown, typed)
+	for range editTries {
+		var stored object
+		if stored, err = p.entity(n); err != nil {
+			return err
+		}
+		if p.paused {
+			return p.showForm(n, n.formOf(stored, typed), http.StatusOK)
+		}
+		now := n.valuesOf(stored, p.zone)
+		theirs, missing := n.changed(shown, now), n.changed(now, typed)
+		patch := []*field{}
+		for _, f := range mine {
+			if slices.Contains(theirs, f) && slices.Contains(missing, f) {
+				return p.conflict(n, stored, mine, theirs)
+			}
+			if slices.Contains(missing, f) {
+				patch = append(patch, f)
+			}
+		}
+		if len(patch) == 0 {
+			return p.done(n.path(stored.number("id")), flash{Text: "done.nothing"})
+		}
+		text := "done.changed"
+		if len(theirs) > 0 {
+			text = "done.merged"
+		}
+		if err = p.patch(n, stored, patch, text); !errors.Is(err, catalog.ErrConflict) {
+			return err
+		}
+	}
+	return err
+}
+
+// patch sends the fields that were changed.
+func (p *page) patch(n *noun, stored object, changed []*field, text string) error {
+	typed := p.r.PostForm
+	body, err := json.Marshal(n.patch(stored, changed, typed, p.zone))
 	if err != nil {
 		return err
-	}
-	revision, err := strconv.ParseInt(typed.Get("revision"), 10, 64)
-	if err != nil {
-		return errNoPage
 	}
 	var out outcome
-	after, err := p.client.Objects(n.kind).Patch(p.ctx(), stored.number("id"), body,
-		out.options(client.IfMatch(catalog.Revision(revision)))...)
+	shown := client.IfMatch(catalog.Revision(stored.number("revision")))
+	after, err := p.client.Objects(n.kind).Patch(p.ctx(), stored.number("id"), body, out.options(shown)...)
 	if errors.Is(err, catalog.ErrConflict) {
-		return p.conflict(n, stored, typed)
+		return err
 	}
 	if err != nil {
 		return p.refused(n, n.formOf(stored, typed), err)
@@ -198,25 +250,29 @@ func (p *page) edit(n *noun) error {
 	if err != nil {
 		return err
 	}
-	return p.done(n.path(o.number("id")), out.flash("done.changed", catalog.Revision(o.number("revision"))))
+	return p.done(n.path(o.number("id")), out.flash(text, catalog.Revision(o.number("revision"))))
 }
 
 // A difference is a field that has two values.
 type difference struct{ Label, Stored, Typed string }
 
-// conflict shows both versions where somebody else was faster: the form has what was typed, and sent
-// again it is written over what is stored.
-func (p *page) conflict(n *noun, stored object, typed url.Values) error {
-	before := n.valuesOf(stored, p.zone)
-	f := n.formOf(stored, typed)
-	f.Revision = before.Get("revision")
-	for _, in := range n.inputs() {
-		if in.Widget == widgetSecret || in.unchanged(before, typed) {
+// conflict shows both values of what somebody else has changed, too. The form has what was typed, and the
+// values of others where nothing was. Sent again, it is written over what is stored.
+func (p *page) conflict(n *noun, stored object, mine, theirs []*field) error {
+	typed, now := p.r.PostForm, n.valuesOf(stored, p.zone)
+	values := n.valuesOf(stored, p.zone)
+	for _, f := range mine {
+		f.copyInputs(values, typed)
+	}
+	f := n.formOf(stored, values)
+	f.Shown = pack(now)
+	for _, in := range theirs {
+		if !slices.Contains(mine, in) || in.unchanged(now, typed) {
 			continue
 		}
-		d := difference{Label: "field." + in.Name, Stored: before.Get(in.Name), Typed: typed.Get(in.Name)}
+		d := difference{Label: "field." + in.Name, Stored: now.Get(in.Name), Typed: typed.Get(in.Name)}
 		if in.Widget == widgetRows {
-			d.Stored, d.Typed = in.rowsText(before), in.rowsText(typed)
+			d.Stored, d.Typed = in.rowsText(now), in.rowsText(typed)
 		}
 		f.Conflict = append(f.Conflict, d)
 	}

@@ -16,7 +16,8 @@ type form struct {
 	Kind     catalog.Kind
 	ID       int64 // 0: a new one
 	Title    string
-	Revision string // that was shown when it was filled in
+	Shown    string // what it was shown with, packed
+	Once     string // its number, see onceForms
 	Sections []formSection
 	Problems []formProblem
 	Conflict []difference // with what is stored by now
@@ -64,7 +65,10 @@ func (n *noun) fixed(name string) bool {
 
 // fill makes the form of a noun, with a value for each name of an input.
 func (n *noun) fill(values url.Values) *form {
-	f := &form{Kind: n.kind, Revision: values.Get("revision")}
+	f := &form{Kind: n.kind, Shown: values.Get("shown"), Once: values.Get("once")}
+	if f.Once == "" {
+		f.Once = newOnce()
+	}
 	for _, s := range n.sections {
 		shown := formSection{Name: "section." + s.name}
 		for _, name := range s.fields {
@@ -126,7 +130,7 @@ func (f *field) typedRows(values url.Values) (rows []map[string]string) {
 
 // valuesOf returns what the inputs of a form hold for an entity.
 func (n *noun) valuesOf(o object, zone *time.Location) url.Values {
-	values := url.Values{"revision": {fmt.Sprint(o["revision"])}}
+	values := url.Values{}
 	for _, f := range n.inputs() {
 		if f.Widget != widgetRows {
 			values.Set(f.Name, f.write(o[f.Name], zone))
@@ -226,14 +230,37 @@ func (f *field) rowsOf(o object) (rows []object) {
 	return rows
 }
 
-// patch returns the merge patch that makes of what is stored what was typed. What was not changed in
-// the form is not in it.
-func (n *noun) patch(stored object, values url.Values, zone *time.Location) map[string]any {
-	before, patch := n.valuesOf(stored, zone), map[string]any{}
+// changed returns the fields whose inputs hold something else.
+func (n *noun) changed(before, after url.Values) (fields []*field) {
 	for _, f := range n.inputs() {
-		if n.fixed(f.Name) || f.unchanged(before, values) {
-			continue
+		if !n.fixed(f.Name) && !f.unchanged(before, after) {
+			fields = append(fields, f)
 		}
+	}
+	return fields
+}
+
+// copyInputs puts what the inputs of a field hold in the place of what they held.
+func (f *field) copyInputs(to, from url.Values) {
+	if f.Widget != widgetRows {
+		to.Set(f.Name, from.Get(f.Name))
+		return
+	}
+	for i := range f.maxRows() {
+		for _, column := range f.Columns {
+			name := cellName(f.Name, i, column.Name)
+			to.Del(name)
+			if v := from.Get(name); v != "" {
+				to.Set(name, v)
+			}
+		}
+	}
+}
+
+// patch returns the merge patch that makes of what is stored what was typed in some fields.
+func (n *noun) patch(stored object, changed []*field, values url.Values, zone *time.Location) map[string]any {
+	patch := map[string]any{}
+	for _, f := range changed {
 		var after any
 		if f.Widget == widgetRows {
 			after = f.inShape(f.typedObjects(values, zone))

@@ -219,7 +219,7 @@ func TestConflictShowsBothVersions(t *testing.T) {
 		"default.m")); m.PriceSource != "theirs" {
 		t.Errorf("it was written: %s", m.PriceSource)
 	}
-	mine.Set("revision", hidden.FindStringSubmatch(got.body)[1])
+	mine.Set("shown", got.hidden().Get("shown"))
 	b.post(path+"/edit", mine)
 	if m := must[catalog.Model](t)(s.plane.Models.Find(t.Context(), catalog.ByNaturalKey,
 		"default.m")); m.PriceSource != "mine" {
@@ -266,10 +266,10 @@ func TestViewersSeeNoButtonsThatWrite(t *testing.T) {
 				t.Errorf("%s: %d %s", page, got.status, got.text())
 			}
 		}
-		revision := admin.revisionIn(path + "/edit")
+		revision := admin.revisionIn(path + "/status")
 		for post, form := range map[string]url.Values{
 			sample.path + "/new": sample.form, path + "/status": {"revision": {revision}, "status": {"disabled"}},
-			path + "/delete": {"revision": {revision}}, path + "/edit": {"revision": {revision}, "labels": {"a=b"}},
+			path + "/delete": {"revision": {revision}}, path + "/edit": {"external_id": {"x"}},
 		} {
 			if got := viewer.post(post, form); got.status != http.StatusForbidden {
 				t.Errorf("a viewer posts %s: %d", post, got.status)
@@ -309,7 +309,7 @@ func TestOperatorsOfAProjectSeeNothingElse(t *testing.T) {
 	}
 	for path, form := range map[string]url.Values{
 		outside + "/delete": {"revision": {"1"}}, outside + "/status": {"revision": {"1"}, "status": {"disabled"}},
-		outside + "/edit": {"revision": {"1"}, "name": {"x"}}, outside + "/rotate": {"grace": {"0"}},
+		outside + "/edit": {"name": {"x"}}, outside + "/rotate": {"grace": {"0"}},
 	} {
 		if got := b.post(path, form); got.status != http.StatusNotFound {
 			t.Errorf("%s: %d %s", path, got.status, got.text())

@@ -23,7 +23,11 @@ type page struct {
 	caller httpapi.Caller // zero on pages that are open to everybody
 	flash  *flash         // what the page before has done
 
-	secret bool // the answer holds something that is shown once
+	keeps   bool // what was typed is carried through a sign-in
+	paused  bool // the form that was sent is shown again, and not carried out; see resume
+	resumed bool // it comes from before the sign-in
+	typing  bool // the page has a form with what was typed
+	secret  bool // the answer holds something that is shown once
 }
 
 // The cookies that hold what somebody prefers. Nothing depends on them but how pages look.
@@ -65,14 +69,17 @@ func (c *Console) open(do func(*page) error) http.HandlerFunc {
 
 // signedIn makes a handler of a page for those who are signed in; others are sent to sign in.
 func (c *Console) signedIn(do func(*page) error) http.HandlerFunc {
+	return c.signedInAs(do, func(*page) {})
+}
+
+func (c *Console) signedInAs(do func(*page) error, prepare func(*page)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p := c.newPage(w, r)
+		prepare(p)
 		err := p.authenticate()
 		if errors.Is(err, httpapi.ErrUnauthenticated) {
-			p.sendToSignIn()
-			return
-		}
-		if err == nil {
+			err = p.sendToSignIn()
+		} else if err == nil {
 			p.takeFlash()
 			err = do(p)
 		}
@@ -80,6 +87,11 @@ func (c *Console) signedIn(do func(*page) error) http.HandlerFunc {
 			p.fail(err)
 		}
 	}
+}
+
+// kept makes a handler as signedIn does, of a form that comes back after a sign-in as it was filled in.
+func (c *Console) kept(do func(*page) error) http.HandlerFunc {
+	return c.signedInAs(do, func(p *page) { p.keeps = true })
 }
 
 // authenticate finds out who asks, by the session. A token that was revoked ends it, and so do other
@@ -154,6 +166,12 @@ func (p *page) redirect(path string) {
 	p.w.WriteHeader(http.StatusSeeOther)
 }
 
+// backTo is for the address of a form that has no page of its own.
+func (p *page) backTo(path string) error {
+	p.redirect(path)
+	return nil
+}
+
 // render answers with a page.
 func (p *page) render(name string, status int, data any) error {
 	var b bytes.Buffer
@@ -188,7 +206,7 @@ type failure struct {
 func (p *page) fail(err error) {
 	f := failure{Status: http.StatusInternalServerError, Title: p.words.text("error.internal")}
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		f = failure{Status: e.Status, Title: p.words.problem(e), Detail: e.Detail, RequestID: e.RequestID}
+		f = failure{Status: e.Status, Title: p.words.problem(e), Detail: p.words.message(e.Detail), RequestID: e.RequestID}
 		for _, field := range e.Fields {
 			f.Fields = append(f.Fields, p.words.field(field))
 		}
@@ -201,16 +219,16 @@ func (p *page) fail(err error) {
 	}
 }
 
-// form reads the fields of a form that was sent.
+// form reads the fields of a form that was sent; see resume.
 func (p *page) form() error {
 	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
 	if err := p.r.ParseForm(); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return &client.Error{Status: http.StatusRequestEntityTooLarge, Title: p.words.text("error.toolarge")}
 		}
-		return &client.Error{Status: http.StatusBadRequest, Title: p.words.text("error.malformed")}
+		return p.malformed()
 	}
-	return nil
+	return p.resume()
 }
 
 // maxForm bounds a form. The longest texts are lists of 10,000 models of 256 characters.

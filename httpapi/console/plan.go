@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
@@ -18,6 +20,8 @@ type planView struct {
 	Arg     string // of the title
 	Action  string // where to send the form that carries it out
 	Hidden  []hiddenValue
+	Once    string     // the number of that form
+	Options *applyView // to plan anew with others; nil where there are none
 	Plan    catalog.Plan
 	Steps   []planStep
 	Left    int // steps that are not shown
@@ -32,7 +36,7 @@ type hiddenValue struct{ Name, Value string }
 
 // Back returns the page that the plan was asked for on.
 func (v planView) Back() string {
-	if v.Action == "revert" {
+	if strings.HasPrefix(v.Action, "revert?") {
 		return "changes"
 	}
 	return v.Action
@@ -75,22 +79,48 @@ func (p *page) planned(d catalog.Difference) difference {
 	return difference{p.words.or("field.", d.Field), p.plainly(before), p.plainly(after)}
 }
 
-// carry makes a plan or carries it out, and shows it. expect is the plan that was agreed to; without
-// it nothing is done.
-func (p *page) carry(
-	view planView,
-	expect string,
-	do func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error),
-) error {
-	var out outcome
-	dryRun := expect == ""
-	plan, err := do(dryRun, out.options()...)
+// doPlan makes a plan, or carries it out.
+type doPlan func(expect string, dryRun bool, more ...client.WriteOption) (catalog.Plan, error)
+
+// carry makes a plan or carries it out, and shows it. What the form agrees to is carried out, and
+// nothing else.
+func (p *page) carry(view planView, do doPlan) error {
+	p.typing = true
+	view.Once = newOnce()
+	expect := p.r.PostForm.Get("expect")
+	if expect == "" || p.paused {
+		plan, err := do("", true)
+		return p.showPlan(view, plan, err)
+	}
+	return p.once(func() sent {
+		var out outcome
+		plan, err := do(expect, false, out.options()...)
+		if err != nil {
+			return sent{show: func(p *page) error { return p.showPlan(view, plan, err) }}
+		}
+		view.Done, view.Tokens = true, plan.Tokens
+		f := out.flash("plan.done", 0)
+		if plan.Changes() {
+			f.Revision = plan.Revision
+		}
+		f.Follow = true
+		return sent{path: view.Back(), show: func(p *page) error {
+			p.flash, p.secret = &f, len(plan.Tokens) > 0
+			return p.showPlan(view, plan, nil)
+		}}
+	})
+}
+
+// showPlan answers with a plan, or with why there is none.
+func (p *page) showPlan(view planView, plan catalog.Plan, err error) error {
 	status := http.StatusOK
 	switch {
 	case errors.Is(err, catalog.ErrPlanChanged):
 		view.Moved, status = true, http.StatusPreconditionFailed
 	case errors.Is(err, catalog.ErrForce):
 		status = http.StatusConflict
+	case errors.Is(err, errMoved):
+		return p.wrongPrices(p.words.text("prices.moved"))
 	case err != nil:
 		e, ok := asProblem(err)
 		if !ok || e.Status == http.StatusForbidden || e.Status >= http.StatusInternalServerError {
@@ -101,17 +131,8 @@ func (p *page) carry(
 			view.Problem = append(view.Problem, p.words.field(f))
 		}
 		if len(e.Fields) == 0 {
-			view.Problem = append(view.Problem, p.words.problem(e)+": "+e.Detail)
+			view.Problem = append(view.Problem, p.words.sentence(e))
 		}
-	case !dryRun:
-		view.Done = true
-		f := out.flash("plan.done", 0)
-		if plan.Changes() {
-			f.Revision = plan.Revision
-		}
-		f.Follow = true
-		p.flash, view.Tokens = &f, plan.Tokens
-		p.secret = len(plan.Tokens) > 0
 	}
 	view.fill(p, plan)
 	return p.render("plan", status, view)
@@ -130,9 +151,9 @@ func (p *page) revert() error {
 	if err != nil || n < 0 {
 		return errNoPage
 	}
-	view := planView{Title: "revert." + name, Arg: which, Action: "revert", Hidden: []hiddenValue{{name, which}}}
-	expect := p.r.PostForm.Get("expect")
-	return p.carry(view, expect, func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
+	// The revision is in the address, so that the page can be loaded again.
+	view := planView{Title: "revert." + name, Arg: which, Action: link("revert", name, which)}
+	return p.carry(view, func(expect string, dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
 		opts := &catalog.RevertOptions{Expect: expect, Force: p.r.PostForm.Get("force") != "", DryRun: dryRun}
 		if name == "to" {
 			return p.client.Revert(p.ctx(), catalog.Revision(n), opts, more...)
@@ -144,44 +165,66 @@ func (p *page) revert() error {
 // maxUpload bounds a file that is uploaded. The command line takes larger ones.
 const maxUpload = 4 << 20
 
-// applyView is the form of a file.
-type applyView struct{ Problem string }
+// applyView is the form of a file, as it was filled in.
+type applyView struct {
+	Problem  string
+	Owner    string
+	Prune    bool
+	TakeOver bool
+	State    string // the file, sealed, once it is uploaded
+}
 
-func (p *page) applyForm() error { return p.render("apply", http.StatusOK, applyView{}) }
+func applyViewOf(form url.Values) applyView {
+	return applyView{
+		Owner: form.Get("owner"), Prune: form.Get("prune") != "", TakeOver: form.Get("take_over") != "",
+	}
+}
+
+func (p *page) applyForm() error { return p.showApplyForm(http.StatusOK, "") }
+
+func (p *page) showApplyForm(status int, problem string) error {
+	p.typing = true
+	view := applyViewOf(p.r.PostForm)
+	view.Problem = problem
+	return p.render("apply", status, view)
+}
 
 // apply plans what a file says, and carries it out. Between the two the browser keeps the file,
 // sealed, because it may hold secrets.
 func (p *page) apply() error {
 	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, 2*maxUpload)
 	if err := p.r.ParseMultipartForm(maxUpload); err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		return p.render(
-			"apply",
-			http.StatusRequestEntityTooLarge,
-			applyView{p.words.text("apply.toolarge", maxUpload>>20)},
-		)
+		return p.showApplyForm(http.StatusRequestEntityTooLarge, p.words.text("apply.toolarge", maxUpload>>20))
+	}
+	if err := p.resume(); err != nil {
+		return err
 	}
 	form := p.r.PostForm
+	if p.paused && form.Get("state") == "" {
+		return p.applyForm()
+	}
 	state, err := p.uploaded()
 	if err != nil {
-		return p.render("apply", http.StatusUnprocessableEntity, applyView{p.words.text("apply.file", maxUpload>>20)})
+		return p.showApplyForm(http.StatusUnprocessableEntity, p.words.text("apply.file", maxUpload>>20))
 	}
 	sealed, err := p.sealFile(state)
 	if err != nil {
 		return err
 	}
-	view := planView{Title: "apply.plan", Action: "apply", Hidden: []hiddenValue{{"state", sealed}}}
+	options := applyViewOf(form)
+	options.State = sealed
+	view := planView{
+		Title: "apply.plan", Action: "apply", Hidden: []hiddenValue{{"state", sealed}}, Options: &options,
+	}
 	for _, name := range []string{"owner", "take_over", "prune"} {
 		if v := form.Get(name); v != "" {
 			view.Hidden = append(view.Hidden, hiddenValue{name, v})
 		}
 	}
-	expect := form.Get("expect")
-	return p.carry(view, expect, func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
+	return p.carry(view, func(expect string, dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
 		return p.client.Apply(p.ctx(), state, &catalog.ApplyOptions{
 			PlanOptions: catalog.PlanOptions{
-				Owner:    form.Get("owner"),
-				TakeOver: form.Get("take_over") != "",
-				Prune:    form.Get("prune") != "",
+				Owner: options.Owner, TakeOver: options.TakeOver, Prune: options.Prune,
 			},
 			Expect: expect, Force: form.Get("force") != "", DryRun: dryRun,
 		}, more...)

@@ -24,7 +24,16 @@ type pricesView struct {
 	Problems []string
 }
 
-func (p *page) pricesForm() error { return p.render("prices", http.StatusOK, pricesView{}) }
+func (p *page) pricesForm() error { return p.showPricesForm(http.StatusOK) }
+
+func (p *page) showPricesForm(status int, problems ...string) error {
+	p.typing = true
+	view := pricesView{Problems: problems}
+	if p.r.PostForm != nil {
+		view.Map, view.Free = p.r.PostForm.Get("map"), p.r.PostForm.Get("accept_free") != ""
+	}
+	return p.render("prices", status, view)
+}
 
 // prices plans what a price list changes, and carries it out. Between the two the browser keeps the
 // models with their prices, sealed.
@@ -32,6 +41,12 @@ func (p *page) prices() error {
 	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxPriceList+maxForm)
 	if err := p.r.ParseMultipartForm(maxUpload); err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		return p.wrongPrices(p.words.text("prices.toolarge", maxPriceList>>20))
+	}
+	if err := p.resume(); err != nil {
+		return err
+	}
+	if p.paused && p.r.PostForm.Get("prices") == "" {
+		return p.showPricesForm(http.StatusOK)
 	}
 	found, err := p.foundPrices()
 	if field, ok := errors.AsType[*catalog.FieldError](err); ok {
@@ -48,35 +63,24 @@ func (p *page) prices() error {
 	if err != nil {
 		return err
 	}
-	expect := p.r.PostForm.Get("expect")
-	moved := false
 	view := planView{
 		Title: "prices.plan", Action: "models/prices", Hidden: []hiddenValue{{"prices", sealed}},
 		Notes: p.grouped(found.Notes),
 	}
-	send := func(dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
+	return p.carry(view, func(expect string, dryRun bool, more ...client.WriteOption) (catalog.Plan, error) {
 		plan, err := p.client.Apply(p.ctx(), state, &catalog.ApplyOptions{Expect: expect, DryRun: dryRun}, more...)
-		if moved = !plan.Applied && found.Moved(plan); moved {
+		if !plan.Applied && found.Moved(plan) {
 			return plan, errMoved
 		}
 		return plan, err
-	}
-	err = p.carry(view, expect, send)
-	if moved {
-		return p.wrongPrices(p.words.text("prices.moved"))
-	}
-	return err
+	})
 }
 
 // errMoved says that a model has changed since its prices were looked up.
 var errMoved = errors.New("console: a model has changed since it was read")
 
 func (p *page) wrongPrices(problem string) error {
-	view := pricesView{Problems: []string{problem}}
-	if p.r.PostForm != nil {
-		view.Map, view.Free = p.r.PostForm.Get("map"), p.r.PostForm.Get("accept_free") != ""
-	}
-	return p.render("prices", http.StatusUnprocessableEntity, view)
+	return p.showPricesForm(http.StatusUnprocessableEntity, problem)
 }
 
 // foundPrices returns what a list that is uploaded changes, or what was found before.

@@ -283,6 +283,5 @@ func (p *page) backFromTest(n *noun) error {
 	if err != nil {
 		return err
 	}
-	p.redirect(n.path(id))
-	return nil
+	return p.backTo(n.path(id))
 }

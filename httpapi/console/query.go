@@ -66,7 +66,7 @@ func (p *page) problems(err error) (messages []string, ok bool) {
 		messages = append(messages, p.words.or("field.", f.Field)+": "+p.words.message(f.Message))
 	}
 	if len(messages) == 0 {
-		messages = []string{strings.TrimSuffix(p.words.problem(e)+": "+e.Detail, ": ")}
+		messages = []string{p.words.sentence(e)}
 	}
 	return messages, true
 }

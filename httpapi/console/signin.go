@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/ez-api/ez-api/httpapi"
@@ -15,6 +14,7 @@ type signInView struct {
 	Problem  string // what is wrong, in words
 	Next     string // where to go afterwards
 	Provider string // where people can sign in as well; "" is nowhere
+	Typed    string // in the form that has met the sign-in, packed
 }
 
 func (p *page) signInView(problem, next string) signInView {
@@ -26,26 +26,35 @@ func (p *page) signInView(problem, next string) signInView {
 }
 
 // sendToSignIn asks who somebody is, and brings them back afterwards.
-func (p *page) sendToSignIn() {
-	if p.r.Header.Get("X-Console-Fragment") != "" { // a script asks, and nobody would see the page
+func (p *page) sendToSignIn() error {
+	switch {
+	case p.r.Header.Get("X-Console-Fragment") != "": // a script asks, and nobody would see the page
 		p.w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	if p.r.Method != http.MethodGet { // a page in the place of the form would lose what was typed in it
-		if err := p.render("signin", http.StatusUnauthorized, p.signInView(p.words.text("signin.ended"), "")); err != nil {
-			p.fail(err)
-		}
-		return
+		return nil
+	case p.r.Method != http.MethodGet:
+		return p.signInAgain()
 	}
 	target := "signin"
-	if p.r.URL.Path != "/" {
-		next := strings.TrimPrefix(p.r.URL.Path, "/")
-		if p.r.URL.RawQuery != "" {
-			next += "?" + p.r.URL.RawQuery
-		}
-		target += "?" + url.Values{"next": {next}}.Encode()
+	if here := p.Here(); here != "" {
+		target += "?" + url.Values{"next": {here}}.Encode()
 	}
 	p.redirect(target)
+	return nil
+}
+
+// signInAgain asks who sends a form without a session. The page carries what was typed in the form.
+func (p *page) signInAgain() error {
+	view := p.signInView(p.words.text("signin.ended"), p.Here())
+	if p.keeps {
+		typed, err := p.typedWithoutSecrets()
+		if err != nil {
+			return err
+		}
+		if view.Typed = typed; typed != "" {
+			view.Problem = p.words.text("signin.kept")
+		}
+	}
+	return p.render("signin", http.StatusUnauthorized, view)
 }
 
 func (p *page) signInForm() error {
@@ -67,7 +76,9 @@ func (p *page) signIn() error {
 	}
 	token, next := strings.TrimSpace(p.r.PostForm.Get("token")), within(p.r.PostForm.Get("next"))
 	again := func(status int, text string) error {
-		return p.render("signin", status, p.signInView(text, next))
+		view := p.signInView(text, next)
+		view.Typed = p.r.PostForm.Get("carried")
+		return p.render("signin", status, view)
 	}
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return again(http.StatusUnauthorized, p.words.text("signin.wrong"))
@@ -88,6 +99,9 @@ func (p *page) signIn() error {
 	if err := p.begin(session{Token: token}); err != nil {
 		return err
 	}
+	if typed := p.r.PostForm.Get("carried"); typed != "" {
+		return p.render("resume", http.StatusOK, signInView{Next: next, Typed: typed})
+	}
 	// The page to sign in sees whether the browser has kept the session, and goes on.
 	p.redirect("signin?" + url.Values{"kept": {"no"}, "next": {next}}.Encode())
 	return nil
@@ -103,16 +117,6 @@ func (p *page) signOut() error {
 func (p *page) settings() error {
 	if err := p.form(); err != nil {
 		return err
-	}
-	for _, s := range []struct {
-		field, cookie string
-		values        []string
-	}{{"language", languageCookie, languages()}, {"theme", themeCookie, []string{"auto", "light", "dark"}}} {
-		if value := p.r.PostForm.Get(s.field); slices.Contains(s.values, value) {
-			c := newCookie(p.r, s.cookie, value)
-			c.MaxAge, c.SameSite = 365*24*3600, http.SameSiteLaxMode
-			http.SetCookie(p.w, c)
-		}
 	}
 	p.redirect(within(p.r.PostForm.Get("back")))
 	return nil

@@ -186,10 +186,10 @@ func TestChangesAndReverts(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.signedIn(t, adminToken)
 	path := b.made("models", url.Values{"name": {"m"}, "kind": {"chat"}, "price_source": {"old-source"}})
+	revision := b.revisionIn(path + "/status")
 	form := b.filled(path + "/edit")
 	form.Set("price_source", "new-source")
 	b.post(path+"/edit", form)
-	revision := form.Get("revision")
 	got := b.get("changes")
 	if !got.has("<del>old-source</del>") || !got.has("<ins>new-source</ins>") || !got.has("revert?revision=") {
 		t.Fatalf("the feed: %s", got.text())

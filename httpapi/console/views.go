@@ -100,11 +100,26 @@ func (p *page) Here() string {
 	if here == callbackPath {
 		return "signin"
 	}
-	if p.r.URL.RawQuery != "" && p.r.Method == http.MethodGet {
+	if p.r.URL.RawQuery != "" {
 		here += "?" + p.r.URL.RawQuery
 	}
 	return here
 }
+
+// Typed returns the id of the form that the page has for typing, or nothing.
+func (p *page) Typed() string {
+	if p.typing {
+		return typedForm
+	}
+	return ""
+}
+
+// Resumed reports whether the form on the page was sent before its sender had to sign in again.
+func (p *page) Resumed() bool { return p.resumed }
+
+// Switches reports whether the page has the buttons that switch the language and the theme: not where
+// something is shown once, which would be gone.
+func (p *page) Switches() bool { return !p.secret }
 
 // SignedIn reports whether somebody is signed in.
 func (p *page) SignedIn() bool { return p.caller.Role != "" }

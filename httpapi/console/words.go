@@ -75,6 +75,18 @@ func (w *words) problem(e *client.Error) string {
 	return e.Title
 }
 
+// sentence returns what a problem document says, its detail behind its title.
+func (w *words) sentence(e *client.Error) string {
+	text, detail := w.problem(e), w.message(e.Detail)
+	switch {
+	case detail == "":
+		return text
+	case w.Language == languages()[0]:
+		return text + ": " + detail
+	}
+	return text + "：" + detail
+}
+
 // languageOf returns the language of a request: as it was chosen, else as the browser likes it.
 func languageOf(r *http.Request) string {
 	all := languages()

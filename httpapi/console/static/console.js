@@ -34,6 +34,9 @@ async function load(url, options, history) {
       if (old && fresh) old.replaceWith(fresh);
     }
     document.title = page.title;
+    document.documentElement.lang = page.documentElement.lang;
+    const theme = page.documentElement.dataset.theme;
+    if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme;
     enhance();
     const again = field && document.querySelector(".filters [name=" + CSS.escape(field) + "]");
     if (again) {
@@ -59,10 +62,11 @@ document.addEventListener("submit", (event) => {
   const data = new FormData(form, button);
   const action = new URL((button && button.getAttribute("formaction")) || form.getAttribute("action") || location.href, document.baseURI);
   if (form.method === "post") {
-    for (const b of form.querySelectorAll("button")) b.disabled = true;
+    const buttons = [...form.elements].filter((e) => e.type === "submit");
+    for (const b of buttons) b.disabled = true;
     const body = form.enctype === "multipart/form-data" ? data : new URLSearchParams(data);
     load(action, { method: "POST", body }, "push").finally(() => {
-      for (const b of form.querySelectorAll("button")) b.disabled = false;
+      for (const b of buttons) b.disabled = false;
     });
     return;
   }
