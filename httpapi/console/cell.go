@@ -73,6 +73,9 @@ func (p *page) cell(f *field, o object) cell {
 	default:
 		c.Text = f.write(v, p.zone)
 	}
+	if f.Name == "message" { // of holds: the control plane writes those of its own
+		c.Text = p.words.message(c.Text)
+	}
 	if f.Name == "project" && c.Text != "" {
 		c.Link = "keys?project=" + c.Text
 	}

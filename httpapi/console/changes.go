@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -178,20 +179,34 @@ func (p *page) plainly(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
+	case bool:
+		if v {
+			return p.words.text("yes")
+		}
+		return p.words.text("no")
 	case string:
 		if t, err := time.Parse(time.RFC3339Nano, v); err == nil {
 			return t.In(p.zone).Format(time.DateTime)
 		}
-		return v
+		return p.words.or("value.", v)
 	case []any:
-		if len(v) == 0 {
-			return ""
+		if texts := elements(v); !slices.ContainsFunc(v, isNested) {
+			return strings.Join(texts, ", ")
 		}
 	case map[string]any:
 		if len(v) == 0 {
 			return ""
 		}
 	}
-	text, _ := json.Marshal(v) // it came from JSON
-	return string(text)
+	var b strings.Builder
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(false)
+	_ = to.Encode(v) // it came from JSON
+	return strings.TrimSpace(b.String())
+}
+
+func isNested(v any) bool {
+	_, list := v.([]any)
+	_, object := v.(map[string]any)
+	return list || object
 }

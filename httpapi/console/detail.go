@@ -107,7 +107,7 @@ func (p *page) bindingView(o object) (*selectorView, error) {
 	view := &selectorView{Group: o.text("provider_group")}
 	s, err := catalog.ParseSelector(o.text("selector_type"), o.text("selector_value"))
 	if err != nil {
-		view.Problem = err.Error()
+		view.Problem = p.selectorProblem(err)
 		return view, nil
 	}
 	view.Rows, view.More, err = p.candidates(view.Group, s)

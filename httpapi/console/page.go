@@ -192,7 +192,7 @@ func (p *page) render(name string, status int, data any) error {
 	return nil
 }
 
-var errNoPage = &client.Error{Status: http.StatusNotFound, Title: http.StatusText(http.StatusNotFound)}
+var errNoPage = &client.Error{Status: http.StatusNotFound, Type: "urn:ezapi:not-found"}
 
 // failure is what a page of an error shows.
 type failure struct {

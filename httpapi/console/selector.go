@@ -2,8 +2,10 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi/client"
@@ -40,7 +42,7 @@ func (p *page) selector() error {
 	value := or("selector_value", query.Get("model"))
 	s, err := catalog.ParseSelector(or("selector_type", catalog.SelectExact), value)
 	if err != nil {
-		view.Problem = err.Error()
+		view.Problem = p.selectorProblem(err)
 	}
 	if err != nil || value == "" {
 		return p.render("selector", http.StatusOK, view)
@@ -50,6 +52,14 @@ func (p *page) selector() error {
 		return err
 	}
 	return p.render("selector", http.StatusOK, view)
+}
+
+// selectorProblem says what is wrong with a selector.
+func (p *page) selectorProblem(err error) string {
+	if field, ok := errors.AsType[*catalog.FieldError](err); ok {
+		return p.words.message(field.Message)
+	}
+	return p.words.message(strings.TrimSuffix(err.Error(), ": "+catalog.ErrInvalid.Error()))
 }
 
 // candidates returns the providers of a group in the order in which they are tried, and what a selector

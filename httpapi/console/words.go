@@ -72,7 +72,23 @@ func (w *words) problem(e *client.Error) string {
 	if text, ok := w.texts["problem."+strings.TrimPrefix(e.Type, "urn:ezapi:")]; ok {
 		return text
 	}
-	return e.Title
+	return w.message(e.Title)
+}
+
+// nodes says how far balancers have come, of which the API has the numbers as applied=1 lagging=0 lost=0.
+func (w *words) nodes(text string) string {
+	var applied, lagging, lost int
+	if _, err := fmt.Sscanf(text, "applied=%d lagging=%d lost=%d", &applied, &lagging, &lost); err != nil {
+		return ""
+	}
+	if applied+lagging+lost == 0 {
+		return w.text("progress.nobody")
+	}
+	said := w.text("progress.applied", applied, applied+lagging)
+	if lost > 0 {
+		said += ", " + w.text("overview.lost", lost)
+	}
+	return said
 }
 
 // sentence returns what a problem document says, its detail behind its title.
@@ -81,7 +97,7 @@ func (w *words) sentence(e *client.Error) string {
 	switch {
 	case detail == "":
 		return text
-	case w.Language == languages()[0]:
+	case w.english:
 		return text + ": " + detail
 	}
 	return text + "：" + detail
