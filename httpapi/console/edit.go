@@ -59,6 +59,9 @@ func (p *page) create(n *noun) error {
 	if p.paused {
 		return p.showForm(n, n.fill(typed), http.StatusOK)
 	}
+	if wrong := n.mistakes(typed); len(wrong) > 0 {
+		return p.mistaken(n, n.fill(typed), wrong)
+	}
 	body, err := json.Marshal(n.typed(typed, p.zone))
 	if err != nil {
 		return err
@@ -126,6 +129,12 @@ func shellSafe(name string) bool {
 		return !strings.ContainsRune("._/:-", r) && !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r &&
 			r <= '9')
 	})
+}
+
+// mistaken shows the form again with mistakes that the console finds itself.
+func (p *page) mistaken(n *noun, f *form, errs catalog.FieldErrors) error {
+	f.blame(p.words, errs)
+	return p.showForm(n, f, http.StatusUnprocessableEntity)
 }
 
 // refused shows the form again with what is wrong.
@@ -204,6 +213,9 @@ func (p *page) edit(n *noun) error {
 		}
 		if p.paused {
 			return p.showForm(n, n.formOf(stored, typed), http.StatusOK)
+		}
+		if wrong := n.mistakes(typed); len(wrong) > 0 {
+			return p.mistaken(n, n.formOf(stored, typed), wrong)
 		}
 		now := n.valuesOf(stored, p.zone)
 		theirs, missing := n.changed(shown, now), n.changed(now, typed)

@@ -275,6 +275,30 @@ func (n *noun) patch(stored object, changed []*field, values url.Values, zone *t
 	return patch
 }
 
+// mistakes says what is wrong with the rows of objects whose members the rows are: two rows of one name would be
+// one member, and the API would see nothing wrong.
+func (n *noun) mistakes(values url.Values) (errs catalog.FieldErrors) {
+	for _, f := range n.inputs() {
+		if !f.Keyed {
+			continue
+		}
+		name, seen := f.Columns[0].Name, map[string]bool{}
+		for i, row := range f.typedRows(values) {
+			message := ""
+			switch of := row[name]; {
+			case of == "":
+				message = "is required"
+			case seen[of]:
+				message = "occurs twice in the list; send it once"
+			}
+			if seen[row[name]] = true; message != "" {
+				errs = append(errs, &catalog.FieldError{Field: cellName(f.Name, i, name), Message: message})
+			}
+		}
+	}
+	return errs
+}
+
 // without adds null for each member that is gone: a merge patch keeps those that it does not name.
 func without(before map[string]any, after any) any {
 	to, ok := after.(map[string]any)

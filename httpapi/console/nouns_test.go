@@ -189,6 +189,14 @@ func TestWhatIsWrongStandsAtItsField(t *testing.T) {
 	if got.status != http.StatusUnprocessableEntity || got.has("must-not-come-back") {
 		t.Errorf("%d, and a secret that was sent comes back", got.status)
 	}
+	got = b.post("providers/new", url.Values{"name": {"p"}, "type": {"openai"}, "models": {"m"},
+		"prices[0].model": {"m"}, "prices[0].input_price": {"1"}, "prices[1].input_price": {"2"},
+		"prices[2].model": {"m"}, "prices[2].input_price": {"3"}})
+	if got.status != http.StatusUnprocessableEntity || !got.has(`value="3"`) ||
+		!got.has(`id="error-prices[1].model"><p class="error">is required`) ||
+		!got.has(`id="error-prices[2].model"><p class="error">occurs twice`) {
+		t.Errorf("two prices of one model: %d %s", got.status, got.text())
+	}
 	b.made("providers", url.Values{"name": {"p"}, "type": {"openai"}})
 	if got := b.post("providers/new", url.Values{"name": {"p"},
 		"type": {"openai"}}); got.status != http.StatusConflict ||

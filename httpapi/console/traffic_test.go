@@ -173,6 +173,16 @@ func TestExplainAndLookup(t *testing.T) {
 		!got.has(`role="alert"`) {
 		t.Errorf("no key: %d %s", got.status, got.text())
 	}
+	for asked, says := range map[string]string{"client": "The key reaches", id: "The key reaches", "nobody": "No key has this"} {
+		if got := b.get("explain?model=m&key=" + asked); !got.has(says) || !got.has(`name="key" value=`) {
+			t.Errorf("the key %s: %d %s", asked, got.status, got.text())
+		}
+	}
+	other := b.post("keys/new", url.Values{"name": {"client"}})
+	if got := b.get("explain?model=m&key=client"); other.status != http.StatusOK || !got.has("Which one?") ||
+		!got.has("explain?key_id="+id+"&amp;model=m") || got.has("The key reaches") {
+		t.Errorf("two keys of one name: %s", got.text())
+	}
 	if got := b.post("lookup", url.Values{"token": {token}}); !strings.HasSuffix(got.url, path) || got.has(token) {
 		t.Errorf("the token leads to %s", got.url)
 	}

@@ -40,7 +40,9 @@ func loadWords(lang string, nouns nounTable) (*words, error) {
 	}
 	if lang == languages()[0] {
 		for key, doc := range nouns.docs() {
-			w.texts[key] = doc
+			if _, said := w.texts[key]; !said { // where a form says it otherwise than the API's document
+				w.texts[key] = doc
+			}
 		}
 	}
 	return w, nil
