@@ -110,7 +110,7 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 // went away meanwhile.
 func unreachable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == stateReadOnly
+		return strings.HasPrefix(pg.Code, "57P") || pg.Code == stateReadOnly
 	}
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[*net.OpError](err)
