@@ -12,8 +12,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
+
+	"github.com/ez-api/ez-api/test/process"
 )
 
 // An Authority signs certificates that are good for an hour.
@@ -24,7 +25,7 @@ type Authority struct {
 }
 
 // New makes an authority, whose files go with the test.
-func New(t testing.TB) *Authority {
+func New(t process.T) *Authority {
 	t.Helper()
 	a := &Authority{dir: t.TempDir(), key: newKey(t)}
 	template := &x509.Certificate{
@@ -44,7 +45,7 @@ func New(t testing.TB) *Authority {
 func (a *Authority) File() string { return filepath.Join(a.dir, "ca.pem") }
 
 // Sign makes a certificate for an address, and returns the files of it and of its key.
-func (a *Authority) Sign(t testing.TB, ip string) (cert, key string) {
+func (a *Authority) Sign(t process.T, ip string) (cert, key string) {
 	t.Helper()
 	own := newKey(t)
 	template := &x509.Certificate{
@@ -60,21 +61,21 @@ func (a *Authority) Sign(t testing.TB, ip string) (cert, key string) {
 	return a.write(t, ip+".pem", "CERTIFICATE", der), a.write(t, ip+".key", "EC PRIVATE KEY", keyDER)
 }
 
-func (a *Authority) write(t testing.TB, name, kind string, der []byte) string {
+func (a *Authority) write(t process.T, name, kind string, der []byte) string {
 	t.Helper()
 	path := filepath.Join(a.dir, name)
 	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	return path
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
+func newKey(t process.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	return key
 }
 
-func must(t testing.TB, err error) {
+func must(t process.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

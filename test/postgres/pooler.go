@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
 	"time"
 
 	"github.com/ez-api/ez-api/test/process"
@@ -14,7 +13,7 @@ import (
 
 // NewPooler starts PgBouncer in transaction mode in front of a server, with some connections to it for
 // each user, and returns its port. Whoever the server trusts is let in.
-func NewPooler(t *testing.T, s *Server, size int) (port int) {
+func NewPooler(t process.T, s *Server, size int) (port int) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ezapi-pgbouncer")
 	if err != nil {
@@ -55,7 +54,7 @@ unix_socket_dir =
 	return port
 }
 
-func freePort(t *testing.T) int {
+func freePort(t process.T) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,7 +43,7 @@ type Server struct {
 }
 
 // New makes and starts a server. Its only role is postgres.
-func New(t *testing.T, opts *Options) *Server {
+func New(t process.T, opts *Options) *Server {
 	t.Helper()
 	s := prepare(t, opts)
 	s.run(t, "initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -55,7 +54,7 @@ func New(t *testing.T, opts *Options) *Server {
 
 // NewStandby makes and starts a hot standby of a server, under a name that the primary's
 // synchronous_standby_names may have.
-func NewStandby(t *testing.T, primary *Server, name string) *Server {
+func NewStandby(t process.T, primary *Server, name string) *Server {
 	t.Helper()
 	s := prepare(t, &Options{Bin: primary.bin})
 	s.run(t, "pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "--no-sync",
@@ -64,7 +63,7 @@ func NewStandby(t *testing.T, primary *Server, name string) *Server {
 	return s
 }
 
-func prepare(t *testing.T, opts *Options) *Server {
+func prepare(t process.T, opts *Options) *Server {
 	t.Helper()
 	s := &Server{}
 	if opts != nil {
@@ -92,7 +91,7 @@ func prepare(t *testing.T, opts *Options) *Server {
 	return s
 }
 
-func credential(t *testing.T, name string) *syscall.Credential {
+func credential(t process.T, name string) *syscall.Credential {
 	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -104,7 +103,7 @@ func credential(t *testing.T, name string) *syscall.Credential {
 }
 
 // own gives a file to the user that the server runs as.
-func (s *Server) own(t *testing.T, path string) {
+func (s *Server) own(t process.T, path string) {
 	t.Helper()
 	if s.as == nil {
 		return
@@ -115,7 +114,7 @@ func (s *Server) own(t *testing.T, path string) {
 }
 
 // newest finds where the programs of the newest PostgreSQL of this machine are.
-func newest(t *testing.T) string {
+func newest(t process.T) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	slices.Sort(found)
@@ -134,7 +133,7 @@ func newest(t *testing.T) string {
 func Versions() []string { return filepath.SplitList(os.Getenv("EZ_TEST_PG_VERSIONS")) }
 
 // Configure adds settings and sets who may connect. They count from the next start.
-func (s *Server) Configure(t *testing.T, opts *Options) {
+func (s *Server) Configure(t process.T, opts *Options) {
 	t.Helper()
 	if opts == nil {
 		return
@@ -153,7 +152,7 @@ func (s *Server) Configure(t *testing.T, opts *Options) {
 }
 
 // Put writes a file into the data directory, which only the server may read.
-func (s *Server) Put(t *testing.T, name string, content []byte) {
+func (s *Server) Put(t process.T, name string, content []byte) {
 	t.Helper()
 	path := filepath.Join(s.data(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -164,7 +163,7 @@ func (s *Server) Put(t *testing.T, name string, content []byte) {
 
 // Certify puts a certificate for an address into the data directory, and its key, as ADDRESS.pem
 // and ADDRESS.key.
-func (s *Server) Certify(t *testing.T, ca *certs.Authority, ip string) {
+func (s *Server) Certify(t process.T, ca *certs.Authority, ip string) {
 	t.Helper()
 	cert, key := ca.Sign(t, ip)
 	for _, path := range []string{cert, key} {
@@ -188,7 +187,7 @@ func (s *Server) socketDSN() string {
 }
 
 // Exec runs statements as the role postgres, in a database.
-func (s *Server) Exec(t *testing.T, database string, statements ...string) {
+func (s *Server) Exec(t process.T, database string, statements ...string) {
 	t.Helper()
 	conn := s.connect(t, database)
 	defer conn.Close(context.Background())
@@ -200,7 +199,7 @@ func (s *Server) Exec(t *testing.T, database string, statements ...string) {
 }
 
 // Query reads one value in a database, as the role postgres.
-func (s *Server) Query(t *testing.T, database, sql string, value any) {
+func (s *Server) Query(t process.T, database, sql string, value any) {
 	t.Helper()
 	conn := s.connect(t, database)
 	defer conn.Close(context.Background())
@@ -209,7 +208,7 @@ func (s *Server) Query(t *testing.T, database, sql string, value any) {
 	}
 }
 
-func (s *Server) connect(t *testing.T, database string) *pgx.Conn {
+func (s *Server) connect(t process.T, database string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.socketDSN()+" dbname="+database)
 	if err != nil {
@@ -225,7 +224,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (s *Server) run(t *testing.T, name string, args ...string) {
+func (s *Server) run(t process.T, name string, args ...string) {
 	t.Helper()
 	if out, err := s.command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
@@ -233,7 +232,7 @@ func (s *Server) run(t *testing.T, name string, args ...string) {
 }
 
 // Start starts it and waits until it answers.
-func (s *Server) Start(t *testing.T) {
+func (s *Server) Start(t process.T) {
 	t.Helper()
 	s.cmd = s.command("postgres", "-D", s.data(), "-p", strconv.Itoa(s.Port), "-h", "127.0.0.1", "-k", s.Dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
@@ -248,7 +247,7 @@ func (s *Server) Start(t *testing.T) {
 }
 
 // Stop ends it at once, and cleanly.
-func (s *Server) Stop(t *testing.T) {
+func (s *Server) Stop(t process.T) {
 	t.Helper()
 	s.run(t, "pg_ctl", "-D", s.data(), "-m", "fast", "-w", "stop")
 	_ = s.cmd.Wait()

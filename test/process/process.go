@@ -6,6 +6,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,30 +19,50 @@ import (
 	"time"
 )
 
+// T is what a test is here, and whatever else runs programs to see how they do.
+type T interface {
+	Helper()
+	Context() context.Context
+	TempDir() string
+	Cleanup(func())
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Failed() bool
+}
+
 // A Program is a package of one of the modules of this repository, by their directories as the
-// tests see them.
-type Program struct{ Module, Package string }
+// tests see them, with build tags if it needs some.
+type Program struct{ Module, Package, Tags string }
 
 // Main builds the programs, runs the tests with them first in PATH, and returns the exit code.
 func Main(m *testing.M, programs ...Program) int {
-	dir, err := os.MkdirTemp("", "ezapi-programs")
+	clean, err := Build(programs...)
+	defer clean()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	return m.Run()
+}
+
+// Build builds programs and puts them first in PATH. What it returns removes them.
+func Build(programs ...Program) (clean func(), err error) {
+	dir, err := os.MkdirTemp("", "ezapi-programs")
+	if err != nil {
+		return func() {}, err
+	}
+	clean = func() { _ = os.RemoveAll(dir) }
 	for _, program := range programs {
-		args := append([]string{"build", "-C", program.Module, "-o", dir + "/"}, buildFlags()...)
+		args := append([]string{"build", "-C", program.Module, "-tags", program.Tags, "-o", dir + "/"}, buildFlags()...)
 		if out, err := exec.Command("go", append(args, program.Package)...).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", program.Package, err, out)
-			return 1
+			return clean, fmt.Errorf("build %s: %w\n%s", program.Package, err, out)
 		}
 	}
-	if err := os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return clean, os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 // A Process is a program at work. Its output is shown when the test fails.
@@ -57,7 +78,7 @@ var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
 
 // Start runs a program until the test ends, and waits until it says its URL.
 // The environment holds what env says, and nothing else of ours.
-func Start(t *testing.T, name string, env []string, args ...string) *Process {
+func Start(t T, name string, env []string, args ...string) *Process {
 	t.Helper()
 	p := Launch(t, name, env, args...)
 	p.WaitForURL(t, time.Minute)
@@ -65,7 +86,7 @@ func Start(t *testing.T, name string, env []string, args ...string) *Process {
 }
 
 // WaitForURL waits until the process says its URL.
-func (p *Process) WaitForURL(t *testing.T, limit time.Duration) {
+func (p *Process) WaitForURL(t T, limit time.Duration) {
 	t.Helper()
 	deadline := time.After(limit)
 	for p.URL = ""; p.URL == ""; p.URL = urlPattern.FindString(p.Out.String()) {
@@ -81,7 +102,7 @@ func (p *Process) WaitForURL(t *testing.T, limit time.Duration) {
 
 // StartBalancer runs the balancer until the test ends, and waits until it has
 // a snapshot.
-func StartBalancer(t *testing.T, env ...string) *Process {
+func StartBalancer(t T, env ...string) *Process {
 	t.Helper()
 	p := Start(t, "balancer", append(env, "LISTEN=127.0.0.1:0"))
 	WaitForSnapshot(t, p.URL)
@@ -89,7 +110,7 @@ func StartBalancer(t *testing.T, env ...string) *Process {
 }
 
 // WaitForSnapshot waits until the balancer at a URL has a snapshot.
-func WaitForSnapshot(t *testing.T, url string) {
+func WaitForSnapshot(t T, url string) {
 	t.Helper()
 	Eventually(t, 30*time.Second, "the balancer has a snapshot", func() bool {
 		resp, err := http.Get(url + "/healthz")
@@ -102,7 +123,7 @@ func WaitForSnapshot(t *testing.T, url string) {
 }
 
 // Launch runs a program without waiting for anything.
-func Launch(t *testing.T, name string, env []string, args ...string) *Process {
+func Launch(t T, name string, env []string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
@@ -112,7 +133,7 @@ func Launch(t *testing.T, name string, env []string, args ...string) *Process {
 
 // Run runs a command until the test ends, with all its children where it has a process group of its
 // own.
-func Run(t *testing.T, name string, cmd *exec.Cmd) *Process {
+func Run(t T, name string, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Name: name, Cmd: cmd, Out: &Output{}, Done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Out, p.Out
@@ -140,7 +161,7 @@ func Run(t *testing.T, name string, cmd *exec.Cmd) *Process {
 }
 
 // Stop asks a process to end, and expects that it does so well.
-func (p *Process) Stop(t *testing.T) {
+func (p *Process) Stop(t T) {
 	t.Helper()
 	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatalf("%s: %v", p.Name, err)
@@ -151,7 +172,7 @@ func (p *Process) Stop(t *testing.T) {
 }
 
 // Wait returns the exit code.
-func (p *Process) Wait(t *testing.T) int {
+func (p *Process) Wait(t T) int {
 	t.Helper()
 	select {
 	case <-p.Done:

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,7 +17,7 @@ import (
 )
 
 // Env returns a variable without which nothing here can run.
-func Env(t *testing.T, name string) string {
+func Env(t T, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
 	if value == "" {
@@ -29,7 +28,7 @@ func Env(t *testing.T, name string) string {
 
 // Postgres makes a database that is dropped after the test, and returns its
 // connection string and a connection to it.
-func Postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
+func Postgres(t T) (dsn string, conn *pgx.Conn) {
 	t.Helper()
 	admin := Env(t, "EZ_TEST_PG_DSN")
 	name := "ez_e2e_" + strings.ToLower(rand.Text())
@@ -54,7 +53,7 @@ func Postgres(t *testing.T) (dsn string, conn *pgx.Conn) {
 }
 
 // Connect makes a connection that finds the server's tables.
-func Connect(t *testing.T, dsn string) *pgx.Conn {
+func Connect(t T, dsn string) *pgx.Conn {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -69,7 +68,7 @@ func Connect(t *testing.T, dsn string) *pgx.Conn {
 }
 
 // WithDatabase names another database in a connection string of either form.
-func WithDatabase(t *testing.T, dsn, name string) string {
+func WithDatabase(t T, dsn, name string) string {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -89,7 +88,7 @@ func WithDatabase(t *testing.T, dsn, name string) string {
 
 // Redis returns the address of Redis, a prefix that only this test uses,
 // and a client.
-func Redis(t *testing.T) (addr, prefix string, client *redis.Client) {
+func Redis(t T) (addr, prefix string, client *redis.Client) {
 	t.Helper()
 	addr = Env(t, "EZ_TEST_REDIS_ADDR")
 	prefix = "e2e-" + strings.ToLower(rand.Text())
@@ -131,7 +130,7 @@ type API struct{ URL, Token string }
 
 // Call sends a request, checks the status, and reads the answer into out
 // unless that is nil.
-func (a API) Call(t *testing.T, method, path string, body any, status int, out any) http.Header {
+func (a API) Call(t T, method, path string, body any, status int, out any) http.Header {
 	t.Helper()
 	resp := a.Send(t, method, path, body)
 	defer resp.Body.Close()
@@ -151,7 +150,7 @@ func (a API) Call(t *testing.T, method, path string, body any, status int, out a
 }
 
 // Send sends a request; the caller closes the answer's body.
-func (a API) Send(t *testing.T, method, path string, body any) *http.Response {
+func (a API) Send(t T, method, path string, body any) *http.Response {
 	t.Helper()
 	var reader io.Reader
 	if body != nil {
@@ -177,7 +176,7 @@ func (a API) Send(t *testing.T, method, path string, body any) *http.Response {
 }
 
 // Eventually waits until a condition holds, and returns how long that took.
-func Eventually(t *testing.T, limit time.Duration, what string, condition func() bool) time.Duration {
+func Eventually(t T, limit time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for !condition() {

@@ -200,6 +200,7 @@ func (s *Server) newPlane() (*ezapi.Plane, error) {
 		Health:           health.Options(c.Health),
 		ChangesRetention: c.ChangesRetention.forever(), LogRetention: c.LogRetention.forever(),
 		UsageRetention: c.UsageRetention.forever(),
+		Clock:          clock,
 		Logger:         s.logger,
 	})
 	if err != nil {
