@@ -49,21 +49,20 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 func (s *Sink) search(ctx context.Context, l *logSearch) (entries []logbuf.Entry, err error) {
 	err = s.read(ctx, s.queries, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) (err error) {
 		l.conn = conn
-		if l.q.KeyID != 0 || l.q.RequestID != "" {
-			entries, err = l.byBlocks(ctx, s.clock())
-		} else {
-			entries, err = l.find(ctx, span{l.r.Since, l.r.Before}, nil, l.r.Limit+1)
-		}
+		entries, err = l.entries(ctx, s.clock())
 		return err
 	})
 	return entries, err
 }
 
-// A logSearch looks for the entries of one page.
+// A logSearch looks for the entries of one page, or of one part of a run that prices entries anew.
 type logSearch struct {
 	conn *pgx.Conn
 	q    *logbuf.LogQuery
 	r    *logbuf.LogRange
+
+	// notOwn leaves out entries whose cost the balancer brought.
+	notOwn bool
 
 	// isDense chooses between the two ways to look for entries of a key that pass another filter.
 	isDense func(matches int, total int64) bool
@@ -76,10 +75,18 @@ type logSearch struct {
 // of them.
 func isDense(matches int, total int64) bool { return int64(matches) > total/denseShare }
 
+// entries returns the entries of the range, and one more than its limit if there is.
+func (l *logSearch) entries(ctx context.Context, now time.Time) ([]logbuf.Entry, error) {
+	if l.q.KeyID != 0 || l.q.RequestID != "" {
+		return l.byBlocks(ctx, now)
+	}
+	return l.find(ctx, span{l.r.Since, l.r.Before}, nil, l.r.Limit+1)
+}
+
 // byBlocks looks for the entries of a key or a request, window by window into the past: who has
 // many is found in the first.
 func (l *logSearch) byBlocks(ctx context.Context, now time.Time) (entries []logbuf.Entry, err error) {
-	more := hasOtherFilters(l.q)
+	more := hasOtherFilters(l.q) || l.notOwn
 	window := span{until: l.r.Before}
 	begin := earliest(l.r.Before, now).UTC().Truncate(time.Microsecond)
 	width := firstWindow
@@ -138,6 +145,9 @@ func (l *logSearch) find(ctx context.Context, window span, times []time.Time, li
 		w.add("ts = any (%s::timestamptz[])", times)
 	}
 	filterLogs(&w, l.q)
+	if l.notOwn {
+		w.add("(cost_nano_usd is null or priced_revision <> 0)")
+	}
 	rows, err := query(ctx, l.conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(limit))), w.args...)
 	if err != nil {
 		return nil, err

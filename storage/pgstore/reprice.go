@@ -41,7 +41,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 	if err != nil {
 		return result, fmt.Errorf("pgstore: reprice: %w", err)
 	}
-	step := repriceStep{batch: &b, r: &r}
+	step := repriceStep{batch: &b, r: &r, now: s.clock()}
 	if b.DryRun {
 		// One run is at work at a time: it need not wait with the queries, nor they for it.
 		err = s.readNow(ctx, sqlReadBegin+sqlReadSettings, func(conn *pgx.Conn) error { return step.look(ctx, conn) })
@@ -63,6 +63,7 @@ func (s *Sink) Reprice(ctx context.Context, b logbuf.RepriceBatch) (result logbu
 type repriceStep struct {
 	batch *logbuf.RepriceBatch
 	r     *logbuf.LogRange
+	now   time.Time
 	rollup.Repricing
 }
 
@@ -94,18 +95,8 @@ func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return p.Walk(p.batch, *p.r, func(part logbuf.LogRange) ([]logbuf.Entry, error) {
-		var w where
-		w.add("ts >= %s and ts <= %s", part.Since, part.Before)
-		w.add("(ts, id) < (%s, %s::uuid)", part.Before, part.BeforeID.String())
-		if !p.batch.Own {
-			w.add("(cost_nano_usd is null or priced_revision <> 0)")
-		}
-		filterLogs(&w, &p.batch.Query)
-		rows, err := query(ctx, conn, fmt.Sprintf(sqlLogs, &w, w.arg(int64(part.Limit+1))), w.args...)
-		if err != nil {
-			return nil, err
-		}
-		return pgx.CollectRows(rows, scanLog)
+		l := logSearch{conn: conn, q: &p.batch.Query, r: &part, notOwn: !p.batch.Own, isDense: isDense}
+		return l.entries(ctx, p.now)
 	})
 }
 

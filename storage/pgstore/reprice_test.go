@@ -12,6 +12,36 @@ import (
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 )
 
+// Entries of a key or a request are found through the blocks, not by passing over all others.
+func TestRepriceLooksThroughBlocks(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	open(t, pool, nil)
+	sink := newSink(pool)
+	entries := logEntries(0, 3000)
+	for i := range entries {
+		entries[i].KeyID, entries[i].PricedRevision = 1+int64(i%500), 1
+	}
+	store(t, sink, entries...)
+	read := func(q logbuf.LogQuery) int {
+		t.Helper()
+		q.Since, q.Until, q.Limit = logDay, logDay.AddDate(0, 0, 9), 1000
+		r, err := sink.Reprice(t.Context(), logbuf.RepriceBatch{Query: q, DryRun: true, Price: func(*logbuf.Entry) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Read
+	}
+	key, request := logbuf.LogQuery{KeyID: 7}, logbuf.LogQuery{RequestID: entries[5].RequestID}
+	if ofKey, ofRequest := read(key), read(request); ofKey != 6 || ofRequest != 1 {
+		t.Errorf("read %d entries of the key and %d of the request; want 6 and 1", ofKey, ofRequest)
+	}
+	execute(t, pool, `truncate log_blocks`)
+	if ofKey, ofRequest := read(key), read(request); ofKey+ofRequest != 0 {
+		t.Errorf("without blocks %d and %d entries were read: all others were passed over", ofKey, ofRequest)
+	}
+}
+
 // While a run prices entries, another is turned away at once, also when the lease of the first has run
 // out under a slow batch; then it may begin. What usage counts stays what the entries cost.
 func TestRepriceRunsAlone(t *testing.T) {

@@ -372,6 +372,8 @@ func testReprice(t testing.TB, h SinkHarness) {
 		{Price: price(10)},
 		{Own: true, Price: price(11)},
 		{Own: true, Query: logbuf.LogQuery{KeyID: 77}, Price: price(12)},
+		{Own: true, Query: logbuf.LogQuery{RequestID: entries[3].RequestID}, Price: price(13)},
+		{Query: logbuf.LogQuery{KeyID: 1, RequestID: entries[9].RequestID}, Price: price(14)},
 	} {
 		b.Run = uuid.New()
 		b.Query.Since, b.Query.Until, b.Query.Limit = all.Since, all.Until, 7
