@@ -194,9 +194,12 @@ func TestLogs(t *testing.T) {
 			"logs_spool_syncs_total": 0,
 			`http_request_duration_seconds_count{route="POST /logs",status="202"}`: 4, `http_request_duration_seconds_count{route="POST /logs",status="429"}`: 1,
 		})
+		s.shows(map[string]float64{"logs_full": 0})
+		s.do("POST", "/logs", `[{},{},{},{},{}]`) // the last that fit
+		s.shows(map[string]float64{"logs_pending": 7, "logs_full": 1})
 		mode.Store("stores")
 		flush()
-		s.shows(map[string]float64{"logs_stored_total": 5, "logs_pending": 0, "logs_failing": 0,
+		s.shows(map[string]float64{"logs_stored_total": 10, "logs_pending": 0, "logs_full": 0, "logs_failing": 0,
 			"logs_oldest_pending_seconds": 0})
 	})
 }

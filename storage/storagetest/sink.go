@@ -35,8 +35,9 @@ type SinkHarness struct {
 	// Required with Poison.
 	Dead func(t testing.TB, id uuid.UUID) int
 
-	// Days is how many days of usage are written to compare it in many time zones. Defaults to 100;
-	// 400 see every change of the clock.
+	// Days is in how many days each quarter of an hour gets an entry, to compare usage in many time
+	// zones. By default these are 400 days, which see every change of a clock; all quarters have
+	// entries in the days beside those changes only.
 	Days int
 
 	// Close ends the sink, which then must refuse everything. Nil when it
