@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/storage/redisstore"
 	"github.com/ez-api/ez-api/test/certs"
 )
@@ -136,5 +137,48 @@ func TestClusterFailover(t *testing.T) {
 			t.Logf("publishing went on %s after the promotion", took)
 			w.sees(t, 5*time.Second, w.createKey(t, "made after that"))
 		})
+	}
+}
+
+// TestClusterMovesTheSlot: the slot that has all our keys moves to another master, key by key, while
+// changes are published. Afterwards all goes on there, and the reader has missed nothing.
+func TestClusterMovesTheSlot(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, nil)
+	w := newWorld(t, open(t, c.address, c.opts), open(t, c.address, c.opts))
+	w.run(t)
+	ctx := t.Context()
+	keeper := c.keeper(t)
+	from, to := c.clients[keeper], c.clients[(keeper+1)%3]
+	slot := from.ClusterKeySlot(ctx, "{"+prefix+"}:head").Val()
+	id := func(client *redis.Client) string { return client.Do(ctx, "CLUSTER", "MYID").Val().(string) }
+	source, target := id(from), id(to)
+	must(t, to.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", source).Err())
+	must(t, from.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", target).Err())
+	var made []catalog.Key
+	moved := 0
+	for {
+		made = append(made, w.createKey(t, fmt.Sprintf("made when %d keys were moved", moved)))
+		keys := from.ClusterGetKeysInSlot(ctx, int(slot), 1).Val()
+		if len(keys) == 0 {
+			break
+		}
+		there := c.masters[(keeper+1)%3]
+		must(t, from.Migrate(ctx, there.host, fmt.Sprint(there.port), keys[0], 0, 5*time.Second).Err())
+		moved++
+		time.Sleep(50 * time.Millisecond) // so that something is published while some keys are here and some there
+	}
+	for _, client := range []*redis.Client{to, from, c.clients[(keeper+2)%3]} {
+		must(t, client.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", target).Err())
+	}
+	if moved < 5 {
+		t.Errorf("%d keys were moved", moved)
+	}
+	made = append(made, w.createKey(t, "made after the slot has moved"))
+	for _, k := range made {
+		w.sees(t, 20*time.Second, k)
+	}
+	if n := to.ClusterCountKeysInSlot(ctx, int(slot)).Val(); n < 5 {
+		t.Errorf("%d keys are in the slot at its new master", n)
 	}
 }

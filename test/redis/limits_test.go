@@ -160,3 +160,31 @@ func TestReadOnlyReplica(t *testing.T) {
 		t.Errorf("Ready: %q, %v", policy, err)
 	}
 }
+
+// TestRestartWithoutPersistence: a Redis that comes back empty is filled again, and the balancer, which
+// has served what it had, goes on with what is new.
+func TestRestartWithoutPersistence(t *testing.T) {
+	t.Parallel()
+	s := start(t, "redis-server", "127.0.0.1")
+	w := newWorld(t, s.client(t), s.client(t))
+	w.run(t)
+	kept := w.createKey(t, "kept")
+	w.sees(t, 10*time.Second, kept)
+	revoked := w.createKey(t, "revoked")
+	w.sees(t, 10*time.Second, revoked)
+
+	s.kill(t)
+	_, err := w.tables.Keys.Delete(t.Context(), revoked.ID, revoked.Revision)
+	must(t, err)
+	meanwhile := w.createKey(t, "made while Redis is away")
+	if _, ok := w.watcher.View().Key(kept.Token.Reveal()); !ok {
+		t.Error("the balancer forgets what it had")
+	}
+	s.again(t)
+	w.sees(t, 20*time.Second, meanwhile)
+	w.sees(t, time.Second, kept)
+	if _, ok := w.watcher.View().Key(revoked.Token.Reveal()); ok {
+		t.Error("a key that was revoked while Redis was away works again")
+	}
+	w.sees(t, 10*time.Second, w.createKey(t, "made after that"))
+}

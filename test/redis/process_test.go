@@ -83,6 +83,14 @@ func start(t testing.TB, program, host string, args ...string) *server {
 	return s
 }
 
+// again starts a process that was killed.
+func (s *server) again(t testing.TB) {
+	t.Helper()
+	_ = s.cmd.Wait()
+	s.cmd = exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
+	must(t, s.cmd.Start())
+}
+
 // kill ends the process at once, and freeze stops it where it is, with its connections open.
 func (s *server) kill(t testing.TB)   { must(t, s.cmd.Process.Kill()) }
 func (s *server) freeze(t testing.TB) { must(t, s.cmd.Process.Signal(syscall.SIGSTOP)) }

@@ -105,7 +105,8 @@ func priceHistory(w *town) map[string][]price {
 
 // at returns the price of a revision.
 func at(history []price, revision int64) (price, bool) {
-	i, found := slices.BinarySearchFunc(history, revision, func(p price, r int64) int { return cmp.Compare(p.revision, r) })
+	i, found := slices.BinarySearchFunc(history, revision,
+		func(p price, r int64) int { return cmp.Compare(p.revision, r) })
 	if !found {
 		i--
 	}

@@ -181,7 +181,8 @@ func (l *load) editKeys(ctx context.Context) {
 			l.mu.Lock()
 			l.gone[id] = true
 			l.mu.Unlock()
-			if got.header.Get("EZ-Sync") == "applied" && strings.Contains(got.header.Get("EZ-Sync-Nodes"), "applied=3 lagging=0") {
+			if got.header.Get("EZ-Sync") == "applied" &&
+				strings.Contains(got.header.Get("EZ-Sync-Nodes"), "applied=3 lagging=0") {
 				l.isRefused(token, answered)
 			}
 		}
