@@ -27,6 +27,10 @@ const (
 // ErrClock says that this process's clock and a store's differ too much for anything old to be deleted.
 var ErrClock = errors.New("this server's clock is wrong, or its store's: nothing old is deleted until they agree")
 
+// ErrClockUnread says that times of access logs cannot be judged yet: by this process's clock they are
+// wrong, and their store's was never read, so that it may be ours that is.
+var ErrClockUnread = errors.New("the clock of the log store was not read yet")
+
 // A Clock says how far this process's clock is from a store's.
 type Clock struct {
 	Store string        // "catalog" or "logs"
@@ -59,6 +63,9 @@ type clocks struct {
 
 	mu   sync.Mutex
 	read []clockReading
+
+	asking sync.Mutex // held by the one who reads a clock for the first time
+	failed time.Time  // when that failed last
 }
 
 func (c *clocks) timeAsleep() time.Duration {
@@ -125,6 +132,55 @@ func (p *Plane) LogTime() time.Time {
 		return theirs
 	}
 	return ours
+}
+
+// checkTimes judges the times of entries, once more where the clock had to be read first.
+func (p *Plane) checkTimes(ctx context.Context, entries []LogEntry) error {
+	err := logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention)
+	if err == nil {
+		return nil
+	}
+	read, unread := p.LogClockReady(ctx)
+	if unread != nil {
+		return unread
+	}
+	if read {
+		err = logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention)
+	}
+	return err
+}
+
+const (
+	firstClockWait = time.Second // for the sink's answer
+	firstClockRest = time.Second // before it is asked again after a failure
+)
+
+// LogClockReady makes sure that the store's clock, by which access logs are judged, was read once, and
+// asks the sink if it was not. read reports that it was, so that what was judged before has to be
+// judged again. The error wraps [ErrClockUnread]. A sink that tells no time has nothing to be read.
+func (p *Plane) LogClockReady(ctx context.Context) (read bool, err error) {
+	keeper, ok := p.config.LogSink.(logbuf.Timekeeper)
+	if !ok {
+		return false, nil
+	}
+	if _, known := p.clocks.now(storeOfLogs); known {
+		return false, nil
+	}
+	p.clocks.asking.Lock()
+	defer p.clocks.asking.Unlock()
+	if _, known := p.clocks.now(storeOfLogs); known {
+		return true, nil
+	}
+	if time.Since(p.clocks.failed) < firstClockRest {
+		return false, ErrClockUnread
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstClockWait)
+	defer cancel()
+	if _, err := p.readLogClock(ctx, keeper); err != nil {
+		p.clocks.failed = time.Now()
+		return false, fmt.Errorf("%w: %w", ErrClockUnread, err)
+	}
+	return true, nil
 }
 
 // readLogClock asks the sink for its time.

@@ -305,7 +305,8 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 //
 // Times are judged as those that come over HTTP are: by LogTime, at most 7 days and the retention
 // less a day back, and at most an hour ahead. An entry that is not acceptable is an error that is a
-// logbuf.FieldError, such as of [3].ts, and none of the entries was taken.
+// logbuf.FieldError, such as of [3].ts, and none of the entries was taken. Where the store's clock was
+// never read, an error that wraps ErrClockUnread says that they cannot be judged yet.
 //
 // The catalog that entries are completed by is that of at most half a second ago: where nobody
 // looked since, the call looks first. While Run is not at work, each call does. For a catalog that
@@ -320,7 +321,7 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 }
 
 func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
-	if err := logbuf.CheckTimes(entries, p.LogTime(), p.config.LogRetention); err != nil {
+	if err := p.checkTimes(ctx, entries); err != nil {
 		return err
 	}
 	p.entries.prepare(ctx)

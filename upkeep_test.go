@@ -150,3 +150,38 @@ func TestAWrongClockHoldsUpNoOtherTask(t *testing.T) {
 		}
 	})
 }
+
+// A process with a wrong clock, which has not read the store's yet, takes what is right by it or says
+// that it cannot tell. It refuses nothing for ever.
+func TestTimesWithoutAClockToJudgeThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &timedSink{Sink: memstore.NewSink(nil), wrong: errors.New("down")}
+		behind := func() time.Time { return time.Now().Add(-2 * time.Hour) }
+		plane := newPlane(t, ezapi.Config{LogSink: sink, Clock: behind})
+		now, past := ezapi.LogEntry{Time: time.Now()}, ezapi.LogEntry{Time: time.Now().Add(-3 * time.Hour)}
+		wrong := ezapi.LogEntry{Time: time.Now().Add(-9 * 24 * time.Hour)}
+		for range 2 {
+			if err := plane.AppendLogs(t.Context(), past); err != nil {
+				t.Errorf("what is right by its own clock: %v", err)
+			}
+			for _, e := range []ezapi.LogEntry{now, wrong} {
+				if err := plane.AppendLogs(t.Context(), e); !errors.Is(err, ezapi.ErrClockUnread) {
+					t.Errorf("an entry of %s: %v; want ErrClockUnread", e.Time, err)
+				}
+			}
+		}
+		sink.mu.Lock()
+		sink.wrong = nil
+		sink.mu.Unlock()
+		if err := plane.AppendLogs(t.Context(), now); !errors.Is(err, ezapi.ErrClockUnread) {
+			t.Errorf("it was asked a moment ago, and is asked again: %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := plane.AppendLogs(t.Context(), now); err != nil {
+			t.Errorf("once the store says its time: %v", err)
+		}
+		if err := plane.AppendLogs(t.Context(), wrong); !errors.Is(err, logbuf.ErrInvalid) {
+			t.Errorf("what is wrong by that: %v; want ErrInvalid", err)
+		}
+	})
+}

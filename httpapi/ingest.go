@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -71,8 +72,22 @@ func (h *Handler) decode(ctx context.Context, body []byte, media string) (logbuf
 	if err := h.plane.LogsReady(); err != nil {
 		return logbuf.Decoded{}, err
 	}
-	return h.decoder.Decode(body, media)
+	decoded, err := h.decoder.Decode(body, media)
+	if err != nil || !slices.ContainsFunc(decoded.Rejected, isBadTime) {
+		return decoded, err
+	}
+	// It may be our clock that is wrong.
+	read, err := h.plane.LogClockReady(ctx)
+	switch {
+	case err != nil:
+		return logbuf.Decoded{}, err
+	case read:
+		return h.decoder.Decode(body, media)
+	}
+	return decoded, nil
 }
+
+func isBadTime(r logbuf.Rejection) bool { return r.Reason == logbuf.BadTime }
 
 // logsMedia checks the type of a body of entries. None is JSON.
 func logsMedia(header string) (string, error) {
