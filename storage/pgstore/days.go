@@ -24,7 +24,8 @@ select key_id, $1::timestamptz, project, provider_id, namespace, model, route_gr
     sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
     sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd), max(last_at)
 from usage_quarters where starts >= $1::timestamptz and starts < $2::timestamptz
-group by key_id, project, provider_id, namespace, model, route_group`
+group by key_id, project, provider_id, namespace, model, route_group
+order by 1, 2, 3, 4, 5, 6, 7`
 
 	sqlClosed = `update usage_state set closed_until = $1::timestamptz`
 

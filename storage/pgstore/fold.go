@@ -30,9 +30,11 @@ with taken as (
     from taken group by ` + usageKey + `
 )`
 
-	// sqlAdd adds sums to the rows of a table.
+	// sqlAdd adds sums to the rows of a table, in the order of its index: rows that follow each other
+	// lie in the same pages. Sorting costs less than it saves.
 	sqlAdd = ` as u (` + usageKey + `, ` + usageCounts + `)
     %s
+    order by 1, 2, 3, 4, 5, 6, 7
     on conflict (` + usageKey + `) do update set
         requests           = u.requests + excluded.requests,
         errors             = u.errors + excluded.errors,
@@ -183,7 +185,7 @@ func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err 
 		args = append(args, days, st.ClosedUntil)
 		parts = append(parts, "days as (\n    insert into usage_days"+fmt.Sprintf(sqlAdd, sqlOfDays)+"\n)")
 	}
-	kept := sqlOfSums + " where true" // or the parser takes "on conflict" for a join
+	kept := sqlOfSums
 	if !st.QuartersFrom.IsZero() {
 		args = append(args, st.QuartersFrom)
 		kept = fmt.Sprintf("%s where starts >= $%d::timestamptz", sqlOfSums, len(args))
