@@ -95,7 +95,7 @@ func bulk(n, size int) (writes []catalog.Write) {
 // server takes it away, and those behind it come through.
 func TestFrozenWriter(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	others := open(t, pgtest.Connect(t, cfg), nil)
 
 	var net1 network
@@ -204,7 +204,7 @@ func TestCommitCanceled(t *testing.T) {
 func TestCommitAnswerLost(t *testing.T) {
 	t.Parallel()
 	var net1 network
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	others := open(t, pgtest.Connect(t, cfg), nil)
 	cfg.ConnConfig.DialFunc = net1.dial
 	store := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: pgstore.ListenNone})
@@ -266,7 +266,7 @@ func TestLargeCommit(t *testing.T) {
 // caller has gone does not.
 func TestReadsThatLoseTheirConnection(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	var network network
 	cfg.ConnConfig.DialFunc = network.dial
 	pool := pgtest.Connect(t, cfg)

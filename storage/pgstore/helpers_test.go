@@ -1,6 +1,7 @@
 package pgstore_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -15,7 +16,12 @@ import (
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(pgtest.Tests{M: m, Migrate: func(ctx context.Context, pool *pgxpool.Pool) error {
+		_, err := pgstore.Migrate(ctx, pool, nil)
+		return err
+	}})
+}
 
 // open opens a store that is closed after the test.
 func open(tb testing.TB, pool *pgxpool.Pool, opts *pgstore.Options) *pgstore.Store {

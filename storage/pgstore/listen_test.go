@@ -24,7 +24,7 @@ func TestWaitAcrossStores(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := pgtest.Config(t)
+			cfg := pgtest.Migrated(t)
 			a := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: tt.listen})
 			b := open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: tt.listen})
 			if tt.listen == "" {
@@ -58,7 +58,7 @@ func TestWaitAcrossStores(t *testing.T) {
 // migrations, which need a session as well.
 func TestListenDSN(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	pooler := cfg.Copy()
 	pooler.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	pooler.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on" // it would not migrate
@@ -98,7 +98,7 @@ where datname = current_database() and query = 'listen ezapi_catalog' and state 
 // A listening connection that the server ends is made again.
 func TestListenerRemade(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	pool := pgtest.Connect(t, cfg)
 	a, b := open(t, pool, nil), open(t, pgtest.Connect(t, cfg), &pgstore.Options{ListenDSN: pgstore.ListenNone})
 	old := listeners(t, pool, 1)

@@ -56,7 +56,7 @@ func TestMigrateBehindPooler(t *testing.T) {
 // A migration that fails leaves nothing behind, and the next start does all of it.
 func TestMigrateAllOrNothing(t *testing.T) {
 	t.Parallel()
-	pool := pgtest.Pool(t)
+	pool := pgtest.Connect(t, pgtest.Config(t))
 	// An index of this name is in the way of the last migration, but no table is.
 	execute(t, pool, `create sequence log_blocks_by_time`)
 	if _, err := pgstore.Open(t.Context(), pool, nil); err == nil {

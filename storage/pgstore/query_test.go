@@ -35,7 +35,7 @@ func (*lastQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDat
 func TestQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	var last lastQuery
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	plain := pgtest.Connect(t, cfg)
 	cfg.ConnConfig.Tracer = &last
 	store := open(t, pgtest.Connect(t, cfg), nil)

@@ -28,7 +28,7 @@ func with(tb testing.TB, cfg *pgxpool.Config, settings map[string]string) *pgxpo
 // and many.
 func TestCommitsOutlastShortTimeouts(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	plain := pgtest.Connect(t, cfg)
 	open(t, plain, nil)
 	for name, settings := range map[string]map[string]string{
@@ -82,7 +82,7 @@ func TestCommitsOutlastShortTimeouts(t *testing.T) {
 func TestCommitsAreDurable(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[string]string{"off": "on", "local": "local", "on": "on"} {
-		cfg := pgtest.Config(t)
+		cfg := pgtest.Migrated(t)
 		plain := pgtest.Connect(t, cfg)
 		open(t, plain, nil)
 		execute(t, plain, `create table commits (what text, setting text);

@@ -22,7 +22,7 @@ import (
 // twoSinks returns two sinks, as two processes would have, in one database.
 func twoSinks(tb testing.TB) (sinks [2]*pgstore.Sink, pool *pgxpool.Pool) {
 	tb.Helper()
-	cfg := pgtest.Config(tb)
+	cfg := pgtest.Migrated(tb)
 	pool = pgtest.Connect(tb, cfg)
 	open(tb, pool, nil)
 	return [2]*pgstore.Sink{newSink(pool), newSink(pgtest.Connect(tb, cfg))}, pool
@@ -107,7 +107,7 @@ func TestBatchesThrice(t *testing.T) {
 func TestCarefulBatchWaitsForItsTwin(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	pool := pgtest.Connect(t, cfg)
 	open(t, pool, nil)
 	sink := newSink(pgtest.Connect(t, cfg))
@@ -169,7 +169,7 @@ where not w.granted and w.locktype = 'transactionid'
 // One connection is enough, although a queue with a backlog writes two batches at once.
 func TestSinkWithOneConnection(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	direct := pgtest.Connect(t, cfg)
 	open(t, direct, nil)
 	cfg.MaxConns = 1
@@ -188,7 +188,7 @@ func TestSinkWithOneConnection(t *testing.T) {
 // Batches that wait for their turn do not keep all connections from those they wait for.
 func TestSinksThatShareConnections(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	direct := pgtest.Connect(t, cfg)
 	open(t, direct, nil)
 	cfg.MaxConns = 2

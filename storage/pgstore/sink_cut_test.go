@@ -47,7 +47,7 @@ func TestSinkCommitsCut(t *testing.T) {
 	for _, durability := range []logbuf.Durability{logbuf.Disk, logbuf.Memory} {
 		t.Run(string(durability), func(t *testing.T) {
 			t.Parallel()
-			cfg := pgtest.Config(t)
+			cfg := pgtest.Migrated(t)
 			direct := pgtest.Connect(t, cfg)
 			open(t, direct, nil)
 			wire, cfg := newProxy(t, cfg)
@@ -105,7 +105,7 @@ func TestSinkCommitsFrozen(t *testing.T) {
 	}{{"before it was sent", freezeUnsent}, {"after it was made", freezeAnswer}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := pgtest.Config(t)
+			cfg := pgtest.Migrated(t)
 			direct := pgtest.Connect(t, cfg)
 			open(t, direct, nil)
 			wire, cfg := newProxy(t, cfg)
@@ -142,7 +142,7 @@ func TestSinkCommitsFrozen(t *testing.T) {
 // done again.
 func TestFoldCut(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	direct := pgtest.Connect(t, cfg)
 	open(t, direct, nil)
 	wire, cfg := newProxy(t, cfg)

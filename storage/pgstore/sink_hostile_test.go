@@ -37,7 +37,7 @@ func hostile() []string {
 // folds, closes, drops and finds as any other does.
 func TestHostileRole(t *testing.T) {
 	t.Parallel()
-	owned := pgtest.Config(t)
+	owned := pgtest.Migrated(t)
 	admin := pgtest.Connect(t, owned)
 	cfg := leastRights(t, owned)
 	execute(t, admin, "revoke temporary on database "+pgx.Identifier{owned.ConnConfig.Database}.Sanitize()+" from public")
@@ -169,7 +169,7 @@ create trigger standby before insert on access_logs for each statement execute f
 // Through a pooler in transaction mode, with few connections, everything works as it does without.
 func TestSinkBehindPooler(t *testing.T) {
 	t.Parallel()
-	direct := pgtest.Config(t)
+	direct := pgtest.Migrated(t)
 	pool := pgtest.Connect(t, pgtest.Pooler(t, direct, 3))
 	open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
 	sink := pgstore.NewSink(pool, &pgstore.SinkOptions{Logger: slog.New(slog.DiscardHandler)})
@@ -218,7 +218,7 @@ func TestSinkBehindPooler(t *testing.T) {
 // it again, as after a duplicate. Nothing in the database shows that; it gives way all the same.
 func TestBatchesGiveWayBehindPooler(t *testing.T) {
 	t.Parallel()
-	direct := pgtest.Config(t)
+	direct := pgtest.Migrated(t)
 	open(t, pgtest.Connect(t, direct), nil)
 	sink := newSink(pgtest.Connect(t, pgtest.Pooler(t, direct, 1)))
 	segment, entries := uuid.New(), logEntries(0, 20)

@@ -259,7 +259,7 @@ func TestPlaneMaintains(t *testing.T) {
 // Without its tables the sink is paused, and says so.
 func TestMaintainPaused(t *testing.T) {
 	t.Parallel()
-	sink := newSink(pgtest.Pool(t))
+	sink := newSink(pgtest.Connect(t, pgtest.Config(t)))
 	if err := tryMaintain(t.Context(), sink, logDay); !errors.Is(err, logbuf.ErrPaused) {
 		t.Errorf("maintain without tables: %v; want ErrPaused", err)
 	}

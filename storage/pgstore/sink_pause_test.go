@@ -94,7 +94,7 @@ func flush(tb testing.TB, q *logbuf.Queue) logbuf.Stats {
 // dead-letters nothing, and goes on by itself when the table is mended.
 func TestSinkPauses(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	owner := pgtest.Connect(t, cfg)
 	open(t, owner, nil)
 	role := addRole(t, owner)

@@ -13,7 +13,7 @@ import (
 func TestSink(t *testing.T) {
 	t.Parallel()
 	storagetest.RunSink(t, func(t testing.TB) storagetest.SinkHarness {
-		cfg := leastRights(t, pgtest.Config(t))
+		cfg := leastRights(t, pgtest.Migrated(t))
 		pool, other := pgtest.Connect(t, cfg), pgtest.Connect(t, cfg)
 		return storagetest.SinkHarness{
 			Days:   scaled(0, 400),

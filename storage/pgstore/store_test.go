@@ -23,7 +23,7 @@ import (
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storagetest.RunStore(t, func(t testing.TB) storagetest.StoreHarness {
-		cfg := leastRights(t, pgtest.Config(t))
+		cfg := leastRights(t, pgtest.Migrated(t))
 		store := open(t, pgtest.Connect(t, cfg), nil)
 		return storagetest.StoreHarness{Store: store, Second: open(t, pgtest.Connect(t, cfg), nil),
 			Close: func(t testing.TB) {
@@ -37,7 +37,7 @@ func TestStore(t *testing.T) {
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	storagetest.RunOutbox(t, func(t testing.TB) storagetest.OutboxHarness {
-		cfg := leastRights(t, pgtest.Config(t))
+		cfg := leastRights(t, pgtest.Migrated(t))
 		return storagetest.OutboxHarness{
 			Outbox: open(t, pgtest.Connect(t, cfg), nil), Second: open(t, pgtest.Connect(t, cfg), nil),
 		}
@@ -67,7 +67,7 @@ func TestPoolConfigurations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := pgtest.Config(t)
+			cfg := pgtest.Migrated(t)
 			configure(cfg)
 			exercise(t, open(t, pgtest.Connect(t, cfg), nil))
 		})
@@ -192,7 +192,7 @@ func TestRows(t *testing.T) {
 // Several processes that start on an empty database at once agree on who migrates.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	ids := make([]string, 4)
 	var group sync.WaitGroup
 	for i := range ids {
@@ -215,7 +215,7 @@ func TestMigrateAtOnce(t *testing.T) {
 
 func TestSkipMigrations(t *testing.T) {
 	t.Parallel()
-	_, err := pgstore.Open(t.Context(), pgtest.Pool(t), &pgstore.Options{SkipMigrations: true})
+	_, err := pgstore.Open(t.Context(), pgtest.Connect(t, pgtest.Config(t)), &pgstore.Options{SkipMigrations: true})
 	if err == nil || !strings.Contains(err.Error(), "SkipMigrations") {
 		t.Errorf("open on an empty database: %v; want an error that names the option", err)
 	}
@@ -224,7 +224,7 @@ func TestSkipMigrations(t *testing.T) {
 // The caller's connections are left as they were, and the pool open.
 func TestPoolIsTheCallers(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	cfg.ConnConfig.RuntimeParams["lock_timeout"] = "1234ms"
 	cfg.MaxConns = 1
 	pool := pgtest.Connect(t, cfg)

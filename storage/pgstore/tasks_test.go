@@ -281,7 +281,7 @@ func TestDropStallsOnce(t *testing.T) {
 // Usage that is read while maintenance makes usage_pending small is complete, whatever isolation is the default.
 func TestTrimUnderAnyIsolation(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	pool := pgtest.Connect(t, cfg)
 	open(t, pool, nil)
 	store(t, newSink(pool), logEntries(0, 2)...)
@@ -339,7 +339,7 @@ func TestFarSince(t *testing.T) {
 // Many queries at once leave connections to writes.
 func TestQueriesLeaveConnections(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config(t)
+	cfg := pgtest.Migrated(t)
 	cfg.MaxConns = 6
 	pool := pgtest.Connect(t, cfg)
 	catalogs := open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})

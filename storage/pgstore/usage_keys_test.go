@@ -14,7 +14,7 @@ import (
 // is pending, which has no index, is read once for all of them.
 func TestUsageOfKeysIsOnePass(t *testing.T) {
 	t.Parallel()
-	pool := pgtest.Connect(t, pgtest.Config(t))
+	pool := pgtest.Connect(t, pgtest.Migrated(t))
 	open(t, pool, nil)
 	sink := newSink(pool)
 	store(t, sink, logEntries(0, 2000)...)
