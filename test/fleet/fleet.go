@@ -29,7 +29,8 @@ import (
 // Options bound what is measured. A zero leaves the part out.
 type Options struct {
 	Redis     string        // host:port
-	Watchers  int           // balancers, each with connections of its own
+	Regions   []string      // host:port of Redis that mirrors fill, each by its own; balancers read there
+	Watchers  int           // balancers, each with connections of its own, spread over the regions
 	FleetKeys int           // keys in the catalog that they follow
 	Idle      time.Duration // for how long they are watched while nothing happens
 	Publishes int           // changes that they are told of
@@ -130,10 +131,12 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 
 func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }
 
-// open returns a publisher with a client of its own.
-func (b *bench) open(m *meter) (*redisstore.Publisher, *redis.Client) {
+// open returns a publisher with a client of its own, at the Redis that everybody else is filled from.
+func (b *bench) open(m *meter) (*redisstore.Publisher, *redis.Client) { return b.openAt(b.o.Redis, m) }
+
+func (b *bench) openAt(address string, m *meter) (*redisstore.Publisher, *redis.Client) {
 	client := redis.NewClient(&redis.Options{
-		Addr: b.o.Redis, PoolSize: 4, PipelinePoolSize: -1, DisableIdentity: true,
+		Addr: address, PoolSize: 4, PipelinePoolSize: -1, DisableIdentity: true,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 			return conn{c, m}, err

@@ -24,10 +24,13 @@ func (b *bench) fleet(ctx context.Context) error {
 		return err
 	}
 	b.background(relay.Run)
+	for _, region := range b.o.Regions {
+		b.mirror(region)
+	}
 	watchers := make([]*snapshot.Watcher, b.o.Watchers)
 	start := time.Now()
 	for i := range watchers {
-		source, _ := b.open(&all)
+		source, _ := b.openAt(b.near(i), &all)
 		watchers[i] = snapshot.NewWatcher(
 			source,
 			&snapshot.WatcherOptions{Keys: b.keys, Name: fmt.Sprint("balancer-", i), Logger: b.log},
@@ -43,9 +46,10 @@ func (b *bench) fleet(ctx context.Context) error {
 	}
 	n := float64(len(watchers))
 	b.printf(
-		"%d balancers of %d keys have loaded within %s",
+		"%d balancers of %d keys, in %d regions, have loaded within %s",
 		len(watchers),
 		b.o.FleetKeys,
+		max(1, len(b.o.Regions)),
 		time.Since(start).Round(time.Millisecond),
 	)
 
@@ -105,6 +109,23 @@ func (b *bench) fleet(ctx context.Context) error {
 		)
 	}
 	return nil
+}
+
+// near returns the address of the Redis that balancer i reads.
+func (b *bench) near(i int) string {
+	if len(b.o.Regions) == 0 {
+		return b.o.Redis
+	}
+	return b.o.Regions[i%len(b.o.Regions)]
+}
+
+// mirror carries what is published to the Redis of a region.
+func (b *bench) mirror(region string) {
+	var uncounted meter
+	origin, _ := b.open(&uncounted)
+	there, client := b.openAt(region, &uncounted)
+	b.cleanUp(client)
+	b.background(snapshot.NewMirror(origin, there, &snapshot.MirrorOptions{Keys: b.keys, Logger: b.log}).Run)
 }
 
 // changes publishes changes of several sizes among many keys, and watches the scrub of all that.

@@ -20,7 +20,7 @@ func NewPooler(t process.T, s *Server, size int) (port int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	port = freePort(t)
+	port = process.FreePort(t)
 	cmd := exec.Command("pgbouncer", "-q", filepath.Join(dir, "pgbouncer.ini"))
 	if os.Getuid() == 0 { // it refuses to be root, too
 		cmd.Args = append(cmd.Args, "-u", "postgres")
@@ -52,14 +52,4 @@ unix_socket_dir =
 		return err == nil && conn.Close() == nil
 	})
 	return port
-}
-
-func freePort(t process.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }

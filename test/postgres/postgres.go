@@ -87,7 +87,7 @@ func prepare(t process.T, opts *Options) *Server {
 			t.Logf("output of PostgreSQL:\n%s", &s.out)
 		}
 	})
-	s.Port = freePort(t)
+	s.Port = process.FreePort(t)
 	return s
 }
 

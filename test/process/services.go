@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -186,4 +187,15 @@ func Eventually(t T, limit time.Duration, what string, condition func() bool) ti
 		time.Sleep(500 * time.Microsecond)
 	}
 	return time.Since(begin)
+}
+
+// FreePort returns a port of this machine that nobody listens on.
+func FreePort(t T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
 }

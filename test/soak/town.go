@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -107,7 +106,7 @@ func (w *town) linkTo(name, target string) string {
 }
 
 func (w *town) redis(name string) *member {
-	port := freePort(w.t)
+	port := process.FreePort(w.t)
 	dir := w.t.TempDir()
 	m := &member{town: w, name: name, url: fmt.Sprint("127.0.0.1:", port), command: func() *exec.Cmd {
 		return exec.Command("redis-server", "--bind", "127.0.0.1", "--port", fmt.Sprint(port), "--dir", dir,
@@ -129,7 +128,7 @@ func (w *town) program(name, url, binary string, env ...string) *member {
 }
 
 func (w *town) server(name, dir, keys string) *member {
-	port := freePort(w.t)
+	port := process.FreePort(w.t)
 	clock := filepath.Join(w.t.TempDir(), "clock")
 	m := w.program(name, fmt.Sprint("http://127.0.0.1:", port), "server",
 		"EZ_PG_DSN=postgres://postgres@"+w.linkTo(name+" to PostgreSQL", fmt.Sprint("127.0.0.1:", w.database.Port))+
@@ -142,7 +141,7 @@ func (w *town) server(name, dir, keys string) *member {
 }
 
 func (w *town) balancer(name, near string, logs *member) *member {
-	port := freePort(w.t)
+	port := process.FreePort(w.t)
 	redis := w.center
 	if near == "region" {
 		redis = w.region
@@ -228,14 +227,4 @@ func (w *town) settled(limit time.Duration) {
 			return err == nil && got.status == http.StatusOK
 		})
 	}
-}
-
-func freePort(t process.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
