@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -20,7 +19,7 @@ func TestComposeFindsItsSecrets(t *testing.T) {
 		made[m[1]] = true
 	}
 	asked := map[string]bool{}
-	for _, file := range []string{"compose.yaml", "compose.tour.yaml"} {
+	for _, file := range []string{"compose.yaml", "docker-compose.integration.yml"} {
 		for _, m := range regexp.MustCompile(`\$\{([A-Z_]+)`).FindAllStringSubmatch(readDocument(t, file), -1) {
 			asked[m[1]] = true
 			if !made[m[1]] {
@@ -40,60 +39,25 @@ func TestComposeFindsItsSecrets(t *testing.T) {
 	}
 }
 
-// TestContainers runs the README's commands for Docker, and its tour on compose, where
-// EZ_TEST_DOCKER says that an engine may be used for that: it takes ports 8080 and 9000, and
-// minutes. Otherwise it makes sure that the commands name files and services that exist.
-func TestContainers(t *testing.T) {
+// TestContainerCommands: the README's commands for Docker name files and services that exist. They are
+// run where the tests have the build tag integration.
+func TestContainerCommands(t *testing.T) {
+	start, tour, alone := containerCommands(t)
+	for _, m := range regexp.MustCompile(`-f (\S+)`).FindAllStringSubmatch(start+tour+alone, -1) {
+		readDocument(t, m[1])
+	}
+	for _, service := range regexp.MustCompile(`(?:UPSTREAM|upstream)(?:=http://|:)(\w*)`).FindAllString(tour, -1) {
+		if !strings.Contains(readDocument(t, "docker-compose.integration.yml"), "  upstream:") {
+			t.Errorf("%s is no service of docker-compose.integration.yml", service)
+		}
+	}
+}
+
+// containerCommands returns the README's commands that start everything on compose, those that add
+// what the tour needs, and those that run the image alone.
+func containerCommands(t *testing.T) (start, tour, alone string) {
+	t.Helper()
 	text := readDocument(t, "README.md")
-	start := blockWith(t, text, "sh", "-init-env")
-	tour := blockWith(t, text, "sh", "compose.tour.yaml")
-	alone := blockWith(t, text, "sh", "docker run -d")
-	if os.Getenv("EZ_TEST_DOCKER") == "" {
-		for _, m := range regexp.MustCompile(`-f (\S+)`).FindAllStringSubmatch(start+tour+alone, -1) {
-			readDocument(t, m[1])
-		}
-		for _, service := range regexp.MustCompile(`(?:UPSTREAM|upstream)(?:=http://|:)(\w*)`).FindAllString(tour, -1) {
-			if !strings.Contains(readDocument(t, "compose.tour.yaml"), "  upstream:") {
-				t.Errorf("%s is no service of compose.tour.yaml", service)
-			}
-		}
-		return
-	}
-	dir := copyOfRepository(t)
-	shell := newShell(t, dir)
-	shell.limit = containersTimeout
-	down := func() {
-		cmd := exec.Command("bash", "-c", "docker compose -f compose.yaml -f compose.tour.yaml down -v; "+
-			"docker rm -f -v ez-api; docker volume rm ezapi-data; true")
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Logf("%v\n%s", err, out)
-		}
-	}
-	defer down()
-	for line := range strings.Lines(start + tour) {
-		t.Logf("$ %s%s", line, shell.run(t, strings.TrimSpace(line)))
-	}
-	shell.run(t, "for i in $(seq 120); do curl -sf http://127.0.0.1:8080/readyz >&2 && "+
-		"curl -sf http://127.0.0.1:9000/healthz >&2 && break; sleep 1; done")
-	for _, block := range blocksOf(text, "console") {
-		for _, step := range steps(block) {
-			if strings.HasPrefix(step.command, "EZ=") || strings.HasPrefix(step.command, "AUTH=") ||
-				strings.HasPrefix(step.command, "redis-cli ") {
-				continue // the variables are those of the block above; Redis is not open to the outside
-			}
-			if got := shell.run(t, step.command); strings.TrimSpace(got) != strings.TrimSpace(step.output) {
-				t.Errorf("$ %s\n%s\nwant\n%s", step.command, got, step.output)
-			}
-		}
-	}
-	down()
-	var last string
-	for line := range strings.Lines(alone) {
-		last = shell.run(t, strings.TrimSpace(line))
-		shell.run(t, "sleep 3")
-	}
-	if !strings.HasPrefix(last, "ez-admin-") {
-		t.Errorf("the last command does not print the admin's token")
-	}
+	return blockWith(t, text, "sh", "-init-env"), blockWith(t, text, "sh", "docker-compose.integration.yml"),
+		blockWith(t, text, "sh", "docker run -d")
 }
