@@ -26,6 +26,7 @@ const (
 	maxList   = 10_000
 	maxBytes  = 512 << 10 // of a list as JSON, so that a request of 1 MiB can replace it
 	maxLabels = 64
+	maxLabel  = 63 // characters of a label's name
 	maxWeight = 1_000_000
 )
 
@@ -34,7 +35,7 @@ const (
 type Meta struct {
 	ID         int64             `json:"id" readOnly:"true" minimum:"1" doc:"The number of this resource. The server assigns it, and never uses it again."`
 	ExternalID string            `json:"external_id,omitempty" minLength:"1" maxLength:"256" doc:"Your own name for this resource. No other resource of the same kind has it."`
-	Labels     map[string]string `json:"labels" maxProperties:"64" doc:"Names and values of your own, by which lists can be filtered. A name has 1 to 63 letters, digits and _ . / - and a value at most 256 characters."`
+	Labels     map[string]string `json:"labels" maxProperties:"64" doc:"Names and values of your own, by which lists can be filtered. A name has 1 to 63 characters of any language, without white space and without =, and a value at most 256 characters."`
 	Status     Status            `json:"status" enum:"active,disabled" default:"active" doc:"Whether the resource takes part in serving requests."`
 	CreatedAt  time.Time         `json:"created_at" readOnly:"true" doc:"When the resource was created."`
 	UpdatedAt  time.Time         `json:"updated_at" readOnly:"true" doc:"When the resource was last changed."`
@@ -61,8 +62,6 @@ func (m *Meta) normalize() {
 	m.Labels = labels
 }
 
-var labelName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`)
-
 func (m *Meta) check(errs *FieldErrors) {
 	if m.ExternalID != "" {
 		checkName(errs, "external_id", m.ExternalID)
@@ -74,12 +73,24 @@ func (m *Meta) check(errs *FieldErrors) {
 		errs.add("labels", "must have at most %d names", maxLabels)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Labels)) {
-		if !labelName.MatchString(name) {
-			errs.add("labels", "must have names of 1 to 63 letters, digits and _ . / -, the first a letter or a digit")
+		if wrong := wrongLabel(name); wrong != "" {
+			errs.add("labels", "has a name that %s", wrong)
 			continue
 		}
 		checkText(errs, memberPath("labels", name), m.Labels[name], 0, maxName)
 	}
+}
+
+// wrongLabel says what is wrong with the name of a label, or "". Lists are filtered by name=value.
+func wrongLabel(name string) string {
+	if strings.Contains(name, "=") {
+		return "must not hold ="
+	}
+	var errs FieldErrors
+	if checkWord(&errs, "labels", name, maxLabel); len(errs) > 0 {
+		return errs[0].Message
+	}
+	return ""
 }
 
 // entity returns the part of an Entity that comes from m.

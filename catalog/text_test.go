@@ -22,13 +22,13 @@ func TestNamesOfEveryLanguage(t *testing.T) {
 		"a\u0301", "ﬁ", "½ €", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "٪", "\u0600١", "🫩 new", "𠮷", "it's \"quoted\" \\ {x} [1] % $1 <b>&amp;",
 	} {
 		k, err := tables.Keys.Create(ctx,
-			catalog.Key{Name: name, Meta: catalog.Meta{Labels: map[string]string{"name": name}}})
+			catalog.Key{Name: name, Meta: catalog.Meta{Labels: map[string]string{"name": name, labelOf(name): "x"}}})
 		if err != nil {
 			t.Errorf("%q: %v", name, err)
 			continue
 		}
 		got := must[catalog.Key](t)(tables.Keys.Get(ctx, k.ID))
-		if got.Name != name || got.Labels["name"] != name {
+		if got.Name != name || got.Labels["name"] != name || got.Labels[labelOf(name)] != "x" {
 			t.Errorf("%q came back as %q and %q", name, got.Name, got.Labels["name"])
 		}
 		if _, err := tables.Models.Create(ctx, catalog.Model{Name: name}); err != nil {
@@ -85,6 +85,12 @@ func TestLengthsAreOfCharacters(t *testing.T) {
 	}
 }
 
+// labelOf makes the name of a label of a text: without white space, and short enough.
+func labelOf(text string) string {
+	runes := []rune(strings.Join(strings.Fields(text), ""))
+	return string(runes[:min(len(runes), 63)])
+}
+
 // Space at the ends is trimmed, space within stays, and words have none.
 func TestSpaces(t *testing.T) {
 	tables, ctx := newTables(t, nil), t.Context()
@@ -95,7 +101,10 @@ func TestSpaces(t *testing.T) {
 	}
 	for body, field := range map[string]string{
 		`{"name":"k","group":"a b"}`: "group", `{"name":"k","group":"a\u3000b"}`: "group", `{"name":"k","scopes":["a b"]}`: "scopes[0]",
-		`{"name":"k","labels":{"a b":"c"}}`: "labels", `{"name":" "}`: "name",
+		`{"name":"k","labels":{"a b":"c"}}`: "labels", `{"name":"k","labels":{"a\u3000b":"c"}}`: "labels",
+		`{"name":"k","labels":{"":"c"}}`: "labels", `{"name":"k","labels":{"a\u202eb":"c"}}`: "labels",
+		`{"name":"k","labels":{"` + strings.Repeat("ключ", 16) + `":"c"}}`: "labels",
+		`{"name":" "}`: "name",
 	} {
 		var got *catalog.FieldError
 		if err := create(t, tables.Keys.Table, body); !errors.As(err, &got) || got.Field != field {

@@ -103,11 +103,17 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 				return 0, err
 			}
 		}
-		return 0, fn(tx)
+		if err := fn(tx); err != nil {
+			return 0, err
+		}
+		return 0, tx.checkReserved(ctx)
 	}
 	err = tx.core.read(ctx, func(r Reader) error {
 		base, tx.reader, tx.now = r.Head().Revision, r, tx.core.now()
 		if err := fn(tx); err != nil {
+			return err
+		}
+		if err := tx.checkReserved(ctx); err != nil {
 			return err
 		}
 		if err := tx.checkGrowth(ctx); err != nil {

@@ -146,6 +146,11 @@ func checkUpstreamURL(errs *FieldErrors, field, text string, private bool) {
 		errs.add(field, "must be an https URL; plain http only where private upstreams are allowed")
 		return
 	}
+	if strings.Contains(u.Hostname(), "_") {
+		errs.add(field, "must name a public host, whose name holds no underscore; those of containers only where "+
+			"private upstreams are allowed")
+		return
+	}
 	if !publicHost(u.Hostname()) {
 		errs.add(field, "must name a public host; loopback, private, link-local and other special addresses only "+
 			"where private upstreams are allowed")
@@ -203,8 +208,8 @@ func publicHost(host string) bool {
 		return PublicAddress(a)
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if !strings.Contains(host, ".") || strings.Contains(host, "_") {
-		return false // a name of this network, or of a container
+	if !strings.Contains(host, ".") {
+		return false // a name of this network
 	}
 	for _, private := range privateSuffixes() {
 		if host == private || strings.HasSuffix(host, "."+private) {

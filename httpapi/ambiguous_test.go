@@ -2,12 +2,16 @@ package httpapi_test
 
 import (
 	"encoding/base64"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi"
 )
 
 // A request that gives two credentials does not say who asks.
@@ -44,4 +48,46 @@ func TestRevertSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: status %d: %s", body, w.Code, w.Body)
 		}
 	}
+}
+
+// A token of the server's settings becomes no operator's: the list would say viewer where it is admin.
+func TestTokensOfTheServerAreTaken(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for path, body := range map[string]object{
+		"/operators": {"name": "o", "role": "viewer", "token": admin}, "/keys": {"name": "k", "token": admin},
+	} {
+		p := s.do(admin, "POST", path, body).problem(t, http.StatusUnprocessableEntity, "invalid")
+		if !slices.Equal(p.fields(), []string{"token"}) {
+			t.Errorf("POST %s names %v", path, p.fields())
+		}
+	}
+	auth := httpapi.WithScheme(httpapi.Tokens(httpapi.TokenList{Viewer: []string{"v"}}), httpapi.Scheme{})
+	if holder := auth.(httpapi.TokenHolder); !holder.HoldsToken(catalog.HashToken("v")) || holder.HoldsToken(catalog.HashToken("w")) {
+		t.Error("a described Auth does not say which tokens it knows")
+	}
+}
+
+// A body that says it is too long is not asked for. A client that waits to be asked never sends it.
+func TestTooLongBodiesAreNotAskedFor(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	for _, path := range []string{"/models", "/apply", "/logs"} {
+		r := httptest.NewRequest("POST", path, unread{t})
+		r.ContentLength = 99_999_999
+		r.Header.Set("Content-Length", "99999999")
+		r.Header.Set("Authorization", "Bearer "+admin)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.api.ServeHTTP(w, r)
+		if w.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: status %d: %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// unread is a body that must not be read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body is read")
+	return 0, io.EOF
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -68,6 +69,14 @@ type Describer interface {
 	Scheme() Scheme
 }
 
+// TokenHolder is implemented by an [Auth] that knows callers by tokens. None of them can become the
+// token of a key or of an operator as well, who could do then what the token allows here.
+type TokenHolder interface {
+	// HoldsToken reports whether a caller is known by the token with a hash, see [catalog.HashToken].
+	// It is called concurrently.
+	HoldsToken(hash string) bool
+}
+
 // Scheme says how callers prove who they are. Empty fields are left out.
 type Scheme struct {
 	// Name is what the OpenAPI document calls the scheme. Defaults to "auth".
@@ -110,6 +119,12 @@ type described struct {
 // Scheme implements [Describer].
 func (d described) Scheme() Scheme { return d.scheme }
 
+// HoldsToken implements [TokenHolder].
+func (d described) HoldsToken(hash string) bool {
+	holder, ok := d.Auth.(TokenHolder)
+	return ok && holder.HoldsToken(hash)
+}
+
 // TokenList holds the bearer tokens of each role. Tokens are secrets: let them
 // be random and at least 32 characters long. Empty ones are left out. A token that is in
 // several lists has the first of its roles in the order of the fields.
@@ -143,6 +158,7 @@ type tokens []token
 var _ interface {
 	Auth
 	Describer
+	TokenHolder
 } = tokens(nil)
 
 type token struct {
@@ -179,6 +195,11 @@ func (tokens) Scheme() Scheme {
 	}
 }
 
+// HoldsToken implements [TokenHolder].
+func (known tokens) HoldsToken(hash string) bool {
+	return slices.ContainsFunc(known, func(t token) bool { return hex.EncodeToString(t.hash[:]) == hash })
+}
+
 // schemeOf returns how an Auth is described.
 func schemeOf(auth Auth) (s Scheme) {
 	if d, ok := auth.(Describer); ok {
@@ -208,6 +229,9 @@ func (h *Handler) enter(r *http.Request, route Role) (context.Context, error) {
 	if caller.Project != "" && reachOf(exchangeOf(ctx).route) == reachNothing {
 		h.logRefusal(r, "a caller was refused because it is limited to a project", "actor", caller.Actor)
 		return ctx, errLimited
+	}
+	if holder, ok := h.auth.(TokenHolder); ok {
+		ctx = catalog.WithReservedTokens(ctx, holder.HoldsToken)
 	}
 	ctx = catalog.WithinProject(ctx, caller.Project)
 	return catalog.WithActor(ctx, caller.Actor, caller.Reason), nil

@@ -28,6 +28,9 @@ func parseBound(field, text string, end time.Time, step time.Duration) (time.Tim
 		return time.Time{}, nil
 	}
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		if t.IsZero() { // it would mean that no bound is given
+			return t, &logbuf.FieldError{Field: field, Message: logbuf.OutsideTime}
+		}
 		return t, nil
 	}
 	if span, ok := parseSpan(text); ok && span%step == 0 {

@@ -26,6 +26,10 @@ var (
 	endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
+// OutsideTime is what a [FieldError] says of a time that no entry can have. Of the last day of
+// 9999 none is taken, because some time zones are in the year 10000 then.
+const OutsideTime = "must be from 1970-01-01T00:00:00Z to 9999-12-31T00:00:00Z"
+
 // A LogRange is where a page of entries lies, the answer of [LogQuery.Resolve].
 // An entry is in it when its time is at or after Since, and (Time, ID) is
 // before (Before, BeforeID). Times are in UTC and whole microseconds.
@@ -134,7 +138,7 @@ func checkSpan(since, until time.Time) error {
 		t     time.Time
 	}{{"since", since}, {"until", until}} {
 		if !b.t.IsZero() && !sane(b.t) {
-			return &FieldError{b.field, "must be from 1970-01-01T00:00:00Z to 9999-12-31T00:00:00Z"}
+			return &FieldError{b.field, OutsideTime}
 		}
 	}
 	if !since.IsZero() && !until.IsZero() && !since.Before(until) {

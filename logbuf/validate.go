@@ -20,7 +20,7 @@ type bound struct {
 // may rely on it.
 func (e *Entry) validate() *FieldError {
 	if e.Time.Before(minTime) || !e.Time.Before(endOfTime) {
-		return &FieldError{fieldTS.name(), "must be a time from 1970 to 9999"}
+		return &FieldError{fieldTS.name(), OutsideTime}
 	}
 	for _, b := range [...]bound{
 		{fieldKeyID, e.KeyID, maxID},

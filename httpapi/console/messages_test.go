@@ -232,6 +232,8 @@ func composed() []string {
 		`%s names it; the lists stay as they are %s`,
 		`%d key`,
 		`%d keys`,
+		`%d name`,
+		`%d names`,
 		`%d project`,
 		`%d projects`,
 		`%d list`,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -48,6 +49,10 @@ func (b *Body) Resolve(ctx huma.Context) []error {
 
 func (b *Body) read(ctx huma.Context, limit int64) {
 	b.media, b.encoding = ctx.Header("Content-Type"), ctx.Header("Content-Encoding")
+	if declared, err := strconv.ParseInt(ctx.Header("Content-Length"), 10, 64); err == nil && declared > limit {
+		b.err = TooLarge(limit) // unread: a client that asked first, by Expect, need not send it
+		return
+	}
 	b.data, b.err = Read(ctx.BodyReader(), limit)
 }
 
