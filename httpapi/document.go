@@ -145,12 +145,18 @@ func describeParameters(op *huma.Operation) {
 			p.Schema = &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(1.0)}
 			p.Description = "The id of the resource."
 		}
+		if p.Name == "timeout" || p.Name == "age" { // not in a tag: the handlers say better what is wrong
+			p.Schema.Pattern = durationPattern
+		}
 		if p.Schema.Type == huma.TypeArray {
 			p.Schema.Nullable = false
 		}
 	}
 	slices.SortStableFunc(op.Parameters, func(a, b *huma.Param) int { return rank(a) - rank(b) })
 }
+
+// durationPattern is the form of a length of time: 1m30s, 500ms, or a number of seconds.
+const durationPattern = `^([0-9]+(\.[0-9]+)?(ms|s|m)?)+$`
 
 // rank orders parameters: the path's, the query's, the header's.
 func rank(p *huma.Param) int {

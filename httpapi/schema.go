@@ -48,7 +48,7 @@ func schemaName(t reflect.Type, hint string) string {
 // a binary fraction.
 type usd struct{}
 
-const usdPattern = `^[0-9]+(\.[0-9]{1,9})?$`
+const usdPattern = `^(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?$`
 
 // Schema implements [huma.SchemaProvider].
 func (usd) Schema(huma.Registry) *huma.Schema {
@@ -73,6 +73,10 @@ func (h *Handler) completeSchemas(registry huma.Registry) {
 	describeLogs(schemas)
 	describeChange(schemas["Change"])
 	describePlan(schemas)
+	for _, s := range schemas {
+		boundWords(s.Properties["labels"], wordBounds{name: 63, value: 256, pattern: `^[^\s=]+$`})
+		boundWords(s.Properties["tags"], wordBounds{name: 64, value: 256})
+	}
 	b := bodies{registry: registry, schemas: schemas}
 	for _, t := range h.nouns {
 		b.add(t)
@@ -99,6 +103,28 @@ func merged(a, b map[string]*huma.Schema) map[string]*huma.Schema {
 func describeProblem(s *huma.Schema) {
 	for k := range problemTable {
 		s.Properties["type"].Enum = append(s.Properties["type"].Enum, problemKind(k).facts().urn())
+	}
+}
+
+// wordBounds are how long the names and the values of an object of texts may be, and the form of
+// the names.
+type wordBounds struct {
+	name, value int
+	pattern     string
+}
+
+// boundWords documents the bounds of an object of texts, for which there are no tags.
+func boundWords(s *huma.Schema, bounds wordBounds) {
+	if s == nil {
+		return
+	}
+	if values, ok := s.AdditionalProperties.(*huma.Schema); ok {
+		values.MaxLength = new(bounds.value)
+		names := map[string]any{"minLength": 1, "maxLength": bounds.name}
+		if bounds.pattern != "" {
+			names["pattern"] = bounds.pattern
+		}
+		s.Extensions = map[string]any{"propertyNames": names}
 	}
 }
 

@@ -84,6 +84,13 @@ func TestMoneyIsText(t *testing.T) {
 			if !slices.Equal(kinds, []string{"string"}) || p.(object)["pattern"] == nil || p.(object)["oneOf"] != nil {
 				t.Errorf("%s.%s is documented as %v", name, field, p)
 			}
+			form := regexp.MustCompile(p.(object)["pattern"].(string))
+			for amount, ok := range map[string]bool{"0": true, "2.5": true, "0.000000001": true, "9223372036.854775807": true,
+				"00001.5": false, "1.": false, ".5": false, "1.0000000001": false, "-1": false, "": false} {
+				if form.MatchString(amount) != ok {
+					t.Errorf("%s.%s: the form is wrong about %q", name, field, amount)
+				}
+			}
 		}
 	}
 	if seen < 20 {
@@ -137,6 +144,20 @@ func TestBoundsAreTrue(t *testing.T) {
 				refused(field, least-1)
 				refused(field, strconv.FormatFloat(most, 'f', -1, 64)+"0")
 				refused(field, most*2)
+			case field == "labels":
+				most := int(schema["additionalProperties"].(object)["maxLength"].(float64))
+				names := schema["propertyNames"].(object)
+				longest := int(names["maxLength"].(float64))
+				refused(field, object{"a": strings.Repeat("é", most+1)})
+				refused(field, object{strings.Repeat("é", longest+1): "x"})
+				form := regexp.MustCompile(names["pattern"].(string))
+				for _, name := range []string{"a b", "a=b", ""} {
+					if refused(field, object{name: "x"}); form.MatchString(name) {
+						t.Errorf("a label may be called %q, says the document", name)
+					}
+				}
+				s.must(http.StatusCreated, admin, "PUT", path, both(sent, object{"external_id": "labelled",
+					field: object{strings.Repeat("é", longest): strings.Repeat("é", most)}}))
 			}
 		}
 	})
