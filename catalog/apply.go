@@ -207,6 +207,9 @@ func (p *planner) make(ctx context.Context, what planning, checkTokens bool) (Pl
 			return Plan{}, err
 		}
 	}
+	if err := p.tx.warnUnserved(ctx); err != nil {
+		return Plan{}, err
+	}
 	return p.plan(ctx)
 }
 

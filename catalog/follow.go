@@ -224,16 +224,15 @@ func (p *Provider) follow(_ context.Context, tx *txn, before, after record) erro
 
 func (*Binding) reads() bool { return true }
 
-// follow notes the model whose document names the providers of the binding.
-func (b *Binding) follow(ctx context.Context, tx *txn, before, after record) error {
+// follow notes the model whose document names the providers of the binding, and what it picks.
+func (b *Binding) follow(_ context.Context, tx *txn, before, after record) error {
 	if after == nil {
 		return nil
 	}
 	tx.rendered.binding(b)
-	if old, replaces := before.(*Binding); replaces && old.ProviderGroup == b.ProviderGroup {
-		return nil
-	}
-	return warnBinding(ctx, tx, b)
+	old, _ := before.(*Binding)
+	tx.unserved.binding(old, b)
+	return nil
 }
 
 const (

@@ -100,10 +100,14 @@ func (p *Project) touches() Touches {
 	return Touches{NaturalKeys: sortedSet(p.Name), Refs: sortedSet(ParentProject(p.Name))}
 }
 
-// follow refuses another name, and warns of budgets that allow nothing.
+func (p *Project) reads() bool { return len(p.Models) > 0 }
+
+// follow refuses another name, and warns of budgets and names of models that allow nothing.
 func (p *Project) follow(_ context.Context, tx *txn, before, after record) error {
 	if after != nil {
 		warnBudgets(tx, p, before, p.Budgets)
+		had, _ := before.(lister)
+		tx.unserved.list(had, p)
 	}
 	if old, ok := before.(*Project); ok && after != nil && old.Name != p.Name {
 		return stays("name")
@@ -116,7 +120,7 @@ func stays(field string) error {
 	return &FieldError{Field: field, Message: "cannot be changed; create another one in its place"}
 }
 
-func (k *Key) reads() bool { return k.Project != "" }
+func (k *Key) reads() bool { return k.Project != "" || len(k.Models) > 0 }
 
 // follow warns of what keeps a key from working, and checks what its projects allow, as far as
 // the key asks for more than before.
@@ -130,6 +134,8 @@ func (k *Key) follow(ctx context.Context, tx *txn, before, after record) error {
 	}
 	warnExpiry(tx, k, "expires_at", old.ExpiresAt, k.ExpiresAt)
 	warnBudgets(tx, k, before, k.Budgets)
+	had, _ := before.(lister)
+	tx.unserved.list(had, k)
 	if k.Project == "" {
 		return nil
 	}

@@ -28,6 +28,7 @@ type txn struct {
 	caps     []Cap               // that the commit has to keep
 	takes    bool                // what is deleted may have something that goes with it
 	warnings []pendingWarning
+	unserved unserved // may deserve a warning
 }
 
 type place struct {
@@ -115,6 +116,11 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 		}
 		if err := tx.checkReserved(ctx); err != nil {
 			return err
+		}
+		if ctx.Value(warnKey{}) != nil {
+			if err := tx.warnUnserved(ctx); err != nil {
+				return err
+			}
 		}
 		if err := tx.checkGrowth(ctx); err != nil {
 			return err

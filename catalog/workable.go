@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -43,16 +42,4 @@ func warnProvider(tx *txn, p *Provider) {
 func endsInOperation(baseURL string) bool {
 	return slices.ContainsFunc([]string{"/chat/completions", "/completions", "/messages", "/responses", "/embeddings",
 		"/models"}, func(path string) bool { return strings.HasSuffix(strings.TrimRight(baseURL, "/"), path) })
-}
-
-// warnBinding warns of a binding that nobody serves yet.
-func warnBinding(ctx context.Context, tx *txn, b *Binding) error {
-	if tx.reader == nil {
-		return nil
-	}
-	providers, err := tx.list(ctx, KindProvider, Query{Groups: []string{b.ProviderGroup}, Limit: 1})
-	if err == nil && len(providers) == 0 {
-		tx.warnAbout(b, "provider_group", "has no provider yet: nobody serves the model by this binding")
-	}
-	return err
 }

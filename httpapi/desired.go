@@ -138,6 +138,9 @@ type reversion struct {
 
 // revert returns to how the catalog was.
 func (h *Handler) revert(ctx context.Context, in *reverting) (*planAnswer, error) {
+	if _, err := in.Limit(); err != nil { // before anything takes its turn
+		return nil, err
+	}
 	var body reversion
 	if err := in.Content.Decode(&body); err != nil {
 		return nil, err

@@ -196,7 +196,7 @@ type nodeReport struct {
 }
 
 type reporting struct {
-	Age     string `query:"age" doc:"How long ago a mirror has heard of it, which passes it on."`
+	Age     string `query:"age" maxLength:"32" doc:"How long ago a mirror has heard of it, which passes it on."`
 	Content request.Body
 }
 
@@ -212,6 +212,13 @@ const (
 
 // report records what a balancer says it has applied.
 func (h *Handler) report(ctx context.Context, in *reporting) (*reported, error) {
+	var age time.Duration
+	var err error
+	if in.Age != "" {
+		if age, err = request.Duration("age", in.Age, maxAge); err != nil {
+			return nil, err
+		}
+	}
 	text, err := in.Content.Bytes(request.JSON)
 	if err != nil {
 		return nil, err
@@ -226,11 +233,7 @@ func (h *Handler) report(ctx context.Context, in *reporting) (*reported, error) 
 	if int64(n.Position.Epoch) > h.plane.Now().Add(maxAhead).Unix() {
 		return nil, &catalog.FieldError{Field: "position", Message: "has an epoch that is more than a day ahead"}
 	}
-	if in.Age != "" {
-		if n.Age, err = request.Duration("age", in.Age, maxAge); err != nil {
-			return nil, err
-		}
-	}
+	n.Age = age
 	answer, err := h.plane.Publisher().Report(ctx, n)
 	if err != nil {
 		return nil, unreadable(err)
