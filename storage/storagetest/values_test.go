@@ -12,7 +12,6 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/memstore"
 	"github.com/ez-api/ez-api/storage/pgstore"
@@ -135,7 +134,8 @@ func samples() (all []sample) {
 				"limit": json.RawMessage(prices[i%len(prices)][0]), "window": "total",
 				"timezone": "America/Argentina/Buenos_Aires",
 			}},
-			"labels": map[string]string{"a/b": names[i%len(names)]},
+			"labels": map[string]string{"a/b": names[i%len(names)],
+				strings.Join(strings.Fields(names[i%len(names)]), "_"): "x"},
 		}, map[string]any{
 			"name": names[i%len(names)], "allow_ips": []any{"10.0.0.0/8", "192.0.2.1",
 				"2001:db8::1"}, "rpm_limit": 60, "default_namespace": "eu-1",
@@ -193,75 +193,36 @@ func testValues(t *testing.T, store catalog.Store) {
 	if len(all) != 460 {
 		t.Fatalf("%d samples", len(all))
 	}
-	models, seen := map[string]map[string]any{}, map[catalog.Kind]bool{}
+	shown := map[catalog.Kind][]map[string]any{}
 	for _, s := range all {
-		var shown map[string]any
-		seen[s.kind] = true
+		var v map[string]any
 		switch s.kind {
 		case catalog.KindModel:
-			shown = goesThrough(t, plane.Models, s)
-			models[catalog.ModelKey(shown["namespace"].(string), shown["name"].(string))] = shown
+			v = goesThrough(t, plane.Models, s)
 		case catalog.KindProvider:
-			goesThrough(t, plane.Providers, s)
+			v = goesThrough(t, plane.Providers, s)
 		case catalog.KindBinding:
-			goesThrough(t, plane.Bindings, s)
+			v = goesThrough(t, plane.Bindings, s)
 		case catalog.KindKey:
-			goesThrough(t, plane.Keys.Table, s)
+			v = goesThrough(t, plane.Keys.Table, s)
 		case catalog.KindProject:
-			goesThrough(t, plane.Projects, s)
+			v = goesThrough(t, plane.Projects, s)
 		case catalog.KindOperator:
-			goesThrough(t, plane.Operators.Table, s)
+			v = goesThrough(t, plane.Operators.Table, s)
 		case catalog.KindHold:
-			goesThrough(t, plane.Holds, s)
+			v = goesThrough(t, plane.Holds, s)
 		default:
 			t.Fatalf("%s go through nothing", s.kind)
 		}
+		shown[s.kind] = append(shown[s.kind], v)
 	}
 	for _, k := range catalog.Kinds() {
-		if !seen[k] {
+		if len(shown[k]) == 0 {
 			t.Errorf("there is no sample of %s", k)
 		}
 	}
-
-	// What is published is what is shown.
-	if _, err := plane.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for key, shown := range models {
-		docs, err := plane.Publisher().Lookup(t.Context(), catalog.KindModel, key)
-		if err != nil || len(docs) != 1 {
-			t.Fatalf("document %s: %d, %v", key, len(docs), err)
-		}
-		doc := object(t, docs[0].Doc)
-		for _, field := range []string{"name", "namespace", "kind", "input_price", "output_price", "request_price",
-			"context_window", "labels"} {
-			if diff := cmp.Diff(shown[field], doc[field]); diff != "" {
-				t.Errorf("document %s: %s (-shown +published):\n%s", key, field, diff)
-			}
-		}
-	}
-	for p, err := range plane.Providers.All(t.Context(), catalog.Query{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		docs, err := plane.Publisher().Lookup(t.Context(), catalog.KindProvider, fmt.Sprint(p.ID))
-		if err != nil || len(docs) != 1 {
-			t.Fatalf("document of provider %d: %d, %v", p.ID, len(docs), err)
-		}
-		if _, err := snapshot.Decode[snapshot.ProviderDoc](docs[0]); err != nil {
-			t.Error(err)
-		}
-		text, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		shown, doc := object(t, text), object(t, docs[0].Doc)
-		for _, field := range []string{"name", "base_url", "models", "weight", "priority", "auto_ban", "options", "status"} {
-			if diff := cmp.Diff(shown[field], doc[field]); diff != "" {
-				t.Errorf("document of provider %d: %s (-shown +published):\n%s", p.ID, field, diff)
-			}
-		}
-	}
+	isExported(t, plane, shown)
+	isPublished(t, plane, shown)
 }
 
 // goesThrough creates what was sent, and returns what is shown of it.
