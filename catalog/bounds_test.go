@@ -19,6 +19,15 @@ func nested(levels int) map[string]any {
 	return value
 }
 
+// nestedList returns an object whose value is a list of as many levels as make all of them.
+func nestedList(levels int) map[string]any {
+	value := []any{}
+	for range levels - 2 {
+		value = []any{value}
+	}
+	return map[string]any{"a": value}
+}
+
 // listed returns n names of a length.
 func listed(n, length int) []string {
 	names := make([]string, n)
@@ -57,6 +66,7 @@ func TestBoundsOfProviders(t *testing.T) {
 		"quotes, which JSON writes as two characters": {"models", "524288 bytes", catalog.Provider{Models: quoted(1100)}},
 		"prices":          {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
 		"levels":          {"options", "32 deep", catalog.Provider{Options: nested(33)}},
+		"levels of lists": {"options", "32 deep", catalog.Provider{Options: nestedList(33)}},
 		"digits":          {"options.n", "64-bit", catalog.Provider{Options: map[string]any{"n": digits(401)}}},
 		"a type in ASCII": {"type", "must be one of", catalog.Provider{Type: "OPENA\u0130"}},
 	} {
@@ -74,6 +84,7 @@ func TestBoundsOfProviders(t *testing.T) {
 		"a list":  {Models: listed(2000, 250)},
 		"prices":  {Prices: priced(3000)},
 		"levels":  {Options: nested(32)},
+		"lists":   {Options: nestedList(32)},
 		"digits":  {Options: map[string]any{"n": digits(400)}},
 		"capital": {},
 	} {

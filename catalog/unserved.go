@@ -26,7 +26,8 @@ const (
 
 	// maxSearch bounds the work of a transaction that finds out what deserves a warning, in steps of a
 	// regular expression over a byte. What is beyond it gets none.
-	maxSearch = 20_000_000
+	maxSearch   = 20_000_000
+	lookupSteps = 100 // of a name in a list
 
 	// maxSought is how many names of models are looked for. With more of them, lists get no warning.
 	maxSought = 100_000
@@ -120,7 +121,7 @@ func (tx *txn) warnBindings(ctx context.Context, bindings []*Binding) error {
 
 // work is how many steps a selector takes on a list, about.
 func (l *ModelList) work(s *Selector) int {
-	n := pairSteps
+	n := lookupSteps
 	if s.re != nil {
 		for _, m := range l.literal {
 			n += s.steps * len(m)

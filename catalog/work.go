@@ -7,14 +7,10 @@ import (
 	"strings"
 )
 
-const (
-	// maxWork bounds the work that the provider groups of one commit make for those who render
-	// documents, in steps of a regular expression over a byte. A step takes some 8 ns.
-	maxWork = 500_000_000
-
-	// pairSteps is what it costs to ask one provider's list one question.
-	pairSteps = 100
-)
+// maxWork bounds the work that the provider groups of one commit make for those who render
+// documents, in steps of a regular expression over a byte. A step takes some 8 ns. Other selectors
+// look up a name, which is nothing beside that; documents.go bounds how many do.
+const maxWork = 500_000_000
 
 // rendered notes what the commit makes others render again, and which field is to blame for it.
 type rendered struct {
@@ -80,47 +76,37 @@ func (tx *txn) tooMuch(c cause, message string) error {
 // publish that touches them, and nothing else is published meanwhile.
 func (tx *txn) checkRendering(ctx context.Context) error {
 	work := 0
-	groups := &groupSizes{tx: tx}
 	for _, group := range slices.Sorted(maps.Keys(tx.rendered.groups)) {
 		because := tx.rendered.groups[group]
-		questions, steps, err := tx.questions(ctx, group, because)
+		steps, err := tx.expressions(ctx, group, because)
 		if err != nil {
 			return err
 		}
-		if questions == 0 {
+		if steps == 0 {
 			continue
 		}
-		providers, err := groups.providers(ctx, group)
+		size, err := tx.modelBytes(ctx, group)
 		if err != nil {
 			return err
 		}
-		work += questions * providers * pairSteps
-		if steps > 0 {
-			size, err := tx.modelBytes(ctx, group)
-			if err != nil {
-				return err
-			}
-			work += steps * size
-		}
-		if work > maxWork {
+		if work += steps * size; work > maxWork {
 			return tx.tooMuch(because, "makes the bindings to a provider group take "+
 				"too long to match against the models of its providers; make the regular expressions of the bindings "+
 				"simpler, or the lists of models shorter")
 		}
 	}
-	if err := tx.checkDocuments(ctx, groups); err != nil {
+	if err := tx.checkDocuments(ctx, &groupSizes{tx: tx}); err != nil {
 		return err
 	}
 	return tx.checkImplied(ctx)
 }
 
-// questions counts the bindings to a group that do not ask for one name alone, and adds up the steps
-// per byte of their regular expressions. It notes the models of all of them. What cannot be read is
-// not rendered either.
-func (tx *txn) questions(ctx context.Context, group string, because cause) (n, steps int, err error) {
+// expressions adds up the steps per byte of the regular expressions in the bindings to a group. It
+// notes the models of all bindings to it. What cannot be read is not rendered either.
+func (tx *txn) expressions(ctx context.Context, group string, because cause) (steps int, err error) {
 	bindings, err := tx.list(ctx, KindBinding, Query{Groups: []string{group}})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for _, e := range bindings {
 		var b Binding
@@ -133,15 +119,14 @@ func (tx *txn) questions(ctx context.Context, group string, because cause) (n, s
 		if _, noted := tx.rendered.models[e.Ref]; !noted {
 			tx.rendered.models[e.Ref] = because
 		}
-		if b.SelectorType == SelectExact {
+		if b.SelectorType != SelectRegex {
 			continue
 		}
-		n++
-		if s, err := ParseSelector(b.SelectorType, b.SelectorValue); err == nil && b.SelectorType == SelectRegex {
+		if s, err := ParseSelector(b.SelectorType, b.SelectorValue); err == nil {
 			steps += s.steps
 		}
 	}
-	return n, steps, nil
+	return steps, nil
 }
 
 // modelBytes adds up the lengths of the models that the providers of a group list. Those that list

@@ -209,6 +209,27 @@ func TestEmbeddedServes(t *testing.T) {
 	s.end(t)
 }
 
+// Headers have a bound, less than that of the language's own server.
+func TestHeadersAreBounded(t *testing.T) {
+	s := run(t, embeddedEnv(t)...)
+	for size, want := range map[int]int{60 << 10: http.StatusOK, 80 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Long", strings.Repeat("a", size))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes of headers: status %d, want %d", size, resp.StatusCode, want)
+		}
+	}
+	s.end(t)
+}
+
 func TestMetrics(t *testing.T) {
 	viewer := strings.Repeat("v", 32)
 	s := run(t, embeddedEnv(t, "EZ_VIEWER_TOKEN="+viewer, "EZ_LOG_DURABILITY=disk")...)
