@@ -1,8 +1,8 @@
 // Package ezapi is the control plane of an AI gateway, as a library.
 //
-// It owns the truth about upstream providers, client keys, models and
-// bindings (the catalog); it publishes that truth as snapshots, which the
-// gateway's data planes read without ever touching a database; and it takes
+// It keeps the catalog: upstream providers, models, bindings, projects, client
+// keys, operators and holds. It publishes the catalog as snapshots, which the
+// gateway's data planes read without ever touching a database. And it takes
 // their access logs and stores them in large batches.
 //
 // The zero [Config] is a whole control plane in memory, which is what a unit
@@ -27,4 +27,14 @@
 //	defer plane.Close(shutdownCtx)
 //
 // A data plane uses snapshot.NewWatcher, and logbuf to ship its logs.
+//
+// # Where things are
+//
+// Package catalog has the nouns and their rules, snapshot what data planes see, logbuf the
+// access logs, httpapi the HTTP surface, and storage one package for each engine. This package
+// assembles them: ezapi.go has [Config] and [Plane]; entries.go completes log entries with costs
+// and projects; budgets.go and budgetlist.go, health.go, healthholds.go and healthreport.go turn
+// logs into holds; alerts.go and alertcauses.go tell people; operators.go knows who may use the
+// API; reprice.go computes costs again; upkeep.go and clocks.go do what has to be done from time to
+// time. ARCHITECTURE.md says where each kind of change belongs.
 package ezapi

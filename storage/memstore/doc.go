@@ -9,5 +9,5 @@
 // says something about those.
 //
 // The catalog is in store.go, table.go, commit.go and reader.go; what is published in publisher.go and
-// publisher_docs.go; access logs in sink.go.
+// the files publisher_*.go; access logs in sink.go and meter.go.
 package memstore

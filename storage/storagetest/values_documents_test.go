@@ -140,4 +140,3 @@ func sameFields(t *testing.T, shown, doc map[string]any, fields ...string) {
 		}
 	}
 }
-
