@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	apps "k8s.io/api/apps/v1"
+	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
@@ -45,10 +46,10 @@ func TestChart(t *testing.T) {
 		"ingress.enabled=true", "ingress.host=ez.example.com", "ingress.tlsSecret=tls", "ingress.className=nginx",
 		"settings.EZ_LOG_RETENTION=30d", "settings.EZ_CONSOLE=false", "image.pullSecrets={registry}", "replicas=3",
 		"serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus", "spool.storageClassName=fast",
-		"nodeSelector.disk=ssd",
+		"nodeSelector.disk=ssd", "migrate.secret=owner", "migrate.role=ezapi",
 	}, ",")))
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{
-		"ConfigMap x", "Ingress x", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x",
+		"ConfigMap x", "Ingress x", "Job x-migrate", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x",
 		"StatefulSet x",
 	}) {
 		t.Errorf("rendered: %q", got)
@@ -73,6 +74,15 @@ func TestChart(t *testing.T) {
 		if !ok {
 			t.Error(what)
 		}
+	}
+	job := all["Job x-migrate"].(*batch.Job)
+	migrate := job.Spec.Template.Spec.Containers[0]
+	if hook := job.Annotations["helm.sh/hook"]; hook != "pre-install,pre-upgrade" ||
+		!slices.Equal(migrate.Args, []string{"-migrate", "ezapi"}) || migrate.EnvFrom[0].SecretRef.Name != "owner" ||
+		migrate.Image != server.Image || selects(all["Service x"].(*core.Service).Spec.Selector, &apps.StatefulSet{
+		Spec: apps.StatefulSetSpec{Template: job.Spec.Template},
+	}) {
+		t.Errorf("the job that migrates: %+v", job)
 	}
 	if got := all["ConfigMap x"].(*core.ConfigMap).Data; got["EZ_LOG_RETENTION"] != "30d" || got["EZ_CONSOLE"] != "false" {
 		t.Errorf("settings: %q", got)
@@ -210,6 +220,8 @@ func objects(t *testing.T, text string) map[string]any {
 		}
 		var into any
 		switch is.Kind {
+		case "Job":
+			into = new(batch.Job)
 		case "StatefulSet":
 			into = new(apps.StatefulSet)
 		case "Service":
