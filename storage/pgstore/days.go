@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,21 +20,18 @@ select min(starts) from (
 
 	// sqlCloseDay adds up the quarters of a day.
 	sqlCloseDay = `
-insert into usage_days (` + usageKey + `, ` + usageCounts + `)
-select key_id, $1::timestamptz, project, provider_id, namespace, model, route_group,
-    sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
-    sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd), max(last_at)
-from usage_quarters where starts >= $1::timestamptz and starts < $2::timestamptz
-group by key_id, project, provider_id, namespace, model, route_group
-order by 1, 2, 3, 4, 5, 6, 7`
+insert into %[1]s (%[2]s, ` + usageCounts + `)
+select %[3]s, ` + sqlSummed + `
+from (select $1::timestamptz as day, * from %[4]s where starts >= $1::timestamptz and starts < $2::timestamptz) as quarters
+group by %[3]s order by %[3]s`
 
 	sqlClosed = `update usage_state set closed_until = $1::timestamptz`
 
 	sqlQuartersFrom = `update usage_state set quarters_from = $1::timestamptz where quarters_from < $1::timestamptz`
 
 	sqlPruneQuarters = `
-delete from usage_quarters where ctid = any (array(
-    select ctid from usage_quarters where starts < $1::timestamptz limit $2))`
+delete from %[1]s where ctid = any (array(
+    select ctid from %[1]s where starts < $1::timestamptz limit $2))`
 
 	pruneSize = 20_000 // rows in one transaction
 )
@@ -67,8 +65,11 @@ func (s *Sink) closeDays(ctx context.Context, o logbuf.MaintenanceOptions) (repo
 				return nil
 			}
 			report.Behind = o.Now.Sub(day.Until.Add(time.Hour))
-			if _, err := affect(ctx, tx, sqlCloseDay, day.From, day.Until); err != nil {
-				return err
+			for _, t := range foldTargets() {
+				sql := fmt.Sprintf(sqlCloseDay, t.days, t.group, t.dayGroup(), t.quarters)
+				if _, err := affect(ctx, tx, sql, day.From, day.Until); err != nil {
+					return err
+				}
 			}
 			_, err = affect(ctx, tx, sqlClosed, day.Until)
 			more = err == nil
@@ -102,13 +103,16 @@ func (s *Sink) pruneQuarters(ctx context.Context, o logbuf.MaintenanceOptions) (
 		_, err = affect(ctx, tx, sqlQuartersFrom, from)
 		return err
 	})
-	for n := int64(pruneSize); err == nil && !from.IsZero() && n == pruneSize; {
-		report.Behind = o.UsageBefore.Sub(from)
-		err = s.alone(ctx, pruneLock, func(tx pgx.Tx) (err error) {
-			n, err = affect(ctx, tx, sqlPruneQuarters, from, int64(pruneSize))
-			return err
-		})
-		report.Done += n
+	for _, t := range foldTargets() {
+		sql := fmt.Sprintf(sqlPruneQuarters, t.quarters)
+		for n := int64(pruneSize); err == nil && !from.IsZero() && n == pruneSize; {
+			report.Behind = o.UsageBefore.Sub(from)
+			err = s.alone(ctx, pruneLock, func(tx pgx.Tx) (err error) {
+				n, err = affect(ctx, tx, sql, from, int64(pruneSize))
+				return err
+			})
+			report.Done += n
+		}
 	}
 	if err == nil {
 		report.Behind = 0

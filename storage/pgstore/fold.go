@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	usageKey    = `key_id, starts, project, provider_id, namespace, model, route_group`
+	usageGroup  = `starts, project, provider_id, namespace, model, route_group`
+	usageKey    = `key_id, ` + usageGroup
 	usageCounts = `requests, errors, unpriced, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
         cost_nano_usd, last_at`
 
@@ -23,19 +24,24 @@ const (
 with taken as (
     delete from usage_pending where ctid = any (array(select ctid from usage_pending %[1]s limit $1)) returning *
 ), sums as (
-    select ` + usageKey + `, sum(requests) as requests, sum(errors) as errors, sum(unpriced) as unpriced,
+    select ` + usageKey + `, ` + sqlSummed + `
+    from taken group by ` + usageKey + `
+), totals as (
+    select ` + usageGroup + `, ` + sqlSummed + `
+    from sums group by ` + usageGroup + `
+)`
+	sqlSummed = `sum(requests) as requests, sum(errors) as errors, sum(unpriced) as unpriced,
         sum(input_tokens) as input_tokens, sum(cache_read_tokens) as cache_read_tokens,
         sum(cache_write_tokens) as cache_write_tokens, sum(output_tokens) as output_tokens,
-        sum(cost_nano_usd) as cost_nano_usd, max(last_at) as last_at
-    from taken group by ` + usageKey + `
-)`
+        sum(cost_nano_usd) as cost_nano_usd, max(last_at) as last_at`
 
-	// sqlAdd adds sums to the rows of a table, in the order of its index: rows that follow each other
-	// lie in the same pages. Sorting costs less than it saves.
-	sqlAdd = ` as u (` + usageKey + `, ` + usageCounts + `)
-    %s
-    order by 1, 2, 3, 4, 5, 6, 7
-    on conflict (` + usageKey + `) do update set
+	// sqlAdd adds sums to the rows of a table that are told apart by some columns, in the order of its index:
+	// rows that follow each other lie in the same pages. Sorting costs less than it saves.
+	sqlAdd = `%[1]s as (
+    insert into %[2]s as u (%[3]s, ` + usageCounts + `)
+    %[4]s
+    order by %[5]s
+    on conflict (%[3]s) do update set
         requests           = u.requests + excluded.requests,
         errors             = u.errors + excluded.errors,
         unpriced           = u.unpriced + excluded.unpriced,
@@ -44,17 +50,16 @@ with taken as (
         cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
         output_tokens      = u.output_tokens + excluded.output_tokens,
         cost_nano_usd      = u.cost_nano_usd + excluded.cost_nano_usd,
-        last_at            = greatest(u.last_at, excluded.last_at)`
+        last_at            = greatest(u.last_at, excluded.last_at)
+)`
 
-	sqlOfSums = `select ` + usageKey + `, ` + usageCounts + ` from sums`
+	sqlOfSums = `select %s, ` + usageCounts + ` from %s`
 
 	// sqlOfDays adds up sums by the days whose beginnings are a parameter.
-	sqlOfDays = `select key_id, day, project, provider_id, namespace, model, route_group,
-        sum(requests), sum(errors), sum(unpriced), sum(input_tokens), sum(cache_read_tokens),
-        sum(cache_write_tokens), sum(output_tokens), sum(cost_nano_usd), max(last_at)
-    from (select ($2::timestamptz[])[width_bucket(starts, $2::timestamptz[])] as day, * from sums
+	sqlOfDays = `select %[1]s, ` + sqlSummed + `
+    from (select ($2::timestamptz[])[width_bucket(starts, $2::timestamptz[])] as day, * from %[2]s
         where starts < $3::timestamptz) as late
-    group by 1, 2, 3, 4, 5, 6, 7`
+    group by %[1]s`
 
 	sqlTaken = `
 select count(*) from taken`
@@ -161,6 +166,23 @@ func (s *Sink) foldSome(ctx context.Context, size int64) (n int64, err error) {
 	return n, err
 }
 
+// A foldTarget is where a fold adds what it has summed up: with the keys, or without.
+type foldTarget struct {
+	sums           string // of the statement
+	group          string // columns that tell rows apart
+	quarters, days string // tables
+}
+
+func foldTargets() []foldTarget {
+	return []foldTarget{
+		{"sums", usageKey, "usage_quarters", "usage_days"},
+		{"totals", usageGroup, "usage_quarter_totals", "usage_day_totals"},
+	}
+}
+
+// dayGroup has the day in the place of the quarter.
+func (t foldTarget) dayGroup() string { return strings.Replace(t.group, "starts", "day", 1) }
+
 // foldIn folds so many rows within a transaction that holds usageLock.
 func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err error) {
 	st, err := s.readUsageState(ctx, tx.Conn())
@@ -183,14 +205,20 @@ func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err 
 		days := st.Days(*earliest, st.ClosedUntil)
 		only = "where starts >= ($2::timestamptz[])[1]"
 		args = append(args, days, st.ClosedUntil)
-		parts = append(parts, "days as (\n    insert into usage_days"+fmt.Sprintf(sqlAdd, sqlOfDays)+"\n)")
+		for _, t := range foldTargets() {
+			of := fmt.Sprintf(sqlOfDays, t.dayGroup(), t.sums)
+			parts = append(parts, fmt.Sprintf(sqlAdd, "days_of_"+t.sums, t.days, t.group, of, t.dayGroup()))
+		}
 	}
-	kept := sqlOfSums
+	kept := ""
 	if !st.QuartersFrom.IsZero() {
 		args = append(args, st.QuartersFrom)
-		kept = fmt.Sprintf("%s where starts >= $%d::timestamptz", sqlOfSums, len(args))
+		kept = fmt.Sprintf(" where starts >= $%d::timestamptz", len(args))
 	}
-	parts = append(parts, "quarters as (\n    insert into usage_quarters"+fmt.Sprintf(sqlAdd, kept)+"\n)")
+	for _, t := range foldTargets() {
+		of := fmt.Sprintf(sqlOfSums, t.group, t.sums) + kept
+		parts = append(parts, fmt.Sprintf(sqlAdd, "quarters_of_"+t.sums, t.quarters, t.group, of, t.group))
+	}
 	parts = append(parts, sqlTell)
 	sql := fmt.Sprintf(sqlTake, only) + ", " + strings.Join(parts, ", ") + sqlTaken
 	err = queryRow(ctx, tx.Conn(), sql, args, &n)

@@ -50,20 +50,20 @@ select count(*) from gone`
 	// sqlSpentOfKeys and sqlSpentOfProjects add up closed days, quarters and what is set aside.
 	sqlSpentOfKeys = `
 select a.key_id, sum(u.cost_nano_usd)::text, sum(u.unpriced)::bigint
-from (select distinct unnest($5::bigint[]) as key_id) as a cross join lateral (` + sqlSpentOf + `) as u
+from (select distinct unnest($5::bigint[]) as key_id) as a cross join lateral (%s) as u
 group by 1 having sum(u.cost_nano_usd) <> 0 or sum(u.unpriced) <> 0`
 	sqlSpentOfProjects = `
 select a.path, sum(u.cost_nano_usd)::text, sum(u.unpriced)::bigint
-from (select distinct unnest($5::text[]) as path) as a cross join lateral (` + sqlSpentOf + `) as u
+from (select distinct unnest($5::text[]) as path) as a cross join lateral (%s) as u
 group by 1 having sum(u.cost_nano_usd) <> 0 or sum(u.unpriced) <> 0`
 	sqlSpentOf = `
-    select cost_nano_usd, unpriced from usage_days
+    select cost_nano_usd, unpriced from %[2]s
     where %[1]s and starts >= $2::timestamptz and starts < $3::timestamptz
     union all
-    select cost_nano_usd, unpriced from usage_quarters
+    select cost_nano_usd, unpriced from %[3]s
     where %[1]s and starts >= $1::timestamptz and starts < $2::timestamptz
     union all
-    select cost_nano_usd, unpriced from usage_quarters
+    select cost_nano_usd, unpriced from %[3]s
     where %[1]s and starts >= $3::timestamptz and starts < $4::timestamptz
     union all
     select cost_nano_usd, unpriced from usage_aside
@@ -162,15 +162,20 @@ func (s *Sink) Spent(ctx context.Context, q logbuf.SpentQuery) (sums logbuf.Spen
 		}
 		p := st.PlanSpent(&q)
 		span := []any{p.Since, p.DaysFrom, p.DaysUntil, p.Until}
-		if err := sumSpent(ctx, conn, fmt.Sprintf(sqlSpentOfKeys, sqlOfKey), span, q.Keys, sums.Keys); err != nil {
+		if err := sumSpent(ctx, conn, spentOf(sqlSpentOfKeys, sqlOfKey, foldTargets()[0]), span, q.Keys, sums.Keys); err != nil {
 			return err
 		}
-		return sumSpent(ctx, conn, fmt.Sprintf(sqlSpentOfProjects, sqlOfProject), span, q.Projects, sums.Projects)
+		return sumSpent(ctx, conn, spentOf(sqlSpentOfProjects, sqlOfProject, foldTargets()[1]), span, q.Projects, sums.Projects)
 	})
 	if err != nil {
 		return logbuf.SpentSums{}, explainSink(ctx, "sum up what was spent", err)
 	}
 	return sums, nil
+}
+
+// spentOf returns the statement that adds up what some have spent, by the tables that tell them apart.
+func spentOf(statement, condition string, t foldTarget) string {
+	return fmt.Sprintf(statement, fmt.Sprintf(sqlSpentOf, condition, t.days, t.quarters))
 }
 
 // sumSpent adds up what each of some accounts has spent.

@@ -24,7 +24,7 @@ func TestEntriesAreFound(t *testing.T) {
 	now := logDay.Add(26 * time.Hour)
 	sink, pool := sinkAt(t, &now)
 	rapid.Check(t, func(t *rapid.T) {
-		if _, err := pool.Exec(t.Context(), `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days, usage_aside`); err != nil {
+		if _, err := pool.Exec(t.Context(), `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days, usage_quarter_totals, usage_day_totals, usage_aside`); err != nil {
 			t.Fatal(err)
 		}
 		var all []logbuf.Entry

@@ -118,7 +118,7 @@ func execute(tb testing.TB, pool *pgxpool.Pool, sql string) {
 // forget empties the tables of a sink.
 func forget(tb testing.TB, pool *pgxpool.Pool) {
 	tb.Helper()
-	execute(tb, pool, `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days, usage_aside, log_dead_letter, log_checkpoints`)
+	execute(tb, pool, `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days, usage_quarter_totals, usage_day_totals, usage_aside, log_dead_letter, log_checkpoints`)
 }
 
 // partitions lists the days that have a partition.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ group by 1%[5]s %[6]s
 order by 1%[5]s limit %[7]s`
 
 	// sqlUsed are rows of a table of usage.
-	sqlUsed = `select starts, key_id, project, provider_id, namespace, model, route_group, requests, errors, unpriced,
+	sqlUsed = `select starts, %s, project, provider_id, namespace, model, route_group, requests, errors, unpriced,
         input_tokens::numeric, cache_read_tokens::numeric, cache_write_tokens::numeric, output_tokens::numeric,
         cost_nano_usd::numeric from %s where %s`
 
@@ -52,14 +53,14 @@ order by 1%[5]s limit %[7]s`
 )
 `
 	sqlFirstProjects = `
-        (select project from usage_quarters where project >= %[1]s and project < %[3]s order by project limit 1)
+        (select project from usage_quarter_totals where project >= %[1]s and project < %[3]s order by project limit 1)
         union all
-        (select project from usage_days where project >= %[1]s and project < %[3]s order by project limit 1)`
+        (select project from usage_day_totals where project >= %[1]s and project < %[3]s order by project limit 1)`
 	sqlNextProjects = `
-        (select q.project from usage_quarters q where q.project > found.project and q.project >= %[2]s
+        (select q.project from usage_quarter_totals q where q.project > found.project and q.project >= %[2]s
             and q.project < %[3]s order by q.project limit 1)
         union all
-        (select d.project from usage_days d where d.project > found.project and d.project >= %[2]s
+        (select d.project from usage_day_totals d where d.project > found.project and d.project >= %[2]s
             and d.project < %[3]s order by d.project limit 1)`
 	sqlOfProjects = `project = any (array(select project from projects))`
 
@@ -207,11 +208,12 @@ func sumIntervals(
 		below = fmt.Sprintf(" and (project = %s or project >= %s and project < %s)", path, from, to)
 	}
 	filters := w.String()
-	tables := append(usedSpans(&w, "usage_days", days, filters+ofProjects),
-		usedSpans(&w, "usage_quarters", quarters, filters+ofProjects)...)
+	kept, key := keptFor(r)
+	tables := append(usedSpans(&w, kept.days, key, days, filters+ofProjects),
+		usedSpans(&w, kept.quarters, key, quarters, filters+ofProjects)...)
 	span := fmt.Sprintf("starts >= %s and starts < %s and ", w.arg(starts[0]), w.arg(until))
 	for _, table := range []string{"usage_pending", "usage_aside"} {
-		tables = append(tables, fmt.Sprintf(sqlUsed, table, span+filters+below))
+		tables = append(tables, fmt.Sprintf(sqlUsed, "key_id", table, span+filters+below))
 	}
 	sql := fmt.Sprintf(sqlUsage, projects, "$1", columns, strings.Join(tables, "\n    union all\n    "),
 		positions, after, w.arg(int64(limit)))
@@ -225,22 +227,32 @@ func sumIntervals(
 	})
 }
 
+// keptFor returns the tables that answer a query: those with the keys only where it is about keys; key is
+// what stands for the column that the others do not have.
+func keptFor(r *logbuf.UsageRange) (t foldTarget, key string) {
+	targets := foldTargets()
+	if len(r.KeyIDs) > 0 || slices.Contains(r.GroupBy, logbuf.ByKey) {
+		return targets[0], "key_id"
+	}
+	return targets[1], "0::bigint as key_id"
+}
+
 // fewSpans is how many spans of time a statement names one by one, so that the planner knows them.
 const fewSpans = 8
 
 // usedSpans returns statements for the rows of a table in some spans of time.
-func usedSpans(w *where, table string, spans []rollup.Span, filters string) (statements []string) {
+func usedSpans(w *where, table, key string, spans []rollup.Span, filters string) (statements []string) {
 	if len(spans) > fewSpans {
 		from, until := make([]time.Time, len(spans)), make([]time.Time, len(spans))
 		for i, s := range spans {
 			from[i], until[i] = s.From, s.Until
 		}
-		rows := fmt.Sprintf(sqlUsed, table, "starts >= since and starts < until and "+filters)
+		rows := fmt.Sprintf(sqlUsed, key, table, "starts >= since and starts < until and "+filters)
 		return []string{fmt.Sprintf(sqlUsedSpans, w.arg(from), w.arg(until), rows)}
 	}
 	for _, s := range spans {
 		span := fmt.Sprintf("starts >= %s and starts < %s and ", w.arg(s.From), w.arg(s.Until))
-		statements = append(statements, fmt.Sprintf(sqlUsed, table, span+filters))
+		statements = append(statements, fmt.Sprintf(sqlUsed, key, table, span+filters))
 	}
 	return statements
 }

@@ -117,7 +117,8 @@ func (w *world) exec(ctx context.Context, statements ...string) error {
 // empty forgets all logs, and lets PostgreSQL begin afresh, so that each
 // measurement pays for its own writes only.
 func (w *world) empty(ctx context.Context) error {
-	return w.exec(ctx, `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days`, `checkpoint`)
+	return w.exec(ctx, `truncate access_logs, log_blocks, usage_pending, usage_quarters, usage_days,
+		usage_quarter_totals, usage_day_totals`, `checkpoint`)
 }
 
 // timed returns how many rows a second were written, and how much of a

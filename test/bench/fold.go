@@ -79,7 +79,7 @@ func Fold(ctx context.Context, out io.Writer, dsn string, groups, runs int) (err
 	t.end()
 	sizes := w.table("usage, bytes a row with indexes", "rows", "table", "with indexes")
 	defer sizes.end()
-	for _, name := range []string{"usage_quarters", "usage_days"} {
+	for _, name := range []string{"usage_quarters", "usage_days", "usage_quarter_totals", "usage_day_totals"} {
 		var rows, size, total float64
 		err := w.pool.QueryRow(ctx, fmt.Sprintf(`select count(*)::float8, pg_relation_size('%[1]s')::float8,
 			pg_total_relation_size('%[1]s')::float8 from %[1]s`, name)).Scan(&rows, &size, &total)
