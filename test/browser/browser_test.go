@@ -106,14 +106,16 @@ func (b *tab) press(t *testing.T, label string) {
 
 func (b *tab) text(t *testing.T) string {
 	t.Helper()
-	return evaluate[string](t, b, `location.pathname + "\n" + document.body.innerText`)
+	return evaluate[string](t, b, `location.pathname + "\n" + (document.body ? document.body.innerText : "")`)
 }
 
 // sees waits until the page says something, by itself or after it was loaded again.
 func (b *tab) sees(t *testing.T, text string, reload bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		if strings.Contains(b.text(t), text) {
+		script := `document.body ? document.body.innerText : ""`
+		says, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](script)) // it fails while a page gives way to another
+		if err == nil && strings.Contains(says, text) {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -29,16 +29,10 @@ type gateway struct {
 func start(t *testing.T) gateway {
 	t.Helper()
 	dir := t.TempDir()
-	for _, program := range []string{"./cmd/server", "./examples/balancer"} {
-		build := exec.Command("go", "build", "-C", "../..", "-o", dir, program)
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", program, err, out)
-		}
-	}
 	provider := httptest.NewServer(upstream.New(upstreamKey, 0))
 	t.Cleanup(provider.Close)
 	data := filepath.Join(dir, "data")
-	server := run(t, filepath.Join(dir, "server"), "EZ_API_PORT=0", "EZ_DATA_DIR="+data,
+	server := run(t, build(t, dir, "./cmd/server"), "EZ_API_PORT=0", "EZ_DATA_DIR="+data,
 		"EZ_REDIS_ADDR=embedded://127.0.0.1:0")
 	secret := func(name string) string {
 		content, err := os.ReadFile(filepath.Join(data, name))
@@ -48,9 +42,19 @@ func start(t *testing.T) gateway {
 		return strings.TrimSpace(string(content))
 	}
 	token := secret("admin-token")
-	balancer := run(t, filepath.Join(dir, "balancer"), "EZ_REDIS_ADDR="+secret("redis-url"), "EZ_LOGS_URL="+server,
+	balancer := run(t, build(t, dir, "./examples/balancer"), "EZ_REDIS_ADDR="+secret("redis-url"), "EZ_LOGS_URL="+server,
 		"EZ_BALANCER_TOKEN="+token, "LISTEN=127.0.0.1:0")
 	return gateway{server + "/console/", balancer, provider.URL, token}
+}
+
+// build builds a program into a directory.
+func build(t *testing.T, dir, program string) string {
+	t.Helper()
+	command := exec.Command("go", "build", "-C", "../..", "-o", dir, program)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", program, err, out)
+	}
+	return filepath.Join(dir, filepath.Base(program))
 }
 
 var (
