@@ -95,7 +95,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		if err != nil {
 			return err
 		}
-		rows, err = rollup.Collect(&r, func(first, end, limit int) ([]logbuf.Usage, error) {
+		rows, err = rollup.Collect(&r, 0, func(first, end, limit int) ([]logbuf.Usage, error) {
 			return s.sumIntervals(ctx, &r, closed, first, end, limit)
 		})
 		return err

@@ -301,7 +301,9 @@ func TestTrimUnderAnyIsolation(t *testing.T) {
 		eventually(t, "the query waits", func() bool {
 			return count(t, pool, `select count(*) from pg_locks where relation = 'usage_pending'::regclass and not granted`) > 0
 		})
-		if _, err := tx.Exec(t.Context(), `insert into usage_quarters select * from usage_pending; truncate usage_pending`); err != nil {
+		if _, err := tx.Exec(t.Context(), `insert into usage_quarter_totals select starts, last_at, provider_id, requests, errors, unpriced,
+			input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, project, namespace, model, route_group
+			from usage_pending; truncate usage_pending`); err != nil {
 			t.Fatal(err)
 		}
 		if err := tx.Commit(t.Context()); err != nil {
@@ -310,9 +312,9 @@ func TestTrimUnderAnyIsolation(t *testing.T) {
 		if n := <-got; n != 2 {
 			t.Errorf("%s: usage counts %d requests; want 2", isolation, n)
 		}
-		execute(t, pool, `insert into usage_pending select starts, last_at, key_id, provider_id, requests, errors, unpriced,
+		execute(t, pool, `insert into usage_pending select starts, last_at, 1, provider_id, requests, errors, unpriced,
 			input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, cost_nano_usd, project, namespace, model, route_group
-			from usage_quarters; truncate usage_quarters`)
+			from usage_quarter_totals; truncate usage_quarter_totals`)
 	}
 }
 

@@ -42,6 +42,19 @@ order by 1%[5]s limit %[7]s`
 	sqlUsedSpans = `select used.* from unnest(%s::timestamptz[], %s::timestamptz[]) as s (since, until)
         cross join lateral (%s) as used`
 
+	// sqlFirstKeys finds the first keys of a table.
+	sqlFirstKeys = `(select distinct key_id from %s order by key_id limit %s)`
+
+	// sqlFirstUsed finds when usage begins. Days of several zones begin at other times than intervals do; what
+	// it finds is then too early, which does no harm.
+	sqlFirstUsed = `
+select min(starts) from (
+    (select starts from usage_quarter_totals where starts >= $1 and starts < $2 order by starts limit 1) union all
+    (select starts from usage_day_totals where starts >= $1 and starts < $2 order by starts limit 1) union all
+    (select starts from usage_pending where starts >= $1 and starts < $2 order by starts limit 1) union all
+    (select starts from usage_aside where starts >= $1 and starts < $2 order by starts limit 1)
+) as first`
+
 	// sqlProjects finds the projects at and below a path that have usage, one after the other
 	// through the indexes. They are few, and for each of them an index has the rows of a time.
 	sqlProjects = `with recursive found (project) as (
@@ -158,7 +171,11 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		if _, _, err := st.Plan(&r, 0, len(r.Starts)); err != nil {
 			return err
 		}
-		rows, err = rollup.Collect(&r, func(first, end, limit int) ([]logbuf.Usage, error) {
+		from, err := firstUsed(ctx, conn, &r)
+		if err != nil {
+			return err
+		}
+		rows, err = rollup.Collect(&r, from, func(first, end, limit int) ([]logbuf.Usage, error) {
 			return sumIntervals(ctx, conn, &r, &st.State, first, end, limit)
 		})
 		return err
@@ -167,6 +184,25 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		return page, explainSink(ctx, "read usage", err)
 	}
 	return r.Page(rows), nil
+}
+
+// firstUsed returns the first interval that has usage, for questions by keys: an interval may have a row for each
+// of 100,000 keys, so they are looked at one by one, and empty ones would make it many at once.
+func firstUsed(ctx context.Context, conn *pgx.Conn, r *logbuf.UsageRange) (int, error) {
+	if !startsWithKeys(r) || r.After != nil {
+		return 0, nil
+	}
+	var first *time.Time
+	if err := queryRow(ctx, conn, sqlFirstUsed, []any{r.Since(), r.Until}, &first); err != nil || first == nil {
+		return 0, err
+	}
+	i, _ := r.Interval(*first)
+	return i, nil
+}
+
+// startsWithKeys reports whether the rows of an interval are in the order of all keys.
+func startsWithKeys(r *logbuf.UsageRange) bool {
+	return len(r.GroupBy) > 0 && r.GroupBy[0] == logbuf.ByKey && len(r.KeyIDs) == 0
 }
 
 // sumIntervals adds up some of the intervals.
@@ -215,6 +251,9 @@ func sumIntervals(
 	for _, table := range []string{"usage_pending", "usage_aside"} {
 		tables = append(tables, fmt.Sprintf(sqlUsed, "key_id", table, span+filters+below))
 	}
+	if end == first+1 && startsWithKeys(r) {
+		projects, tables = ofFirstKeys(projects, tables, w.arg(int64(limit)+1)) // one more: that of the page before
+	}
 	sql := fmt.Sprintf(sqlUsage, projects, "$1", columns, strings.Join(tables, "\n    union all\n    "),
 		positions, after, w.arg(int64(limit)))
 	rows, err := query(ctx, conn, sql, w.args...)
@@ -225,6 +264,22 @@ func sumIntervals(
 		error) {
 		return scanUsage(row, r.GroupBy, starts)
 	})
+}
+
+// ofFirstKeys cuts down what is added up to so many keys, the first ones that have usage: a page has no
+// more, and an interval may have 100,000. The indexes have the rows in the order of keys.
+func ofFirstKeys(with string, tables []string, limit string) (string, []string) {
+	firsts, cut := make([]string, len(tables)), make([]string, len(tables))
+	for i, table := range tables {
+		firsts[i] = fmt.Sprintf(sqlFirstKeys, "("+table+") as used", limit)
+		cut[i] = fmt.Sprintf(`select * from (%s) as used where key_id = any (array(select key_id from first_keys))`, table)
+	}
+	of := fmt.Sprintf(sqlFirstKeys, "("+strings.Join(firsts, "\n    union all\n    ")+") as firsts", limit)
+	keys := "first_keys as materialized (\n    " + of + "\n)\n"
+	if with == "" {
+		return "with " + keys, cut
+	}
+	return strings.TrimSuffix(with, "\n") + ", " + keys, cut
 }
 
 // keptFor returns the tables that answer a query: those with the keys only where it is about keys; key is

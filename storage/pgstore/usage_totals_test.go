@@ -50,6 +50,26 @@ func TestUsageWithoutKeysReadsTotals(t *testing.T) {
 	if n := ask(logbuf.UsageFilter{}, logbuf.ByKey); n != 2*keys {
 		t.Errorf("by key there are %d requests", n)
 	}
+	seen := map[logbuf.Usage]bool{} // pages by key begin at the first interval with usage, and go on over the gap
+	for q := (logbuf.UsageQuery{GroupBy: []logbuf.Dimension{logbuf.ByKey}, Since: logDay.AddDate(0, 0, -10),
+		Until: logDay.AddDate(0, 0, 1), Limit: 30}); ; {
+		page, err := sink.Usage(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range page.Rows {
+			if seen[logbuf.Usage{Start: u.Start, KeyID: u.KeyID}] || u.Requests != 1 {
+				t.Errorf("again, or wrong: %+v", u)
+			}
+			seen[logbuf.Usage{Start: u.Start, KeyID: u.KeyID}] = true
+		}
+		if q.Cursor = page.Next; page.Next == "" {
+			break
+		}
+	}
+	if len(seen) != 2*keys {
+		t.Errorf("the pages by key have %d rows; want %d", len(seen), 2*keys)
+	}
 	execute(t, pool, `truncate usage_quarters, usage_days`)
 	for name, n := range map[string]int64{
 		"all":      ask(logbuf.UsageFilter{}),

@@ -289,7 +289,7 @@ func (s *Sink) Usage(ctx context.Context, q logbuf.UsageQuery) (page logbuf.Usag
 		if _, _, err := st.Plan(&r, 0, len(r.Starts)); err != nil {
 			return err
 		}
-		rows, err = rollup.Collect(&r, func(first, end, limit int) ([]logbuf.Usage, error) {
+		rows, err = rollup.Collect(&r, 0, func(first, end, limit int) ([]logbuf.Usage, error) {
 			return sumIntervals(ctx, tx, &r, &st, first, end, limit)
 		})
 		return err

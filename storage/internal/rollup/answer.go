@@ -69,12 +69,15 @@ func groupOf(all *logbuf.Usage, by []logbuf.Dimension) (u logbuf.Usage) {
 
 // Collect adds up the intervals of a range one after the other, more of them at once when they hold few rows, until
 // there is a page, and one row more if there is another. It calls sum with the first interval, the one after the last,
-// and how many rows are wanted at most.
-func Collect(r *logbuf.UsageRange, sum func(first, end, limit int) ([]logbuf.Usage,
+// and how many rows are wanted at most. Before the interval from, which may be 0, there is nothing.
+func Collect(r *logbuf.UsageRange, from int, sum func(first, end, limit int) ([]logbuf.Usage,
 	error)) (rows []logbuf.Usage, err error) {
 	const few = 8
-	first, width := 0, r.Limit+1
-	if len(r.GroupBy) > 0 {
+	first, width := from, r.Limit+1
+	switch {
+	case len(r.GroupBy) > 0 && r.GroupBy[0] == logbuf.ByKey: // one may have 100,000 rows
+		width = 1
+	case len(r.GroupBy) > 0:
 		width = few
 	}
 	if r.After != nil {
