@@ -6,6 +6,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/ez-api/ez-api/catalog/alerts"
 )
 
@@ -89,12 +91,11 @@ func (s *Store) RaiseAlerts(ctx context.Context, raised []alerts.Alert) (int, er
 	if err := s.alive(); err != nil || n == 0 {
 		return 0, err
 	}
-	result, err := s.db.ExecContext(ctx, sqlRaiseAlerts, identity, lasting, kind, severity, subject, project, message, at)
+	added, err := s.change(ctx, sqlRaiseAlerts, identity, lasting, kind, severity, subject, project, message, at)
 	if err != nil {
 		return 0, s.fail(ctx, "raise alerts", err)
 	}
-	added, err := result.RowsAffected()
-	return int(added), err
+	return int(added), nil
 }
 
 // Alerts implements [alerts.Outbox].
@@ -102,22 +103,28 @@ func (s *Store) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, err
 	if q.Before == 0 {
 		q.Before = math.MaxInt64
 	}
-	return s.selectAlerts(ctx, "read alerts", sqlAlerts, q.Before, string(q.Kind), q.Project, q.Limit)
+	return s.selectAlerts(ctx, "read alerts", func(rows *[]alertRow) error {
+		return s.db.SelectContext(ctx, rows, sqlAlerts, q.Before, string(q.Kind), q.Project, q.Limit)
+	})
 }
 
 // ClaimAlerts implements [alerts.Outbox].
 func (s *Store) ClaimAlerts(ctx context.Context, now, until time.Time, limit int) ([]alerts.Alert, error) {
-	claimed, err := s.selectAlerts(ctx, "claim alerts", sqlClaimAlerts, now, now.Add(-alerts.Patience), until, limit)
+	claimed, err := s.selectAlerts(ctx, "claim alerts", func(rows *[]alertRow) error {
+		return s.inTx(ctx, func(tx *sqlx.Tx) error {
+			return tx.SelectContext(ctx, rows, sqlClaimAlerts, now, now.Add(-alerts.Patience), until, limit)
+		})
+	})
 	alerts.OldestFirst(claimed)
 	return claimed, err
 }
 
-func (s *Store) selectAlerts(ctx context.Context, doing, query string, args ...any) ([]alerts.Alert, error) {
+func (s *Store) selectAlerts(ctx context.Context, doing string, read func(*[]alertRow) error) ([]alerts.Alert, error) {
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
 	var rows []alertRow
-	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
+	if err := read(&rows); err != nil {
 		return nil, s.fail(ctx, doing, err)
 	}
 	found := make([]alerts.Alert, len(rows))
@@ -132,7 +139,7 @@ func (s *Store) SettleAlert(ctx context.Context, id int64, o alerts.Outcome) err
 	if err := s.alive(); err != nil {
 		return err
 	}
-	_, err := s.db.ExecContext(ctx, sqlSettleAlert, id, given(o.DeliveredAt), o.Error, given(o.Again))
+	_, err := s.change(ctx, sqlSettleAlert, id, given(o.DeliveredAt), o.Error, given(o.Again))
 	if err != nil {
 		return s.fail(ctx, "settle an alert", err)
 	}
@@ -144,11 +151,11 @@ func (s *Store) PruneAlerts(ctx context.Context, before time.Time) (int64, error
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
-	result, err := s.db.ExecContext(ctx, sqlPruneAlerts, before)
+	pruned, err := s.change(ctx, sqlPruneAlerts, before)
 	if err != nil {
 		return 0, s.fail(ctx, "prune alerts", err)
 	}
-	return result.RowsAffected()
+	return pruned, nil
 }
 
 // given returns nil for the zero time.

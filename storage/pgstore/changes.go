@@ -130,11 +130,7 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 	}
 	var pruned int64
 	for {
-		result, err := s.db.ExecContext(ctx, sqlPrune, keep, pruneBatch)
-		if err != nil {
-			return pruned, s.fail(ctx, "prune changes", err)
-		}
-		n, err := result.RowsAffected()
+		n, err := s.change(ctx, sqlPrune, keep, pruneBatch)
 		if err != nil {
 			return pruned, s.fail(ctx, "prune changes", err)
 		}

@@ -3,6 +3,8 @@ package pgstore
 import (
 	"context"
 	"fmt"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // One sequence serves all nouns. Those who reserve several ids shut out the
@@ -25,13 +27,16 @@ func (s *Store) NextIDs(ctx context.Context, n int) (first int64, err error) {
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
-	switch {
-	case n < 1:
+	if n < 1 {
 		return 0, fmt.Errorf("pgstore: reserve %d ids: must be at least 1", n)
-	case n == 1:
-		err = s.db.GetContext(ctx, &first, sqlID, int64(idLock))
-	default:
-		err = s.db.GetContext(ctx, &first, sqlIDs, int64(idLock), int64(n))
+	}
+	query, args := sqlID, []any{int64(idLock)}
+	if n > 1 {
+		query, args = sqlIDs, append(args, int64(n))
+	}
+	// A transaction block costs more, and is for roles whose settings are in the way.
+	if err = s.db.GetContext(ctx, &first, query, args...); isReadOnly(err) || isLockTimeout(err) || isCanceled(err) {
+		err = s.inTx(ctx, func(tx *sqlx.Tx) error { return tx.GetContext(ctx, &first, query, args...) })
 	}
 	if err != nil {
 		return 0, s.fail(ctx, "reserve ids", err)

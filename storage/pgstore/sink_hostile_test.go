@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
 	"github.com/ez-api/ez-api/storage/pgstore"
@@ -52,6 +53,8 @@ func TestHostileRole(t *testing.T) {
 	if _, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil {
 		t.Errorf("commit: %v", err)
 	}
+
+	writeAllElse(t, store)
 
 	sink := newSink(pool)
 	var entries []logbuf.Entry
@@ -131,6 +134,36 @@ func TestHostileRole(t *testing.T) {
 	}
 	if page, err := sink.Usage(t.Context(), daily); err != nil || fmt.Sprint(page) != fmt.Sprint(kept) {
 		t.Errorf("after quarters were pruned: %+v, %v; want %+v", page, err, kept)
+	}
+}
+
+// writeAllElse calls whatever of a store writes, but for commits.
+func writeAllElse(t *testing.T, store *pgstore.Store) {
+	t.Helper()
+	for _, n := range []int{1, 5} {
+		if _, err := store.NextIDs(t.Context(), n); err != nil {
+			t.Errorf("reserve %d ids: %v", n, err)
+		}
+	}
+	if _, err := store.PruneChanges(t.Context(), time.Now().Add(time.Hour)); err != nil {
+		t.Errorf("prune changes: %v", err)
+	}
+	now := time.Now()
+	alert := alerts.Alert{
+		Kind: alerts.KeyExpiring, Severity: alerts.Warning, Subject: "key/1", Message: "It expires.", At: now, Identity: "1",
+	}
+	if n, err := store.RaiseAlerts(t.Context(), []alerts.Alert{alert}); err != nil || n != 1 {
+		t.Errorf("raise alerts: %d, %v", n, err)
+	}
+	claimed, err := store.ClaimAlerts(t.Context(), now.Add(time.Minute), now.Add(time.Hour), 9)
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("claim alerts: %v, %v", claimed, err)
+	}
+	if err := store.SettleAlert(t.Context(), claimed[0].ID, alerts.Outcome{DeliveredAt: now}); err != nil {
+		t.Errorf("settle an alert: %v", err)
+	}
+	if n, err := store.PruneAlerts(t.Context(), now.Add(time.Hour)); err != nil || n != 1 {
+		t.Errorf("prune alerts: %d, %v", n, err)
 	}
 }
 
