@@ -177,7 +177,7 @@ func oldest(retention time.Duration) time.Duration {
 
 // timeRule says which times an entry may have.
 func timeRule(age time.Duration) string {
-	return fmt.Sprintf("must be a time at most %s ago and at most %s ahead", age, maxAhead)
+	return fmt.Sprintf("must be a time at most %g hours ago and at most %g hour ahead", age.Hours(), maxAhead.Hours())
 }
 
 // timeGrace is how much older an entry may have become since a [Decoder] has let it through.
