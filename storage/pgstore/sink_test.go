@@ -28,6 +28,11 @@ func TestSink(t *testing.T) {
 				return n
 			},
 			Close: func(testing.TB) { pool.Close() },
+			Reopen: func(t testing.TB) (logbuf.Sink, logbuf.Archive) {
+				pool.Close()
+				again := newSink(pgtest.Connect(t, cfg))
+				return again, again
+			},
 		}
 	})
 }

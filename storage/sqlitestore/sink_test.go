@@ -24,10 +24,11 @@ func TestSink(t *testing.T) {
 		if *long {
 			days = 400
 		}
+		second := open(t, path)
 		return storagetest.SinkHarness{
 			Days:   days,
 			Sink:   sqlitestore.NewSink(store, nil),
-			Second: sqlitestore.NewSink(open(t, path), nil),
+			Second: sqlitestore.NewSink(second, nil),
 			Poison: func(_ testing.TB, e *logbuf.Entry) { e.Endpoint = "poison" },
 			Dead: func(t testing.TB, id uuid.UUID) (n int) {
 				db, err := sql.Open("sqlite", path)
@@ -44,6 +45,15 @@ func TestSink(t *testing.T) {
 				if err := store.Close(); err != nil {
 					t.Error(err)
 				}
+			},
+			Reopen: func(t testing.TB) (logbuf.Sink, logbuf.Archive) {
+				for _, s := range []*sqlitestore.Store{store, second} { // nobody has the file open any more
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+				again := sqlitestore.NewSink(open(t, path), nil)
+				return again, again
 			},
 		}
 	})

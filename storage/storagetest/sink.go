@@ -43,6 +43,10 @@ type SinkHarness struct {
 	// Close ends the sink, which then must refuse everything. Nil when it
 	// cannot be closed.
 	Close func(t testing.TB)
+
+	// Reopen closes Sink and opens what it has stored again, as a program does that was restarted.
+	// Nil when what it stores ends with it.
+	Reopen func(t testing.TB) (logbuf.Sink, logbuf.Archive)
 }
 
 // RunSink tests everything that [logbuf.Sink] and [logbuf.Archive] demand, and
@@ -109,6 +113,7 @@ var sinkCases = []sinkCase{
 	{"beside a batch of the same", aPipeliner, testSinkBesideDuplicates},
 	{"context", nothing, testSinkContext},
 	{"closed", aClose, testSinkClosed},
+	{"opened again", aReopening, testSinkReopened},
 	{"poison", aPoison, testSinkPoison},
 	{"poison among duplicates", aPoison, testSinkPoisonDuplicates},
 	{"text at its limits", nothing, testSinkLimits},
@@ -202,6 +207,13 @@ func aClose(h SinkHarness) string {
 		return "cannot be closed"
 	}
 	return ""
+}
+
+func aReopening(h SinkHarness) string {
+	if h.Reopen == nil {
+		return "keeps nothing that could be opened again"
+	}
+	return aTransaction(h)
 }
 
 func aPoison(h SinkHarness) string {

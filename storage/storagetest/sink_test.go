@@ -51,6 +51,9 @@ var brokenSinks = []struct {
 	{"WriteAfter keeps others out until its turn", "beside a batch of the same", besideLocked},
 	{"Write outlives its context", "context", storeOutlives},
 	{"closing does nothing", "closed", func(s *fakeSink) { s.close = func() {} }},
+	{"what was stored ends with the sink", "opened again", func(s *fakeSink) {
+		s.reopen = func() *fakeSink { return newFakeSink() }
+	}},
 	{"one refused entry fails its batch", "poison", deadFails},
 	{"one refused entry takes its batch along", "poison", deadAll},
 	{"dead letters are only counted", "poison", deadForgotten},
@@ -231,6 +234,7 @@ type fakeSink struct {
 	keep       func(context.Context, time.Time, ...logbuf.HealthNote) error
 	notes      func(context.Context, time.Time) ([]logbuf.HealthNote, error)
 	close      func()
+	reopen     func() *fakeSink
 
 	mu     sync.Mutex
 	dead   map[uuid.UUID]int
@@ -251,6 +255,7 @@ func newFakeSink() *fakeSink {
 		keep: memory.KeepHealth, notes: memory.HealthNotes,
 		dead: make(map[uuid.UUID]int),
 	}
+	s.reopen = func() *fakeSink { return s }
 	s.tasks = func() []logbuf.Task {
 		return []logbuf.Task{{Name: "all",
 			Run: func(ctx context.Context, o logbuf.MaintenanceOptions) (r logbuf.TaskReport, err error) {
@@ -304,6 +309,10 @@ func (s *fakeSink) harness() SinkHarness {
 			return s.dead[id]
 		},
 		Close: func(testing.TB) { s.close() },
+		Reopen: func(testing.TB) (logbuf.Sink, logbuf.Archive) {
+			again := s.reopen()
+			return again, again
+		},
 	}
 }
 

@@ -70,6 +70,17 @@ func testSinkDuplicates(t testing.TB, h SinkHarness) {
 	wantLogs(t, h.Archive, everything(), newest(a, b, c, logEntry(4))...)
 }
 
+// testSinkReopened: what was stored outlives the sink, and so does how far a segment was.
+func testSinkReopened(t testing.TB, h SinkHarness) {
+	segment := uuid.New()
+	wantWrite(t, h.Sink, spooled(segment, 0, 3), logbuf.Result{Stored: 3})
+	mustStore(t, h.Sink, logEntry(9))
+	sink, archive := h.Reopen(t)
+	wantLogs(t, archive, everything(), newest(append(logEntries(0, 3), logEntry(9))...)...)
+	wantWrite(t, sink, spooled(segment, 0, 5), logbuf.Result{Stored: 2, Duplicate: 3})
+	wantWrite(t, sink, memory(logEntry(9)), logbuf.Result{Duplicate: 1})
+}
+
 // testSinkIdentity: an entry is its time, in microseconds, and its id.
 func testSinkIdentity(t testing.TB, h SinkHarness) {
 	a := logEntry(1)
