@@ -1,6 +1,9 @@
 package console_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,6 +52,14 @@ func TestChangesOfOthersStay(t *testing.T) {
 	mine.Set("rpm_limit", "6")
 	if got = b.post(path+"/edit", mine); got.status != http.StatusOK || !got.has("already as the form says") {
 		t.Errorf("%d %s", got.status, got.text())
+	}
+	var long bytes.Buffer
+	z := gzip.NewWriter(&long)
+	_, _ = z.Write(bytes.Repeat([]byte("name=x&"), 2<<20))
+	_ = z.Close()
+	packed := base64.RawURLEncoding.EncodeToString(long.Bytes())
+	if got = b.post(path+"/edit", url.Values{"shown": {packed}}); got.status != http.StatusBadRequest {
+		t.Errorf("what is longer than a form: %d", got.status)
 	}
 	if got = b.post(path+"/edit", url.Values{"shown": {"not packed here"}}); got.status != http.StatusBadRequest {
 		t.Errorf("what was not packed: %d", got.status)

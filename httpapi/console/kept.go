@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -36,9 +37,12 @@ func unpack(packed string) (url.Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(r, maxForm))
+	text, err := io.ReadAll(io.LimitReader(r, maxForm+1))
 	if err != nil {
 		return nil, err
+	}
+	if len(text) > maxForm {
+		return nil, errors.New("what is packed is longer than a form may be")
 	}
 	return url.ParseQuery(string(text))
 }

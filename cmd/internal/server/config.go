@@ -48,13 +48,14 @@ type Config struct {
 
 	Health healthRules `env:"EZ_HEALTH" help:"When providers that fail are left out for a while: off, or a list such as first_hold=1m,attempts=20 of the thresholds that differ from the defaults. Unset: the defaults."`
 
-	Console     toggle   `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
-	OIDCIssuer  string   `env:"EZ_OIDC_ISSUER" help:"URL of the OpenID Connect identity provider that people sign in to the console through, as its discovery document says it. Unset: people sign in with tokens only."`
-	OIDCClient  string   `env:"EZ_OIDC_CLIENT_ID" help:"How the identity provider knows the console. There, the redirect URI is https://HOST/console/signin/callback."`
-	OIDCSecret  secret   `env:"EZ_OIDC_CLIENT_SECRET" secret:"" help:"The client's secret. Unset: a public client."`
-	OIDCClaim   string   `env:"EZ_OIDC_CLAIM" help:"The claim that says what people may do, such as groups; see docs/console.md. Its values are admin, viewer, admin:PROJECT or viewer:PROJECT, or grant what is said behind it: groups; platform=admin; search=admin:acme/search."`
-	AlertURL    alertURL `env:"EZ_ALERT_URL" secret:"" help:"Where alerts are posted, as JSON. ?format=slack, feishu, dingtalk or wecom gives them the shape of those. Unset: alerts are only kept, see GET /alerts."`
-	AlertSecret secret   `env:"EZ_ALERT_SECRET" secret:"" help:"Signs alerts: HMAC-SHA-256 in the header EZ-Signature, or as Feishu and DingTalk do."`
+	Console      toggle   `env:"EZ_CONSOLE" default:"true" help:"Serve the console, the pages for people, at /console/."`
+	OIDCIssuer   string   `env:"EZ_OIDC_ISSUER" help:"URL of the OpenID Connect identity provider that people sign in to the console through, as its discovery document says it. Unset: people sign in with tokens only."`
+	OIDCClient   string   `env:"EZ_OIDC_CLIENT_ID" help:"How the identity provider knows the console. There, the redirect URI is https://HOST/console/signin/callback."`
+	OIDCSecret   secret   `env:"EZ_OIDC_CLIENT_SECRET" secret:"" help:"The client's secret. Unset: a public client."`
+	OIDCClaim    string   `env:"EZ_OIDC_CLAIM" help:"The claim that says what people may do, such as groups; see docs/console.md. Its values are admin, viewer, admin:PROJECT or viewer:PROJECT, or grant what is said behind it: groups; platform=admin; search=admin:acme/search."`
+	OIDCRedirect string   `env:"EZ_OIDC_REDIRECT_URL" help:"The whole address of the page signin/callback, where a proxy serves the console below another path, such as https://HOST/gateway/console/signin/callback. Unset: by the request."`
+	AlertURL     alertURL `env:"EZ_ALERT_URL" secret:"" help:"Where alerts are posted, as JSON. ?format=slack, feishu, dingtalk or wecom gives them the shape of those. Unset: alerts are only kept, see GET /alerts."`
+	AlertSecret  secret   `env:"EZ_ALERT_SECRET" secret:"" help:"Signs alerts: HMAC-SHA-256 in the header EZ-Signature, or as Feishu and DingTalk do."`
 
 	LogLevel  level  `env:"EZ_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat format `env:"EZ_LOG_FORMAT" help:"text or json. text on a terminal, else json."`
@@ -87,7 +88,7 @@ func (c *Config) identityProvider() (*console.OIDC, error) {
 	}
 	return console.NewOIDC(console.OIDCOptions{
 		Issuer: c.OIDCIssuer, ClientID: c.OIDCClient, ClientSecret: catalog.NewSecret(string(c.OIDCSecret)),
-		Claim: c.OIDCClaim,
+		Claim: c.OIDCClaim, RedirectURL: c.OIDCRedirect,
 	})
 }
 

@@ -285,7 +285,7 @@ func TestUsageNamesEverySetting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(flags) != 37 {
+	if len(flags) != 38 {
 		t.Errorf("%d settings", len(flags))
 	}
 	for _, f := range flags {
@@ -387,12 +387,12 @@ func TestRedisCA(t *testing.T) {
 // TestIdentityProviderIsCheckedAtTheStart: by its settings, and without asking it.
 func TestIdentityProviderIsCheckedAtTheStart(t *testing.T) {
 	good := []string{"EZ_OIDC_ISSUER=https://id.example", "EZ_OIDC_CLIENT_ID=c",
-		"EZ_OIDC_CLAIM=groups; ops=admin:acme"}
+		"EZ_OIDC_CLAIM=groups; ops=admin:acme", "EZ_OIDC_REDIRECT_URL=https://gw.example/a/console/signin/callback"}
 	if _, _, err := Load(append(withPostgres(), good...)); err != nil {
 		t.Error(err)
 	}
 	for i, wrong := range []string{"EZ_OIDC_ISSUER=http://hunter2.example", "EZ_OIDC_CLIENT_ID=",
-		"EZ_OIDC_CLAIM=groups; hunter2"} {
+		"EZ_OIDC_CLAIM=groups; hunter2", "EZ_OIDC_REDIRECT_URL=/hunter2/console"} {
 		environ := append(withPostgres(), good...)
 		environ = append(environ, wrong)
 		_, _, err := Load(environ)

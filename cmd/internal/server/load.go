@@ -270,7 +270,7 @@ func (l *loader) checkAlerts() {
 
 // checkIdentityProvider makes the one that people sign in through, which asks it nothing yet.
 func (l *loader) checkIdentityProvider() {
-	for _, name := range []string{"EZ_OIDC_CLIENT_ID", "EZ_OIDC_CLIENT_SECRET", "EZ_OIDC_CLAIM"} {
+	for _, name := range []string{"EZ_OIDC_CLIENT_ID", "EZ_OIDC_CLIENT_SECRET", "EZ_OIDC_CLAIM", "EZ_OIDC_REDIRECT_URL"} {
 		if l.given[name] && !l.given["EZ_OIDC_ISSUER"] {
 			l.fault(name, "is of use only together with EZ_OIDC_ISSUER")
 		}
