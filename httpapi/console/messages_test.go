@@ -215,6 +215,7 @@ func calls(call *ast.CallExpr) string {
 // composed are formats of what is put together in several steps, of which the source has the parts alone.
 func composed() []string {
 	return []string{
+		`active`, `disabled`,
 		`ClickHouse cannot be asked: entries wait in the spool, logs and usage cannot be read`,
 		`published by another catalog`,
 		`would lose more than half of the documents`,
