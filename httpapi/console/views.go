@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/ez-api/ez-api/httpapi"
 )
@@ -23,10 +24,11 @@ type views struct {
 // translation is every page in one language.
 type translation struct {
 	words *words
-	pages map[string]*template.Template
+	pages map[string]func() (*template.Template, error)
 }
 
-// loadViews parses every page together with the frame, and with the parts that pages share.
+// loadViews parses every page together with the frame, and with the parts that pages share: each when it
+// is first asked for, because all of them take ten megabytes.
 func loadViews(c *Console) (views, error) {
 	v := views{map[string]translation{}}
 	files, err := templateFiles.ReadDir("templates")
@@ -45,14 +47,16 @@ func loadViews(c *Console) (views, error) {
 		if frame, err = frame.ParseFS(templateFiles, "templates/frame.html", "templates/parts.html"); err != nil {
 			return v, err
 		}
-		of := translation{w, map[string]*template.Template{}}
+		of := translation{w, map[string]func() (*template.Template, error){}}
 		for _, f := range files {
 			name := strings.TrimSuffix(f.Name(), ".html")
-			page, err := template.Must(frame.Clone()).ParseFS(templateFiles, path.Join("templates", f.Name()))
-			if err != nil {
-				return v, err
-			}
-			of.pages[name] = page
+			of.pages[name] = sync.OnceValues(func() (*template.Template, error) {
+				page, err := frame.Clone()
+				if err != nil {
+					return nil, err
+				}
+				return page.ParseFS(templateFiles, path.Join("templates", f.Name()))
+			})
 		}
 		v.byLanguage[lang] = of
 	}
@@ -68,9 +72,13 @@ type view struct {
 }
 
 func (v views) render(w io.Writer, name string, p *page, data any) error {
-	t := v.byLanguage[p.words.Language].pages[name]
-	if t == nil {
+	parse := v.byLanguage[p.words.Language].pages[name]
+	if parse == nil {
 		return fmt.Errorf("there is no page %q", name)
+	}
+	t, err := parse()
+	if err != nil {
+		return err
 	}
 	start := "frame.html"
 	if p.IsFragment() {
