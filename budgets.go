@@ -226,7 +226,7 @@ func (j *judge) judge(ctx context.Context, now time.Time) error {
 // settle brings holds into the state that they should have, many in a commit. One that cannot be
 // committed holds up no other.
 func (j *judge) settle(ctx context.Context, wrong []catalog.HoldTarget, now time.Time) error {
-	ctx = catalog.WithActor(ctx, "budgets", "what was spent, compared with the limits")
+	ctx = catalog.WithMachine(ctx, "budgets", "what was spent, compared with the limits")
 	var errs []error
 	for some := range slices.Chunk(wrong, holdsAtOnce) {
 		err := j.commit(ctx, some, now)

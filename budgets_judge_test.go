@@ -163,6 +163,8 @@ func TestBudgetsOfNothing(t *testing.T) {
 		s.wantHeld("at once", "project/acme", time.Time{})
 		s.setBudgets(aDay(1))
 		s.wantFree("raised", "project/acme")
+		s.setBudgets(aDay(2))
+		wantThinned(t, s.store, "budgets")
 	})
 }
 

@@ -81,7 +81,8 @@ type Config struct {
 	BudgetInterval time.Duration
 
 	// ChangesRetention is how long the change feed reaches back. Defaults to
-	// 90 days; negative keeps all.
+	// 90 days; negative keeps all. Otherwise changes of holds and operators that the
+	// control plane makes by itself are dropped after 7 days.
 	ChangesRetention time.Duration
 	// UsageRetention is how long usage is kept by the quarter of an hour, at least 32 days, where
 	// LogSink is a logbuf.Maintainer. By the day it is kept for ever. What one control plane drops is
@@ -397,6 +398,10 @@ const (
 	pruneInterval       = 10 * time.Minute
 	sealInterval        = 10 * time.Minute // another server may still seal with an older key
 	resealAtOnce        = 500              // secrets in a round
+
+	// machineRetention is how long changes of holds and operators are kept that the control plane
+	// makes by itself: they are many, and nobody returns to them.
+	machineRetention = 7 * 24 * time.Hour
 
 	logMaintenanceInterval = time.Minute
 )

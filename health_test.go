@@ -191,6 +191,10 @@ func TestFailingModelIsHeldAndRecovers(t *testing.T) {
 		s.Made+w.planes[1].Stats().Health.Made != 5 {
 		t.Errorf("status %+v", s)
 	}
+	if _, err := w.planes[0].Models.Create(t.Context(), catalog.Model{Name: "m"}); err != nil {
+		t.Fatal(err)
+	}
+	wantThinned(t, w.store, "health")
 }
 
 // What a person has done stays: a hold, a hold of ours that was disabled, a status, and auto_ban.

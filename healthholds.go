@@ -17,7 +17,7 @@ import (
 
 // carryOut makes or ends a hold, as far as nobody was faster; see [health.Verdict.Write].
 func (p *Plane) carryOut(ctx context.Context, v health.Verdict, status *HealthStatus) error {
-	ctx, cancel := context.WithTimeout(catalog.WithActor(ctx, "health", v.Message), healthTimeout)
+	ctx, cancel := context.WithTimeout(catalog.WithMachine(ctx, "health", v.Message), healthTimeout)
 	defer cancel()
 	var alert *alerts.Alert
 	_, err := p.Update(ctx, func(tx *catalog.Tx) (err error) {

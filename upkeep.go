@@ -43,14 +43,15 @@ func (p *Plane) catalogTime(ctx context.Context) (now time.Time, err error) {
 	return now, p.clocks.wrong("catalog", p.config.Clock())
 }
 
-// prune forgets changes that are older than their retention.
+// prune forgets changes that are older than their retention. Where all are kept, so are those of machines.
 func (p *Plane) prune(ctx context.Context, now time.Time) error {
 	pruner, ok := p.config.Catalog.(catalog.Pruner)
 	if !ok || p.config.ChangesRetention < 0 {
 		return nil
 	}
 	_, err := pruner.PruneChanges(ctx, now.Add(-p.config.ChangesRetention))
-	return err
+	_, errThin := pruner.ThinChanges(ctx, now.Add(-machineRetention))
+	return errors.Join(err, errThin)
 }
 
 // maintainLogs does at intervals what time brings to the access logs. It has a

@@ -55,6 +55,7 @@ type prunedCatalog struct {
 	*memstore.Store
 	mu     sync.Mutex
 	before []time.Time
+	thin   []time.Time // before which changes of machines are forgotten
 }
 
 func (c *prunedCatalog) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
@@ -62,6 +63,65 @@ func (c *prunedCatalog) PruneChanges(ctx context.Context, before time.Time) (int
 	defer c.mu.Unlock()
 	c.before = append(c.before, before)
 	return c.Store.PruneChanges(ctx, before)
+}
+
+func (c *prunedCatalog) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.thin = append(c.thin, before)
+	return c.Store.ThinChanges(ctx, before)
+}
+
+// wantThinned checks that a machine has made changes, and that they can be thinned out.
+func wantThinned(t *testing.T, store *memstore.Store, actor string) {
+	t.Helper()
+	made := func() (n int) {
+		err := store.Read(t.Context(), func(r catalog.Reader) error {
+			all, err := r.Changes(t.Context(), catalog.Cursor{}, 0)
+			for _, c := range all {
+				if c.Actor == actor {
+					n++
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := made()
+	if _, err := store.ThinChanges(t.Context(), time.Now().AddDate(100, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if after := made(); before == 0 || after != 0 {
+		t.Errorf("%d changes of %s, %d after thinning", before, actor, after)
+	}
+}
+
+// Changes of machines go after a week, whatever the retention of the others; where all is kept, so are they.
+func TestThinning(t *testing.T) {
+	for _, keep := range []time.Duration{0, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &prunedCatalog{Store: memstore.New(nil)}
+			runPlane(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(), ChangesRetention: keep})
+			time.Sleep(time.Hour)
+			store.mu.Lock()
+			defer store.mu.Unlock()
+			if keep < 0 {
+				if len(store.thin)+len(store.before) > 0 {
+					t.Errorf("pruned up to %v and %v", store.before, store.thin)
+				}
+				return
+			}
+			if len(store.thin) < 5 {
+				t.Fatalf("thinned %d times in an hour", len(store.thin))
+			}
+			if age := time.Since(store.thin[len(store.thin)-1]); age < 7*day || age > 7*day+time.Hour {
+				t.Errorf("thinned what is older than %v", age)
+			}
+		})
+	}
 }
 
 // A server whose clock is wrong deletes nothing, neither entries nor the change feed, and says so;
@@ -90,8 +150,8 @@ func TestWrongClockDeletesNothing(t *testing.T) {
 				if runs < 30 || !o.Before.IsZero() || !o.UsageBefore.IsZero() || time.Since(o.Now).Abs() > 2*time.Minute {
 					t.Errorf("%d runs of maintenance, the last with %+v; want it to forget nothing, by the sink's clock", runs, o)
 				}
-				if len(store.before) > 0 {
-					t.Errorf("the change feed was pruned up to %v", store.before)
+				if len(store.before)+len(store.thin) > 0 {
+					t.Errorf("the change feed was pruned up to %v, thinned up to %v", store.before, store.thin)
 				}
 				if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
 					t.Errorf("ClockReady: %v; want ErrClock", err)

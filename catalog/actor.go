@@ -8,7 +8,10 @@ import (
 
 type actorKey struct{}
 
-type actor struct{ name, reason string }
+type actor struct {
+	name, reason string
+	machine      bool
+}
 
 const (
 	maxActor  = 256 // bytes
@@ -20,7 +23,24 @@ const (
 // 1024 are cut, and what no name may hold in them becomes U+FFFD: who did something
 // is no reason to refuse it.
 func WithActor(ctx context.Context, name, reason string) context.Context {
-	return context.WithValue(ctx, actorKey{}, actor{PlainText(name, maxActor), PlainText(reason, maxReason)})
+	return withActor(ctx, actor{name: name, reason: reason})
+}
+
+// WithMachine is WithActor for what the control plane does by itself, such as holds that follow a
+// budget. Stores may forget such changes of holds and operators early, see [Pruner.ThinChanges].
+func WithMachine(ctx context.Context, name, reason string) context.Context {
+	return withActor(ctx, actor{name: name, reason: reason, machine: true})
+}
+
+func withActor(ctx context.Context, a actor) context.Context {
+	a.name, a.reason = PlainText(a.name, maxActor), PlainText(a.reason, maxReason)
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+// isMachine reports whether ctx is from [WithMachine].
+func isMachine(ctx context.Context) bool {
+	a, _ := ctx.Value(actorKey{}).(actor)
+	return a.machine
 }
 
 // PlainText returns a text that every store keeps and every reader can see: what no name may hold in it
@@ -39,7 +59,7 @@ func PlainText(s string, most int) string {
 	return s
 }
 
-// ActorFrom returns what [WithActor] has put into ctx; the name is "unknown"
+// ActorFrom returns what [WithActor] or [WithMachine] has put into ctx; the name is "unknown"
 // where nothing was.
 func ActorFrom(ctx context.Context) (name, reason string) {
 	if a, ok := ctx.Value(actorKey{}).(actor); ok && a.name != "" {

@@ -51,8 +51,11 @@ func (c Change) Cursor() Cursor { return Cursor{c.Revision, c.Seq} }
 
 // WholeRevisions reads the changes after a revision as far as about limit of
 // them, but never part of a revision and at least one, whatever its size. It is for
-// those who keep their place as a revision.
+// those who keep their place as a revision, and follow: see [Head.Leads].
 func WholeRevisions(ctx context.Context, r Reader, after Revision, limit int) ([]Change, error) {
+	if err := r.Head().Leads(after); err != nil {
+		return nil, err
+	}
 	limit = max(limit, 1)
 	all, err := r.Changes(ctx, Cursor{Revision: after}, limit)
 	page := all

@@ -248,15 +248,16 @@ func (p *planner) readRevision(ctx context.Context, revision Revision) (all []Ch
 		return nil, &FieldError{Field: "revision", Message: "must be a revision that the catalog has had"}
 	}
 	kinds := DesiredKinds()
-	for at := (Cursor{Revision: revision - 1}); ; {
+	for at, there := (Cursor{Revision: revision - 1}), false; ; {
 		page, err := r.Changes(ctx, at, feedPage)
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range page {
 			if at = c.Cursor(); c.Revision > revision {
-				return all, nil
+				break
 			}
+			there = true
 			switch {
 			case c.Kind == "", c.Action == ActionReseal:
 			case slices.Contains(kinds, c.Kind):
@@ -267,7 +268,10 @@ func (p *planner) readRevision(ctx context.Context, revision Revision) (all []Ch
 				p.others++
 			}
 		}
-		if len(page) < feedPage {
+		if !there {
+			return nil, fmt.Errorf("the changes of revision %d: %w", revision, ErrCompacted) // were thinned out
+		}
+		if len(page) < feedPage || at.Revision > revision {
 			return all, nil
 		}
 		if len(all) > MaxDesired {

@@ -32,7 +32,7 @@ func (t *Tables) Maintain(ctx context.Context) error {
 
 // expireTokens removes the tokens of a kind whose grace is over.
 func (c *core) expireTokens(ctx context.Context, k Kind, now time.Time) error {
-	ctx = WithActor(ctx, "maintenance", "grace of a rotated token is over")
+	ctx = WithMachine(ctx, "maintenance", "grace of a rotated token is over")
 	return c.eachDue(ctx, k, now, pageSize, func(page []Entity) (errs []error) {
 		for _, e := range page {
 			if err := c.expire(ctx, k, e.ID, now); err != nil && !errors.Is(err, ErrNotFound) {
@@ -97,7 +97,7 @@ func (c *core) expire(ctx context.Context, k Kind, id int64, now time.Time) erro
 // removeEnded removes the holds that have ended, many in a commit; those for health once nobody
 // needs to know of them any more.
 func (c *core) removeEnded(ctx context.Context, now time.Time) error {
-	ctx = WithActor(ctx, "maintenance", "the hold has ended")
+	ctx = WithMachine(ctx, "maintenance", "the hold has ended")
 	return c.eachDue(ctx, KindHold, now, maxEnded, func(page []Entity) (errs []error) {
 		var ended []*Hold
 		for _, e := range page {

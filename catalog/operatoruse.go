@@ -19,7 +19,7 @@ const maxNotedUses = 1000
 // The operators keep their revisions, so that nobody's precondition fails. One that somebody
 // changes meanwhile is recorded the next time.
 func (o Operators) NoteUse(ctx context.Context, used map[int64]time.Time) error {
-	ctx = WithActor(ctx, "maintenance", "the last use of operators")
+	ctx = WithMachine(ctx, "maintenance", "the last use of operators")
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(used)), maxNotedUses) {
 		_, err := o.core.transact(ctx, guarded, func(tx *txn) error {
 			entities, err := tx.list(ctx, KindOperator, Query{IDs: ids})

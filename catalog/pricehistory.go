@@ -130,8 +130,12 @@ func (h *PriceHistory) readChanges(ctx context.Context, r Reader, after Revision
 	if len(made) > 0 {
 		h.begins = made[0].from
 	}
+	next := 0
 	for i := range all {
-		all[i].Time = made[all[i].Revision-made[0].revision].from // revisions have no gaps
+		for made[next].revision < all[i].Revision {
+			next++
+		}
+		all[i].Time = made[next].from
 	}
 	return all, nil
 }

@@ -53,7 +53,7 @@ func (t *Tables) Reseal(ctx context.Context, most int) (SealStatus, error) {
 	if !ok {
 		return SealStatus{}, nil
 	}
-	ctx = WithActor(ctx, "maintenance", "sealed with the active key")
+	ctx = WithMachine(ctx, "maintenance", "sealed with the active key")
 	var status SealStatus
 	var pending []*Provider
 	var errs []error

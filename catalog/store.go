@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -25,6 +26,20 @@ type Head struct {
 	Revision Revision
 	Mark     Mark
 	Time     time.Time // of the commit that made the revision, as Commit.Time said; zero at revision 0
+
+	// Thinned is the last revision up to which the changes of machines may be missing
+	// from the feed, see [Pruner]. It rises, never beyond the revision before the head's.
+	Thinned Revision
+}
+
+// Leads returns an error that wraps ErrCompacted unless the feed has every change after a
+// revision, those of machines too. Whoever follows the catalog by the feed asks it before
+// [Reader.Changes]; who reads history need not.
+func (h Head) Leads(after Revision) error {
+	if after < h.Thinned {
+		return fmt.Errorf("changes of machines after revision %d: %w", after, ErrCompacted)
+	}
+	return nil
 }
 
 // Store keeps entities and their history. It is the seam that a storage engine
@@ -105,12 +120,13 @@ type Reader interface {
 	// one revision in the order of their writes: at most limit of them, all where limit
 	// is not positive. It may end within a revision, see [WholeRevisions]. After a
 	// Seq beyond the last come the changes of the next revision. It MUST return an error that
-	// wraps ErrCompacted when changes after that place may have been pruned.
+	// wraps ErrCompacted when changes after that place may have been pruned. What was thinned
+	// out is passed over: see [Head.Leads].
 	Changes(ctx context.Context, after Cursor, limit int) ([]Change, error)
 
 	// MarkAt returns the mark of a revision; "" at 0. It MUST return an error
-	// that wraps ErrCompacted when the revision was pruned, and ErrNotFound
-	// when it is ahead of the head.
+	// that wraps ErrCompacted when the revision was pruned or thinned out, and
+	// ErrNotFound when it is ahead of the head.
 	MarkAt(ctx context.Context, r Revision) (Mark, error)
 }
 
@@ -121,6 +137,11 @@ type Pruner interface {
 	// whole and from the oldest on, up to the first that is not that old. A date that is more than
 	// MaxSkew ahead of the engine's clock is wrong: that revision MUST NOT keep those that came after it.
 	PruneChanges(ctx context.Context, before time.Time) (int64, error)
+
+	// ThinChanges forgets the changes of commits of machines, see [Commit], of the revisions
+	// that PruneChanges would prune by the same rules, and returns how many are gone. Nobody
+	// may see that one is gone in a view whose Head does not say so in Thinned.
+	ThinChanges(ctx context.Context, before time.Time) (int64, error)
 }
 
 // Index names one of the ways in which an entity is unique within its kind.
@@ -196,6 +217,10 @@ type Commit struct {
 	Time   time.Time // when, by the store's clock, in UTC and whole microseconds; the changes' time
 	Actor  string    // who
 	Reason string    // why; may be empty
+
+	// Machine says that the control plane has made the commit by itself, and that it writes
+	// nothing of which people need the history: its changes may be thinned out, see [Pruner].
+	Machine bool
 }
 
 // SyncChange is the change that touches no entity, which a commit with Sync records.

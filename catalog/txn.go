@@ -158,7 +158,7 @@ func pause(ctx context.Context, try int) error {
 
 func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, error) {
 	name, reason := ActorFrom(ctx)
-	commit := Commit{Base: base, Time: tx.now, Actor: name, Reason: reason, Caps: tx.caps}
+	commit := Commit{Base: base, Time: tx.now, Actor: name, Reason: reason, Machine: isMachine(ctx), Caps: tx.caps}
 	for _, w := range tx.writes {
 		if w == nil {
 			continue
@@ -167,6 +167,9 @@ func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, er
 			return 0, err
 		}
 		commit.Writes = append(commit.Writes, w.Write)
+		if !w.Entity.Kind.facts().imperative { // Tables.At and Revert need every change of these
+			commit.Machine = false
+		}
 	}
 	return c.store.Commit(ctx, commit)
 }

@@ -141,6 +141,44 @@ func TestChangesFromATime(t *testing.T) {
 	s.do(viewer, "GET", "/changes?kind=cats", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 }
 
+// The feed passes over what was thinned out, from wherever one asks.
+func TestChangesPassOverWhatWasThinned(t *testing.T) {
+	s := newService(t, ezapi.Config{}, &httpapi.Options{})
+	own := catalog.WithMachine(t.Context(), "budgets", "")
+	for range 4 {
+		key, err := s.plane.Keys.Create(t.Context(), catalog.Key{Name: "k"})
+		if err == nil {
+			_, err = s.plane.Holds.Create(own, catalog.Hold{Target: fmt.Sprint("key/", key.ID), Reason: catalog.HoldBudget})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.plane.Store().(catalog.Pruner).ThinChanges(t.Context(), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range []string{
+		"[1 3 5 7 8]", "[3 5 7 8]", "[3 5 7 8]", "[5 7 8]", "[5 7 8]", "[7 8]", "[7 8]", "[8]", "[]",
+	} {
+		for _, limit := range []int{1, 2, 100} {
+			got := []any{}
+			for at, last := fmt.Sprint(after), ""; at != last; {
+				path := fmt.Sprintf("/changes?after=%s&limit=%d", at, limit)
+				page := s.must(http.StatusOK, viewer, "GET", path, nil).object(t)
+				for _, c := range page["data"].([]any) {
+					got = append(got, number(c.(object)["revision"]))
+				}
+				at, last = page["next_cursor"].(string), at
+			}
+			if fmt.Sprint(got) != want {
+				t.Errorf("after %d, %d at a time: revisions %v; want %s", after, limit, got, want)
+			}
+		}
+	}
+	s.do(admin, "POST", "/revert", object{"revision": 2}).problem(t, http.StatusGone, "compacted")
+	s.must(http.StatusOK, admin, "POST", "/revert?dry_run=true", object{"to": 2})
+}
+
 // A page that nothing is selected for ends all the same, and the next goes on behind it.
 func TestChangesLookAtNoMoreThanAPage(t *testing.T) {
 	s := newService(t, ezapi.Config{}, &httpapi.Options{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -284,6 +285,25 @@ func TestRelayRepairs(t *testing.T) {
 		if after.Position.Epoch != head.Position.Epoch || !after.Position.After(head.Position) ||
 			len(published(t, w.pub, nil)) != 5 {
 			t.Errorf("at %s after %s", after.Position, head.Position)
+		}
+	})
+	t.Run("history thinned", func(t *testing.T) {
+		w, ctx := newWorld(t, ""), t.Context()
+		own := catalog.WithMachine(ctx, "budgets", "")
+		key := ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+		hold := ok[catalog.Hold](t)(w.tables.Holds.Create(own,
+			catalog.Hold{Target: fmt.Sprint("key/", key.ID), Reason: catalog.HoldBudget}))
+		head := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		gone := ok[catalog.Revision](t)(w.tables.Holds.Delete(own, hold.ID, 0))
+		ok[catalog.Key](t)(w.tables.Keys.Create(ctx, catalog.Key{Name: "k"}))
+		ok[int64](t)(w.tables.Store().(catalog.Pruner).ThinChanges(ctx, time.Now().Add(time.Hour)))
+		after := ok[snapshot.Head](t)(w.relay.Sync(ctx))
+		if after.Position.Epoch != head.Position.Epoch || !after.Position.After(head.Position) ||
+			len(published(t, w.pub, nil)) != 2 {
+			t.Errorf("at %s after %s: %v", after.Position, head.Position, published(t, w.pub, nil))
+		}
+		if kinds := ok[[]catalog.Kind](t)(w.relay.Kinds(ctx, gone)); !slices.Equal(kinds, snapshot.Kinds()) {
+			t.Errorf("the end of a hold, of which the feed tells nothing, may have touched %v", kinds)
 		}
 	})
 	t.Run("a large change", func(t *testing.T) {

@@ -119,6 +119,9 @@ func (r *Relay) note(ctx context.Context, head Head, err error) {
 func (r *Relay) Kinds(ctx context.Context, revision catalog.Revision) (kinds []catalog.Kind, err error) {
 	var t touched
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
+		if err := reader.Head().Leads(revision - 1); err != nil {
+			return err
+		}
 		for at := (catalog.Cursor{Revision: revision - 1}); ; {
 			page, err := reader.Changes(ctx, at, queryChunk)
 			if err != nil {

@@ -351,8 +351,18 @@ func (t *touched) bounded() error {
 	return nil
 }
 
-// readFeed calls fn with the changes after a revision until the reader's head.
+// readFeed calls fn with all changes after a revision until the reader's head.
 func readFeed(ctx context.Context, reader catalog.Reader, after catalog.Revision, fn func(catalog.Change) error) error {
+	if err := reader.Head().Leads(after); err != nil {
+		return err
+	}
+	return readHistory(ctx, reader, after, fn)
+}
+
+// readHistory is readFeed without what was thinned out.
+func readHistory(
+	ctx context.Context, reader catalog.Reader, after catalog.Revision, fn func(catalog.Change) error,
+) error {
 	at := catalog.Cursor{Revision: after}
 	for {
 		page, err := reader.Changes(ctx, at, queryChunk)

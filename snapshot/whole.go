@@ -251,7 +251,7 @@ func (w *whole) explain(ctx context.Context, reader catalog.Reader) error {
 		return nil
 	}
 	var t touched
-	err := readFeed(ctx, reader, w.plan.sight.head.Position.Revision, func(c catalog.Change) error {
+	err := readHistory(ctx, reader, w.plan.sight.head.Position.Revision, func(c catalog.Change) error {
 		t.add(touchedEnd(c))
 		return nil
 	})

@@ -69,5 +69,13 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 	return 0, nil
 }
 
+// ThinChanges implements [catalog.Pruner].
+func (s *Store) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	if p, ok := s.Store.(catalog.Pruner); ok {
+		return p.ThinChanges(ctx, before)
+	}
+	return 0, nil
+}
+
 // Stats returns how many commits were made, and how many were refused.
 func (s *Store) Stats() (commits, refused int64) { return s.commits.Load(), s.refused.Load() }

@@ -31,7 +31,7 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 	if c.Sync {
 		s.head.Epoch = max(s.head.Epoch, c.Epoch)
 	}
-	s.commits = append(s.commits, commitMark{revision, s.head.Mark, c.Time})
+	s.commits = append(s.commits, commitMark{revision, s.head.Mark, c.Time, c.Machine})
 	s.record(c, revision)
 	s.collect()
 	s.moved.Raise(revision)

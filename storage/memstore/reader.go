@@ -17,7 +17,11 @@ type reader struct {
 	store *Store
 	head  catalog.Head
 	now   time.Time
-	over  bool // guarded by store.mu
+
+	changes []catalog.Change // of the head's revision and before
+	commits []commitMark
+
+	over bool // guarded by store.mu
 }
 
 var _ catalog.Reader = (*reader)(nil)
@@ -145,12 +149,15 @@ func (t *table) candidates(q catalog.Query) []int64 {
 func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
 	var list []catalog.Change
 	err := r.look(ctx, catalog.KindKey, func(*table) error {
-		all, first := r.store.changes, r.store.commits[0].revision
-		if after.Revision < first || after.Revision == first && after.Seq > 0 { // of the first only the mark is kept
+		all, first := r.changes, catalog.Revision(0)
+		if len(all) > 0 {
+			first = all[0].Revision - 1
+		}
+		if after.Revision < first || after.Revision == first && after.Seq > 0 {
 			return fmt.Errorf("memstore: changes after %s: %w", after, catalog.ErrCompacted)
 		}
 		from := sort.Search(len(all), func(i int) bool { return after.Before(all[i]) })
-		for i := from; i < len(all) && all[i].Revision <= r.head.Revision && (limit <= 0 || len(list) < limit); i++ {
+		for i := from; i < len(all) && (limit <= 0 || len(list) < limit); i++ {
 			list = append(list, all[i].Clone())
 		}
 		return nil
@@ -161,8 +168,7 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 // MarkAt implements [catalog.Reader].
 func (r *reader) MarkAt(ctx context.Context, at catalog.Revision) (mark catalog.Mark, err error) {
 	err = r.look(ctx, catalog.KindKey, func(*table) error {
-		commits := r.store.commits
-		first := commits[0].revision
+		first := r.commits[0].revision
 		switch {
 		case at == 0:
 			return nil
@@ -171,7 +177,9 @@ func (r *reader) MarkAt(ctx context.Context, at catalog.Revision) (mark catalog.
 		case at <= first:
 			return fmt.Errorf("memstore: revision %d: %w", at, catalog.ErrCompacted)
 		}
-		mark = commits[at-first].mark // there are no gaps
+		if mark = r.commits[at-first].mark; mark == "" { // there are no gaps
+			return fmt.Errorf("memstore: revision %d: %w", at, catalog.ErrCompacted)
+		}
 		return nil
 	})
 	return mark, err

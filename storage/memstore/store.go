@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -39,8 +40,8 @@ type Store struct {
 	head    catalog.Head
 	lastID  int64
 	tables  map[catalog.Kind]*table
-	changes []catalog.Change
-	commits []commitMark // of every revision that was not pruned, in order
+	changes []catalog.Change // reads keep a part of these two: what is there is never overwritten
+	commits []commitMark     // of every revision that was not pruned, in order
 	readers map[catalog.Revision]int
 	garbage []garbage // in order of revision
 
@@ -52,8 +53,9 @@ type Store struct {
 // revision 0, or of the last that was pruned.
 type commitMark struct {
 	revision catalog.Revision
-	mark     catalog.Mark
+	mark     catalog.Mark // empty once its changes were thinned out
 	time     time.Time
+	machine  bool
 }
 
 // garbage says that from the revision on, older versions of an entity are of use
@@ -117,7 +119,7 @@ func (s *Store) Read(ctx context.Context, fn func(catalog.Reader) error) error {
 	}
 	now := s.clock().UTC() // before the view
 	s.mu.Lock()
-	r := &reader{store: s, head: s.head, now: now}
+	r := &reader{store: s, head: s.head, now: now, changes: s.changes, commits: s.commits}
 	s.readers[r.head.Revision]++
 	s.mu.Unlock()
 	defer func() {
@@ -172,21 +174,56 @@ func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// keep is the last commit to be forgotten; it stays as where the history begins.
-	keep, latest := 0, s.clock().Add(catalog.MaxSkew)
+	last := s.lastBefore(before)
+	if last == 0 {
+		return 0, nil
+	}
+	s.commits = slices.Clone(s.commits[last:]) // the last stays as where the history begins
+	n := sort.Search(len(s.changes), func(i int) bool { return s.changes[i].Revision > s.commits[0].revision })
+	s.changes = slices.Clone(s.changes[n:])
+	return int64(n), nil
+}
+
+// ThinChanges implements [catalog.Pruner].
+func (s *Store) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	if err := s.alive(ctx); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.lastBefore(before)
+	s.head.Thinned = max(s.head.Thinned, s.commits[last].revision)
+	thinned := map[catalog.Revision]bool{}
+	commits := slices.Clone(s.commits)
+	for i := range commits[:last+1] {
+		if c := &commits[i]; c.machine && c.mark != "" {
+			c.mark, thinned[c.revision] = "", true
+		}
+	}
+	if len(thinned) == 0 {
+		return 0, nil
+	}
+	left := make([]catalog.Change, 0, len(s.changes))
+	for _, c := range s.changes {
+		if !thinned[c.Revision] {
+			left = append(left, c)
+		}
+	}
+	gone := len(s.changes) - len(left)
+	s.changes, s.commits = left, commits
+	return int64(gone), nil
+}
+
+// lastBefore returns the place of the last commit that is old enough to be forgotten; 0 for none.
+func (s *Store) lastBefore(before time.Time) (last int) {
+	latest := s.clock().Add(catalog.MaxSkew)
 	for i := 1; i < len(s.commits)-1; i++ {
 		if at := s.commits[i].time; !at.Before(before) && !at.After(latest) { // a later date is a wrong clock's
 			break
 		}
-		keep = i
+		last = i
 	}
-	if keep == 0 {
-		return 0, nil
-	}
-	s.commits = append([]commitMark(nil), s.commits[keep:]...)
-	n := sort.Search(len(s.changes), func(i int) bool { return s.changes[i].Revision > s.commits[0].revision })
-	s.changes = append([]catalog.Change(nil), s.changes[n:]...)
-	return int64(n), nil
+	return last
 }
 
 func newMark() catalog.Mark {

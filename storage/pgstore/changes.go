@@ -19,16 +19,18 @@ where (revision, seq) > ($1, $2::int)
 order by revision, seq
 limit $3`
 
-	sqlHasRevision = `select exists (select from changes where revision = $1)`
+	// sqlReaches tells whether the beginning that was pruned ends before a revision.
+	sqlReaches = `select exists (select from changes where revision <= $1)`
 
 	sqlMark = `select replace(mark::text, '-', '') from changes where revision = $1 limit 1`
 
-	// sqlKeep is the first revision that is too young to be pruned. It reads
-	// what is to be pruned, and needs no index by time. Who dated a revision
+	// sqlKeep is the first revision that is too young to be forgotten, of those after $3. It
+	// reads what is to be forgotten, and needs no index by time. Who dated a revision
 	// so many seconds ahead of now had a wrong clock.
 	sqlKeep = `
 select coalesce(
-    (select revision from changes where time >= $1 and time <= now() + make_interval(secs => $2)
+    (select revision from changes
+     where revision > $3 and time >= $1 and time <= now() + make_interval(secs => $2)
      order by revision limit 1),
     (select revision from catalog_head))`
 
@@ -36,6 +38,16 @@ select coalesce(
 	sqlPrune = `
 delete from changes
 where revision < $1 and revision < (select min(revision) + $2::bigint from changes)`
+
+	sqlThinnedTo = `select thinned from catalog_head`
+
+	// sqlThinned precedes what it tells of, so that no view lacks changes and does not say so.
+	sqlThinned = `update catalog_head set thinned = $1 where thinned < $1`
+
+	// sqlThin deletes what machines did in the oldest revisions below $1.
+	sqlThin = `
+delete from changes
+where machine and revision < $1 and revision < (select min(revision) + $2::bigint from changes where machine)`
 
 	// pruneBatch keeps each transaction short.
 	pruneBatch = 5000
@@ -78,10 +90,11 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
-	// Revisions and the places within them have no gaps: what is missing was pruned.
-	there := len(rows) > 0 && rows[0].Revision == after.Revision+1
-	if after.Seq > 0 {
-		if err := r.conn.GetContext(ctx, &there, sqlHasRevision, after.Revision); err != nil {
+	// The places within a revision have no gaps. Where revisions have one, they were thinned out,
+	// unless nothing is left before it: then they were pruned.
+	there := after.Seq == 0 && len(rows) > 0 && rows[0].Revision == after.Revision+1
+	if !there {
+		if err := r.conn.GetContext(ctx, &there, sqlReaches, after.Revision); err != nil {
 			return nil, r.store.fail(ctx, "read changes", err)
 		}
 	}
@@ -121,22 +134,56 @@ func (r *reader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark
 // PruneChanges forgets old changes, in batches; see [catalog.Pruner]. When it
 // fails half-way, what it has pruned stays pruned and is counted.
 func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
+	keep, err := s.firstKept(ctx, before, 0)
+	if err != nil {
+		return 0, err
+	}
+	return s.forget(ctx, sqlPrune, keep)
+}
+
+// ThinChanges forgets what machines did long ago, in batches, as PruneChanges does.
+func (s *Store) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	var thinned catalog.Revision
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
-	var keep catalog.Revision
-	if err := s.db.GetContext(ctx, &keep, sqlKeep, before, catalog.MaxSkew.Seconds()); err != nil {
+	if err := s.db.GetContext(ctx, &thinned, sqlThinnedTo); err != nil {
+		return 0, s.fail(ctx, "thin changes", err)
+	}
+	keep, err := s.firstKept(ctx, before, thinned)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.change(ctx, sqlThinned, keep-1); err != nil {
+		return 0, s.fail(ctx, "thin changes", err)
+	}
+	return s.forget(ctx, sqlThin, keep)
+}
+
+// firstKept returns the first revision after another that is too young to be forgotten.
+func (s *Store) firstKept(ctx context.Context, before time.Time, after catalog.Revision) (
+	keep catalog.Revision, err error,
+) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	err = s.db.GetContext(ctx, &keep, sqlKeep, before, catalog.MaxSkew.Seconds(), after)
+	if err != nil {
 		return 0, s.fail(ctx, "prune changes", err)
 	}
-	var pruned int64
+	return keep, nil
+}
+
+// forget repeats a statement that deletes changes below a revision, until none is left.
+func (s *Store) forget(ctx context.Context, statement string, below catalog.Revision) (gone int64, err error) {
 	for {
-		n, err := s.change(ctx, sqlPrune, keep, pruneBatch)
+		n, err := s.change(ctx, statement, below, pruneBatch)
 		if err != nil {
-			return pruned, s.fail(ctx, "prune changes", err)
+			return gone, s.fail(ctx, "prune changes", err)
 		}
 		if n == 0 {
-			return pruned, nil
+			return gone, nil
 		}
-		pruned += n
+		gone += n
 	}
 }

@@ -26,7 +26,8 @@ create temporary table ez_writes (
     hashes text[], ref text, name text, search text, status text, namespaces text[], groups text[], labels jsonb,
     due_at timestamptz, spec json, mentions text[],
     time timestamptz not null, actor text not null, reason text not null, action text not null,
-    kind text not null, entity_kind text not null, entity_id bigint not null, before json, after json, touches json not null
+    kind text not null, entity_kind text not null, entity_id bigint not null, before json, after json, touches json not null,
+    machine boolean not null
 ) on commit drop`
 
 	sqlManyAnalyze = `analyze ez_writes`
@@ -38,9 +39,10 @@ where w.kind = '%[1]s'`
 
 	// sqlManyChanges fails on the first entity that is not: its seq is null.
 	sqlManyChanges = `
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
 select h.revision, case when w.fits then w.seq end, h.mark, w.time, w.actor, w.reason, w.action, w.entity_kind, w.entity_id,
-    w.before, w.after, w.touches
+    w.before, w.after, w.touches, w.machine
 from ez_writes as w, catalog_head as h
 order by w.seq`
 
@@ -143,7 +145,7 @@ func manyColumns() []string {
 		"kind", "op", "at", "quiet",
 		"id", "created_at", "updated_at", "natural_key", "external_id", "hashes", "ref", "name", "search", "status",
 		"namespaces", "groups", "labels", "due_at", "spec", "mentions",
-		"seq", "time", "actor", "reason", "action", "entity_kind", "entity_id", "before", "after", "touches",
+		"seq", "time", "actor", "reason", "action", "entity_kind", "entity_id", "before", "after", "touches", "machine",
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	sqlRevision = `select revision from catalog_head`
 
 	sqlHead = `
-select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark,
+select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark, thinned,
     (select time from changes where revision = h.revision limit 1) as time, now() as clock
 from catalog_head as h`
 
@@ -124,7 +124,7 @@ func begin(ctx context.Context, conn *sqlx.Conn) (head catalog.Head, now time.Ti
 		var batch pgx.Batch
 		batch.Queue(sqlBeginRead)
 		batch.Queue(sqlHead).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&head.Store, &head.Epoch, &head.Revision, &head.Mark, &committed, &now)
+			return row.Scan(&head.Store, &head.Epoch, &head.Revision, &head.Mark, &head.Thinned, &committed, &now)
 		})
 		return driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, &batch).Close()
 	})

@@ -11,7 +11,7 @@ import (
 
 // One statement writes an entity and its change. %[1]s is the table, %[2]s
 // makes the head, %[3]s is what else there is to do for tokens. Parameters: $1 … $16 are
-// entityArgs, $17 is Write.If, $18 … $27 are changeArgs, $28 of an update is Write.Quiet, and what
+// entityArgs, $17 is Write.If, $18 … $28 are changeArgs, $29 of an update is Write.Quiet, and what
 // follows is sqlBump's.
 // The seq of the change becomes null, which the table refuses, when the entity
 // was not at Write.If.
@@ -29,9 +29,10 @@ entity as (
     from head
     returning id, hashes
 )%[3]s
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
 select head.revision, case when $17::bigint = 0 then $18::int end, head.mark,
-    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json
+    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json, $28::boolean
 from head
 returning revision`
 
@@ -39,7 +40,7 @@ returning revision`
 old as (select hashes from %[1]s where id = $1::bigint),
 entity as (
     update %[1]s as e
-    set revision = case when $28::boolean then e.revision else head.revision end, created_at = $2::timestamptz, updated_at = $3::timestamptz,
+    set revision = case when $29::boolean then e.revision else head.revision end, created_at = $2::timestamptz, updated_at = $3::timestamptz,
         natural_key = $4::text, external_id = $5::text, hashes = $6::text[], ref = $7::text,
         name = $8::text, search = $9::text, status = $10::text, namespaces = $11::text[], groups = $12::text[],
         labels = $13::jsonb, due_at = $14::timestamptz, spec = $15::json, mentions = $16::text[]
@@ -47,13 +48,14 @@ entity as (
     where e.id = $1::bigint and e.revision = $17::bigint
     returning e.id, e.hashes
 )%[3]s
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
 select head.revision, case when exists (select from entity) then $18::int end, head.mark,
-    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json
+    $19::timestamptz, $20::text, $21::text, $22::text, $23::text, $24::bigint, $25::json, $26::json, $27::json, $28::boolean
 from head
 returning revision`
 
-	// $1 is the id, $2 Write.If, and $3 … $12 are changeArgs. An entity that
+	// $1 is the id, $2 Write.If, and $3 … $13 are changeArgs. An entity that
 	// is absent is at 0: deleting it then is no conflict. To know that, it needs a snapshot
 	// from after the lock.
 	sqlDelete = `with %[2]s,
@@ -61,11 +63,12 @@ entity as (
     delete from %[1]s where id = $1::bigint and revision = $2::bigint
     returning id, hashes
 )%[3]s
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
 select head.revision,
     case when exists (select from entity)
            or $2::bigint = 0 and not exists (select from %[1]s where id = $1::bigint) then $3::int end, head.mark,
-    $4::timestamptz, $5::text, $6::text, $7::text, $8::text, $9::bigint, $10::json, $11::json, $12::json
+    $4::timestamptz, $5::text, $6::text, $7::text, $8::text, $9::bigint, $10::json, $11::json, $12::json, $13::boolean
 from head
 returning revision`
 )
@@ -99,9 +102,10 @@ gone as (
 )
 
 const sqlSync = `
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
 select revision, $1::int, mark,
-    $2::timestamptz, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::json, $9::json, $10::json
+    $2::timestamptz, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::json, $9::json, $10::json, $11::boolean
 from catalog_head`
 
 // table returns the name of the table that holds entities of kind k.
@@ -214,7 +218,7 @@ func changeArgs(c catalog.Commit, change catalog.Change, seq int) ([]any, error)
 	}
 	return []any{
 		seq, c.Time, c.Actor, c.Reason, string(change.Action), string(change.Kind), change.ID,
-		orNull(string(change.Before)), orNull(string(change.After)), string(touches),
+		orNull(string(change.Before)), orNull(string(change.After)), string(touches), c.Machine,
 	}, nil
 }
 

@@ -19,21 +19,32 @@ where (revision, seq) > (?, ?)
 order by revision, seq
 limit ?`
 
-	sqlHasRevision = `select exists (select 1 from changes where revision = ?)`
+	// sqlReaches tells whether the beginning that was pruned ends before a revision.
+	sqlReaches = `select exists (select 1 from changes where revision <= ?)`
 
 	sqlMark = `select mark from changes where revision = ? limit 1`
 
-	// sqlKeep is the first revision that is too young to be pruned. It reads
-	// what is to be pruned, and needs no index by time. Who dated a revision after the
-	// second parameter had a wrong clock.
+	// sqlKeep is the first revision that is too young to be forgotten, of those after the last
+	// parameter. It reads what is to be forgotten, and needs no index by time. Who dated a revision
+	// after the second parameter had a wrong clock.
 	sqlKeep = `
 select coalesce(
-    (select revision from changes where time >= ? and time <= ? order by revision limit 1),
+    (select revision from changes where time >= ? and time <= ? and revision > ? order by revision limit 1),
     (select revision from catalog_head))`
 
 	// sqlPrune deletes the oldest revisions below the first parameter, about
 	// as many as the second.
 	sqlPrune = `delete from changes where revision < ? and revision < (select min(revision) + ? from changes)`
+
+	sqlThinnedTo = `select thinned from catalog_head`
+
+	// sqlThinned precedes what it tells of, so that no view lacks changes and does not say so.
+	sqlThinned = `update catalog_head set thinned = ?1 where thinned < ?1`
+
+	// sqlThin deletes what machines did in the oldest revisions below the first parameter.
+	sqlThin = `
+delete from changes
+where machine = 1 and revision < ? and revision < (select min(revision) + ? from changes where machine = 1)`
 
 	// pruneBatch keeps each transaction short: commits wait for it.
 	pruneBatch = 5000
@@ -76,10 +87,11 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
-	// Revisions and the places within them have no gaps: what is missing was pruned.
-	there := len(rows) > 0 && rows[0].Revision == after.Revision+1
-	if after.Seq > 0 {
-		if err := r.tx.GetContext(ctx, &there, sqlHasRevision, after.Revision); err != nil {
+	// The places within a revision have no gaps. Where revisions have one, they were thinned out,
+	// unless nothing is left before it: then they were pruned.
+	there := after.Seq == 0 && len(rows) > 0 && rows[0].Revision == after.Revision+1
+	if !there {
+		if err := r.tx.GetContext(ctx, &there, sqlReaches, after.Revision); err != nil {
 			return nil, r.store.fail(ctx, "read changes", err)
 		}
 	}
@@ -119,27 +131,61 @@ func (r *reader) MarkAt(ctx context.Context, rev catalog.Revision) (catalog.Mark
 // PruneChanges forgets old changes, in batches; see [catalog.Pruner]. When it
 // fails half-way, what it has pruned stays pruned and is counted.
 func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
+	keep, err := s.firstKept(ctx, before, 0)
+	if err != nil {
+		return 0, err
+	}
+	return s.forget(ctx, sqlPrune, keep)
+}
+
+// ThinChanges forgets what machines did long ago, in batches, as PruneChanges does.
+func (s *Store) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	var thinned catalog.Revision
 	if err := s.alive(); err != nil {
 		return 0, err
 	}
-	var keep catalog.Revision
-	if err := s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro(),
-		time.Now().Add(catalog.MaxSkew).UnixMicro()); err != nil {
+	if err := s.read.GetContext(ctx, &thinned, sqlThinnedTo); err != nil {
+		return 0, s.fail(ctx, "thin changes", err)
+	}
+	keep, err := s.firstKept(ctx, before, thinned)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.write.ExecContext(ctx, sqlThinned, keep-1); err != nil {
+		return 0, s.fail(ctx, "thin changes", err)
+	}
+	return s.forget(ctx, sqlThin, keep)
+}
+
+// firstKept returns the first revision after another that is too young to be forgotten.
+func (s *Store) firstKept(ctx context.Context, before time.Time, after catalog.Revision) (
+	keep catalog.Revision, err error,
+) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	latest := time.Now().Add(catalog.MaxSkew)
+	err = s.read.GetContext(ctx, &keep, sqlKeep, before.UnixMicro(), latest.UnixMicro(), after)
+	if err != nil {
 		return 0, s.fail(ctx, "prune changes", err)
 	}
-	var pruned int64
+	return keep, nil
+}
+
+// forget repeats a statement that deletes changes below a revision, until none is left.
+func (s *Store) forget(ctx context.Context, statement string, below catalog.Revision) (gone int64, err error) {
 	for {
-		result, err := s.write.ExecContext(ctx, sqlPrune, keep, pruneBatch)
+		result, err := s.write.ExecContext(ctx, statement, below, pruneBatch)
 		if err != nil {
-			return pruned, s.fail(ctx, "prune changes", err)
+			return gone, s.fail(ctx, "prune changes", err)
 		}
 		n, err := result.RowsAffected()
 		if err != nil {
-			return pruned, s.fail(ctx, "prune changes", err)
+			return gone, s.fail(ctx, "prune changes", err)
 		}
 		if n == 0 {
-			return pruned, nil
+			return gone, nil
 		}
-		pruned += n
+		gone += n
 	}
 }

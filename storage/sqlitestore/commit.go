@@ -48,8 +48,9 @@ where id = ? and (natural_key is not ? or external_id is not ?)`
 	sqlInsertHashes = `insert into %s_hashes (hash, owner) select value, ? from json_each(?)`
 
 	sqlChange = `
-insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+insert into changes (revision, seq, mark, time, actor, reason, action, kind, id, before, after, touches,
+    machine)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlThereByKey = `select exists (select 1 from %s where natural_key = ?)`
 	sqlThereByID  = `select exists (select 1 from %s where id = ?)`
@@ -162,7 +163,7 @@ func apply(ctx context.Context, tx *sqlx.Tx, c catalog.Commit) (catalog.Revision
 		}
 		if _, err := tx.ExecContext(ctx, sqlChange,
 			rev, i+1, mark, c.Time.UnixMicro(), c.Actor, c.Reason, ch.Action, ch.Kind, ch.ID,
-			orNull(string(ch.Before)), orNull(string(ch.After)), string(touches)); err != nil {
+			orNull(string(ch.Before)), orNull(string(ch.After)), string(touches), c.Machine); err != nil {
 			return 0, err
 		}
 	}

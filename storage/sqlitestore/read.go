@@ -18,7 +18,7 @@ const (
 	sqlRevision = `select revision from catalog_head`
 
 	sqlHead = `
-select store, epoch, revision, mark, (select time from changes where revision = h.revision limit 1) as time
+select store, epoch, revision, mark, thinned, (select time from changes where revision = h.revision limit 1) as time
 from catalog_head as h`
 
 	sqlEntity = `
@@ -41,11 +41,12 @@ type headRow struct {
 	Epoch    catalog.Epoch
 	Revision catalog.Revision
 	Mark     catalog.Mark
+	Thinned  catalog.Revision
 	Time     sql.NullInt64 // microseconds
 }
 
 func (r headRow) head() catalog.Head {
-	h := catalog.Head{Store: r.Store, Epoch: r.Epoch, Revision: r.Revision, Mark: r.Mark}
+	h := catalog.Head{Store: r.Store, Epoch: r.Epoch, Revision: r.Revision, Mark: r.Mark, Thinned: r.Thinned}
 	if r.Time.Valid {
 		h.Time = microseconds(r.Time.Int64)
 	}

@@ -95,6 +95,7 @@ var storeCases = []storeCase{
 	{"marks", aStore, testMarks},
 	{"pruning", aPruner, testPrune},
 	{"pruning what is dated ahead", aPruner, testPruneAhead},
+	{"thinning", aPruner, testThin},
 	{"dates of commits", aStore, testDates},
 
 	{"wait", aStore, testWait},

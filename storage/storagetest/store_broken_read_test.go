@@ -208,6 +208,18 @@ var (
 	})
 )
 
+// changesWithoutGaps takes every gap of the feed for a pruned beginning.
+var changesWithoutGaps = readerEdited(func(r *fakeReader) {
+	changes := r.changes
+	r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+		all, err := changes(ctx, after, limit)
+		if len(all) > 0 && all[0].Revision > after.Revision+1 {
+			return nil, catalog.ErrCompacted
+		}
+		return all, err
+	}
+})
+
 // changesTrusted has changes say themselves who made them.
 func changesTrusted(s *fakeStore) {
 	var mu sync.Mutex

@@ -517,6 +517,12 @@ func pruneIncludes(s *fakeStore) {
 	}
 }
 
+func thinIncludes(s *fakeStore) {
+	s.thin = func(ctx context.Context, before time.Time) (int64, error) {
+		return s.memory.ThinChanges(ctx, before.Add(time.Microsecond))
+	}
+}
+
 func listLabels(q *catalog.Query) {
 	q.Labels = maps.Clone(q.Labels)
 	maps.DeleteFunc(q.Labels, func(_, value string) bool { return value == "" })

@@ -150,6 +150,14 @@ var brokenStores = []struct {
 	{"a date ahead keeps what came after it", "pruning what is dated ahead", pruneStopsAhead},
 	{"Commit has a clock of its own", "dates of commits",
 		commitEdited(func(c *catalog.Commit) { c.Time = c.Time.Add(time.Hour) })},
+	{"thinning forgets what people did", "thinning", commitEdited(func(c *catalog.Commit) { c.Machine = true })},
+	{"thinning forgets nothing", "thinning", commitEdited(func(c *catalog.Commit) { c.Machine = false })},
+	{"thinning forgets revisions whole", "thinning", func(s *fakeStore) { s.thin = s.memory.PruneChanges }},
+	{"thinning includes the time", "thinning", thinIncludes},
+	{"thinning is kept secret", "thinning", headEdited(func(h *catalog.Head) { h.Thinned = 0 })},
+	{"thinning is announced late", "thinning", headEdited(func(h *catalog.Head) { h.Thinned = max(h.Thinned-1, 0) })},
+	{"what was thinned seems pruned", "thinning", changesWithoutGaps},
+	{"a view is thinned", "thinning", readNewest},
 
 	{"Wait asks now and then", "wait", waitPolls},
 	{"Wait returns the next revision", "wait", waitNextOnly},
@@ -219,13 +227,14 @@ type fakeStore struct {
 	nextIDs func(context.Context, int) (int64, error)
 	wait    func(context.Context, catalog.Revision) (catalog.Revision, error)
 	prune   func(context.Context, time.Time) (int64, error)
+	thin    func(context.Context, time.Time) (int64, error)
 	close   func() error
 }
 
 func newFakeStore(memory *memstore.Store) *fakeStore {
 	return &fakeStore{
 		memory: memory, commit: memory.Commit, read: memory.Read, nextIDs: memory.NextIDs,
-		wait: memory.Wait, prune: memory.PruneChanges, close: memory.Close,
+		wait: memory.Wait, prune: memory.PruneChanges, thin: memory.ThinChanges, close: memory.Close,
 	}
 }
 
@@ -253,6 +262,10 @@ func (s *fakeStore) Wait(ctx context.Context, after catalog.Revision) (catalog.R
 
 func (s *fakeStore) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
 	return s.prune(ctx, before)
+}
+
+func (s *fakeStore) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	return s.thin(ctx, before)
 }
 
 // fakeReader is a reader whose functions are there to be broken.

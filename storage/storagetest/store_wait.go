@@ -214,6 +214,13 @@ func testStoreClosed(t testing.TB, h StoreHarness) {
 			}
 			return fmt.Errorf("not implemented, and so: %w", catalog.ErrClosed)
 		},
+		"ThinChanges": func() error {
+			if p, ok := h.Store.(catalog.Pruner); ok {
+				_, err := p.ThinChanges(t.Context(), storeTime)
+				return err
+			}
+			return fmt.Errorf("not implemented, and so: %w", catalog.ErrClosed)
+		},
 	} {
 		mustFail(t, name+" after Close", call(), catalog.ErrClosed)
 	}

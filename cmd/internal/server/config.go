@@ -36,7 +36,7 @@ type Config struct {
 	LogRetention     retention  `env:"EZ_LOG_RETENTION" default:"90d" help:"Older log entries are dropped; at least 2d, 0 keeps all."`
 	UsageRetention   retention  `env:"EZ_USAGE_RETENTION" default:"400d" help:"Usage is kept by the quarter of an hour for so long, and then by the day for ever; at least 32d, 0 keeps all."`
 	UsageZone        zone       `env:"EZ_USAGE_ZONE" default:"UTC" help:"Time zone whose days usage is kept by. It is fixed at the first start."`
-	ChangesRetention retention  `env:"EZ_CHANGES_RETENTION" default:"90d" help:"Older entries of the change feed are dropped; 0 keeps all."`
+	ChangesRetention retention  `env:"EZ_CHANGES_RETENTION" default:"90d" help:"Older entries of the change feed are dropped, and what the control plane did by itself to holds and operators after 7d; 0 keeps all."`
 
 	AdminTokens    tokens   `env:"EZ_ADMIN_TOKEN" secret:"" help:"Tokens of the admin role, at least 32 characters each, comma-separated while rotating. Generated when embedded."`
 	ViewerTokens   tokens   `env:"EZ_VIEWER_TOKEN" secret:"" help:"Tokens of the viewer role."`

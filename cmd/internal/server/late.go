@@ -123,6 +123,14 @@ func (l *lateStore) PruneChanges(ctx context.Context, before time.Time) (int64, 
 	return s.PruneChanges(ctx, before)
 }
 
+func (l *lateStore) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
+	s, err := l.now()
+	if err != nil {
+		return 0, err
+	}
+	return s.ThinChanges(ctx, before)
+}
+
 // Wait waits for the database first.
 func (l *lateStore) Wait(ctx context.Context, after catalog.Revision) (catalog.Revision, error) {
 	select {

@@ -5,7 +5,8 @@ create table catalog_head (
     store     uuid    not null default gen_random_uuid(),
     epoch     bigint  not null default 0,
     revision  bigint  not null default 0, -- set to null by a commit on another base: SQLSTATE 23502
-    mark      uuid                        -- of the commit that made the revision; null at 0
+    mark      uuid,                       -- of the commit that made the revision; null at 0
+    thinned   bigint  not null default 0  -- the revision up to which changes of machines may be gone
 );
 insert into catalog_head default values;
 
@@ -144,7 +145,7 @@ create table key_hashes (
 create table operator_hashes (like key_hashes);
 alter table operator_hashes add constraint operator_hashes_pkey primary key (hash);
 
--- The change feed: outbox, audit trail and history. A revision is at least one row.
+-- The change feed: outbox, audit trail and history. A revision is at least one row, until it is thinned out.
 create table changes (
     revision bigint      not null,
     seq      int         not null, -- set to null by a write whose precondition fails: SQLSTATE 23502
@@ -158,6 +159,8 @@ create table changes (
     before   json,                 -- json, not jsonb: only ever read back whole
     after    json,
     touches  json        not null,
+    machine  boolean     not null, -- may be thinned out
     constraint changes_pkey primary key (revision, seq)
 );
+create index changes_machine on changes (revision) where machine;
 

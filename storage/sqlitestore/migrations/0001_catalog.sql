@@ -9,6 +9,7 @@ create table catalog_head (
     epoch     integer not null default 0,
     revision  integer not null default 0,
     mark      text    not null default '', -- of the commit that made the revision
+    thinned   integer not null default 0,  -- the revision up to which changes of machines may be gone
     next_id   integer not null default 1   -- of all nouns
 ) strict;
 
@@ -187,7 +188,7 @@ create table operator_hashes (
 ) strict, without rowid;
 create index operator_hashes_by_owner on operator_hashes (owner);
 
--- The change feed: outbox, audit trail and history. A revision is at least one row.
+-- The change feed: outbox, audit trail and history. A revision is at least one row, until it is thinned out.
 create table changes (
     revision integer not null,
     seq      integer not null,
@@ -201,8 +202,10 @@ create table changes (
     before   text,
     after    text,
     touches  text    not null,
+    machine  integer not null, -- may be thinned out
     primary key (revision, seq)
 ) strict, without rowid;
+create index changes_machine on changes (revision) where machine = 1;
 
 -- +goose Down
 drop table changes;
