@@ -51,17 +51,18 @@ func (c Change) Cursor() Cursor { return Cursor{c.Revision, c.Seq} }
 
 // WholeRevisions reads the changes after a revision as far as about limit of
 // them, but never part of a revision and at least one, whatever its size. It is for
-// those who keep their place as a revision, and follow: see [Head.Leads].
-func WholeRevisions(ctx context.Context, r Reader, after Revision, limit int) ([]Change, error) {
+// those who keep their place as a revision, and follow: see [Head.Leads]. Kinds are as those of
+// [Reader.Changes].
+func WholeRevisions(ctx context.Context, r Reader, after Revision, limit int, kinds ...Kind) ([]Change, error) {
 	if err := r.Head().Leads(after); err != nil {
 		return nil, err
 	}
 	limit = max(limit, 1)
-	all, err := r.Changes(ctx, Cursor{Revision: after}, limit)
+	all, err := r.Changes(ctx, Cursor{Revision: after}, limit, kinds...)
 	page := all
 	for err == nil && len(page) == limit {
 		last := all[len(all)-1]
-		if page, err = r.Changes(ctx, last.Cursor(), limit); err != nil {
+		if page, err = r.Changes(ctx, last.Cursor(), limit, kinds...); err != nil {
 			return nil, err
 		}
 		if len(page) > 0 && !last.Cursor().Before(page[0]) {

@@ -274,11 +274,13 @@ func (r fickleReader) List(ctx context.Context, k catalog.Kind, q catalog.Query)
 	return r.Reader.List(ctx, k, q)
 }
 
-func (r fickleReader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+func (r fickleReader) Changes(
+	ctx context.Context, after catalog.Cursor, limit int, kinds ...catalog.Kind,
+) ([]catalog.Change, error) {
 	if r.store.pruned.Load() {
 		return nil, catalog.ErrCompacted
 	}
-	return r.Reader.Changes(ctx, after, limit)
+	return r.Reader.Changes(ctx, after, limit, kinds...)
 }
 
 // A change costs a change, and never a look at all models; the whole is read again when the

@@ -121,8 +121,9 @@ type Reader interface {
 	// is not positive. It may end within a revision, see [WholeRevisions]. After a
 	// Seq beyond the last come the changes of the next revision. It MUST return an error that
 	// wraps ErrCompacted when changes after that place may have been pruned. What was thinned
-	// out is passed over: see [Head.Leads].
-	Changes(ctx context.Context, after Cursor, limit int) ([]Change, error)
+	// out is passed over: see [Head.Leads]. With kinds it returns only changes of these, as if
+	// the feed had no others; without, it returns all.
+	Changes(ctx context.Context, after Cursor, limit int, kinds ...Kind) ([]Change, error)
 
 	// MarkAt returns the mark of a revision; "" at 0. It MUST return an error
 	// that wraps ErrCompacted when the revision was pruned or thinned out, and

@@ -146,9 +146,10 @@ func (t *table) candidates(q catalog.Query) []int64 {
 }
 
 // Changes implements [catalog.Reader].
-func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-	var list []catalog.Change
-	err := r.look(ctx, catalog.KindKey, func(*table) error {
+func (r *reader) Changes(
+	ctx context.Context, after catalog.Cursor, limit int, kinds ...catalog.Kind,
+) (list []catalog.Change, err error) {
+	err = r.look(ctx, catalog.KindKey, func(*table) error {
 		all, first := r.changes, catalog.Revision(0)
 		if len(all) > 0 {
 			first = all[0].Revision - 1
@@ -158,7 +159,9 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 		}
 		from := sort.Search(len(all), func(i int) bool { return after.Before(all[i]) })
 		for i := from; i < len(all) && (limit <= 0 || len(list) < limit); i++ {
-			list = append(list, all[i].Clone())
+			if len(kinds) == 0 || slices.Contains(kinds, all[i].Kind) {
+				list = append(list, all[i].Clone())
+			}
 		}
 		return nil
 	})

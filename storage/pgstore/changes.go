@@ -15,11 +15,11 @@ const (
 	sqlChanges = `
 select revision, seq, time, actor, reason, action, kind, id, before, after, touches
 from changes
-where (revision, seq) > ($1, $2::int)
+where (revision, seq) > ($1, $2::int) and ($4::text[] is null or kind = any ($4))
 order by revision, seq
 limit $3`
 
-	// sqlReaches tells whether the beginning that was pruned ends before a revision.
+	// sqlReaches tells whether a revision is not in the beginning that was pruned.
 	sqlReaches = `select exists (select from changes where revision <= $1)`
 
 	sqlMark = `select replace(mark::text, '-', '') from changes where revision = $1 limit 1`
@@ -75,7 +75,9 @@ func (r *changeRow) change() (catalog.Change, error) {
 	return c, decode(r.Touches, &c.Touches)
 }
 
-func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+func (r *reader) Changes(
+	ctx context.Context, after catalog.Cursor, limit int, kinds ...catalog.Kind,
+) ([]catalog.Change, error) {
 	if after.Revision > r.head.Revision || after.Revision == r.head.Revision && after.Seq == 0 {
 		return nil, nil
 	}
@@ -87,14 +89,18 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 		limit = math.MaxInt32
 	}
 	var rows []changeRow
-	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit); err != nil {
+	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit, kinds); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
-	// The places within a revision have no gaps. Where revisions have one, they were thinned out,
-	// unless nothing is left before it: then they were pruned.
-	there := after.Seq == 0 && len(rows) > 0 && rows[0].Revision == after.Revision+1
+	// The places within a revision have no gaps. Where revisions have one, they were thinned out, or are
+	// not of the kinds, unless nothing is left before it: then they were pruned.
+	next := after.Revision
+	if after.Seq == 0 {
+		next++
+	}
+	there := len(rows) > 0 && rows[0].Revision == next
 	if !there {
-		if err := r.conn.GetContext(ctx, &there, sqlReaches, after.Revision); err != nil {
+		if err := r.conn.GetContext(ctx, &there, sqlReaches, next); err != nil {
 			return nil, r.store.fail(ctx, "read changes", err)
 		}
 	}

@@ -15,11 +15,11 @@ const (
 	sqlChanges = `
 select revision, seq, time, actor, reason, action, kind, id, before, after, touches
 from changes
-where (revision, seq) > (?, ?)
+where (revision, seq) > (?1, ?2) and (?4 is null or kind in (select value from json_each(?4)))
 order by revision, seq
-limit ?`
+limit ?3`
 
-	// sqlReaches tells whether the beginning that was pruned ends before a revision.
+	// sqlReaches tells whether a revision is not in the beginning that was pruned.
 	sqlReaches = `select exists (select 1 from changes where revision <= ?)`
 
 	sqlMark = `select mark from changes where revision = ? limit 1`
@@ -72,7 +72,9 @@ func (r *changeRow) change() (catalog.Change, error) {
 	return c, decode(r.Touches, &c.Touches)
 }
 
-func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
+func (r *reader) Changes(
+	ctx context.Context, after catalog.Cursor, limit int, kinds ...catalog.Kind,
+) ([]catalog.Change, error) {
 	if after.Revision > r.head.Revision || after.Revision == r.head.Revision && after.Seq == 0 {
 		return nil, nil
 	}
@@ -83,15 +85,23 @@ func (r *reader) Changes(ctx context.Context, after catalog.Cursor, limit int) (
 	if limit <= 0 {
 		limit = math.MaxInt32
 	}
+	var only any
+	if len(kinds) > 0 {
+		only = list(kinds)
+	}
 	var rows []changeRow
-	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit); err != nil {
+	if err := r.tx.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit, only); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
-	// The places within a revision have no gaps. Where revisions have one, they were thinned out,
-	// unless nothing is left before it: then they were pruned.
-	there := after.Seq == 0 && len(rows) > 0 && rows[0].Revision == after.Revision+1
+	// The places within a revision have no gaps. Where revisions have one, they were thinned out, or are
+	// not of the kinds, unless nothing is left before it: then they were pruned.
+	next := after.Revision
+	if after.Seq == 0 {
+		next++
+	}
+	there := len(rows) > 0 && rows[0].Revision == next
 	if !there {
-		if err := r.tx.GetContext(ctx, &there, sqlReaches, after.Revision); err != nil {
+		if err := r.tx.GetContext(ctx, &there, sqlReaches, next); err != nil {
 			return nil, r.store.fail(ctx, "read changes", err)
 		}
 	}

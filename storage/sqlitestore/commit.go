@@ -303,7 +303,7 @@ func table(k catalog.Kind) (string, error) {
 }
 
 // list writes a list as JSON.
-func list[T string | int64](values []T) string {
+func list[T ~string | int64](values []T) string {
 	if len(values) == 0 {
 		return "[]"
 	}

@@ -92,6 +92,7 @@ var storeCases = []storeCase{
 	{"aliasing", aStore, testStoreAliasing},
 
 	{"the feed", aStore, testFeed},
+	{"kinds in the feed", aStore, testFeedOfKinds},
 	{"marks", aStore, testMarks},
 	{"pruning", aPruner, testPrune},
 	{"pruning what is dated ahead", aPruner, testPruneAhead},

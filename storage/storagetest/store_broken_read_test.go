@@ -59,9 +59,9 @@ func countEdited(edit func(*catalog.Query)) func(*fakeStore) {
 func changesEdited(edit func(changes []catalog.Change, limit int) []catalog.Change) func(*fakeStore) {
 	return readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-			all, err := changes(ctx, after, limit)
-			return edit(all, limit), err
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			all, err := changes(ctx, q)
+			return edit(all, q.limit), err
 		}
 	})
 }
@@ -164,19 +164,20 @@ var (
 
 	changesOne = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, _ int) ([]catalog.Change, error) {
-			return changes(ctx, after, 1)
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			q.limit = 1
+			return changes(ctx, q)
 		}
 	})
 
 	changesWhole = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-			all, err := changes(ctx, after, limit)
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			all, err := changes(ctx, q)
 			if err != nil || len(all) == 0 {
 				return all, err
 			}
-			rest, err := changes(ctx, all[len(all)-1].Cursor(), 1<<20)
+			rest, err := changes(ctx, feedQuery{after: all[len(all)-1].Cursor(), limit: 1 << 20, kinds: q.kinds})
 			for _, c := range rest {
 				if c.Revision == all[len(all)-1].Revision {
 					all = append(all, c)
@@ -188,18 +189,18 @@ var (
 
 	changesAnew = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-			if after.Seq > 0 {
-				after = catalog.Cursor{Revision: after.Revision - 1}
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			if q.after.Seq > 0 {
+				q.after = catalog.Cursor{Revision: q.after.Revision - 1}
 			}
-			return changes(ctx, after, limit)
+			return changes(ctx, q)
 		}
 	})
 
 	changesLenient = readerEdited(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-			all, err := changes(ctx, after, limit)
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			all, err := changes(ctx, q)
 			if errors.Is(err, catalog.ErrCompacted) {
 				err = nil
 			}
@@ -211,10 +212,46 @@ var (
 // changesWithoutGaps takes every gap of the feed for a pruned beginning.
 var changesWithoutGaps = readerEdited(func(r *fakeReader) {
 	changes := r.changes
-	r.changes = func(ctx context.Context, after catalog.Cursor, limit int) ([]catalog.Change, error) {
-		all, err := changes(ctx, after, limit)
-		if len(all) > 0 && all[0].Revision > after.Revision+1 {
+	r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+		all, err := changes(ctx, q)
+		if len(all) > 0 && all[0].Revision > q.after.Revision+1 {
 			return nil, catalog.ErrCompacted
+		}
+		return all, err
+	}
+})
+
+// changesOfKinds leaves out other kinds after the limit has counted them.
+var changesOfKinds = readerEdited(func(r *fakeReader) {
+	changes := r.changes
+	r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+		kinds := q.kinds
+		q.kinds = nil
+		all, err := changes(ctx, q)
+		return slices.DeleteFunc(all, func(c catalog.Change) bool {
+			return len(kinds) > 0 && !slices.Contains(kinds, c.Kind)
+		}), err
+	}
+})
+
+// changesOf changes which kinds Changes returns.
+func changesOf(edit func([]catalog.Kind) []catalog.Kind) func(*fakeStore) {
+	return readerEdited(func(r *fakeReader) {
+		changes := r.changes
+		r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+			q.kinds = edit(q.kinds)
+			return changes(ctx, q)
+		}
+	})
+}
+
+// changesLenientOfKinds does not tell that changes of one kind may have been pruned, when none are there.
+var changesLenientOfKinds = readerEdited(func(r *fakeReader) {
+	changes := r.changes
+	r.changes = func(ctx context.Context, q feedQuery) ([]catalog.Change, error) {
+		all, err := changes(ctx, q)
+		if len(q.kinds) > 0 && errors.Is(err, catalog.ErrCompacted) {
+			err = nil
 		}
 		return all, err
 	}
@@ -270,12 +307,12 @@ func readNewest(s *fakeStore) {
 			})
 			return all, err
 		}
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) (all []catalog.Change, err error) {
-			if _, err := changes(ctx, after, limit); err != nil {
+		r.changes = func(ctx context.Context, q feedQuery) (all []catalog.Change, err error) {
+			if _, err := changes(ctx, q); err != nil {
 				return nil, err
 			}
 			err = s.memory.Read(ctx, func(r catalog.Reader) error {
-				all, err = r.Changes(ctx, after, limit)
+				all, err = r.Changes(ctx, q.after, q.limit, q.kinds...)
 				return err
 			})
 			return all, err
@@ -327,11 +364,11 @@ func changesShared(s *fakeStore) {
 	var kept []catalog.Change
 	s.spoilReader(func(r *fakeReader) {
 		changes := r.changes
-		r.changes = func(ctx context.Context, after catalog.Cursor, limit int) (_ []catalog.Change, err error) {
+		r.changes = func(ctx context.Context, q feedQuery) (_ []catalog.Change, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if kept == nil {
-				kept, err = changes(ctx, after, limit)
+				kept, err = changes(ctx, q)
 			}
 			return kept, err
 		}

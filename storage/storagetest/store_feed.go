@@ -90,6 +90,48 @@ func testFeed(t testing.TB, h StoreHarness) {
 	})
 }
 
+// testFeedOfKinds reads changes of some kinds alone, from everywhere, with every limit.
+func testFeedOfKinds(t testing.TB, h StoreHarness) {
+	all := catalog.Kinds()
+	for i := range 2 * len(all) {
+		var writes []catalog.Write
+		for j := range i%4 + 1 {
+			writes = append(writes, create(entity(all[(i+2*j)%len(all)], mustIDs(t, h.Store, 1))))
+		}
+		c := commitOf(writes...)
+		c.Sync = i%5 == 0
+		if _, err := h.Store.Commit(t.Context(), c); err != nil {
+			t.Fatalf("Commit: %v", err)
+		}
+	}
+	feed := mustContents(t, h.Second).Changes
+	mustRead(t, h.Second, func(r catalog.Reader) {
+		for _, kinds := range [][]catalog.Kind{
+			all[:1], all[3:4], all[5:6], {all[6], all[0]}, all[1:5], all, {"nothing"}, {all[2], "nothing"}, {""},
+		} {
+			at := []catalog.Cursor{{}, {Revision: r.Head().Revision}, {Revision: r.Head().Revision + 1}}
+			for _, c := range feed {
+				at = append(at, c.Cursor(), catalog.Cursor{Revision: c.Revision})
+			}
+			for _, after := range at {
+				rest := slices.DeleteFunc(slices.Clone(feed), func(c catalog.Change) bool {
+					return !after.Before(c) || !slices.Contains(kinds, c.Kind)
+				})
+				for _, limit := range []int{0, 1, 3} {
+					some := rest
+					if limit > 0 {
+						some = rest[:min(limit, len(rest))]
+					}
+					got, err := r.Changes(t.Context(), after, limit, kinds...)
+					if diff := differ(some, got, byValue()); err != nil || diff != "" {
+						t.Fatalf("Changes of %q after %s, at most %d: %v (-want +got):\n%s", kinds, after, limit, err, diff)
+					}
+				}
+			}
+		}
+	})
+}
+
 // testMarks: every revision has one of its own, which stays.
 func testMarks(t testing.TB, h StoreHarness) {
 	form := regexp.MustCompile(`^[0-9a-f]{32}$`)
@@ -228,6 +270,10 @@ func testPrune(t testing.TB, h StoreHarness) {
 				if _, err := r.Changes(t.Context(), catalog.Cursor{Revision: after, Seq: 1}, 1); after > 0 &&
 					after < tt.oldest && !errors.Is(err, catalog.ErrCompacted) || after >= tt.oldest && err != nil {
 					t.Fatalf("Changes within %d, with all before %d pruned: %v", after, tt.oldest, err)
+				}
+				_, ofKind := r.Changes(t.Context(), catalog.Cursor{Revision: after}, 0, catalog.KindOperator) // there are none
+				if errors.Is(ofKind, catalog.ErrCompacted) != (after < tt.oldest-1) {
+					t.Fatalf("Changes of operators after %d, with all before %d pruned: %v", after, tt.oldest, ofKind)
 				}
 				got, err := r.Changes(t.Context(), catalog.Cursor{Revision: after}, 0)
 				got = slices.DeleteFunc(got, func(c catalog.Change) bool { return c.Revision != after+1 })
