@@ -165,14 +165,13 @@ func New(config Config) (*Plane, error) {
 		config: config,
 	}
 	list := catalog.NewPriceList()
-	known := catalog.NewOperatorList(config.Clock)
 	p.accounts = catalog.NewAccounts()
 	holds := catalog.NewProviderHolds()
 	upstreams := catalog.NewUpstreamList()
-	p.copies = catalog.NewFollower(config.Catalog, list, known, p.accounts, holds, upstreams)
+	p.copies = catalog.NewFollower(config.Catalog, list, p.accounts, holds, upstreams)
 	p.health = newHealth(&p.config, holds, upstreams, p.copies)
 	p.entries = &completer{prices: list, accounts: p.accounts, follower: p.copies, unpriced: &p.unpriced}
-	p.operators = &operators{list: known, follower: p.copies}
+	p.operators = newOperators(config.Catalog, config.Clock)
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
@@ -238,9 +237,10 @@ func (c Config) withDefaults() Config {
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	errs := make(chan error, 9)
+	errs := make(chan error, 10)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
+	go func() { errs <- p.operators.follow(ctx, p.config.Catalog) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.watchLogClock(ctx) }()
@@ -341,8 +341,12 @@ func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
 
 // CatchUp returns once everything that this process keeps of the catalog in memory, such as
 // prices and the projects of keys, has a revision: what is appended from then on is completed by
-// it, or by a later one. It asks the catalog when that is not so yet, and gives up when ctx ends.
+// it, or by a later one, and operators are those of it. It asks the catalog when that is not so yet,
+// and gives up when ctx ends.
 func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
+	if err := p.operators.follower.CatchUp(ctx, revision); err != nil {
+		return err
+	}
 	return p.copies.CatchUp(ctx, revision)
 }
 
@@ -359,6 +363,8 @@ type Stats struct {
 	Relay snapshot.RelayStatus
 	// Copies says how what is kept of the catalog in memory follows it.
 	Copies catalog.FollowerStatus
+	// Operators says how what is known of them follows the catalog.
+	Operators catalog.FollowerStatus
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
 	// Budgets says how budgets are judged.
@@ -376,7 +382,8 @@ type Stats struct {
 
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
-	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Copies: p.copies.Status(), Seals: p.SealStatus()}
+	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
+	s.Copies, s.Operators = p.copies.Status(), p.operators.follower.Status()
 	s.Budgets = p.judge.reading()
 	s.Clocks, s.Alerts, s.Health = p.clocks.status(p.config.Clock()), p.alarm.read(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {

@@ -118,6 +118,9 @@ func (a *Accounts) TakeChanged() []HoldTarget {
 	return taken
 }
 
+// Kinds implements [Copy].
+func (*Accounts) Kinds() []Kind { return []Kind{KindKey, KindProject, KindHold} }
+
 // Load implements [Copy].
 func (a *Accounts) Load(ctx context.Context, r Reader) error {
 	fresh := NewAccounts()

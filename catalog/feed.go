@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -14,6 +15,10 @@ import (
 // such as a [PriceList]. Its methods are called by one goroutine at a time; whatever
 // reads the copy meanwhile is its own concern.
 type Copy interface {
+	// Kinds returns what the copy is made of. It gets no changes of kinds that no copy of its
+	// follower is made of.
+	Kinds() []Kind
+
 	// Load replaces all by what a view holds. An error leaves the copy as it was;
 	// Load is called again.
 	Load(ctx context.Context, r Reader) error
@@ -35,6 +40,7 @@ type Copy interface {
 type Follower struct {
 	store  Store
 	copies []Copy
+	kinds  []Kind // of all copies
 
 	turn    chan struct{} // holds a token: one goroutine leads the copies on
 	loaded  bool          // belongs to the holder of the token; so do the copies
@@ -63,6 +69,11 @@ const (
 // first Refresh.
 func NewFollower(store Store, copies ...Copy) *Follower {
 	f := &Follower{store: store, copies: copies, turn: make(chan struct{}, 1)}
+	for _, c := range copies {
+		f.kinds = append(f.kinds, c.Kinds()...)
+	}
+	slices.Sort(f.kinds)
+	f.kinds = slices.Compact(f.kinds)
 	f.turn <- struct{}{}
 	f.status.Store(&FollowerStatus{})
 	return f
@@ -82,12 +93,16 @@ func (f *Follower) Head() (head Head, ok bool) {
 	return Head{}, false
 }
 
+// Has reports whether the copies have all that the store had committed at a moment, which is by
+// time.Now: whether a look at the store that worked began later.
+func (f *Follower) Has(moment time.Time) bool {
+	at := f.looked.Load()
+	return at != nil && at.After(moment)
+}
+
 // Within reports whether the copies had all that the store had committed at some moment that
 // is no longer ago than a duration.
-func (f *Follower) Within(age time.Duration) bool {
-	at := f.looked.Load()
-	return at != nil && time.Since(*at) <= age
-}
+func (f *Follower) Within(age time.Duration) bool { return f.Has(time.Now().Add(-age)) }
 
 // Renew returns once the copies have all that the store had committed at some moment that is no
 // longer ago than a duration. Where it has to look at the store, all who wait share the look,
@@ -150,7 +165,7 @@ func (f *Follower) look(ctx context.Context) (Head, error) {
 	switch {
 	case err == nil:
 		status.Revision, status.LastError, status.FailsFrom = head.Revision, "", time.Time{}
-	case ctx.Err() == nil:
+	case !errors.Is(ctx.Err(), context.Canceled):
 		status.LastError = err.Error()
 		if status.FailsFrom.IsZero() {
 			status.FailsFrom = time.Now()
@@ -202,17 +217,20 @@ func (f *Follower) replay(ctx context.Context, r Reader) error {
 		return errOtherHistory
 	}
 	for at := from.Revision; at < head.Revision; {
-		changes, err := WholeRevisions(ctx, r, at, feedPage)
+		changes, err := WholeRevisions(ctx, r, at, feedPage, f.kinds...)
 		if errors.Is(err, ErrCompacted) {
 			return errOtherHistory
 		}
 		if err != nil {
 			return err
 		}
-		if len(changes) == 0 || changes[len(changes)-1].Revision <= at {
-			return errOtherHistory // the feed lacks what the head says was committed
+		next := head.Revision
+		if len(changes) >= feedPage { // there may be more
+			if next = changes[len(changes)-1].Revision; next <= at {
+				return errOtherHistory // this is not what was asked for
+			}
 		}
-		at = changes[len(changes)-1].Revision
+		at = next
 		here := Head{Store: from.Store, Epoch: from.Epoch, Revision: at}
 		if here.Mark, err = r.MarkAt(ctx, at); err != nil {
 			return err
@@ -264,9 +282,8 @@ func (f *Follower) Run(ctx context.Context, logger *slog.Logger) error {
 		case errors.Is(err, ErrClosed):
 			return err
 		case !failing:
-			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices, projects, budgets and "+
-				"operators are as they were",
-				"error", err)
+			logger.WarnContext(ctx, "catalog: cannot follow the change feed, will try again: prices, projects and budgets "+
+				"are as they were", "error", err)
 			failing = true
 		}
 		select {

@@ -14,7 +14,6 @@ type OperatorList struct {
 	mu     sync.RWMutex
 	byHash map[string]*knownOperator
 	byID   map[int64]*knownOperator
-	asOf   time.Time // when it was last known to be as the catalog is, by time.Now
 	clock  func() time.Time
 }
 
@@ -51,20 +50,15 @@ func (l *OperatorList) Authenticate(token string) (o *Operator, ok bool) {
 	return o, o.Status == Active && (o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt)) && known.tokens[i].Valid(now)
 }
 
-// Age returns how long ago the list was last known to be as the catalog is; far longer than
-// anything when it never was.
-func (l *OperatorList) Age() time.Duration {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return time.Since(l.asOf)
-}
-
 // Len returns how many operators there are.
 func (l *OperatorList) Len() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return len(l.byID)
 }
+
+// Kinds implements [Copy].
+func (*OperatorList) Kinds() []Kind { return []Kind{KindOperator} }
 
 // Load implements [Copy].
 func (l *OperatorList) Load(ctx context.Context, r Reader) error {
@@ -97,11 +91,7 @@ func (l *OperatorList) Apply(ctx context.Context, r Reader, changes []Change, _ 
 }
 
 // Arrive implements [Copy].
-func (l *OperatorList) Arrive(Head) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.asOf = time.Now()
-}
+func (*OperatorList) Arrive(Head) {}
 
 // put adds a stored operator. One that cannot be read is not known: it holds up no other. It needs
 // the lock.

@@ -147,6 +147,9 @@ func findModel(b priceBook, namespace, name string) *Prices {
 	}
 }
 
+// Kinds implements [Copy].
+func (*PriceList) Kinds() []Kind { return []Kind{KindModel, KindProvider} }
+
 // Load implements [Copy].
 func (l *PriceList) Load(ctx context.Context, r Reader) error {
 	fresh := PriceList{

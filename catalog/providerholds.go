@@ -45,6 +45,9 @@ func (c *ProviderHolds) For(reason string) (holds []Hold) {
 	return holds
 }
 
+// Kinds implements [Copy].
+func (*ProviderHolds) Kinds() []Kind { return []Kind{KindHold} }
+
 // Load implements [Copy].
 func (c *ProviderHolds) Load(ctx context.Context, r Reader) error {
 	fresh := NewProviderHolds()

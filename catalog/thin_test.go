@@ -19,6 +19,8 @@ import (
 // heldCopy is a copy of the targets that are held.
 type heldCopy map[int64]string
 
+func (heldCopy) Kinds() []catalog.Kind { return []catalog.Kind{catalog.KindHold} }
+
 func (c heldCopy) Load(ctx context.Context, r catalog.Reader) error {
 	clear(c)
 	all, err := r.List(ctx, catalog.KindHold, catalog.Query{})

@@ -63,6 +63,9 @@ func (p *upstreamOf) lists(model string) bool {
 	return model == "" || MatchesList(p.models, model) && PlainText(model, len(model)) == model
 }
 
+// Kinds implements [Copy].
+func (*UpstreamList) Kinds() []Kind { return []Kind{KindProvider} }
+
 // Load implements [Copy].
 func (c *UpstreamList) Load(ctx context.Context, r Reader) error {
 	fresh := UpstreamList{byID: map[int64]upstreamOf{}}

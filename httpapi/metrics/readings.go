@@ -300,6 +300,8 @@ func metrics() []metric {
 			func(r *reading) bool { return r.Copies.LastError != "" }),
 		gauge("ezapi_prices_revision", "The revision of the catalog that the prices have.",
 			func(r *reading) int64 { return int64(r.Copies.Revision) }),
+		flag("ezapi_operators_failing", "Whether the operators cannot follow the catalog at the moment, so that those "+
+			"who are revoked may still come in.", func(r *reading) bool { return r.Operators.LastError != "" }),
 		gauge("ezapi_logs_spool_max_bytes", "Bytes that the log spool may use.",
 			func(r *reading) int64 { return r.Logs.SpoolMax }),
 		gauge("ezapi_logs_spool_segments", "Files of the log spool.", func(r *reading) int { return r.Logs.Segments }),
