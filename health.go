@@ -51,6 +51,12 @@ func newHealth(config *Config, holds *catalog.ProviderHolds, known *catalog.Upst
 	} else {
 		h.keeper = memstore.NewSink(nil) // then every process judges by what it takes itself
 	}
+	h.counter.Lists = func(u logbuf.Upstream) (listed, byName bool) {
+		if !known.Loaded() {
+			return true, true // it is judged by the catalog later
+		}
+		return known.Lists(u.ProviderID, u.Model)
+	}
 	h.status.Store(&HealthStatus{})
 	return h
 }

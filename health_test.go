@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -405,4 +406,33 @@ func (k *faultyKeeper) KeepHealth(ctx context.Context, before time.Time, notes .
 		return errAway
 	}
 	return k.Sink.KeepHealth(ctx, before, notes...)
+}
+
+// A user who makes up the names of models that a provider lists by a pattern alone holds these names, and
+// never the provider, whether others ask it for something else or not. Models that it lists by name do.
+func TestMadeUpModelsHoldNoProvider(t *testing.T) {
+	w := newWard(t)
+	makeUp := func(round int) {
+		for i := range 4 {
+			w.log(fmt.Sprintf("d-made-up-%d-%d", round, i), 0, 10, logbuf.FailedOverload)
+		}
+	}
+	for round := range 5 {
+		w.log("c", 20*(round%2), 0, "")
+		makeUp(round)
+		w.pass(time.Second)
+		w.pass(5 * time.Second)
+		held := strings.Split(w.holds(), ", ")
+		if len(held) < 4 || slices.ContainsFunc(held, func(h string) bool { return !strings.HasPrefix(h, "/d-made-up-") }) {
+			t.Fatalf("round %d: %q is held", round, held)
+		}
+	}
+	w.pass(5 * time.Minute)
+	w.want("after a rest", "")
+	for _, model := range []string{"a", "b", "c"} {
+		w.log(model, 0, 10, logbuf.FailedOverload)
+	}
+	w.pass(time.Second)
+	w.pass(5 * time.Second)
+	w.want("models that are listed by name", "/a 25 1 failures, /b 25 1 failures, /c 25 1 failures,  25 1 models")
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -31,14 +32,21 @@ func (c *UpstreamList) Loaded() bool {
 	return c.byID != nil
 }
 
-// Has reports whether there is a provider with an upstream model, whatever its status. An empty model
+// Lists reports whether there is a provider that lists an upstream model, whatever its status, and
+// whether it does so by name: what only a pattern with * lists, somebody may have made up. An empty model
 // asks for the provider alone.
-func (c *UpstreamList) Has(providerID int64, model string) bool {
+func (c *UpstreamList) Lists(providerID int64, model string) (listed, byName bool) {
 	p, ok := c.find(providerID)
-	return ok && p.lists(model)
+	return ok && p.lists(model), ok && (model == "" || slices.Contains(p.models, model))
 }
 
-// Serves is like Has, but a provider that a person has disabled serves nothing.
+// ListsByName is the second of what Lists returns.
+func (c *UpstreamList) ListsByName(providerID int64, model string) bool {
+	_, byName := c.Lists(providerID, model)
+	return byName
+}
+
+// Serves reports whether a provider lists a model, as Lists does, and no person has disabled it.
 func (c *UpstreamList) Serves(providerID int64, model string) bool {
 	p, ok := c.find(providerID)
 	return ok && p.active && p.lists(model)

@@ -12,12 +12,12 @@ func TestUpstreamListFollows(t *testing.T) {
 	tables, ctx := newTables(t, nil), context.Background()
 	list := catalog.NewUpstreamList()
 	follower := catalog.NewFollower(tables.Store(), list)
-	if list.Loaded() || list.Has(1, "") {
+	if listed, _ := list.Lists(1, ""); list.Loaded() || listed {
 		t.Error("it knows something before anybody looked")
 	}
 	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
 		catalog.Provider{Name: "p", Type: "openai", Models: []string{"m", "d*"}}))
-	check := func(what string, model string, has, serves, bans bool) {
+	check := func(what string, model string, listed, serves, bans bool) {
 		t.Helper()
 		for _, l := range []*catalog.UpstreamList{list, catalog.NewUpstreamList()} {
 			f := follower
@@ -25,14 +25,17 @@ func TestUpstreamListFollows(t *testing.T) {
 				f = catalog.NewFollower(tables.Store(), l)
 			}
 			must[catalog.Head](t)(f.Refresh(ctx))
-			if !l.Loaded() || l.Has(p.ID, model) != has || l.Serves(p.ID, model) != serves || l.AutoBan(p.ID) != bans {
-				t.Errorf("%s, %q: has %t, serves %t, may be held %t", what, model, l.Has(p.ID, model), l.Serves(p.ID, model),
-					l.AutoBan(p.ID))
+			is, byName := l.Lists(p.ID, model)
+			if !l.Loaded() || is != listed || l.Serves(p.ID, model) != serves || l.AutoBan(p.ID) != bans {
+				t.Errorf("%s, %q: listed %t, serves %t, may be held %t", what, model, is, l.Serves(p.ID, model), l.AutoBan(p.ID))
+			}
+			if named := listed && model != "d1"; byName != named || l.ListsByName(p.ID, model) != named {
+				t.Errorf("%s, %q: listed by name %t", what, model, byName)
 			}
 		}
 	}
-	for model, has := range map[string]bool{"": true, "m": true, "d1": true, "x": false, "d\x01": false} {
-		check("new", model, has, has, true)
+	for model, listed := range map[string]bool{"": true, "m": true, "d1": true, "x": false, "d\x01": false} {
+		check("new", model, listed, listed, true)
 	}
 	edit := func(edit func(*catalog.Provider)) {
 		t.Helper()

@@ -45,6 +45,7 @@ const (
 
 	healthAhead     = 10 * time.Second // by how much an entry's time may be ahead of ours
 	maxUpstreams    = 5000             // of a slot
+	maxPassedOn     = 1000             // of them, that are listed by a pattern alone
 	maxHealthModel  = 256              // bytes of the name of an upstream model; longer ones do not count
 	maxReporterName = 64               // bytes of a balancer's name that tell it from others
 )
@@ -56,14 +57,20 @@ type HealthCounter struct {
 	// must not change once the counter counts.
 	Slot time.Duration
 
+	// Lists reports whether an upstream is in the catalog: others do not count. Of those that are there
+	// by a pattern and not by name, 1,000 count in a slot: a user may have made them up, and they leave
+	// room for the others. By default all are in the catalog by name.
+	Lists func(Upstream) (listed, byName bool)
+
 	mu      sync.Mutex
 	slots   map[int64]*healthSlot // by when they begin, unix nanoseconds
 	dropped int64
 }
 
 type healthSlot struct {
-	tallies map[Upstream]*Tally
-	changed bool // since it was noted
+	tallies  map[Upstream]*Tally
+	passedOn int  // how many of them are listed by a pattern alone
+	changed  bool // since it was noted
 }
 
 // Count counts the attempts of entries. Those that are more than two minutes old do not count, nor
@@ -91,6 +98,13 @@ func (c *HealthCounter) count(e *Entry, a *attempt) {
 		c.dropped++
 		return
 	}
+	listed, byName := true, true
+	if c.Lists != nil {
+		listed, byName = c.Lists(a.Upstream)
+	}
+	if !listed {
+		return
+	}
 	at := e.Time.Truncate(c.slot()).UnixNano()
 	s := c.slots[at]
 	if s == nil {
@@ -102,9 +116,12 @@ func (c *HealthCounter) count(e *Entry, a *attempt) {
 	}
 	t := s.tallies[a.Upstream]
 	if t == nil {
-		if len(s.tallies) >= maxUpstreams {
+		if len(s.tallies) >= maxUpstreams || !byName && s.passedOn >= maxPassedOn {
 			c.dropped++
 			return
+		}
+		if !byName {
+			s.passedOn++
 		}
 		t = &Tally{}
 		s.tallies[a.Upstream] = t

@@ -232,6 +232,36 @@ func TestHealthIsBounded(t *testing.T) {
 	}
 }
 
+// What users make up behind a pattern displaces nothing that is listed by name; what is not listed is not
+// counted.
+func TestListedUpstreamsHaveRoom(t *testing.T) {
+	c := logbuf.HealthCounter{Lists: func(u logbuf.Upstream) (listed, byName bool) {
+		return u.ProviderID == 1, u.ProviderID == 1 && strings.HasPrefix(u.Model, "real")
+	}}
+	for i := range 6000 {
+		for id, model := range map[int64]string{1: "made-up-", 2: "unknown-"} {
+			c.Count(healthNow, logbuf.Entry{ProviderID: id, UpstreamModel: fmt.Sprint(model, i), Status: 200, Time: healthNow})
+		}
+	}
+	for i := range 5000 {
+		c.Count(healthNow, logbuf.Entry{ProviderID: 1, UpstreamModel: fmt.Sprint("real-", i), Status: 200, Time: healthNow})
+	}
+	notes, err := c.Notes(uuid.New(), healthNow)
+	if err != nil || c.Dropped() != 5000+1000 {
+		t.Fatalf("%d dropped; %v", c.Dropped(), err)
+	}
+	tallies, _ := logbuf.ReadHealthNotes(notes)
+	listed := 0
+	for u := range tallies {
+		if strings.HasPrefix(u.Model, "real-") {
+			listed++
+		}
+	}
+	if len(tallies) != 5000 || listed != 4000 {
+		t.Errorf("%d upstreams, %d of them listed by name", len(tallies), listed)
+	}
+}
+
 func TestClassOfStatus(t *testing.T) {
 	for status, want := range map[int]logbuf.FailureClass{
 		400: "client", 401: "auth", 402: "billing", 403: "auth", 404: "client", 408: "timeout", 422: "client", 429: "rate",

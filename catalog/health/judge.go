@@ -19,7 +19,9 @@ import (
 // comes to the same verdicts. Verdicts come in the order of providers and models.
 //
 // What the catalog does not have, or nobody may hold, takes part in nothing: what reporters make up takes
-// no room from what is real.
+// no room from what is real. Nor do names of models that a provider lists by a pattern alone and that have
+// not worked lately: a user may have made them up. They are held one by one, and are no reason to hold
+// their provider.
 //
 // It never shortens a hold. While one lasts, nothing new is judged of its target, but for a reset that
 // is later; that a person has disabled one changes nothing in that. What was counted before a hold
@@ -50,7 +52,8 @@ func Judge(o *Options, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotT
 	for _, id := range slices.Sorted(maps.Keys(byProvider)) {
 		upstreams := byProvider[id]
 		slices.SortFunc(upstreams, func(a, b logbuf.Upstream) int { return strings.Compare(a.Model, b.Model) })
-		j := judging{o: o, now: now, tallies: tallies, holds: holds, provider: id, room: room[providers.AutoBan(id)]}
+		j := judging{o: o, now: now, tallies: tallies, holds: holds, provider: id, room: room[providers.AutoBan(id)],
+			providers: providers}
 		verdicts = append(verdicts, j.judge(upstreams)...)
 	}
 	return judgedBy(holds, verdicts)
@@ -61,6 +64,8 @@ type Providers interface {
 	// Serves reports whether a provider that is not disabled has an upstream model; of an empty one,
 	// whether there is such a provider.
 	Serves(providerID int64, model string) bool
+	// ListsByName reports whether a provider lists an upstream model by its name, not by a pattern alone.
+	ListsByName(providerID int64, model string) bool
 	// AutoBan reports whether a provider may be held. Those that may not are judged, too, for what is
 	// reported of them, but take no room from the others.
 	AutoBan(providerID int64) bool
@@ -85,6 +90,8 @@ type judging struct {
 	holds    map[string]catalog.Hold
 	provider int64
 	room     *int // for holds of models
+
+	providers Providers
 }
 
 func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
@@ -97,13 +104,17 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 	if held {
 		return verdicts
 	}
-	var sum logbuf.Tally // of all models, since the hold of the provider
+	var sum, genuine logbuf.Tally // of all models, and of those that nobody made up, since the hold of the provider
 	var models []catalog.Hold
 	var instead []Verdict // holds of models for which there is no room
 	var refused []Verdict // holds of models for failures that a probe may explain
 	for _, u := range upstreams {
 		t := j.tally(u, hold)
 		sum.Add(&t)
+		madeUp := j.mayBeMadeUp(u)
+		if !madeUp {
+			genuine.Add(&t)
+		}
 		target := catalog.HoldTarget{ProviderID: j.provider, UpstreamModel: u.Model}
 		if u.Model == "" {
 			continue // all of the provider, or a model that was not named: it cannot be held
@@ -112,6 +123,8 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 		switch {
 		case ok && v.Cause == catalog.CauseFailures && !j.fails(withoutRefusals(t)):
 			refused = append(refused, v)
+		case ok && v.Do == MakeHold && j.holds[target.String()].Cause == "" && madeUp && *j.room <= j.o.Holds/2:
+			// it is not held: there must be room for others
 		case ok && v.Do == MakeHold && *j.room <= 0 && j.holds[target.String()].Cause == "":
 			instead = append(instead, v)
 		case ok:
@@ -120,11 +133,11 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 				*j.room--
 			}
 		}
-		if h, lasts := j.hold(target); lasts && h.Status == catalog.Active { // those of this round count in the next
+		if h, lasts := j.hold(target); lasts && h.Status == catalog.Active && !madeUp { // those of this round count in the next
 			models = append(models, h)
 		}
 	}
-	ofWhole := j.judgeWhole(whole, hold, &sum, models, instead, upstreams)
+	ofWhole := j.judgeWhole(whole, hold, &sum, &genuine, models, instead, upstreams)
 	if len(ofWhole) == 1 && ofWhole[0].Do == Probe {
 		ofWhole[0].Refused = refused
 	} else {
@@ -134,11 +147,11 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 }
 
 // judgeWhole judges a provider that is not held.
-func (j *judging) judgeWhole(whole catalog.HoldTarget, past catalog.Hold, sum *logbuf.Tally, models []catalog.Hold,
-	instead []Verdict, upstreams []logbuf.Upstream) []Verdict {
+func (j *judging) judgeWhole(whole catalog.HoldTarget, past catalog.Hold, sum, genuine *logbuf.Tally,
+	models []catalog.Hold, instead []Verdict, upstreams []logbuf.Upstream) []Verdict {
 	v := Verdict{Do: MakeHold, Target: whole, Strikes: past.Strikes + 1, Cause: catalog.CauseModels}
 	switch {
-	case len(models) >= j.o.Models:
+	case len(models) >= j.o.Models && j.mostlyFails(genuine):
 		v.Message = fmt.Sprintf("%d of its models are held", len(models))
 	case len(instead) > 0:
 		v.Message, v.Cause = fmt.Sprintf("there are %d holds for health already; %s", j.o.Holds, instead[0].Message),
@@ -152,7 +165,7 @@ func (j *judging) judgeWhole(whole catalog.HoldTarget, past catalog.Hold, sum *l
 			v.Cause = catalog.CauseBilling
 		}
 		return []Verdict{v}
-	case past.Cause != "" && j.works(sum):
+	case past.Cause != "" && j.works(genuine):
 		return []Verdict{forget(past, Verdict{Target: whole})}
 	default:
 		return nil
@@ -247,20 +260,31 @@ func withoutRefusals(t logbuf.Tally) *logbuf.Tally {
 	return &t
 }
 
+// mayBeMadeUp reports whether a model may be one that a user has made up: its provider lists it by a
+// pattern alone, and in the time that is remembered it never worked.
+func (j *judging) mayBeMadeUp(u logbuf.Upstream) bool {
+	return !j.providers.ListsByName(u.ProviderID, u.Model) &&
+		!slices.ContainsFunc(j.tallies[u], func(s logbuf.SlotTally) bool { return s.Succeeded > 0 })
+}
+
 func (j *judging) fails(t *logbuf.Tally) bool {
-	n := t.Attempts()
-	return n >= j.o.Attempts && t.Failures()*100 >= n*j.o.Percent
+	return t.Attempts() >= j.o.Attempts && j.mostlyFails(t)
+}
+
+// mostlyFails reports whether as many attempts failed as are too many, however few there were.
+func (j *judging) mostlyFails(t *logbuf.Tally) bool {
+	return t.Failures()*100 >= t.Attempts()*j.o.Percent
 }
 
 // works reports whether there were enough successes, and not mostly failures.
 func (j *judging) works(t *logbuf.Tally) bool {
-	return t.Succeeded >= j.o.Successes && t.Failures()*100 < t.Attempts()*j.o.Percent
+	return t.Succeeded >= j.o.Successes && !j.mostlyFails(t)
 }
 
 // reset returns until when the provider asked to wait; zero when fewer than two balancers say so, when
 // it is over, or when attempts mostly work all the same.
 func (j *judging) reset(t *logbuf.Tally) time.Time {
-	if !t.Widely(logbuf.FailedRate) || !t.Reset.After(j.now) || t.Failures()*100 < t.Attempts()*j.o.Percent {
+	if !t.Widely(logbuf.FailedRate) || !t.Reset.After(j.now) || !j.mostlyFails(t) {
 		return time.Time{}
 	}
 	if latest := j.now.Add(j.o.LongestRate); t.Reset.After(latest) {

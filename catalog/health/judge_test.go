@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,13 @@ type all struct{}
 func (all) Serves(int64, string) bool { return true }
 func (all) AutoBan(int64) bool        { return true }
 
+func (all) ListsByName(int64, string) bool { return true }
+
+// passing is a catalog whose providers list all models, those that begin with m by name.
+type passing struct{ all }
+
+func (passing) ListsByName(_ int64, model string) bool { return strings.HasPrefix(model, "m") }
+
 // some is one that has a few.
 type some map[logbuf.Upstream]bool // and whether the provider may be held
 
@@ -42,6 +50,8 @@ func (s some) Serves(id int64, model string) bool {
 	_, ok := s[logbuf.Upstream{ProviderID: id, Model: model}]
 	return ok
 }
+
+func (s some) ListsByName(id int64, model string) bool { return s.Serves(id, model) }
 
 func (s some) AutoBan(id int64) bool {
 	for u, ban := range s {
@@ -349,5 +359,86 @@ func TestAfterProbe(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+	}
+}
+
+// Names that a user may have made up, behind a pattern that lists every name, change nothing for anybody
+// else, whatever they do: neither for their provider nor for other models nor for the room of holds.
+func TestMadeUpNamesHoldOnlyThemselves(t *testing.T) {
+	o := Options{Holds: 8}.WithDefaults()
+	rapid.Check(t, func(t *rapid.T) {
+		tallies, holds := map[logbuf.Upstream][]logbuf.SlotTally{}, map[string]catalog.Hold{}
+		for _, model := range []string{"m1", "m2", "m3", "m4", ""} {
+			if rapid.Bool().Draw(t, "was seen") {
+				tallies[logbuf.Upstream{ProviderID: 2, Model: model}] = []logbuf.SlotTally{seen(10*time.Second,
+					rapid.Int64Range(0, 20).Draw(t, "ok"), failed{"server": rapid.Int64Range(0, 20).Draw(t, "failed")})}
+			}
+		}
+		for _, target := range []string{"provider/2", "provider/2/m1", "provider/2/m2", "provider/2/m3"} {
+			if rapid.Bool().Draw(t, "was held") {
+				holds[target] = oldHold(target, time.Duration(rapid.IntRange(-60, 60).Draw(t, "ended"))*time.Second, 1,
+					rapid.SampledFrom([]string{"failures", ""}).Draw(t, "cause"))
+			}
+		}
+		want := texts(Judge(&o, judgeNow, tallies, holds, passing{}))
+		for i := range rapid.IntRange(1, 12).Draw(t, "made up") {
+			u := logbuf.Upstream{ProviderID: rapid.Int64Range(1, 2).Draw(t, "provider"), Model: fmt.Sprint("x", i)}
+			tallies[u] = []logbuf.SlotTally{seen(0, 0, failed{rapid.SampledFrom([]logbuf.FailureClass{"server", "overload",
+				"timeout"}).Draw(t, "class"): rapid.Int64Range(0, 1000).Draw(t, "failed")})}
+			if target := fmt.Sprintf("provider/%d/%s", u.ProviderID, u.Model); i < 4 && rapid.Bool().Draw(t, "is held") {
+				holds[target] = oldHold(target, -time.Minute, 5, "failures")
+			}
+		}
+		got := slices.DeleteFunc(texts(Judge(&o, judgeNow, tallies, holds, passing{})), func(v string) bool {
+			return strings.Contains(v, "/x")
+		})
+		if !slices.Equal(got, want) {
+			t.Fatalf("with names that are made up %q, without %q", got, want)
+		}
+	})
+}
+
+// Three models that fail are no reason to hold a provider that mostly works; nor are three that only
+// a pattern lists, unless they are known to have worked.
+func TestThreeModels(t *testing.T) {
+	o := Options{}.WithDefaults()
+	upstream := func(model string) logbuf.Upstream { return logbuf.Upstream{ProviderID: 1, Model: model} }
+	for name, c := range map[string]struct {
+		models [3]string
+		of     logbuf.SlotTally
+		others int64 // attempts at another model, which work
+		madeUp int64 // at a name that a user has made up, which fail
+		held   bool
+	}{
+		"all fail":          {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), held: true},
+		"nothing was seen":  {models: [3]string{"m1", "m2", "m3"}, held: true},
+		"another one works": {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), others: 31},
+		"and made-up names fail": {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}),
+			others: 31, madeUp: 1000},
+		"another works seldom":  {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), others: 29, held: true},
+		"made up":               {models: [3]string{"m1", "m2", "x3"}, of: seen(0, 0, failed{"server": 10})},
+		"by a pattern, worked":  {models: [3]string{"x1", "x2", "x3"}, of: seen(100*time.Second, 1, failed{"server": 10}), held: true},
+		"by a pattern, unheard": {models: [3]string{"x1", "x2", "x3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tallies, holds := map[logbuf.Upstream][]logbuf.SlotTally{}, map[string]catalog.Hold{}
+			if c.others > 0 {
+				tallies[upstream("m4")] = []logbuf.SlotTally{seen(0, c.others, nil)}
+			}
+			if c.madeUp > 0 {
+				tallies[upstream("x9")] = []logbuf.SlotTally{seen(0, 0, failed{"server": c.madeUp})}
+			}
+			for _, model := range c.models {
+				h := oldHold("provider/1/"+model, -time.Minute, 2, "failures")
+				holds[h.Target] = h
+				if c.of.Attempts() > 0 {
+					tallies[upstream(model)] = []logbuf.SlotTally{c.of}
+				}
+			}
+			held := slices.Contains(texts(Judge(&o, judgeNow, tallies, holds, passing{})), "hold provider/1 60 1 models")
+			if held != c.held {
+				t.Errorf("the provider is held: %t", held)
+			}
+		})
 	}
 }
