@@ -408,6 +408,35 @@ func (k *faultyKeeper) KeepHealth(ctx context.Context, before time.Time, notes .
 	return k.Sink.KeepHealth(ctx, before, notes...)
 }
 
+// However many providers refuse their credentials, 16 are asked in a round, and each has its turn.
+func TestProbesOfARoundAreFew(t *testing.T) {
+	w := newWard(t)
+	w.status.Store(http.StatusUnauthorized)
+	for i := range 39 {
+		p := w.provider
+		p.ID, p.Name, p.APIKey = 0, fmt.Sprint("p", i), catalog.NewSecret("sk-very-secret")
+		made, err := w.planes[0].Providers.Create(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			err := w.planes[0].AppendLogs(t.Context(), logbuf.Entry{Time: w.clock(), Status: 503,
+				Failures: []logbuf.Failure{{ProviderID: made.ID, UpstreamModel: "a", Class: logbuf.FailedAuth}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for round, want := range []int64{16, 32, 39} {
+		if err := w.planes[0].JudgeHealth(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.planes[0].Stats().Health.Probes; n != want || w.asked.Load() != want {
+			t.Errorf("after round %d, %d probes and %d requests; want %d", round, n, w.asked.Load(), want)
+		}
+	}
+}
+
 // A user who makes up the names of models that a provider lists by a pattern alone holds these names, and
 // never the provider, whether others ask it for something else or not. Models that it lists by name do.
 func TestMadeUpModelsHoldNoProvider(t *testing.T) {

@@ -99,6 +99,18 @@ func TestLastFailureIsToldInOwnWords(t *testing.T) {
 	}
 }
 
+// A redirect, or another status that is no error, is none of the client's business: it is told that no upstream
+// could serve it.
+func TestRedirectIsNotPassedOn(t *testing.T) {
+	for _, status := range []int{301, 302, 307, 304} {
+		b := newBench(t)
+		b.first, b.spare = answerWith(503), answerWith(status)
+		if resp, text := b.send(t, "POST", endpoint, chatBody); resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("an upstream answers %d, the gateway %d: %s", status, resp.StatusCode, text)
+		}
+	}
+}
+
 // A usage that no entry may have is brought into its bounds, so that the entry can be logged.
 func TestUsageIsBounded(t *testing.T) {
 	for text, want := range map[string][3]int64{

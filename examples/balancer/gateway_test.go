@@ -440,10 +440,8 @@ func TestOtherProtocolsAreNotSpoken(t *testing.T) {
 	}
 }
 
-// Where upstreams are to be public, a secret goes to no address of this machine,
-// whatever the name was when it was checked.
-// A redirect of an upstream is the client's answer. The gateway does not follow it, because the
-// secret would go with it to an address that nobody has checked.
+// The gateway does not follow a redirect of an upstream, because the secret would go with it to an
+// address that nobody has checked.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	var reached atomic.Bool
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
@@ -461,6 +459,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// Where upstreams are to be public, a secret goes to no address of this machine, whatever the name was when
+// it was checked.
 func TestPrivateUpstreamsAreNotDialled(t *testing.T) {
 	var reached atomic.Bool
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
