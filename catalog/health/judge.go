@@ -133,7 +133,8 @@ func (j *judging) judge(upstreams []logbuf.Upstream) (verdicts []Verdict) {
 				*j.room--
 			}
 		}
-		if h, lasts := j.hold(target); lasts && h.Status == catalog.Active && !madeUp { // those of this round count in the next
+		// Those of this round count in the next.
+		if h, lasts := j.hold(target); lasts && h.Status == catalog.Active && !madeUp {
 			models = append(models, h)
 		}
 	}

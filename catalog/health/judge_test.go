@@ -402,6 +402,7 @@ func TestMadeUpNamesHoldOnlyThemselves(t *testing.T) {
 // a pattern lists, unless they are known to have worked.
 func TestThreeModels(t *testing.T) {
 	o := Options{}.WithDefaults()
+	fail, worked := seen(0, 0, failed{"server": 10}), seen(100*time.Second, 1, failed{"server": 10})
 	upstream := func(model string) logbuf.Upstream { return logbuf.Upstream{ProviderID: 1, Model: model} }
 	for name, c := range map[string]struct {
 		models [3]string
@@ -410,14 +411,14 @@ func TestThreeModels(t *testing.T) {
 		madeUp int64 // at a name that a user has made up, which fail
 		held   bool
 	}{
-		"all fail":          {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), held: true},
+		"all fail":          {models: [3]string{"m1", "m2", "m3"}, of: fail, held: true},
 		"nothing was seen":  {models: [3]string{"m1", "m2", "m3"}, held: true},
-		"another one works": {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), others: 31},
-		"and made-up names fail": {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}),
+		"another one works": {models: [3]string{"m1", "m2", "m3"}, of: fail, others: 31},
+		"and made-up names fail": {models: [3]string{"m1", "m2", "m3"}, of: fail,
 			others: 31, madeUp: 1000},
-		"another works seldom":  {models: [3]string{"m1", "m2", "m3"}, of: seen(0, 0, failed{"server": 10}), others: 29, held: true},
-		"made up":               {models: [3]string{"m1", "m2", "x3"}, of: seen(0, 0, failed{"server": 10})},
-		"by a pattern, worked":  {models: [3]string{"x1", "x2", "x3"}, of: seen(100*time.Second, 1, failed{"server": 10}), held: true},
+		"another works seldom":  {models: [3]string{"m1", "m2", "m3"}, of: fail, others: 29, held: true},
+		"made up":               {models: [3]string{"m1", "m2", "x3"}, of: fail},
+		"by a pattern, worked":  {models: [3]string{"x1", "x2", "x3"}, of: worked, held: true},
 		"by a pattern, unheard": {models: [3]string{"x1", "x2", "x3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
