@@ -41,6 +41,11 @@ func TestNothingIsEnglishOnChinesePages(t *testing.T) {
 		path := b.made(sample.path, sample.form)
 		pages = append(pages, sample.path, path, path+"/edit", path+"/status", path+"/delete", sample.path+"/new",
 			sample.path+"?status=wrong", sample.path+"?cursor=wrong", path+"99")
+		if sample.path == "keys" {
+			explain := "explain?key_id=" + strings.TrimPrefix(path, "keys/") + "&model="
+			eventually(t, "the key is published", func() bool { return b.get(explain + "a/b.c").has("key document") })
+			pages = append(pages, explain+"a/b.c", explain+"unknown")
+		}
 		if sample.path == "keys" || sample.path == "operators" {
 			pages = append(pages, path+"/rotate")
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -55,7 +56,7 @@ func TestChangesOfOthersStay(t *testing.T) {
 	}
 	var long bytes.Buffer
 	z := gzip.NewWriter(&long)
-	_, _ = z.Write(bytes.Repeat([]byte("name=x&"), 2<<20))
+	_, _ = z.Write([]byte("name=" + strings.Repeat("x", 9<<20)))
 	_ = z.Close()
 	packed := base64.RawURLEncoding.EncodeToString(long.Bytes())
 	if got = b.post(path+"/edit", url.Values{"shown": {packed}}); got.status != http.StatusBadRequest {
@@ -63,6 +64,32 @@ func TestChangesOfOthersStay(t *testing.T) {
 	}
 	if got = b.post(path+"/edit", url.Values{"shown": {"not packed here"}}); got.status != http.StatusBadRequest {
 		t.Errorf("what was not packed: %d", got.status)
+	}
+}
+
+// TestLongFormsAreRead: a provider may have more prices than net/url reads fields at once.
+func TestLongFormsAreRead(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	form := url.Values{"name": {"p"}, "type": {"openai"}, "models": {"*"}}
+	const rows = 1600
+	for i := range rows {
+		for _, column := range []string{"input_price", "output_price", "cache_read_price", "cache_write_price",
+			"request_price", "price_tiers"} {
+			form.Set(fmt.Sprintf("prices[%d].%s", i, column), "")
+		}
+		form.Set(fmt.Sprintf("prices[%d].model", i), fmt.Sprint("m", i))
+		form.Set(fmt.Sprintf("prices[%d].input_price", i), "1")
+	}
+	path := b.made("providers", form)
+	edit := b.filled(path + "/edit")
+	edit.Set("prices[7].input_price", "2")
+	if got := b.post(path+"/edit", edit); got.status != http.StatusOK || !got.has("The change is made") {
+		t.Errorf("%d %.300s", got.status, got.text())
+	}
+	p := must[catalog.Provider](t)(s.plane.Providers.Get(t.Context(), 1))
+	if len(p.Prices) != rows {
+		t.Errorf("the provider has %d prices", len(p.Prices))
 	}
 }
 

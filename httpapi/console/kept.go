@@ -44,7 +44,7 @@ func unpack(packed string) (url.Values, error) {
 	if len(text) > maxForm {
 		return nil, errors.New("what is packed is longer than a form may be")
 	}
-	return url.ParseQuery(string(text))
+	return parseFields(string(text))
 }
 
 // resume looks whether a form was sent for something else than to be carried out: to show the page in

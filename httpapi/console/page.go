@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -221,14 +224,46 @@ func (p *page) fail(err error) {
 
 // form reads the fields of a form that was sent; see resume.
 func (p *page) form() error {
-	p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
-	if err := p.r.ParseForm(); err != nil {
+	if err := p.readForm(); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return &client.Error{Status: http.StatusRequestEntityTooLarge, Title: p.words.text("error.toolarge")}
 		}
 		return p.malformed()
 	}
 	return p.resume()
+}
+
+// readForm reads the fields of a form one by one: net/url takes no more than 10,000 at once, and the prices of a
+// provider are more.
+func (p *page) readForm() error {
+	kind, _, err := mime.ParseMediaType(p.r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" {
+		p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
+		return p.r.ParseForm()
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(p.w, p.r.Body, maxForm))
+	if err != nil {
+		return err
+	}
+	if p.r.PostForm, err = parseFields(string(text)); err != nil {
+		return err
+	}
+	p.r.Body = http.NoBody
+	return p.r.ParseForm() // what the address has, beside the form
+}
+
+func parseFields(text string) (url.Values, error) {
+	values := url.Values{}
+	for pair := range strings.SplitSeq(text, "&") {
+		field, err := url.ParseQuery(pair)
+		if err != nil {
+			return nil, err
+		}
+		for name, v := range field {
+			values[name] = append(values[name], v...)
+		}
+	}
+	return values, nil
 }
 
 // maxForm bounds a form. The longest texts are lists of 10,000 models of 256 characters.
