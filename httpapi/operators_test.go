@@ -33,7 +33,12 @@ type tenants struct {
 
 func newTenants(t *testing.T) *tenants {
 	t.Helper()
-	s := newService(t, ezapi.Config{}, &httpapi.Options{Metrics: http.NotFoundHandler()})
+	return newTenantsOf(t, ezapi.Config{})
+}
+
+func newTenantsOf(t *testing.T, config ezapi.Config) *tenants {
+	t.Helper()
+	s := newService(t, config, &httpapi.Options{Metrics: http.NotFoundHandler()})
 	w := &tenants{service: s, tokens: map[string]string{}}
 	make := func(path string, body object) object {
 		return s.must(http.StatusCreated, admin, "POST", path, body).object(t)
