@@ -62,7 +62,7 @@ func TestBoundsOfProviders(t *testing.T) {
 		field, text string
 		p           catalog.Provider
 	}{
-		"a list that is too large for a request":      {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
+		"a list for which no request has room":        {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
 		"quotes, which JSON writes as two characters": {"models", "524288 bytes", catalog.Provider{Models: quoted(1100)}},
 		"prices":          {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
 		"levels":          {"options", "32 deep", catalog.Provider{Options: nested(33)}},

@@ -28,7 +28,8 @@ func TestReservedTokens(t *testing.T) {
 		do    func(context.Context) error
 	}{
 		"a key's token": {"token", func(ctx context.Context) error {
-			_, err := tables.Keys.Create(ctx, catalog.Key{Name: "k", Credential: catalog.Credential{Token: catalog.NewSecret(token)}})
+			_, err := tables.Keys.Create(ctx, catalog.Key{Name: "k",
+				Credential: catalog.Credential{Token: catalog.NewSecret(token)}})
 			return err
 		}},
 		"a key's hash": {"token_hashes", func(ctx context.Context) error {

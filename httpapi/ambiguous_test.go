@@ -62,7 +62,8 @@ func TestTokensOfTheServerAreTaken(t *testing.T) {
 		}
 	}
 	auth := httpapi.WithScheme(httpapi.Tokens(httpapi.TokenList{Viewer: []string{"v"}}), httpapi.Scheme{})
-	if holder := auth.(httpapi.TokenHolder); !holder.HoldsToken(catalog.HashToken("v")) || holder.HoldsToken(catalog.HashToken("w")) {
+	holder := auth.(httpapi.TokenHolder)
+	if !holder.HoldsToken(catalog.HashToken("v")) || holder.HoldsToken(catalog.HashToken("w")) {
 		t.Error("a described Auth does not say which tokens it knows")
 	}
 }

@@ -169,8 +169,8 @@ var errorTable = []struct {
 	{snapshot.ErrGap, problemGap, "load the whole snapshot again"},
 	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
 
-	{ezapi.ErrClockUnread, problemUnavailable, "by this server's clock the times of some entries are wrong, and the clock " +
-		"of the logs' database was not read yet, which decides: send them again"},
+	{ezapi.ErrClockUnread, problemUnavailable, "by this server's clock the times of some entries are wrong, and the " +
+		"clock of the logs' database was not read yet, which decides: send them again"},
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +
 		"wait: ask again after the seconds in Retry-After"},

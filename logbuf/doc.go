@@ -66,6 +66,7 @@
 //   - segment.go, segment_scan.go, frame.go, record.go, fs.go: the files of the spool;
 //     spool_write.go, spool_read.go and spool_tend.go: who writes, reads and looks after them.
 //   - complete.go, price.go: what an entry leaves open, and what a request costs.
-//   - archive.go: what is asked for (LogQuery, UsageQuery); calendar.go, usagequery.go and logquery.go: its defaults and bounds.
+//   - archive.go: what is asked for (LogQuery, UsageQuery); calendar.go, usagequery.go and logquery.go:
+//     its defaults and bounds.
 //   - httpsink.go: the shipper of a balancer.
 package logbuf

@@ -53,7 +53,8 @@ func TestNothingIsEnglishOnChinesePages(t *testing.T) {
 	s.logged(t, logbuf.Entry{KeyID: 1, ProviderID: 1, Model: "a/b.c", Status: 200, InputTokens: 1})
 	pages = append(pages, "nowhere", "logs?since=never", "logs?tag=x", "logs?cursor=x", "usage?interval=minute",
 		"usage?group_by=colour", "usage?span=9y", "changes?after=x", "changes?kind=x", "budgets?over=x", "budgets?cursor=x",
-		"explain?key_id=1&model=unknown", "explain?key_id=99&model=m", "revert?revision=99", "revert?to=99", "revert?revision=3",
+		"explain?key_id=1&model=unknown", "explain?key_id=99&model=m",
+		"revert?revision=99", "revert?to=99", "revert?revision=3",
 		"bindings/selector?selector_type=regex&selector_value=(", "models/prices", "logs?errors=1", "alerts?cursor=x")
 	b.post("settings", url.Values{"language": {"zh"}})
 	for _, page := range pages {

@@ -26,7 +26,8 @@ func sayers(t *testing.T) (files []string) {
 		"../../catalog/health/*.go", "../../catalog/pricefile/*.go", "../../catalog/upstreams/*.go",
 		"../../logbuf/*query.go", "../../snapshot/explain.go", "../../snapshot/held.go", "../../snapshot/route.go",
 		"../../snapshot/view.go",
-		"../../snapshot/decide.go", "../../snapshot/look.go", "../*.go", "../internal/request/*.go", "../client/priceimport/*.go", "../../cmd/internal/server/console.go",
+		"../../snapshot/decide.go", "../../snapshot/look.go", "../*.go", "../internal/request/*.go",
+		"../client/priceimport/*.go", "../../cmd/internal/server/console.go",
 		"oidc.go", "prices.go",
 	} {
 		found, err := filepath.Glob(pattern)
@@ -176,7 +177,8 @@ func (c *collector) silent(n ast.Node) bool {
 		}
 		return slices.Contains([]string{
 			"Debug", "Info", "Warn", "Error", "DebugContext", "InfoContext", "WarnContext", "ErrorContext", "Errorf",
-			"panic", "handle", "handled", "problemResponse", "explains", "withHeader", "regularly", "Fprintf", "HasPrefix", "Join",
+			"panic", "handle", "handled", "problemResponse", "explains", "withHeader", "regularly", "Fprintf", "HasPrefix",
+			"Join",
 			"logRefusal", "NewRecord", "Cut", "Contains", "line", "MustCompile", "TrimPrefix", "TrimSuffix",
 		}, name)
 	case *ast.KeyValueExpr:

@@ -173,7 +173,8 @@ func TestExplainAndLookup(t *testing.T) {
 		!got.has(`role="alert"`) {
 		t.Errorf("no key: %d %s", got.status, got.text())
 	}
-	for asked, says := range map[string]string{"client": "The key reaches", id: "The key reaches", "nobody": "No key has this"} {
+	for asked, says := range map[string]string{"client": "The key reaches", id: "The key reaches",
+		"nobody": "No key has this"} {
 		if got := b.get("explain?model=m&key=" + asked); !got.has(says) || !got.has(`name="key" value=`) {
 			t.Errorf("the key %s: %d %s", asked, got.status, got.text())
 		}

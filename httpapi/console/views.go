@@ -41,7 +41,8 @@ func loadViews(c *Console) (views, error) {
 			return v, err
 		}
 		frame := template.New("frame.html").Funcs(template.FuncMap{
-			"t": w.text, "word": w.or, "say": w.message, "nodes": w.nodes, "asset": c.assets.name, "number": number, "usd": usd, "percent": percent,
+			"t": w.text, "word": w.or, "say": w.message, "nodes": w.nodes, "asset": c.assets.name,
+			"number": number, "usd": usd, "percent": percent,
 			"ordinal": func(i int) int { return i + 1 },
 		})
 		if frame, err = frame.ParseFS(templateFiles, "templates/frame.html", "templates/parts.html"); err != nil {

@@ -162,10 +162,12 @@ func (s *Sink) Spent(ctx context.Context, q logbuf.SpentQuery) (sums logbuf.Spen
 		}
 		p := st.PlanSpent(&q)
 		span := []any{p.Since, p.DaysFrom, p.DaysUntil, p.Until}
-		if err := sumSpent(ctx, conn, spentOf(sqlSpentOfKeys, sqlOfKey, foldTargets()[0]), span, q.Keys, sums.Keys); err != nil {
+		err = sumSpent(ctx, conn, spentOf(sqlSpentOfKeys, sqlOfKey, foldTargets()[0]), span, q.Keys, sums.Keys)
+		if err != nil {
 			return err
 		}
-		return sumSpent(ctx, conn, spentOf(sqlSpentOfProjects, sqlOfProject, foldTargets()[1]), span, q.Projects, sums.Projects)
+		return sumSpent(ctx, conn, spentOf(sqlSpentOfProjects, sqlOfProject, foldTargets()[1]), span, q.Projects,
+			sums.Projects)
 	})
 	if err != nil {
 		return logbuf.SpentSums{}, explainSink(ctx, "sum up what was spent", err)

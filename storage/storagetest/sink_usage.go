@@ -285,7 +285,8 @@ func testUsageOnce(t testing.TB, h SinkHarness) {
 }
 
 func testUsageInvalid(t testing.TB, h SinkHarness) {
-	mustStore(t, h.Sink, logEntry(1, func(e *logbuf.Entry) { e.KeyID = 1 }), logEntry(2, func(e *logbuf.Entry) { e.KeyID = 2 }))
+	mustStore(t, h.Sink, logEntry(1, func(e *logbuf.Entry) { e.KeyID = 1 }),
+		logEntry(2, func(e *logbuf.Entry) { e.KeyID = 2 }))
 	byKey := allUsage(logbuf.Day, logbuf.ByKey)
 	byKey.Limit = 1
 	page, err := h.Archive.Usage(t.Context(), byKey)

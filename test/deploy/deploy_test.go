@@ -49,7 +49,8 @@ func TestChart(t *testing.T) {
 		"nodeSelector.disk=ssd", "migrate.secret=owner", "migrate.role=ezapi",
 	}, ",")))
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{
-		"ConfigMap x", "Ingress x", "Job x-migrate", "PodDisruptionBudget x", "Service x", "Service x-pods", "ServiceMonitor x",
+		"ConfigMap x", "Ingress x", "Job x-migrate", "PodDisruptionBudget x", "Service x", "Service x-pods",
+		"ServiceMonitor x",
 		"StatefulSet x",
 	}) {
 		t.Errorf("rendered: %q", got)

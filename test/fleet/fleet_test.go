@@ -35,7 +35,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"5 balancers of 10 keys, in 1 regions", "6 balancers of 10 keys, in 2 regions", "commands/s a balancer", "all have applied it", "1000 of 1500 keys change",
+		"5 balancers of 10 keys, in 1 regions", "6 balancers of 10 keys, in 2 regions", "commands/s a balancer",
+		"all have applied it", "1000 of 1500 keys change",
 		"a minute's scrub", "700 nodes: reading all",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -23,7 +23,8 @@ func main() {
 	flag.StringVar(&o.Redis, "redis", os.Getenv("EZ_TEST_REDIS_ADDR"),
 		"host:port of a Redis that nobody else uses meanwhile")
 	flag.IntVar(&o.Watchers, "watchers", 1_000, "balancers; 0 leaves them out")
-	regions := flag.String("regions", "", "host:port of each Redis that a mirror fills for balancers to read, comma-separated")
+	regions := flag.String("regions", "",
+		"host:port of each Redis that a mirror fills for balancers to read, comma-separated")
 	flag.IntVar(&o.FleetKeys, "fleet-keys", 100, "keys that they follow")
 	flag.DurationVar(&o.Idle, "idle", 60*time.Second, "how long they are watched while nothing happens")
 	flag.IntVar(&o.Publishes, "publishes", 20, "changes that they are told of")
