@@ -62,13 +62,13 @@ func TestBoundsOfProviders(t *testing.T) {
 		field, text string
 		p           catalog.Provider
 	}{
-		"a list too large for a request": {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
-		"quotes, two characters in JSON": {"models", "524288 bytes", catalog.Provider{Models: quoted(1100)}},
-		"prices":                         {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
-		"levels":                         {"options", "32 deep", catalog.Provider{Options: nested(33)}},
-		"levels of lists":                {"options", "32 deep", catalog.Provider{Options: nestedList(33)}},
-		"digits":                         {"options.n", "64-bit", catalog.Provider{Options: map[string]any{"n": digits(401)}}},
-		"a type in ASCII":                {"type", "must be one of", catalog.Provider{Type: "OPENA\u0130"}},
+		"large list":               {"models", "524288 bytes", catalog.Provider{Models: listed(2100, 250)}},
+		"quotes, as JSON has them": {"models", "524288 bytes", catalog.Provider{Models: quoted(1100)}},
+		"prices":                   {"prices", "1048576 bytes", catalog.Provider{Prices: priced(5000)}},
+		"levels":                   {"options", "32 deep", catalog.Provider{Options: nested(33)}},
+		"levels of lists":          {"options", "32 deep", catalog.Provider{Options: nestedList(33)}},
+		"digits":                   {"options.n", "64-bit", catalog.Provider{Options: map[string]any{"n": digits(401)}}},
+		"a type in ASCII":          {"type", "must be one of", catalog.Provider{Type: "OPENA\u0130"}},
 	} {
 		tt.p.Name = name
 		if tt.p.Type == "" {
