@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -233,6 +234,12 @@ func TestFormsComeBackAfterTheSession(t *testing.T) {
 		t.Fatalf("%d %s", got.status, got.text())
 	}
 	signIn := got.hidden()
+	carried := must[[]byte](t)(base64.RawURLEncoding.DecodeString(signIn.Get("carried")))
+	unzip := must[*gzip.Reader](t)(gzip.NewReader(bytes.NewReader(carried)))
+	if plain := must[[]byte](t)(io.ReadAll(unzip)); !bytes.Contains(plain, []byte("long")) ||
+		bytes.Contains(plain, []byte("must-not-be-carried")) {
+		t.Errorf("the page to sign in carries %s", plain)
+	}
 	signIn.Del("typed") // that is of the form beside it
 	signIn.Set("token", "wrong-token-0123456789abcdef")
 	signIn.Set("next", "providers/new")
