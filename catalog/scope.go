@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -176,6 +177,46 @@ func (t Table[T]) count(ctx context.Context, tx *txn, q Query) (int64, error) {
 		return int64(len(all)), err
 	}
 	return 0, nil
+}
+
+// noteProjects notes with each change of a hold the project that its key is in, which is who the change
+// is shown to later, wherever the key is by then.
+func (tx *txn) noteProjects(ctx context.Context) error {
+	byKey := map[int64][]*pendingWrite{}
+	for _, w := range tx.writes {
+		if w == nil || w.Entity.Kind != KindHold {
+			continue
+		}
+		hold, ok := w.after.(*Hold)
+		if !ok {
+			hold, ok = w.before.(*Hold)
+		}
+		if t, _ := ParseHoldTarget(hold.Target); ok && t.KeyID != 0 {
+			byKey[t.KeyID] = append(byKey[t.KeyID], w)
+		}
+	}
+	note := func(key Entity) {
+		for _, w := range byKey[key.ID] {
+			if key.Ref != "" {
+				w.Change.Touches.Refs = []string{key.Ref}
+			}
+		}
+	}
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(byKey)), pageSize) {
+		keys, err := tx.reader.List(ctx, KindKey, Query{IDs: ids}) // as they were: one may be deleted with its holds
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			note(key)
+		}
+		for _, id := range ids {
+			if w := tx.pending(KindKey, id); w != nil && !w.Delete {
+				note(w.Entity)
+			}
+		}
+	}
+	return ctx.Err()
 }
 
 // permit refuses a write that the caller must not make. before is nil for a new record, and

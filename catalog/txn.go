@@ -125,6 +125,9 @@ func (tx *txn) run(ctx context.Context, m mode, fn func(*txn) error) (base Revis
 		if err := tx.checkGrowth(ctx); err != nil {
 			return err
 		}
+		if err := tx.noteProjects(ctx); err != nil {
+			return err
+		}
 		return tx.checkRendering(ctx)
 	})
 	return base, err

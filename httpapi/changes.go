@@ -107,11 +107,7 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 			if i == len(batch)-1 || batch[i+1].Revision != c.Revision {
 				p.at.Seq = 0 // that was all of it
 			}
-			shown, err := p.shown(ctx, r, c)
-			if err != nil {
-				return err
-			}
-			if shown != nil && p.selects(*shown) {
+			if shown := p.shown(c); shown != nil && p.selects(*shown) {
 				p.found = append(p.found, *shown)
 			}
 			if len(p.found) == p.in.Limit {

@@ -302,6 +302,43 @@ func TestChangesOfAProject(t *testing.T) {
 	}
 }
 
+// A hold is shown to the project that its key was in when it was made, changed or ended, and to no
+// project that the key came into later.
+func TestChangesOfHoldsOfAKeyThatMoves(t *testing.T) {
+	w := newTenants(t)
+	start := w.must(http.StatusOK, admin, "GET", "/changes?limit=1000", nil).object(t)["next_cursor"].(string)
+	moving := w.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "moving", "project": foreign}).object(t)
+	key := number(moving["id"])
+	hold := func(message string) string {
+		made := w.must(http.StatusCreated, admin, "POST", "/holds", object{"target": "key/" + key, "message": message})
+		return "/holds/" + number(made.object(t)["id"])
+	}
+	first := hold("while it was there")
+	w.must(http.StatusNoContent, admin, "DELETE", first, nil)
+	w.must(http.StatusOK, admin, "PATCH", "/keys/"+key, object{"project": "acme"})
+	second := hold("while it was here")
+	w.must(http.StatusOK, admin, "PATCH", second, object{"message": "still here"})
+	w.must(http.StatusNoContent, admin, "DELETE", "/keys/"+key, nil) // and its hold with it
+	for who, want := range map[string][]string{
+		"acme viewer": {"create while it was here", "update still here", "delete still here"},
+		foreign:       {"create while it was there", "delete while it was there"},
+	} {
+		got := w.must(http.StatusOK, w.tokens[who], "GET", "/changes?kind=holds&after="+url.QueryEscape(start), nil)
+		var seen []string
+		for _, c := range got.object(t)["data"].([]any) {
+			c := c.(object)
+			side, ok := c["after"].(object)
+			if !ok {
+				side, _ = c["before"].(object)
+			}
+			seen = append(seen, fmt.Sprint(c["action"], " ", side["message"]))
+		}
+		if !slices.Equal(seen, want) {
+			t.Errorf("%s sees %q; want %q", who, seen, want)
+		}
+	}
+}
+
 // What a limited operator does stands in the feed under its name, and operators that are not limited
 // do what their role may.
 func TestOperatorsByRole(t *testing.T) {
