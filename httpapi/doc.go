@@ -51,6 +51,7 @@
 // descriptions and bounds of fields are tags beside the fields.
 //
 // A new field of a noun needs no change here: its tags in package catalog say what it is.
-// A new noun needs a line in routes.go. A new route needs a line in routes.go and a
-// function. A new error needs a line in problems.go.
+// A new noun needs a line in routes.go. A new route needs a line in routes.go, a function, and a
+// thought in reach.go: what callers get who are limited to a project. A new error needs a line in
+// problems.go.
 package httpapi

@@ -30,9 +30,9 @@
 // soon as they are in doubt, and recognise what they have stored already by the
 // identity of an entry (its time and its id) and by the checkpoint of the spool's
 // segment. See [Sink] for what exactly one has to do, and what else a sink may be: an
-// [Archive], a [Checkpointer], a [Maintainer], a [Repricer], a [Timekeeper].
-// storage/pgstore and storage/sqlitestore have sinks for their databases, and
-// storage/storagetest checks yours.
+// [Archive], a [Checkpointer], a [Classifier], a [HealthKeeper], a [Maintainer], a [Meter], a
+// [Repricer], a [Timekeeper]. storage/pgstore, storage/sqlitestore and storage/chstore have sinks for
+// their databases, storage/memstore has one for tests, and storage/storagetest checks yours.
 //
 // # Shipping
 //
@@ -65,7 +65,7 @@
 //     (where entries wait).
 //   - segment.go, segment_scan.go, frame.go, record.go, fs.go: the files of the spool;
 //     spool_write.go, spool_read.go and spool_tend.go: who writes, reads and looks after them.
-//   - complete.go, price.go: what an entry leaves open, and what a request costs.
+//   - complete.go, price.go: what is added to an entry that came without it, and what a request costs.
 //   - archive.go: what is asked for (LogQuery, UsageQuery); calendar.go, usagequery.go and logquery.go:
 //     its defaults and bounds.
 //   - httpsink.go: the shipper of a balancer.

@@ -52,7 +52,7 @@
 // (what is published and reported), parts.go and limits.go (its bounds), keys.go, digest.go, sign.go
 // and sealed.go (sync keys at work), document.go, docreader.go and kinds.go (documents).
 //
-// The control plane's side: relay.go (its life), look.go (what is published is worth), decide.go
+// The control plane's side: relay.go (its life), look.go (what is published, and whether it is right), decide.go
 // (what to do about it: one table), pass.go (deltas and repairs), whole.go (publishing everything), touched.go,
 // render.go, resolve.go and rendering.go with ledger.go (from the catalog to documents and hashes),
 // scrub.go (comparing), pulse.go (beats, and heeding reports), fleet.go (reports), status.go.
