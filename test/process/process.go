@@ -74,7 +74,8 @@ type Process struct {
 	Done chan struct{} // closed when it has ended
 }
 
-var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
+// urlPattern finds where a program says that it listens, and no address that it complains of.
+var urlPattern = regexp.MustCompile(`(?:listening on |"url":")(http://[^\s"]+)`)
 
 // Start runs a program until the test ends, and waits until it says its URL.
 // The environment holds what env says, and nothing else of ours.
@@ -89,7 +90,12 @@ func Start(t T, name string, env []string, args ...string) *Process {
 func (p *Process) WaitForURL(t T, limit time.Duration) {
 	t.Helper()
 	deadline := time.After(limit)
-	for p.URL = ""; p.URL == ""; p.URL = urlPattern.FindString(p.Out.String()) {
+	p.URL = ""
+	for {
+		if m := urlPattern.FindStringSubmatch(p.Out.String()); m != nil {
+			p.URL = m[1]
+			return
+		}
 		select {
 		case <-p.Done:
 			t.Fatalf("%s ended before it was ready: %v", p.Name, p.Cmd.ProcessState)
