@@ -151,7 +151,6 @@ func (c *collector) visit(n ast.Node) bool {
 var (
 	sentence = regexp.MustCompile(`^[A-Za-z(%;][^{}\x00]* [^{}\x00]*$`)
 	spoken   = regexp.MustCompile(`[a-z]{2,}`)
-	internal = regexp.MustCompile(`^[a-z]+: |: %w$|%w`)
 )
 
 // silent reports what is said to nobody who looks at a page: to the log, to the reader of the API's

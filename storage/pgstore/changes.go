@@ -89,7 +89,11 @@ func (r *reader) Changes(
 		limit = math.MaxInt32
 	}
 	var rows []changeRow
-	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit, kinds); err != nil {
+	var names []string // a type of its own is not encoded in every mode of a pool
+	for _, k := range kinds {
+		names = append(names, string(k))
+	}
+	if err := r.conn.SelectContext(ctx, &rows, sqlChanges, after.Revision, seq, limit, names); err != nil {
 		return nil, r.store.fail(ctx, "read changes", err)
 	}
 	// The places within a revision have no gaps. Where revisions have one, they were thinned out, or are

@@ -133,7 +133,7 @@ func (s *Sink) folded(ctx context.Context, now time.Time) (aside int64, err erro
 func (s *Sink) foldReport(
 	ctx context.Context, o logbuf.MaintenanceOptions, report logbuf.TaskReport, err error,
 ) (logbuf.TaskReport, error) {
-	if err == nil || errors.Is(err, logbuf.ErrBusy) {
+	if err == nil || errors.Is(err, logbuf.ErrBusy) || errors.Is(ctx.Err(), context.Canceled) { // nobody asks any more
 		return report, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

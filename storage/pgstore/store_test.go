@@ -146,10 +146,29 @@ func exercise(t *testing.T, store catalog.Store) {
 		if diff := cmp.Diff([]catalog.Entity{want}, all); diff != "" {
 			t.Errorf("listed (-want +got):\n%s", diff)
 		}
+		for kinds, want := range map[[2]catalog.Kind]int{
+			{catalog.KindKey, catalog.KindHold}: 2, {catalog.KindHold, catalog.KindModel}: 0,
+		} {
+			changes, changesErr := r.Changes(ctx, catalog.Cursor{}, 9, kinds[:]...)
+			if len(changes) != want || changesErr != nil {
+				t.Errorf("%d changes of %v, %v; want %d", len(changes), kinds, changesErr, want)
+			}
+		}
+		if all, allErr := r.Changes(ctx, catalog.Cursor{}, 9); len(all) != 4 || allErr != nil {
+			t.Errorf("%d changes of all kinds, %v; want 4", len(all), allErr)
+		}
 		return errors.Join(err, listErr)
 	})
 	if err != nil {
 		t.Error(err)
+	}
+	if p, ok := store.(catalog.Pruner); ok {
+		if _, err := p.ThinChanges(ctx, now.Add(-time.Hour)); err != nil {
+			t.Errorf("thin the change feed: %v", err)
+		}
+		if _, err := p.PruneChanges(ctx, now.Add(-time.Hour)); err != nil {
+			t.Errorf("prune the change feed: %v", err)
+		}
 	}
 }
 

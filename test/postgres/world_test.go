@@ -24,7 +24,7 @@ type object = map[string]any
 
 const password = "a-password-that-is-shown-nowhere"
 
-// A controlPlane is a server on a PostgreSQL, with a Redis of its own.
+// A controlPlane is a server on a PostgreSQL.
 type controlPlane struct {
 	*process.Process
 	process.API
@@ -33,8 +33,9 @@ type controlPlane struct {
 // environment is that of a server on a database, which another server may have, too.
 func environment(t *testing.T, dsn string) []string {
 	t.Helper()
+	redis, prefix, _ := process.Redis(t)
 	return []string{
-		"EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=embedded://127.0.0.1:0", "EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1",
+		"EZ_PG_DSN=" + dsn, "EZ_REDIS_ADDR=" + redis, "EZ_REDIS_PREFIX=" + prefix, "EZ_API_PORT=0", "EZ_API_ADDR=127.0.0.1",
 		"EZ_ADMIN_TOKEN=" + process.NewToken(), "EZ_DB_KEYS=" + process.NewKey("k1"), "EZ_SYNC_KEYS=" + process.NewKey("s1"),
 		"EZ_LOG_FLUSH_INTERVAL=100ms", "EZ_LOG_FORMAT=json",
 	}
