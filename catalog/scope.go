@@ -191,7 +191,10 @@ func (tx *txn) noteProjects(ctx context.Context) error {
 		if !ok {
 			hold, ok = w.before.(*Hold)
 		}
-		if t, _ := ParseHoldTarget(hold.Target); ok && t.KeyID != 0 {
+		if !ok {
+			continue
+		}
+		if t, _ := ParseHoldTarget(hold.Target); t.KeyID != 0 {
 			byKey[t.KeyID] = append(byKey[t.KeyID], w)
 		}
 	}

@@ -36,7 +36,7 @@ func (h *Handler) ingest(w http.ResponseWriter, r *http.Request) error {
 	if err := d.read(r); err != nil {
 		return err
 	}
-	decoded, err := h.decode(r.Context(), d.buf.Bytes(), media)
+	decoded, err := h.decodeInTime(r.Context(), d.buf.Bytes(), media)
 	if err != nil {
 		return err
 	}
@@ -72,17 +72,22 @@ func (h *Handler) decode(ctx context.Context, body []byte, media string) (logbuf
 	if err := h.plane.LogsReady(); err != nil {
 		return logbuf.Decoded{}, err
 	}
-	decoded, err := h.decoder.Decode(body, media)
+	return h.decoder.Decode(body, media)
+}
+
+// decodeInTime decodes a body, once more where the store's clock had to be read first: when times are
+// wrong, it may be our clock that is. Nobody's turn to decode is held up by that.
+func (h *Handler) decodeInTime(ctx context.Context, body []byte, media string) (logbuf.Decoded, error) {
+	decoded, err := h.decode(ctx, body, media)
 	if err != nil || !slices.ContainsFunc(decoded.Rejected, isBadTime) {
 		return decoded, err
 	}
-	// It may be our clock that is wrong.
 	read, err := h.plane.LogClockReady(ctx)
 	switch {
 	case err != nil:
 		return logbuf.Decoded{}, err
 	case read:
-		return h.decoder.Decode(body, media)
+		return h.decode(ctx, body, media)
 	}
 	return decoded, nil
 }

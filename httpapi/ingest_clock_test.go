@@ -36,7 +36,8 @@ func TestEntriesWaitForAClock(t *testing.T) {
 	now := `{"model":"m","ts":"` + time.Now().UTC().Format(time.RFC3339) + `"}`
 	s.must(http.StatusAccepted, balancer, "POST", "/logs", `{"model":"m"}`)
 	s.do(balancer, "POST", "/logs", now).problem(t, http.StatusServiceUnavailable, "unavailable")
-	p := s.do(balancer, "POST", "/logs", `[{"model":"m"},`+now+`]`).problem(t, http.StatusServiceUnavailable, "unavailable")
+	both := `[{"model":"m"},` + now + `]`
+	p := s.do(balancer, "POST", "/logs", both).problem(t, http.StatusServiceUnavailable, "unavailable")
 	if !strings.Contains(p.Detail, "send them again") {
 		t.Errorf("detail %q", p.Detail)
 	}

@@ -108,7 +108,8 @@ func (l *load) write(ctx context.Context) {
 			id := uuid.Must(uuid.NewV7())
 			e := sent{int8(rand.IntN(models)), rand.Int32N(1_000_000), rand.Int32N(1_000_000), least}
 			entries[id] = e
-			fmt.Fprintf(&body, `{"id":"%s","ts":"%s","key_id":%d,"model":"m%d","status":200,"input_tokens":%d,"output_tokens":%d}`+"\n",
+			fmt.Fprintf(&body, `{"id":"%s","ts":"%s","key_id":%d,"model":"m%d",`+
+				`"status":200,"input_tokens":%d,"output_tokens":%d}`+"\n",
 				id, time.Now().UTC().Format(time.RFC3339Nano), 1+rand.IntN(50), e.model, e.input, e.output)
 		}
 		for tries := 0; ; tries++ {
