@@ -21,6 +21,7 @@ var arrows = map[string][]string{
 	".":                   {"catalog", "snapshot", "logbuf", "storage/memstore"},
 	"catalog/upstreams":   {"catalog", "logbuf"},
 	"catalog/budgets":     {"catalog", "logbuf"},
+	"catalog/clocks":      {"catalog", "logbuf"},
 	"catalog/health":      {"catalog", "catalog/alerts", "catalog/upstreams", "logbuf"},
 	"catalog":             {},
 	"snapshot":            {"catalog"},

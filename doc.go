@@ -35,6 +35,6 @@
 // assembles them: ezapi.go has [Config] and [Plane]; entries.go completes log entries with costs
 // and projects; budgets.go and budgetlist.go, health.go, healthholds.go and healthreport.go turn
 // logs into holds; alerts.go and alertcauses.go tell people; operators.go knows who may use the
-// API; reprice.go computes costs again; upkeep.go and clocks.go do what has to be done from time to
-// time. ARCHITECTURE.md says where each kind of change belongs.
+// API; reprice.go computes costs again; upkeep.go does what has to be done from time to time.
+// ARCHITECTURE.md says where each kind of change belongs.
 package ezapi

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
@@ -136,7 +137,7 @@ type Plane struct {
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
 	repricing  sync.Mutex // held by the run that computes costs anew
-	clocks     clocks
+	clocks     *clocks.Clocks
 
 	closing sync.Once
 	closed  error
@@ -159,6 +160,7 @@ func New(config Config) (*Plane, error) {
 	}
 	config = config.withDefaults()
 	p := &Plane{
+		clocks: clocks.New(config.Clock, config.LogSink),
 		Tables: catalog.NewTables(config.Catalog, config.Keeper, &catalog.Options{
 			AllowPrivateUpstreams: config.AllowPrivateUpstreams, Clock: config.Clock,
 		}),
@@ -243,7 +245,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() { errs <- p.operators.follow(ctx, p.config.Catalog) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
-	go func() { errs <- p.watchLogClock(ctx) }()
+	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
 	go func() { errs <- p.judge.run(ctx) }()
 	go func() { errs <- p.watchForAlerts(ctx) }()
 	go func() { errs <- p.deliver(ctx) }()
@@ -279,6 +281,17 @@ func (p *Plane) Logs() LogBuffer { return p.logs }
 // Now returns the time by Config.Clock.
 func (p *Plane) Now() time.Time { return p.config.Clock() }
 
+// LogTime returns the time by which access logs are judged and dated; see [clocks.Clocks.LogTime].
+func (p *Plane) LogTime() time.Time { return p.clocks.LogTime() }
+
+// LogClockReady makes sure that this time is known; see [clocks.Clocks.LogsReady].
+func (p *Plane) LogClockReady(ctx context.Context) (read bool, err error) {
+	return p.clocks.LogsReady(ctx)
+}
+
+// ClockReady returns an error that wraps [clocks.ErrWrong] while our clock is far from that of a store.
+func (p *Plane) ClockReady() error { return p.clocks.Ready() }
+
 // LogsReady returns nil, or the error that AppendLogs would return now, as far as the buffer
 // can tell beforehand: see logbuf.Admitter. It costs next to nothing.
 func (p *Plane) LogsReady() error {
@@ -307,7 +320,7 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // Times are judged as those that come over HTTP are: by LogTime, at most 7 days and the retention
 // less a day back, and at most an hour ahead. An entry that is not acceptable is an error that is a
 // logbuf.FieldError, such as of [3].ts, and none of the entries was taken. Where the store's clock was
-// never read, an error that wraps ErrClockUnread says that they cannot be judged yet.
+// never read, an error that wraps [clocks.ErrUnread] says that they cannot be judged yet.
 //
 // The catalog that entries are completed by is that of at most half a second ago: where nobody
 // looked since, the call looks first. While Run is not at work, each call does. For a catalog that
@@ -322,7 +335,7 @@ func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 }
 
 func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
-	if err := p.checkTimes(ctx, entries); err != nil {
+	if err := p.clocks.CheckTimes(ctx, entries, p.config.LogRetention); err != nil {
 		return err
 	}
 	p.entries.prepare(ctx)
@@ -370,7 +383,7 @@ type Stats struct {
 	// Budgets says how budgets are judged.
 	Budgets BudgetStatus
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
-	Clocks []Clock
+	Clocks []clocks.Clock
 	// Alerts says how what people are told of fares.
 	Alerts AlertStatus
 	// Health says how judging providers gets on.
@@ -385,7 +398,7 @@ func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.follower.Status()
 	s.Budgets = p.judge.reading()
-	s.Clocks, s.Alerts, s.Health = p.clocks.status(p.config.Clock()), p.alarm.read(), *p.health.status.Load()
+	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.read(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}
@@ -411,6 +424,8 @@ const (
 	machineRetention = 7 * 24 * time.Hour
 
 	logMaintenanceInterval = time.Minute
+
+	clockInterval = 10 * time.Second
 )
 
 // regularly does something now and at intervals until ctx ends. A failure is
@@ -429,4 +444,11 @@ func (p *Plane) regularly(ctx context.Context, interval time.Duration, what stri
 		case <-tick.C:
 		}
 	}
+}
+
+// readLogClock reads the sink's clock, beside maintenance, a round of which may take long. That the sink
+// does not answer is what its other users say.
+func (p *Plane) readLogClock(ctx context.Context) error {
+	_, _ = p.clocks.ReadLogs(ctx)
+	return nil
 }

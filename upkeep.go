@@ -14,7 +14,7 @@ func (p *Plane) maintain(ctx context.Context) error {
 	var pruned, sealed time.Time
 	return p.regularly(ctx, maintenanceInterval, "maintenance failed, will try again", func(ctx context.Context) error {
 		// A task that fails holds up no other. Only what forgets needs the catalog's clock.
-		now, wrong := p.catalogTime(ctx)
+		now, wrong := p.clocks.ReadCatalog(ctx, p.config.Catalog)
 		errs := []error{wrong, p.Maintain(ctx), p.recordOperatorUse(ctx)}
 		if now := p.config.Clock(); now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
 			sealed = now
@@ -27,20 +27,6 @@ func (p *Plane) maintain(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	})
-}
-
-// catalogTime returns the time by the catalog's clock, or an error when this process's is far from it.
-func (p *Plane) catalogTime(ctx context.Context) (now time.Time, err error) {
-	begun := time.Now()
-	err = p.config.Catalog.Read(ctx, func(r catalog.Reader) error {
-		now = r.Now()
-		return nil
-	})
-	if err != nil {
-		return now, err
-	}
-	p.clocks.note("catalog", now, begun)
-	return now, p.clocks.wrong("catalog", p.config.Clock())
 }
 
 // prune forgets changes that are older than their retention. Where all are kept, so are those of machines.
@@ -88,14 +74,8 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 // is, and an error says so; the other tasks go by the sink's. Without an answer there is no time at
 // all.
 func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err error) {
-	o.Now = p.config.Clock()
-	if keeper, ok := p.config.LogSink.(logbuf.Timekeeper); ok {
-		if o.Now, err = p.readLogClock(ctx, keeper); err != nil {
-			return logbuf.MaintenanceOptions{}, err
-		}
-		if err := p.clocks.wrong(storeOfLogs, p.config.Clock()); err != nil {
-			return o, err
-		}
+	if o.Now, err = p.clocks.ReadLogs(ctx); err != nil {
+		return o, err
 	}
 	o.Before = p.forgettable(o.Now)
 	if p.config.UsageRetention > 0 {

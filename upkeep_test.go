@@ -13,6 +13,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -153,11 +154,11 @@ func TestWrongClockDeletesNothing(t *testing.T) {
 				if len(store.before)+len(store.thin) > 0 {
 					t.Errorf("the change feed was pruned up to %v, thinned up to %v", store.before, store.thin)
 				}
-				if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
-					t.Errorf("ClockReady: %v; want ErrClock", err)
+				if err := plane.ClockReady(); !errors.Is(err, clocks.ErrWrong) {
+					t.Errorf("ClockReady: %v; want ErrWrong", err)
 				}
 				if !slices.ContainsFunc(plane.Stats().Clocks,
-					func(c ezapi.Clock) bool { return c.Store == "logs" && c.Skew == off && c.Wrong() }) {
+					func(c clocks.Clock) bool { return c.Store == "logs" && c.Skew == off && c.Wrong() }) {
 					t.Errorf("clocks %+v; want the skew of %v", plane.Stats().Clocks, off)
 				}
 
@@ -202,8 +203,8 @@ func TestAWrongClockHoldsUpNoOtherTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Hour)
-		if err := plane.ClockReady(); !errors.Is(err, ezapi.ErrClock) {
-			t.Errorf("ClockReady: %v; want ErrClock", err)
+		if err := plane.ClockReady(); !errors.Is(err, clocks.ErrWrong) {
+			t.Errorf("ClockReady: %v; want ErrWrong", err)
 		}
 		if key, err = plane.Keys.Get(t.Context(), key.ID); err != nil || len(key.Tokens) != 1 {
 			t.Errorf("the key has %d tokens (%v), want the one that is valid", len(key.Tokens), err)
@@ -225,15 +226,15 @@ func TestTimesWithoutAClockToJudgeThem(t *testing.T) {
 				t.Errorf("what is right by its own clock: %v", err)
 			}
 			for _, e := range []ezapi.LogEntry{now, wrong} {
-				if err := plane.AppendLogs(t.Context(), e); !errors.Is(err, ezapi.ErrClockUnread) {
-					t.Errorf("an entry of %s: %v; want ErrClockUnread", e.Time, err)
+				if err := plane.AppendLogs(t.Context(), e); !errors.Is(err, clocks.ErrUnread) {
+					t.Errorf("an entry of %s: %v; want ErrUnread", e.Time, err)
 				}
 			}
 		}
 		sink.mu.Lock()
 		sink.wrong = nil
 		sink.mu.Unlock()
-		if err := plane.AppendLogs(t.Context(), now); !errors.Is(err, ezapi.ErrClockUnread) {
+		if err := plane.AppendLogs(t.Context(), now); !errors.Is(err, clocks.ErrUnread) {
 			t.Errorf("it was asked a moment ago, and is asked again: %v", err)
 		}
 		time.Sleep(time.Second)

@@ -8,6 +8,7 @@ import (
 
 	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
@@ -169,7 +170,7 @@ var errorTable = []struct {
 	{snapshot.ErrGap, problemGap, "load the whole snapshot again"},
 	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
 
-	{ezapi.ErrClockUnread, problemUnavailable, "by this server's clock the times of some entries are wrong, and the " +
+	{clocks.ErrUnread, problemUnavailable, "by this server's clock the times of some entries are wrong, and the " +
 		"clock of the logs' database was not read yet, which decides: send them again"},
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +

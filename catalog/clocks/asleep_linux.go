@@ -1,4 +1,4 @@
-package ezapi
+package clocks
 
 import (
 	"time"

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package ezapi
+package clocks
 
 import "time"
 
