@@ -45,8 +45,8 @@ type causes struct {
 
 func newCauses(p *Plane) *causes { return &causes{plane: p} }
 
-// look returns an alert for each cause that there is.
-func (c *causes) look(ctx context.Context) (found []alerts.Alert) {
+// Look returns an alert for each cause that there is.
+func (c *causes) Look(ctx context.Context) (found []alerts.Alert) {
 	now := c.plane.config.Clock()
 	found = append(found, c.publishing(now)...)
 	found = append(found, c.nodes(now)...)
@@ -55,8 +55,8 @@ func (c *causes) look(ctx context.Context) (found []alerts.Alert) {
 	return append(found, c.keys(ctx, now)...)
 }
 
-// told is called when what look returned is kept.
-func (c *causes) told() {
+// Told is called when what Look returned is kept.
+func (c *causes) Told() {
 	c.dead, c.damaged, c.keysSeen = c.next.dead, c.next.damaged, c.next.keysSeen
 	c.plane.unpriced.forget(c.next.unpriced)
 }

@@ -21,17 +21,13 @@ import (
 
 // inbox takes alerts as a webhook does.
 type inbox struct {
-	mu     sync.Mutex
-	got    []alerts.Alert
-	refuse atomic.Bool
+	mu  sync.Mutex
+	got []alerts.Alert
 }
 
 func (b *inbox) Send(_ context.Context, a *alerts.Alert) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.refuse.Load() {
-		return errors.New("the address answered status 500")
-	}
 	b.got = append(b.got, *a)
 	return nil
 }
@@ -188,48 +184,6 @@ func TestAlertsOfDeadLetters(t *testing.T) {
 	})
 }
 
-// What is raised while nobody can be told arrives later, and is shown meanwhile.
-func TestAlertsThatWait(t *testing.T) {
-	box := &inbox{}
-	box.refuse.Store(true)
-	running(t, ezapi.Config{Alerts: box}, func(t *testing.T, p *ezapi.Plane) {
-		raise := func() {
-			err := p.RaiseAlerts(t.Context(), alerts.Alert{
-				Kind: alerts.ProviderHeld, Subject: "provider/3", Message: strings.Repeat("long\x00 ", 1000), Identity: "i",
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		raise()
-		raise() // the same
-		time.Sleep(time.Minute)
-		list, err := p.Alerts(t.Context(), alerts.Query{Limit: 10})
-		if err != nil || len(list) != 1 || list[0].State != alerts.Pending || list[0].Tries < 2 ||
-			list[0].Error != "the address answered status 500" || list[0].Severity != alerts.Warning {
-			t.Fatalf("Alerts: %+v, %v", list, err)
-		}
-		if s := p.Stats().Alerts; s.SendError == "" {
-			t.Error("Stats do not show that alerts fail")
-		}
-		box.refuse.Store(false)
-		time.Sleep(5 * time.Minute)
-		mustGet(t, "it arrived", box.take(), "provider_held provider/3")
-		if s := p.Stats().Alerts; s.LastError+s.SendError != "" {
-			t.Errorf("Stats: %+v", s)
-		}
-
-		trial, err := p.TestAlert(t.Context())
-		if err != nil || trial.State != alerts.Delivered || trial.Kind != alerts.Test {
-			t.Errorf("TestAlert: %+v, %v", trial, err)
-		}
-		box.refuse.Store(true)
-		if trial, err = p.TestAlert(t.Context()); err != nil || trial.State != alerts.Pending || trial.Error == "" {
-			t.Errorf("TestAlert that does not arrive: %+v, %v", trial, err)
-		}
-	})
-}
-
 // slowReceiver takes ten seconds for each alert.
 type slowReceiver struct{}
 
@@ -258,40 +212,4 @@ func TestSlowReceiverDelaysNoCause(t *testing.T) {
 			t.Errorf("after 20 s: %+v, %v, want the unknown price", found, err)
 		}
 	})
-}
-
-// plainStore is a catalog that keeps no alerts.
-type plainStore struct{ catalog.Store }
-
-func TestAlertsWithoutOutbox(t *testing.T) {
-	p := newPlane(t, ezapi.Config{Catalog: plainStore{memstore.New(nil)}, Keeper: catalog.NewRandomKeyRing()})
-	if err := p.RaiseAlerts(t.Context(), alerts.Alert{Kind: alerts.Test, Message: "x", Identity: "x"}); err != nil {
-		t.Error(err)
-	}
-	_, err := p.Alerts(t.Context(), alerts.Query{Limit: 1})
-	if _, trial := p.TestAlert(t.Context()); !errors.Is(err, ezapi.ErrNoAlerts) || !errors.Is(trial, ezapi.ErrNoAlerts) {
-		t.Errorf("Alerts: %v, TestAlert: %v; want ErrNoAlerts", err, trial)
-	}
-}
-
-// A trial does not wait for alerts that cannot be delivered, and sends none of them.
-func TestTrialGoesAlone(t *testing.T) {
-	box := &inbox{}
-	p, err := ezapi.New(ezapi.Config{Alerts: box})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Close(context.Background()) })
-	other := alerts.Alert{Kind: alerts.NodeLost, Subject: "node/a", Message: "x", Identity: "x"}
-	if err := p.RaiseAlerts(t.Context(), other); err != nil {
-		t.Fatal(err)
-	}
-	trial, err := p.TestAlert(t.Context())
-	if err != nil || trial.State != alerts.Delivered || trial.Tries != 1 {
-		t.Errorf("TestAlert: %+v, %v", trial, err)
-	}
-	mustGet(t, "a trial", box.take(), "test alerts")
-	if s := p.Stats().Alerts; s.Raised != 2 || s.Delivered != 1 {
-		t.Errorf("Stats: %+v", s)
-	}
 }

@@ -132,7 +132,7 @@ type Plane struct {
 	health    *healthJudge
 	tests     upstreams.Limit
 
-	alarm    alarm
+	alarm    *alerts.Alarm
 	unpriced unpricedModels
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
@@ -179,8 +179,8 @@ func New(config Config) (*Plane, error) {
 	})
 	p.archive, _ = config.LogSink.(logbuf.Archive)
 	p.judge = newJudge(p)
-	p.alarm.sender = config.Alerts
-	p.alarm.box, _ = config.Catalog.(alerts.Outbox)
+	box, _ := config.Catalog.(alerts.Outbox)
+	p.alarm = alerts.NewAlarm(box, config.Alerts, config.Logger, config.Clock)
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
@@ -240,6 +240,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	errs := make(chan error, 10)
+	watched := newCauses(p)
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.operators.follow(ctx, p.config.Catalog) }()
@@ -247,8 +248,14 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
 	go func() { errs <- p.judge.run(ctx) }()
-	go func() { errs <- p.watchForAlerts(ctx) }()
-	go func() { errs <- p.deliver(ctx) }()
+	go func() {
+		errs <- p.regularly(ctx, alertInterval, "alerts fail, will try again", func(ctx context.Context) error {
+			return p.alarm.Watch(ctx, watched)
+		})
+	}()
+	go func() {
+		errs <- p.regularly(ctx, alertInterval, "alerts cannot be read, will try again", p.alarm.Deliver)
+	}()
 	go func() { errs <- p.judgeHealth(ctx) }()
 	var failed error
 	for range cap(errs) {
@@ -352,6 +359,19 @@ func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
 	return p.logs.Append(ctx, entries...)
 }
 
+// RaiseAlerts keeps alerts, to be read and to be delivered by Config.Alerts; see [alerts.Alarm.Raise].
+func (p *Plane) RaiseAlerts(ctx context.Context, list ...alerts.Alert) error {
+	return p.alarm.Raise(ctx, list...)
+}
+
+// Alerts returns alerts, newest first; see [alerts.Alarm.List].
+func (p *Plane) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, error) {
+	return p.alarm.List(ctx, q)
+}
+
+// TestAlert tries whether alerts arrive; see [alerts.Alarm.Trial].
+func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) { return p.alarm.Trial(ctx) }
+
 // CatchUp returns once everything that this process keeps of the catalog in memory, such as
 // prices and the projects of keys, has a revision: what is appended from then on is completed by
 // it, or by a later one, and operators are those of it. It asks the catalog when that is not so yet,
@@ -385,7 +405,7 @@ type Stats struct {
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []clocks.Clock
 	// Alerts says how what people are told of fares.
-	Alerts AlertStatus
+	Alerts alerts.Status
 	// Health says how judging providers gets on.
 	Health HealthStatus
 	// Maintenance is what became of each task of the log sink when it was last
@@ -398,7 +418,7 @@ func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.follower.Status()
 	s.Budgets = p.judge.reading()
-	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.read(), *p.health.status.Load()
+	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}
@@ -424,6 +444,8 @@ const (
 	machineRetention = 7 * 24 * time.Hour
 
 	logMaintenanceInterval = time.Minute
+
+	alertInterval = 5 * time.Second // a cause is seen, and an alert is sent, this soon
 
 	clockInterval = 10 * time.Second
 )

@@ -8,6 +8,7 @@ import (
 
 	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
@@ -134,7 +135,7 @@ var errorTable = []struct {
 	{errExporting, problemCrowded, "other exports are being read: ask again after the seconds in Retry-After"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
-	{ezapi.ErrNoAlerts, problemNotFound, "the catalog's store of this server keeps no alerts"},
+	{alerts.ErrNoOutbox, problemNotFound, "the catalog's store of this server keeps no alerts"},
 	{upstreams.ErrUntestable, problemUntestable, ""},
 	{upstreams.ErrTooSoon, problemTooSoon, "wait for as long as Retry-After says"},
 	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
