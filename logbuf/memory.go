@@ -1,15 +1,22 @@
 package logbuf
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/klauspost/compress/s2"
 )
 
 const (
 	chunkSize = 256 << 10 // bytes
+
+	// unpacked is how many chunks may wait as they are, some 5,000 entries. Those behind them wait for
+	// longer, because the store is slow or away, and are packed.
+	unpacked = 4
 
 	// meanRecord is how many bytes an entry may take in memory, on average
 	// over all that are pending, so that the capacity bounds memory as well;
@@ -27,8 +34,9 @@ type memory struct {
 	mu     sync.Mutex
 	sealed bool
 	chunks []chunk
-	count  int // entries that are not settled
-	bytes  int // of their records
+	space  []byte // to pack chunks in
+	count  int    // entries that are not settled
+	bytes  int    // of their records, unpacked
 	want   demand
 
 	inflight inflightBatches // belongs to the worker
@@ -44,11 +52,31 @@ type demand struct{ count, bytes int }
 const most = 16
 
 // A chunk never moves: what was filled when the lock was held can be read
-// without it.
+// without it, also after the chunk has been packed.
 type chunk struct {
 	records []byte
-	offset  int // bytes that were read
-	count   int // entries after the offset
+	packed  bool // records are one block of S2, and nothing is added to them
+	offset  int  // bytes that were read, of the records as they are unpacked
+	count   int  // entries after the offset
+}
+
+// pack takes a full chunk's records into a third of their space, more or less. space may be used again.
+func (c *chunk) pack(space []byte) []byte {
+	space = s2.Encode(space, c.records)
+	c.records, c.packed = bytes.Clone(space), true
+	return space[:cap(space)]
+}
+
+// unread returns the records that were not read.
+func (c *chunk) unread() ([]byte, error) {
+	if !c.packed {
+		return c.records[c.offset:], nil
+	}
+	records, err := s2.Decode(nil, c.records)
+	if err != nil {
+		return nil, fmt.Errorf("unpack log records: %w", err)
+	}
+	return records[c.offset:], nil
 }
 
 func newMemory(capacity int, landed func(n int)) *memory {
@@ -87,6 +115,9 @@ func (m *memory) put(ctx context.Context, p *packed, _ time.Time) error {
 func (m *memory) tail(n int) *chunk {
 	last := len(m.chunks) - 1
 	if last < 0 || cap(m.chunks[last].records)-len(m.chunks[last].records) < n {
+		if last >= unpacked {
+			m.space = m.chunks[last].pack(m.space)
+		}
 		m.chunks = append(m.chunks, chunk{records: make([]byte, 0, max(chunkSize, n))})
 		last++
 	}
@@ -116,7 +147,11 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 	var all part
 	var took []part // of the first chunks
 	for _, c := range chunks {
-		bytes, count, err := batch.add(string(c.records[c.offset:]), c.count, limit)
+		records, err := c.unread()
+		if err != nil {
+			return Batch{}, err
+		}
+		bytes, count, err := batch.add(string(records), c.count, limit)
 		if err != nil {
 			return Batch{}, err
 		}

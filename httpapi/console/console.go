@@ -3,9 +3,9 @@ package console
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/ez-api/ez-api"
@@ -39,17 +39,21 @@ type Options struct {
 
 // Console serves the pages. It is safe for concurrent use.
 type Console struct {
-	api      *httpapi.Handler // of the console's own, for callers that it has authenticated
-	client   *client.Client   // of api
 	log      *slog.Logger
 	now      func() time.Time
 	sessions sessions
 	forms    *onceForms
 	oidc     *OIDC // nil: nobody signs in through an identity provider
 	nouns    nounTable
-	views    views
-	assets   assets
-	handler  http.Handler
+
+	// load makes what follows, at the first request: it takes some megabytes, and many servers are
+	// never asked for a page.
+	load    func() error
+	api     *httpapi.Handler // of the console's own, for callers that it has authenticated
+	client  *client.Client   // of api
+	views   views
+	assets  assets
+	handler http.Handler
 }
 
 var _ http.Handler = (*Console)(nil)
@@ -89,27 +93,30 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	if c.now == nil {
 		c.now = time.Now
 	}
+	c.load = sync.OnceValue(func() error { return c.prepare(plane, auth, opts.ClientAddress) })
+	return c, nil
+}
+
+// prepare makes what requests need.
+func (c *Console) prepare(plane *ezapi.Plane, auth httpapi.Auth, address func(*http.Request) string) (err error) {
 	c.api = httpapi.New(plane, signedIn(auth), &httpapi.Options{
-		Logger: c.log, ClientAddress: opts.ClientAddress,
+		Logger: c.log, ClientAddress: address,
 		Failures: httpapi.FailureLimit{Burst: signInBurst, Refill: signInRefill},
 	})
-	transport := &http.Client{Transport: inProcess{c.api}}
-	c.client, err = client.New(
-		"http://console",
-		"",
-		&client.Options{HTTP: transport, Tries: 1, UserAgent: "ez-api-console"},
-	)
+	c.client, err = client.New("http://console", "", &client.Options{
+		HTTP: &http.Client{Transport: inProcess{c.api}}, Tries: 1, UserAgent: "ez-api-console",
+	})
 	if err != nil {
-		return nil, fmt.Errorf("console: %w", err)
+		return err
 	}
 	if c.assets, err = loadAssets(); err != nil {
-		return nil, fmt.Errorf("console: %w", err)
+		return err
 	}
 	if c.views, err = loadViews(c); err != nil {
-		return nil, fmt.Errorf("console: %w", err)
+		return err
 	}
 	c.handler = http.NewCrossOriginProtection().Handler(c.routes())
-	return c, nil
+	return nil
 }
 
 // ServeHTTP implements [http.Handler]. The path "/" of the request is the overview.
@@ -120,6 +127,11 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
+	if err := c.load(); err != nil {
+		c.log.ErrorContext(r.Context(), "the console cannot be loaded", "error", err)
+		http.Error(w, "The console cannot be loaded; the server's log says why.", http.StatusInternalServerError)
+		return
+	}
 	c.handler.ServeHTTP(w, r)
 }
 

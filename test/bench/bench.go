@@ -57,6 +57,17 @@ func Run(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// Memory measures only how much memory servers take while entries are pending. It needs neither Self
+// nor Pairs.
+func Memory(ctx context.Context, o Options) (err error) {
+	w := &world{Options: o, set: newEntrySet(o.Rows)}
+	drop, err := w.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.memory(ctx), drop())
+}
+
 // schema is where the server keeps its tables.
 const schema = "ezapi"
 

@@ -50,7 +50,7 @@ func newEntrySet(n int) *entrySet {
 			InputTokens: int64(random.IntN(8000)), CacheReadTokens: int64(random.IntN(2000)),
 			OutputTokens: int64(random.IntN(1500)),
 			CostNanoUSD:  &cost, ClientIP: fmt.Sprintf("10.%d.%d.%d", key%4, key%250, random.IntN(250)),
-			UserAgent: "openai-python/2.8.1", Revision: "3.41.12077",
+			UserAgent: "openai-python/2.8.1", Revision: "3-12077",
 		}
 		if random.IntN(50) == 0 {
 			e.Status, e.Error = 429, "upstream: rate limit reached for requests"

@@ -7,6 +7,7 @@
 //	go run ./cmd/bench -queries 10000000
 //	go run ./cmd/bench -queries 10000000 -clickhouse
 //	go run ./cmd/bench -fold 200000
+//	go run ./cmd/bench -memory
 package main
 
 import (
@@ -38,6 +39,7 @@ func run() error {
 	queried := flag.Int("queries", 0, "measure queries, among so many entries, and nothing else")
 	column := flag.Bool("clickhouse", false, "with -queries: measure ClickHouse, too, see CHDB_LIB_PATH")
 	folded := flag.Int("fold", 0, "measure how fast so many groups of usage are folded, and nothing else")
+	resident := flag.Bool("memory", false, "measure the memory of servers with entries pending, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -71,7 +73,11 @@ func run() error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the server: %w\n%s", err, out)
 	}
-	return bench.Run(ctx, bench.Options{
+	o := bench.Options{
 		DSN: *dsn, Server: server, Self: []string{self, "historic"}, Pairs: *pairs, Rows: *rows, Out: os.Stdout,
-	})
+	}
+	if *resident {
+		return bench.Memory(ctx, o)
+	}
+	return bench.Run(ctx, o)
 }
