@@ -1,17 +1,12 @@
 package ezapi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
-	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -23,7 +18,6 @@ const (
 	keyInterval     = 6 * time.Hour      // between two looks at all keys
 	keyPage         = 1000
 	maxKeyAlerts    = 1000
-	maxUnpriced     = 1000 // models whose price is unknown, in memory
 	nodesLookedUpon = 10_000
 )
 
@@ -58,7 +52,7 @@ func (c *causes) Look(ctx context.Context) (found []alerts.Alert) {
 // Told is called when what Look returned is kept.
 func (c *causes) Told() {
 	c.dead, c.damaged, c.keysSeen = c.next.dead, c.next.damaged, c.next.keysSeen
-	c.plane.unpriced.forget(c.next.unpriced)
+	c.plane.entries.Unpriced().Forget(c.next.unpriced)
 }
 
 // publishing: changes do not reach data planes.
@@ -133,7 +127,7 @@ func (c *causes) entries(now time.Time) (found []alerts.Alert) {
 
 // prices: requests whose cost is not known.
 func (c *causes) prices(now time.Time) (found []alerts.Alert) {
-	unknown := c.plane.unpriced.list()
+	unknown := c.plane.entries.Unpriced().List()
 	c.next.unpriced = unknown
 	for i, u := range unknown {
 		if i == alertsAtOnce {
@@ -199,45 +193,4 @@ func (c *causes) keys(ctx context.Context, now time.Time) (found []alerts.Alert)
 	}
 	c.next.keysSeen = now
 	return found
-}
-
-// unpricedModels are those that entries were seen of whose cost is not known. It is safe for concurrent use.
-type unpricedModels struct {
-	mu   sync.Mutex
-	seen map[catalog.PriceKey]bool
-}
-
-// note keeps in mind what an entry was for, if its cost is not known and should be.
-func (u *unpricedModels) note(e *logbuf.Entry) {
-	if e.CostNanoUSD != nil || e.Status >= 400 {
-		return
-	}
-	key := priceKey(e)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.seen == nil {
-		u.seen = map[catalog.PriceKey]bool{}
-	}
-	if len(u.seen) < maxUnpriced {
-		u.seen[key] = true
-	}
-}
-
-// list returns what was seen, in the order of providers.
-func (u *unpricedModels) list() []catalog.PriceKey {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(u.seen), func(a, b catalog.PriceKey) int {
-		return cmp.Or(cmp.Compare(a.ProviderID, b.ProviderID), cmp.Compare(a.UpstreamModel, b.UpstreamModel),
-			cmp.Compare(a.Model, b.Model), cmp.Compare(a.Namespace, b.Namespace))
-	})
-}
-
-// forget lets go of what people were told of.
-func (u *unpricedModels) forget(told []catalog.PriceKey) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, key := range told {
-		delete(u.seen, key)
-	}
 }

@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"catalog/upstreams":   {"catalog", "logbuf"},
 	"catalog/budgets":     {"catalog", "logbuf"},
 	"catalog/clocks":      {"catalog", "logbuf"},
+	"catalog/costs":       {"catalog", "snapshot", "logbuf"},
 	"catalog/health":      {"catalog", "catalog/alerts", "catalog/upstreams", "logbuf"},
 	"catalog":             {},
 	"snapshot":            {"catalog"},

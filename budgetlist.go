@@ -7,6 +7,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/budgets"
+	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -42,7 +43,7 @@ const freshBudgets = 5 * time.Second
 func (p *Plane) Budgets(ctx context.Context, q BudgetQuery) (
 	reports []BudgetReport, next catalog.HoldTarget, err error,
 ) {
-	if err := p.copies.Renew(ctx, copyAge); err != nil {
+	if err := p.copies.Renew(ctx, costs.CopyAge); err != nil {
 		return nil, next, err
 	}
 	if err := p.judge.freshen(ctx); err != nil {

@@ -44,7 +44,7 @@ const (
 )
 
 // errNoSums says that the log sink cannot be asked what was spent.
-var errNoSums = fmt.Errorf("%w: tell what is spent, so budgets hold nothing", ErrUnsupported)
+var errNoSums = fmt.Errorf("%w: tell what is spent, so budgets hold nothing", logbuf.ErrUnsupported)
 
 // A judge makes and ends holds as budgets are used up. Each control plane has one, and they agree:
 // from what was spent and from the limit follows the hold that there should be, and it is made in a

@@ -12,6 +12,7 @@ import (
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -229,7 +230,7 @@ func TestBudgetsFollowRepricing(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Reprice(t.Context(), ezapi.RepriceRequest{
+		if _, err := s.Reprice(t.Context(), costs.RepriceRequest{
 			Query: logbuf.LogQuery{Since: s.Now().Add(-time.Hour)},
 		}); err != nil {
 			t.Fatal(err)

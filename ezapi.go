@@ -13,6 +13,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/clocks"
+	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
@@ -123,7 +124,8 @@ type Plane struct {
 	copies *catalog.Follower // leads on what is kept of the catalog in memory
 	// accounts are what entries are charged to; entries completes them.
 	accounts *catalog.Accounts
-	entries  *completer
+	entries  *costs.Completer
+	pricing  *costs.Repricer
 	judge    *judge // makes holds of budgets that are used up
 	logs     logbuf.Buffer
 
@@ -132,11 +134,9 @@ type Plane struct {
 	health    *healthJudge
 	tests     upstreams.Limit
 
-	alarm    *alerts.Alarm
-	unpriced unpricedModels
+	alarm *alerts.Alarm
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
-	repricing  sync.Mutex // held by the run that computes costs anew
 	clocks     *clocks.Clocks
 
 	closing sync.Once
@@ -172,7 +172,8 @@ func New(config Config) (*Plane, error) {
 	upstreams := catalog.NewUpstreamList()
 	p.copies = catalog.NewFollower(config.Catalog, list, p.accounts, holds, upstreams)
 	p.health = newHealth(&p.config, holds, upstreams, p.copies)
-	p.entries = &completer{prices: list, accounts: p.accounts, follower: p.copies, unpriced: &p.unpriced}
+	p.entries = costs.NewCompleter(list, p.accounts, p.copies)
+	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
 	p.operators = newOperators(config.Catalog, config.Clock)
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
@@ -345,7 +346,7 @@ func (p *Plane) appendLogs(ctx context.Context, entries []LogEntry) error {
 	if err := p.clocks.CheckTimes(ctx, entries, p.config.LogRetention); err != nil {
 		return err
 	}
-	p.entries.prepare(ctx)
+	p.entries.Prepare(ctx)
 	if p.config.LogBuffer == nil {
 		return p.logs.Append(ctx, entries...)
 	}
@@ -387,7 +388,12 @@ func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 // appended to it by a revision or by a later one. None goes by a copy of the catalog that it has
 // not looked after within half a second, and so Settle takes 0.75 s. It gives up when ctx ends.
 func (p *Plane) Settle(ctx context.Context, revision catalog.Revision) error {
-	return p.entries.settle(ctx, revision)
+	return p.entries.Settle(ctx, revision)
+}
+
+// Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice].
+func (p *Plane) Reprice(ctx context.Context, r costs.RepriceRequest) (costs.RepriceReport, error) {
+	return p.pricing.Reprice(ctx, r)
 }
 
 // Stats are the readings of everything that a Plane runs.

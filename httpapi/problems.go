@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/clocks"
@@ -138,7 +137,7 @@ var errorTable = []struct {
 	{alerts.ErrNoOutbox, problemNotFound, "the catalog's store of this server keeps no alerts"},
 	{upstreams.ErrUntestable, problemUntestable, ""},
 	{upstreams.ErrTooSoon, problemTooSoon, "wait for as long as Retry-After says"},
-	{ezapi.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
+	{logbuf.ErrUnsupported, problemNotFound, "the log store of this server cannot do this"},
 
 	{request.ErrMalformed, problemMalformed, ""},
 	{request.ErrTooLarge, problemTooLarge, ""},

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -78,14 +78,14 @@ func (h *Handler) reprice(ctx context.Context, in *repricing) (*repricedAnswer, 
 	}}, nil
 }
 
-func (b *reprice) request() (ezapi.RepriceRequest, error) {
-	r := ezapi.RepriceRequest{
+func (b *reprice) request() (costs.RepriceRequest, error) {
+	r := costs.RepriceRequest{
 		Query: logbuf.LogQuery{
 			KeyID: int64(b.KeyID), Project: b.Project, ProviderID: int64(b.ProviderID), Namespace: b.Namespace, Model: b.Model,
 			UpstreamModel: b.UpstreamModel, Group: b.Group, Balancer: b.Balancer, User: b.User, Tags: b.Tags,
 			Status: int(b.Status), Errors: b.Errors, RequestID: b.RequestID, Since: b.Since, Until: b.Until, Cursor: b.Cursor,
 		},
-		Prices: ezapi.RepricePrices(b.Prices), Own: b.Own, DryRun: b.DryRun, Budget: repriceBudget,
+		Prices: costs.RepricePrices(b.Prices), Own: b.Own, DryRun: b.DryRun, Budget: repriceBudget,
 	}
 	if b.Only == "all" {
 		return r, nil

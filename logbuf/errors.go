@@ -27,6 +27,10 @@ var (
 	// doing the same. Nothing was done; the next time will do.
 	ErrBusy = errors.New("another process is doing the same")
 
+	// ErrUnsupported says that a [Sink] has not the optional interface that is needed for what it was
+	// asked for.
+	ErrUnsupported = errors.New("the log store cannot do this")
+
 	// ErrUnavailable is what an [Archive] wraps when it cannot reach its
 	// database. Time may help.
 	ErrUnavailable = errors.New("log storage cannot be reached")

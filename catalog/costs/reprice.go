@@ -1,4 +1,4 @@
-package ezapi
+package costs
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,9 +16,6 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 )
-
-// ErrUnsupported says that the log store of a Plane cannot do what it was asked for.
-var ErrUnsupported = errors.New("the log store cannot do this")
 
 // RepricePrices says which prices entries are priced by.
 type RepricePrices string
@@ -68,6 +66,29 @@ const (
 	repricePause = 200 * time.Millisecond
 )
 
+// Catalog is what a [Repricer] needs of [catalog.Tables].
+type Catalog interface {
+	Store() catalog.Store
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// A Repricer computes the costs of stored entries anew. It is safe for concurrent use.
+type Repricer struct {
+	catalog   Catalog
+	sink      logbuf.Repricer // nil: the log sink cannot
+	completer *Completer      // whose prices are those of now
+	clock     func() time.Time
+
+	running sync.Mutex // held by the run that is at work
+}
+
+// NewRepricer returns what computes the costs of a sink's entries anew.
+func NewRepricer(tables Catalog, sink logbuf.Sink, completer *Completer, clock func() time.Time) *Repricer {
+	r := &Repricer{catalog: tables, completer: completer, clock: clock}
+	r.sink, _ = sink.(logbuf.Repricer)
+	return r
+}
+
 // Reprice computes the costs of stored entries anew: entries and their usage together, in one
 // transaction for each thousand. A cost that is known is never replaced by none. Before its first
 // change the run takes a revision without entities, with the action reprice, so that it leaves a trace
@@ -76,32 +97,31 @@ const (
 // One run is at work at a time: while another is, here or elsewhere, the error wraps
 // logbuf.ErrBusy. When ctx ends, what was done stays done, the report says what that was, and
 // the run can be repeated. The error wraps catalog.ErrCompacted when the change feed does not
-// tell of the prices at Since, and ErrUnsupported when the log sink is no logbuf.Repricer.
-func (p *Plane) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, error) {
+// tell of the prices at Since, and logbuf.ErrUnsupported when the log sink is no logbuf.Repricer.
+func (c *Repricer) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, error) {
 	report := RepriceReport{CostBefore: new(big.Int), CostAfter: new(big.Int)}
-	sink, ok := p.config.LogSink.(logbuf.Repricer)
-	if !ok {
-		return report, fmt.Errorf("ezapi: reprice: %w", ErrUnsupported)
+	if c.sink == nil {
+		return report, fmt.Errorf("costs: reprice: %w", logbuf.ErrUnsupported)
 	}
-	if !p.repricing.TryLock() {
-		return report, fmt.Errorf("ezapi: reprice: %w", logbuf.ErrBusy)
+	if !c.running.TryLock() {
+		return report, fmt.Errorf("costs: reprice: %w", logbuf.ErrBusy)
 	}
-	defer p.repricing.Unlock()
+	defer c.running.Unlock()
 	if r.Query.Since.IsZero() {
 		return report, &logbuf.FieldError{Field: "since", Message: "must be given"}
 	}
 	if r.Query.Until.IsZero() {
-		r.Query.Until = p.config.Clock()
+		r.Query.Until = c.clock()
 	}
 	r.Query.Limit = repriceBatch
-	price, err := p.repricer(ctx, r)
+	price, err := c.pricer(ctx, r)
 	if err != nil {
 		return report, err
 	}
 	b := logbuf.RepriceBatch{Query: r.Query, Own: r.Own, DryRun: r.DryRun, Price: price}
 	run, ok := runOf(r.Query.Cursor)
 	if ok {
-		if ok, err = p.hasTaken(ctx, run.revision); err != nil {
+		if ok, err = c.hasTaken(ctx, run.revision); err != nil {
 			return report, err
 		}
 	}
@@ -109,12 +129,12 @@ func (p *Plane) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport, e
 		return report, &logbuf.FieldError{Field: "cursor", Message: "must be the next_cursor of the request before"}
 	}
 	b.Run, b.Query.Cursor = run.id, run.at
-	err = p.reprice(ctx, sink, b, r.Budget, run.revision, &report)
+	err = c.run(ctx, b, r.Budget, run.revision, &report)
 	return report, err
 }
 
-// repricer returns what prices an entry.
-func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.Entry), error) {
+// pricer returns what prices an entry.
+func (c *Repricer) pricer(ctx context.Context, r RepriceRequest) (func(*logbuf.Entry), error) {
 	fill := func(e *logbuf.Entry, q catalog.Quote) {
 		if cost, ok := priceFor(e, q.Prices).Cost(e); ok && (e.CostNanoUSD == nil || *e.CostNanoUSD != cost) {
 			e.CostNanoUSD, e.PricedRevision = &cost, int64(q.Revision)
@@ -122,21 +142,21 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 	}
 	switch r.Prices {
 	case "", PricesNow:
-		if _, err := p.copies.Refresh(ctx); err != nil {
+		if _, err := c.completer.follower.Refresh(ctx); err != nil {
 			return nil, err
 		}
 		return func(e *logbuf.Entry) {
-			if q, ok := p.entries.prices.Quote(priceKey(e)); ok {
+			if q, ok := c.completer.prices.Quote(priceKey(e)); ok {
 				fill(e, q)
 			}
 		}, nil
 	case PricesThen:
-		history, err := catalog.ReadPriceHistory(ctx, p.config.Catalog)
+		history, err := catalog.ReadPriceHistory(ctx, c.catalog.Store())
 		if err != nil {
 			return nil, err
 		}
 		if begins := history.Begins(); r.Query.Since.Before(begins) {
-			return nil, fmt.Errorf("ezapi: the change feed tells of prices from %s on: %w",
+			return nil, fmt.Errorf("costs: the change feed tells of prices from %s on: %w",
 				begins.UTC().Format(time.RFC3339), catalog.ErrCompacted)
 		}
 		return func(e *logbuf.Entry) {
@@ -148,8 +168,8 @@ func (p *Plane) repricer(ctx context.Context, r RepriceRequest) (func(*logbuf.En
 	return nil, &logbuf.FieldError{Field: "prices", Message: "must be now or then"}
 }
 
-// reprice does batch after batch. The revision is that of the run, if it has one.
-func (p *Plane) reprice(ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch, budget time.Duration,
+// run does batch after batch. The revision is that of the run, if it has one.
+func (c *Repricer) run(ctx context.Context, b logbuf.RepriceBatch, budget time.Duration,
 	revision catalog.Revision, report *RepriceReport,
 ) error {
 	begun, first := time.Now(), b.Query.Cursor
@@ -162,7 +182,7 @@ func (p *Plane) reprice(ctx context.Context, sink logbuf.Repricer, b logbuf.Repr
 	}
 	next := func(at string) string { return repriceRun{b.Run, revision, at}.String() }
 	for tries := 0; ; {
-		r, err := p.repriceStep(ctx, sink, b, &revision)
+		r, err := c.step(ctx, b, &revision)
 		if err != nil {
 			if ctx.Err() != nil && caller.Err() == nil && b.Query.Cursor != first {
 				report.Next = next(b.Query.Cursor)
@@ -172,12 +192,12 @@ func (p *Plane) reprice(ctx context.Context, sink logbuf.Repricer, b logbuf.Repr
 			tries++
 			anothers := errors.Is(err, logbuf.ErrBusy) && !tried
 			if ctx.Err() != nil || errors.As(err, &field) || anothers || tries == repriceTries {
-				return fmt.Errorf("ezapi: reprice: %w", err)
+				return fmt.Errorf("costs: reprice: %w", err)
 			}
 			tried = true
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("ezapi: reprice: %w", err)
+				return fmt.Errorf("costs: reprice: %w", err)
 			case <-time.After(repricePause << tries):
 			}
 			continue
@@ -197,13 +217,13 @@ func (p *Plane) reprice(ctx context.Context, sink logbuf.Repricer, b logbuf.Repr
 	}
 }
 
-// repriceStep does a batch. The first one that is going to change something is tried without changing
+// step does a batch. The first one that is going to change something is tried without changing
 // anything, which also makes sure that no other run is at work, and then the run takes its revision.
-func (p *Plane) repriceStep(ctx context.Context, sink logbuf.Repricer, b logbuf.RepriceBatch,
+func (c *Repricer) step(ctx context.Context, b logbuf.RepriceBatch,
 	revision *catalog.Revision,
 ) (logbuf.RepriceResult, error) {
 	if b.DryRun || *revision != 0 {
-		return sink.Reprice(ctx, b)
+		return c.sink.Reprice(ctx, b)
 	}
 	changes, trial := false, b
 	trial.Price = func(e *logbuf.Entry) {
@@ -213,14 +233,14 @@ func (p *Plane) repriceStep(ctx context.Context, sink logbuf.Repricer, b logbuf.
 		changes = changes || after.PricedRevision != e.PricedRevision || (had == nil) != (has == nil) ||
 			had != nil && *had != *has
 	}
-	r, err := sink.Reprice(ctx, trial)
+	r, err := c.sink.Reprice(ctx, trial)
 	if err != nil || !changes {
 		return r, err
 	}
-	if *revision, err = p.recordReprice(ctx, b); err != nil {
+	if *revision, err = c.record(ctx, b); err != nil {
 		return logbuf.RepriceResult{}, err
 	}
-	return sink.Reprice(ctx, b)
+	return c.sink.Reprice(ctx, b)
 }
 
 // A repriceRun is where a run goes on. Whoever goes on by its text is the same run.
@@ -259,11 +279,11 @@ func (r *RepriceReport) add(b logbuf.RepriceResult) {
 
 // hasTaken reports whether a run has taken a revision, as its cursor says. With one that is made up, costs
 // would change and the feed would not tell.
-func (p *Plane) hasTaken(ctx context.Context, revision catalog.Revision) (taken bool, err error) {
+func (c *Repricer) hasTaken(ctx context.Context, revision catalog.Revision) (taken bool, err error) {
 	if revision == 0 {
 		return true, nil
 	}
-	err = p.config.Catalog.Read(ctx, func(r catalog.Reader) error {
+	err = c.catalog.Store().Read(ctx, func(r catalog.Reader) error {
 		changes, err := r.Changes(ctx, catalog.Cursor{Revision: revision - 1}, 1)
 		taken = len(changes) == 1 && changes[0].Revision == revision && changes[0].Action == catalog.ActionReprice
 		return err
@@ -274,20 +294,20 @@ func (p *Plane) hasTaken(ctx context.Context, revision catalog.Revision) (taken 
 	return taken, err
 }
 
-// recordReprice takes the revision of a run.
-func (p *Plane) recordReprice(ctx context.Context, b logbuf.RepriceBatch) (catalog.Revision, error) {
-	now, err := p.Tables.Now(ctx)
+// record takes the revision of a run.
+func (c *Repricer) record(ctx context.Context, b logbuf.RepriceBatch) (catalog.Revision, error) {
+	now, err := c.catalog.Now(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("ezapi: the change feed cannot be told: %w", err)
+		return 0, fmt.Errorf("costs: the change feed cannot be told: %w", err)
 	}
 	actor, reason := catalog.ActorFrom(ctx)
 	reason = cmp.Or(reason, fmt.Sprintf("costs of log entries from %s to %s are computed anew",
 		b.Query.Since.UTC().Format(time.RFC3339), b.Query.Until.UTC().Format(time.RFC3339)))
-	revision, err := p.config.Catalog.Commit(ctx, catalog.Commit{
+	revision, err := c.catalog.Store().Commit(ctx, catalog.Commit{
 		Sync: true, SyncAction: catalog.ActionReprice, Time: now, Actor: actor, Reason: reason,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ezapi: the change feed cannot be told: %w", err)
+		return 0, fmt.Errorf("costs: the change feed cannot be told: %w", err)
 	}
 	return revision, nil
 }

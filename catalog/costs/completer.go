@@ -1,4 +1,6 @@
-package ezapi
+// Package costs says what log entries cost by the catalog's prices, and whom they are charged to: as they
+// come, with a [Completer], and anew once they are stored, with a [Repricer].
+package costs
 
 import (
 	"context"
@@ -10,24 +12,32 @@ import (
 	"github.com/ez-api/ez-api/snapshot"
 )
 
-// completer fills in what log entries leave open, by the catalog: their costs, and the projects
-// of their keys. It is the one place that knows both.
-type completer struct {
+// A Completer fills in what log entries leave open, by copies of the catalog: their costs, and the projects
+// of their keys. It is safe for concurrent use.
+type Completer struct {
 	prices   *catalog.PriceList
 	accounts *catalog.Accounts
-	unpriced *unpricedModels
 	follower *catalog.Follower
-	failed   atomic.Pointer[time.Time] // when prepare failed last
+	unpriced Unpriced
+	failed   atomic.Pointer[time.Time] // when Prepare failed last
 }
 
-var _ logbuf.Completer = (*completer)(nil)
+var _ logbuf.Completer = (*Completer)(nil)
+
+// NewCompleter returns a completer that goes by two copies, and by the follower that leads them on.
+func NewCompleter(prices *catalog.PriceList, accounts *catalog.Accounts, follower *catalog.Follower) *Completer {
+	return &Completer{prices: prices, accounts: accounts, follower: follower}
+}
+
+// Unpriced returns the models that entries were seen of whose cost is not known.
+func (c *Completer) Unpriced() *Unpriced { return &c.unpriced }
 
 // Complete implements [logbuf.Completer].
-func (c *completer) Complete(e *logbuf.Entry) (done bool) {
+func (c *Completer) Complete(e *logbuf.Entry) (done bool) {
 	if e.CostNanoUSD != nil && (e.Project != "" || e.KeyID == 0) {
 		return true
 	}
-	if !c.follower.Within(copyAge) {
+	if !c.follower.Within(CopyAge) {
 		return false
 	}
 	q, ok := c.prices.Quote(priceKey(e))
@@ -39,7 +49,7 @@ func (c *completer) Complete(e *logbuf.Entry) (done bool) {
 }
 
 // CompleteLate implements [logbuf.Completer].
-func (c *completer) CompleteLate(ctx context.Context, entries []*logbuf.Entry) error {
+func (c *Completer) CompleteLate(ctx context.Context, entries []*logbuf.Entry) error {
 	if _, err := c.follower.Refresh(ctx); err != nil {
 		return err
 	}
@@ -51,7 +61,7 @@ func (c *completer) CompleteLate(ctx context.Context, entries []*logbuf.Entry) e
 	return nil
 }
 
-func (c *completer) fill(e *logbuf.Entry, q catalog.Quote) {
+func (c *Completer) fill(e *logbuf.Entry, q catalog.Quote) {
 	if e.CostNanoUSD == nil {
 		fillCost(e, q)
 		c.unpriced.note(e)
@@ -61,27 +71,26 @@ func (c *completer) fill(e *logbuf.Entry, q catalog.Quote) {
 	}
 }
 
-// Every control plane completes entries by a copy of the catalog that was looked after at most
-// copyAge ago, or not at all, and whoever commits need only wait for a little longer than that to
+// CopyAge is how old the copies may be: every control plane completes entries by a copy of the catalog that
+// was looked after at most so long ago, or not at all, and whoever commits need only wait for a little longer than that to
 // know that none goes by what was before. That holds for any number of servers, also for those whose
 // notifications are late or do not come, and costs each some looks at the head a second while it
 // takes logs.
-const (
-	copyAge    = 500 * time.Millisecond
-	copySettle = copyAge * 3 / 2 // for clocks that do not run equally fast
-)
+const CopyAge = 500 * time.Millisecond
 
 const (
-	// firstLook is how long AppendLogs waits for a look at the catalog, and nextLook how long it
+	copySettle = CopyAge * 3 / 2 // for clocks that do not run equally fast
+
+	// firstLook is how long Prepare waits for a look at the catalog, and nextLook how long it
 	// does not wait again after that was in vain.
 	firstLook = time.Second
 	nextLook  = 10 * time.Second
 )
 
-// prepare sees to it that the copies are good enough to go by. Where Run does not follow the
+// Prepare sees to it that the copies are good enough to go by. Where Run does not follow the
 // catalog, they are brought up to date each time.
-func (c *completer) prepare(ctx context.Context) {
-	age := copyAge / 2 // some time is left until they are used
+func (c *Completer) Prepare(ctx context.Context) {
+	age := CopyAge / 2 // some time is left until they are used
 	if !c.follower.Running() {
 		age = 0
 	}
@@ -99,8 +108,8 @@ func (c *completer) prepare(ctx context.Context) {
 	}
 }
 
-// settle returns once no control plane completes entries by what the catalog was before a revision.
-func (c *completer) settle(ctx context.Context, revision catalog.Revision) error {
+// Settle returns once no control plane completes entries by what the catalog was before a revision.
+func (c *Completer) Settle(ctx context.Context, revision catalog.Revision) error {
 	settled := time.NewTimer(copySettle)
 	defer settled.Stop()
 	if err := c.follower.CatchUp(ctx, revision); err != nil {
