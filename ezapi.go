@@ -12,6 +12,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/alerts/causes"
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/catalog/health"
@@ -241,7 +242,9 @@ func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	errs := make(chan error, 10)
-	watched := newCauses(p)
+	watched := causes.New(causes.Watched{
+		Relay: p.relay, Logs: p.logs, Unpriced: p.entries.Unpriced(), Keys: p.Keys, Clock: p.config.Clock,
+	})
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
 	go func() { errs <- p.operators.follow(ctx, p.config.Catalog) }()

@@ -1,4 +1,6 @@
-package ezapi
+// Package causes has what people are told of by the control plane itself, beside what budgets and the health
+// of providers raise.
+package causes
 
 import (
 	"context"
@@ -7,6 +9,7 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
 
@@ -21,10 +24,41 @@ const (
 	nodesLookedUpon = 10_000
 )
 
-// causes are what a plane tells people of by itself. It looks at what is, not at what happens, so that nothing is
-// missed while the catalog is away; the identities of alerts make two looks at the same thing one alert.
-type causes struct {
-	plane    *Plane
+// Watched is what is looked at. All of it is required.
+type Watched struct {
+	Relay    Relay
+	Logs     Logs
+	Unpriced Unpriced
+	Keys     Keys
+	Clock    func() time.Time
+}
+
+// Relay is what is looked at of a [snapshot.Relay].
+type Relay interface {
+	Status() snapshot.RelayStatus
+	Fleet() *snapshot.Fleet
+}
+
+// Logs is what is looked at of a [logbuf.Buffer].
+type Logs interface {
+	Stats() logbuf.Stats
+}
+
+// Unpriced knows the models that entries were seen of whose cost is not known.
+type Unpriced interface {
+	List() []catalog.PriceKey
+	Forget(told []catalog.PriceKey)
+}
+
+// Keys lists the keys of the catalog.
+type Keys interface {
+	List(ctx context.Context, q catalog.Query) ([]catalog.Key, error)
+}
+
+// Causes look at what is, not at what happens, so that nothing is missed while the catalog is away; the
+// identities of alerts make two looks at the same thing one alert. They are for one goroutine at a time.
+type Causes struct {
+	of       Watched
 	failing  time.Time // since when publishing fails; zero when it does not
 	dead     int64     // entries that nobody could store, when people were last told of them
 	damaged  int64
@@ -37,11 +71,14 @@ type causes struct {
 	}
 }
 
-func newCauses(p *Plane) *causes { return &causes{plane: p} }
+var _ alerts.Causes = (*Causes)(nil)
+
+// New returns causes of which nobody was told yet.
+func New(of Watched) *Causes { return &Causes{of: of} }
 
 // Look returns an alert for each cause that there is.
-func (c *causes) Look(ctx context.Context) (found []alerts.Alert) {
-	now := c.plane.config.Clock()
+func (c *Causes) Look(ctx context.Context) (found []alerts.Alert) {
+	now := c.of.Clock()
 	found = append(found, c.publishing(now)...)
 	found = append(found, c.nodes(now)...)
 	found = append(found, c.entries(now)...)
@@ -50,14 +87,14 @@ func (c *causes) Look(ctx context.Context) (found []alerts.Alert) {
 }
 
 // Told is called when what Look returned is kept.
-func (c *causes) Told() {
+func (c *Causes) Told() {
 	c.dead, c.damaged, c.keysSeen = c.next.dead, c.next.damaged, c.next.keysSeen
-	c.plane.entries.Unpriced().Forget(c.next.unpriced)
+	c.of.Unpriced.Forget(c.next.unpriced)
 }
 
 // publishing: changes do not reach data planes.
-func (c *causes) publishing(now time.Time) []alerts.Alert {
-	s := c.plane.relay.Status()
+func (c *Causes) publishing(now time.Time) []alerts.Alert {
+	s := c.of.Relay.Status()
 	if s.LastError == "" && s.Trouble == "" {
 		c.failing = time.Time{}
 		return nil
@@ -80,8 +117,8 @@ func (c *causes) publishing(now time.Time) []alerts.Alert {
 }
 
 // nodes: data planes that are not heard of any more, and did not say that they stop.
-func (c *causes) nodes(now time.Time) (found []alerts.Alert) {
-	nodes, _ := c.plane.relay.Fleet().Nodes(snapshot.Head{}, nodesLookedUpon)
+func (c *Causes) nodes(now time.Time) (found []alerts.Alert) {
+	nodes, _ := c.of.Relay.Fleet().Nodes(snapshot.Head{}, nodesLookedUpon)
 	lost := 0
 	for _, n := range nodes {
 		if n.State != snapshot.NodeLost {
@@ -105,8 +142,8 @@ func (c *causes) nodes(now time.Time) (found []alerts.Alert) {
 }
 
 // entries: access logs that no database takes, or that were damaged on disk.
-func (c *causes) entries(now time.Time) (found []alerts.Alert) {
-	s := c.plane.logs.Stats()
+func (c *Causes) entries(now time.Time) (found []alerts.Alert) {
+	s := c.of.Logs.Stats()
 	c.next.dead, c.next.damaged = s.Dead, s.Damaged
 	if s.Dead > c.dead {
 		found = append(found, alerts.Alert{
@@ -126,8 +163,8 @@ func (c *causes) entries(now time.Time) (found []alerts.Alert) {
 }
 
 // prices: requests whose cost is not known.
-func (c *causes) prices(now time.Time) (found []alerts.Alert) {
-	unknown := c.plane.entries.Unpriced().List()
+func (c *Causes) prices(now time.Time) (found []alerts.Alert) {
+	unknown := c.of.Unpriced.List()
 	c.next.unpriced = unknown
 	for i, u := range unknown {
 		if i == alertsAtOnce {
@@ -153,14 +190,14 @@ func (c *causes) prices(now time.Time) (found []alerts.Alert) {
 }
 
 // keys: those that expire soon.
-func (c *causes) keys(ctx context.Context, now time.Time) (found []alerts.Alert) {
+func (c *Causes) keys(ctx context.Context, now time.Time) (found []alerts.Alert) {
 	c.next.keysSeen = c.keysSeen
 	if now.Sub(c.keysSeen) < keyInterval {
 		return nil
 	}
 	more := 0
 	for after := int64(0); ; {
-		page, err := c.plane.Keys.List(ctx, catalog.Query{After: after, Limit: keyPage, Status: string(catalog.Active)})
+		page, err := c.of.Keys.List(ctx, catalog.Query{After: after, Limit: keyPage, Status: string(catalog.Active)})
 		if err != nil {
 			return found // those of the other pages are seen the next time
 		}
