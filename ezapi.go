@@ -16,6 +16,7 @@ import (
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/catalog/health"
+	"github.com/ez-api/ez-api/catalog/operators"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -130,7 +131,7 @@ type Plane struct {
 	judge    *judge // makes holds of budgets that are used up
 	logs     logbuf.Buffer
 
-	operators *operators
+	operators *operators.Register
 	archive   logbuf.Archive
 	health    *healthJudge
 	tests     upstreams.Limit
@@ -175,7 +176,7 @@ func New(config Config) (*Plane, error) {
 	p.health = newHealth(&p.config, holds, upstreams, p.copies)
 	p.entries = costs.NewCompleter(list, p.accounts, p.copies)
 	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
-	p.operators = newOperators(config.Catalog, config.Clock)
+	p.operators = operators.New(config.Catalog, config.Clock)
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
@@ -247,7 +248,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	})
 	go func() { errs <- p.relay.Run(ctx) }()
 	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
-	go func() { errs <- p.operators.follow(ctx, p.config.Catalog) }()
+	go func() { errs <- p.operators.Follow(ctx) }()
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
@@ -381,7 +382,7 @@ func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) { return p.
 // it, or by a later one, and operators are those of it. It asks the catalog when that is not so yet,
 // and gives up when ctx ends.
 func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
-	if err := p.operators.follower.CatchUp(ctx, revision); err != nil {
+	if err := p.operators.CatchUp(ctx, revision); err != nil {
 		return err
 	}
 	return p.copies.CatchUp(ctx, revision)
@@ -392,6 +393,12 @@ func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 // not looked after within half a second, and so Settle takes 0.75 s. It gives up when ctx ends.
 func (p *Plane) Settle(ctx context.Context, revision catalog.Revision) error {
 	return p.entries.Settle(ctx, revision)
+}
+
+// Operator returns the operator that a token belongs to, if it may be used now; see
+// [operators.Register.Authenticate].
+func (p *Plane) Operator(ctx context.Context, token string) (catalog.Operator, bool) {
+	return p.operators.Authenticate(ctx, token)
 }
 
 // Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice].
@@ -425,7 +432,7 @@ type Stats struct {
 // Stats returns the current readings.
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
-	s.Copies, s.Operators = p.copies.Status(), p.operators.follower.Status()
+	s.Copies, s.Operators = p.copies.Status(), p.operators.Status()
 	s.Budgets = p.judge.reading()
 	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {

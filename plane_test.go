@@ -57,6 +57,10 @@ func TestRunPublishesAndEnds(t *testing.T) {
 		docs, err := plane.Publisher().Lookup(ctx, catalog.KindKey, catalog.HashToken(key.Token.Reveal()))
 		return err == nil && len(docs) == 1
 	})
+	eventually(t, "operators and the other copies follow", func() bool {
+		s := plane.Stats()
+		return s.Operators.Revision >= key.Revision && s.Copies.Revision >= key.Revision
+	})
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v, want nil when its context ends", err)

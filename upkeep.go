@@ -15,7 +15,7 @@ func (p *Plane) maintain(ctx context.Context) error {
 	return p.regularly(ctx, maintenanceInterval, "maintenance failed, will try again", func(ctx context.Context) error {
 		// A task that fails holds up no other. Only what forgets needs the catalog's clock.
 		now, wrong := p.clocks.ReadCatalog(ctx, p.config.Catalog)
-		errs := []error{wrong, p.Maintain(ctx), p.recordOperatorUse(ctx)}
+		errs := []error{wrong, p.Maintain(ctx), p.operators.RecordUse(ctx, p.Operators)}
 		if now := p.config.Clock(); now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
 			sealed = now
 			_, err := p.Reseal(ctx, resealAtOnce)

@@ -1,4 +1,4 @@
-package ezapi_test
+package operators_test
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/operators"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
 
@@ -71,33 +71,32 @@ func pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// twoPlanes returns a control plane of a catalog, and another one that sees it through a slowCatalog.
-func twoPlanes(t *testing.T, change time.Duration) (here, there *ezapi.Plane, slow *slowCatalog) {
-	t.Helper()
+// twoServers returns the tables of one server, and the register of another, which sees the catalog through
+// a slowCatalog.
+func twoServers(change time.Duration) (here *catalog.Tables, there *operators.Register, slow *slowCatalog) {
 	slow = &slowCatalog{Store: memstore.New(nil), change: change}
-	keeper := catalog.NewRandomKeyRing()
-	return newPlane(t, ezapi.Config{Catalog: slow.Store, Keeper: keeper}),
-		newPlane(t, ezapi.Config{Catalog: slow, Keeper: keeper}), slow
+	return catalog.NewTables(slow.Store, catalog.NewRandomKeyRing(), nil), operators.New(slow, time.Now), slow
 }
 
-func makeOperator(t *testing.T, plane *ezapi.Plane, name string) catalog.Operator {
+func makeOperator(t testing.TB, here *catalog.Tables, name string) catalog.Operator {
 	t.Helper()
-	o, err := plane.Operators.Create(t.Context(), catalog.Operator{Name: name, Role: catalog.RoleViewer})
+	o, err := here.Operators.Create(t.Context(), catalog.Operator{Name: name, Role: catalog.RoleViewer})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return o
 }
 
-func knows(t *testing.T, plane *ezapi.Plane, o catalog.Operator) bool {
+func knows(t *testing.T, there *operators.Register, o catalog.Operator) bool {
 	t.Helper()
-	_, ok := plane.Operator(t.Context(), o.Token.Reveal())
+	_, ok := there.Authenticate(t.Context(), o.Token.Reveal())
 	return ok
 }
 
-// knownFor deletes an operator, and returns how long another plane goes on to know it. Somebody
+// knownFor deletes an operator, and returns how long another server goes on to know it. Somebody
 // asks there all the time, before and after.
-func knownFor(t *testing.T, here, there *ezapi.Plane, o catalog.Operator, meanwhile func()) time.Duration {
+func knownFor(t *testing.T, here *catalog.Tables, there *operators.Register, o catalog.Operator,
+	meanwhile func()) time.Duration {
 	t.Helper()
 	for range 100 {
 		if !knows(t, there, o) {
@@ -120,7 +119,7 @@ func knownFor(t *testing.T, here, there *ezapi.Plane, o catalog.Operator, meanwh
 // looked at the catalog just before.
 func TestNewOperatorsAreKnownAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		here, there, slow := twoPlanes(t, 0)
+		here, there, slow := twoServers(0)
 		slow.delay.Store(int64(20 * time.Millisecond))
 		for n := range 100 {
 			o := makeOperator(t, here, fmt.Sprint("o", n))
@@ -135,7 +134,7 @@ func TestNewOperatorsAreKnownAtOnce(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			o := makeOperator(t, here, fmt.Sprint("p", n))
 			all.Go(func() {
-				if _, ok := there.Operator(context.Background(), o.Token.Reveal()); !ok {
+				if _, ok := there.Authenticate(context.Background(), o.Token.Reveal()); !ok {
 					t.Errorf("operator %d is not known", n)
 				}
 			})
@@ -148,7 +147,7 @@ func TestNewOperatorsAreKnownAtOnce(t *testing.T) {
 // does not answer, nobody waits for it twice.
 func TestWrongTokensAreCheap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, there, slow := twoPlanes(t, 0)
+		_, there, slow := twoServers(0)
 		slow.delay.Store(int64(time.Millisecond))
 		flood := func(of time.Duration) (longest time.Duration) {
 			var all sync.WaitGroup
@@ -156,7 +155,7 @@ func TestWrongTokensAreCheap(t *testing.T) {
 			for start := time.Now(); time.Since(start) < of; time.Sleep(time.Millisecond) {
 				all.Go(func() {
 					asked := time.Now()
-					if _, ok := there.Operator(context.Background(), "ezo-wrong"); ok {
+					if _, ok := there.Authenticate(context.Background(), "ezo-wrong"); ok {
 						t.Error("a wrong token is known")
 					}
 					mu.Lock()
@@ -177,7 +176,7 @@ func TestWrongTokensAreCheap(t *testing.T) {
 		if longest := flood(10 * time.Second); longest > 0 {
 			t.Errorf("while the catalog does not answer, a wrong token waits %s", longest)
 		}
-		if there.Stats().Operators.LastError == "" {
+		if there.Status().LastError == "" {
 			t.Error("the readings do not say that operators do not follow the catalog")
 		}
 		if n := slow.reads.Load(); n > 10 {
@@ -209,7 +208,7 @@ func TestRevokedWithinASecond(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				here, there, slow := twoPlanes(t, 500*time.Microsecond)
+				here, there, slow := twoServers(500 * time.Microsecond)
 				o := makeOperator(t, here, "o")
 				took := knownFor(t, here, there, o, func() {
 					slow.delay.Store(int64(tt.delay))
@@ -226,12 +225,12 @@ func TestRevokedWithinASecond(t *testing.T) {
 }
 
 // makeModels makes many models in one commit.
-func makeModels(t *testing.T, plane *ezapi.Plane, n int) {
+func makeModels(t *testing.T, here *catalog.Tables, n int) {
 	t.Helper()
 	if n == 0 {
 		return
 	}
-	_, err := plane.Update(t.Context(), func(tx *catalog.Tx) error {
+	_, err := here.Update(t.Context(), func(tx *catalog.Tx) error {
 		for i := range n {
 			if _, err := tx.Models.Create(t.Context(), catalog.Model{Name: fmt.Sprint("m", i)}); err != nil {
 				return err
@@ -245,78 +244,106 @@ func makeModels(t *testing.T, plane *ezapi.Plane, n int) {
 }
 
 // While the catalog does not answer, operators are known as they were; when it does again, a revoked
-// one is out within a second.
+// one is out within a second, however long that was.
 func TestOperatorsWithoutCatalog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		here, there, slow := twoPlanes(t, 0)
-		stays, goes := makeOperator(t, here, "stays"), makeOperator(t, here, "goes")
-		if !knows(t, there, stays) || !knows(t, there, goes) {
-			t.Fatal("the operators are not known")
-		}
-		slow.broken.Store(1 << 60)
-		if _, err := here.Operators.Delete(t.Context(), goes.ID, 0); err != nil {
-			t.Fatal(err)
-		}
-		for range 1000 {
+	for outage := 10 * time.Second; outage < 20*time.Second; outage += 700 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			here, there, slow := twoServers(0)
+			stays, goes := makeOperator(t, here, "stays"), makeOperator(t, here, "goes")
 			if !knows(t, there, stays) || !knows(t, there, goes) {
-				t.Fatal("the operators are not known as they were")
+				t.Fatal("the operators are not known")
 			}
-			time.Sleep(60 * time.Millisecond)
-		}
-		if there.Stats().Operators.LastError == "" {
-			t.Error("the readings do not say that operators do not follow the catalog")
-		}
-		slow.broken.Store(0)
-		for start := time.Now(); knows(t, there, goes); time.Sleep(7 * time.Millisecond) {
-			if time.Since(start) > time.Second {
-				t.Fatal("the operator is known a second after the catalog answers again")
+			slow.broken.Store(1 << 60)
+			if _, err := here.Operators.Delete(t.Context(), goes.ID, 0); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if !knows(t, there, stays) || there.Stats().Operators.LastError != "" {
-			t.Error("the catalog is not followed again")
-		}
-	})
+			for start := time.Now(); time.Since(start) < outage; time.Sleep(60 * time.Millisecond) {
+				if !knows(t, there, stays) || !knows(t, there, goes) {
+					t.Fatal("the operators are not known as they were")
+				}
+			}
+			if there.Status().LastError == "" {
+				t.Error("the readings do not say that operators do not follow the catalog")
+			}
+			slow.broken.Store(0)
+			for start := time.Now(); knows(t, there, goes); time.Sleep(7 * time.Millisecond) {
+				if time.Since(start) > time.Second {
+					t.Fatalf("the operator is known a second after the catalog answers again, which it did not for %s", outage)
+				}
+			}
+			if !knows(t, there, stays) || there.Status().LastError != "" {
+				t.Error("the catalog is not followed again")
+			}
+		})
+	}
 }
 
-// A control plane at work hears of operators by itself, also when nobody has asked for them.
+// A server at work hears of operators by itself, also when nobody has asked for them, and within a second
+// after a catalog that failed answers again.
 func TestOperatorsFollow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := memstore.New(nil)
-		slow := &slowCatalog{Store: store}
-		keeper := catalog.NewRandomKeyRing()
-		here := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-		there := runPlane(t, ezapi.Config{Catalog: slow, Keeper: keeper})
-		o := makeOperator(t, here, "o")
-		time.Sleep(time.Second)
-		slow.broken.Store(1 << 60)
-		if !knows(t, there, o) {
-			t.Error("the operator is not known")
+	for outage := time.Minute; outage < 70*time.Second; outage += 700 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			here, there, slow := twoServers(0)
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- there.Follow(ctx) }()
+			o := makeOperator(t, here, "o")
+			time.Sleep(time.Second)
+			slow.broken.Store(1 << 60)
+			if !knows(t, there, o) {
+				t.Error("the operator is not known")
+			}
+			makeOperator(t, here, "p")
+			time.Sleep(outage)
+			if n := 1<<60 - slow.broken.Load(); n < 60 || n > 1000 {
+				t.Errorf("a catalog that fails was asked %d times in %s", n, outage)
+			}
+			slow.broken.Store(0)
+			time.Sleep(time.Second)
+			if s := there.Status(); s.Revision != 2 || s.LastError != "" {
+				t.Errorf("a second after an outage of %s: %+v", outage, s)
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What was used is recorded once.
+func TestUseIsRecordedOnce(t *testing.T) {
+	here, there, _ := twoServers(0)
+	o := makeOperator(t, here, "o")
+	if !knows(t, there, o) {
+		t.Fatal("the operator is not known")
+	}
+	var noted uses
+	for range 2 {
+		if err := there.RecordUse(t.Context(), &noted); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
-		if n := slow.broken.Load(); 1<<60-n > 1000 {
-			t.Errorf("a catalog that fails was asked %d times in a minute", 1<<60-n)
-		}
-		slow.broken.Store(0)
-		time.Sleep(time.Second)
-		if err := there.CatchUp(t.Context(), 1); err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	if len(noted) != 1 || len(noted[0]) != 1 || noted[0][o.ID].IsZero() {
+		t.Errorf("recorded %v", noted)
+	}
+}
+
+// uses are what was recorded.
+type uses []map[int64]time.Time
+
+func (u *uses) NoteUse(_ context.Context, used map[int64]time.Time) error {
+	*u = append(*u, used)
+	return nil
 }
 
 // A look-up costs a request far less than 20 µs.
-func BenchmarkOperator(b *testing.B) {
-	plane, err := ezapi.New(ezapi.Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	o, err := plane.Operators.Create(b.Context(), catalog.Operator{Name: "o", Role: catalog.RoleViewer})
-	if err != nil {
-		b.Fatal(err)
-	}
+func BenchmarkAuthenticate(b *testing.B) {
+	here, there, _ := twoServers(0)
+	o := makeOperator(b, here, "o")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, ok := plane.Operator(b.Context(), o.Token.Reveal()); !ok {
+		if _, ok := there.Authenticate(b.Context(), o.Token.Reveal()); !ok {
 			b.Fatal("not known")
 		}
 	}
