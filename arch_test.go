@@ -19,9 +19,9 @@ const module = "github.com/ez-api/ez-api"
 // and all below it; the longest that fits a package is its room.
 var arrows = map[string][]string{
 	".":                     {"catalog", "snapshot", "logbuf", "storage/memstore"},
-	"catalog/alerts/causes": {"catalog", "snapshot", "logbuf"},
+	"catalog/alerts/causes": {"catalog", "catalog/alerts", "snapshot", "logbuf"},
 	"catalog/upstreams":     {"catalog", "logbuf"},
-	"catalog/budgets":       {"catalog", "logbuf"},
+	"catalog/budgets":       {"catalog", "catalog/alerts", "logbuf"},
 	"catalog/clocks":        {"catalog", "logbuf"},
 	"catalog/costs":         {"catalog", "snapshot", "logbuf"},
 	"catalog/health":        {"catalog", "catalog/alerts", "catalog/upstreams", "logbuf"},

@@ -32,7 +32,7 @@
 //
 // Package catalog has the nouns and their rules, snapshot what data planes see, logbuf the
 // access logs, httpapi the HTTP surface, and storage one package for each engine. This package
-// assembles them: ezapi.go has [Config] and [Plane]; budgets.go and budgetlist.go, health.go, healthholds.go
-// and healthreport.go turn logs into holds; upkeep.go does what has to be done from time to time.
+// assembles them: ezapi.go has [Config] and [Plane]; health.go, healthholds.go and healthreport.go hold
+// providers that fail; upkeep.go does what has to be done from time to time.
 // ARCHITECTURE.md says where each kind of change belongs.
 package ezapi

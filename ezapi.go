@@ -13,6 +13,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/alerts/causes"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/catalog/health"
@@ -128,7 +129,7 @@ type Plane struct {
 	accounts *catalog.Accounts
 	entries  *costs.Completer
 	pricing  *costs.Repricer
-	judge    *judge // makes holds of budgets that are used up
+	budgets  *budgets.Enforcer
 	logs     logbuf.Buffer
 
 	operators *operators.Register
@@ -181,9 +182,12 @@ func New(config Config) (*Plane, error) {
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
 	p.archive, _ = config.LogSink.(logbuf.Archive)
-	p.judge = newJudge(p)
 	box, _ := config.Catalog.(alerts.Outbox)
 	p.alarm = alerts.NewAlarm(box, config.Alerts, config.Logger, config.Clock)
+	p.budgets = budgets.NewEnforcer(budgets.Options{
+		Sink: config.LogSink, Accounts: p.accounts, Copies: p.copies, Catalog: p.Tables, Alarm: p.alarm,
+		LogTime: p.LogTime, Clock: config.Clock, Logger: config.Logger, Interval: config.BudgetInterval,
+	})
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
@@ -213,7 +217,7 @@ func (c Config) withDefaults() Config {
 		c.LogSink = memstore.NewSink(&memstore.SinkOptions{Clock: c.Clock})
 	}
 	if c.BudgetInterval <= 0 {
-		c.BudgetInterval = defaultBudgetInterval
+		c.BudgetInterval = time.Second
 	}
 	if c.ChangesRetention == 0 {
 		c.ChangesRetention = defaultRetention
@@ -252,7 +256,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() { errs <- p.maintain(ctx) }()
 	go func() { errs <- p.maintainLogs(ctx) }()
 	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
-	go func() { errs <- p.judge.run(ctx) }()
+	go func() { errs <- p.budgets.Run(ctx) }()
 	go func() {
 		errs <- p.regularly(ctx, alertInterval, "alerts fail, will try again", func(ctx context.Context) error {
 			return p.alarm.Watch(ctx, watched)
@@ -401,6 +405,16 @@ func (p *Plane) Operator(ctx context.Context, token string) (catalog.Operator, b
 	return p.operators.Authenticate(ctx, token)
 }
 
+// Budgets says how budgets stand; see [budgets.Enforcer.Reports].
+func (p *Plane) Budgets(ctx context.Context, q budgets.Query) (
+	reports []budgets.Report, next catalog.HoldTarget, err error,
+) {
+	return p.budgets.Reports(ctx, q)
+}
+
+// BudgetsReady returns nil, or why budgets that there are cannot be judged: then nothing new is held.
+func (p *Plane) BudgetsReady() error { return p.budgets.Ready() }
+
 // Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice].
 func (p *Plane) Reprice(ctx context.Context, r costs.RepriceRequest) (costs.RepriceReport, error) {
 	return p.pricing.Reprice(ctx, r)
@@ -417,7 +431,7 @@ type Stats struct {
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
 	// Budgets says how budgets are judged.
-	Budgets BudgetStatus
+	Budgets budgets.Status
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []clocks.Clock
 	// Alerts says how what people are told of fares.
@@ -433,7 +447,7 @@ type Stats struct {
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.Status()
-	s.Budgets = p.judge.reading()
+	s.Budgets = p.budgets.Status()
 	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), *p.health.status.Load()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results

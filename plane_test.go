@@ -12,6 +12,8 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -102,6 +104,33 @@ func TestLogsArePricedAndStored(t *testing.T) {
 			}
 		}
 		return false
+	})
+}
+
+// What is logged is charged to budgets, and holds what has used its budget up.
+func TestLogsUseUpBudgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plane := runPlane(t, ezapi.Config{})
+		key, err := plane.Keys.Create(t.Context(), ezapi.Key{Name: "k", Budgets: []catalog.Budget{
+			{Limit: new(catalog.NanoUSD(5)), Window: catalog.WindowTotal}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{KeyID: key.ID, CostNanoUSD: new(int64(5))}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		found, _, err := plane.Budgets(t.Context(), budgets.Query{})
+		if err != nil || len(found) != 1 || !found[0].Holds || found[0].Of.KeyID != key.ID {
+			t.Errorf("budgets %+v, %v", found, err)
+		}
+		if s := plane.Stats().Budgets; s.Accounts != 1 || s.Holds != 1 || plane.BudgetsReady() != nil {
+			t.Errorf("status %+v, %v", s, plane.BudgetsReady())
+		}
+		raised, err := plane.Alerts(t.Context(), alerts.Query{Limit: 10})
+		if err != nil || len(raised) != 1 || raised[0].Kind != alerts.BudgetExhausted {
+			t.Errorf("alerts %+v, %v", raised, err)
+		}
 	})
 }
 

@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/budgets"
 )
 
 type listingBudgets struct {
@@ -33,7 +33,7 @@ type budgetRow struct {
 
 // budgets answers with a page of budgets: those of projects, by path, then those of keys, by id.
 func (h *Handler) budgets(ctx context.Context, in *listingBudgets) (*page[budgetRow], error) {
-	q := ezapi.BudgetQuery{
+	q := budgets.Query{
 		KeyID: in.KeyID, Project: within(ctx, in.Project), Over: in.Over, Limit: in.Limit,
 	}
 	if in.Cursor != "" {
@@ -74,7 +74,7 @@ func targetOfCursor(cursor string) (catalog.HoldTarget, error) {
 	return t, nil
 }
 
-func newBudgetRow(r *ezapi.BudgetReport) budgetRow {
+func newBudgetRow(r *budgets.Report) budgetRow {
 	return budgetRow{
 		Target: r.Of.String(), KeyID: r.Of.KeyID, Project: r.Project, Budget: r.Budget, Begins: r.Begins, Ends: r.Ends,
 		Spent: catalog.NanoUSD(r.Spent.Nearest()), Percent: r.Percent, Unknown: r.Spent.Unpriced, Holds: r.Holds,

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
@@ -46,14 +46,14 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 	for i, k := range keys {
 		shown[i].Key, since[k.ID] = k, nil
 		for _, b := range k.Budgets {
-			begins, ends, err := ezapi.BudgetWindow(b, now)
+			w, err := budgets.WindowOf(b, now)
 			if err != nil {
 				h.log.WarnContext(ctx, "a budget has a time zone that is not known", "key_id", k.ID, "error", err)
 			}
-			if ends.IsZero() {
-				ends = now.AddDate(1, 0, 0) // after all that can be logged
+			if w.Ends.IsZero() {
+				w.Ends = now.AddDate(1, 0, 0) // after all that can be logged
 			}
-			since[k.ID] = append(since[k.ID], begins, ends)
+			since[k.ID] = append(since[k.ID], w.Begins, w.Ends)
 		}
 	}
 	archive, err := h.archive()

@@ -1,5 +1,6 @@
 // Package budgets has the rules of budgets: what their windows are, what was spent in them, and
-// what hold follows from that. It keeps sums in memory, and asks nobody.
+// what hold follows from that. A [Book] keeps sums in memory, [Judge] says what follows from them, and
+// neither asks anybody; an [Enforcer] asks the log store, and makes the holds.
 package budgets
 
 import (

@@ -37,7 +37,7 @@ func (c *Completer) Complete(e *logbuf.Entry) (done bool) {
 	if e.CostNanoUSD != nil && (e.Project != "" || e.KeyID == 0) {
 		return true
 	}
-	if !c.follower.Within(CopyAge) {
+	if !c.follower.Within(copyAge) {
 		return false
 	}
 	q, ok := c.prices.Quote(priceKey(e))
@@ -71,15 +71,15 @@ func (c *Completer) fill(e *logbuf.Entry, q catalog.Quote) {
 	}
 }
 
-// CopyAge is how old the copies may be: every control plane completes entries by a copy of the catalog that
+// copyAge is how old the copies may be: every control plane completes entries by a copy of the catalog that
 // was looked after at most so long ago, or not at all, and whoever commits need only wait for a little longer than that to
 // know that none goes by what was before. That holds for any number of servers, also for those whose
 // notifications are late or do not come, and costs each some looks at the head a second while it
 // takes logs.
-const CopyAge = 500 * time.Millisecond
+const copyAge = 500 * time.Millisecond
 
 const (
-	copySettle = CopyAge * 3 / 2 // for clocks that do not run equally fast
+	copySettle = copyAge * 3 / 2 // for clocks that do not run equally fast
 
 	// firstLook is how long Prepare waits for a look at the catalog, and nextLook how long it
 	// does not wait again after that was in vain.
@@ -90,7 +90,7 @@ const (
 // Prepare sees to it that the copies are good enough to go by. Where Run does not follow the
 // catalog, they are brought up to date each time.
 func (c *Completer) Prepare(ctx context.Context) {
-	age := CopyAge / 2 // some time is left until they are used
+	age := copyAge / 2 // some time is left until they are used
 	if !c.follower.Running() {
 		age = 0
 	}

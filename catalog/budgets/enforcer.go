@@ -1,9 +1,10 @@
-package ezapi
+package budgets
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -11,19 +12,11 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
-	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// BudgetWindow returns when the window of a budget that a time lies in begins, and when it ends.
-// The window total begins at the zero time, and ends at none, which is the zero time, too.
-func BudgetWindow(b catalog.Budget, now time.Time) (begins, ends time.Time, err error) {
-	w, err := budgets.WindowOf(b, now)
-	return w.Begins, w.Ends, err
-}
-
-// BudgetStatus says how budgets are judged.
-type BudgetStatus struct {
+// Status says how budgets are judged.
+type Status struct {
 	Accounts  int       // keys and projects that have budgets
 	Holds     int64     // that this process has made, changed or ended
 	Summed    int64     // how often all sums were read anew: at the start, and after gaps
@@ -36,8 +29,6 @@ type BudgetStatus struct {
 }
 
 const (
-	defaultBudgetInterval = time.Second
-
 	judgeTimeout = time.Minute // for a round
 	holdsAtOnce  = 100         // in a commit
 	foldPages    = 1000        // that one round reads
@@ -46,13 +37,44 @@ const (
 // errNoSums says that the log sink cannot be asked what was spent.
 var errNoSums = fmt.Errorf("%w: tell what is spent, so budgets hold nothing", logbuf.ErrUnsupported)
 
-// A judge makes and ends holds as budgets are used up. Each control plane has one, and they agree:
+// Options is what an [Enforcer] works with. All of it is required.
+type Options struct {
+	Sink     logbuf.Sink       // of which it is asked what was spent
+	Accounts *catalog.Accounts // who has which budgets
+	Copies   Copies            // lead the accounts on
+	Catalog  Catalog           // where holds are made
+	Alarm    Alarm             // which thresholds are told to
+
+	LogTime func() time.Time // by which entries are dated, and so windows begin and end
+	Clock   func() time.Time // by which holds end
+	Logger  *slog.Logger
+
+	// Interval is how often what was spent is compared with budgets, where there are some.
+	Interval time.Duration
+}
+
+// Copies of the catalog can be looked after; see [catalog.Follower].
+type Copies interface {
+	Renew(ctx context.Context, age time.Duration) error
+}
+
+// A Catalog is changed in transactions; see [catalog.Tables].
+type Catalog interface {
+	Update(ctx context.Context, fn func(*catalog.Tx) error) (catalog.Revision, error)
+}
+
+// An Alarm tells people; see [alerts.Alarm].
+type Alarm interface {
+	Raise(ctx context.Context, list ...alerts.Alert) error
+}
+
+// An Enforcer makes and ends holds as budgets are used up. Each control plane has one, and they agree:
 // from what was spent and from the limit follows the hold that there should be, and it is made in a
-// transaction that reads both the limit and the hold again.
-type judge struct {
-	plane *Plane
-	spent budgets.Spending
-	book  *budgets.Book
+// transaction that reads both the limit and the hold again. It is safe for concurrent use.
+type Enforcer struct {
+	o     Options
+	spent Spending
+	book  *Book
 
 	open   map[catalog.HoldTarget]bool // who is to be judged; belongs to the one that runs
 	raised map[string]time.Time        // when alerts that were raised may be forgotten; likewise
@@ -61,105 +83,115 @@ type judge struct {
 	followed time.Time  // when everything that was spent was known last
 
 	mu     sync.Mutex
-	status BudgetStatus
+	status Status
 }
 
-func newJudge(p *Plane) *judge {
-	return &judge{plane: p, spent: budgets.SpendingOf(p.config.LogSink, errNoSums), book: budgets.NewBook(),
+// NewEnforcer returns an enforcer that has judged nothing yet.
+func NewEnforcer(o Options) *Enforcer {
+	return &Enforcer{o: o, spent: SpendingOf(o.Sink, errNoSums), book: NewBook(),
 		open: map[catalog.HoldTarget]bool{}, raised: map[string]time.Time{}}
 }
 
-// run judges at intervals, and at once when a limit or a hold has changed, until ctx ends.
-func (j *judge) run(ctx context.Context) error {
-	tick := time.NewTicker(j.plane.config.BudgetInterval)
+// Status says how budgets are judged.
+func (e *Enforcer) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status
+}
+
+// Ready returns nil, or why budgets that there are cannot be judged: then nothing new is held.
+func (e *Enforcer) Ready() error {
+	if s := e.Status(); s.Accounts > 0 {
+		return s.err
+	}
+	return nil
+}
+
+// Run judges at intervals, and at once when a limit or a hold has changed, until ctx ends.
+func (e *Enforcer) Run(ctx context.Context) error {
+	tick := time.NewTicker(e.o.Interval)
 	defer tick.Stop()
 	for {
-		err := j.round(ctx)
-		if before := j.note(ctx, err); err != nil && before == "" && ctx.Err() == nil {
-			j.plane.config.Logger.WarnContext(ctx, "budgets cannot be judged, will try again: nothing new is held",
+		err := e.round(ctx)
+		if before := e.note(ctx, err); err != nil && before == "" && ctx.Err() == nil {
+			e.o.Logger.WarnContext(ctx, "budgets cannot be judged, will try again: nothing new is held",
 				"error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-j.plane.accounts.Changed():
+		case <-e.o.Accounts.Changed():
 		}
 	}
 }
 
 // note keeps what became of a round, and returns the error of the one before.
-func (j *judge) note(ctx context.Context, err error) (before string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	before = j.status.LastError
+func (e *Enforcer) note(ctx context.Context, err error) (before string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before = e.status.LastError
 	switch {
 	case err == nil:
-		j.status.LastError, j.status.err, j.status.FailsFrom, j.status.JudgedAt = "", nil, time.Time{}, j.plane.Now()
+		e.status.LastError, e.status.err, e.status.FailsFrom, e.status.JudgedAt = "", nil, time.Time{}, e.o.Clock()
 	case ctx.Err() == nil:
-		j.status.LastError, j.status.err = err.Error(), err
-		if j.status.FailsFrom.IsZero() {
-			j.status.FailsFrom = j.plane.Now()
+		e.status.LastError, e.status.err = err.Error(), err
+		if e.status.FailsFrom.IsZero() {
+			e.status.FailsFrom = e.o.Clock()
 		}
 	}
 	return before
 }
 
-func (j *judge) reading() BudgetStatus {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.status
-}
-
-func (j *judge) count(edit func(*BudgetStatus)) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	edit(&j.status)
+func (e *Enforcer) count(edit func(*Status)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	edit(&e.status)
 }
 
 // round takes what was spent and what was changed since the last, and judges whom that touches.
-func (j *judge) round(ctx context.Context) error {
-	j.turn.Lock()
-	defer j.turn.Unlock()
+func (e *Enforcer) round(ctx context.Context) error {
+	e.turn.Lock()
+	defer e.turn.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	accounts := j.plane.accounts
+	accounts := e.o.Accounts
 	for _, t := range accounts.TakeChanged() {
-		j.open[t] = true
-		j.book.Retain(t, accounts.Budgets(t))
+		e.open[t] = true
+		e.book.Retain(t, accounts.Budgets(t))
 	}
 	defer func() {
-		j.count(func(s *BudgetStatus) { s.Accounts, s.Waiting = accounts.Len(), len(j.open) })
+		e.count(func(s *Status) { s.Accounts, s.Waiting = accounts.Len(), len(e.open) })
 	}()
-	if accounts.Len() == 0 && len(j.open) == 0 {
-		j.book.Reset() // what is spent meanwhile need not be known
+	if accounts.Len() == 0 && len(e.open) == 0 {
+		e.book.Reset() // what is spent meanwhile need not be known
 		return nil
 	}
-	now := j.plane.LogTime()
-	if err := j.follow(ctx, now); err != nil {
+	now := e.o.LogTime()
+	if err := e.follow(ctx, now); err != nil {
 		return err
 	}
-	for _, t := range j.book.Due(now) {
-		j.open[t] = true
+	for _, t := range e.book.Due(now) {
+		e.open[t] = true
 	}
-	return j.judge(ctx, now)
+	return e.judge(ctx, now)
 }
 
 // follow brings the sums in memory up to date, and opens whom that touches.
-func (j *judge) follow(ctx context.Context, now time.Time) error {
+func (e *Enforcer) follow(ctx context.Context, now time.Time) error {
 	for range foldPages {
-		touched, more, err := j.spent.Follow(ctx, j.book, j.plane.accounts, now)
+		touched, more, err := e.spent.Follow(ctx, e.book, e.o.Accounts, now)
 		if errors.Is(err, logbuf.ErrGap) { // at the start, too
-			if err := j.begin(ctx); err != nil {
+			if err := e.begin(ctx); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, t := range touched {
-			j.open[t] = true
+			e.open[t] = true
 		}
 		if err == nil && !more {
-			j.followed = time.Now()
+			e.followed = time.Now()
 		}
 		if err != nil || !more {
 			return err
@@ -169,72 +201,72 @@ func (j *judge) follow(ctx context.Context, now time.Time) error {
 }
 
 // begin forgets all sums, and opens everybody.
-func (j *judge) begin(ctx context.Context) error {
-	sums, err := j.spent.Sums(ctx, logbuf.SpentQuery{})
+func (e *Enforcer) begin(ctx context.Context) error {
+	sums, err := e.spent.Sums(ctx, logbuf.SpentQuery{})
 	if err != nil {
 		return err
 	}
-	j.book.Reset()
-	j.book.Begin(sums.At)
-	for _, t := range j.plane.accounts.Budgeted() {
-		j.open[t] = true
+	e.book.Reset()
+	e.book.Begin(sums.At)
+	for _, t := range e.o.Accounts.Budgeted() {
+		e.open[t] = true
 	}
-	j.count(func(s *BudgetStatus) { s.Summed++ })
+	e.count(func(s *Status) { s.Summed++ })
 	return nil
 }
 
 // read reads the sums that the budgets of some keys and projects need and that are not in memory.
-func (j *judge) read(ctx context.Context, of []catalog.HoldTarget, now time.Time) error {
-	for _, need := range j.book.Needs(of, j.plane.accounts, now) {
-		sums, err := j.spent.Sums(ctx, need.Query)
+func (e *Enforcer) read(ctx context.Context, of []catalog.HoldTarget, now time.Time) error {
+	for _, need := range e.book.Needs(of, e.o.Accounts, now) {
+		sums, err := e.spent.Sums(ctx, need.Query)
 		if err != nil {
 			return fmt.Errorf("sum up what was spent: %w", err)
 		}
-		j.book.Put(need, sums)
+		e.book.Put(need, sums)
 	}
 	return nil
 }
 
 // judge judges all that are open, and closes those for whom nothing is left to do.
-func (j *judge) judge(ctx context.Context, now time.Time) error {
-	open := slices.SortedFunc(maps.Keys(j.open), catalog.CompareAccounts)
+func (e *Enforcer) judge(ctx context.Context, now time.Time) error {
+	open := slices.SortedFunc(maps.Keys(e.open), catalog.CompareAccounts)
 	if len(open) == 0 {
 		return nil
 	}
-	if err := j.read(ctx, open, now); err != nil {
+	if err := e.read(ctx, open, now); err != nil {
 		return err
 	}
 	var wrong []catalog.HoldTarget // their holds are not as they should be
 	var news []alerts.Alert
-	accounts := j.plane.accounts
+	accounts := e.o.Accounts
 	for _, t := range open {
-		standings, known := j.book.Standings(t, accounts.Budgets(t), now)
+		standings, known := e.book.Standings(t, accounts.Budgets(t), now)
 		if !known {
 			continue // a limit has changed meanwhile
 		}
-		news = append(news, j.alerts(t, standings)...)
+		news = append(news, e.alerts(t, standings)...)
 		hold, there := accounts.Hold(t)
-		if budgets.Next(budgets.Judge(standings), hold, there, j.plane.Now()) != budgets.Keep {
+		if Next(Judge(standings), hold, there, e.o.Clock()) != Keep {
 			wrong = append(wrong, t)
 		} else if len(news) == 0 || news[len(news)-1].Subject != t.String() {
-			delete(j.open, t)
+			delete(e.open, t)
 		}
 	}
-	return errors.Join(j.settle(ctx, wrong, now), j.raise(ctx, news, now))
+	return errors.Join(e.settle(ctx, wrong, now), e.raise(ctx, news, now))
 }
 
 // settle brings holds into the state that they should have, many in a commit. One that cannot be
 // committed holds up no other.
-func (j *judge) settle(ctx context.Context, wrong []catalog.HoldTarget, now time.Time) error {
+func (e *Enforcer) settle(ctx context.Context, wrong []catalog.HoldTarget, now time.Time) error {
 	ctx = catalog.WithMachine(ctx, "budgets", "what was spent, compared with the limits")
 	var errs []error
 	for some := range slices.Chunk(wrong, holdsAtOnce) {
-		err := j.commit(ctx, some, now)
+		err := e.commit(ctx, some, now)
 		if err != nil && len(some) > 1 && isRefused(err) {
 			err = nil
 			for _, t := range some {
-				if e := j.commit(ctx, []catalog.HoldTarget{t}, now); e != nil && len(errs) < 10 {
-					errs = append(errs, fmt.Errorf("hold %s: %w", t, e))
+				if wrong := e.commit(ctx, []catalog.HoldTarget{t}, now); wrong != nil && len(errs) < 10 {
+					errs = append(errs, fmt.Errorf("hold %s: %w", t, wrong))
 				}
 			}
 		}
@@ -252,13 +284,13 @@ func isRefused(err error) bool {
 }
 
 // commit settles the holds of some keys and projects in one commit, and closes them.
-func (j *judge) commit(ctx context.Context, of []catalog.HoldTarget, now time.Time) error {
+func (e *Enforcer) commit(ctx context.Context, of []catalog.HoldTarget, now time.Time) error {
 	var done []catalog.HoldTarget
 	var written int64
-	_, err := j.plane.Update(ctx, func(tx *catalog.Tx) error {
+	_, err := e.o.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		done, written = nil, 0
 		for _, t := range of {
-			known, wrote, err := j.settleIn(ctx, tx, t, now)
+			known, wrote, err := e.settleIn(ctx, tx, t, now)
 			if err != nil {
 				return err
 			}
@@ -272,16 +304,16 @@ func (j *judge) commit(ctx context.Context, of []catalog.HoldTarget, now time.Ti
 	if err != nil {
 		return err
 	}
-	j.count(func(s *BudgetStatus) { s.Holds += written })
+	e.count(func(s *Status) { s.Holds += written })
 	for _, t := range done {
-		delete(j.open, t)
+		delete(e.open, t)
 	}
 	return nil
 }
 
 // settleIn reads the budgets and the hold of a key or a project again, and settles the hold. It is
 // not known what to do when a limit is new, and what was spent of it is not in memory.
-func (j *judge) settleIn(
+func (e *Enforcer) settleIn(
 	ctx context.Context, tx *catalog.Tx, of catalog.HoldTarget, now time.Time,
 ) (known bool, wrote int64, err error) {
 	limits, err := budgetsIn(ctx, tx, of)
@@ -291,30 +323,30 @@ func (j *judge) settleIn(
 	if err != nil {
 		return false, 0, err
 	}
-	standings, known := j.book.Standings(of, limits, now)
+	standings, known := e.book.Standings(of, limits, now)
 	if !known {
 		return false, 0, nil
 	}
-	verdict := budgets.Judge(standings)
+	verdict := Judge(standings)
 	hold, err := tx.Holds.Find(ctx, catalog.ByNaturalKey, catalog.HoldKey(of.String(), catalog.HoldBudget))
 	there := err == nil
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return false, 0, err
 	}
 	present := catalog.BudgetHold{ID: hold.ID, Until: hold.Until, Status: hold.Status}
-	switch budgets.Next(verdict, present, there, j.plane.Now()) {
-	case budgets.Keep:
+	switch Next(verdict, present, there, e.o.Clock()) {
+	case Keep:
 		return true, 0, nil
-	case budgets.Make:
+	case Make:
 		_, err = tx.Holds.Create(ctx, catalog.Hold{
 			Target: of.String(), Reason: catalog.HoldBudget, Until: verdict.Until, Message: verdict.Message,
 		})
-	case budgets.Change:
+	case Change:
 		_, err = tx.Holds.Edit(ctx, hold.ID, func(h *catalog.Hold) error {
 			h.Until, h.Message, h.Status = verdict.Until, verdict.Message, catalog.Active
 			return nil
 		})
-	case budgets.End:
+	case End:
 		_, err = tx.Holds.Delete(ctx, hold.ID, 0)
 	}
 	return err == nil, 1, err
@@ -332,7 +364,7 @@ func budgetsIn(ctx context.Context, tx *catalog.Tx, of catalog.HoldTarget) ([]ca
 
 // alerts returns those that the budgets of a key or a project call for and that were not raised yet:
 // once in each window for a threshold of a limit.
-func (j *judge) alerts(of catalog.HoldTarget, standings []budgets.Standing) (news []alerts.Alert) {
+func (e *Enforcer) alerts(of catalog.HoldTarget, standings []Standing) (news []alerts.Alert) {
 	for i := range standings {
 		s := &standings[i]
 		if s.Spent.CostNanoUSD.Sign() <= 0 {
@@ -342,7 +374,7 @@ func (j *judge) alerts(of catalog.HoldTarget, standings []budgets.Standing) (new
 			if percent == exhausted && !s.Exhausted() || percent != exhausted && !s.Reached(percent) {
 				continue
 			}
-			if a := j.alert(of, s, percent); j.raised[a.Identity].IsZero() {
+			if a := e.alert(of, s, percent); e.raised[a.Identity].IsZero() {
 				news = append(news, a)
 			}
 		}
@@ -354,10 +386,10 @@ func (j *judge) alerts(of catalog.HoldTarget, standings []budgets.Standing) (new
 const exhausted = 0
 
 // alert describes that a budget has reached a threshold.
-func (j *judge) alert(of catalog.HoldTarget, s *budgets.Standing, percent int64) alerts.Alert {
+func (e *Enforcer) alert(of catalog.HoldTarget, s *Standing, percent int64) alerts.Alert {
 	b := &s.Budget
 	a := alerts.Alert{
-		Kind: alerts.BudgetThreshold, Subject: of.String(), Project: j.plane.projectOf(of), At: j.plane.Now(),
+		Kind: alerts.BudgetThreshold, Subject: of.String(), Project: e.projectOf(of), At: e.o.Clock(),
 		Identity: fmt.Sprintf("budget %s %s %s %s %d %d", of, b.Window, b.Timezone,
 			s.Window.Begins.UTC().Format(time.RFC3339), int64(*b.Limit), percent),
 		Lasting: s.Window.Ends.IsZero(),
@@ -366,25 +398,25 @@ func (j *judge) alert(of catalog.HoldTarget, s *budgets.Standing, percent int64)
 	if percent == exhausted {
 		a.Kind, what = alerts.BudgetExhausted, "All of "+s.String()
 	}
-	a.Message = fmt.Sprintf("%s of %s is spent: %s USD.", what, of, budgets.USD(&s.Spent.CostNanoUSD))
+	a.Message = fmt.Sprintf("%s of %s is spent: %s USD.", what, of, USD(&s.Spent.CostNanoUSD))
 	return a
 }
 
 // raise raises alerts, and remembers it for a while.
-func (j *judge) raise(ctx context.Context, news []alerts.Alert, now time.Time) error {
-	for identity, end := range j.raised {
+func (e *Enforcer) raise(ctx context.Context, news []alerts.Alert, now time.Time) error {
+	for identity, end := range e.raised {
 		if !end.After(now) {
-			delete(j.raised, identity)
+			delete(e.raised, identity)
 		}
 	}
 	if len(news) == 0 {
 		return nil
 	}
-	if err := j.plane.RaiseAlerts(ctx, news...); err != nil {
+	if err := e.o.Alarm.Raise(ctx, news...); err != nil {
 		return fmt.Errorf("raise alerts: %w", err)
 	}
 	for i := range news {
-		j.raised[news[i].Identity] = now.Add(raisedFor)
+		e.raised[news[i].Identity] = now.Add(raisedFor)
 	}
 	return nil
 }

@@ -1,16 +1,16 @@
-package ezapi_test
+package budgets_test
 
 import (
 	"testing"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/budgets"
 )
 
 // Windows are those of the calendar of their zone, each ends where the next begins, and every
 // window that a budget may have is known.
-func TestBudgetWindow(t *testing.T) {
+func TestWindows(t *testing.T) {
 	at := func(s string) time.Time {
 		v, err := time.Parse(time.RFC3339, s)
 		if err != nil {
@@ -28,28 +28,28 @@ func TestBudgetWindow(t *testing.T) {
 		{"month", "America/New_York", "2026-03-31T12:00:00Z", "2026-03-01T05:00:00Z", "2026-04-01T04:00:00Z"},
 		{"total", "UTC", "2026-03-31T12:00:00Z", "", ""},
 	} {
-		begins, ends, err := ezapi.BudgetWindow(catalog.Budget{Window: tt.window, Timezone: tt.zone}, at(tt.now))
+		w, err := budgets.WindowOf(catalog.Budget{Window: tt.window, Timezone: tt.zone}, at(tt.now))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if tt.begins == "" {
-			if !begins.IsZero() || !ends.IsZero() {
-				t.Errorf("%+v: from %s to %s", tt, begins, ends)
+			if !w.Begins.IsZero() || !w.Ends.IsZero() {
+				t.Errorf("%+v: from %s to %s", tt, w.Begins, w.Ends)
 			}
 			continue
 		}
-		if !begins.Equal(at(tt.begins)) || !ends.Equal(at(tt.ends)) {
-			t.Errorf("%+v: from %s to %s", tt, begins, ends)
+		if !w.Begins.Equal(at(tt.begins)) || !w.Ends.Equal(at(tt.ends)) {
+			t.Errorf("%+v: from %s to %s", tt, w.Begins, w.Ends)
 		}
 	}
 	now := time.Now()
 	for _, window := range catalog.BudgetWindows() {
-		begins, ends, err := ezapi.BudgetWindow(catalog.Budget{Window: window, Timezone: "UTC"}, now)
-		if err != nil || begins.After(now) || window != catalog.WindowTotal && !ends.After(now) {
-			t.Errorf("window %s: from %s to %s, %v", window, begins, ends, err)
+		w, err := budgets.WindowOf(catalog.Budget{Window: window, Timezone: "UTC"}, now)
+		if err != nil || w.Begins.After(now) || window != catalog.WindowTotal && !w.Ends.After(now) {
+			t.Errorf("window %s: from %s to %s, %v", window, w.Begins, w.Ends, err)
 		}
 	}
-	if _, _, err := ezapi.BudgetWindow(catalog.Budget{Window: "day", Timezone: "Nowhere/Here"}, now); err == nil {
+	if _, err := budgets.WindowOf(catalog.Budget{Window: "day", Timezone: "Nowhere/Here"}, now); err == nil {
 		t.Error("a zone that does not exist is taken")
 	}
 }
