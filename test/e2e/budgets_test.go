@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/snapshot"
 	"github.com/ez-api/ez-api/storage/redisstore"
 	"github.com/ez-api/ez-api/test/process"
@@ -203,9 +203,9 @@ func atMidnight(t *testing.T, f *fleet, token string, ends time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, midnight, err := ezapi.BudgetWindow(catalog.Budget{Window: "day", Timezone: shanghai.String()}, time.Now())
-	if err != nil || !midnight.Equal(ends) || ends.In(shanghai).Format("15:04:05") != "00:00:00" {
-		t.Errorf("the window ends at %s, and midnight is %s, %v", ends, midnight, err)
+	day, err := budgets.WindowOf(catalog.Budget{Window: "day", Timezone: shanghai.String()}, time.Now())
+	if err != nil || !day.Ends.Equal(ends) || ends.In(shanghai).Format("15:04:05") != "00:00:00" {
+		t.Errorf("the window ends at %s, and midnight is %s, %v", ends, day.Ends, err)
 	}
 	var held *snapshot.ErrHeld
 	if _, err := w.View().Authenticate(token, netip.Addr{}, ends.Add(-time.Second)); !errors.As(err, &held) ||
