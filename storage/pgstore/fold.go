@@ -19,28 +19,27 @@ const (
 	usageCounts = `requests, errors, unpriced, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
         cost_nano_usd, last_at`
 
-	// sqlTake takes some rows of usage_pending and adds them up.
+	// sqlTake takes some rows of usage_pending and adds them up, in the order of the tables' indexes: rows that
+	// follow each other lie in the same pages, and one sort does for all that is made of them.
 	sqlTake = `
 with taken as (
     delete from usage_pending where ctid = any (array(select ctid from usage_pending %[1]s limit $1)) returning *
 ), sums as (
     select ` + usageKey + `, ` + sqlSummed + `
-    from taken group by ` + usageKey + `
+    from taken group by ` + usageKey + ` order by ` + usageKey + `
 ), totals as (
     select ` + usageGroup + `, ` + sqlSummed + `
-    from sums group by ` + usageGroup + `
+    from sums group by ` + usageGroup + ` order by ` + usageGroup + `
 )`
-	sqlSummed = `sum(requests) as requests, sum(errors) as errors, sum(unpriced) as unpriced,
+	sqlSummed = `sum(requests)::bigint as requests, sum(errors)::bigint as errors, sum(unpriced)::bigint as unpriced,
         sum(input_tokens) as input_tokens, sum(cache_read_tokens) as cache_read_tokens,
         sum(cache_write_tokens) as cache_write_tokens, sum(output_tokens) as output_tokens,
         sum(cost_nano_usd) as cost_nano_usd, max(last_at) as last_at`
 
-	// sqlAdd adds sums to the rows of a table that are told apart by some columns, in the order of its index:
-	// rows that follow each other lie in the same pages. Sorting costs less than it saves.
+	// sqlAdd adds sums to the rows of a table that are told apart by some columns.
 	sqlAdd = `%[1]s as (
     insert into %[2]s as u (%[3]s, ` + usageCounts + `)
     %[4]s
-    order by %[5]s
     on conflict (%[3]s) do update set
         requests           = u.requests + excluded.requests,
         errors             = u.errors + excluded.errors,
@@ -59,7 +58,7 @@ with taken as (
 	sqlOfDays = `select %[1]s, ` + sqlSummed + `
     from (select ($2::timestamptz[])[width_bucket(starts, $2::timestamptz[])] as day, * from %[2]s
         where starts < $3::timestamptz) as late
-    group by %[1]s`
+    group by %[1]s order by %[1]s`
 
 	sqlTaken = `
 select count(*) from taken`
@@ -207,7 +206,7 @@ func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err 
 		args = append(args, days, st.ClosedUntil)
 		for _, t := range foldTargets() {
 			of := fmt.Sprintf(sqlOfDays, t.dayGroup(), t.sums)
-			parts = append(parts, fmt.Sprintf(sqlAdd, "days_of_"+t.sums, t.days, t.group, of, t.dayGroup()))
+			parts = append(parts, fmt.Sprintf(sqlAdd, "days_of_"+t.sums, t.days, t.group, of))
 		}
 	}
 	kept := ""
@@ -217,7 +216,7 @@ func (s *Sink) foldIn(ctx context.Context, tx pgx.Tx, size int64) (n int64, err 
 	}
 	for _, t := range foldTargets() {
 		of := fmt.Sprintf(sqlOfSums, t.group, t.sums) + kept
-		parts = append(parts, fmt.Sprintf(sqlAdd, "quarters_of_"+t.sums, t.quarters, t.group, of, t.group))
+		parts = append(parts, fmt.Sprintf(sqlAdd, "quarters_of_"+t.sums, t.quarters, t.group, of))
 	}
 	parts = append(parts, sqlTell)
 	sql := fmt.Sprintf(sqlTake, only) + ", " + strings.Join(parts, ", ") + sqlTaken

@@ -16,13 +16,12 @@ import (
 const (
 	// sqlTell goes on after the sums of a fold, and leaves what they add to what was spent.
 	sqlTell = `spent as (
-    select starts, key_id, project, sum(cost_nano_usd) as cost, sum(unpriced) as unpriced
+    select starts, key_id, project, sum(cost_nano_usd) as cost, sum(unpriced)::bigint as unpriced
     from sums group by 1, 2, 3 having sum(cost_nano_usd) <> 0 or sum(unpriced) <> 0
-), numbered as (
-    insert into usage_folds (rows) select count(*) from spent having count(*) > 0 returning number
 ), told as (
-    insert into usage_spent (number, starts, key_id, project, cost_nano_usd, unpriced)
-    select number, starts, key_id, project, cost, unpriced from numbered cross join spent
+    insert into usage_folds (rows, starts, key_ids, projects, costs_nano_usd, unpriced)
+    select count(*), array_agg(starts), array_agg(key_id), array_agg(project), array_agg(cost), array_agg(unpriced)
+    from spent having count(*) > 0
 )`
 
 	sqlWaiting = `select clock_timestamp(), exists (select from usage_pending)`
@@ -31,21 +30,17 @@ const (
 	sqlFolds = `
 select number, mark::text, rows from usage_folds where number >= $1 order by number limit ` + rollup.FoldsRead
 	sqlTold = `
-select number, starts, key_id, project, cost_nano_usd::text, unpriced
-from usage_spent where number > $1 and number <= $2 order by number`
+select number, t.starts, key_id, project, cost::text, t.unpriced
+from usage_folds as f cross join lateral
+    unnest(f.starts, key_ids, projects, costs_nano_usd, f.unpriced) as t (starts, key_id, project, cost, unpriced)
+where number > $1 and number <= $2 order by number`
 
 	sqlLastFold = `select number, mark::text from usage_folds order by number desc limit 1`
 
 	sqlForgetFolds = `
-with gone as (
-    delete from usage_folds where number = any (array(
-        select number from usage_folds
-        where at < $1::timestamptz and number < (select max(number) from usage_folds) order by number limit $2))
-    returning number
-), rows as (
-    delete from usage_spent where number = any (array(select number from gone))
-)
-select count(*) from gone`
+delete from usage_folds where number = any (array(
+    select number from usage_folds
+    where at < $1::timestamptz and number < (select max(number) from usage_folds) order by number limit $2))`
 
 	// sqlSpentOfKeys and sqlSpentOfProjects add up closed days, quarters and what is set aside.
 	sqlSpentOfKeys = `
@@ -206,8 +201,9 @@ func sumSpent[K comparable](
 // forgetFolds deletes what folds have added that is too old to be followed, but for the last.
 func (s *Sink) forgetFolds(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	for n := int64(foldsForgo); n == foldsForgo; report.Done += n {
-		err := s.alone(ctx, forgetLock, func(tx pgx.Tx) error {
-			return queryRow(ctx, tx.Conn(), sqlForgetFolds, []any{o.Now.Add(-logbuf.FoldsKept), int64(foldsForgo)}, &n)
+		err := s.alone(ctx, forgetLock, func(tx pgx.Tx) (err error) {
+			n, err = affect(ctx, tx, sqlForgetFolds, o.Now.Add(-logbuf.FoldsKept), int64(foldsForgo))
+			return err
 		})
 		if err != nil {
 			return report, err

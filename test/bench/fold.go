@@ -19,10 +19,10 @@ select $2::timestamptz, $2::timestamptz + interval '7 minutes', (g * 7919::bigin
     'acme/team-' || g % 50, 'default', 'vendor/model-' || g % 7, 'default'
 from generate_series(1, $1::int) g`
 
-// Fold measures how many distinct groups of usage are added up in a second: of a quarter of an hour
-// that has none of them
-// yet, the same once more, which updates each, and those of a day that is closed, which go to two tables. It prints
-// medians, and what a row takes.
+// Fold measures how many distinct groups of usage are added up in a second, and in each second that PostgreSQL's
+// process works: of a quarter of an hour that has none of them yet; the same once more, which updates each; and both
+// for a quarter of a day that is closed, whose groups are the same each time, so that but for the first the day has
+// them. It prints what each run has, and what a row takes.
 func Fold(ctx context.Context, out io.Writer, dsn string, groups, runs int) (err error) {
 	w := &world{Options: Options{DSN: dsn, Out: out}}
 	drop, err := w.open(ctx)
@@ -32,22 +32,30 @@ func Fold(ctx context.Context, out io.Writer, dsn string, groups, runs int) (err
 	defer func() { err = errors.Join(err, drop()) }()
 	sink := pgstore.NewSink(w.pool, nil)
 	now := time.Now().UTC().Truncate(logbuf.Quarter)
-	fold := func(starts time.Time) (float64, error) {
+	type pace struct{ wall, cpu series }
+	fold := func(starts time.Time, into *pace) error {
 		if _, err := w.pool.Exec(ctx, sqlPending, groups, starts); err != nil {
-			return 0, err
+			return err
 		}
 		for _, task := range sink.Tasks() {
 			if task.Name != "fold" {
 				continue
 			}
+			before, err := w.backendsCPU(ctx)
+			if err != nil {
+				return err
+			}
 			begin := time.Now()
 			report, err := task.Run(ctx, logbuf.MaintenanceOptions{Now: now})
 			if err != nil || report.Done != int64(groups) {
-				return 0, errors.Join(err, fmt.Errorf("%d of %d rows were folded", report.Done, groups))
+				return errors.Join(err, fmt.Errorf("%d of %d rows were folded", report.Done, groups))
 			}
-			return float64(groups) / time.Since(begin).Seconds(), nil
+			into.wall = append(into.wall, float64(groups)/time.Since(begin).Seconds())
+			after, err := w.backendsCPU(ctx)
+			into.cpu = append(into.cpu, float64(groups)/(after-before).Seconds())
+			return err
 		}
-		return 0, errors.New("there is no task called fold")
+		return errors.New("there is no task called fold")
 	}
 	// The days that have ended are closed from the one on that has the first usage.
 	if _, err := w.pool.Exec(ctx, sqlPending, 1, now.AddDate(0, 0, -9)); err != nil {
@@ -57,25 +65,30 @@ func Fold(ctx context.Context, out io.Writer, dsn string, groups, runs int) (err
 	if err := logbuf.MaintenanceError(results); err != nil {
 		return err
 	}
-	var fresh, again, late series
+	var fresh, again, late, lateAgain pace
 	for run := range runs {
 		progress("fold: %d of %d", run+1, runs)
-		starts := now.Add(-time.Duration(run) * logbuf.Quarter)
+		open := now.Add(-time.Duration(run) * logbuf.Quarter)
+		closed := open.AddDate(0, 0, -3)
 		for _, kind := range []struct {
-			into   *series
+			into   *pace
 			starts time.Time
-		}{{&fresh, starts}, {&again, starts}, {&late, starts.AddDate(0, 0, -3)}} {
-			rate, err := fold(kind.starts)
-			if err != nil {
+		}{{&fresh, open}, {&again, open}, {&late, closed}, {&lateAgain, closed}} {
+			if err := fold(kind.starts, kind.into); err != nil {
 				return err
 			}
-			*kind.into = append(*kind.into, rate)
 		}
 	}
-	t := w.table(fmt.Sprintf("folding %d distinct groups", groups), "groups/s")
-	t.row("of a new quarter of an hour", fresh)
-	t.row("of one that has them", again)
-	t.row("of a closed day", late)
+	t := w.table(fmt.Sprintf("folding %d distinct groups", groups), "groups/s", "a second of PostgreSQL's process")
+	for _, kind := range []struct {
+		name string
+		pace pace
+	}{
+		{"of a new quarter of an hour", fresh}, {"of one that has them", again},
+		{"of a new quarter of a closed day", late}, {"of one that has them", lateAgain},
+	} {
+		t.row(kind.name, kind.pace.wall, kind.pace.cpu)
+	}
 	t.end()
 	sizes := w.table("usage, bytes a row with indexes", "rows", "table", "with indexes")
 	defer sizes.end()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A process is a server at work.
@@ -72,9 +74,12 @@ func (p *process) kill() {
 	<-p.end
 }
 
-// cpu returns the processor time it has taken; see proc(5).
-func (p *process) cpu() time.Duration {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+// cpu returns the processor time it has taken.
+func (p *process) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
+
+// cpuOf returns the processor time that a process has taken; see proc(5).
+func cpuOf(pid int) time.Duration {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold anything
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
@@ -99,6 +104,19 @@ func (p *process) resident() (now, peak int64) {
 		}
 	}
 	return now, peak
+}
+
+// backendsCPU returns the processor time that the PostgreSQL processes which serve this database have taken, as
+// far as they still run.
+func (w *world) backendsCPU(ctx context.Context) (cpu time.Duration, err error) {
+	rows, err := w.pool.Query(ctx, `select pid from pg_stat_activity
+		where datname = current_database() and backend_type = 'client backend'`)
+	if err != nil {
+		return 0, err
+	}
+	var pid int
+	_, err = pgx.ForEachRow(rows, []any{&pid}, func() error { cpu += cpuOf(pid); return nil })
+	return cpu, err
 }
 
 // ownCPU returns the processor time this process has taken.

@@ -94,7 +94,7 @@ create table usage_quarters (
     route_group        text        collate "C" not null,
     -- One row a group, and the usage of a key.
     constraint usage_quarters_pkey primary key (key_id, starts, project, provider_id, namespace, model, route_group)
-) with (fillfactor = 80); -- rows of the present quarter are updated in place
+) with (fillfactor = 50); -- a fold may add to all rows of a page, and does not touch indexes while the page has room
 
 -- The usage of a project.
 create index usage_quarters_by_project on usage_quarters (project, starts);
@@ -106,7 +106,7 @@ create index usage_quarters_by_time on usage_quarters using brin (starts)
 -- The same by the day, of the days that are closed.
 create table usage_days (like usage_quarters,
     constraint usage_days_pkey primary key (key_id, starts, project, provider_id, namespace, model, route_group)
-) with (fillfactor = 90);
+) with (fillfactor = 50);
 create index usage_days_by_project on usage_days (project, starts);
 create index usage_days_by_time on usage_days using brin (starts) with (pages_per_range = 16, autosummarize = on);
 

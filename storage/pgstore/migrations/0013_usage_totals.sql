@@ -17,10 +17,10 @@ create table usage_quarter_totals (
     model              text        collate "C" not null,
     route_group        text        collate "C" not null,
     constraint usage_quarter_totals_pkey primary key (starts, project, provider_id, namespace, model, route_group)
-) with (fillfactor = 80); -- rows of the present quarter are updated in place
+) with (fillfactor = 50); -- as usage_quarters
 create index usage_quarter_totals_by_project on usage_quarter_totals (project, starts);
 
 create table usage_day_totals (like usage_quarter_totals,
     constraint usage_day_totals_pkey primary key (starts, project, provider_id, namespace, model, route_group)
-) with (fillfactor = 90);
+) with (fillfactor = 50);
 create index usage_day_totals_by_project on usage_day_totals (project, starts);
