@@ -32,7 +32,8 @@
 //
 // Package catalog has the nouns and their rules, snapshot what data planes see, logbuf the
 // access logs, httpapi the HTTP surface, and storage one package for each engine. This package
-// assembles them: ezapi.go has [Config] and [Plane]; health.go, healthholds.go and healthreport.go hold
-// providers that fail; upkeep.go does what has to be done from time to time.
+// assembles them: ezapi.go has [Config] and [Plane], and upkeep.go what has to be done from time to
+// time. What joins the catalog with logs and snapshots is in rooms below catalog: budgets, health and
+// upstreams, costs, alerts, operators, clocks.
 // ARCHITECTURE.md says where each kind of change belongs.
 package ezapi

@@ -134,8 +134,8 @@ type Plane struct {
 
 	operators *operators.Register
 	archive   logbuf.Archive
-	health    *healthJudge
-	tests     upstreams.Limit
+	health    *health.Monitor
+	tester    *upstreams.Tester
 
 	alarm *alerts.Alarm
 
@@ -172,9 +172,8 @@ func New(config Config) (*Plane, error) {
 	list := catalog.NewPriceList()
 	p.accounts = catalog.NewAccounts()
 	holds := catalog.NewProviderHolds()
-	upstreams := catalog.NewUpstreamList()
-	p.copies = catalog.NewFollower(config.Catalog, list, p.accounts, holds, upstreams)
-	p.health = newHealth(&p.config, holds, upstreams, p.copies)
+	known := catalog.NewUpstreamList()
+	p.copies = catalog.NewFollower(config.Catalog, list, p.accounts, holds, known)
 	p.entries = costs.NewCompleter(list, p.accounts, p.copies)
 	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
 	p.operators = operators.New(config.Catalog, config.Clock)
@@ -184,6 +183,19 @@ func New(config Config) (*Plane, error) {
 	p.archive, _ = config.LogSink.(logbuf.Archive)
 	box, _ := config.Catalog.(alerts.Outbox)
 	p.alarm = alerts.NewAlarm(box, config.Alerts, config.Logger, config.Clock)
+	privacy := catalog.PublicOnly
+	if config.AllowPrivateUpstreams {
+		privacy = catalog.AllowPrivate
+	}
+	p.tester = upstreams.NewTester(p.Providers, privacy)
+	keeper, ok := config.LogSink.(logbuf.HealthKeeper)
+	if !ok {
+		keeper = memstore.NewSink(nil) // then every process judges by what it takes itself
+	}
+	p.health = health.NewMonitor(config.Health, health.Parts{
+		Keeper: keeper, Holds: holds, Upstreams: known, Copies: p.copies, Catalog: p.Tables, Providers: p.Providers,
+		Alarm: p.alarm, LogTime: p.LogTime, Privacy: privacy, Logger: config.Logger,
+	})
 	p.budgets = budgets.NewEnforcer(budgets.Options{
 		Sink: config.LogSink, Accounts: p.accounts, Copies: p.copies, Catalog: p.Tables, Alarm: p.alarm,
 		LogTime: p.LogTime, Clock: config.Clock, Logger: config.Logger, Interval: config.BudgetInterval,
@@ -265,7 +277,10 @@ func (p *Plane) Run(ctx context.Context) error {
 	go func() {
 		errs <- p.regularly(ctx, alertInterval, "alerts cannot be read, will try again", p.alarm.Deliver)
 	}()
-	go func() { errs <- p.judgeHealth(ctx) }()
+	go func() {
+		errs <- p.regularly(ctx, p.health.Interval(), "providers are not judged, will try again: holds stay as they are",
+			p.health.Judge)
+	}()
 	var failed error
 	for range cap(errs) {
 		if err := <-errs; err != nil && ctx.Err() == nil {
@@ -345,7 +360,7 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 	err := p.appendLogs(ctx, entries)
 	if err == nil {
-		p.health.counter.Count(p.LogTime(), entries...)
+		p.health.Count(entries...)
 	}
 	return err
 }
@@ -415,6 +430,24 @@ func (p *Plane) Budgets(ctx context.Context, q budgets.Query) (
 // BudgetsReady returns nil, or why budgets that there are cannot be judged: then nothing new is held.
 func (p *Plane) BudgetsReady() error { return p.budgets.Ready() }
 
+// JudgeHealth makes and ends holds of providers by what all processes have counted of them; see
+// [health.Monitor.Judge]. Run does it every few seconds; a test need not wait for that.
+func (p *Plane) JudgeHealth(ctx context.Context) error { return p.health.Judge(ctx) }
+
+// ProviderHealth returns how providers do; see [health.Monitor.Report].
+func (p *Plane) ProviderHealth(ctx context.Context, q health.Query) (rows []health.Row, more bool, err error) {
+	return p.health.Report(ctx, q)
+}
+
+// HealthWindow returns how far back the attempts of ProviderHealth reach.
+func (p *Plane) HealthWindow() time.Duration { return p.health.Window() }
+
+// TestProvider asks the provider with the id on demand; see [upstreams.Tester.Test].
+func (p *Plane) TestProvider(ctx context.Context, id int64, kind upstreams.Kind, model string) (
+	upstreams.Result, error) {
+	return p.tester.Test(ctx, id, kind, model)
+}
+
 // Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice].
 func (p *Plane) Reprice(ctx context.Context, r costs.RepriceRequest) (costs.RepriceReport, error) {
 	return p.pricing.Reprice(ctx, r)
@@ -437,7 +470,7 @@ type Stats struct {
 	// Alerts says how what people are told of fares.
 	Alerts alerts.Status
 	// Health says how judging providers gets on.
-	Health HealthStatus
+	Health health.Status
 	// Maintenance is what became of each task of the log sink when it was last
 	// tried; empty before the first run.
 	Maintenance []logbuf.TaskResult
@@ -448,7 +481,7 @@ func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.Status()
 	s.Budgets = p.budgets.Status()
-	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), *p.health.status.Load()
+	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), p.health.Status()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
 	}

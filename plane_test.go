@@ -14,6 +14,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/budgets"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -132,6 +133,38 @@ func TestLogsUseUpBudgets(t *testing.T) {
 			t.Errorf("alerts %+v, %v", raised, err)
 		}
 	})
+}
+
+// What is logged holds the providers that it says fail, also where the log store keeps no notes of them.
+func TestLogsHoldProviders(t *testing.T) {
+	for name, sink := range map[string]logbuf.Sink{
+		"notes are shared": memstore.NewSink(nil), "each judges by itself": struct{ logbuf.Sink }{memstore.NewSink(nil)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				plane := runPlane(t, ezapi.Config{LogSink: sink})
+				provider, err := plane.Providers.Create(t.Context(),
+					ezapi.Provider{Name: "p", Type: "openai", Models: []string{"m"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 10 {
+					if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Status: 503, Time: plane.Now(),
+						Failures: []logbuf.Failure{{ProviderID: provider.ID, UpstreamModel: "m", Class: "server"}}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(15 * time.Second)
+				rows, more, err := plane.ProviderHealth(t.Context(), health.Query{})
+				if err != nil || more || len(rows) != 1 || rows[0].Failures != 10 || rows[0].Hold == nil {
+					t.Errorf("%+v, %v", rows, err)
+				}
+				if s := plane.Stats().Health; s.Made != 1 || s.Held != 1 || s.LastError != "" {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
 }
 
 // hanging is a catalog that never answers.

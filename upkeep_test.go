@@ -73,33 +73,6 @@ func (c *prunedCatalog) ThinChanges(ctx context.Context, before time.Time) (int6
 	return c.Store.ThinChanges(ctx, before)
 }
 
-// wantThinned checks that a machine has made changes, and that they can be thinned out.
-func wantThinned(t *testing.T, store *memstore.Store, actor string) {
-	t.Helper()
-	made := func() (n int) {
-		err := store.Read(t.Context(), func(r catalog.Reader) error {
-			all, err := r.Changes(t.Context(), catalog.Cursor{}, 0)
-			for _, c := range all {
-				if c.Actor == actor {
-					n++
-				}
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	before := made()
-	if _, err := store.ThinChanges(t.Context(), time.Now().AddDate(100, 0, 0)); err != nil {
-		t.Fatal(err)
-	}
-	if after := made(); before == 0 || after != 0 {
-		t.Errorf("%d changes of %s, %d after thinning", before, actor, after)
-	}
-}
-
 // Changes of machines go after a week, whatever the retention of the others; where all is kept, so are they.
 func TestThinning(t *testing.T) {
 	for _, keep := range []time.Duration{0, -1} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -37,14 +38,14 @@ const (
 
 var errNotPublishing = errors.New("publishing fails, and is tried again")
 
-// health knows what to ask, and what failed when it was asked last.
-type health struct {
+// dependencies knows what to ask, and what failed when it was asked last.
+type dependencies struct {
 	log     *slog.Logger
 	checks  map[string]*probe
 	reached func() bool // whether the catalog answered once since the start
 }
 
-func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) health {
+func newDependencies(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) dependencies {
 	var answered atomic.Bool
 	reached := func() bool { return answered.Load() || plane.Relay().Status().Revision > 0 }
 	checks := map[string]Check{
@@ -96,7 +97,7 @@ func newHealth(plane *ezapi.Plane, more map[string]Check, log *slog.Logger) heal
 		return judgeNote(plane.Stats().Health, plane.LogTime())
 	}
 	maps.Copy(checks, more)
-	h := health{log: log, checks: map[string]*probe{}, reached: reached}
+	h := dependencies{log: log, checks: map[string]*probe{}, reached: reached}
 	for name, check := range checks {
 		h.checks[name] = &probe{name: name, check: check, log: log}
 	}
@@ -141,7 +142,7 @@ func sealNote(s catalog.SealStatus) (note string, err error) {
 }
 
 // judgeNote fails while nothing new is judged of providers.
-func judgeNote(s ezapi.HealthStatus, now time.Time) (note string, err error) {
+func judgeNote(s health.Status, now time.Time) (note string, err error) {
 	if s.LastError != "" {
 		err = errors.New(s.LastError)
 	} else if age := now.Sub(s.JudgedAt); !s.JudgedAt.IsZero() && age > judgedLately {
@@ -164,7 +165,7 @@ type condition struct {
 }
 
 // ask runs all checks at once.
-func (h *health) ask(ctx context.Context) map[string]condition {
+func (h *dependencies) ask(ctx context.Context) map[string]condition {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	found := make(map[string]condition, len(h.checks))
@@ -205,14 +206,14 @@ type readinessBody struct {
 // ready is 503 only when there is nothing left that the server can do, and until it has reached
 // its catalog once: whatever is wrong with a new server's settings shall keep it out of rotation.
 func (h *Handler) ready(ctx context.Context, _ *struct{}) (*readiness, error) {
-	out := &readiness{Status: http.StatusOK, Body: readinessBody{Status: "ok", Checks: h.health.ask(ctx)}}
+	out := &readiness{Status: http.StatusOK, Body: readinessBody{Status: "ok", Checks: h.dependencies.ask(ctx)}}
 	for _, c := range out.Body.Checks {
 		if c.Status != "ok" {
 			out.Body.Status = "degraded"
 		}
 	}
 	nothing := out.Body.Checks[checkCatalog].Status != "ok" && out.Body.Checks[checkLogs].Status != "ok"
-	if nothing || !h.health.reached() {
+	if nothing || !h.dependencies.reached() {
 		out.Status, out.Body.Status = http.StatusServiceUnavailable, "unavailable"
 	}
 	return out, nil

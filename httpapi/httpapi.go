@@ -64,15 +64,15 @@ type Observer interface {
 
 // Handler serves the API. It is safe for concurrent use.
 type Handler struct {
-	plane    *ezapi.Plane
-	auth     Auth
-	log      *slog.Logger
-	observer Observer
-	health   health
-	heads    *shared[snapshot.Head] // for writes that wait until they are published
-	scheme   Scheme
-	throttle *throttle
-	address  func(*http.Request) string
+	plane        *ezapi.Plane
+	auth         Auth
+	log          *slog.Logger
+	observer     Observer
+	dependencies dependencies
+	heads        *shared[snapshot.Head] // for writes that wait until they are published
+	scheme       Scheme
+	throttle     *throttle
+	address      func(*http.Request) string
 
 	draining context.Context // ends when what waits should
 	drain    context.CancelFunc
@@ -116,7 +116,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.heads = newShared(h.draining, plane.Sync)
-	h.health = newHealth(plane, opts.Checks, h.log)
+	h.dependencies = newDependencies(plane, opts.Checks, h.log)
 	h.decoder.Retention, h.decoder.Now = max(0, plane.LogRetention()), plane.LogTime
 	h.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	h.planning = make(chan struct{}, 1)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
@@ -130,7 +130,7 @@ type heldBy struct {
 
 // providersHealth shows how providers do.
 func (h *Handler) providersHealth(ctx context.Context, in *healthQuery) (*providersHealth, error) {
-	q := ezapi.HealthQuery{ProviderID: in.ProviderID, Limit: in.Limit}
+	q := health.Query{ProviderID: in.ProviderID, Limit: in.Limit}
 	if in.Cursor != "" {
 		after, err := targetOfCursor(in.Cursor)
 		if err != nil {

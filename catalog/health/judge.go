@@ -1,6 +1,6 @@
 // Package health has the rules by which providers that fail are left out for a while: from what was
-// counted of their attempts, and from the holds that there are, follow [Verdict]s. It asks nobody, and
-// keeps nothing.
+// counted of their attempts, and from the holds that there are, follow [Verdict]s. [Judge] asks nobody, and
+// keeps nothing; a [Monitor] counts, asks, and carries the verdicts out.
 package health
 
 import (

@@ -11,17 +11,16 @@ const (
 	refill = 6 * time.Second // after so long there is room for one more
 )
 
-// Limit bounds how often providers are asked on demand: each five times at once and once more each 6 s,
-// and at most four at
-// the same time. The zero Limit is ready. It is safe for concurrent use.
-type Limit struct {
+// limit bounds how often providers are asked on demand: each five times at once and once more each 6 s,
+// and at most four at the same time. The zero limit is ready. It is safe for concurrent use.
+type limit struct {
 	mu     sync.Mutex
 	asking int
 	next   map[int64]time.Time // when the burst of each provider is full again
 }
 
-// Enter takes a place to ask the provider with the id, which leave gives back. The error is a TooSoonError.
-func (l *Limit) Enter(id int64, now time.Time) (leave func(), err error) {
+// enter takes a place to ask the provider with the id, which leave gives back. The error is a TooSoonError.
+func (l *limit) enter(id int64, now time.Time) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for other, full := range l.next {

@@ -1,4 +1,4 @@
-package ezapi_test
+package upstreams_test
 
 import (
 	stdcmp "cmp"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	ezapi "github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
@@ -54,10 +53,22 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-func tested(t *testing.T, plane *ezapi.Plane, p catalog.Provider) catalog.Provider {
+// A desk is a catalog, and what asks its providers.
+type desk struct {
+	*catalog.Tables
+	*upstreams.Tester
+}
+
+func newDesk(privacy catalog.Privacy) desk {
+	tables := catalog.NewTables(memstore.New(nil), catalog.NewRandomKeyRing(),
+		&catalog.Options{AllowPrivateUpstreams: true})
+	return desk{tables, upstreams.NewTester(tables.Providers, privacy)}
+}
+
+func tested(t *testing.T, desk desk, p catalog.Provider) catalog.Provider {
 	t.Helper()
 	p.Name, p.APIKey = fmt.Sprint("p", time.Now().UnixNano()), catalog.NewSecret(upstreamKey)
-	p, err := plane.Providers.Create(t.Context(), p)
+	p, err := desk.Providers.Create(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +77,7 @@ func tested(t *testing.T, plane *ezapi.Plane, p catalog.Provider) catalog.Provid
 
 // Each type is asked in the words of its API.
 func TestProviderIsAskedInItsWords(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	const openAI, gemini = `{"data":[{"id":"m1"},{"id":"m2"}]}`, `{"models":[{"name":"models/m1"},{"name":"models/m2"}]}`
 	for name, c := range map[string]struct {
 		typ, base          string
@@ -103,15 +114,15 @@ func TestProviderIsAskedInItsWords(t *testing.T) {
 				field := map[string]string{"anthropic": "content", "gemini": "candidates"}[c.typ]
 				answer(200, fmt.Sprintf(`{%q:[]}`, stdcmp.Or(field, "choices")))(w, r)
 			})
-			p := tested(t, plane, catalog.Provider{Type: c.typ, BaseURL: u.URL + c.base, Models: []string{"o*", "org/m"}})
-			r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
+			p := tested(t, desk, catalog.Provider{Type: c.typ, BaseURL: u.URL + c.base, Models: []string{"o*", "org/m"}})
+			r, err := desk.Test(t.Context(), p.ID, upstreams.Models, "")
 			if err != nil || !r.OK || r.Status != 200 || !slices.Equal(r.Models, []string{"m1", "m2"}) || r.Latency <= 0 {
 				t.Errorf("models: %+v, %v", r, err)
 			}
 			if u.asked != c.models || u.header.Get(c.header) != c.value || u.body != nil {
 				t.Errorf("asked %s with %v", u.asked, u.header)
 			}
-			r, err = plane.TestProvider(t.Context(), p.ID, upstreams.Chat, "")
+			r, err = desk.Test(t.Context(), p.ID, upstreams.Chat, "")
 			if err != nil || !r.OK || r.Models != nil {
 				t.Errorf("chat: %+v, %v", r, err)
 			}
@@ -136,7 +147,7 @@ func longList(n int) string {
 
 // What a provider answers is not read beyond a bound, so that it cannot fill the memory.
 func TestEndlessAnswersAreCutOff(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	cut := make(chan bool, 1)
 	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
 		block := strings.Repeat(" ", 1<<20)
@@ -148,8 +159,8 @@ func TestEndlessAnswersAreCutOff(t *testing.T) {
 		}
 		cut <- false
 	})
-	p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-	r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
+	p := tested(t, desk, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+	r, err := desk.Test(t.Context(), p.ID, upstreams.Models, "")
 	if err != nil || r.Class != logbuf.FailedServer || !<-cut {
 		t.Errorf("%+v, %v; want an answer that is not read to its end", r, err)
 	}
@@ -157,13 +168,13 @@ func TestEndlessAnswersAreCutOff(t *testing.T) {
 
 // A chat that was answered with something else has not worked.
 func TestAChatIsJudgedByItsAnswer(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	for body, works := range map[string]bool{
 		`{"choices":[{}]}`: true, `{"data":[]}`: false, `{}`: false, `[]`: false, `{"choices":null}`: false, `<html>`: false,
 	} {
 		u := newUpstream(t, answer(200, body))
-		p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL, Models: []string{"m"}})
-		r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Chat, "")
+		p := tested(t, desk, catalog.Provider{Type: "compatible", BaseURL: u.URL, Models: []string{"m"}})
+		r, err := desk.Test(t.Context(), p.ID, upstreams.Chat, "")
 		if err != nil || r.OK != works || !works && r.Class != logbuf.FailedServer {
 			t.Errorf("%s: %+v, %v", body, r, err)
 		}
@@ -172,7 +183,7 @@ func TestAChatIsJudgedByItsAnswer(t *testing.T) {
 
 // What an answer means, and that nothing of it but names is told.
 func TestProviderAnswersAreClassified(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
 		class  logbuf.FailureClass
@@ -209,8 +220,8 @@ func TestProviderAnswersAreClassified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, c.answer)
-			p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-			r, err := plane.TestProvider(t.Context(), p.ID, upstreams.Models, "")
+			p := tested(t, desk, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+			r, err := desk.Test(t.Context(), p.ID, upstreams.Models, "")
 			if err != nil || r.Class != c.class || r.OK != (c.class == "") || r.Cut != c.cut {
 				t.Errorf("%+v, %v; want %s", r, err, c.class)
 			}
@@ -227,11 +238,9 @@ func TestProviderAnswersAreClassified(t *testing.T) {
 // Addresses are looked at when they are dialled, and those of the catalog before.
 func TestProviderAtPrivateAddress(t *testing.T) {
 	u := newUpstream(t, answer(200, `{"data":[]}`))
-	store, keeper := memstore.New(nil), catalog.NewRandomKeyRing()
-	private := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper, AllowPrivateUpstreams: true})
-	public := newPlane(t, ezapi.Config{Catalog: store, Keeper: keeper})
-	p := tested(t, private, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-	if _, err := public.TestProvider(t.Context(), p.ID, upstreams.Models, ""); !errors.Is(err, upstreams.ErrUntestable) ||
+	public := newDesk(catalog.PublicOnly)
+	p := tested(t, public, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+	if _, err := public.Test(t.Context(), p.ID, upstreams.Models, ""); !errors.Is(err, upstreams.ErrUntestable) ||
 		u.asked != "" {
 		t.Errorf("a private address: %v; asked %s", err, u.asked)
 	}
@@ -239,7 +248,7 @@ func TestProviderAtPrivateAddress(t *testing.T) {
 
 // Others cannot be tested, and say why.
 func TestProvidersThatCannotBeTested(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	u := newUpstream(t, answer(200, `{"data":[]}`))
 	for name, p := range map[string]catalog.Provider{
 		"bedrock":          {Type: "bedrock"},
@@ -247,12 +256,12 @@ func TestProvidersThatCannotBeTested(t *testing.T) {
 		"only patterns":    {Type: "openai", BaseURL: u.URL, Models: []string{"gpt-*"}},
 		"no models at all": {Type: "openai", BaseURL: u.URL},
 	} {
-		p = tested(t, plane, p)
-		if _, err := plane.TestProvider(t.Context(), p.ID, upstreams.Chat, ""); !errors.Is(err, upstreams.ErrUntestable) {
+		p = tested(t, desk, p)
+		if _, err := desk.Test(t.Context(), p.ID, upstreams.Chat, ""); !errors.Is(err, upstreams.ErrUntestable) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := plane.TestProvider(t.Context(), 999, upstreams.Chat, ""); !errors.Is(err, catalog.ErrNotFound) {
+	if _, err := desk.Test(t.Context(), 999, upstreams.Chat, ""); !errors.Is(err, catalog.ErrNotFound) {
 		t.Errorf("no provider: %v", err)
 	}
 	if u.asked != "" {
@@ -262,12 +271,12 @@ func TestProvidersThatCannotBeTested(t *testing.T) {
 
 // People ask at most so often; a question ends with who asked it.
 func TestProviderTestsAreLimited(t *testing.T) {
-	plane := newPlane(t, ezapi.Config{AllowPrivateUpstreams: true})
+	desk := newDesk(catalog.AllowPrivate)
 	u := newUpstream(t, answer(200, `{"data":[]}`))
-	p := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
-	other := tested(t, plane, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+	p := tested(t, desk, catalog.Provider{Type: "compatible", BaseURL: u.URL})
+	other := tested(t, desk, catalog.Provider{Type: "compatible", BaseURL: u.URL})
 	test := func(id int64) error {
-		_, err := plane.TestProvider(t.Context(), id, upstreams.Models, "")
+		_, err := desk.Test(t.Context(), id, upstreams.Models, "")
 		return err
 	}
 	for range 5 {
@@ -286,7 +295,7 @@ func TestProviderTestsAreLimited(t *testing.T) {
 		cancel()
 		<-r.Context().Done()
 	}
-	if _, err := plane.TestProvider(ctx, other.ID, upstreams.Models, ""); !errors.Is(err, context.Canceled) ||
+	if _, err := desk.Test(ctx, other.ID, upstreams.Models, ""); !errors.Is(err, context.Canceled) ||
 		!reached.Load() {
 		t.Errorf("given up: %v", err)
 	}

@@ -1,4 +1,4 @@
-package ezapi
+package health
 
 import (
 	"context"
@@ -10,18 +10,17 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
-	"github.com/ez-api/ez-api/catalog/health"
 	"github.com/ez-api/ez-api/catalog/upstreams"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// carryOut makes or ends a hold, as far as nobody was faster; see [health.Verdict.Write].
-func (p *Plane) carryOut(ctx context.Context, v health.Verdict, status *HealthStatus) error {
+// carryOut makes or ends a hold, as far as nobody was faster; see [Verdict.Write].
+func (m *Monitor) carryOut(ctx context.Context, v Verdict, status *Status) error {
 	ctx, cancel := context.WithTimeout(catalog.WithMachine(ctx, "health", v.Message), healthTimeout)
 	defer cancel()
 	var alert *alerts.Alert
-	_, err := p.Update(ctx, func(tx *catalog.Tx) (err error) {
-		alert, err = v.Write(ctx, tx, p.LogTime())
+	_, err := m.parts.Catalog.Update(ctx, func(tx *catalog.Tx) (err error) {
+		alert, err = v.Write(ctx, tx, m.parts.LogTime())
 		return err
 	})
 	switch {
@@ -30,7 +29,7 @@ func (p *Plane) carryOut(ctx context.Context, v health.Verdict, status *HealthSt
 	case err != nil:
 		return fmt.Errorf("health of %s: %w", v.Target, err)
 	}
-	p.health.note(v, alert)
+	m.note(v, alert)
 	if alert == nil {
 		return nil
 	}
@@ -41,63 +40,63 @@ func (p *Plane) carryOut(ctx context.Context, v health.Verdict, status *HealthSt
 		status.Made++
 	default:
 	}
-	p.config.Logger.InfoContext(ctx, "health: "+alert.Message)
+	m.parts.Logger.InfoContext(ctx, "health: "+alert.Message)
 	return nil
 }
 
 // note remembers what an operator is to be told, and what would be held, so that it is reported as often
 // as a hold would be made.
-func (h *healthJudge) note(v health.Verdict, a *alerts.Alert) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if a != nil && len(h.untold) < mostUntold {
-		h.untold = append(h.untold, *a)
+func (m *Monitor) note(v Verdict, a *alerts.Alert) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a != nil && len(m.untold) < mostUntold {
+		m.untold = append(m.untold, *a)
 	}
 	switch target := v.Target.String(); {
-	case v.Do == health.Forget:
-		if shadow, ok := h.shadows[target]; ok {
+	case v.Do == Forget:
+		if shadow, ok := m.shadows[target]; ok {
 			shadow.Strikes, shadow.Cause = 0, ""
-			h.shadows[target] = shadow
+			m.shadows[target] = shadow
 		}
 	case a != nil && a.Kind == alerts.ProviderFailing:
-		h.shadows[target] = catalog.Hold{Meta: catalog.Meta{ID: -1, Status: catalog.Active}, Target: target,
+		m.shadows[target] = catalog.Hold{Meta: catalog.Meta{ID: -1, Status: catalog.Active}, Target: target,
 			Reason: catalog.HoldHealth, Until: v.Until, Strikes: v.Strikes, Cause: v.Cause}
 	}
 }
 
 // longestUnaskedFirst orders verdicts by when their providers were asked last, so that each has its turn
 // where there are more than can be asked in a round.
-func (h *healthJudge) longestUnaskedFirst(verdicts []health.Verdict) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	slices.SortStableFunc(verdicts, func(a, b health.Verdict) int {
-		return h.probed[a.Target.ProviderID].Compare(h.probed[b.Target.ProviderID])
+func (m *Monitor) longestUnaskedFirst(verdicts []Verdict) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slices.SortStableFunc(verdicts, func(a, b Verdict) int {
+		return m.probed[a.Target.ProviderID].Compare(m.probed[b.Target.ProviderID])
 	})
 }
 
 // mayProbe reports whether a provider may be asked now, and notes that it is: not more often than
 // every ProbeEvery, but shortly before a hold ends that the probe decides about.
-func (h *healthJudge) mayProbe(v *health.Verdict, now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	every := h.options.ProbeEvery
-	if v.Ends(&h.options, now) {
-		every = h.options.Interval / 2
+func (m *Monitor) mayProbe(v *Verdict, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	every := m.options.ProbeEvery
+	if v.Ends(&m.options, now) {
+		every = m.options.Interval / 2
 	}
-	if last, ok := h.probed[v.Target.ProviderID]; ok && now.Sub(last) < every && !last.After(now) {
+	if last, ok := m.probed[v.Target.ProviderID]; ok && now.Sub(last) < every && !last.After(now) {
 		return false
 	}
-	for id, last := range h.probed { // there are few: those that refused their credential
+	for id, last := range m.probed { // there are few: those that refused their credential
 		if now.Sub(last) > time.Hour {
-			delete(h.probed, id)
+			delete(m.probed, id)
 		}
 	}
-	h.probed[v.Target.ProviderID] = now
+	m.probed[v.Target.ProviderID] = now
 	return true
 }
 
 // probeAll asks providers, a few at a time, and returns what follows.
-func (p *Plane) probeAll(ctx context.Context, probes []health.Verdict, now time.Time) (verdicts []health.Verdict) {
+func (m *Monitor) probeAll(ctx context.Context, probes []Verdict, now time.Time) (verdicts []Verdict) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	places := make(chan struct{}, probesAtOnce)
@@ -105,14 +104,14 @@ func (p *Plane) probeAll(ctx context.Context, probes []health.Verdict, now time.
 		all.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			result, err := p.probe(ctx, &v)
+			result, err := m.probe(ctx, &v)
 			if err != nil {
-				p.config.Logger.WarnContext(ctx, "a provider could not be asked", "target", v.Target.String(), "error", err)
+				m.parts.Logger.WarnContext(ctx, "a provider could not be asked", "target", v.Target.String(), "error", err)
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			verdicts = append(verdicts, v.After(&p.health.options, result, now)...)
+			verdicts = append(verdicts, v.After(&m.options, result, now)...)
 		})
 	}
 	all.Wait()
@@ -122,17 +121,17 @@ func (p *Plane) probeAll(ctx context.Context, probes []health.Verdict, now time.
 // probe asks a provider whether it accepts its credential, or is paid. Models can be listed without
 // being paid, so that is asked with a token of chat; as is a provider whose list says neither that the
 // credential is good nor that it is refused: many have no list, and answer with any status.
-func (p *Plane) probe(ctx context.Context, v *health.Verdict) (upstreams.Result, error) {
-	provider, err := p.Providers.Get(ctx, v.Target.ProviderID)
+func (m *Monitor) probe(ctx context.Context, v *Verdict) (upstreams.Result, error) {
+	provider, err := m.parts.Providers.Get(ctx, v.Target.ProviderID)
 	if err != nil {
 		return upstreams.Result{}, err
 	}
 	if v.Cause == catalog.CauseAuth {
-		result, err := upstreams.Ask(ctx, &provider, upstreams.Models, "", p.privacy())
+		result, err := upstreams.Ask(ctx, &provider, upstreams.Models, "", m.parts.Privacy)
 		if err != nil || result.OK || slices.Contains([]logbuf.FailureClass{logbuf.FailedAuth, logbuf.FailedBilling,
 			logbuf.FailedNetwork}, result.Class) {
 			return result, err
 		}
 	}
-	return upstreams.Ask(ctx, &provider, upstreams.Chat, v.Ask, p.privacy())
+	return upstreams.Ask(ctx, &provider, upstreams.Chat, v.Ask, m.parts.Privacy)
 }
