@@ -31,6 +31,7 @@ type follower struct {
 	*Watcher
 	pause   pause
 	misfits misfits
+	untold  Position // where it was not told what came after, and has asked anew; zero while it serves nothing
 }
 
 // misfits are deltas that did not fit, one after the other at one position. What is published there may be served
@@ -137,12 +138,15 @@ func (f *follower) load(ctx context.Context) (event, error) {
 // next waits for a delta and applies it.
 func (f *follower) next(ctx context.Context) (event, error) {
 	now := f.view.Load()
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	f.setInterrupt(cancel)
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f.setInterrupt(func() { cancel(ErrUntold) })
 	d, err := f.src.Next(waiting, now.head.Position)
 	f.setInterrupt(nil)
 	switch {
+	case err != nil && waiting.Err() != nil && f.untold != now.head.Position:
+		f.untold = now.head.Position
+		return eventUntold, nil
 	case err != nil && waiting.Err() != nil:
 		return eventMoved, nil
 	case errors.Is(err, ErrGap):
@@ -169,10 +173,10 @@ func (f *follower) next(ctx context.Context) (event, error) {
 	return eventApplied, nil
 }
 
-func (w *Watcher) setInterrupt(cancel context.CancelFunc) {
+func (w *Watcher) setInterrupt(end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.interrupt = cancel
+	w.interrupt = end
 }
 
 // outcome returns the event that an error of the source, or of what it has, is.

@@ -38,12 +38,13 @@ type Mirror struct {
 	running atomic.Bool
 	scrubs  chan struct{} // asks for a scrub at once
 	writing sync.Mutex    // held while a delta or a repair is written
+	untold  Position      // where it was not told of the delta after it, and has asked anew; for step alone
 
 	mu        sync.Mutex
-	at        Head     // that the region has by this mirror; the zero Head when it is not known
-	held      *carried // documents of at; nil when it is not known
-	interrupt context.CancelFunc
-	beatCame  time.Time // when the source's beat was last a new one
+	at        Head                    // that the region has by this mirror; the zero Head when it is not known
+	held      *carried                // documents of at; nil when it is not known
+	interrupt context.CancelCauseFunc // ends the Next under way
+	beatCame  time.Time               // when the source's beat was last a new one
 	doubted   doubt
 	status    MirrorStatus
 }
@@ -93,7 +94,8 @@ func (m *Mirror) Run(ctx context.Context) error {
 	defer m.running.Store(false)
 	var others sync.WaitGroup
 	defer others.Wait()
-	others.Go(func() { m.watchRegion(ctx) })
+	others.Go(func() { m.watch(ctx, errElsewhere, m.regionMoved) })
+	others.Go(func() { m.watch(ctx, ErrUntold, m.sourceMoved) })
 	others.Go(func() { m.scrubAlways(ctx) })
 	others.Go(func() { m.passBeats(ctx) })
 	others.Go(func() { m.passReports(ctx) })
@@ -136,15 +138,16 @@ func (m *Mirror) note(ctx context.Context, err error) {
 
 // step carries one delta, or the whole where that is needed.
 func (m *Mirror) step(ctx context.Context) error {
-	m.mu.Lock()
-	at, known := m.at, m.held != nil
-	m.mu.Unlock()
+	at, known := m.own()
 	if !known {
 		return m.carryWhole(ctx)
 	}
 	d, err := m.next(ctx, at)
 	switch {
-	case errors.Is(err, errElsewhere), errors.Is(err, ErrGap):
+	case errors.Is(err, ErrUntold) && m.untold != at.Position:
+		m.untold = at.Position
+		return nil
+	case errors.Is(err, ErrUntold), errors.Is(err, errElsewhere), errors.Is(err, ErrGap):
 		return m.carryWhole(ctx)
 	case err != nil:
 		return err
@@ -160,20 +163,20 @@ func (m *Mirror) step(ctx context.Context) error {
 // errElsewhere says that the region's head is not what the mirror has put there.
 var errElsewhere = errors.New("the region's head was changed")
 
-// next waits for a delta, until watchRegion finds the region elsewhere.
+// next waits for a delta, until it is interrupted, whose cause it returns then.
 func (m *Mirror) next(ctx context.Context, at Head) (Delta, error) {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	m.setInterrupt(cancel)
 	defer m.setInterrupt(nil)
 	d, err := m.src.Next(waiting, at.Position)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
-		return Delta{}, errElsewhere
+		return Delta{}, context.Cause(waiting)
 	}
 	return d, err
 }
 
-func (m *Mirror) setInterrupt(cancel context.CancelFunc) {
+func (m *Mirror) setInterrupt(cancel context.CancelCauseFunc) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.interrupt = cancel
@@ -225,31 +228,49 @@ func (m *Mirror) verify(h Head) error {
 	return m.keys.VerifyHead(h)
 }
 
-// watchInterval is the time from one look at the region's head to the next.
+// watchInterval is the time from one look at a head to the next.
 const watchInterval = 2 * time.Second
 
-// watchRegion ends a Next under way when the region's head is not the mirror's, twice.
-func (m *Mirror) watchRegion(ctx context.Context) {
-	var missed Position // where the mirror was when the region was found elsewhere
+// watch ends a Next under way with a cause when something has moved twice while the mirror has not.
+func (m *Mirror) watch(ctx context.Context, cause error, moved func(context.Context) (from Head, yes bool)) {
+	var missed Position // where the mirror was the first time
 	for rest(ctx, between(watchInterval*9/10, watchInterval*11/10)) {
-		head, err := m.dst.Head(ctx)
-		m.mu.Lock()
-		own, known := m.at, m.held != nil
-		m.mu.Unlock()
-		unreachable := err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt)
-		if !known || unreachable || err == nil && head.Equal(own) {
+		from, yes := moved(ctx)
+		switch {
+		case !yes:
 			missed = Position{}
-			continue
+		case missed != from.Position:
+			missed = from.Position
+		default:
+			missed = Position{}
+			m.mu.Lock()
+			if m.interrupt != nil {
+				m.interrupt(cause)
+			}
+			m.mu.Unlock()
 		}
-		if missed != own.Position {
-			missed = own.Position
-			continue
-		}
-		missed = Position{}
-		m.mu.Lock()
-		if m.interrupt != nil {
-			m.interrupt()
-		}
-		m.mu.Unlock()
 	}
+}
+
+// regionMoved reports whether the region's head is not the mirror's, which it returns.
+func (m *Mirror) regionMoved(ctx context.Context) (own Head, moved bool) {
+	head, err := m.dst.Head(ctx)
+	own, known := m.own()
+	unreachable := err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrCorrupt)
+	return own, known && !unreachable && !(err == nil && head.Equal(own))
+}
+
+// sourceMoved reports whether the source's head is good and after the mirror's, which it returns. It is told of
+// that by Next, unless what that waits on is dead.
+func (m *Mirror) sourceMoved(ctx context.Context) (own Head, moved bool) {
+	head, err := m.src.Head(ctx)
+	own, known := m.own()
+	return own, known && err == nil && head.Position.After(own.Position) && m.verify(head) == nil
+}
+
+// own returns the head that the mirror has put in the region, and whether it is known.
+func (m *Mirror) own() (Head, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at, m.held != nil
 }

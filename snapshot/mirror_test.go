@@ -96,6 +96,71 @@ func TestMirrorCarries(t *testing.T) {
 	}
 }
 
+// A wait at the source that is never told of a delta, because its connection is dead, keeps a region behind for
+// seconds only, and makes nobody load.
+func TestMirrorAsksAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegions(t)
+		r.set(func() { r.stuck = 1 })
+		r.carry(r.keys)
+		time.Sleep(time.Second)
+		w := watch(t, r.region, snapshot.WatcherOptions{})
+		<-w.Ready()
+		r.delta("second")
+		time.Sleep(7 * time.Second)
+		r.same()
+		serves(t, w, "first", "second")
+		if s := r.mirror.Status(); s.Wholes != 1 || s.Deltas != 1 || w.Status().Loads != 1 {
+			t.Errorf("mirror %+v, watcher %+v", s, w.Status())
+		}
+	})
+}
+
+// cutRegion is a region whose connection is cut while something is written.
+type cutRegion struct {
+	*memstore.Publisher
+	cuts int // that come
+	done int // 1 when they come after what was asked for was done
+}
+
+func (c *cutRegion) Apply(ctx context.Context, over snapshot.Base, d snapshot.Delta) error {
+	if c.cuts == 0 {
+		return c.Publisher.Apply(ctx, over, d)
+	}
+	c.cuts--
+	if c.done == 1 {
+		_ = c.Publisher.Apply(ctx, over, d)
+	}
+	return errFault
+}
+
+// A region whose connection is cut while a delta is written there needs no whole, for which
+// all its data planes would load.
+func TestMirrorIsCutWhileItWrites(t *testing.T) {
+	for cuts := range 4 {
+		for done := range 2 {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRegions(t)
+				region := &cutRegion{Publisher: r.region, done: done}
+				m := snapshot.NewMirror(r.stage, region, &snapshot.MirrorOptions{Keys: r.keys, Logger: quiet()})
+				r.mirror = m
+				t.Cleanup(running(t, m.Run))
+				time.Sleep(time.Second)
+				w := watch(t, r.region, snapshot.WatcherOptions{})
+				<-w.Ready()
+				region.cuts = cuts
+				r.delta("second")
+				time.Sleep(3 * time.Second)
+				r.same()
+				serves(t, w, "first", "second")
+				if s := m.Status(); s.Wholes != 1 || w.Status().Loads != 1 {
+					t.Errorf("%d cuts, done %d: mirror %+v, watcher %+v", cuts, done, s, w.Status())
+				}
+			})
+		}
+	}
+}
+
 // A mirror that starts anew over a region that is as it left it, or behind, makes nobody load.
 func TestMirrorStartsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

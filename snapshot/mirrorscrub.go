@@ -70,7 +70,7 @@ func (m *Mirror) scrub(ctx context.Context) (documents int, err error) {
 			m.mu.Lock()
 			m.held = nil // the next step compares all
 			if m.interrupt != nil {
-				m.interrupt()
+				m.interrupt(errElsewhere)
 			}
 			m.mu.Unlock()
 			return documents, nil

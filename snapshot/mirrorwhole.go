@@ -32,8 +32,7 @@ func (m *Mirror) carryWhole(ctx context.Context) error {
 	l := &mirrorLoader{m: m, ctx: ctx, base: base, region: region, compare: true}
 	defer l.discard()
 	err = m.src.Load(ctx, l)
-	if errors.Is(err, errDifferent) || errors.Is(err, errRegion) || errors.Is(err, ErrTooLarge) ||
-		errors.Is(err, errPublish) && !errors.Is(err, ErrStale) {
+	if errors.Is(err, errDifferent) || errors.Is(err, errRegion) || errors.Is(err, ErrTooLarge) {
 		m.log.DebugContext(ctx, "the whole is published in the region", "error", err)
 		l.compare = false
 		err = m.src.Load(ctx, l)
@@ -69,10 +68,8 @@ func (m *Mirror) region(ctx context.Context) (Base, Head, error) {
 }
 
 var (
-	// errPublish says that publishing in the region failed, not loading from the source.
-	errPublish = errors.New("publish in the region")
-
-	// errRegion says that the region's documents cannot be read: a key there is of another type, say.
+	// errRegion says that the region's documents cannot be read, because a key there is of another type,
+	// say, or that they do not add up.
 	errRegion = errors.New("the region's documents are damaged")
 
 	// errBefore says that the source is not as far as the region.
@@ -120,7 +117,7 @@ func (l *mirrorLoader) Begin(head Head) ([]catalog.Kind, error) {
 	}
 	staging, err := l.m.dst.Stage(l.ctx)
 	if err != nil { // then what else was returned is nothing to be discarded
-		return nil, fmt.Errorf("%w: %w", errPublish, err)
+		return nil, publishError(err)
 	}
 	l.staging = staging
 	return kinds, nil
@@ -189,7 +186,7 @@ func (l *mirrorLoader) Add(changes []Change) error {
 	l.held.take(changes)
 	if !l.comparing {
 		if err := l.staging.Add(l.ctx, changes); err != nil {
-			return fmt.Errorf("%w: %w", errPublish, err)
+			return publishError(err)
 		}
 		return nil
 	}
@@ -223,11 +220,10 @@ func (l *mirrorLoader) End(head Head) error {
 		l.wholes++
 	}
 	if errors.Is(err, ErrCorrupt) {
-		// It is the region that does not add up, not the source: nothing is to be replayed.
-		return fmt.Errorf("%w: the region's documents do not add up: %v", errPublish, err)
+		return regionError(err)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errPublish, err)
+		return publishError(err)
 	}
 	l.head = head
 	return nil
@@ -256,13 +252,16 @@ func (l *mirrorLoader) publishDifferent(head Head) error {
 	return l.m.dst.Apply(l.ctx, l.base, Delta{From: l.region.Position, Head: head, Changes: changes})
 }
 
-// regionError says what an error of reading the region's documents means.
+// regionError says what an error of reading the region's documents means, or one that says that
+// they do not add up.
 func regionError(err error) error {
 	if errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("%w: %v", errRegion, err) // not ErrCorrupt: nothing of the source is to be read again
 	}
 	return fmt.Errorf("read the region: %w", err)
 }
+
+func publishError(err error) error { return fmt.Errorf("publish in the region: %w", err) }
 
 // findSurplus finds documents of the region that the source does not have.
 func (l *mirrorLoader) findSurplus(head Head) error {

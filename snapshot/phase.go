@@ -29,6 +29,7 @@ const (
 	eventApplied     event = "applied"     // a delta is served
 	eventMisfit      event = "misfit"      // a delta does not lead to what its head says
 	eventGap         event = "gap"         // the next delta is not there any more
+	eventUntold      event = "untold"      // the head is elsewhere, and nobody has told of a delta
 	eventMoved       event = "moved"       // the head is elsewhere, and no delta comes
 	eventUnpublished event = "unpublished" // nothing was published, and nothing is served
 	eventMissing     event = "missing"     // nothing is published, though something is served
@@ -73,6 +74,7 @@ func transitions() []transition {
 		{PhaseUnpublished, eventRefused, PhaseRefusing},
 
 		{PhaseFollowing, eventApplied, PhaseFollowing},
+		{PhaseFollowing, eventUntold, PhaseFollowing}, // it asks anew
 		{PhaseFollowing, eventMisfit, PhaseRereading},
 		{PhaseFollowing, eventGap, PhaseLoading},
 		{PhaseFollowing, eventMoved, PhaseLoading},
@@ -81,6 +83,7 @@ func transitions() []transition {
 		{PhaseFollowing, eventRefused, PhaseRefusing},
 
 		{PhaseRereading, eventApplied, PhaseFollowing},
+		{PhaseRereading, eventUntold, PhaseLoading},
 		{PhaseRereading, eventMisfit, PhaseLoading},
 		{PhaseRereading, eventGap, PhaseLoading},
 		{PhaseRereading, eventMoved, PhaseLoading},

@@ -8,7 +8,7 @@ import (
 // ends are the events with which what a phase does may end, besides eventStop.
 func ends() map[Phase][]event {
 	source := []event{eventMissing, eventUnreachable, eventRefused}
-	following := append(slices.Clone(source), eventApplied, eventMisfit, eventGap, eventMoved)
+	following := append(slices.Clone(source), eventApplied, eventUntold, eventMisfit, eventGap, eventMoved)
 	return map[Phase][]event{
 		PhaseStarting:    {eventRestored, eventBlank},
 		PhaseRestored:    append(slices.Clone(source), eventHeard),

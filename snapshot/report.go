@@ -149,7 +149,7 @@ func (r *reporter) noteReport(ctx context.Context, err error) {
 }
 
 // heed takes what the answer to a report tells. When the head is elsewhere twice and the view
-// has not moved, the Next under way is not told what happened: it is ended. It returns when
+// has not moved, the Next under way is not told what happened: it is ended with ErrUntold. It returns when
 // to report again.
 func (r *reporter) heed(a Answer) time.Duration {
 	v := r.view.Load()

@@ -35,6 +35,9 @@ var (
 	// not read: the program has to be upgraded.
 	ErrFormat = errors.New("unknown format")
 
+	// ErrUntold is the cause with which a context ends whose [Source.Next] was not told of what is published.
+	ErrUntold = errors.New("nobody told of the delta")
+
 	// ErrRefused says that the publisher takes no writes: a right is missing, there is no room, or the like. The
 	// message says which, and holds no secret.
 	ErrRefused = errors.New("the publisher refuses writes")
@@ -107,6 +110,9 @@ type Source interface {
 	// delta that was published in parts when the last part is there, and reads
 	// past parts that were given up. Before the first publish the zero position
 	// is where history stands: Next blocks there.
+	//
+	// A call whose context ends with the cause ErrUntold may have waited on a connection that is dead. The
+	// next call MUST NOT wait for the same, even where calls share what they wait for.
 	Next(ctx context.Context, after Position) (Delta, error)
 
 	// Lookup returns the documents that exist among the keys, in the order of

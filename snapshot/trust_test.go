@@ -100,7 +100,7 @@ func TestABeatWaitsForItsPosition(t *testing.T) {
 		s.beat(time.Now())
 		w := watch(t, s, snapshot.WatcherOptions{MaxStale: 15 * time.Second})
 		<-w.Ready()
-		s.set(func() { s.stuck = true })
+		s.set(func() { s.stuck = always })
 		s.fail(nil) // the Next under way ends
 		time.Sleep(time.Second)
 		s.delta("second")
@@ -110,7 +110,7 @@ func TestABeatWaitsForItsPosition(t *testing.T) {
 		s.set(func() { s.spoilLoad = func(c snapshot.Change) snapshot.Change { c.Doc = nil; return c } })
 		time.Sleep(20 * time.Second)
 		refuses(t, w)
-		s.set(func() { s.stuck, s.spoilLoad = false, nil })
+		s.set(func() { s.stuck, s.spoilLoad = 0, nil })
 		time.Sleep(6 * time.Second)
 		serves(t, w, "first", "second")
 	})

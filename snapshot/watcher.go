@@ -80,9 +80,9 @@ type Watcher struct {
 
 	mu        sync.Mutex
 	status    WatcherStatus
-	strikes   int                // how often in turn something was damaged
-	live      int                // nodes, as the last answer to a report said
-	interrupt context.CancelFunc // ends the Next under way
+	strikes   int    // how often in turn something was damaged
+	live      int    // nodes, as the last answer to a report said
+	interrupt func() // ends the Next under way with the cause ErrUntold
 }
 
 // WatcherStatus says how a watcher is doing.

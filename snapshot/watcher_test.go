@@ -35,13 +35,16 @@ type stage struct {
 	mu        sync.Mutex
 	err       error // of every call
 	reportErr error
-	stuck     bool   // Next never delivers
+	stuck     int    // so many calls of Next never deliver
 	cut       func() // ends the Next under way
 	spoilNext func(*snapshot.Delta)
 	spoilLoad func(snapshot.Change) snapshot.Change
 	nodes     []snapshot.Node
 	calls     map[string]int
 }
+
+// always is for the field stuck.
+const always = 1 << 30
 
 func newStage(t testing.TB) *stage {
 	s := &stage{t: t, keys: mustKeys(t, keyA), Publisher: memstore.NewPublisher(), calls: map[string]int{}}
@@ -130,7 +133,8 @@ func (s *stage) Next(ctx context.Context, after snapshot.Position) (snapshot.Del
 	defer cancel()
 	s.mu.Lock()
 	s.cut = cancel
-	stuck := s.stuck
+	stuck := s.stuck > 0
+	s.stuck -= min(s.stuck, 1)
 	s.mu.Unlock()
 	if stuck {
 		<-uncut.Done()
@@ -781,12 +785,36 @@ func nodes(t testing.TB, p snapshot.Publisher) []snapshot.Node {
 
 func TestWatcherNoticesASilentSource(t *testing.T) {
 	bubble(t, func(t *testing.T, s *stage) {
-		s.set(func() { s.stuck = true })
+		s.set(func() { s.stuck = always })
 		w := watch(t, s, snapshot.WatcherOptions{})
 		<-w.Ready()
 		s.delta("second")
-		time.Sleep(11 * time.Second)
+		time.Sleep(20 * time.Second)
 		serves(t, w, "first", "second")
+	})
+}
+
+// One wait that is never told of a delta, because its connection is dead, does not make a data plane load
+// the whole, which it does late where there are many.
+func TestWatcherAsksAgainBeforeItLoads(t *testing.T) {
+	bubble(t, func(t *testing.T, s *stage) {
+		for i := range 2_000 {
+			n := snapshot.Node{ID: fmt.Sprint("other-", i)}
+			s.keys.SignNode(&n)
+			if _, err := s.Report(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.set(func() { s.stuck = 1 })
+		w := watch(t, s, snapshot.WatcherOptions{})
+		<-w.Ready()
+		synctest.Wait()
+		s.delta("second")
+		time.Sleep(8 * time.Second) // two reports, at most 5.5 and 1 s later
+		serves(t, w, "first", "second")
+		if got := w.Status(); got.Loads != 1 || got.Deltas != 1 || got.Phase != snapshot.PhaseFollowing {
+			t.Errorf("status %+v", got)
+		}
 	})
 }
 

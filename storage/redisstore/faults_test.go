@@ -70,6 +70,45 @@ func TestApplyStopsAnywhere(t *testing.T) {
 	})
 }
 
+// TestADeadWaitIsNotShared: whoever was not told of a delta, because the connection is dead on which it waited, asks
+// anew and is told at once.
+func TestADeadWaitIsNotShared(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		w := newWorld(position(1, 1), keyDoc("a", `{}`))
+		must(t, publish(ctx, f.Publisher, w))
+		waits, dead := make(chan struct{}, 1), make(chan struct{})
+		defer close(dead)
+		var reads atomic.Int32
+		f.client.AddHook(before(func(_ context.Context, cmd redis.Cmder) {
+			if cmd.Name() == "xread" && reads.Add(1) == 1 {
+				waits <- struct{}{}
+				<-dead
+			}
+		}))
+		waiting, end := context.WithCancelCause(ctx)
+		untold := make(chan error, 1)
+		go func() {
+			_, err := f.Next(waiting, position(1, 1))
+			untold <- err
+		}()
+		<-waits
+		over := w.head.Base()
+		must(t, f.other().Apply(ctx, over, w.next(keyDoc("b", `{}`))))
+		end(snapshot.ErrUntold)
+		if err := <-untold; !errors.Is(err, context.Canceled) {
+			t.Errorf("Next after its context ended: %v", err)
+		}
+		d, err := f.Next(ctx, position(1, 1))
+		if err != nil || d.Head.Position != w.head.Position {
+			t.Errorf("asked anew, Next is %s, %v", d.Head.Position, err)
+		}
+	})
+}
+
 func cloneDocs(w *world) map[catalog.Kind]map[string]string {
 	return newWorld(w.head.Position, w.whole()...).docs
 }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -28,7 +29,8 @@ const (
 // Next implements [snapshot.Source]. Any number of calls that wait at the same
 // position share one connection and one command, which blocks for 20 to 30 s. A
 // call whose context ends returns at once; the command keeps its connection until
-// something comes, its time is over, or the client is closed.
+// something comes, its time is over, or the client is closed. After [snapshot.ErrUntold] the next call
+// begins a command of its own.
 func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
 	if after.Epoch < 0 || after.Revision < 0 || after.Revision > snapshot.MaxRevision {
 		return snapshot.Delta{}, wrap("next", fmt.Errorf("after %s: %w", after, snapshot.ErrGap))
@@ -40,7 +42,8 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 			return snapshot.Delta{}, err
 		}
 		master := p.masterAddr()
-		arrived := p.waits.DoChan(after.String()+master, func() (any, error) {
+		shared := after.String() + master
+		arrived := p.waits.DoChan(shared, func() (any, error) {
 			o, err := p.await(context.WithoutCancel(ctx), after)
 			if o.found {
 				t := p.trail(o.delta.Head.Position)
@@ -52,6 +55,9 @@ func (p *Publisher) Next(ctx context.Context, after snapshot.Position) (snapshot
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
+				if errors.Is(context.Cause(ctx), snapshot.ErrUntold) {
+					p.waits.Forget(shared) // its connection may be dead
+				}
 				return snapshot.Delta{}, ctx.Err()
 			case <-watch.C:
 				now := p.masterAddr()
