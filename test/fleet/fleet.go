@@ -29,11 +29,12 @@ import (
 // Options bound what is measured. A zero leaves the part out.
 type Options struct {
 	Redis     string        // host:port
-	Regions   []string      // host:port of Redis that mirrors fill, each by its own; balancers read there
+	Regions   []string      // host:port of each Redis that a mirror fills, which balancers read
 	Watchers  int           // balancers, each with connections of its own, spread over the regions
 	FleetKeys int           // keys in the catalog that they follow
 	Idle      time.Duration // for how long they are watched while nothing happens
 	Publishes int           // changes that they are told of
+	Every     time.Duration // from one change to the next, at least
 	Keys      int           // keys among which 1, 1,000 and 10,000 change
 	Scrub     time.Duration // for how long the comparing of those is watched
 	Nodes     []int         // how many reports there are
@@ -44,14 +45,16 @@ type meter struct {
 	commands, sent, received atomic.Int64
 }
 
-type reading struct{ commands, sent, received int64 }
-
-func (m *meter) read() reading {
-	return reading{m.commands.Load(), m.sent.Load(), m.received.Load()}
+type traffic struct {
+	Commands, Sent, Received int64 // the latter two in bytes
 }
 
-func (r reading) minus(s reading) reading {
-	return reading{r.commands - s.commands, r.sent - s.sent, r.received - s.received}
+func (m *meter) read() traffic {
+	return traffic{m.commands.Load(), m.sent.Load(), m.received.Load()}
+}
+
+func (t traffic) minus(s traffic) traffic {
+	return traffic{t.Commands - s.Commands, t.Sent - s.Sent, t.Received - s.Received}
 }
 
 // conn counts bytes.
@@ -72,10 +75,18 @@ func (c conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// counting is a hook that counts commands.
+// counting is a hook that counts commands and bytes.
 type counting struct{ m *meter }
 
-func (counting) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h counting) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return conn{c, h.m}, nil
+	}
+}
 
 func (h counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
@@ -101,11 +112,22 @@ type bench struct {
 	close  []func()
 }
 
-// Run measures and prints. It leaves nothing behind in Redis.
-func Run(ctx context.Context, o Options, out io.Writer) (err error) {
-	b := &bench{o: o, out: out, log: slog.New(slog.DiscardHandler)}
-	if b.keys, err = snapshot.NewKeys(catalog.NamedKey{ID: "s1", Key: [32]byte{1}}); err != nil {
+func newBench(o Options, out io.Writer) (*bench, error) {
+	keys, err := snapshot.NewKeys(catalog.NamedKey{ID: "s1", Key: [32]byte{1}})
+	return &bench{o: o, out: out, keys: keys, log: slog.New(slog.DiscardHandler)}, err
+}
+
+// Run measures and prints. It leaves nothing behind in Redis. The program that calls it has to call
+// [ServeRegion] where its first argument is [RegionCommand].
+func Run(ctx context.Context, o Options, out io.Writer) error {
+	b, err := newBench(o, out)
+	if err != nil {
 		return err
+	}
+	for _, address := range append(slices.Clone(o.Regions), o.Redis) {
+		if _, err := redisstore.ParseAddress(address); err != nil {
+			return err
+		}
 	}
 	for _, part := range []struct {
 		wanted bool
@@ -131,24 +153,24 @@ func Run(ctx context.Context, o Options, out io.Writer) (err error) {
 
 func (b *bench) printf(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }
 
-// open returns a publisher with a client of its own, at the Redis that everybody else is filled from.
-func (b *bench) open(m *meter) (*redisstore.Publisher, *redis.Client) { return b.openAt(b.o.Redis, m) }
+// open returns a publisher with a client of its own, as balancers have them, at the Redis that
+// everybody else is filled from.
+func (b *bench) open(m *meter) (*redisstore.Publisher, redis.UniversalClient) {
+	return b.openAt(b.o.Redis, m)
+}
 
-func (b *bench) openAt(address string, m *meter) (*redisstore.Publisher, *redis.Client) {
-	client := redis.NewClient(&redis.Options{
-		Addr: address, PoolSize: 4, PipelinePoolSize: -1, DisableIdentity: true,
-		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			return conn{c, m}, err
-		},
-	})
+func (b *bench) openAt(address string, m *meter) (*redisstore.Publisher, redis.UniversalClient) {
+	client, err := redisstore.Open(address, &redisstore.OpenOptions{Logger: b.log})
+	if err != nil {
+		panic(err) // Run has parsed it before
+	}
 	client.AddHook(counting{m})
 	b.close = append(b.close, func() { _ = client.Close() })
 	return redisstore.New(client, &redisstore.Options{Prefix: b.prefix, Logger: b.log}), client
 }
 
 // cleanUp removes the prefix in the end.
-func (b *bench) cleanUp(client *redis.Client) {
+func (b *bench) cleanUp(client redis.UniversalClient) {
 	b.close = append(b.close, func() {
 		ctx := context.Background()
 		if keys, err := client.Keys(ctx, "{"+b.prefix+"}:*").Result(); err == nil && len(keys) > 0 {
@@ -171,13 +193,23 @@ func (b *bench) background(run func(context.Context) error) (stop func()) {
 }
 
 // busy returns for how long Redis has worked.
-func busy(ctx context.Context, client *redis.Client) (total time.Duration) {
-	text := client.Info(ctx, "cpu").Val()
-	for _, m := range regexp.MustCompile(`(?m)^used_cpu_(?:user|sys):([0-9.]+)`).FindAllStringSubmatch(text, -1) {
-		seconds, _ := strconv.ParseFloat(m[1], 64)
-		total += time.Duration(seconds * 1e9)
+func busy(ctx context.Context, client redis.UniversalClient) time.Duration {
+	return time.Duration(info(ctx, client, "cpu", `used_cpu_(?:user|sys)`) * 1e9)
+}
+
+// memoryOf returns how many bytes of memory Redis uses.
+func memoryOf(ctx context.Context, client redis.UniversalClient) float64 {
+	return info(ctx, client, "memory", "used_memory")
+}
+
+// info returns the sum of what a section of INFO says under a name.
+func info(ctx context.Context, client redis.UniversalClient, section, name string) (sum float64) {
+	text := client.Info(ctx, section).Val()
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`:([0-9.]+)`).FindAllStringSubmatch(text, -1) {
+		n, _ := strconv.ParseFloat(m[1], 64)
+		sum += n
 	}
-	return total
+	return sum
 }
 
 func createKeys(ctx context.Context, tables *catalog.Tables, n int) error {
@@ -224,7 +256,10 @@ func poll(ctx context.Context, limit time.Duration, what string, ok func() bool)
 	return time.Since(start), nil
 }
 
-func median(d []time.Duration) time.Duration {
+func median(d []time.Duration) time.Duration { return quantile(d, 0.5) }
+
+// quantile returns the time that a share of all does not exceed.
+func quantile(d []time.Duration, share float64) time.Duration {
 	slices.Sort(d)
-	return d[len(d)/2]
+	return d[min(int(share*float64(len(d))), len(d)-1)]
 }

@@ -10,124 +10,6 @@ import (
 	"github.com/ez-api/ez-api/snapshot"
 )
 
-// fleet watches many balancers while nothing happens, and while changes do.
-func (b *bench) fleet(ctx context.Context) error {
-	tables := newTables()
-	if err := createKeys(ctx, tables, b.o.FleetKeys); err != nil {
-		return err
-	}
-	var control, all meter
-	p, client := b.open(&control)
-	b.cleanUp(client)
-	relay := b.relay(tables, p)
-	if _, err := relay.Sync(ctx); err != nil {
-		return err
-	}
-	b.background(relay.Run)
-	for _, region := range b.o.Regions {
-		b.mirror(region)
-	}
-	watchers := make([]*snapshot.Watcher, b.o.Watchers)
-	start := time.Now()
-	for i := range watchers {
-		source, _ := b.openAt(b.near(i), &all)
-		watchers[i] = snapshot.NewWatcher(
-			source,
-			&snapshot.WatcherOptions{Keys: b.keys, Name: fmt.Sprint("balancer-", i), Logger: b.log},
-		)
-		b.background(watchers[i].Run)
-	}
-	for _, w := range watchers {
-		select {
-		case <-w.Ready():
-		case <-time.After(5 * time.Minute):
-			return fmt.Errorf("a balancer has loaded nothing within 5 minutes: %+v", w.Status())
-		}
-	}
-	n := float64(len(watchers))
-	b.printf(
-		"%d balancers of %d keys, in %d regions, have loaded within %s",
-		len(watchers),
-		b.o.FleetKeys,
-		max(1, len(b.o.Regions)),
-		time.Since(start).Round(time.Millisecond),
-	)
-
-	if b.o.Idle > 0 {
-		time.Sleep(2 * time.Second) // for what the start has left to do
-		before, worked := all.read(), busy(ctx, client)
-		start := time.Now()
-		time.Sleep(b.o.Idle)
-		d, seconds := all.read().minus(before), time.Since(start).Seconds()
-		worked = busy(ctx, client) - worked
-		b.printf(
-			"idle, for %.0f s: %.3f commands/s a balancer; %.0f B/s sent and %.0f B/s received by each; Redis works %.1f "+
-				"%% of a core for all",
-			seconds,
-			float64(d.commands)/n/seconds,
-			float64(d.sent)/n/seconds,
-			float64(d.received)/n/seconds,
-			worked.Seconds()/seconds*100,
-		)
-	}
-
-	var took []time.Duration
-	before, worked := all.read(), busy(ctx, client)
-	for range b.o.Publishes {
-		if _, err := tables.Keys.Create(ctx, catalog.Key{Name: "one more"}); err != nil {
-			return err
-		}
-		start := time.Now()
-		if _, err := relay.Sync(ctx); err != nil {
-			return err
-		}
-		at := relay.Status().Published
-		if _, err := poll(ctx, time.Minute, "all balancers have applied a change", func() bool {
-			for _, w := range watchers {
-				if at.After(w.View().Position()) {
-					return false
-				}
-			}
-			return true
-		}); err != nil {
-			return err
-		}
-		took = append(took, time.Since(start))
-		time.Sleep(100 * time.Millisecond)
-	}
-	if len(took) > 0 {
-		d, publishes := all.read().minus(before), float64(len(took))
-		b.printf(
-			"a change of one key: all have applied it within %s (median; at most %s); each balancer sends %.1f commands and "+
-				"%.0f B for it and receives %.0f B; Redis works %s",
-			median(took).Round(time.Microsecond),
-			took[len(took)-1].Round(time.Microsecond),
-			float64(d.commands)/n/publishes,
-			float64(d.sent)/n/publishes,
-			float64(d.received)/n/publishes,
-			((busy(ctx, client) - worked) / time.Duration(len(took))).Round(time.Microsecond),
-		)
-	}
-	return nil
-}
-
-// near returns the address of the Redis that balancer i reads.
-func (b *bench) near(i int) string {
-	if len(b.o.Regions) == 0 {
-		return b.o.Redis
-	}
-	return b.o.Regions[i%len(b.o.Regions)]
-}
-
-// mirror carries what is published to the Redis of a region.
-func (b *bench) mirror(region string) {
-	var uncounted meter
-	origin, _ := b.open(&uncounted)
-	there, client := b.openAt(region, &uncounted)
-	b.cleanUp(client)
-	b.background(snapshot.NewMirror(origin, there, &snapshot.MirrorOptions{Keys: b.keys, Logger: b.log}).Run)
-}
-
 // changes publishes changes of several sizes among many keys, and watches the scrub of all that.
 func (b *bench) changes(ctx context.Context) error {
 	tables := newTables()
@@ -147,15 +29,17 @@ func (b *bench) changes(ctx context.Context) error {
 	p, client := b.open(&control)
 	b.cleanUp(client)
 	relay := b.relay(tables, p)
+	memory := memoryOf(ctx, client)
 	start := time.Now()
 	if _, err := relay.Sync(ctx); err != nil {
 		return err
 	}
 	b.printf(
-		"%d keys: the first publish took %s and sent %.1f MB",
+		"%d keys: the first publish took %s and sent %.1f MB; they take %.0f bytes of Redis' memory each",
 		b.o.Keys,
 		time.Since(start).Round(time.Millisecond),
-		float64(control.read().sent)/1e6,
+		float64(control.read().Sent)/1e6,
+		(memoryOf(ctx, client)-memory)/float64(b.o.Keys),
 	)
 	source, _ := b.open(&reader)
 	w := snapshot.NewWatcher(source, &snapshot.WatcherOptions{Keys: b.keys, Name: "balancer", Logger: b.log})
@@ -166,7 +50,7 @@ func (b *bench) changes(ctx context.Context) error {
 		"%d keys: a balancer has loaded them within %s and received %.1f MB",
 		b.o.Keys,
 		time.Since(start).Round(time.Millisecond),
-		float64(reader.read().received)/1e6,
+		float64(reader.read().Received)/1e6,
 	)
 
 	for _, size := range []int{1, 1_000, 10_000} {
@@ -212,11 +96,11 @@ func (b *bench) changes(ctx context.Context) error {
 			b.o.Keys,
 			median(took).Round(time.Microsecond),
 			median(applied).Round(time.Microsecond),
-			sent.commands/rounds,
+			sent.Commands/rounds,
 			float64(
-				sent.sent,
+				sent.Sent,
 			)/rounds/1e3,
-			float64(received.received)/rounds/1e3,
+			float64(received.Received)/rounds/1e3,
 			((busy(ctx, client) - worked) / rounds).Round(time.Microsecond),
 		)
 	}
@@ -235,7 +119,7 @@ func (b *bench) changes(ctx context.Context) error {
 		d := control.read().minus(before)
 		b.printf("a minute's scrub of %d keys: Redis works %s, sends %.1f MB in %.0f commands",
 			b.o.Keys, time.Duration(float64(busy(ctx, client)-worked)*60/seconds).Round(time.Millisecond),
-			float64(d.received)/1e6*60/seconds, float64(d.commands)*60/seconds)
+			float64(d.Received)/1e6*60/seconds, float64(d.Commands)*60/seconds)
 		running()
 	}
 	return nil
