@@ -12,7 +12,6 @@ import (
 
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
-	"github.com/ez-api/ez-api/catalog/alerts/causes"
 	"github.com/ez-api/ez-api/catalog/budgets"
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/costs"
@@ -125,22 +124,20 @@ type Plane struct {
 	config Config
 	relay  *snapshot.Relay
 	copies *catalog.Follower // leads on what is kept of the catalog in memory
-	// accounts are what entries are charged to; entries completes them.
-	accounts *catalog.Accounts
-	entries  *costs.Completer
-	pricing  *costs.Repricer
-	budgets  *budgets.Enforcer
-	logs     logbuf.Buffer
+	clocks *clocks.Clocks
+	alarm  *alerts.Alarm
 
 	operators *operators.Register
-	archive   logbuf.Archive
-	health    *health.Monitor
 	tester    *upstreams.Tester
+	health    *health.Monitor
+	budgets   *budgets.Enforcer
 
-	alarm *alerts.Alarm
+	logs    logbuf.Buffer
+	archive logbuf.Archive
+	entries *costs.Completer
+	pricing *costs.Repricer
 
 	maintained atomic.Pointer[[]logbuf.TaskResult]
-	clocks     *clocks.Clocks
 
 	closing sync.Once
 	closed  error
@@ -163,26 +160,22 @@ func New(config Config) (*Plane, error) {
 	}
 	config = config.withDefaults()
 	p := &Plane{
-		clocks: clocks.New(config.Clock, config.LogSink),
 		Tables: catalog.NewTables(config.Catalog, config.Keeper, &catalog.Options{
 			AllowPrivateUpstreams: config.AllowPrivateUpstreams, Clock: config.Clock,
 		}),
 		config: config,
+		clocks: clocks.New(config.Clock, config.LogSink),
 	}
-	list := catalog.NewPriceList()
-	p.accounts = catalog.NewAccounts()
-	holds := catalog.NewProviderHolds()
-	known := catalog.NewUpstreamList()
-	p.copies = catalog.NewFollower(config.Catalog, list, p.accounts, holds, known)
-	p.entries = costs.NewCompleter(list, p.accounts, p.copies)
-	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
-	p.operators = operators.New(config.Catalog, config.Clock)
 	p.relay = snapshot.NewRelay(p.Tables, config.Publisher, &snapshot.RelayOptions{
 		Keys: config.SyncKeys, Logger: config.Logger, Clock: config.Clock,
 	})
-	p.archive, _ = config.LogSink.(logbuf.Archive)
+	prices, accounts := catalog.NewPriceList(), catalog.NewAccounts()
+	holds, known := catalog.NewProviderHolds(), catalog.NewUpstreamList()
+	p.copies = catalog.NewFollower(config.Catalog, prices, accounts, holds, known)
 	box, _ := config.Catalog.(alerts.Outbox)
 	p.alarm = alerts.NewAlarm(box, config.Alerts, config.Logger, config.Clock)
+	p.operators = operators.New(config.Catalog, config.Clock)
+
 	privacy := catalog.PublicOnly
 	if config.AllowPrivateUpstreams {
 		privacy = catalog.AllowPrivate
@@ -193,13 +186,17 @@ func New(config Config) (*Plane, error) {
 		keeper = memstore.NewSink(nil) // then every process judges by what it takes itself
 	}
 	p.health = health.NewMonitor(config.Health, health.Parts{
-		Keeper: keeper, Holds: holds, Upstreams: known, Copies: p.copies, Catalog: p.Tables, Providers: p.Providers,
-		Alarm: p.alarm, LogTime: p.LogTime, Privacy: privacy, Logger: config.Logger,
+		Keeper: keeper, Holds: holds, Upstreams: known, Copies: p.copies, Catalog: p.Tables,
+		Providers: p.Providers, Alarm: p.alarm, LogTime: p.LogTime, Privacy: privacy, Logger: config.Logger,
 	})
 	p.budgets = budgets.NewEnforcer(budgets.Options{
-		Sink: config.LogSink, Accounts: p.accounts, Copies: p.copies, Catalog: p.Tables, Alarm: p.alarm,
+		Sink: config.LogSink, Accounts: accounts, Copies: p.copies, Catalog: p.Tables, Alarm: p.alarm,
 		LogTime: p.LogTime, Clock: config.Clock, Logger: config.Logger, Interval: config.BudgetInterval,
 	})
+
+	p.archive, _ = config.LogSink.(logbuf.Archive)
+	p.entries = costs.NewCompleter(prices, accounts, p.copies)
+	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
@@ -250,45 +247,6 @@ func (c Config) withDefaults() Config {
 		c.Clock = time.Now
 	}
 	return c
-}
-
-// Run publishes what changes, follows prices, judges providers and does maintenance until ctx
-// ends; then it returns nil. It goes on through failures of its engines, which
-// it logs. The log buffer works from New to Close, whether Run does or not.
-func (p *Plane) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	errs := make(chan error, 10)
-	watched := causes.New(causes.Watched{
-		Relay: p.relay, Logs: p.logs, Unpriced: p.entries.Unpriced(), Keys: p.Keys, Clock: p.config.Clock,
-	})
-	go func() { errs <- p.relay.Run(ctx) }()
-	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
-	go func() { errs <- p.operators.Follow(ctx) }()
-	go func() { errs <- p.maintain(ctx) }()
-	go func() { errs <- p.maintainLogs(ctx) }()
-	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
-	go func() { errs <- p.budgets.Run(ctx) }()
-	go func() {
-		errs <- p.regularly(ctx, alertInterval, "alerts fail, will try again", func(ctx context.Context) error {
-			return p.alarm.Watch(ctx, watched)
-		})
-	}()
-	go func() {
-		errs <- p.regularly(ctx, alertInterval, "alerts cannot be read, will try again", p.alarm.Deliver)
-	}()
-	go func() {
-		errs <- p.regularly(ctx, p.health.Interval(), "providers are not judged, will try again: holds stay as they are",
-			p.health.Judge)
-	}()
-	var failed error
-	for range cap(errs) {
-		if err := <-errs; err != nil && ctx.Err() == nil {
-			failed = err
-			stop() // one that cannot go on ends all, rather than leave half a plane
-		}
-	}
-	return failed
 }
 
 // Sync publishes now what the catalog holds, and returns the published head.
@@ -494,46 +452,4 @@ func (p *Plane) Stats() Stats {
 func (p *Plane) Close(ctx context.Context) error {
 	p.closing.Do(func() { p.closed = p.logs.Close(ctx) })
 	return p.closed
-}
-
-const (
-	maintenanceInterval = 10 * time.Second // ended tokens are gone this soon
-	pruneInterval       = 10 * time.Minute
-	sealInterval        = 10 * time.Minute // another server may still seal with an older key
-	resealAtOnce        = 500              // secrets in a round
-
-	// machineRetention is how long changes of holds and operators are kept that the control plane
-	// makes by itself: they are many, and nobody returns to them.
-	machineRetention = 7 * 24 * time.Hour
-
-	logMaintenanceInterval = time.Minute
-
-	alertInterval = 5 * time.Second // a cause is seen, and an alert is sent, this soon
-
-	clockInterval = 10 * time.Second
-)
-
-// regularly does something now and at intervals until ctx ends. A failure is
-// logged under what.
-func (p *Plane) regularly(ctx context.Context, interval time.Duration, what string,
-	do func(context.Context) error) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		if err := do(ctx); err != nil && ctx.Err() == nil {
-			p.config.Logger.WarnContext(ctx, what, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// readLogClock reads the sink's clock, beside maintenance, a round of which may take long. That the sink
-// does not answer is what its other users say.
-func (p *Plane) readLogClock(ctx context.Context) error {
-	_, _ = p.clocks.ReadLogs(ctx)
-	return nil
 }

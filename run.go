@@ -6,8 +6,87 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts/causes"
 	"github.com/ez-api/ez-api/logbuf"
 )
+
+const (
+	maintenanceInterval = 10 * time.Second // ended tokens are gone this soon
+	pruneInterval       = 10 * time.Minute
+	sealInterval        = 10 * time.Minute // another server may still seal with an older key
+	resealAtOnce        = 500              // secrets in a round
+
+	// machineRetention is how long changes of holds and operators are kept that the control plane
+	// makes by itself: they are many, and nobody returns to them.
+	machineRetention = 7 * 24 * time.Hour
+
+	logMaintenanceInterval = time.Minute
+
+	alertInterval = 5 * time.Second // a cause is seen, and an alert is sent, this soon
+
+	clockInterval = 10 * time.Second
+)
+
+// Run publishes what changes, follows prices, judges providers and does maintenance until ctx
+// ends; then it returns nil. It goes on through failures of its engines, which
+// it logs. The log buffer works from New to Close, whether Run does or not.
+func (p *Plane) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	errs := make(chan error, 10)
+	watched := causes.New(causes.Watched{
+		Relay: p.relay, Logs: p.logs, Unpriced: p.entries.Unpriced(), Keys: p.Keys, Clock: p.config.Clock,
+	})
+	watch := func(ctx context.Context) error { return p.alarm.Watch(ctx, watched) }
+	go func() { errs <- p.relay.Run(ctx) }()
+	go func() { errs <- p.copies.Run(ctx, p.config.Logger) }()
+	go func() { errs <- p.operators.Follow(ctx) }()
+	go func() { errs <- p.maintain(ctx) }()
+	go func() { errs <- p.maintainLogs(ctx) }()
+	go func() { errs <- p.regularly(ctx, clockInterval, "", p.readLogClock) }()
+	go func() { errs <- p.budgets.Run(ctx) }()
+	go func() { errs <- p.regularly(ctx, alertInterval, "alerts fail, will try again", watch) }()
+	go func() {
+		errs <- p.regularly(ctx, alertInterval, "alerts cannot be read, will try again", p.alarm.Deliver)
+	}()
+	go func() {
+		errs <- p.regularly(ctx, p.health.Interval(),
+			"providers are not judged, will try again: holds stay as they are", p.health.Judge)
+	}()
+	var failed error
+	for range cap(errs) {
+		if err := <-errs; err != nil && ctx.Err() == nil {
+			failed = err
+			stop() // one that cannot go on ends all, rather than leave half a plane
+		}
+	}
+	return failed
+}
+
+// regularly does something now and at intervals until ctx ends. A failure is
+// logged under what.
+func (p *Plane) regularly(ctx context.Context, interval time.Duration, what string,
+	do func(context.Context) error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			p.config.Logger.WarnContext(ctx, what, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// readLogClock reads the sink's clock, beside maintenance, a round of which may take long. That the sink
+// does not answer is what its other users say.
+func (p *Plane) readLogClock(ctx context.Context) error {
+	_, _ = p.clocks.ReadLogs(ctx)
+	return nil
+}
 
 // maintain does at intervals what time brings to the catalog.
 func (p *Plane) maintain(ctx context.Context) error {
