@@ -129,19 +129,21 @@ func (f *fleet) wait(ctx context.Context) error {
 
 // readNodes reads all reports while they go on coming.
 func (f *fleet) readNodes(ctx context.Context) error {
-	const rounds = 20
-	start, worked := time.Now(), busy(ctx, f.redis)
-	longest, err := f.longest(ctx, f.redis, func() error {
-		for range rounds {
-			if _, err := f.origin.Nodes(ctx, snapshot.NodeQuery{}); err != nil {
-				return err
-			}
+	var took, longest []time.Duration
+	for range 20 {
+		start := time.Now()
+		slow, err := f.longest(ctx, f.redis, func() error {
+			_, err := f.origin.Nodes(ctx, snapshot.NodeQuery{})
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	f.printf("reading all reports takes %s, %s of Redis' time with what else comes; its longest command %s",
-		round(time.Since(start)/rounds), round((busy(ctx, f.redis)-worked)/rounds), longest)
-	return err
+		took, longest = append(took, time.Since(start)), append(longest, slow)
+	}
+	f.printf("reading all reports takes %s, and Redis' longest command meanwhile %s (medians; at most %s and %s)",
+		round(median(took)), round(median(longest)), round(slices.Max(took)), round(slices.Max(longest)))
+	return nil
 }
 
 // longest returns the longest command of Redis on the bench's keys while something is done.

@@ -174,16 +174,18 @@ func (b *bench) nodes(ctx context.Context) error {
 		have = n
 
 		start, worked = time.Now(), busy(ctx, client)
-		list, err := p.Nodes(ctx, snapshot.NodeQuery{})
-		if err != nil || len(list.Nodes) < n {
-			return fmt.Errorf("reading %d nodes: %d, %w", n, len(list.Nodes), err)
+		var list snapshot.NodeList
+		longest, err := b.longest(ctx, client, func() (err error) {
+			if list, err = p.Nodes(ctx, snapshot.NodeQuery{}); err == nil && len(list.Nodes) < n {
+				err = fmt.Errorf("of %d nodes %d are read", n, len(list.Nodes))
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		b.printf(
-			"%d nodes: reading all takes %s, %s of Redis' time",
-			n,
-			time.Since(start).Round(time.Millisecond),
-			(busy(ctx, client) - worked).Round(time.Millisecond),
-		)
+		b.printf("%d nodes: reading all takes %s, %s of Redis' time; its longest command %s", n,
+			round(time.Since(start)), round(busy(ctx, client)-worked), longest)
 
 		if err := report(0, min(100, n)); err != nil {
 			return err
