@@ -176,13 +176,17 @@ func IsDangling(err error) bool {
 }
 
 type referenceError struct {
-	kind     Kind
-	dangling bool
+	kind      Kind
+	dangling  bool
+	referrers []string // what still refers to it, as far as that is known
 }
 
 func (e *referenceError) Error() string {
 	if e.dangling {
 		return fmt.Sprintf("the %s that this %s refers to does not exist", e.kind.referred(), e.kind.Noun())
+	}
+	if len(e.referrers) > 0 {
+		return fmt.Sprintf("the %s is still referred to by %s", e.kind.Noun(), strings.Join(e.referrers, "; "))
 	}
 	return fmt.Sprintf("the %s is still referred to; delete or change what refers to it first", e.kind.Noun())
 }

@@ -88,7 +88,7 @@ func (c *core) transact(ctx context.Context, m mode, fn func(*txn) error) (Revis
 			tx.warn(ctx)
 		}
 		if m == blind || !tx.overtaken(err, try) {
-			return revision, err
+			return revision, c.withReferrers(ctx, tx, err)
 		}
 		if err := pause(ctx, try); err != nil {
 			return 0, err

@@ -430,3 +430,15 @@ func TestDamagedRecordsAreShown(t *testing.T) {
 	s.must(http.StatusOK, admin, "PUT", "/models", object{"name": "b", "context_window": 5})
 	shows(t, s.must(http.StatusOK, viewer, "GET", one, nil).object(t), object{"context_window": 5.0, "damaged": nil})
 }
+
+// Who cannot delete something is told what refers to it.
+func TestReferrersAreNamed(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	s.must(http.StatusCreated, admin, "POST", "/projects", object{"name": "acme"})
+	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "alice", "project": "acme"})
+	a := s.do(admin, "DELETE", "/projects/1", nil)
+	a.problem(t, http.StatusConflict, "referenced")
+	if !strings.Contains(a.body, `"delete or change first what refers to it: key alice (id 2)"`) {
+		t.Errorf("%s", a.body)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -80,6 +81,9 @@ func (h *Handler) problem(ctx context.Context, err error) *problem {
 func classify(err error) (k problemKind, detail string) {
 	if catalog.IsDangling(err) { // not a conflict: a field names what is not there
 		return problemInvalid, seeErrors
+	}
+	if what := catalog.ReferrersOf(err); what != "" {
+		return problemReferenced, fmt.Sprintf("delete or change first what refers to it: %s", what)
 	}
 	for _, row := range errorTable {
 		if !errors.Is(err, row.err) {

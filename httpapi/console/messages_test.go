@@ -22,8 +22,10 @@ import (
 func sayers(t *testing.T) (files []string) {
 	t.Helper()
 	for _, pattern := range []string{
-		"../../*.go", "../../catalog/*.go", "../../catalog/alerts/*.go", "../../catalog/budgets/*.go",
-		"../../catalog/health/*.go", "../../catalog/pricefile/*.go", "../../catalog/upstreams/*.go",
+		"../../*.go", "../../catalog/*.go", "../../catalog/alerts/*.go", "../../catalog/alerts/causes/*.go",
+		"../../catalog/budgets/*.go", "../../catalog/clocks/*.go", "../../catalog/costs/*.go",
+		"../../catalog/health/*.go", "../../catalog/operators/*.go", "../../catalog/pricefile/*.go",
+		"../../catalog/upstreams/*.go",
 		"../../logbuf/*query.go", "../../snapshot/explain.go", "../../snapshot/held.go", "../../snapshot/route.go",
 		"../../snapshot/view.go",
 		"../../snapshot/decide.go", "../../snapshot/look.go", "../*.go", "../internal/request/*.go",
@@ -343,6 +345,13 @@ func TestMessagesAreRecognised(t *testing.T) {
 			fill := func(s string) string { return strings.ReplaceAll(verb.ReplaceAllString(s, "17"), "%%", "%") }
 			if got, want := m.message(fill(format)), fill(text); got != want {
 				t.Errorf("%q is %q, want %q", fill(format), got, want)
+			}
+		}
+		if lang == "zh" {
+			const english = "delete or change first what refers to it: binding (id 12); key alice bob (id 7); and others"
+			const want = "请先删除或修改引用它的资源：绑定（id 12）；密钥 alice bob（id 7）；以及其他"
+			if got := m.message(english); got != want {
+				t.Errorf("%q is %q, want %q", english, got, want)
 			}
 		}
 		if got := m.message("is new here"); got != "is new here" {

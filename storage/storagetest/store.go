@@ -108,6 +108,7 @@ var storeCases = []storeCase{
 	{"model of a store", aStore, testStoreModel},
 	{"desired states", aStore, testDesired},
 	{"owners at once", aStore, testOwnersAtOnce},
+	{"referrers", aStore, testReferrers},
 }
 
 func aStore(StoreHarness) string { return "" }
