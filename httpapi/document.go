@@ -135,13 +135,6 @@ func (h *Handler) describe() {
 		panic("httpapi: the OpenAPI document cannot be written: " + err.Error()) // a mistake in this package
 	}
 	h.spec = append(text, '\n')
-	for _, item := range doc.Paths {
-		for _, op := range operationsOf(item) {
-			if *op != nil {
-				(*op).Responses = nil // nothing else reads them, and they take a megabyte
-			}
-		}
-	}
 }
 
 // describeParameters says what the path's id is, which huma must not check:
