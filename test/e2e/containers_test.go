@@ -15,13 +15,12 @@ func TestContainers(t *testing.T) {
 	dir := copyOfRepository(t)
 	shell := newShell(t, dir)
 	shell.limit = containersTimeout
+	if exec.Command("docker", "compose", "version").Run() != nil { // then Compose is a program of its own
+		shell.run(t, `docker() { if [ "$1" = compose ]; then docker-compose "${@:2}"; else command docker "$@"; fi; }`)
+	}
 	down := func() {
-		cmd := exec.Command("bash", "-c", "docker compose -f compose.yaml -f docker-compose.integration.yml down -v; "+
+		shell.run(t, "docker compose -f compose.yaml -f docker-compose.integration.yml down -v; "+
 			"docker rm -f -v ez-api; docker volume rm ezapi-data; true")
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Logf("%v\n%s", err, out)
-		}
 	}
 	defer down()
 	for line := range strings.Lines(start + tour) {

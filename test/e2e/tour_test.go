@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,6 +189,9 @@ func (s *shell) run(t *testing.T, command string) string {
 	}
 	for _, m := range definition.FindAllStringSubmatch(command, -1) {
 		script += "declare -f " + m[1] + " >>$0\n"
+	}
+	if strings.HasPrefix(command, ". ") { // all that it sets
+		script += "echo " + strconv.Quote(command) + " >>$0\n"
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", script+"exit $status", s.state)
 	cmd.Dir = s.dir
