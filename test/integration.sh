@@ -265,7 +265,11 @@ fi
 
 modules=(. test)
 packages=(./...)
-[ -z "$docker" ] || packages=(-tags integration ./...)
+timeout=15m
+if [ -n "$docker" ]; then
+  packages=(-tags integration ./...)
+  timeout=30m # images are built
+fi
 if [ -n "$clickhouse" ]; then
   modules=(test)
   packages=(-tags clickhouse ./clickhouse/...)
@@ -273,10 +277,11 @@ fi
 say "go test -race ${packages[*]}, in ${modules[*]}"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"
 # -count=1: the services are new each time, so nothing cached says anything.
+# -p: one package more than there are cores, since most wait for servers and programs half of their time.
 # go vet runs in test/lint, on the whole. A failure shows in the events, which the summary judges.
 {
   for dir in "${modules[@]}"; do
-    (cd "$root/$dir" && go test -race -vet=off -count=1 -timeout 15m -json "$@" "${packages[@]}") </dev/null ||
+    (cd "$root/$dir" && go test -race -vet=off -count=1 -p $(($(nproc) + 1)) -timeout $timeout -json "$@" "${packages[@]}") </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
 } 2>&1 | "$tmp/summary"
