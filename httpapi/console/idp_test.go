@@ -41,9 +41,12 @@ type idp struct {
 	asked  map[string]int        // requests by path
 }
 
+// idpKey makes the key of all providers, once: to find one takes longer than a sign-in.
+var idpKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 func newIDP(t *testing.T) *idp {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := idpKey()
 	if err != nil {
 		t.Fatal(err)
 	}
