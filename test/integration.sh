@@ -277,11 +277,13 @@ fi
 say "go test -race ${packages[*]}, in ${modules[*]}"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"
 # -count=1: the services are new each time, so nothing cached says anything.
-# -p: one package more than there are cores, since most wait for servers and programs half of their time.
+# -p: one package more than there are cores, since most wait for servers and programs for much of their time.
+at_once=$(($(getconf _NPROCESSORS_ONLN) + 1))
 # go vet runs in test/lint, on the whole. A failure shows in the events, which the summary judges.
 {
   for dir in "${modules[@]}"; do
-    (cd "$root/$dir" && go test -race -vet=off -count=1 -p $(($(nproc) + 1)) -timeout $timeout -json "$@" "${packages[@]}") </dev/null ||
+    (cd "$root/$dir" && go test -race -vet=off -count=1 -p $at_once -timeout $timeout -json "$@" "${packages[@]}") \
+      </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
 } 2>&1 | "$tmp/summary"
