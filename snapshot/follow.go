@@ -97,7 +97,9 @@ func (f *follower) hear(ctx context.Context) (event, error) {
 // load replaces the view by the whole snapshot.
 func (f *follower) load(ctx context.Context) (event, error) {
 	now := f.view.Load()
-	rest(ctx, f.loadDelay())
+	if f.listen(ctx, now) {
+		return eventApplied, nil
+	}
 	if ctx.Err() != nil {
 		return eventStop, nil
 	}
@@ -135,6 +137,22 @@ func (f *follower) load(ctx context.Context) (event, error) {
 	return eventLoaded, nil
 }
 
+// listen waits for as long as it should before a load. Who was not told of a delta goes on asking for it, and it
+// reports whether that has made the load needless.
+func (f *follower) listen(ctx context.Context, now *View) (applied bool) {
+	waiting, cancel := context.WithTimeout(ctx, f.loadDelay())
+	defer cancel()
+	if now.refusal == "" && f.untold == now.head.Position {
+		if d, err := f.src.Next(waiting, now.head.Position); err == nil {
+			if on, _ := f.take(now, d); on == eventApplied {
+				return true
+			}
+		}
+	}
+	<-waiting.Done()
+	return false
+}
+
 // next waits for a delta and applies it.
 func (f *follower) next(ctx context.Context) (event, error) {
 	now := f.view.Load()
@@ -158,6 +176,11 @@ func (f *follower) next(ctx context.Context) (event, error) {
 	case now.refusal != "":
 		return eventMoved, nil // something was published
 	}
+	return f.take(now, d)
+}
+
+// take applies a delta and serves what it leads to.
+func (f *follower) take(now *View, d Delta) (event, error) {
 	v, err := now.apply(d, f.opts.Keys)
 	switch {
 	case errors.Is(err, ErrFormat), errors.Is(err, catalog.ErrSealed):

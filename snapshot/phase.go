@@ -60,6 +60,7 @@ func transitions() []transition {
 		{PhaseRestored, eventRefused, PhaseRefusing},
 
 		{PhaseLoading, eventLoaded, PhaseFollowing},
+		{PhaseLoading, eventApplied, PhaseFollowing}, // a delta came before it began
 		{PhaseLoading, eventUnchanged, PhaseWaiting},
 		{PhaseLoading, eventGap, PhaseWaiting},
 		{PhaseLoading, eventUnpublished, PhaseUnpublished},

@@ -10,9 +10,10 @@ func ends() map[Phase][]event {
 	source := []event{eventMissing, eventUnreachable, eventRefused}
 	following := append(slices.Clone(source), eventApplied, eventUntold, eventMisfit, eventGap, eventMoved)
 	return map[Phase][]event{
-		PhaseStarting:    {eventRestored, eventBlank},
-		PhaseRestored:    append(slices.Clone(source), eventHeard),
-		PhaseLoading:     append(slices.Clone(source), eventLoaded, eventUnchanged, eventGap, eventUnpublished),
+		PhaseStarting: {eventRestored, eventBlank},
+		PhaseRestored: append(slices.Clone(source), eventHeard),
+		PhaseLoading: append(slices.Clone(source), eventLoaded, eventApplied, eventUnchanged, eventGap,
+			eventUnpublished),
 		PhaseUnpublished: {eventGap, eventMoved, eventUnpublished, eventUnreachable, eventRefused},
 		PhaseFollowing:   following,
 		PhaseRereading:   following,

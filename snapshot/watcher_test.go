@@ -794,28 +794,30 @@ func TestWatcherNoticesASilentSource(t *testing.T) {
 	})
 }
 
-// One wait that is never told of a delta, because its connection is dead, does not make a data plane load
-// the whole, which it does late where there are many.
+// Waits that are never told of a delta, because their connections are dead, do not make a data plane load the
+// whole, which it does late where there are many: it asks anew, also while it waits before it loads.
 func TestWatcherAsksAgainBeforeItLoads(t *testing.T) {
-	bubble(t, func(t *testing.T, s *stage) {
-		for i := range 2_000 {
-			n := snapshot.Node{ID: fmt.Sprint("other-", i)}
-			s.keys.SignNode(&n)
-			if _, err := s.Report(t.Context(), n); err != nil {
-				t.Fatal(err)
+	for stuck := 1; stuck <= 2; stuck++ {
+		bubble(t, func(t *testing.T, s *stage) {
+			for i := range 2_000 {
+				n := snapshot.Node{ID: fmt.Sprint("other-", i)}
+				s.keys.SignNode(&n)
+				if _, err := s.Report(t.Context(), n); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		s.set(func() { s.stuck = 1 })
-		w := watch(t, s, snapshot.WatcherOptions{})
-		<-w.Ready()
-		synctest.Wait()
-		s.delta("second")
-		time.Sleep(8 * time.Second) // two reports, at most 5.5 and 1 s later
-		serves(t, w, "first", "second")
-		if got := w.Status(); got.Loads != 1 || got.Deltas != 1 || got.Phase != snapshot.PhaseFollowing {
-			t.Errorf("status %+v", got)
-		}
-	})
+			s.set(func() { s.stuck = stuck })
+			w := watch(t, s, snapshot.WatcherOptions{})
+			<-w.Ready()
+			synctest.Wait()
+			s.delta("second")
+			time.Sleep(time.Duration(stuck) * 7 * time.Second) // two reports each, at most 5.5 and 1 s later
+			serves(t, w, "first", "second")
+			if got := w.Status(); got.Loads != 1 || got.Deltas != 1 || got.Phase != snapshot.PhaseFollowing {
+				t.Errorf("%d stuck: status %+v", stuck, got)
+			}
+		})
+	}
 }
 
 func TestWatcherRunsOnce(t *testing.T) {
