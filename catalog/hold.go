@@ -221,6 +221,7 @@ func (h *Hold) columns() Entity {
 	t, _ := ParseHoldTarget(h.Target)
 	t.UpstreamModel = ""
 	e.Ref = t.String()
+	e.Groups = []string{h.Reason} // by which lists select it
 	return e
 }
 

@@ -36,7 +36,7 @@ func explains(text string) detail {
 
 // only keeps those of the query parameters of nouns that apply to this noun.
 func only(applicable []string) detail {
-	all := []string{"group", "namespace", "project", "cascade"}
+	all := []string{"group", "namespace", "project", "target", "reason", "cascade"}
 	return func(op *huma.Operation) {
 		op.Parameters = slices.DeleteFunc(op.Parameters, func(p *huma.Param) bool {
 			return slices.Contains(all, p.Name) && !slices.Contains(applicable, p.Name)

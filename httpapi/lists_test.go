@@ -6,11 +6,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/catalog"
 )
 
 // names reads a whole list, page by page.
@@ -119,4 +121,38 @@ func TestMounted(t *testing.T) {
 	}
 	s.must(http.StatusOK, viewer, "GET", at.Path, nil)
 	s.must(http.StatusOK, nobody, "GET", "/gateway/openapi.json", nil)
+}
+
+// Holds are selected by what they hold, and by why.
+func TestHoldsByTargetAndReason(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	s.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "models": []string{"m", "n"}})
+	s.must(http.StatusCreated, admin, "POST", "/projects", object{"name": "a"})
+	s.must(http.StatusCreated, admin, "POST", "/projects", object{"name": "a/b"})
+	for _, target := range []string{"provider/1", "provider/1/m", "provider/1/n", "project/a", "project/a/b"} {
+		s.must(http.StatusCreated, admin, "POST", "/holds", object{"target": target})
+	}
+	if _, err := s.plane.Holds.Create(t.Context(), catalog.Hold{Target: "project/a", Reason: catalog.HoldBudget}); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		"?target=provider/1":                 "provider/1 admin, provider/1/m admin, provider/1/n admin",
+		"?target=provider/1/m":               "provider/1/m admin",
+		"?target=provider/1/m&reason=budget": "",
+		"?target=project/a":                  "project/a admin, project/a budget",
+		"?target=project/a&reason=budget":    "project/a budget",
+		"?reason=budget&count=true":          "project/a budget",
+		"?target=key/9":                      "",
+	} {
+		var got []string
+		list := s.must(http.StatusOK, viewer, "GET", "/holds"+query, nil).object(t)
+		for _, v := range list["data"].([]any) {
+			got = append(got, fmt.Sprint(v.(object)["target"], " ", v.(object)["reason"]))
+		}
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("%s: %s; want %s", query, text, want)
+		}
+	}
+	s.do(viewer, "GET", "/holds?target=model/1", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
+	s.do(viewer, "GET", "/keys?target=key/1", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 }

@@ -13,7 +13,7 @@ func (h *Handler) register(opts *Options) {
 	serveNoun(plainNoun(h, t.Bindings, "a binding of a model to groups", "group", "namespace"))
 	serveNoun(h.keys())
 	serveNoun(h.operators())
-	serveNoun(plainNoun(h, t.Holds, "a hold of a key, a project or a provider"))
+	serveNoun(plainNoun(h, t.Holds, "a hold of a key, a project or a provider", "target", "reason"))
 	handle(h, Admin, "POST /providers/{id}/test", "testProvider", "Ask a provider whether it works", h.testProvider,
 		takes(optional(bodyOf("ProviderTesting", request.JSON))), fails(problemUntestable,
 			problemTooSoon), explains(testText))

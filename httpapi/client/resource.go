@@ -19,6 +19,8 @@ type Query struct {
 	Group      string
 	Namespace  string
 	Project    string            // with all below it
+	Target     string            // of holds; that of a provider has those of its models
+	Reason     string            // of holds
 	Labels     map[string]string // has all of these
 	Limit      int               // of one page; 0 is the server's default
 	Cursor     string            // Next of the page before
@@ -34,7 +36,7 @@ func (q Query) values() url.Values {
 	v := url.Values{}
 	setTexts(v, map[string]string{
 		"name": q.Name, "q": q.Text, "external_id": q.ExternalID, "status": string(q.Status), "group": q.Group,
-		"namespace": q.Namespace, "project": q.Project, "cursor": q.Cursor,
+		"namespace": q.Namespace, "project": q.Project, "target": q.Target, "reason": q.Reason, "cursor": q.Cursor,
 	})
 	for name, value := range q.Labels {
 		v.Add("label", name+"="+value)

@@ -173,6 +173,8 @@ type getCommand struct {
 	Group     string            `help:"Only of this group."`
 	Namespace string            `help:"Only of this namespace."`
 	Project   string            `help:"Only of this project, and of all below it."`
+	Target    string            `help:"Only holds of this target: key/ID, project/PATH, provider/ID, …"`
+	Reason    string            `enum:",admin,budget,health" default:"" help:"Only holds for this reason."`
 	Label     map[string]string `short:"l" placeholder:"NAME=VALUE" help:"Only with this label."`
 	Owner     string            `help:"Only of this owner."`
 	Limit     int               `default:"1000" help:"At most so many; 0 is all."`
@@ -205,7 +207,7 @@ func (c *getCommand) Run(ctx context.Context, a *app) error {
 func (c *getCommand) list(ctx context.Context, a *app, of client.Objects) error {
 	q := client.Query{
 		Text: c.Text, Status: catalog.Status(c.Status), Group: c.Group, Namespace: c.Namespace, Project: c.Project,
-		Labels: c.Label, Limit: 1000,
+		Target: c.Target, Reason: c.Reason, Labels: c.Label, Limit: 1000,
 	}
 	if c.Owner != "" {
 		if q.Labels == nil {

@@ -69,6 +69,8 @@ type List struct {
 	Group      string   `query:"group" maxLength:"64" doc:"Only resources of this group."`
 	Namespace  string   `query:"namespace" maxLength:"63" doc:"Only resources of this namespace."`
 	Project    string   `query:"project" maxLength:"191" doc:"Only resources of this project and of all below it."`
+	Target     string   `query:"target" maxLength:"512" doc:"Only holds of this target: key/ID, project/PATH, provider/ID with those of its models, or provider/ID/MODEL."`
+	Reason     string   `query:"reason" enum:"admin,budget,health" doc:"Only holds for this reason."`
 	Labels     []string `query:"label,explode" maxItems:"64" doc:"Only resources with this label, written name=value. When it is repeated, all labels must be there."`
 	Count      bool     `query:"count" default:"false" doc:"Whether the answer says how many resources all pages have."`
 }
@@ -87,6 +89,22 @@ func (in List) Query() (q catalog.Query, err error) {
 	}
 	if in.Group != "" {
 		q.Groups = []string{in.Group}
+	}
+	if in.Reason != "" {
+		q.Groups = []string{in.Reason} // holds are of no other group
+	}
+	if in.Target != "" {
+		switch t, ok := catalog.ParseHoldTarget(in.Target); {
+		case !ok:
+			return q, &catalog.FieldError{Field: "target",
+				Message: "must be key/ID, project/PATH, provider/ID or provider/ID/MODEL"}
+		case t.UpstreamModel == "":
+			q.Refs = []string{in.Target}
+		default:
+			for _, reason := range catalog.HoldReasons() {
+				q.NaturalKeys = append(q.NaturalKeys, catalog.HoldKey(in.Target, reason))
+			}
+		}
 	}
 	for _, label := range in.Labels {
 		name, value, ok := strings.Cut(label, "=")
