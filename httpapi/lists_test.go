@@ -126,13 +126,15 @@ func TestMounted(t *testing.T) {
 // Holds are selected by what they hold, and by why.
 func TestHoldsByTargetAndReason(t *testing.T) {
 	s := newService(t, ezapi.Config{}, nil)
-	s.must(http.StatusCreated, admin, "POST", "/providers", object{"name": "p", "type": "openai", "models": []string{"m", "n"}})
+	s.must(http.StatusCreated, admin, "POST", "/providers",
+		object{"name": "p", "type": "openai", "models": []string{"m", "n"}})
 	s.must(http.StatusCreated, admin, "POST", "/projects", object{"name": "a"})
 	s.must(http.StatusCreated, admin, "POST", "/projects", object{"name": "a/b"})
 	for _, target := range []string{"provider/1", "provider/1/m", "provider/1/n", "project/a", "project/a/b"} {
 		s.must(http.StatusCreated, admin, "POST", "/holds", object{"target": target})
 	}
-	if _, err := s.plane.Holds.Create(t.Context(), catalog.Hold{Target: "project/a", Reason: catalog.HoldBudget}); err != nil {
+	budget := catalog.Hold{Target: "project/a", Reason: catalog.HoldBudget}
+	if _, err := s.plane.Holds.Create(t.Context(), budget); err != nil {
 		t.Fatal(err)
 	}
 	for query, want := range map[string]string{
