@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humahttprouter"
@@ -115,7 +116,7 @@ type document struct {
 }
 
 func (h *Handler) openapi(context.Context, *struct{}) (*document, error) {
-	return &document{"application/openapi+json", h.spec}, nil
+	return &document{"application/openapi+json", h.spec()}, nil
 }
 
 // describe completes the document, once every operation is in it.
@@ -130,11 +131,13 @@ func (h *Handler) describe() {
 			}
 		}
 	}
-	text, err := json.Marshal(doc)
-	if err != nil {
-		panic("httpapi: the OpenAPI document cannot be written: " + err.Error()) // a mistake in this package
-	}
-	h.spec = append(text, '\n')
+	h.spec = sync.OnceValue(func() []byte { // few ask for it, and it takes as long as all the rest of New
+		text, err := json.Marshal(doc)
+		if err != nil {
+			panic("httpapi: the OpenAPI document cannot be written: " + err.Error()) // a mistake in this package
+		}
+		return append(text, '\n')
+	})
 }
 
 // describeParameters says what the path's id is, which huma must not check:

@@ -83,7 +83,7 @@ type Handler struct {
 	nouns    []reflect.Type     // in the order of their registration
 	api      huma.API
 	routes   []string
-	spec     []byte
+	spec     func() []byte // the OpenAPI document
 	decoder  logbuf.Decoder
 	decoding chan struct{} // a place for each processor
 	planning chan struct{} // a place for one plan
