@@ -73,6 +73,7 @@ var brokenStores = []struct {
 		}
 	})},
 	{"any name will do for a reference", "references", commitRefersToAll},
+	{"List ignores references", "referrers", listEdited(func(q *catalog.Query) { q.Refs = nil })},
 	{"the two ends of a reference are mixed up", "references", commitMixesEnds},
 	{"Commit knows no bounds", "bounds of a commit", commitEdited(func(c *catalog.Commit) { c.Caps = nil })},
 	{"bounds are looked at before the first write", "bounds of a commit", commitBoundsFirst},

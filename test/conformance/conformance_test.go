@@ -152,7 +152,7 @@ func TestWrongReadersFail(t *testing.T) {
 					func(beginning string) bool { return strings.HasPrefix(step, beginning) })
 			}
 			noted := func(string, error) {}
-			err = runSome(t.Context(), rdb, addr, wrong.keys, Program(io.Discard, "python3", file), noted, wanted)
+			err := runSome(t.Context(), rdb, addr, wrong.keys, Program(io.Discard, "python3", file), noted, wanted)
 			if err == nil || !strings.HasPrefix(err.Error(), wrong.step) {
 				t.Errorf("the script says %v, want a failure at the step %q", err, wrong.step)
 			}
