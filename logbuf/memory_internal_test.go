@@ -31,7 +31,7 @@ func TestMemoryKeepsOrder(t *testing.T) {
 			},
 			"read": func(t *rapid.T) {
 				if len(unsettled) == len(m.inflight.batches) {
-					t.Skip("the third batch would use the memory of the first")
+					return // the third batch would use the memory of the first
 				}
 				b, err := m.read(t.Context(), rapid.IntRange(1, 700).Draw(t, "limit"))
 				if err != nil {
@@ -47,7 +47,7 @@ func TestMemoryKeepsOrder(t *testing.T) {
 			},
 			"settle": func(t *rapid.T) {
 				if len(unsettled) == 0 {
-					t.Skip("nothing is read")
+					return
 				}
 				before := m.count
 				if _, err := m.settle(); err != nil {

@@ -69,7 +69,7 @@ type List struct {
 	Group      string   `query:"group" maxLength:"64" doc:"Only resources of this group."`
 	Namespace  string   `query:"namespace" maxLength:"63" doc:"Only resources of this namespace."`
 	Project    string   `query:"project" maxLength:"191" doc:"Only resources of this project and of all below it."`
-	Target     string   `query:"target" maxLength:"512" doc:"Only holds of this target: key/ID, project/PATH, provider/ID with those of its models, or provider/ID/MODEL."`
+	Target     string   `query:"target" maxLength:"512" doc:"Only holds of this target, such as provider/7 with its models."`
 	Reason     string   `query:"reason" enum:"admin,budget,health" doc:"Only holds for this reason."`
 	Labels     []string `query:"label,explode" maxItems:"64" doc:"Only resources with this label, written name=value. When it is repeated, all labels must be there."`
 	Count      bool     `query:"count" default:"false" doc:"Whether the answer says how many resources all pages have."`
