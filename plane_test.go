@@ -148,6 +148,7 @@ func TestLogsHoldProviders(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				time.Sleep(time.Second) // then the copy that entries are counted by has it
 				for range 10 {
 					if err := plane.AppendLogs(t.Context(), ezapi.LogEntry{Status: 503, Time: plane.Now(),
 						Failures: []logbuf.Failure{{ProviderID: provider.ID, UpstreamModel: "m", Class: "server"}}}); err != nil {
