@@ -113,6 +113,13 @@ func (l *ledger) size() int {
 	return len(l.acked)
 }
 
+// resent returns how many batches were sent again.
+func (l *ledger) resent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unsure
+}
+
 // TestAcknowledgedLogsAreKept: the server is killed again and again, the
 // database goes away, and every entry that was ever acknowledged is stored, once.
 func TestAcknowledgedLogsAreKept(t *testing.T) {
@@ -155,7 +162,7 @@ func TestAcknowledgedLogsAreKept(t *testing.T) {
 		server = process.Start(t, "server", env)
 		l.url.Store(&server.URL)
 	}
-	t.Logf("%d kills: %d entries acknowledged, %d batches sent again", kills, l.size(), l.unsure)
+	t.Logf("%d kills: %d entries acknowledged, %d batches sent again", kills, l.size(), l.resent())
 
 	before := l.size()
 	database.begin()
