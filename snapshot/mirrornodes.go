@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,10 +20,16 @@ const (
 	// as many others come.
 	passAllInterval = 30 * time.Second
 
-	// maxPassing is how many reports are under way to the source at once, and maxPass how many
-	// are passed on after one look; others follow after the next.
+	// maxPass is how many reports are passed on after one look; others follow after the next.
+	maxPass = 4000
+
+	// maxPassing is how many calls are under way to the source at once where each carries one report.
 	maxPassing = 64
-	maxPass    = 4000
+
+	// passLot is how many reports one call carries where the source is a [BatchReporter], and maxPassingLots how
+	// many such calls are under way at once. They are few, so that others who ask the source wait for few.
+	passLot        = 100
+	maxPassingLots = 4
 )
 
 // passed is what the source was told of a data plane.
@@ -33,15 +40,33 @@ type passed struct {
 // passer is what passing reports on needs beside the Mirror. It is for one goroutine.
 type passer struct {
 	*Mirror
+	report func(ctx context.Context, nodes []Node) []error // to the source
+	lot    int                                             // how many reports one such call carries
+	calls  int                                             // how many are under way at once
+
 	known map[string]passed
 	since time.Time // of the region's engine
 	total int       // reports in the region, at the last look
 	all   time.Time // when all of them were looked at
 }
 
+func newPasser(m *Mirror) *passer {
+	p := &passer{Mirror: m, known: map[string]passed{}}
+	if batch, ok := m.src.(BatchReporter); ok {
+		p.report, p.lot, p.calls = batch.ReportAll, passLot, maxPassingLots
+		return p
+	}
+	p.lot, p.calls = 1, maxPassing
+	p.report = func(ctx context.Context, nodes []Node) []error {
+		_, err := m.src.Report(ctx, nodes[0])
+		return []error{err}
+	}
+	return p
+}
+
 // passReports passes the region's reports on, as they are, until ctx ends.
 func (m *Mirror) passReports(ctx context.Context) {
-	p := passer{Mirror: m, known: map[string]passed{}}
+	p := newPasser(m)
 	for rest(ctx, between(passInterval*3/4, passInterval*5/4)) {
 		err := p.pass(ctx)
 		if ctx.Err() != nil {
@@ -87,7 +112,17 @@ func (p *passer) pass(ctx context.Context) error {
 		news = news[:maxPass]
 		p.since = news[len(news)-1].SeenAt
 	}
-	err = p.send(ctx, news, list.Now, read)
+	for _, n := range news {
+		if strings.HasPrefix(n.Error, damagedPrefix) {
+			p.askScrub()
+		}
+	}
+	missed, err := p.send(ctx, news, clock{list.Now, read})
+	for _, n := range missed {
+		if n.SeenAt.Before(p.since) {
+			p.since = n.SeenAt
+		}
+	}
 	p.forget(list.Now)
 	if list.Total < p.total || time.Since(p.all) > passAllInterval {
 		err = errors.Join(err, p.passLeaving(ctx))
@@ -99,45 +134,57 @@ func (p *passer) pass(ctx context.Context) error {
 	return err
 }
 
-// send passes reports on, several at a time. Those that did not arrive are sent again.
-func (p *passer) send(ctx context.Context, news []Node, now, read time.Time) error {
+// send passes reports on, several at a time. It returns those that did not arrive, which are to be sent again, and
+// why; one that the source refuses is not among them.
+func (p *passer) send(ctx context.Context, nodes []Node, region clock) (missed []Node, err error) {
 	var (
 		group  sync.WaitGroup
 		mu     sync.Mutex
-		failed error
-		places = make(chan struct{}, maxPassing)
-		oldest = p.since
+		places = make(chan struct{}, p.calls)
 	)
-	for _, n := range news {
-		if strings.HasPrefix(n.Error, damagedPrefix) {
-			p.askScrub()
-		}
+	for lot := range slices.Chunk(nodes, p.lot) {
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			seen := n.SeenAt
-			n.SeenAt, n.Age = time.Time{}, max(now.Sub(seen), 0)+time.Since(read)
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			_, err := p.src.Report(ctx, n)
+			errs := p.report(ctx, region.aged(lot))
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && !errors.Is(err, catalog.ErrInvalid) { // one that is refused is not sent again
-				failed = fmt.Errorf("pass reports on: %w", err)
-				if seen.Before(oldest) {
-					oldest = seen
+			for i, n := range lot {
+				switch {
+				case errs[i] != nil && !errors.Is(errs[i], catalog.ErrInvalid):
+					missed, err = append(missed, n), fmt.Errorf("pass reports on: %w", errs[i])
+				case n.Leaving:
+					delete(p.known, n.ID)
+				default:
+					p.known[n.ID] = passed{seenAt: n.SeenAt}
 				}
-				return
 			}
-			p.known[n.ID] = passed{seenAt: seen}
-			p.Mirror.mu.Lock()
-			p.status.Reports++
-			p.Mirror.mu.Unlock()
 		})
 	}
 	group.Wait()
-	p.since = oldest
-	return failed
+	p.mu.Lock()
+	p.status.Reports += int64(len(nodes) - len(missed))
+	p.mu.Unlock()
+	return missed, err
+}
+
+// clock is that of the region's engine, which was read at a time of the mirror's.
+type clock struct{ engine, own time.Time }
+
+// aged returns the reports as they are passed on: how long ago each was seen, in place of when. One that says that a
+// data plane has left counts from now.
+func (c clock) aged(nodes []Node) []Node {
+	now := c.engine.Add(time.Since(c.own))
+	nodes = slices.Clone(nodes)
+	for i, n := range nodes {
+		if !n.Leaving {
+			nodes[i].Age = max(now.Sub(n.SeenAt), 0)
+		}
+		nodes[i].SeenAt = time.Time{}
+	}
+	return nodes
 }
 
 // forget drops data planes that were not heard of for a while: they are lost, in the origin too.
@@ -164,6 +211,7 @@ func (p *passer) passLeaving(ctx context.Context) error {
 	for _, n := range list.Nodes {
 		there[n.ID] = true
 	}
+	var left []Node
 	for id := range p.known {
 		if there[id] {
 			continue
@@ -172,10 +220,8 @@ func (p *passer) passLeaving(ctx context.Context) error {
 		if !said {
 			farewell = Node{ID: id, Leaving: true}
 		}
-		if _, err := p.src.Report(ctx, farewell); err != nil {
-			return fmt.Errorf("pass on that a data plane has left: %w", err)
-		}
-		delete(p.known, id)
+		left = append(left, farewell)
 	}
-	return nil
+	_, err = p.send(ctx, left, clock{})
+	return err
 }

@@ -154,6 +154,16 @@ type Reporter interface {
 	Report(ctx context.Context, n Node) (Answer, error)
 }
 
+// BatchReporter is implemented by sources that record many reports with less work than as many calls of
+// Report. A [Mirror] uses it where its source has it. An [HTTPSource] does not, because a request carries
+// the report of one data plane: there a Mirror makes a request for each.
+type BatchReporter interface {
+	// ReportAll records reports as Report does, one after the other. It returns as many errors, in the
+	// order of the reports: nil for one that Report takes, else the error that Report returns for it.
+	// A report with an error MUST NOT keep the others from being recorded.
+	ReportAll(ctx context.Context, nodes []Node) []error
+}
+
 // Publisher is where the control plane writes what a [Source] reads.
 //
 // Whoever publishes names what it builds on, as a [Base]: the head as it was

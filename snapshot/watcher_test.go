@@ -35,8 +35,9 @@ type stage struct {
 	mu        sync.Mutex
 	err       error // of every call
 	reportErr error
-	stuck     int    // so many calls of Next never deliver
-	cut       func() // ends the Next under way
+	refuse    func(snapshot.Node) error // a report
+	stuck     int                       // so many calls of Next never deliver
+	cut       func()                    // ends the Next under way
 	spoilNext func(*snapshot.Delta)
 	spoilLoad func(snapshot.Change) snapshot.Change
 	nodes     []snapshot.Node
@@ -154,14 +155,33 @@ func (s *stage) Next(ctx context.Context, after snapshot.Position) (snapshot.Del
 
 func (s *stage) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, error) {
 	pub, err := s.call("Report")
-	s.mu.Lock()
-	s.nodes = append(s.nodes, n)
-	err = cmp.Or(err, s.reportErr)
-	s.mu.Unlock()
-	if err != nil {
+	if err = cmp.Or(err, s.heard(n)); err != nil {
 		return snapshot.Answer{}, err
 	}
 	return pub.Report(ctx, n)
+}
+
+func (s *stage) ReportAll(ctx context.Context, nodes []snapshot.Node) []error {
+	pub, failed := s.call("ReportAll")
+	errs := make([]error, len(nodes))
+	for i, n := range nodes {
+		errs[i] = cmp.Or(failed, s.heard(n))
+		if errs[i] == nil {
+			_, errs[i] = pub.Report(ctx, n)
+		}
+	}
+	return errs
+}
+
+// heard keeps a report for the test, and returns the error with which it is to fail.
+func (s *stage) heard(n snapshot.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
+	if s.refuse != nil {
+		return cmp.Or(s.reportErr, s.refuse(n))
+	}
+	return s.reportErr
 }
 
 // reports returns what was reported since the last call.

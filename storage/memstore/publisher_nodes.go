@@ -36,14 +36,35 @@ type report struct {
 	came time.Time
 }
 
+var _ snapshot.BatchReporter = (*Publisher)(nil)
+
 // Report implements [snapshot.Reporter].
 func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, error) {
-	if err := ctx.Err(); err != nil {
+	if err := p.record(ctx, n); err != nil {
 		return snapshot.Answer{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return snapshot.Answer{Head: p.live.base(), Beat: p.live.beat(), Live: p.nodes.alive(p.clock())}, nil
+}
+
+// ReportAll implements [snapshot.BatchReporter].
+func (p *Publisher) ReportAll(ctx context.Context, nodes []snapshot.Node) []error {
+	errs := make([]error, len(nodes))
+	for i, n := range nodes {
+		errs[i] = p.record(ctx, n)
+	}
+	return errs
+}
+
+// record keeps a report, unless it is older than the one that is kept.
+func (p *Publisher) record(ctx context.Context, n snapshot.Node) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	kept, err := snapshot.ParseNode(n.Encode()) // a copy
 	if err != nil {
-		return snapshot.Answer{}, fmt.Errorf("memstore: report: %w", err)
+		return fmt.Errorf("memstore: report: %w", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,7 +74,7 @@ func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answe
 	if before := p.nodes.byID[kept.ID]; before == nil || !kept.SeenAt.Before(before.Value.(report).node.SeenAt) {
 		p.nodes.put(report{kept, now})
 	}
-	return snapshot.Answer{Head: p.live.base(), Beat: p.live.beat(), Live: p.nodes.alive(now)}, nil
+	return nil
 }
 
 // Nodes implements [snapshot.Publisher].

@@ -270,6 +270,9 @@ func TestLongestCommand(t *testing.T) {
 			}
 		}
 	})
+	phase("10,000 reports at once", func() {
+		must(t, errors.Join(f.ReportAll(ctx, manyNodes(10_000, time.Second))...))
+	})
 	phase("reading 10,000 nodes", func() {
 		list, err := f.Nodes(ctx, snapshot.NodeQuery{})
 		if err != nil || len(list.Nodes) != 10_000 {

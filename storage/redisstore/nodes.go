@@ -28,35 +28,6 @@ const (
 
 var errNonsense = errors.New("the script's answer makes no sense")
 
-// Report implements [snapshot.Reporter]. It takes one round trip.
-func (p *Publisher) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, error) {
-	text := n.Encode()
-	if _, err := snapshot.ParseNode(text); err != nil {
-		return snapshot.Answer{}, wrap("report", err)
-	}
-	answer, err := p.ask(ctx, reportScript, p.keys(keyNodes, keySeen, keyCrowded, keyLeft), []any{
-		p.key(keyHead), p.key(keyBeat), n.ID, text, max(n.Age, 0).Microseconds(), flag(n.Leaving),
-		int(snapshot.Liveness.Seconds()), int(snapshot.Remembered.Seconds()), p.maxNodes, maxBeat,
-	})
-	if err != nil {
-		return snapshot.Answer{}, wrap("report", err)
-	}
-	if len(answer) != 5 {
-		return snapshot.Answer{}, wrap("report", errNonsense)
-	}
-	live, err := strconv.Atoi(answer[0])
-	if err != nil {
-		return snapshot.Answer{}, wrap("report", errNonsense)
-	}
-	return snapshot.Answer{
-		Head: snapshot.Base{
-			Epoch:    answer[1],
-			Revision: answer[2],
-			Sig:      answer[3],
-		}, Beat: readBeat(answer[4]), Live: live,
-	}, nil
-}
-
 // Nodes implements [snapshot.Publisher]. Each 500 reports take one round trip. It reads no more than there may be.
 func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
 	page := nodesPage{from: "-inf", latest: max(q.Limit, 0), count: nodePage}

@@ -77,8 +77,12 @@ func (m meddler) Mistyped(t testing.TB) map[string]func() {
 	spoil := map[string]func(){}
 	for _, name := range []string{"head", "changes", "beat", "nodes", "nodes:seen", "lease:scrub", "keys", "models"} {
 		spoil[name] = func() {
-			must(t, m.redis.Unlink(t.Context(), m.tag+name).Err())
-			must(t, m.redis.SAdd(t.Context(), m.tag+name, "x").Err())
+			_, err := m.redis.TxPipelined(t.Context(), func(p redis.Pipeliner) error { // nobody writes in between
+				p.Unlink(t.Context(), m.tag+name)
+				p.SAdd(t.Context(), m.tag+name, "x")
+				return nil
+			})
+			must(t, err)
 		}
 	}
 	return spoil

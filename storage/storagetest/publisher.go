@@ -75,6 +75,9 @@ var publisherCases = []publisherCase{
 	{"nodes passed on", testNodesPassedOn},
 	{"nodes refused", testNodesRefused},
 	{"nodes are forgotten", testNodesForgotten},
+	{"nodes at once", testBatch},
+	{"nodes at once passed on", testBatchPassedOn},
+	{"nodes at once refused", testBatchRefused},
 
 	{"apply", testApply},
 	{"apply without changes", testApplyWithoutChanges},

@@ -30,6 +30,7 @@ type broken struct {
 	repair    func(ctx context.Context, over snapshot.Base, changes []snapshot.Change) error
 	stage     func(ctx context.Context) (snapshot.Staging, error)
 	report    func(ctx context.Context, n snapshot.Node) (snapshot.Answer, error)
+	reportAll func(ctx context.Context, nodes []snapshot.Node) []error
 	nodes     func(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error)
 }
 
@@ -110,6 +111,13 @@ func (b *broken) Report(ctx context.Context, n snapshot.Node) (snapshot.Answer, 
 	}
 	a, err := b.Publisher.Report(ctx, n)
 	return a, b.filter(err)
+}
+
+func (b *broken) ReportAll(ctx context.Context, nodes []snapshot.Node) []error {
+	if b.reportAll != nil {
+		return b.reportAll(ctx, nodes)
+	}
+	return b.batch(ctx, nodes)
 }
 
 func (b *broken) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {

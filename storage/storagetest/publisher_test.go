@@ -69,6 +69,14 @@ func TestPublisherSuiteCatches(t *testing.T) {
 		{"nodes that are passed on are new", "nodes passed on", nodesNew},
 		{"nodes are taken as they are", "nodes refused", func(b *broken) { b.swallow = catalog.ErrInvalid }},
 		{"nodes are answered with nothing", "nodes answer", nodesMute},
+		{"of nodes at once some are lost", "nodes at once", batchShort},
+		{"of nodes at once those that leave stay", "nodes at once", batchStays},
+		{"nodes at once are new", "nodes at once passed on", batchNew},
+		{"of nodes at once the last counts", "nodes at once passed on", batchLast},
+		{"nodes at once end at one that is refused", "nodes at once refused", batchStops},
+		{"nodes at once are refused together", "nodes at once refused", batchJoins},
+		{"nodes at once tell of errors alone", "nodes at once refused", batchErrors},
+		{"nodes at once outlive their context", "nodes at once refused", batchOutlives},
 		{"nodes are never forgotten", "nodes are forgotten", func(b *broken) { b.ageless = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
