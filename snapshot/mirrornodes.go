@@ -134,8 +134,8 @@ func (p *passer) pass(ctx context.Context) error {
 	return err
 }
 
-// send passes reports on, several at a time. It returns those that did not arrive, which are to be sent again, and
-// why; one that the source refuses is not among them.
+// send passes reports on, several at a time. It returns those that did not arrive, which are to be sent
+// again, and why; one that the source refuses is not among them.
 func (p *passer) send(ctx context.Context, nodes []Node, region clock) (missed []Node, err error) {
 	var (
 		group  sync.WaitGroup
@@ -170,11 +170,11 @@ func (p *passer) send(ctx context.Context, nodes []Node, region clock) (missed [
 	return missed, err
 }
 
-// clock is that of the region's engine, which was read at a time of the mirror's.
+// clock is what the clock of the region's engine said at a time of the mirror's own.
 type clock struct{ engine, own time.Time }
 
-// aged returns the reports as they are passed on: how long ago each was seen, in place of when. One that says that a
-// data plane has left counts from now.
+// aged returns the reports as they are passed on: how long ago each was seen, in place of when. One that
+// says that a data plane has left counts from now.
 func (c clock) aged(nodes []Node) []Node {
 	now := c.engine.Add(time.Since(c.own))
 	nodes = slices.Clone(nodes)

@@ -12,8 +12,8 @@ import (
 	"github.com/ez-api/ez-api/snapshot"
 )
 
-// eachSource runs a test with a mirror whose source takes many reports in a call, and with one whose source takes one,
-// for which batch is false.
+// eachSource runs a test with a mirror whose source takes many reports in a call, and with one whose source
+// takes one, for which batch is false.
 func eachSource(t *testing.T, test func(t *testing.T, r *regions, batch bool)) {
 	for name, batch := range map[string]bool{"many in a call": true, "one by one": false} {
 		t.Run(name, func(t *testing.T) {

@@ -84,7 +84,8 @@ func (p *Publisher) record(ctx context.Context, lot []report, errs []error) snap
 	return answer
 }
 
-// readAnswer reads what the script answers to a lot, and sets the errors of the reports that Redis has refused.
+// readAnswer reads what the script answers to a lot, and sets the errors of the reports that Redis has
+// refused.
 func readAnswer(text []string, lot []report, errs []error) (snapshot.Answer, error) {
 	const header = 5
 	if len(text) < header || (len(text)-header)%2 != 0 {

@@ -39,7 +39,8 @@ func largeNode(t testing.TB, id string) snapshot.Node {
 	return n
 }
 
-// TestReportAllTakesFewCommands: a hundred reports take one command, and large ones so many that none is large.
+// TestReportAllTakesFewCommands: a hundred reports take one command, and large ones so many that none is
+// large.
 func TestReportAllTakesFewCommands(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, addr string) {
@@ -129,8 +130,8 @@ func TestReportAllCrowded(t *testing.T) {
 	})
 }
 
-// TestReportAllWithoutRights: a report for which a right is missing keeps no other out, and no report is taken as
-// newer because what is kept may not be read.
+// TestReportAllWithoutRights: a report for which a right is missing keeps no other out, and no report is
+// taken as newer because what is kept may not be read.
 func TestReportAllWithoutRights(t *testing.T) {
 	t.Parallel()
 	if realRedis == "" {

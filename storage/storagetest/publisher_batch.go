@@ -145,7 +145,8 @@ func testBatchRefused(t testing.TB, h PublisherHarness) {
 		return
 	}
 	bad := []snapshot.Node{
-		{}, {ID: strings.Repeat("i", 201)}, {ID: "n", Kinds: []catalog.Kind{"head"}}, {ID: "n", Position: at(-1, 0)},
+		{}, {ID: strings.Repeat("i", 201)},
+		{ID: "n", Kinds: []catalog.Kind{"head"}}, {ID: "n", Position: at(-1, 0)},
 	}
 	var nodes []snapshot.Node
 	for i, n := range bad {
