@@ -161,6 +161,7 @@ func (m *memory) read(_ context.Context, limit int) (Batch, error) {
 			break
 		}
 	}
+	m.inflight.keep()
 	m.used = append(m.used, all)
 	m.take(took)
 	return Batch{Entries: batch.entries}, nil
@@ -224,18 +225,21 @@ func (m *memory) close() error { return nil }
 // than many short ones.
 const maxBatchBytes = 8 << 20
 
-// inflightBatches are the batches that are read and not settled, two at most; a third uses
+// inflightBatches are the batches that are read and not settled, two at most; the next uses
 // the memory of the first.
 type inflightBatches struct {
 	batches [2]recordBatch
-	last    int
+	turn    int
 }
 
+// next returns an empty batch to read into. It is the same again until keep says that it was read.
 func (f *inflightBatches) next() *recordBatch {
-	f.last = 1 - f.last
-	f.batches[f.last].reset()
-	return &f.batches[f.last]
+	b := &f.batches[f.turn]
+	b.reset()
+	return b
 }
+
+func (f *inflightBatches) keep() { f.turn = (f.turn + 1) % len(f.batches) }
 
 // recordBatch reads records into entries that it uses again for the next batch.
 type recordBatch struct {

@@ -447,3 +447,29 @@ func TestSpoolFullDiskOfStoredEntries(t *testing.T) {
 		}
 	}
 }
+
+// Where a batch ends cannot always be noted, because the disk is full for a moment. Nothing is passed over then.
+func TestSpoolNotesThatFail(t *testing.T) {
+	fs, l := newMemFS(), newLedger()
+	var given []logbuf.Batch
+	o := disk("spool")
+	o.BatchSize = 10
+	var tries atomic.Int64
+	fs.sync = func(name string) error {
+		if strings.HasSuffix(name, ".pos") && tries.Add(1)%3 != 0 {
+			return errNoSpace
+		}
+		return nil
+	}
+	q := mustOpen(t, identitySink{l, &given}, o.On(fs))
+	for n := range 10 {
+		mustAppend(t, q, entries(25*n, 25)...)
+	}
+	mustClose(t, q)
+	if diff := cmp.Diff(requestIDs(0, 250), l.sorted()); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+	if tries.Load() < 20 {
+		t.Errorf("%d notes were written", tries.Load())
+	}
+}

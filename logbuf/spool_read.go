@@ -48,7 +48,7 @@ func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 				return Batch{}, nil
 			}
 		}
-		seg := r.segment
+		seg, before := r.segment, r.segment.read.cursor
 		ext := s.extentOf(seg)
 		if seg.read.lost {
 			r.lose(ext.end)
@@ -58,7 +58,11 @@ func (s *spool) read(ctx context.Context, limit int) (Batch, error) {
 			continue
 		}
 		if !r.nothing() {
-			return s.take()
+			b, err := s.take(before)
+			if err != nil {
+				r.segment = nil // it is entered again, with what was skipped to get there
+			}
+			return b, err
 		}
 		r.segment = nil
 		if seg.read.done >= ext.end && ext.complete {
@@ -84,12 +88,8 @@ func (s *spool) readAhead(limit int) (Batch, bool) {
 		r.segment.read.cursor = before
 		return Batch{}, false
 	}
-	b, err := s.take()
-	if err != nil {
-		r.segment.read.cursor = before
-		return Batch{}, false
-	}
-	return b, true
+	b, err := s.take(before)
+	return b, err == nil
 }
 
 func (r *spoolReader) begin() { r.batch, r.skip = r.inflight.next(), skipped{} }
@@ -97,8 +97,9 @@ func (r *spoolReader) begin() { r.batch, r.skip = r.inflight.next(), skipped{} }
 // nothing reports whether there was nothing to read, not even damage.
 func (r *spoolReader) nothing() bool { return len(r.batch.entries) == 0 && r.skip == skipped{} }
 
-// take returns what was read as a batch that is to be settled.
-func (s *spool) take() (Batch, error) {
+// take returns what was read from a place on as a batch that is to be settled. After an error the next is read from
+// there again.
+func (s *spool) take(before cursor) (Batch, error) {
 	r := &s.reader
 	p := &r.segment.read
 	b := Batch{Segment: r.segment.id, From: p.batch, To: p.at, Entries: r.batch.entries}
@@ -106,14 +107,15 @@ func (s *spool) take() (Batch, error) {
 		p.batch = p.at
 	}
 	r.taken = append(r.taken, taken{at: p.at, from: p.batch, cut: len(b.Entries) > 0, skip: r.skip})
-	if !r.stable || len(b.Entries) == 0 {
-		return b, nil
+	if r.stable && len(b.Entries) > 0 {
+		// Where the batch ends has to be known to whoever writes it again.
+		if err := r.segment.flushNote(s.fs, r.note()); err != nil {
+			r.taken = r.taken[:len(r.taken)-1]
+			p.cursor = before
+			return Batch{}, fmt.Errorf("log spool: note where a batch ends: %w", err)
+		}
 	}
-	// Where the batch ends has to be known to whoever writes it again.
-	if err := r.segment.flushNote(s.fs, r.note()); err != nil {
-		r.taken = r.taken[:len(r.taken)-1]
-		return Batch{}, fmt.Errorf("log spool: note where a batch ends: %w", err)
-	}
+	r.inflight.keep()
 	return b, nil
 }
 
