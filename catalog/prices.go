@@ -68,12 +68,21 @@ func NewPriceList() *PriceList { return &PriceList{} }
 func (l *PriceList) Quote(k PriceKey) (q Quote, ok bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if !l.known {
-		return Quote{}, false
+	if q, ok = l.at(); ok {
+		q.Prices = findPrices(l, k)
 	}
-	q = Quote{Epoch: l.head.Epoch, Revision: l.head.Revision}
-	q.Prices = findPrices(l, k)
-	return q, true
+	return q, ok
+}
+
+// At returns a quote without a record, for what has its price already: it says which revision the list is of.
+func (l *PriceList) At() (q Quote, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.at()
+}
+
+func (l *PriceList) at() (q Quote, ok bool) {
+	return Quote{Epoch: l.head.Epoch, Revision: l.head.Revision}, l.known
 }
 
 // priceBook is where prices are looked up.

@@ -119,7 +119,7 @@ func (d *Decoder) Decode(body []byte, contentType string) (Decoded, error) {
 func (d *Decoder) state() *state {
 	s, _ := d.pool.Get().(*state)
 	if s == nil {
-		s = &state{dec: new(jsontext.Decoder)}
+		s = &state{dec: new(jsontext.Decoder), names: newInternTable()}
 	}
 	s.slow = false
 	return s
@@ -237,6 +237,7 @@ type state struct {
 	dec     *jsontext.Decoder
 	scratch []byte
 	names   internTable
+	times   timeReader
 	follows [fieldCount]field // which field came after each, the last time
 
 	now        time.Time
@@ -247,6 +248,7 @@ type state struct {
 	seenInside uint64 // likewise, of the failure being read
 	within     string // what the fields being read are in: "failures[0]."
 	out        Decoded
+	costs      []int64   // of its entries, the last ones
 	failed     Rejection // why the entry being read is rejected; Message empty: it is not
 }
 
@@ -258,7 +260,7 @@ func (s *state) start(now time.Time, age time.Duration, body []byte, spare []Ent
 
 // release drops what belongs to the caller, so that the pool does not keep it.
 func (s *state) release() {
-	s.out, s.failed, s.within = Decoded{}, Rejection{}, ""
+	s.out, s.costs, s.failed, s.within = Decoded{}, nil, Rejection{}, ""
 	s.reset(nil)
 }
 

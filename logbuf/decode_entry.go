@@ -3,7 +3,6 @@ package logbuf
 import (
 	"bytes"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -183,7 +182,7 @@ func (s *state) entry() error {
 		if err != nil {
 			return err
 		}
-		if value.Kind() != 'n' { // null is the same as absent
+		if value[0] != 'n' { // null is the same as absent
 			s.set(e, f, value)
 		}
 	}
@@ -239,7 +238,7 @@ func (s *state) skip(base int) error {
 	}
 }
 
-// set stores the value of one field that is not nested.
+// set stores the value of one field that is not nested. The value is a token, without spaces around it.
 func (s *state) set(e *Entry, f field, value jsontext.Value) {
 	switch f {
 	case fieldID:
@@ -271,10 +270,10 @@ func (s *state) set(e *Entry, f field, value jsontext.Value) {
 	case fieldAttempts:
 		e.Attempts = int(s.integer(f, value, MaxAttempts))
 	case fieldStream:
-		if k := value.Kind(); k != 't' && k != 'f' {
+		if value[0] != 't' && value[0] != 'f' {
 			s.fail(BadType, f.name(), wanted(f))
 		}
-		e.Stream = value.Kind() == 't'
+		e.Stream = value[0] == 't'
 	case fieldLatencyMS:
 		e.LatencyMS = s.integer(f, value, MaxMillis)
 	case fieldTTFTMS:
@@ -288,7 +287,7 @@ func (s *state) set(e *Entry, f field, value jsontext.Value) {
 	case fieldOutputTokens:
 		e.OutputTokens = s.integer(f, value, MaxTokens)
 	case fieldCostNanoUSD:
-		e.CostNanoUSD = new(s.integer(f, value, MaxCost))
+		e.CostNanoUSD = s.cost(s.integer(f, value, MaxCost))
 	case fieldPricedRevision:
 		e.PricedRevision = s.integer(f, value, maxID)
 	case fieldClientIP:
@@ -327,9 +326,23 @@ func wanted(f field) string {
 	return "must be a string"
 }
 
+// costsAtOnce is how many costs share memory.
+const costsAtOnce = 64
+
+// cost returns a place for a cost that keeps it for as long as the entry is used.
+func (s *state) cost(n int64) *int64 {
+	if len(s.costs) == cap(s.costs) {
+		s.costs = make([]int64, 0, min(costsAtOnce, cap(s.out.Entries)))
+	}
+	s.costs = append(s.costs, n)
+	return &s.costs[len(s.costs)-1]
+}
+
+func isText(value jsontext.Value) bool { return value[0] == '"' }
+
 // integer reads a whole number from 0 to limit.
 func (s *state) integer(f field, value jsontext.Value, limit int64) int64 {
-	if value.Kind() != '0' {
+	if !isDigit(value[0]) && value[0] != '-' {
 		s.fail(BadType, f.name(), wanted(f))
 		return 0
 	}
@@ -356,7 +369,7 @@ func (s *state) text(f field, value jsontext.Value) string {
 
 // shared is text for strings that come again and again: equal ones are one.
 func (s *state) shared(f field, value jsontext.Value) string {
-	if value.Kind() == '"' {
+	if isText(value) {
 		if last := s.names.last[f]; last == string(value[1:len(value)-1]) && last != "" {
 			return last // it was looked at then
 		}
@@ -370,7 +383,7 @@ func (s *state) shared(f field, value jsontext.Value) string {
 
 // plainText returns the text between the quotes if it can be stored as it is.
 func (s *state) plainText(f field, value jsontext.Value) (raw []byte, ok bool) {
-	if value.Kind() != '"' {
+	if !isText(value) {
 		return nil, false
 	}
 	raw = value[1 : len(value)-1]
@@ -379,7 +392,7 @@ func (s *state) plainText(f field, value jsontext.Value) (raw []byte, ok bool) {
 
 // cleaned unquotes, cuts and cleans a string, and counts that.
 func (s *state) cleaned(f field, value jsontext.Value) string {
-	if value.Kind() != '"' {
+	if !isText(value) {
 		s.fail(BadType, f.name(), wanted(f))
 		return ""
 	}
@@ -401,27 +414,28 @@ func (s *state) unquote(value jsontext.Value, limit int) string {
 }
 
 func (s *state) setID(e *Entry, value jsontext.Value) {
-	id, err := uuid.ParseBytes(bytes.Trim(value, `"`))
-	switch {
-	case value.Kind() != '"':
+	if !isText(value) {
 		s.fail(BadType, "id", wanted(fieldID))
-	case err != nil, id == uuid.Nil:
+		return
+	}
+	id, err := uuid.ParseBytes(value[1 : len(value)-1])
+	if err != nil || id == uuid.Nil {
 		s.fail(BadValue, "id", wanted(fieldID))
 	}
 	e.ID = id
 }
 
 func (s *state) setTime(e *Entry, value jsontext.Value) {
-	if value.Kind() != '"' {
+	if !isText(value) {
 		s.fail(BadType, "ts", wanted(fieldTS))
 		return
 	}
-	var t time.Time
-	if err := t.UnmarshalText(value[1 : len(value)-1]); err != nil || t.IsZero() {
+	t, err := s.times.read(value[1 : len(value)-1])
+	if err != nil || t.IsZero() {
 		s.fail(BadValue, "ts", wanted(fieldTS))
 		return
 	}
-	e.Time = t.UTC().Truncate(time.Microsecond)
+	e.Time = t
 }
 
 // complete fills in what was not sent and checks what depends on more than one field.

@@ -70,19 +70,19 @@ func (s *state) fastEntry(c *scanner) bool {
 	var before field
 	for more := !c.take('}'); more; {
 		f := s.follows[before] // programs write fields in the same order again and again
-		if !c.name(f) {
+		if !c.named(f) {
 			name, ok := c.quoted()
 			if !ok {
 				return false
 			}
 			f = s.fieldNamed(name)
 			s.follows[before] = f
+			c.space()
+			if !c.take(':') {
+				return false
+			}
 		}
 		before = f
-		c.space()
-		if !c.take(':') {
-			return false
-		}
 		c.space()
 		if !s.fastValue(c, e, f) {
 			return false
@@ -213,6 +213,12 @@ func (c *scanner) take(b byte) bool {
 }
 
 func (c *scanner) space() {
+	if c.at < len(c.text) && c.text[c.at] <= ' ' { // programs hardly write any
+		c.spaces()
+	}
+}
+
+func (c *scanner) spaces() {
 	for c.at < len(c.text) {
 		switch c.text[c.at] {
 		case ' ', '\t', '\n', '\r':
@@ -223,19 +229,23 @@ func (c *scanner) space() {
 	}
 }
 
-// name takes the quoted name of a known field, if it is what comes next.
-func (c *scanner) name(f field) bool {
-	n := len(fieldNames[f])
-	if f == fieldUnknown || len(c.text)-c.at < n+2 {
+// named takes the quoted name of a known field and its colon, if they are what comes next.
+func (c *scanner) named(f field) bool {
+	text := fieldStarts[f]
+	if f == fieldUnknown || len(c.text)-c.at < len(text) || string(c.text[c.at:c.at+len(text)]) != text {
 		return false
 	}
-	next := c.text[c.at : c.at+n+2]
-	if next[0] != '"' || next[n+1] != '"' || string(next[1:n+1]) != fieldNames[f] {
-		return false
-	}
-	c.at += n + 2
+	c.at += len(text)
 	return true
 }
+
+// fieldStarts are the names of fields as programs write them before a value.
+var fieldStarts = func() (starts [fieldCount]string) {
+	for f, name := range fieldNames {
+		starts[f] = `"` + name + `":`
+	}
+	return starts
+}()
 
 // scalar returns the next value, unless it is an object, an array, a number that
 // is not plainly whole, or nothing.
@@ -243,13 +253,14 @@ func (c *scanner) scalar() (value []byte, ok bool) {
 	switch b := c.peek(); {
 	case b == '"':
 		return c.quoted()
-	case b >= '0' && b <= '9':
-		start := c.at
-		for c.peek() >= '0' && c.peek() <= '9' {
-			c.at++
+	case isDigit(b):
+		end := c.at + 1
+		for end < len(c.text) && isDigit(c.text[end]) {
+			end++
 		}
+		value, c.at = c.text[c.at:end], end
 		// What follows is checked by the caller, so 1.5 and 1e3 end here.
-		return c.text[start:c.at], b != '0' || c.at == start+1
+		return value, b != '0' || len(value) == 1
 	case b == 't':
 		return c.literal("true")
 	case b == 'f':
@@ -259,6 +270,8 @@ func (c *scanner) scalar() (value []byte, ok bool) {
 	}
 	return nil, false
 }
+
+func isDigit(b byte) bool { return b-'0' < 10 }
 
 func (c *scanner) literal(word string) (value []byte, ok bool) {
 	start := c.at

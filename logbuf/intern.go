@@ -1,12 +1,17 @@
 package logbuf
 
+import "hash/maphash"
+
 // internTable shares equal short strings, without ever growing: what does not
 // find its slot free takes it over. Most fields are as they were in the entry
 // before, which is looked at first.
 type internTable struct {
 	last  [fieldCount]string
 	slots [256]string
+	seed  maphash.Seed
 }
+
+func newInternTable() internTable { return internTable{seed: maphash.MakeSeed()} }
 
 func (t *internTable) string(f field, b []byte) string {
 	if last := t.last[f]; last == string(b) {
@@ -15,11 +20,7 @@ func (t *internTable) string(f field, b []byte) string {
 	if len(b) > 64 {
 		return string(b)
 	}
-	h := uint32(2166136261) // FNV-1a
-	for _, c := range b {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	slot := &t.slots[(h^h>>16)%uint32(len(t.slots))]
+	slot := &t.slots[maphash.Bytes(t.seed, b)%uint64(len(t.slots))]
 	if *slot != string(b) {
 		*slot = string(b)
 	}

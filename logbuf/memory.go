@@ -258,10 +258,11 @@ func (r *recordBatch) add(src string, count, limit int) (bytes, n int, err error
 	rest := src
 	costs := make([]int64, max(0, min(count, limit-len(r.entries)))) // who keeps an entry keeps its cost
 	for n < count && len(r.entries) < limit && r.bytes+len(src)-len(rest) < maxBatchBytes {
-		r.entries = append(r.entries, Entry{})
-		rest, err = readRecord(&r.entries[len(r.entries)-1], rest, &costs[n])
-		if err != nil {
-			r.entries = r.entries[:len(r.entries)-1]
+		last := len(r.entries)
+		r.entries = slices.Grow(r.entries, 1)[:last+1] // empty, as reset has left it
+		if rest, err = readRecord(&r.entries[last], rest, &costs[n]); err != nil {
+			r.entries[last] = Entry{}
+			r.entries = r.entries[:last]
 			return 0, n, err
 		}
 		n++

@@ -142,7 +142,7 @@ func appendNested(dst []byte, e *Entry) []byte {
 	return dst
 }
 
-// readRecord reads the record at the start of src into e and returns what
+// readRecord reads the record at the start of src into e, which is empty, and returns what
 // follows it. The entry's strings are parts of src, and its cost, if it has one, is put
 // where cost points to: so nothing has to be allocated but for tags and failures.
 func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
@@ -150,23 +150,21 @@ func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
 	if len(src) < fixed {
 		return "", errRecord
 	}
-	r := recordReader{src: src[fixed:]}
+	r := recordReader{src: src, at: fixed}
 	flags := src[24]
-	*e = Entry{
-		Time:             time.UnixMicro(littleEndian64(src[16:])).UTC(),
-		Stream:           flags&recordStream != 0,
-		KeyID:            r.number(),
-		ProviderID:       r.number(),
-		Status:           int(r.number()),
-		Attempts:         int(r.number()),
-		LatencyMS:        r.number(),
-		TTFTMS:           r.number(),
-		InputTokens:      r.number(),
-		CacheReadTokens:  r.number(),
-		CacheWriteTokens: r.number(),
-		OutputTokens:     r.number(),
-		PricedRevision:   r.number(),
-	}
+	e.Time = time.UnixMicro(littleEndian64(src[16:])).UTC()
+	e.Stream = flags&recordStream != 0
+	e.KeyID = r.number()
+	e.ProviderID = r.number()
+	e.Status = int(r.number())
+	e.Attempts = int(r.number())
+	e.LatencyMS = r.number()
+	e.TTFTMS = r.number()
+	e.InputTokens = r.number()
+	e.CacheReadTokens = r.number()
+	e.CacheWriteTokens = r.number()
+	e.OutputTokens = r.number()
+	e.PricedRevision = r.number()
 	copy(e.ID[:], src)
 	if flags&recordCost != 0 {
 		*cost = r.number()
@@ -184,14 +182,14 @@ func readRecord(e *Entry, src string, cost *int64) (rest string, err error) {
 	if r.bad {
 		return "", errRecord
 	}
-	return r.src, nil
+	return src[r.at:], nil
 }
 
 // tags reads tags. More than an entry may have are not ours.
 func (r *recordReader) tags(e *Entry) {
 	n := r.uvarint()
 	if n == 0 || n > maxTags {
-		r.bad = true
+		r.fail()
 		return
 	}
 	e.Tags = make(map[string]string, n)
@@ -204,7 +202,7 @@ func (r *recordReader) tags(e *Entry) {
 func (r *recordReader) failures(e *Entry) {
 	n := r.uvarint()
 	if n == 0 || n > maxFailures {
-		r.bad = true
+		r.fail()
 		return
 	}
 	e.Failures = make([]Failure, n)
@@ -226,23 +224,31 @@ func littleEndian64(s string) int64 {
 // only zeros.
 type recordReader struct {
 	src string
+	at  int // and not a shorter src: to store a number costs nothing while garbage is collected
 	bad bool
 }
 
+func (r *recordReader) fail() { r.bad, r.at = true, len(r.src) }
+
 // uvarint is binary.Uvarint for a string.
 func (r *recordReader) uvarint() (n uint64) {
-	for i := 0; i < len(r.src) && i < binary.MaxVarintLen64; i++ {
-		b := r.src[i]
+	if r.at < len(r.src) && r.src[r.at] < 0x80 { // most are short
+		n = uint64(r.src[r.at])
+		r.at++
+		return n
+	}
+	for i, src := 0, r.src[r.at:]; i < len(src) && i < binary.MaxVarintLen64; i++ {
+		b := src[i]
 		if b < 0x80 {
 			if i == binary.MaxVarintLen64-1 && b > 1 {
 				break // more than 64 bits
 			}
-			r.src = r.src[i+1:]
+			r.at += i + 1
 			return n | uint64(b)<<(7*i)
 		}
 		n |= uint64(b&0x7f) << (7 * i)
 	}
-	r.bad, r.src = true, ""
+	r.fail()
 	return 0
 }
 
@@ -253,11 +259,11 @@ func (r *recordReader) number() int64 {
 
 func (r *recordReader) string() string {
 	n := r.uvarint()
-	if n > uint64(len(r.src)) {
-		r.bad, r.src = true, ""
+	if n > uint64(len(r.src)-r.at) {
+		r.fail()
 		return ""
 	}
-	s := r.src[:n]
-	r.src = r.src[n:]
-	return s
+	start := r.at
+	r.at += int(n) //nolint:gosec // no more than there are
+	return r.src[start:r.at]
 }

@@ -40,7 +40,7 @@ func (c *Completer) Complete(e *logbuf.Entry) (done bool) {
 	if !c.follower.Within(copyAge) {
 		return false
 	}
-	q, ok := c.prices.Quote(priceKey(e))
+	q, ok := c.quote(e)
 	if !ok || knowsMore(e, q) || e.Project == "" && !c.accounts.Knows(e.KeyID) {
 		return false // a key may have been made a moment ago
 	}
@@ -55,10 +55,18 @@ func (c *Completer) CompleteLate(ctx context.Context, entries []*logbuf.Entry) e
 	}
 	for _, e := range entries {
 		// What an entry knows is now either here, or ahead of the store, and so not true.
-		q, _ := c.prices.Quote(priceKey(e))
+		q, _ := c.quote(e)
 		c.fill(e, q)
 	}
 	return nil
+}
+
+// quote returns what prices an entry that says no cost.
+func (c *Completer) quote(e *logbuf.Entry) (q catalog.Quote, ok bool) {
+	if e.CostNanoUSD != nil {
+		return c.prices.At()
+	}
+	return c.prices.Quote(priceKey(e))
 }
 
 func (c *Completer) fill(e *logbuf.Entry, q catalog.Quote) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,8 @@ type Sink struct {
 
 	// replaying is set while batches hold duplicates: the next will, too.
 	replaying atomic.Bool
+
+	notes sync.Pool // of *notes
 
 	// withoutTemp is set once the role turned out not to be allowed temporary tables.
 	withoutTemp atomic.Bool
@@ -192,26 +195,22 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	if again, err := beginBatch(ctx, conn, b, mode); again || err != nil {
 		return logbuf.Result{Duplicate: len(b.Entries)}, err
 	}
-	var usage rollup.Table
-	var blocks blockBuilder
-	note := func(e *logbuf.Entry) {
-		usage.Add(e)
-		blocks.add(blockEntry{e.Time.UnixMicro(), hashKey(e.KeyID), hashRequest(e.RequestID)})
-	}
+	n := s.newNotes()
+	defer s.keepNotes(n)
 	r := logbuf.Result{Stored: len(b.Entries)}
 	if mode == careful {
-		r, err = s.storeCarefully(ctx, conn, b, note)
+		r, err = s.storeCarefully(ctx, conn, b, n.add)
 	} else if len(b.Entries) > 0 {
-		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, note))
+		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, n.add))
 	}
 	if err != nil {
 		return logbuf.Result{}, err
 	}
 	if r.Stored > 0 {
-		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(usage.Rows)); err != nil {
+		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(n.usage.Rows)); err != nil {
 			return logbuf.Result{}, err
 		}
-		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(blocks.blocks())); err != nil {
+		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(n.blocks.blocks())); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -225,6 +224,32 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	}
 	s.replaying.Store(r.Duplicate > 0)
 	return r, nil
+}
+
+// notes are what is written of a batch beside its entries.
+type notes struct {
+	usage  rollup.Table
+	blocks blockBuilder
+}
+
+func (n *notes) add(e *logbuf.Entry) {
+	n.usage.Add(e)
+	n.blocks.add(blockEntry{e.Time.UnixMicro(), hashKey(e.KeyID), hashRequest(e.RequestID)})
+}
+
+// newNotes returns empty notes, in memory that an earlier batch no longer needs.
+func (s *Sink) newNotes() *notes {
+	if n, ok := s.notes.Get().(*notes); ok {
+		return n
+	}
+	return new(notes)
+}
+
+func (s *Sink) keepNotes(n *notes) {
+	n.usage.Reset()
+	n.blocks.blocks() // ends those that a failed write has left open
+	n.blocks.reset()
+	s.notes.Put(n)
 }
 
 // beginBatch starts the transaction. When the batch may hold duplicates, it locks

@@ -68,6 +68,9 @@ type block struct {
 	since, until int64 // the earliest and the latest, in microseconds since 1970
 	filter       []byte
 	entries      []byte
+
+	things []uint32        // hashes of keys and requests
+	keys   [1 << 10]uint32 // those of keys, each where its last bits say: most come again soon
 }
 
 // A blockEntry is what a block knows of an entry.
@@ -78,14 +81,30 @@ type blockEntry struct {
 
 // blockBuilder makes blocks.
 type blockBuilder struct {
-	done []block
-	open map[int64]*openBlock // by when their quarter begins
+	done  []*block
+	open  map[int64]*block // by when their quarter begins
+	spare []*block
 }
 
-type openBlock struct {
-	block
-	things []uint32        // hashes of keys and requests
-	keys   [1 << 10]uint32 // those of keys, each where its last bits say: most come again soon
+// maxSpareBlocks is how many blocks' memory is worth keeping: an ordinary batch makes fewer.
+const maxSpareBlocks = 16
+
+// reset forgets all blocks, and keeps the memory of some for the next.
+func (b *blockBuilder) reset() {
+	b.spare = append(b.spare, b.done[:min(len(b.done), maxSpareBlocks-len(b.spare))]...)
+	clear(b.done)
+	b.done = b.done[:0]
+}
+
+// begin returns an empty block.
+func (b *blockBuilder) begin(micros int64) *block {
+	o := &block{}
+	if last := len(b.spare) - 1; last >= 0 {
+		o, b.spare = b.spare[last], b.spare[:last]
+		o.entries, o.things, o.keys = o.entries[:0], o.things[:0], [len(o.keys)]uint32{}
+	}
+	o.since, o.until = micros, micros
+	return o
 }
 
 func (b *blockBuilder) add(e blockEntry) {
@@ -93,9 +112,9 @@ func (b *blockBuilder) add(e blockEntry) {
 	o := b.open[quarter]
 	if o == nil {
 		if b.open == nil {
-			b.open = make(map[int64]*openBlock)
+			b.open = make(map[int64]*block)
 		}
-		o = &openBlock{block: block{since: e.micros, until: e.micros}}
+		o = b.begin(e.micros)
 		b.open[quarter] = o
 	}
 	o.since, o.until = min(o.since, e.micros), max(o.until, e.micros)
@@ -112,31 +131,35 @@ func (b *blockBuilder) add(e blockEntry) {
 		o.things = append(o.things, e.request)
 	}
 	if len(o.entries) == blockEntries*blockEntrySize {
-		b.done = append(b.done, o.close())
+		o.close()
+		b.done = append(b.done, o)
 		delete(b.open, quarter)
 	}
 }
 
-func (b *blockBuilder) blocks() []block {
+// blocks returns the blocks of all that was added, until reset.
+func (b *blockBuilder) blocks() []*block {
 	for _, o := range b.open {
-		b.done = append(b.done, o.close())
+		o.close()
+		b.done = append(b.done, o)
 	}
-	b.open = nil
+	clear(b.open)
 	return b.done
 }
 
 // close makes the filter: Bloom's, with the double hashing of Kirsch and
 // Mitzenmacher ("Less Hashing, Same Performance", 2006).
-func (o *openBlock) close() block {
-	o.filter = make([]byte, len(o.things)*filterBits/8+1)
-	bits := uint32(8 * len(o.filter)) //nolint:gosec // small
+func (o *block) close() {
+	size := len(o.things)*filterBits/8 + 1
+	o.filter = slices.Grow(o.filter[:0], size)[:size]
+	clear(o.filter)
+	bits := uint32(8 * size) //nolint:gosec // small
 	for _, h := range o.things {
 		for _, n := range probes(h) {
 			n %= bits
 			o.filter[n/8] |= 1 << (n % 8) // as get_bit counts
 		}
 	}
-	return o.block
 }
 
 // quarterOf returns when the quarter of an hour of a time begins.
@@ -198,12 +221,12 @@ func mix(h uint64) uint64 {
 }
 
 // blockRows returns the rows of blocks.
-func blockRows(blocks []block) *copyReader {
+func blockRows(blocks []*block) *copyReader {
 	return newCopyReader(func(buf []byte) ([]byte, error) {
 		if len(blocks) == 0 {
 			return buf, io.EOF
 		}
-		b := &blocks[0]
+		b := blocks[0]
 		blocks = blocks[1:]
 		buf = appendRow(buf, 4)
 		buf = appendTime(buf, b.since)
