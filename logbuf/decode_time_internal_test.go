@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A time is read as the standard library reads it, whatever was read before: right or wrong, with or without a fraction,
-// in other zones, and damaged at any byte.
+// A time is read as the standard library reads it, whatever was read before: right or wrong, with or without a
+// fraction, in other zones, and damaged at any byte.
 func TestTimesAreReadAlike(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r timeReader
@@ -27,12 +27,14 @@ func TestTimesAreReadAlike(t *testing.T) {
 			}
 			text := []byte(at.Format(layout))
 			if rapid.IntRange(0, 2).Draw(t, "damaged") == 0 {
-				text[rapid.IntRange(0, len(text)-1).Draw(t, "byte")] = rapid.SampledFrom([]byte("09:.,-+TZtz \x00\xff")).Draw(t, "by")
+				text[rapid.IntRange(0, len(text)-1).Draw(t, "byte")] =
+					rapid.SampledFrom([]byte("09:.,-+TZtz \x00\xff")).Draw(t, "by")
 			}
 			var want time.Time
 			wantErr := want.UnmarshalText(text)
 			got, err := r.read(text)
-			if (err == nil) != (wantErr == nil) || err == nil && !got.Equal(want.Truncate(time.Microsecond)) || got.Location() != time.UTC {
+			if (err == nil) != (wantErr == nil) || err == nil && !got.Equal(want.Truncate(time.Microsecond)) ||
+				got.Location() != time.UTC {
 				t.Fatalf("%q is read as %v, %v; want %v, %v", text, got, err, want, wantErr)
 			}
 		}

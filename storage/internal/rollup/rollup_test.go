@@ -35,7 +35,8 @@ func TestTableAddsUp(t *testing.T) {
 				requests += row.Requests
 			}
 			if len(table.Rows) != len(want) || len(got) != len(want) || requests != int64(entries) {
-				t.Fatalf("%d rows of %d keys with %d requests, want %d with %d", len(table.Rows), len(got), requests, len(want), entries)
+				t.Fatalf("%d rows of %d keys with %d requests, want %d with %d", len(table.Rows), len(got), requests,
+					len(want), entries)
 			}
 			for k, n := range want {
 				if got[k] != n {
