@@ -172,6 +172,39 @@ func TestResources(t *testing.T) {
 	contains(t, b.must("get", "providers", "openai-main", "-o", "json"), `"api_key_hint": "efgh"`)
 }
 
+func TestHoldsOfATarget(t *testing.T) {
+	b := newBench(t)
+	b.must("create", "provider", "name=p", "type=openai", "models=[m]")
+	b.must("create", "key", "name=k", "--tokens-out", filepath.Join(b.dir, "tokens"))
+	target := func(kind, noun string) string {
+		var listed []struct{ ID json.Number }
+		if err := json.Unmarshal([]byte(b.must("get", noun, "-o", "json")), &listed); err != nil || len(listed) != 1 {
+			t.Fatalf("%s: %v, %v", noun, listed, err)
+		}
+		return kind + "/" + listed[0].ID.String()
+	}
+	key, provider := target("key", "keys"), target("provider", "providers")
+	b.must("create", "hold", "target="+key)
+	b.must("create", "hold", "target="+provider)
+	for _, c := range []struct {
+		arg   string
+		shown map[string]bool
+	}{
+		{"--target=" + key, map[string]bool{key: true, provider: false}},
+		{"--target=" + provider, map[string]bool{key: false, provider: true}},
+		{"--reason=admin", map[string]bool{key: true, provider: true}},
+		{"--reason=budget", map[string]bool{key: false, provider: false}},
+	} {
+		out := b.must("get", "holds", c.arg)
+		for of, want := range c.shown {
+			if strings.Contains(out, of) != want {
+				t.Errorf("holds with %s; of %s %t is wanted:\n%s", c.arg, of, want, out)
+			}
+		}
+	}
+	b.fails(1, "target", "get", "holds", "--target=key")
+}
+
 func TestLooking(t *testing.T) {
 	b := newBench(t)
 	b.must("create", "provider", "name=p", "type=compatible", "base_url=https://p.example.com/v1", "models=[m]")
