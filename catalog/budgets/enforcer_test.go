@@ -144,7 +144,7 @@ func (s *spender) setBudgets(b ...catalog.Budget) {
 	}); err != nil {
 		s.t.Fatal(err)
 	}
-	time.Sleep(time.Millisecond)
+	time.Sleep(time.Second)
 	synctest.Wait()
 }
 
@@ -194,7 +194,7 @@ func TestBudgetsHold(t *testing.T) {
 func TestBudgetsOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSpender(t, memstore.NewSink(nil), aDay(0))
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Second) // the copies, and a round
 		synctest.Wait()
 		s.wantHeld("at once", "project/acme", time.Time{})
 		s.setBudgets(aDay(1))
@@ -217,7 +217,7 @@ func TestBudgetsLeavePeopleAlone(t *testing.T) {
 		if _, err := s.Holds.Delete(t.Context(), h.ID, 0); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Second)
 		synctest.Wait()
 		h, ok := s.hold("project/acme")
 		if !ok {
