@@ -48,6 +48,29 @@ type identity struct {
 
 func identityOf(e *logbuf.Entry) identity { return identity{e.Time.UnixMicro(), e.ID} }
 
+// distinct returns entries, of those that are the same the first, by time and id: two that store the same entries in the
+// same order wait for each other, one after the other. What is sorted is as small as can be.
+func distinct(entries []logbuf.Entry) []logbuf.Entry {
+	type place struct {
+		identity
+		index int
+	}
+	places := make([]place, len(entries))
+	for i := range entries {
+		places[i] = place{identityOf(&entries[i]), i}
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.micros, b.micros), bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.index, b.index))
+	})
+	sorted := make([]logbuf.Entry, 0, len(entries))
+	for i, p := range places {
+		if i == 0 || p.identity != places[i-1].identity {
+			sorted = append(sorted, entries[p.index])
+		}
+	}
+	return sorted
+}
+
 // carefully stores a batch that may hold duplicates, or entries that the
 // database refuses, within a transaction.
 type carefully struct {
@@ -62,22 +85,8 @@ type carefully struct {
 func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch,
 	note func(*logbuf.Entry)) (logbuf.Result, error) {
 	c := &carefully{conn: conn, segment: b.Segment, note: note, arrays: s.withoutTemp.Load()}
-	entries := make([]logbuf.Entry, 0, len(b.Entries))
-	seen := make(map[identity]struct{}, len(b.Entries))
-	for i := range b.Entries {
-		id := identityOf(&b.Entries[i])
-		if _, twice := seen[id]; twice {
-			c.result.Duplicate++
-			continue
-		}
-		seen[id] = struct{}{}
-		entries = append(entries, b.Entries[i])
-	}
-	// Two that store the same entries wait for each other; in the same order,
-	// one after the other.
-	slices.SortFunc(entries, func(a, b logbuf.Entry) int {
-		return cmp.Or(a.Time.Compare(b.Time), bytes.Compare(a.ID[:], b.ID[:]))
-	})
+	entries := distinct(b.Entries)
+	c.result.Duplicate = len(b.Entries) - len(entries)
 	if !c.arrays {
 		err := run(ctx, conn, sqlPart)
 		if isForbidden(err) {
