@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// timeForm is what RFC 3339 calls a time. Package time also takes hours of one digit, commas, and offsets of a day.
+var timeForm = regexp.MustCompile(
+	`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 // Decode reads a noun from a JSON object in the form of the API. Absent fields
 // and nulls are left to their defaults, unknown fields are errors, read-only
@@ -121,9 +126,9 @@ func assign(errs *FieldErrors, path string, into reflect.Value, tree any) {
 		return
 	case *time.Time:
 		text, _ := tree.(string)
-		t, err := time.Parse(time.RFC3339, text)
+		t, err := time.Parse(time.RFC3339, strings.ToUpper(text)) // t and z mean the same
 		switch {
-		case err != nil:
+		case err != nil || !timeForm.MatchString(text):
 			errs.add(path, "must be an RFC 3339 time such as 2030-01-31T12:00:00Z")
 		case t.Year() < 1970: // the zero time would be taken for an absent one
 			errs.add(path, "must be a time from 1970 to 9999")

@@ -79,11 +79,7 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 			shown[i].Spend = append(shown[i].Spend, of)
 		}
 		if !u.LastUsed.IsZero() {
-			at := u.LastUsed // cut to the minute, in which the key may have been made
-			if created := shown[i].CreatedAt; at.Before(created) {
-				at = created
-			}
-			shown[i].LastUsedAt = &at
+			shown[i].LastUsedAt = new(u.LastUsed)
 		}
 	}
 	return shown

@@ -27,7 +27,7 @@ func parseBound(field, text string, end time.Time, step time.Duration) (time.Tim
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
+	if t, err := logbuf.ParseTime(text); err == nil {
 		if t.IsZero() { // it would mean that no bound is given
 			return t, &logbuf.FieldError{Field: field, Message: logbuf.OutsideTime}
 		}

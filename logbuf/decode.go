@@ -2,12 +2,14 @@ package logbuf
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -413,18 +415,32 @@ func number(raw []byte) (int64, bool) {
 	return slowNumber(raw)
 }
 
+// slowNumber reads a number from its decimal digits: a float would take what is nearly whole, or another number.
 func slowNumber(raw []byte) (int64, bool) {
-	t, err := jsontext.NewDecoder(bytes.NewReader(raw)).ReadToken()
-	if err != nil {
+	text, negative := strings.CutPrefix(string(raw), "-")
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	zeros := len(digits) - len(strings.TrimRight(digits, "0"))
+	digits = digits[:len(digits)-zeros]
+	if digits == "" {
+		return 0, true
+	}
+	power, err := strconv.Atoi(cmp.Or(exponent, "0"))
+	if err != nil { // it is beyond all that there is
+		power = math.MaxInt32
+		if strings.HasPrefix(exponent, "-") {
+			power = math.MinInt32
+		}
+	}
+	const most = 19 // digits of an int64
+	power = min(max(power, math.MinInt32), math.MaxInt32) + zeros - len(fraction)
+	if power < 0 || len(digits)+power > most {
 		return 0, false
 	}
-	if n, err := t.Int(); err == nil {
-		return n, true
+	n, err := strconv.ParseInt(digits+strings.Repeat("0", power), 10, 64)
+	if negative {
+		n = -n
 	}
-	f, err := t.Float()
-	// Beyond 2^53 a float no longer says which integer was meant.
-	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
-		return 0, false
-	}
-	return int64(f), true
+	return n, err == nil
 }

@@ -413,13 +413,27 @@ func (s *state) unquote(value jsontext.Value, limit int) string {
 	return out
 }
 
+// uuidSize is how long a UUID is in its usual form, which RFC 9562 has.
+const uuidSize = 36
+
+// unescaped returns what a string says, until the next is read. It may be no UTF-8.
+func (s *state) unescaped(value jsontext.Value) []byte {
+	raw := value[1 : len(value)-1]
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	s.scratch, _ = jsontext.AppendUnquote(s.scratch[:0], []byte(value)) // the string is known to be JSON
+	return s.scratch
+}
+
 func (s *state) setID(e *Entry, value jsontext.Value) {
 	if !isText(value) {
 		s.fail(BadType, "id", wanted(fieldID))
 		return
 	}
-	id, err := uuid.ParseBytes(value[1 : len(value)-1])
-	if err != nil || id == uuid.Nil {
+	text := s.unescaped(value)
+	id, err := uuid.ParseBytes(text)
+	if err != nil || id == uuid.Nil || len(text) != uuidSize { // other forms may have anything around it
 		s.fail(BadValue, "id", wanted(fieldID))
 	}
 	e.ID = id
@@ -430,7 +444,7 @@ func (s *state) setTime(e *Entry, value jsontext.Value) {
 		s.fail(BadType, "ts", wanted(fieldTS))
 		return
 	}
-	t, err := s.times.read(value[1 : len(value)-1])
+	t, err := s.times.read(s.unescaped(value))
 	if err != nil || t.IsZero() {
 		s.fail(BadValue, "ts", wanted(fieldTS))
 		return

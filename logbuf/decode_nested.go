@@ -121,7 +121,7 @@ func (s *state) beginFailure(e *Entry, n int) *Failure {
 	s.within = failureNames[n]
 	s.seenInside = 0
 	e.Failures = append(e.Failures, Failure{})
-	return &e.Failures[n]
+	return &e.Failures[len(e.Failures)-1] // what is no object has a number, and is not kept
 }
 
 // failureNames are what the fields of each failure are in.

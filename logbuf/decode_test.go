@@ -148,6 +148,21 @@ func TestDecodeMalformed(t *testing.T) {
 	}
 }
 
+// Strings are what they say, however JSON writes them, and letters of a time may be small.
+func TestDecodeReadsEscapes(t *testing.T) {
+	for _, fields := range []string{
+		`"ts":"2026-03-01T11:00:00\u002b00:00"`, `"ts":"2026-03-01T11:00:00\u005a"`, `"ts":"2026-03-01t11:00:00z"`,
+		`"ts":"2026-03-01T11:00:00.0000000001Z"`, `"ts":"2026-03-01T13:00:00+02:00"`,
+	} {
+		id := v7(now)
+		got, err := decoder().Decode([]byte(`{"id":"\u0030`+id[1:]+`",`+fields+`}`), jsonType)
+		want := time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)
+		if err != nil || len(got.Entries) != 1 || !got.Entries[0].Time.Equal(want) || got.Entries[0].ID.String() != id {
+			t.Errorf("%s: %+v, %v", fields, got, err)
+		}
+	}
+}
+
 func TestDecodeRejects(t *testing.T) {
 	tests := []struct {
 		name, fields string
@@ -165,11 +180,23 @@ func TestDecodeRejects(t *testing.T) {
 		{"beyond 64 bits", `"key_id":9223372036854775808`, "key_id", logbuf.BadValue},
 		{"huge", `"output_tokens":1e300`, "output_tokens", logbuf.BadValue},
 		{"too large", `"status":1000`, "status", logbuf.BadValue},
+		{"nearly whole", `"key_id":0.99999999999999999999`, "key_id", logbuf.BadValue},
+		{"nearly nothing", `"key_id":1e-400`, "key_id", logbuf.BadValue},
 		{"no UUID", `"id":"secret"`, "id", logbuf.BadValue},
+		{"more than a UUID", `"id":"x` + v7(now) + `y"`, "id", logbuf.BadValue},
+		{"a UUID without hyphens", `"id":"` + strings.ReplaceAll(v7(now), "-", "") + `"`, "id", logbuf.BadValue},
+		{"a failure that is none, before one", `"failures":[1,{"class":"rate"}]`, "failures", logbuf.BadType},
+		{"no failure, before one", `"failures":[null,{"class":"rate"}]`, "failures", logbuf.BadType},
+		{"many that are none", `"failures":[1,2,3,4,5,6,7,8,9,{"class":"rate"}]`, "failures", logbuf.BadType},
 		{"nil UUID", `"id":"00000000-0000-0000-0000-000000000000"`, "id", logbuf.BadValue},
 		{"UUID without a time", `"id":"` + id1.String() + `"`, "id", logbuf.BadValue},
 		{"no time", `"ts":"secret"`, "ts", logbuf.BadValue},
 		{"time without zone", `"ts":"2026-03-01T11:00:00"`, "ts", logbuf.BadValue},
+		{"hour of one digit", `"ts":"2026-03-01T9:00:00Z"`, "ts", logbuf.BadValue},
+		{"comma in a time", `"ts":"2026-03-01T11:00:00,5Z"`, "ts", logbuf.BadValue},
+		{"offset of a day", `"ts":"2026-03-01T11:00:00+24:00"`, "ts", logbuf.BadValue},
+		{"offset of 60 minutes", `"ts":"2026-03-01T11:00:00+00:60"`, "ts", logbuf.BadValue},
+		{"second 60", `"ts":"2026-03-01T11:59:60Z"`, "ts", logbuf.BadValue},
 		{"too old", `"ts":"2026-02-22T11:59:59Z"`, "ts", logbuf.BadTime},
 		{"in the future", `"ts":"2026-03-01T13:00:01Z"`, "ts", logbuf.BadTime},
 		{"too old by its id", `"id":"` + v7(now.Add(-8*24*time.Hour)) + `"`, "id", logbuf.BadTime},

@@ -1,6 +1,60 @@
 package logbuf
 
-import "time"
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+var errTime = errors.New("is no time as in RFC 3339")
+
+// ParseTime reads a time as in RFC 3339, and nothing else: package time also takes hours of one digit, commas and
+// offsets of a day and more. A second 60 is refused, as nothing here can tell it from the next.
+func ParseTime(text string) (time.Time, error) {
+	if !isTime(text) {
+		return time.Time{}, errTime
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(text)) // t and z mean the same
+	if err != nil {
+		return time.Time{}, errTime
+	}
+	return t, nil
+}
+
+// isTime reports whether text has the form of a time.
+func isTime(text string) bool {
+	const form = "0000-00-00T00:00:00"
+	if len(text) <= len(form) {
+		return false
+	}
+	for i := range len(form) {
+		switch c := text[i]; form[i] {
+		case '0':
+			if !isDigit(c) {
+				return false
+			}
+		case 'T':
+			if c != 'T' && c != 't' {
+				return false
+			}
+		default:
+			if c != form[i] {
+				return false
+			}
+		}
+	}
+	rest := text[len(form):]
+	if fraction, ok := strings.CutPrefix(rest, "."); ok {
+		if rest = strings.TrimLeft(fraction, "0123456789"); len(rest) == len(fraction) {
+			return false
+		}
+	}
+	if rest == "Z" || rest == "z" {
+		return true
+	}
+	return len(rest) == len("+00:00") && (rest[0] == '+' || rest[0] == '-') && rest[3] == ':' &&
+		twoDigits(rest[1:]) <= 23 && twoDigits(rest[4:]) <= 59
+}
 
 // A timeReader reads times as most programs write them, 2026-01-02T15:04:05.678901Z, for a third of what it costs to
 // work out their date each time: entries that come together are mostly of the same day, or of two.
@@ -25,11 +79,11 @@ func (r *timeReader) read(text []byte) (t time.Time, err error) {
 	if t, ok := r.known(text); ok {
 		return t, nil
 	}
-	if err := t.UnmarshalText(text); err != nil {
+	if t, err = ParseTime(string(text)); err != nil {
 		return time.Time{}, err
 	}
 	t = t.UTC().Truncate(time.Microsecond)
-	if text[len(text)-1] == 'Z' {
+	if text[dateSize-1] == 'T' && text[len(text)-1] == 'Z' {
 		*r.day(text) = readDay{string(text[:dateSize]), t.Truncate(24 * time.Hour).Unix()}
 	}
 	return t, nil
@@ -56,7 +110,7 @@ func (r *timeReader) known(text []byte) (t time.Time, ok bool) {
 }
 
 // twoDigits reads a number of two digits. Where there are none it is too large for a clock.
-func twoDigits(text []byte) int {
+func twoDigits[T string | []byte](text T) int {
 	if !isDigit(text[0]) || !isDigit(text[1]) {
 		return 100
 	}
