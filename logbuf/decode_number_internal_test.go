@@ -18,7 +18,8 @@ func TestNumbersAreExact(t *testing.T) {
 			text += "." + rapid.StringMatching(`[0-9]{0,18}[09]`).Draw(t, "fraction")
 		}
 		if rapid.Bool().Draw(t, "power") {
-			text += rapid.SampledFrom([]string{"e", "E", "e+", "e-"}).Draw(t, "sign") + fmt.Sprint(rapid.IntRange(0, 40).Draw(t, "of ten"))
+			text += rapid.SampledFrom([]string{"e", "E", "e+", "e-"}).Draw(t, "sign") +
+				fmt.Sprint(rapid.IntRange(0, 40).Draw(t, "of ten"))
 		}
 		if rapid.Bool().Draw(t, "negative") {
 			text = "-" + text
@@ -33,7 +34,8 @@ func TestNumbersAreExact(t *testing.T) {
 			t.Fatalf("%s is %d, %t; want %s", text, n, taken, want.RatString())
 		}
 	})
-	for _, text := range []string{"1e-400", "0.99999999999999999999", "1e999999999999999999999", "1e2147483648", "9007199254740993.5"} {
+	for _, text := range []string{"1e-400", "0.99999999999999999999", "1e999999999999999999999", "1e2147483648",
+		"9007199254740993.5"} {
 		if n, ok := number([]byte(text)); ok {
 			t.Errorf("%s is taken as %d", text, n)
 		}

@@ -48,8 +48,8 @@ type identity struct {
 
 func identityOf(e *logbuf.Entry) identity { return identity{e.Time.UnixMicro(), e.ID} }
 
-// distinct returns entries, of those that are the same the first, by time and id: two that store the same entries in the
-// same order wait for each other, one after the other. What is sorted is as small as can be.
+// distinct returns entries, of those that are the same the first, by time and id: two that store the same
+// entries in the same order wait for each other, one after the other. What is sorted is as small as can be.
 func distinct(entries []logbuf.Entry) []logbuf.Entry {
 	type place struct {
 		identity
