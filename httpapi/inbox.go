@@ -30,6 +30,9 @@ const (
 	// that has none left gives way when others need the room.
 	patience = 5 * time.Second
 	slowest  = 64 << 10 // bytes a second
+
+	// parting is how long the rest of a body that is refused may take to come, before its sender is told why.
+	parting = time.Second
 )
 
 var (
@@ -173,6 +176,9 @@ func (d *delivery) read(r *http.Request) error {
 	}
 	if slow := d.complete(); slow != nil {
 		return slow
+	}
+	if errors.Is(err, errHeld) { // net/http reads what little is left before it answers, and that may never come
+		_ = d.control.SetReadDeadline(time.Now().Add(parting))
 	}
 	if err != nil && !errors.Is(err, request.ErrTooLarge) && !errors.Is(err, errHeld) {
 		return fmt.Errorf("the body ends too early, or is not what Content-Encoding says: %w", request.ErrMalformed)

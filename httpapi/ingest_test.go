@@ -485,6 +485,11 @@ func TestIngestOutlivesStalledBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		go func() { // reads meanwhile: what is sent after the answer may reset the connection
+			answer := make([]byte, 12)
+			_, _ = io.ReadFull(conn, answer)
+			answers <- string(answer)
+		}()
 		go func() {
 			fmt.Fprintf(conn, "POST /logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: "+
 				"application/json\r\nContent-Length: %d\r\n\r\n",
@@ -498,9 +503,6 @@ func TestIngestOutlivesStalledBodies(t *testing.T) {
 					}
 				}
 			}
-			answer := make([]byte, 12)
-			_, _ = io.ReadFull(conn, answer)
-			answers <- string(answer)
 		}()
 	}
 	begun := time.Now()
