@@ -152,6 +152,14 @@ func (in *inbox) fit(more int64, except *delivery, now time.Time) error {
 
 // read reads a whole body, decompressed.
 func (d *delivery) read(r *http.Request) error {
+	err := d.readBody(r)
+	if errors.Is(err, errHeld) { // net/http reads what little is left before it answers, and that may never come
+		_ = d.control.SetReadDeadline(time.Now().Add(parting))
+	}
+	return err
+}
+
+func (d *delivery) readBody(r *http.Request) error {
 	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
 	if (encoding == "" || encoding == "identity") && r.ContentLength > logbuf.MaxBody {
 		return request.TooLarge(logbuf.MaxBody) // whether or not there is room, or it would be sent for ever
@@ -176,9 +184,6 @@ func (d *delivery) read(r *http.Request) error {
 	}
 	if slow := d.complete(); slow != nil {
 		return slow
-	}
-	if errors.Is(err, errHeld) { // net/http reads what little is left before it answers, and that may never come
-		_ = d.control.SetReadDeadline(time.Now().Add(parting))
 	}
 	if err != nil && !errors.Is(err, request.ErrTooLarge) && !errors.Is(err, errHeld) {
 		return fmt.Errorf("the body ends too early, or is not what Content-Encoding says: %w", request.ErrMalformed)

@@ -426,14 +426,8 @@ func slowNumber(raw []byte) (int64, bool) {
 	if digits == "" {
 		return 0, true
 	}
-	power, err := strconv.Atoi(cmp.Or(exponent, "0"))
-	if err != nil { // it is beyond all that there is
-		power = math.MaxInt32
-		if strings.HasPrefix(exponent, "-") {
-			power = math.MinInt32
-		}
-	}
-	const most = 19 // digits of an int64
+	const most = 19                                 // digits of an int64
+	power, _ := strconv.Atoi(cmp.Or(exponent, "0")) // of what is beyond an int, the largest or the smallest
 	power = min(max(power, math.MinInt32), math.MaxInt32) + zeros - len(fraction)
 	if power < 0 || len(digits)+power > most {
 		return 0, false
