@@ -102,7 +102,10 @@ func (f *Follower) Has(moment time.Time) bool {
 
 // Within reports whether the copies had all that the store had committed at some moment that
 // is no longer ago than a duration.
-func (f *Follower) Within(age time.Duration) bool { return f.Has(time.Now().Add(-age)) }
+func (f *Follower) Within(age time.Duration) bool {
+	at := f.looked.Load()
+	return at != nil && time.Since(*at) < age
+}
 
 // Renew returns once the copies have all that the store had committed at some moment that is no
 // longer ago than a duration. Where it has to look at the store, all who wait share the look,

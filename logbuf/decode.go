@@ -239,6 +239,7 @@ type state struct {
 	dec     *jsontext.Decoder
 	scratch []byte
 	names   internTable
+	texts   textBlock
 	times   timeReader
 	follows [fieldCount]field // which field came after each, the last time
 

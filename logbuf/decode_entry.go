@@ -362,7 +362,7 @@ func (s *state) integer(f field, value jsontext.Value, limit int64) int64 {
 func (s *state) text(f field, value jsontext.Value) string {
 	raw, ok := s.plainText(f, value)
 	if ok {
-		return string(raw)
+		return s.texts.string(raw)
 	}
 	return s.cleaned(f, value)
 }

@@ -218,7 +218,7 @@ func again[T snapshot.Doc](t *testing.T, key string, doc []byte, kind catalog.Ki
 }
 
 func FuzzParsePosition(f *testing.F) {
-	for _, s := range []string{"1-2", "0-0", "-1-2", "1--2", "9223372036854775808-1", "1", "+1-2"} {
+	for _, s := range []string{"1-2", "0-0", "-1-2", "1--2", "9223372036854775808-1", "1", "+1-2", "01-2", "1-00"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -229,8 +229,8 @@ func FuzzParsePosition(f *testing.F) {
 			}
 			return
 		}
-		if q, err := snapshot.ParsePosition(p.String()); err != nil || q != p {
-			t.Fatalf("%q is %v, and written again %v, %v", s, p, q, err)
+		if p.String() != s { // one position has one form
+			t.Fatalf("%q is read, and written as %q", s, p)
 		}
 	})
 }

@@ -217,8 +217,11 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // number reads a decimal number as [decimal] writes it, not below 0.
 func number(s string) (n int64, ok bool) {
+	if s == "" || s[0] == '0' && s != "0" || s[0] < '0' || s[0] > '9' {
+		return 0, false
+	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil && n >= 0 && s == decimal(n)
+	return n, err == nil
 }
 
 // small reads a number that is no count of anything.

@@ -23,7 +23,7 @@ func (l *Ledger) Merge(t *Table) {
 			l.first = at
 		}
 		if !at.Before(l.QuartersFrom) {
-			l.quarters.At(row.Key).Merge(&row.Counts)
+			l.quarters.At(&row.Key).Merge(&row.Counts)
 		}
 		if at.Before(l.ClosedUntil) {
 			l.addDay(row)
@@ -34,7 +34,7 @@ func (l *Ledger) Merge(t *Table) {
 func (l *Ledger) addDay(row *Row) {
 	key := row.Key
 	key.Starts = l.DayStart(time.UnixMicro(row.Starts)).UnixMicro()
-	l.days.At(key).Merge(&row.Counts)
+	l.days.At(&key).Merge(&row.Counts)
 }
 
 // Close closes the days that ended an hour ago, and returns how many.
@@ -75,7 +75,7 @@ func (l *Ledger) Prune(before time.Time) (pruned int64) {
 			pruned++
 			continue
 		}
-		*kept.At(row.Key) = row.Counts
+		*kept.At(&row.Key) = row.Counts
 	}
 	l.quarters = kept
 	return pruned

@@ -94,7 +94,8 @@ func (t *Table) Reprice(before, after *logbuf.Entry) {
 
 // of returns the sums in which an entry counts.
 func (t *Table) of(e *logbuf.Entry) *Counts {
-	c := t.At(keyOf(e))
+	key := keyOf(e)
+	c := t.At(&key)
 	c.Last = max(c.Last, e.Time.UnixMicro())
 	return c
 }
@@ -114,19 +115,19 @@ func (c *Counts) addCost(cost *int64, sign int64) {
 }
 
 // At returns the sums of a row, which is made when it is not there.
-func (t *Table) At(key Key) *Counts {
+func (t *Table) At(key *Key) *Counts {
 	spot := &t.recent[key.spot()]
-	if i := *spot - 1; i >= 0 && t.Rows[i].Key == key {
+	if i := *spot - 1; i >= 0 && t.Rows[i].Key == *key {
 		return &t.Rows[i].Counts
 	}
-	i, ok := t.index[key]
+	i, ok := t.index[*key]
 	if !ok {
 		if t.index == nil {
 			t.index = make(map[Key]int)
 		}
 		i = len(t.Rows)
-		t.index[key] = i
-		t.Rows = append(t.Rows, Row{Key: key})
+		t.index[*key] = i
+		t.Rows = append(t.Rows, Row{Key: *key})
 	}
 	*spot = int32(i) + 1 //nolint:gosec // a batch has fewer
 	return &t.Rows[i].Counts
