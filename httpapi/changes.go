@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
 type listingChanges struct {
-	After string    `query:"after" maxLength:"40" pattern:"^[0-9]+(\\.[0-9]+)?$" patternDescription:"a revision, or the next_cursor of a page" doc:"Only changes after this revision, or after the next_cursor of the page before. Without it the list begins with the oldest change that is kept."`
-	Kind  string    `query:"kind" maxLength:"64" doc:"Only changes of resources of this kind, such as keys."`
-	ID    int64     `query:"id" minimum:"1" doc:"Only changes of the resource with this id."`
-	Actor string    `query:"actor" maxLength:"256" doc:"Only changes that this actor has made."`
-	Since time.Time `query:"since" doc:"Only changes from this time on."`
-	Limit int       `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many a page has at most."`
+	After string `query:"after" maxLength:"40" pattern:"^[0-9]+(\\.[0-9]+)?$" patternDescription:"a revision, or the next_cursor of a page" doc:"Only changes after this revision, or after the next_cursor of the page before. Without it the list begins with the oldest change that is kept."`
+	Kind  string `query:"kind" maxLength:"64" doc:"Only changes of resources of this kind, such as keys."`
+	ID    int64  `query:"id" minimum:"1" doc:"Only changes of the resource with this id."`
+	Actor string `query:"actor" maxLength:"256" doc:"Only changes that this actor has made."`
+	Since string `query:"since" format:"date-time" maxLength:"64" doc:"Only changes from this time on."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many a page has at most."`
 }
 
 // changes answers with a page of the feed.
@@ -48,14 +49,18 @@ func (h *Handler) changes(ctx context.Context, in *listingChanges) (*changes, er
 	if in.Kind != "" && !isKind(in.Kind) {
 		return nil, &catalog.FieldError{Field: "kind", Message: "must be one of " + kindList()}
 	}
+	since, err := request.Time("since", in.Since)
+	if err != nil {
+		return nil, err
+	}
 	out := &changes{}
-	err := h.plane.Store().Read(ctx, func(r catalog.Reader) (err error) {
-		if in.After == "" || !in.Since.IsZero() {
-			if at, err = seek(ctx, r, at, in.After == "", in.Since); err != nil {
+	err = h.plane.Store().Read(ctx, func(r catalog.Reader) (err error) {
+		if in.After == "" || !since.IsZero() {
+			if at, err = seek(ctx, r, at, in.After == "", since); err != nil {
 				return err
 			}
 		}
-		page := feedPage{in: in, at: at, project: catalog.ProjectOf(ctx)}
+		page := feedPage{in: in, since: since, at: at, project: catalog.ProjectOf(ctx)}
 		if err := page.fill(ctx, r); err != nil {
 			return err
 		}
@@ -85,6 +90,7 @@ func kindList() string {
 // feedPage collects what a page shows.
 type feedPage struct {
 	in    *listingChanges
+	since time.Time
 	at    catalog.Cursor
 	found []catalog.Change
 
@@ -125,7 +131,7 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 // selects reports whether the page shows a change.
 func (p *feedPage) selects(c catalog.Change) bool {
 	return (p.in.Kind == "" || p.in.Kind == string(c.Kind)) && (p.in.ID == 0 || p.in.ID == c.ID) &&
-		(p.in.Actor == "" || p.in.Actor == c.Actor) && !c.Time.Before(p.in.Since)
+		(p.in.Actor == "" || p.in.Actor == c.Actor) && !c.Time.Before(p.since)
 }
 
 // seek moves a cursor forward to where the feed is kept, if oldest is set, and to where

@@ -119,6 +119,12 @@ func TestChangesFromATime(t *testing.T) {
 	if got, _ := s.feed("&since=2031-01-01T00:00:00Z", 7); got != nil {
 		t.Errorf("since a time that has not come: %q", got)
 	}
+	for _, wrong := range []string{"2031-01-01T0:00:00Z", "2031-01-01T00:00:00,5Z", "2031-01-01T00:00:00+24:00", "2031-01-01"} {
+		p := s.do(viewer, "GET", "/changes?since="+url.QueryEscape(wrong), nil).problem(t, http.StatusUnprocessableEntity, "invalid")
+		if diff := cmp.Diff([]string{"since"}, p.fields()); diff != "" {
+			t.Errorf("since=%s: %s", wrong, diff)
+		}
+	}
 	s.do(viewer, "GET", "/changes?after=101", nil).problem(t, http.StatusGone, "compacted")
 	if got := s.must(http.StatusOK, viewer, "GET", "/changes?after=100.7", nil).object(t); got["next_cursor"] != "100" {
 		t.Errorf("after more changes than the last revision has: %v", got)

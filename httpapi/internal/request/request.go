@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/logbuf"
 )
 
 // ErrMalformed says that a part of a request cannot be read at all. The text of
@@ -159,6 +160,19 @@ type Progress struct {
 // Limit returns how long to wait.
 func (in Wait) Limit() (time.Duration, error) {
 	return Duration("timeout", in.Timeout, time.Minute)
+}
+
+const timeRule = "must be a time as in RFC 3339, such as 2030-01-31T12:00:00Z"
+
+// Time reads a time as in RFC 3339. One that is not given is the zero time.
+func Time(field, text string) (t time.Time, err error) {
+	if text == "" {
+		return t, nil
+	}
+	if t, err = logbuf.ParseTime(text); err != nil {
+		return t, &catalog.FieldError{Field: field, Message: timeRule}
+	}
+	return t, nil
 }
 
 // Duration reads a length of time: Go's notation, or a number of seconds.

@@ -29,7 +29,7 @@ func Rule(s *huma.Schema) string {
 	}
 	switch least, most := valueOr(s.MinLength, 0), valueOr(s.MaxLength, 0); {
 	case s.Format == "date-time":
-		return "must be a time as in RFC 3339, such as 2030-01-31T12:00:00Z"
+		return timeRule
 	case most == 0:
 		return "must be text"
 	case least > 0:
