@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // memory looks at how much memory servers take while nothing can be stored.
@@ -35,7 +36,7 @@ func (w *world) memory(ctx context.Context) (err error) {
 			name = "in memory"
 		}
 		t.row(name, float64(now)/mb, float64(peak)/mb, float64(idle)/mb)
-		if _, err := awaitPending(ctx, p, 0); err != nil {
+		if _, err := awaitPending(ctx, p, 0, 100*time.Millisecond); err != nil {
 			return err
 		}
 		if err := w.expect(ctx, w.Rows); err != nil {

@@ -113,12 +113,14 @@ func (w *world) arrays(ctx context.Context, p *process) (rate float64, cpu time.
 	if err := l.all(ctx, w.set.bodies); err != nil {
 		return 0, 0, err
 	}
-	pending, err := awaitPending(ctx, p, batchSize)
+	pending, err := awaitPending(ctx, p, batchSize, 20*time.Millisecond)
 	if err != nil {
 		return 0, 0, err
 	}
 	rate = (float64(w.Rows) - pending) / time.Since(start).Seconds()
-	if _, err := awaitPending(ctx, p, 0); err != nil {
+	// The last batch waits up to a second for more. To read all metrics again and again meanwhile would cost the
+	// server as much as thousands of entries.
+	if _, err := awaitPending(ctx, p, 0, 250*time.Millisecond); err != nil {
 		return 0, 0, err
 	}
 	return rate, (p.cpu() - before) / time.Duration(w.Rows), w.expect(ctx, w.Rows)
@@ -136,14 +138,14 @@ func (w *world) expect(ctx context.Context, want int) error {
 	return err
 }
 
-// awaitPending waits until no more than so many entries are pending.
-func awaitPending(ctx context.Context, p *process, most float64) (float64, error) {
+// awaitPending waits until no more than so many entries are pending, and asks as often as every says.
+func awaitPending(ctx context.Context, p *process, most float64, every time.Duration) (float64, error) {
 	for {
 		pending, err := metric(ctx, p, "ezapi_logs_pending")
 		if err != nil || pending <= most {
 			return pending, err
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(every)
 	}
 }
 
@@ -264,7 +266,7 @@ func (w *world) losses(ctx context.Context, disk **process, dir string, old *pro
 				return err
 			}
 		}
-		if _, err := awaitPending(ctx, *disk, 0); err != nil {
+		if _, err := awaitPending(ctx, *disk, 0, 100*time.Millisecond); err != nil {
 			return err
 		}
 		lost, twice, err := w.audit(ctx, taken)
