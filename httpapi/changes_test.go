@@ -119,8 +119,10 @@ func TestChangesFromATime(t *testing.T) {
 	if got, _ := s.feed("&since=2031-01-01T00:00:00Z", 7); got != nil {
 		t.Errorf("since a time that has not come: %q", got)
 	}
-	for _, wrong := range []string{"2031-01-01T0:00:00Z", "2031-01-01T00:00:00,5Z", "2031-01-01T00:00:00+24:00", "2031-01-01"} {
-		p := s.do(viewer, "GET", "/changes?since="+url.QueryEscape(wrong), nil).problem(t, http.StatusUnprocessableEntity, "invalid")
+	for _, wrong := range []string{"2031-01-01T0:00:00Z", "2031-01-01T00:00:00,5Z", "2031-01-01T00:00:00+24:00",
+		"2031-01-01"} {
+		answer := s.do(viewer, "GET", "/changes?since="+url.QueryEscape(wrong), nil)
+		p := answer.problem(t, http.StatusUnprocessableEntity, "invalid")
 		if diff := cmp.Diff([]string{"since"}, p.fields()); diff != "" {
 			t.Errorf("since=%s: %s", wrong, diff)
 		}

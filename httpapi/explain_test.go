@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -113,13 +114,32 @@ func TestExplainWithoutPublisher(t *testing.T) {
 	}
 }
 
+// That somebody leaves before the answer is no fault, and not logged as one.
+func TestWhoLeavesIsNoFault(t *testing.T) {
+	pub := &deafPublisher{Publisher: memstore.NewPublisher()}
+	s := newService(t, ezapi.Config{Publisher: pub}, nil)
+	s.sync()
+	ctx, leave := context.WithCancel(t.Context())
+	pub.asked = func() { leave(); pub.deaf = true }
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/sync/status", nil)
+	r.Header.Set("Authorization", "Bearer "+viewer)
+	s.api.ServeHTTP(httptest.NewRecorder(), r)
+	if !pub.deaf || strings.Contains(s.log.String(), "cannot be asked") {
+		t.Errorf("asked %t, and the log says %s", pub.deaf, s.log)
+	}
+}
+
 // A deafPublisher does not answer lookups.
 type deafPublisher struct {
 	snapshot.Publisher
-	deaf bool
+	deaf  bool
+	asked func() // is told of a question before it is answered
 }
 
 func (p *deafPublisher) Head(ctx context.Context) (snapshot.Head, error) {
+	if p.asked != nil {
+		p.asked()
+	}
 	if p.deaf {
 		return snapshot.Head{}, errors.New("dial tcp 10.0.0.7:6379")
 	}

@@ -60,10 +60,13 @@ func (h *Handler) withUsage(ctx context.Context, keys []catalog.Key) []keyWithUs
 	if err != nil || len(keys) == 0 {
 		return shown
 	}
-	ctx, cancel := context.WithTimeout(ctx, keyUsageTimeout)
+	limited, cancel := context.WithTimeout(ctx, keyUsageTimeout)
 	defer cancel()
-	used, err := archive.KeyUsage(ctx, since)
+	used, err := archive.KeyUsage(limited, since)
 	if err != nil {
+		if ctx.Err() != nil { // who asked has left
+			return shown
+		}
 		h.log.WarnContext(ctx, "keys are shown without their usage", "error", err)
 		return shown
 	}

@@ -113,6 +113,8 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 	at, err := h.plane.Publisher().Head(ctx)
 	switch {
 	case errors.Is(err, snapshot.ErrNone):
+	case ctx.Err() != nil: // who asked has left
+		return nil, ctx.Err()
 	case err != nil:
 		h.log.WarnContext(ctx, "the publisher cannot be asked", "error", err)
 		b.Error = "what is published cannot be read"
@@ -126,7 +128,9 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		b.Error = troubleText(status)
 	}
 	fleet := h.plane.Relay().Fleet()
-	if err := fleet.Refresh(ctx); err != nil && b.Error == "" {
+	if err := fleet.Refresh(ctx); ctx.Err() != nil {
+		return nil, ctx.Err()
+	} else if err != nil && b.Error == "" {
 		h.log.WarnContext(ctx, "the publisher cannot be asked for the reports of balancers", "error", err)
 		b.Error = "what balancers report cannot be read"
 	}

