@@ -13,20 +13,17 @@ import (
 // maxLeft bounds the farewells that are kept.
 const maxLeft = 256
 
-// recount is how long the number of live nodes is taken for right while none comes or goes.
-const recount = 500 * time.Millisecond
-
 // nodes are the reports of data planes, in the order in which they came, so that what is asked
 // for and what is forgotten is found at an end.
 type nodes struct {
 	byID    map[string]*list.Element
-	order   list.List // of report, the longest unseen first
+	order   list.List // of *report, the longest unseen first
 	crowded time.Time // until when nobody knows what was applied everywhere
 
 	left []report // with which nodes took theirs away, within Liveness
 
-	live    int
-	counted time.Time
+	live *list.Element // the first in order that came within Liveness, as far as alive has looked
+	lost int           // how many are before it
 }
 
 // report is one node's. The node's SeenAt is when somebody first heard of it, which is
@@ -34,6 +31,7 @@ type nodes struct {
 type report struct {
 	node snapshot.Node
 	came time.Time
+	lost bool // did not come within Liveness; see nodes.lost
 }
 
 var _ snapshot.BatchReporter = (*Publisher)(nil)
@@ -71,8 +69,8 @@ func (p *Publisher) record(ctx context.Context, n snapshot.Node) error {
 	now := p.clock()
 	kept.SeenAt = now.Add(-max(n.Age, 0)).Truncate(time.Microsecond)
 	p.nodes.forget(now)
-	if before := p.nodes.byID[kept.ID]; before == nil || !kept.SeenAt.Before(before.Value.(report).node.SeenAt) {
-		p.nodes.put(report{kept, now})
+	if before := p.nodes.byID[kept.ID]; before == nil || !kept.SeenAt.Before(before.Value.(*report).node.SeenAt) {
+		p.nodes.put(&report{node: kept, came: now})
 	}
 	return nil
 }
@@ -88,7 +86,7 @@ func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.N
 	answer := snapshot.NodeList{Now: now, Total: len(p.nodes.byID), Crowded: p.nodes.crowded.After(now)}
 	var asked []snapshot.Node
 	for e := p.nodes.order.Back(); e != nil && (q.Limit <= 0 || len(asked) < q.Limit); e = e.Prev() {
-		r := e.Value.(report)
+		r := e.Value.(*report)
 		if r.came.Before(q.Since) {
 			break
 		}
@@ -119,22 +117,23 @@ func (p *Publisher) Nodes(ctx context.Context, q snapshot.NodeQuery) (snapshot.N
 func (p *Publisher) clock() time.Time { return p.now().UTC().Truncate(time.Microsecond) }
 
 // put keeps a report, or takes away that of a node that leaves.
-func (n *nodes) put(r report) {
+func (n *nodes) put(r *report) {
 	before := n.byID[r.node.ID]
 	if before != nil {
 		n.remove(before)
 	}
 	if r.node.Leaving {
-		n.left = append(n.left[max(0, len(n.left)+1-maxLeft):], r)
+		n.left = append(n.left[max(0, len(n.left)+1-maxLeft):], *r)
 	} else {
-		n.byID[r.node.ID] = n.order.PushBack(r)
-	}
-	if (before != nil) == r.node.Leaving {
-		n.counted = time.Time{}
+		e := n.order.PushBack(r)
+		n.byID[r.node.ID] = e
+		if n.live == nil {
+			n.live = e
+		}
 	}
 	for len(n.byID) > snapshot.MaxNodes {
 		oldest := n.order.Front()
-		if r.came.Sub(oldest.Value.(report).came) <= snapshot.Liveness {
+		if r.came.Sub(oldest.Value.(*report).came) <= snapshot.Liveness {
 			n.crowded = r.came.Add(snapshot.Liveness)
 		}
 		n.remove(oldest)
@@ -142,13 +141,20 @@ func (n *nodes) put(r report) {
 }
 
 func (n *nodes) remove(e *list.Element) {
-	delete(n.byID, e.Value.(report).node.ID)
+	if e == n.live {
+		n.live = e.Next()
+	}
+	r := e.Value.(*report)
+	if r.lost {
+		n.lost--
+	}
+	delete(n.byID, r.node.ID)
 	n.order.Remove(e)
 }
 
 // forget drops what was not heard of for [snapshot.Remembered].
 func (n *nodes) forget(now time.Time) {
-	for e := n.order.Front(); e != nil && now.Sub(e.Value.(report).came) > snapshot.Remembered; e = n.order.Front() {
+	for e := n.order.Front(); e != nil && now.Sub(e.Value.(*report).came) > snapshot.Remembered; e = n.order.Front() {
 		n.remove(e)
 	}
 	n.left = slices.DeleteFunc(n.left, func(r report) bool { return now.Sub(r.came) > snapshot.Liveness })
@@ -156,12 +162,13 @@ func (n *nodes) forget(now time.Time) {
 
 // alive returns how many came within [snapshot.Liveness].
 func (n *nodes) alive(now time.Time) int {
-	if since := now.Sub(n.counted); since >= 0 && since < recount {
-		return n.live
+	for ; n.live != nil; n.live = n.live.Next() {
+		r := n.live.Value.(*report)
+		if now.Sub(r.came) <= snapshot.Liveness {
+			break
+		}
+		r.lost = true
+		n.lost++
 	}
-	n.live, n.counted = 0, now
-	for e := n.order.Back(); e != nil && now.Sub(e.Value.(report).came) <= snapshot.Liveness; e = e.Prev() {
-		n.live++
-	}
-	return n.live
+	return n.order.Len() - n.lost
 }
