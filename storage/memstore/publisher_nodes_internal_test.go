@@ -17,7 +17,8 @@ func TestAlive(t *testing.T) {
 		n := nodes{byID: map[string]*list.Element{}}
 		now := time.Unix(1_800_000_000, 0)
 		for range rapid.IntRange(1, 200).Draw(r, "steps") {
-			now = now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, snapshot.Liveness, snapshot.Remembered / 4}).Draw(r, "pause"))
+			pauses := []time.Duration{0, time.Second, snapshot.Liveness, snapshot.Remembered / 4}
+			now = now.Add(rapid.SampledFrom(pauses).Draw(r, "pause"))
 			n.forget(now)
 			id := strconv.Itoa(rapid.IntRange(0, 9).Draw(r, "node"))
 			switch rapid.IntRange(0, 4).Draw(r, "step") {
