@@ -3,7 +3,7 @@
 #   docker build -t ez-api --build-arg VERSION="$(git describe --always)" .
 #   docker run -p 127.0.0.1:8080:8080 -v ezapi-data:/data ez-api
 #
-# It runs as user 65532 and keeps everything in /data. Where the module proxy cannot be reached,
+# It runs as user 65532 and keeps everything in /data, temporary files, too. Where the module proxy cannot be reached,
 # name another: --build-arg GOPROXY=https://goproxy.cn,direct
 FROM golang:1.26 AS build
 ARG GOPROXY=https://proxy.golang.org,direct
@@ -24,7 +24,7 @@ RUN go build -ldflags="-s -w -X github.com/ez-api/ez-api/cmd/internal/server.ver
 FROM scratch
 COPY --from=build --chown=65532:65532 /root-fs/ /
 USER 65532:65532
-ENV EZ_API_ADDR=0.0.0.0 EZ_DATA_DIR=/data PATH=/usr/local/bin
+ENV EZ_API_ADDR=0.0.0.0 EZ_DATA_DIR=/data TMPDIR=/data PATH=/usr/local/bin
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM

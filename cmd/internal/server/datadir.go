@@ -56,6 +56,17 @@ func openDataDir(path string) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock}, nil
 }
 
+// tryTemporary reports whether temporary files can be written: exports of the catalog and large sorts of SQLite go
+// there, and would fail later, one request after the other.
+func tryTemporary() error {
+	file, err := os.CreateTemp("", "ezapi-")
+	if err != nil {
+		return &SettingError{"TMPDIR", fmt.Sprintf("must name a directory for temporary files that can be written, %s cannot: %s",
+			os.TempDir(), reason(err))}
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // Close lets others use the directory.
 func (d *dataDir) Close() error { return d.lock.Close() }
 

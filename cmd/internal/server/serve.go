@@ -125,9 +125,12 @@ func (s *Server) listen() (err error) {
 func limited(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConnections) }
 
 // prepare opens the data directory where one is needed, and completes the
-// secrets from it.
+// secrets from it. It also sees to it that there is a directory for temporary files.
 func (s *Server) prepare() (err error) {
 	c := s.config
+	if err := tryTemporary(); err != nil {
+		return err
+	}
 	if !c.Embedded() && !c.EmbeddedRedis() && c.LogDurability == durability(logbuf.Memory) {
 		return nil
 	}
