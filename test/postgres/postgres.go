@@ -177,6 +177,9 @@ func (s *Server) Certify(t process.T, ca *certs.Authority, ip string) {
 
 func (s *Server) data() string { return filepath.Join(s.Dir, "data") }
 
+// Bin is the directory of its programs.
+func (s *Server) Bin() string { return s.bin }
+
 // DSN is the connection string of the role postgres over TCP.
 func (s *Server) DSN() string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.Port)
