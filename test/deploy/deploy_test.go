@@ -47,6 +47,8 @@ func TestChart(t *testing.T) {
 		"settings.EZ_LOG_RETENTION=30d", "settings.EZ_CONSOLE=false", "image.pullSecrets={registry}", "replicas=3",
 		"serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus", "spool.storageClassName=fast",
 		"nodeSelector.disk=ssd", "migrate.secret=owner", "migrate.role=ezapi",
+		"ca.configMap=our-ca", "extraVolumes[0].name=client", "extraVolumes[0].secret.secretName=client",
+		"extraVolumeMounts[0].name=client", "extraVolumeMounts[0].mountPath=/client",
 	}, ",")))
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []string{
 		"ConfigMap x", "Ingress x", "Job x-migrate", "PodDisruptionBudget x", "Service x", "Service x-pods",
@@ -64,7 +66,7 @@ func TestChart(t *testing.T) {
 		"Kubernetes must not set EZ_API_PORT":          pod.EnableServiceLinks != nil && !*pod.EnableServiceLinks,
 		"it must not run as root":                      asUser && *server.SecurityContext.ReadOnlyRootFilesystem,
 		"the spool must be a volume of the pod's own":  set.Spec.VolumeClaimTemplates[0].Name == server.VolumeMounts[0].Name,
-		"the volume must be where the image keeps all": server.VolumeMounts[0].MountPath == "/data",
+		"the volume must be where the image keeps all": server.VolumeMounts[0].MountPath == dataOfImage(t),
 		"the spool must outlive the release":           kept.WhenDeleted == "Retain",
 		"secrets must come from the secret":            server.EnvFrom[0].SecretRef.Name == "ez-api",
 		"settings must come from the config map":       server.EnvFrom[1].ConfigMapRef.Name == "x",
@@ -85,6 +87,18 @@ func TestChart(t *testing.T) {
 	}) {
 		t.Errorf("the job that migrates: %+v", job)
 	}
+	for what, pod := range map[string]core.PodSpec{"server": pod, "migrate": job.Spec.Template.Spec} {
+		mounts := map[string]string{}
+		for _, m := range pod.Containers[0].VolumeMounts {
+			mounts[m.Name] = m.MountPath
+		}
+		env := pod.Containers[0].Env
+		if len(pod.Volumes) != 2 || pod.Volumes[0].Projected.Sources[0].ConfigMap.Name != "our-ca" ||
+			pod.Volumes[1].Secret.SecretName != "client" || mounts["client"] != "/client" || mounts["ca"] == "" ||
+			len(env) != 1 || env[0].Name != "SSL_CERT_DIR" || !strings.HasSuffix(env[0].Value, ":"+mounts["ca"]) {
+			t.Errorf("%s: volumes %+v, mounted at %q, with %+v", what, pod.Volumes, mounts, env)
+		}
+	}
 	if got := all["ConfigMap x"].(*core.ConfigMap).Data; got["EZ_LOG_RETENTION"] != "30d" || got["EZ_CONSOLE"] != "false" {
 		t.Errorf("settings: %q", got)
 	}
@@ -99,16 +113,72 @@ func selects(labels map[string]string, set *apps.StatefulSet) bool {
 	return len(labels) > 0
 }
 
-// TestChartRefuses sends values that cannot work.
+// TestCompose: the server has a volume where the image keeps all.
+func TestCompose(t *testing.T) {
+	var compose struct {
+		Services map[string]struct{ Volumes []string }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, root+"/compose.yaml")), &compose); err != nil {
+		t.Fatal(err)
+	}
+	if got := compose.Services["server"].Volumes; !slices.Contains(got, "spool:"+dataOfImage(t)) {
+		t.Errorf("volumes of the server: %q", got)
+	}
+}
+
+// dataOfImage returns where the image keeps what lasts, and its temporary files: it has no /tmp.
+func dataOfImage(t *testing.T) string {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^ENV .*\bEZ_DATA_DIR=(\S+) .*\bTMPDIR=(\S+)`).FindStringSubmatch(read(t, root+"/Dockerfile"))
+	if m == nil || m[1] != m[2] {
+		t.Fatalf("the image must have one directory for EZ_DATA_DIR and TMPDIR; its environment has %q", m)
+	}
+	return m[1]
+}
+
+// TestChartTakesNoSecret: the settings of the chart are those of the server without what may be a
+// secret, for which they take the name of a file, and without what the chart itself decides.
+func TestChartTakesNoSecret(t *testing.T) {
+	var schema struct {
+		Properties struct {
+			Settings struct{ PropertyNames struct{ Enum []string } }
+		}
+	}
+	if err := json.Unmarshal([]byte(read(t, files+"helm/ez-api/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	// A test of the server holds this table equal to what it reads.
+	row := regexp.MustCompile("(?m)^\\| `(EZ_[A-Z_]+)`( \\*)? \\|")
+	rows := row.FindAllStringSubmatch(read(t, root+"/docs/settings.md"), -1)
+	for _, row := range rows {
+		switch name, secret := row[1], row[2] != ""; {
+		case secret:
+			want = append(want, name+"_FILE")
+		case !slices.Contains([]string{"EZ_DATA_DIR", "EZ_API_PORT", "EZ_API_ADDR"}, name):
+			want = append(want, name)
+		}
+	}
+	if diff := cmp.Diff(want, schema.Properties.Settings.PropertyNames.Enum); diff != "" || len(want) < 30 {
+		t.Errorf("settings of the chart, of %d in docs/settings.md (-want +got):\n%s", len(rows), diff)
+	}
+}
+
+// TestChartRefuses sends values that cannot work. What is said names the value.
 func TestChartRefuses(t *testing.T) {
-	for _, set := range []string{
-		"replicas=0", "replica=3", "secret=", "ingress.enabled=true", "settings.EZ_LOG_QUEUE=200000",
-		"settings.log_level=debug", "settings.EZ_ADMIN_TOKEN=x", "settings.EZ_DB_KEYS=x",
-		"settings.EZ_API_PORT=1", "spool.size=big",
+	for _, tc := range []struct{ set, said string }{
+		{"replicas=0", "/replicas"}, {"replica=3", "'replica'"}, {"secret=", "/secret"},
+		{"ingress.enabled=true", "/ingress/host"},
+		{"settings.EZ_LOG_QUEUE=200000", "/settings/EZ_LOG_QUEUE"}, {"settings.log_level=debug", "'log_level'"},
+		{"settings.EZ_ADMIN_TOKEN=x", "'EZ_ADMIN_TOKEN'"}, {"settings.EZ_DB_KEYS=x", "'EZ_DB_KEYS'"},
+		{"settings.EZ_LOG_STORE=x", "'EZ_LOG_STORE'"}, {"settings.EZ_API_PORT=1", "'EZ_API_PORT'"},
+		{"spool.size=big", "/spool/size"}, {"extraVolumes[0].name=spool", "/extraVolumes/0/name"},
+		{"extraVolumeMounts[0].name=x", "'mountPath'"},
+		{"migrate.secret=owner", "migrate.role is missing"}, {"migrate.role=ezapi", "migrate.secret is missing"},
 	} {
-		cmd := exec.CommandContext(t.Context(), "helm", "template", "x", files+"helm/ez-api", "--set", set)
-		if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("schema")) {
-			t.Errorf("--set %s: %v\n%s", set, err, out)
+		cmd := exec.CommandContext(t.Context(), "helm", "template", "x", files+"helm/ez-api", "--set", tc.set)
+		if out, err := cmd.CombinedOutput(); err == nil || !bytes.Contains(out, []byte(tc.said)) {
+			t.Errorf("--set %s: %v\n%s", tc.set, err, out)
 		}
 	}
 }

@@ -45,6 +45,10 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%d connections are not encrypted", encrypted)
 	}
 
+	// As the chart gives authorities of one's own to a server.
+	trusting := fmt.Sprintf("postgres://ezapi:%s@127.0.0.1:%d/ezapi?sslmode=verify-full", password, s.Port)
+	start(t, append(environment(t, trusting), "SSL_CERT_DIR=/etc/ssl/certs:"+filepath.Dir(ca.File()))).lives(t)
+
 	unknown := launch(t, environment(t, dsn(certs.New(t).File())))
 	unknown.isNotReady(t, "unknown authority")
 	unknown.Stop(t)

@@ -31,4 +31,34 @@ securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- if or .Values.ca.configMap .Values.ca.secret }}
+env: # the image's own, and beside them those of ca
+  - {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/ez-api/ca"}
+{{- end }}
+{{- end }}
+
+{{- define "ez-api.mounts" -}}
+{{- if or .Values.ca.configMap .Values.ca.secret }}
+- {name: ca, mountPath: /etc/ez-api/ca, readOnly: true}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ez-api.volumes" -}}
+{{- if or .Values.ca.configMap .Values.ca.secret }}
+- name: ca
+  projected:
+    sources:
+      {{- with .Values.ca.configMap }}
+      - configMap: {name: {{ . | quote }}}
+      {{- end }}
+      {{- with .Values.ca.secret }}
+      - secret: {name: {{ . | quote }}}
+      {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
