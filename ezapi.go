@@ -198,7 +198,7 @@ func New(config Config) (*Plane, error) {
 
 	p.archive, _ = config.LogSink.(logbuf.Archive)
 	p.entries = costs.NewCompleter(prices, accounts, p.copies)
-	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, config.Clock)
+	p.pricing = costs.NewRepricer(p.Tables, config.LogSink, p.entries, p.LogTime)
 	if p.logs = config.LogBuffer; p.logs != nil {
 		return p, nil
 	}
@@ -408,8 +408,12 @@ func (p *Plane) TestProvider(ctx context.Context, id int64, kind upstreams.Kind,
 	return p.tester.Test(ctx, id, kind, model)
 }
 
-// Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice].
+// Reprice computes the costs of stored entries anew; see [costs.Repricer.Reprice]. A run that is not told where to end
+// ends at LogTime. Where the store's clock was never read and cannot be, the error wraps [clocks.ErrUnread].
 func (p *Plane) Reprice(ctx context.Context, r costs.RepriceRequest) (costs.RepriceReport, error) {
+	if _, err := p.clocks.LogsReady(ctx); err != nil && r.Query.Until.IsZero() {
+		return costs.RepriceReport{}, err
+	}
 	return p.pricing.Reprice(ctx, r)
 }
 
@@ -542,9 +546,10 @@ func (p *Plane) maintain(ctx context.Context) error {
 		now, wrong := p.clocks.ReadCatalog(ctx, p.config.Catalog)
 		errs := []error{wrong, p.Maintain(ctx), p.operators.RecordUse(ctx, p.Operators)}
 		if now := p.config.Clock(); now.Sub(sealed) >= sealInterval || p.SealStatus().Older > 0 {
-			sealed = now
 			_, err := p.Reseal(ctx, resealAtOnce)
-			errs = append(errs, err)
+			if errs = append(errs, err); err == nil {
+				sealed = now
+			}
 		}
 		if wrong == nil && now.Sub(pruned) >= pruneInterval {
 			pruned = now
@@ -597,10 +602,15 @@ func (p *Plane) maintainLogs(ctx context.Context) error {
 
 // logsDue returns what is too old by the sink's clock. While this process's is far from it, nothing
 // is, and an error says so; the other tasks go by the sink's. Without an answer there is no time at
-// all.
+// all. Where the sink has no clock of its own, this process's must not be far from the catalog's.
 func (p *Plane) logsDue(ctx context.Context) (o logbuf.MaintenanceOptions, err error) {
 	if o.Now, err = p.clocks.ReadLogs(ctx); err != nil {
 		return o, err
+	}
+	if _, tells := p.config.LogSink.(logbuf.Timekeeper); !tells {
+		if _, err = p.clocks.ReadCatalog(ctx, p.config.Catalog); err != nil {
+			return o, err
+		}
 	}
 	o.Before = p.forgettable(o.Now)
 	if p.config.UsageRetention > 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/costs"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/memstore"
 )
@@ -212,4 +213,45 @@ func TestLogTimeOutlivesASetClock(t *testing.T) {
 			t.Errorf("in 55 s between two rounds of maintenance the store's clock was read %d times; want 5", n)
 		}
 	})
+}
+
+// A run that prices anew, and is not told where to end, ends at the store's time: what was stored just now is priced.
+func TestRepriceEndsByTheClockOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &distant{watchedSink: &watchedSink{Sink: memstore.NewSink(nil)}, ahead: 2 * time.Hour}
+		plane := newPlane(t, ezapi.Config{LogSink: sink})
+		now := time.Now().Add(sink.ahead)
+		entry := ezapi.LogEntry{ID: uuid.New(), Time: now.Add(-time.Minute), Model: "m"}
+		if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: []ezapi.LogEntry{entry}}); err != nil {
+			t.Fatal(err)
+		}
+		report, err := plane.Reprice(t.Context(), costs.RepriceRequest{Query: logbuf.LogQuery{Since: now.Add(-time.Hour)}})
+		if err != nil || report.Read != 1 {
+			t.Errorf("%d entries were looked at (%v), want the one", report.Read, err)
+		}
+	})
+}
+
+// Where the sink has no clock of its own, nothing is forgotten while ours is far from the catalog's.
+func TestASinkWithoutAClockForgetsNothingByAWrongOne(t *testing.T) {
+	for ahead, want := range map[time.Duration]int{0: 0, 100 * 24 * time.Hour: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			sink := memstore.NewSink(nil)
+			keys, err := catalog.NewKeyRing(catalog.NamedKey{ID: "a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			runPlane(t, ezapi.Config{Catalog: memstore.New(nil), Keeper: keys, LogSink: sink,
+				Clock: func() time.Time { return time.Now().Add(ahead) }})
+			old := ezapi.LogEntry{ID: uuid.New(), Time: time.Now().AddDate(0, 0, -200)}
+			if _, err := sink.Write(t.Context(), logbuf.Batch{Entries: []ezapi.LogEntry{old}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+			page, err := sink.Logs(t.Context(), logbuf.LogQuery{Since: time.Unix(0, 0)})
+			if err != nil || len(page.Entries) != want {
+				t.Errorf("%s ahead: %d entries, %v; want %d", ahead, len(page.Entries), err, want)
+			}
+		})
+	}
 }

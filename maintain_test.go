@@ -389,12 +389,12 @@ func TestTimesWithoutAClockToJudgeThem(t *testing.T) {
 		behind := func() time.Time { return time.Now().Add(-2 * time.Hour) }
 		plane := newPlane(t, ezapi.Config{LogSink: sink, Clock: behind})
 		now, past := ezapi.LogEntry{Time: time.Now()}, ezapi.LogEntry{Time: time.Now().Add(-3 * time.Hour)}
-		wrong := ezapi.LogEntry{Time: time.Now().Add(-9 * 24 * time.Hour)}
+		wrong, undated := ezapi.LogEntry{Time: time.Now().Add(-9 * 24 * time.Hour)}, ezapi.LogEntry{Status: 200}
 		for range 2 {
 			if err := plane.AppendLogs(t.Context(), past); err != nil {
 				t.Errorf("what is right by its own clock: %v", err)
 			}
-			for _, e := range []ezapi.LogEntry{now, wrong} {
+			for _, e := range []ezapi.LogEntry{now, wrong, undated} {
 				if err := plane.AppendLogs(t.Context(), e); !errors.Is(err, clocks.ErrUnread) {
 					t.Errorf("an entry of %s: %v; want ErrUnread", e.Time, err)
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ez-api/ez-api"
@@ -61,4 +62,27 @@ func TestPlaneReseals(t *testing.T) {
 	if err := plane.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
+}
+
+// A store that is away at the start, and comes back, is looked at again soon: that its secrets could not be
+// counted does not stand for ten minutes.
+func TestSealsAreCountedOnceTheStoreIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &awayStore{Store: memstore.New(nil)}
+		store.away.Store(true)
+		keys, err := catalog.NewKeyRing(catalog.NamedKey{ID: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plane := runPlane(t, ezapi.Config{Catalog: store, Keeper: keys})
+		time.Sleep(time.Minute)
+		if plane.SealStatus().LastError == "" {
+			t.Fatal("the store is away, and nothing says so")
+		}
+		store.away.Store(false)
+		time.Sleep(20 * time.Second)
+		if s := plane.SealStatus(); s.LastError != "" {
+			t.Errorf("%+v", s)
+		}
+	})
 }

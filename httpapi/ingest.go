@@ -76,10 +76,10 @@ func (h *Handler) decode(ctx context.Context, body []byte, media string) (logbuf
 }
 
 // decodeInTime decodes a body, once more where the store's clock had to be read first: when times are
-// wrong, it may be our clock that is. Nobody's turn to decode is held up by that.
+// wrong or not given, it may be our clock that is wrong. Nobody's turn to decode is held up by that.
 func (h *Handler) decodeInTime(ctx context.Context, body []byte, media string) (logbuf.Decoded, error) {
 	decoded, err := h.decode(ctx, body, media)
-	if err != nil || !slices.ContainsFunc(decoded.Rejected, isBadTime) {
+	if err != nil || decoded.Undated == 0 && !slices.ContainsFunc(decoded.Rejected, isBadTime) {
 		return decoded, err
 	}
 	read, err := h.plane.LogClockReady(ctx)

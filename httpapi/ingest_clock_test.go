@@ -26,20 +26,21 @@ func (s *silent) Clock(context.Context) (time.Time, error) {
 	return time.Now(), nil
 }
 
-// A server whose clock is wrong, and whose store cannot be asked, refuses no entries for their times:
-// whoever sends them tries again. None of a body is taken meanwhile.
+// A server whose clock is wrong, and whose store cannot be asked, refuses no entries for their times, and
+// dates none: whoever sends them tries again. None of a body is taken meanwhile.
 func TestEntriesWaitForAClock(t *testing.T) {
 	sink := &silent{Sink: memstore.NewSink(nil)}
 	s := newService(t, ezapi.Config{
 		LogSink: sink, Clock: func() time.Time { return time.Now().Add(-2 * time.Hour) },
 	}, nil)
 	now := `{"model":"m","ts":"` + time.Now().UTC().Format(time.RFC3339) + `"}`
-	s.must(http.StatusAccepted, balancer, "POST", "/logs", `{"model":"m"}`)
-	s.do(balancer, "POST", "/logs", now).problem(t, http.StatusServiceUnavailable, "unavailable")
-	both := `[{"model":"m"},` + now + `]`
-	p := s.do(balancer, "POST", "/logs", both).problem(t, http.StatusServiceUnavailable, "unavailable")
-	if !strings.Contains(p.Detail, "send them again") {
-		t.Errorf("detail %q", p.Detail)
+	right := `{"model":"m","ts":"` + time.Now().Add(-3*time.Hour).UTC().Format(time.RFC3339) + `"}`
+	s.must(http.StatusAccepted, balancer, "POST", "/logs", right)
+	for _, body := range []string{now, `{"model":"m"}`, "[" + right + "," + now + "]", "[" + right + `,{"model":"m"}]`} {
+		p := s.do(balancer, "POST", "/logs", body).problem(t, http.StatusServiceUnavailable, "unavailable")
+		if !strings.Contains(p.Detail, "send them again") {
+			t.Errorf("detail %q", p.Detail)
+		}
 	}
 	if n := s.plane.Logs().Stats().Accepted; n != 1 {
 		t.Errorf("%d entries were taken; want 1", n)
@@ -47,5 +48,6 @@ func TestEntriesWaitForAClock(t *testing.T) {
 	sink.tells.Store(true)
 	time.Sleep(1100 * time.Millisecond) // it is asked once a second
 	s.must(http.StatusAccepted, balancer, "POST", "/logs", now)
+	s.must(http.StatusAccepted, balancer, "POST", "/logs", `{"model":"m"}`)
 	s.do(balancer, "POST", "/logs", `{"model":"m","ts":"2001-01-01T00:00:00Z"}`).problem(t, 422, "invalid")
 }

@@ -170,8 +170,8 @@ var errorTable = []struct {
 	{snapshot.ErrGap, problemGap, "load the whole snapshot again"},
 	{snapshot.ErrStale, problemConflict, "somebody else was faster: try again"},
 
-	{clocks.ErrUnread, problemUnavailable, "by this server's clock the times of some entries are wrong, and the " +
-		"clock of the logs' database was not read yet, which decides: send them again"},
+	{clocks.ErrUnread, problemUnavailable, "the times of some entries are wrong by this server's clock, or missing, " +
+		"and the clock of the logs' database was not read yet, which decides: send them again"},
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +
 		"wait: ask again after the seconds in Retry-After"},

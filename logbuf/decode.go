@@ -55,6 +55,7 @@ type Decoded struct {
 	Entries  []Entry     // the valid ones, in order
 	Rejected []Rejection // the others, in order
 
+	Undated  int // entries that said no time, and have that of the Decoder's clock
 	Unknown  int // fields that this version does not know, and ignored, and classes of failures, which it keeps
 	Cut      int // strings that were too long and were cut
 	Replaced int // strings in which invalid UTF-8 or NUL was replaced
@@ -186,23 +187,24 @@ func timeRule(age time.Duration) string {
 const timeGrace = time.Minute
 
 // CheckTimes checks the times of entries, and that in the UUIDv7 of one that has none, as a [Decoder] does
-// with this retention. An entry with neither is dated when it is appended. The error is a [FieldError]
-// of a field such as [3].ts.
-func CheckTimes(entries []Entry, now time.Time, retention time.Duration) error {
+// with this retention. Entries with neither are dated when they are appended: it says how many there are. The error
+// is a [FieldError] of a field such as [3].ts.
+func CheckTimes(entries []Entry, now time.Time, retention time.Duration) (undated int, err error) {
 	most := oldest(retention)
 	for i := range entries {
 		at, field := entries[i].Time, fieldTS
 		if at.IsZero() {
 			if entries[i].ID.Version() != 7 {
+				undated++
 				continue
 			}
 			at, field = timeOf(entries[i].ID), fieldID
 		}
 		if age := now.Sub(at); age > most+timeGrace || age < -maxAhead {
-			return &FieldError{fmt.Sprintf("[%d].%s", i, field.name()), timeRule(most)}
+			return undated, &FieldError{fmt.Sprintf("[%d].%s", i, field.name()), timeRule(most)}
 		}
 	}
-	return nil
+	return undated, nil
 }
 
 func (d *Decoder) count(out *Decoded, err error) {

@@ -463,6 +463,7 @@ func (s *state) complete(e *Entry) {
 		e.ID = newID(s.now)
 		if e.Time.IsZero() {
 			e.Time = s.now
+			s.out.Undated++
 		}
 	case e.Time.IsZero():
 		from = "id"

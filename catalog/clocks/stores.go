@@ -65,10 +65,10 @@ func (c *Clocks) LogTime() time.Time {
 }
 
 // CheckTimes judges the times of entries as [logbuf.CheckTimes] does, once more where the clock had to be
-// read first.
+// read first: for those that are wrong by ours, and for those that are to be dated.
 func (c *Clocks) CheckTimes(ctx context.Context, entries []logbuf.Entry, retention time.Duration) error {
-	err := logbuf.CheckTimes(entries, c.LogTime(), retention)
-	if err == nil {
+	undated, err := logbuf.CheckTimes(entries, c.LogTime(), retention)
+	if err == nil && undated == 0 {
 		return nil
 	}
 	read, unread := c.LogsReady(ctx)
@@ -76,7 +76,7 @@ func (c *Clocks) CheckTimes(ctx context.Context, entries []logbuf.Entry, retenti
 		return unread
 	}
 	if read {
-		err = logbuf.CheckTimes(entries, c.LogTime(), retention)
+		_, err = logbuf.CheckTimes(entries, c.LogTime(), retention)
 	}
 	return err
 }

@@ -77,14 +77,15 @@ type Repricer struct {
 	catalog   Catalog
 	sink      logbuf.Repricer // nil: the log sink cannot
 	completer *Completer      // whose prices are those of now
-	clock     func() time.Time
+	logTime   func() time.Time
 
 	running sync.Mutex // held by the run that is at work
 }
 
-// NewRepricer returns what computes the costs of a sink's entries anew.
-func NewRepricer(tables Catalog, sink logbuf.Sink, completer *Completer, clock func() time.Time) *Repricer {
-	r := &Repricer{catalog: tables, completer: completer, clock: clock}
+// NewRepricer returns what computes the costs of a sink's entries anew. The time is that by which entries are dated:
+// a run that is not told where to end ends there.
+func NewRepricer(tables Catalog, sink logbuf.Sink, completer *Completer, logTime func() time.Time) *Repricer {
+	r := &Repricer{catalog: tables, completer: completer, logTime: logTime}
 	r.sink, _ = sink.(logbuf.Repricer)
 	return r
 }
@@ -111,7 +112,7 @@ func (c *Repricer) Reprice(ctx context.Context, r RepriceRequest) (RepriceReport
 		return report, &logbuf.FieldError{Field: "since", Message: "must be given"}
 	}
 	if r.Query.Until.IsZero() {
-		r.Query.Until = c.clock()
+		r.Query.Until = c.logTime()
 	}
 	r.Query.Limit = repriceBatch
 	price, err := c.pricer(ctx, r)

@@ -61,8 +61,8 @@ func openDataDir(path string) (*dataDir, error) {
 func tryTemporary() error {
 	file, err := os.CreateTemp("", "ezapi-")
 	if err != nil {
-		return &SettingError{"TMPDIR", fmt.Sprintf("must name a directory for temporary files that can be written, %s cannot: %s",
-			os.TempDir(), reason(err))}
+		return &SettingError{"TMPDIR", fmt.Sprintf(
+			"must name a directory for temporary files that can be written, %s cannot: %s", os.TempDir(), reason(err))}
 	}
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }

@@ -11,7 +11,7 @@ import (
 func TestTemporaryFiles(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "nowhere"))
 	var out bytes.Buffer
-	code := Run(t.Context(), nil, []string{"EZ_API_PORT=0", "EZ_DATA_DIR=" + filepath.Join(t.TempDir(), "data")}, &out, &out)
+	code := Run(t.Context(), nil, embeddedEnv(t), &out, &out)
 	if text := out.String(); code != 2 || !strings.Contains(text, "TMPDIR must name a directory") {
 		t.Errorf("code %d: %s", code, text)
 	}
