@@ -158,28 +158,48 @@ func TestOwnersFunctions(t *testing.T) {
 	least := pgtest.Connect(t, leastRights(t, cfg))
 	stranger := pgtest.Connect(t, pgtest.Role(t, cfg))
 	owner := pgtest.Connect(t, cfg)
-	execute(t, owner, `create table precious (ts timestamptz); create table access_logs_20260101 ();`)
+	execute(t, owner, `create table precious (ts timestamptz); create table access_logs_20260101 ();
+create table access_logs_20260105 partition of access_logs for values from ('2026-01-05Z') to ('2026-01-12Z');
+create table access_logs_20260106 partition of access_logs default`)
 	for name, sql := range map[string]string{
-		"a table of somebody's":          `select ezapi_drop_log_partition('precious')`,
-		"no partition":                   `select ezapi_drop_log_partition('access_logs_20260101')`,
-		"another name":                   `select ezapi_drop_log_partition('access_logs')`,
-		"a name that is there":           `select ezapi_add_log_partition('precious', '2026-01-02')`,
+		"a name that is there":           `select ezapi_add_log_partition('precious', '2026-01-02Z', '2026-01-03Z')`,
+		"a day that is there":            `select ezapi_add_log_partition('x', '2026-01-11Z', '2026-01-13Z')`,
 		"deleting from the table itself": `delete from access_logs_20260101`,
 	} {
 		if _, err := least.Exec(t.Context(), sql); err == nil {
 			t.Errorf("%s: %s", name, sql)
 		}
 	}
+	drop := func(table, before string) (dropped bool) {
+		t.Helper()
+		err := least.QueryRow(t.Context(), `select ezapi_drop_log_partition($1::text::regclass, $2::text::timestamptz)`,
+			table, before).Scan(&dropped)
+		if err != nil {
+			t.Errorf("drop %s: %v", table, err)
+		}
+		return dropped
+	}
+	for _, table := range []string{"precious", "access_logs_20260101", "access_logs", "access_logs_20260106"} {
+		if drop(table, "infinity") {
+			t.Errorf("%s is dropped, which holds no time of access_logs", table)
+		}
+	}
+	if drop("access_logs_20260105", "2026-01-11 23:59:59.999999Z") {
+		t.Error("a partition is dropped that holds a later entry")
+	}
+	if !drop("access_logs_20260105", "2026-01-12Z") {
+		t.Error("a partition stays that holds only entries from before the time")
+	}
 	if _, err := least.Exec(t.Context(), `create temporary table access_logs (ts timestamptz);
-		select ezapi_add_log_partition('access_logs_20260103', '2026-01-03')`); err != nil {
+		select ezapi_add_log_partition('access_logs_20260103', '2026-01-03Z', '2026-01-04Z')`); err != nil {
 		t.Errorf("a caller with a table of that name: %v", err)
 	}
-	if n := count(t, owner, `select count(*) from pg_inherits where inhparent = 'access_logs'::regclass`); n != 1 {
-		t.Errorf("%d partitions; want the one", n)
+	if n := count(t, owner, `select count(*) from pg_inherits where inhparent = 'access_logs'::regclass`); n != 2 {
+		t.Errorf("%d partitions; want the one, and the DEFAULT one", n)
 	}
 	for _, sql := range []string{
-		`select ezapi_drop_log_partition('access_logs_20260101')`, `select ezapi_add_log_partition('x', '2026-01-02')`,
-		`select ezapi_delete_other_logs(now(), 10)`,
+		`select ezapi_log_partitions()`, `select ezapi_drop_log_partition('access_logs_20260103'::regclass, now())`,
+		`select ezapi_add_log_partition('x', '2026-01-02Z', '2026-01-03Z')`, `select ezapi_delete_other_logs(now(), 10)`,
 	} {
 		if _, err := stranger.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("a stranger: %s: %v", sql, err)

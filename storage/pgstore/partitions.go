@@ -5,20 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
 
 const (
-	sqlPartitions = `
-select relname::text, nspname::text, pg_get_expr(relpartbound, c.oid) = 'DEFAULT'
-from pg_inherits join pg_class c on c.oid = inhrelid join pg_namespace n on n.oid = relnamespace
-where inhparent = 'access_logs'::regclass order by relname`
+	// sqlGaps finds what no partition holds of days that are a parameter.
+	sqlGaps = `
+with held as (
+    select coalesce(range_agg(tstzrange(since, until)), '{}') as times from ezapi_log_partitions() where since is not null
+)
+select day, lower(gap), upper(gap)
+from held, unnest($1::timestamptz[]) as day,
+    unnest(tstzmultirange(tstzrange(day, day + interval '24 hours')) - times) as gap
+order by 1, 2`
+
+	// sqlOldPartitions finds those that hold nothing but entries from before a time.
+	sqlOldPartitions = `
+select partition, partition::regclass::text, until from ezapi_log_partitions()
+where until <= $1::timestamptz and isfinite(until) order by until`
 
 	sqlPartitionSchema = `
 select nspname::text from pg_class join pg_namespace n on n.oid = relnamespace
@@ -28,57 +38,56 @@ where pg_class.oid = 'access_logs'::regclass`
     and relnamespace = (select oid from pg_namespace where nspname = $1))`
 
 	// Functions of the owner's, see migrations/0012_log_partitions.sql: the role may be another.
-	sqlAddPartition  = `select ezapi_add_log_partition($1, $2::date)`
-	sqlDropPartition = `select ezapi_drop_log_partition($1)`
+	sqlAddPartition  = `select ezapi_add_log_partition($1, $2::timestamptz, $3::timestamptz)`
+	sqlDropPartition = `select ezapi_drop_log_partition($1::oid, $2::timestamptz)`
 	sqlDeleteOther   = `select ezapi_delete_other_logs($1::timestamptz, $2)`
 
 	// sqlShortWait is for what may as well be done with the next maintenance. Everybody else waits
 	// behind the one who waits to drop a partition.
 	sqlShortWait = `set local lock_timeout = '200ms'`
 
-	partitionPrefix = "access_logs_"
+	partitionPrefix = "access_logs_" // the day follows, and a number where somebody has a table of that name
 	partitionDay    = "20060102"
 	daysAhead       = 2 // partitions that are there before their day begins
 )
 
-// A partition is a table that is attached to access_logs.
-type partition struct {
-	schema, name string
-	isDefault    bool
-}
+// A gap is a part of a day, often the whole, that no partition holds.
+type gap struct{ day, since, until time.Time }
 
-// day returns the day that a partition is for; false when its name is not of ours. Ours are called
-// after the day, and by a number where somebody had a table of that name.
-func (p partition) day() (time.Time, bool) {
-	suffix, ok := strings.CutPrefix(p.name, partitionPrefix)
-	suffix, number, numbered := strings.Cut(suffix, "_")
-	if !ok || numbered && strings.Trim(number, "0123456789") != "" {
-		return time.Time{}, false
+// findGaps finds what no partition holds of some days.
+func findGaps(ctx context.Context, conn *pgx.Conn, days []time.Time) ([]gap, error) {
+	rows, err := query(ctx, conn, sqlGaps, days)
+	if err != nil {
+		return nil, err
 	}
-	day, err := time.Parse(partitionDay, suffix)
-	return day, err == nil
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (g gap, err error) {
+		err = row.Scan(&g.day, &g.since, &g.until)
+		return g, err
+	})
 }
 
-// partitions lists the partitions by name.
-func partitions(ctx context.Context, conn *pgx.Conn) ([]partition, error) {
-	rows, err := query(ctx, conn, sqlPartitions)
+// A partition is a table attached to access_logs, which holds entries from before a time.
+type partition struct {
+	oid   uint32
+	name  string
+	until time.Time
+}
+
+// oldPartitions lists those that hold nothing but entries from before a time, the oldest first.
+func oldPartitions(ctx context.Context, conn *pgx.Conn, before time.Time) ([]partition, error) {
+	rows, err := query(ctx, conn, sqlOldPartitions, before)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p partition, err error) {
-		err = row.Scan(&p.name, &p.schema, &p.isDefault)
+		err = row.Scan(&p.oid, &p.name, &p.until)
 		return p, err
 	})
 }
 
-// listPartitions lists the partitions without a transaction.
-func (s *Sink) listPartitions(ctx context.Context) ([]partition, error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Release()
-	return partitions(ctx, conn.Conn())
+// withConn runs fn on a connection, without a transaction.
+func (s *Sink) withConn(ctx context.Context, fn func(*pgx.Conn) error) error {
+	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return fn(conn.Conn()) })
 }
 
 // daysOf returns the days, in UTC, that entries belong to.
@@ -95,21 +104,21 @@ func daysOf(entries []logbuf.Entry) []time.Time {
 
 // makeAhead makes the partitions of today and the next days.
 func (s *Sink) makeAhead(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
-	existing, err := s.listPartitions(ctx)
-	if err != nil {
-		return report, err
-	}
-	today := o.Now.UTC().Truncate(24 * time.Hour)
-	var missing []time.Time
+	var days []time.Time
 	for i := range daysAhead + 1 {
-		day := today.AddDate(0, 0, i)
-		if !slices.ContainsFunc(existing, func(p partition) bool { d, ok := p.day(); return ok && d.Equal(day) }) {
-			missing = append(missing, day)
-		}
+		days = append(days, o.Now.UTC().Truncate(24*time.Hour).AddDate(0, 0, i))
 	}
-	// Each by itself: that one is in the way keeps no other from being made.
-	var errs []error
-	for _, day := range missing {
+	var gaps []gap
+	err = s.withConn(ctx, func(conn *pgx.Conn) (err error) {
+		gaps, err = findGaps(ctx, conn, days)
+		return err
+	})
+	// Each day by itself: that one is in the way keeps no other from being made.
+	errs := []error{err}
+	for _, day := range days {
+		if !slices.ContainsFunc(gaps, func(g gap) bool { return g.day.Equal(day) }) {
+			continue
+		}
 		made, err := s.addPartitions(ctx, []time.Time{day})
 		report.Done += int64(made)
 		errs = append(errs, err)
@@ -117,16 +126,15 @@ func (s *Sink) makeAhead(ctx context.Context, o logbuf.MaintenanceOptions) (repo
 	return report, errors.Join(errs...)
 }
 
-// addPartitions makes the partitions of those days that have none, unless the entries of a day go
-// elsewhere: to a partition of somebody else's that spans it, or to a DEFAULT one that has some
-// already.
+// addPartitions makes partitions for what none holds of some days, unless such entries go to a
+// DEFAULT partition that has some already.
 func (s *Sink) addPartitions(ctx context.Context, days []time.Time) (made int, err error) {
 	var names []string
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := affect(ctx, tx, sqlLock, int64(partitionLock)); err != nil {
 			return err
 		}
-		existing, err := partitions(ctx, tx.Conn())
+		gaps, err := findGaps(ctx, tx.Conn(), days)
 		if err != nil {
 			return err
 		}
@@ -134,11 +142,8 @@ func (s *Sink) addPartitions(ctx context.Context, days []time.Time) (made int, e
 		if err := tx.QueryRow(ctx, sqlPartitionSchema, pgx.QueryExecModeExec).Scan(&schema); err != nil {
 			return err
 		}
-		for _, day := range days {
-			if slices.ContainsFunc(existing, func(p partition) bool { d, ok := p.day(); return ok && d.Equal(day) }) {
-				continue
-			}
-			name, err := addPartition(ctx, tx, schema, day)
+		for _, g := range gaps {
+			name, err := addPartition(ctx, tx, schema, g)
 			if err != nil {
 				return err
 			}
@@ -154,14 +159,14 @@ func (s *Sink) addPartitions(ctx context.Context, days []time.Time) (made int, e
 	return len(names), err
 }
 
-// addPartition makes one, and returns its name; none when the day's entries go elsewhere.
-func addPartition(ctx context.Context, tx pgx.Tx, schema string, day time.Time) (string, error) {
-	name, err := freeName(ctx, tx, schema, partitionPrefix+day.Format(partitionDay))
+// addPartition makes one, and returns its name; none when the entries go elsewhere.
+func addPartition(ctx context.Context, tx pgx.Tx, schema string, g gap) (string, error) {
+	name, err := freeName(ctx, tx, schema, partitionPrefix+g.day.UTC().Format(partitionDay))
 	if err != nil {
 		return "", err
 	}
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
-		if _, err := affect(ctx, tx, sqlAddPartition, name, day.Format(time.DateOnly)); err != nil {
+		if _, err := affect(ctx, tx, sqlAddPartition, name, g.since, g.until); err != nil {
 			return fmt.Errorf("make the partition %s: %w", name, err)
 		}
 		return nil
@@ -188,37 +193,31 @@ func freeName(ctx context.Context, tx pgx.Tx, schema, name string) (string, erro
 }
 
 // isServed reports whether a partition could not be attached because its entries go to another: one
-// that overlaps it, or the DEFAULT one, which has some of them.
+// that is being detached, or the DEFAULT one, which has some of them.
 func isServed(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == stateOverlap || pg.Code == stateCheck)
 }
 
-// dropPartitions drops those whose day ended before a time, one at a time, and deletes what is as
-// old from a DEFAULT one. At the first that somebody uses it stops: whoever waits for its lock
-// holds up all writes.
+// dropPartitions drops those that hold nothing but entries from before a time, one at a time, and
+// deletes what is as old from a DEFAULT one. At the first that somebody uses it stops: whoever waits
+// for its lock holds up all writes.
 func (s *Sink) dropPartitions(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	if o.Before.IsZero() {
 		return report, ctx.Err()
 	}
-	existing, err := s.listPartitions(ctx)
-	if err != nil {
-		return report, err
-	}
-	var errs []error
-	if slices.ContainsFunc(existing, func(p partition) bool { return p.isDefault }) {
-		n, err := s.deleteOther(ctx, o.Before.UTC().Truncate(24*time.Hour))
-		report.Done += n
-		errs = append(errs, err)
-	}
-	for _, p := range existing {
-		day, ok := p.day()
-		if !ok || p.isDefault || day.AddDate(0, 0, 1).After(o.Before) {
-			continue
-		}
-		err := s.dropPartition(ctx, p)
+	report.Done, err = s.deleteOther(ctx, o.Before.UTC().Truncate(24*time.Hour))
+	errs := []error{err}
+	var old []partition
+	err = s.withConn(ctx, func(conn *pgx.Conn) (err error) {
+		old, err = oldPartitions(ctx, conn, o.Before)
+		return err
+	})
+	errs = append(errs, err)
+	for _, p := range old {
+		dropped, err := s.dropPartition(ctx, p, o.Before)
 		if err != nil {
-			report.Behind = o.Before.Sub(day.AddDate(0, 0, 1))
+			report.Behind = max(report.Behind, o.Before.Sub(p.until))
 			if !isLockTimeout(err) {
 				errs = append(errs, fmt.Errorf("drop the partition %s: %w", p.name, err))
 				continue
@@ -226,28 +225,27 @@ func (s *Sink) dropPartitions(ctx context.Context, o logbuf.MaintenanceOptions) 
 			s.logger.InfoContext(ctx, "pgstore: a log partition is in use and will be dropped later", "partition", p.name)
 			break
 		}
-		report.Done++
-		s.logger.InfoContext(ctx, "pgstore: dropped a log partition", "partition", p.name)
+		if dropped {
+			report.Done++
+			s.logger.InfoContext(ctx, "pgstore: dropped a log partition", "partition", p.name)
+		}
 	}
 	return report, errors.Join(errs...)
 }
 
-// dropPartition drops one, unless another process was faster.
-func (s *Sink) dropPartition(ctx context.Context, p partition) error {
-	return s.inTx(ctx, func(tx pgx.Tx) error {
+// dropPartition drops one that holds nothing but entries from before a time. It reports false when
+// another process was faster, or the bounds have changed.
+func (s *Sink) dropPartition(ctx context.Context, p partition, before time.Time) (dropped bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlShortWait); err != nil {
 			return err
 		}
 		if _, err := affect(ctx, tx, sqlLock, int64(partitionLock)); err != nil {
 			return err
 		}
-		current, err := partitions(ctx, tx.Conn())
-		if err != nil || !slices.Contains(current, p) {
-			return err
-		}
-		_, err = affect(ctx, tx, sqlDropPartition, p.name)
-		return err
+		return tx.QueryRow(ctx, sqlDropPartition, pgx.QueryExecModeExec, p.oid, before).Scan(&dropped)
 	})
+	return dropped, err
 }
 
 // deleteOther deletes old entries from the DEFAULT partition.

@@ -199,24 +199,6 @@ func TestDropPartitionInUse(t *testing.T) {
 	}
 }
 
-// Tables that an operator has attached under another name are not ours to drop.
-func TestForeignPartitionsStay(t *testing.T) {
-	t.Parallel()
-	now := logDay
-	sink, pool := sinkAt(t, &now)
-	execute(t, pool, `
-create table access_logs_of_2025 partition of access_logs for values from ('2025-01-01Z') to ('2026-01-01Z');
-create table access_logs_20260101 (like access_logs)`)
-	maintain(t, sink, now)
-	want := []string{"20260314", "20260315", "20260316", "of_2025"}
-	if diff := cmp.Diff(want, partitions(t, pool)); diff != "" {
-		t.Errorf("partitions (-want +got):\n%s", diff)
-	}
-	if n := count(t, pool, `select count(*) from pg_class where relname = 'access_logs_20260101'`); n != 1 {
-		t.Error("a table that is no partition was dropped")
-	}
-}
-
 // A plane maintains the sink that it is given.
 func TestPlaneMaintains(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
--- Access logs, a partition a day (UTC), named access_logs_YYYYMMDD and made by
--- the code: a little ahead, or when the first entry of a day arrives. Columns of
--- fixed size come first, so that none is padded.
+-- Access logs, a partition a day (UTC), called access_logs_YYYYMMDD and made by
+-- the code: a little ahead, or when the first entry of a day arrives. What counts
+-- is the bounds of a partition, not its name. Columns of fixed size come first, so
+-- that none is padded.
 create table access_logs (
     ts                 timestamptz not null,
     id                 uuid        not null,
