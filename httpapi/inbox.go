@@ -185,6 +185,10 @@ func (d *delivery) readBody(r *http.Request) error {
 	if slow := d.complete(); slow != nil {
 		return slow
 	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("a zstd frame must have a window of at most 8 MiB, as RFC 9659 has it: compress with a level "+
+			"of 19 or less, and without long distance matching: %w", request.ErrMalformed)
+	}
 	if err != nil && !errors.Is(err, request.ErrTooLarge) && !errors.Is(err, errHeld) {
 		return fmt.Errorf("the body ends too early, or is not what Content-Encoding says: %w", request.ErrMalformed)
 	}

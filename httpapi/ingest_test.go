@@ -115,7 +115,7 @@ func TestIngestRefuses(t *testing.T) {
 		{"too many bytes of zstd", zstdded(t, bomb), []string{"Content-Encoding", "zstd"}, 413, "too-large", "8388608"},
 		{"too many bytes without a length", io.MultiReader(strings.NewReader(bomb)), nil, 413, "too-large", "8388608"},
 		{"too large a window of zstd", zstdded(t, bomb[:1<<20], zstd.WithWindowSize(64<<20),
-			zstd.WithSingleSegment(false)), []string{"Content-Encoding", "zstd"}, 400, "malformed", ""},
+			zstd.WithSingleSegment(false)), []string{"Content-Encoding", "zstd"}, 400, "malformed", "RFC 9659"},
 		{"too many entries", many, nil, 413, "too-large", "10000"},
 		{"no gzip", "{}", []string{"Content-Encoding", "gzip"}, 400, "malformed", "Content-Encoding"},
 		{"half of gzip", gzipped(t, `{"model":"m"}`)[:20], []string{"Content-Encoding", "gzip"}, 400, "malformed", ""},
