@@ -62,12 +62,19 @@ select revision from head`
 	// a parameter.
 	sqlCap = `update catalog_head set store = null where (%[1]s) > $%[2]d::bigint`
 
+	// sqlNoSurprises undoes what a role may have set that no transaction of ours can live with: an end after
+	// a time (PostgreSQL 17 has that), an end of the connection at the first error, and an index that
+	// finds some of the rows only.
+	sqlNoSurprises = `case when current_setting('transaction_timeout', true) is not null
+               then set_config('transaction_timeout', '0', true) end,
+           set_config('exit_on_error', 'off', true), set_config('gin_fuzzy_search_limit', '0', true)`
+
 	// sqlSettings bounds what a process that freezes in the middle of a commit
 	// can do to the others. The server waits less long for it, between two
 	// parts, than they wait in line, so that they outlive it. Keepalives are for a network
 	// that goes away within a part, which no timeout of the server covers.
 	sqlSettings = `
-    select ` + sqlDurable + `,
+    select ` + sqlDurable + `, ` + sqlNoSurprises + `,
            set_config('lock_timeout', '10s', true),
            set_config('idle_in_transaction_session_timeout', '5s', true),
            set_config('tcp_keepalives_idle', '5', true),
@@ -79,7 +86,7 @@ select revision from head`
 	// the connection's default is another isolation, it yields no row, and the
 	// statement does nothing.
 	sqlSettingsAlone = `
-    select ` + sqlDurable + `, set_config('lock_timeout', '10s', true)
+    select ` + sqlDurable + `, ` + sqlNoSurprises + `, set_config('lock_timeout', '10s', true)
     where current_setting('transaction_isolation') = 'read committed'`
 
 	// sqlPatience precedes the statements of a commit where the role's statement_timeout is shorter

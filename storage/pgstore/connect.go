@@ -44,6 +44,8 @@ type PoolOptions struct {
 //     only its processes are halted: then the connections to it are closed, and the next host is tried;
 //   - there are at most 16 connections, called ezapi.
 //
+// Texts are UTF-8, whatever the connection string and the role say.
+//
 // Change it as you like before you give it to pgxpool.NewWithConfig.
 func PoolConfig(dsn string, opts *PoolOptions) (*pgxpool.Config, error) {
 	if opts == nil {
@@ -63,6 +65,7 @@ func PoolConfig(dsn string, opts *PoolOptions) (*pgxpool.Config, error) {
 	if conn.RuntimeParams["application_name"] == "" {
 		conn.RuntimeParams["application_name"] = "ezapi"
 	}
+	conn.RuntimeParams["client_encoding"] = "UTF8" // or texts would be taken for what the role has set
 	if opts.Schema != "" && conn.RuntimeParams["search_path"] == "" {
 		conn.RuntimeParams["search_path"] = pgx.Identifier{opts.Schema}.Sanitize()
 	}

@@ -28,7 +28,7 @@ const (
 	// sqlMigrationSettings undo what a role may have set by default. A migration takes as long as
 	// it takes; a process that freezes in the middle of one ends it.
 	sqlMigrationSettings = `
-select set_config('statement_timeout', '0', true), set_config('lock_timeout', '5min', true),
+select ` + sqlNoSurprises + `, set_config('statement_timeout', '0', true), set_config('lock_timeout', '5min', true),
     set_config('idle_in_transaction_session_timeout', '1min', true)`
 
 	// These ask the catalog's tables rather than functions like to_regclass, whose answer may be a
@@ -39,6 +39,23 @@ select exists (select from pg_class where relname = 'ezapi_migrations'
     and relnamespace = quote_ident(current_schema()::text)::regnamespace)`
 
 	sqlCurrentSchema = `select coalesce(current_schema()::text, '')`
+
+	// sqlLacks finds a right that a role has not, who grants, and who could.
+	sqlLacks = `
+with needed as (
+    select kind, name, privilege,
+           case kind when 'schema' then n.nspowner when 'function' then p.proowner else c.relowner end as owner,
+           case kind when 'schema' then has_schema_privilege($1::text, n.oid, privilege)
+                     when 'sequence' then has_sequence_privilege($1::text, c.oid, privilege)
+                     when 'function' then has_function_privilege($1::text, p.oid, privilege)
+                     else has_table_privilege($1::text, c.oid, privilege) end as has
+    from unnest($3::text[], $4::text[], $5::text[]) as r (kind, name, privilege)
+    join pg_namespace n on n.nspname = $2::text
+    left join pg_class c on c.relnamespace = n.oid and c.relname = name and kind in ('table', 'sequence')
+    left join pg_proc p on p.pronamespace = n.oid and p.proname = name and kind = 'function'
+)
+select privilege || ' on ' || kind || ' ' || name, current_user::text, pg_get_userbyid(owner)::text
+from needed where not has order by kind, name limit 1`
 
 	sqlMakeVersions  = `create table ezapi_migrations (version bigint primary key, applied_at timestamptz not null default now())`
 	sqlVersions      = `select version from ezapi_migrations`
@@ -163,33 +180,62 @@ func migrateOn(ctx context.Context, conn *pgx.Conn, opts MigrateOptions) (applie
 	return applied, nil
 }
 
-// grant gives a role the rights that it needs on what the migrations have made.
+// A right is one that servers need on something that the migrations have made.
+type right struct{ kind, name, privilege string }
+
+// rights lists what a server needs.
+func rights(all []migration, schema string) []right {
+	rights := []right{
+		{"schema", schema, "usage"}, {"table", "ezapi_migrations", "select"}, {"table", "usage_pending", "truncate"},
+	}
+	privileges := map[string][]string{
+		"table": {"select", "insert", "update", "delete"}, "sequence": {"usage", "update"}, "function": {"execute"},
+	}
+	for _, m := range all {
+		for kind, needed := range privileges {
+			for _, name := range m.makes(kind) {
+				for _, privilege := range needed {
+					rights = append(rights, right{kind, name, privilege})
+				}
+			}
+		}
+	}
+	return rights
+}
+
+// grant gives a role the rights that it needs, and makes sure that it has them: PostgreSQL warns, and
+// does not fail, where a role grants what it does not own.
 func grant(ctx context.Context, tx pgx.Tx, all []migration, role string) error {
 	var schema string
 	if err := tx.QueryRow(ctx, sqlCurrentSchema, pgx.QueryExecModeExec).Scan(&schema); err != nil {
 		return err
 	}
-	in, to := pgx.Identifier{schema}.Sanitize(), pgx.Identifier{role}.Sanitize()
-	statements := []string{
-		fmt.Sprintf(`grant usage on schema %s to %s`, in, to),
-		fmt.Sprintf(`grant select on %s.ezapi_migrations to %s`, in, to),
-		fmt.Sprintf(`grant truncate on %s.usage_pending to %s`, in, to),
-	}
-	for _, m := range all {
-		for kind, rights := range map[string]string{
-			"table": "select, insert, update, delete", "sequence": "usage, update", "function": "execute",
-		} {
-			for _, name := range m.makes(kind) {
-				statements = append(statements, fmt.Sprintf(`grant %s on %s %s.%s to %s`, rights, kind, in, name, to))
-			}
+	needed, to := rights(all, schema), pgx.Identifier{role}.Sanitize()
+	for _, r := range needed {
+		object := pgx.Identifier{r.name}
+		if r.kind != "schema" {
+			object = pgx.Identifier{schema, r.name}
 		}
-	}
-	for _, sql := range statements {
+		sql := fmt.Sprintf(`grant %s on %s %s to %s`, r.privilege, r.kind, object.Sanitize(), to)
 		if _, err := tx.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
 	}
-	return nil
+	var kinds, names, privileges []string
+	for _, r := range needed {
+		kinds, names, privileges = append(kinds, r.kind), append(names, r.name), append(privileges, r.privilege)
+	}
+	var lacks, as, owner string
+	row := tx.QueryRow(ctx, sqlLacks, pgx.QueryExecModeExec, role, schema, kinds, names, privileges)
+	err := row.Scan(&lacks, &as, &owner)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the rights of %s: %w", role, err)
+	}
+	return fmt.Errorf("the role %s still lacks a right, %s, which %s may not grant: connect as %s, who owns it, and do "+
+		"the same again", role, lacks, as, owner)
 }
 
 // migrated reports whether nothing is left to do, without a lock or a right to change anything.

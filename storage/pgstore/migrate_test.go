@@ -151,6 +151,24 @@ func TestOpenWithoutRights(t *testing.T) {
 	}
 }
 
+// Who owns nothing can grant nothing, and is told so: PostgreSQL itself only warns.
+func TestGrantWithoutRights(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	server, other := pgtest.Connect(t, leastRights(t, cfg)), pgtest.Role(t, cfg).ConnConfig.User
+	_, err := pgstore.Migrate(t.Context(), server, &pgstore.MigrateOptions{Grant: other})
+	if err == nil || !strings.Contains(err.Error(), "connect as "+cfg.ConnConfig.User) {
+		t.Errorf("rights are granted by who has none to grant: %v; want an error that names the owner", err)
+	}
+	owner := pgtest.Connect(t, cfg)
+	if _, err := pgstore.Migrate(t.Context(), owner, &pgstore.MigrateOptions{Grant: other}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgstore.Migrate(t.Context(), server, &pgstore.MigrateOptions{Grant: other}); err != nil {
+		t.Errorf("a role that has all rights already: %v", err)
+	}
+}
+
 // What the owner's functions do, nobody else may ask for; and a caller cannot lead them elsewhere.
 func TestOwnersFunctions(t *testing.T) {
 	t.Parallel()

@@ -124,7 +124,7 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkEncoding(ctx); err != nil {
+	if err := s.checkServer(ctx); err != nil {
 		return err
 	}
 	if !opts.SkipMigrations {
@@ -150,20 +150,31 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	return nil
 }
 
-// checkEncoding refuses a database in which text is not what it was: SQL_ASCII takes bytes that
-// are no text, and every other encoding lacks characters.
-func (s *Store) checkEncoding(ctx context.Context) error {
-	var encoding string
-	if err := s.db.GetContext(ctx, &encoding, `select current_setting('server_encoding')`); err != nil {
+// checkServer refuses a database in which text is not what it was: SQL_ASCII takes bytes that are no text,
+// every other encoding lacks characters, and a connection that has another converts what it is given. And
+// it refuses a connection whose changes nothing checks that they refer to what exists.
+func (s *Store) checkServer(ctx context.Context) error {
+	var is struct{ Server, Client, Role string }
+	if err := s.db.GetContext(ctx, &is, sqlServer); err != nil {
 		return s.fail(ctx, "read the encoding", err)
 	}
-	if encoding != "UTF8" {
+	switch {
+	case is.Server != "UTF8":
 		return fmt.Errorf("the database's encoding is %s, it must be UTF8: create it with encoding 'UTF8' template "+
-			"template0: %w",
-			encoding, catalog.ErrInvalid)
+			"template0: %w", is.Server, catalog.ErrInvalid)
+	case is.Client != "UTF8":
+		return fmt.Errorf("the connections' client_encoding is %s, it must be UTF8: make the pool with PoolConfig: %w",
+			is.Client, catalog.ErrInvalid)
+	case is.Role == "replica":
+		return fmt.Errorf("the connections' session_replication_role is replica, which switches foreign keys off: take "+
+			"that away from the role and the database (alter role … reset session_replication_role): %w", catalog.ErrInvalid)
 	}
 	return nil
 }
+
+const sqlServer = `
+select current_setting('server_encoding') as server, current_setting('client_encoding') as client,
+    current_setting('session_replication_role') as role`
 
 // Close ends what waits and stops listening. It leaves the pool open. A second
 // Close does nothing.

@@ -18,12 +18,12 @@ const (
 	// whoever asks gives up before.
 	sqlReadBegin    = `begin isolation level repeatable read read only`
 	sqlReadSettings = `;
-set local statement_timeout = '2min'; set local lock_timeout = '30s';
-set local idle_in_transaction_session_timeout = '30s'; set local jit = off`
+select ` + sqlNoSurprises + `, set_config('statement_timeout', '2min', true), set_config('lock_timeout', '30s', true),
+    set_config('idle_in_transaction_session_timeout', '30s', true), set_config('jit', 'off', true)`
 
 	// Maintenance truncates usage_pending, which hides its rows also from transactions that began
 	// before. The lock keeps that away, and is taken before the transaction gets its snapshot.
-	sqlReadUsage = `; lock table usage_pending in access share mode`
+	sqlReadUsage = `; set local lock_timeout = '30s'; lock table usage_pending in access share mode`
 )
 
 const (

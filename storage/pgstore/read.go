@@ -23,10 +23,16 @@ const (
 
 	sqlRevision = `select revision from catalog_head`
 
+	// sqlHead also sets what holds for the queries that follow. Whoever reads may take his time between
+	// two of them.
 	sqlHead = `
+with settings as materialized (
+    select ` + sqlNoSurprises + `, set_config('statement_timeout', '2min', true),
+           set_config('lock_timeout', '30s', true), set_config('idle_in_transaction_session_timeout', '5min', true)
+)
 select store::text as store, epoch, revision, coalesce(replace(mark::text, '-', ''), '') as mark, thinned,
     (select time from changes where revision = h.revision limit 1) as time, now() as clock
-from catalog_head as h`
+from settings, catalog_head as h`
 
 	// Arrays travel as JSON, which needs no parser of our own.
 	sqlEntity = `

@@ -2,7 +2,9 @@ package pgstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
+	"github.com/ez-api/ez-api/storage/pgstore"
 )
 
 // with returns a pool whose connections have some settings.
@@ -118,5 +121,74 @@ create constraint trigger note after insert or update on log_checkpoints deferra
 				t.Errorf("with synchronous_commit %s: %s; want %s", asked, s, want)
 			}
 		}
+	}
+}
+
+// An index that is told to find some rows only still finds all.
+func TestIndexesFindAll(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Migrated(t)
+	store := open(t, with(t, cfg, map[string]string{"gin_fuzzy_search_limit": "1", "enable_seqscan": "off"}), nil)
+	var writes []catalog.Write
+	for id := range int64(400) {
+		writes = append(writes, write(key(id+1, func(e *catalog.Entity) { e.Groups = []string{"batch"} })))
+	}
+	if _, err := store.Commit(t.Context(), commit(writes...)); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pgtest.Connect(t, cfg), "vacuum analyze keys") // which moves all into the tree of the index
+	if err := store.Read(t.Context(), func(r catalog.Reader) error {
+		n, err := r.Count(t.Context(), catalog.KindKey, catalog.Query{Groups: []string{"batch"}})
+		if n != int64(len(writes)) {
+			t.Errorf("%d keys of the group; want %d", n, len(writes))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A connection that converts texts, or whose changes nothing checks, is refused.
+func TestSettingsThatNobodyCanLiveWith(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Migrated(t)
+	for setting, value := range map[string]string{"client_encoding": "LATIN1", "session_replication_role": "replica"} {
+		pool := with(t, cfg, map[string]string{setting: value})
+		_, err := pgstore.Open(t.Context(), pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
+		if !errors.Is(err, catalog.ErrInvalid) || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s = %s: %v; want ErrInvalid that names it", setting, value, err)
+		}
+	}
+	config, err := pgstore.PoolConfig(pgtest.DSN(cfg)+" client_encoding=LATIN1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, pgtest.Connect(t, config), nil)
+}
+
+// The tables can be made by a role with every hostile setting.
+func TestMigratesAsHostileRole(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Config(t)
+	admin := pgtest.Connect(t, cfg)
+	hostile := pgtest.Role(t, cfg)
+	execute(t, admin, "grant create on database "+cfg.ConnConfig.Database+" to "+hostile.ConnConfig.User)
+	hostileRole(t, admin, hostile.ConnConfig.User)
+	hostile.ConnConfig.RuntimeParams["search_path"] = "ezapi"
+	open(t, pgtest.Connect(t, hostile), &pgstore.Options{Schema: "ezapi", ListenDSN: pgstore.ListenNone})
+}
+
+// Each table can be replicated logically: it has a primary key, or says that a row is told by all of it.
+func TestTablesHaveIdentity(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	open(t, pool, nil)
+	store(t, newSink(pool), logEntry(1)) // makes a partition
+	without := collect[string](t, pool, `
+select relname::text from pg_class c where relkind in ('r', 'p') and relpersistence = 'p'
+    and relnamespace = current_schema()::regnamespace and relreplident <> 'f'
+    and not exists (select from pg_index where indrelid = c.oid and indisprimary)`)
+	if len(without) > 0 {
+		t.Errorf("without a primary key or replica identity full: %v", without)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/storage/internal/pgtest"
@@ -31,6 +32,28 @@ func hostile() []string {
 		"enable_nestloop = off", "jit_above_cost = 0", "row_security = off", "xmloption = document", "lc_messages = 'C'",
 		"array_nulls = off", "transform_null_equals = on", "synchronize_seqscans = on",
 		"plan_cache_mode = force_generic_plan",
+		"standard_conforming_strings = off", "backslash_quote = off", "quote_all_identifiers = on", "exit_on_error = on",
+		"gin_fuzzy_search_limit = 1", "plpgsql.extra_errors = 'all'",
+	}
+}
+
+// hostileSince are settings that older versions of PostgreSQL do not have.
+func hostileSince() map[int]string {
+	return map[int]string{14: "idle_session_timeout = '1500ms'", 17: "transaction_timeout = '600ms'"}
+}
+
+// hostileRole gives a role every hostile setting.
+func hostileRole(t *testing.T, admin *pgxpool.Pool, role string) {
+	t.Helper()
+	settings := hostile()
+	version := collect[int](t, admin, `select current_setting('server_version_num')::int / 10000`)[0]
+	for since, setting := range hostileSince() {
+		if version >= since {
+			settings = append(settings, setting)
+		}
+	}
+	for _, setting := range settings {
+		execute(t, admin, "alter role "+role+" set "+setting)
 	}
 }
 
@@ -42,16 +65,33 @@ func TestHostileRole(t *testing.T) {
 	admin := pgtest.Connect(t, owned)
 	cfg := leastRights(t, owned)
 	execute(t, admin, "revoke temporary on database "+pgx.Identifier{owned.ConnConfig.Database}.Sanitize()+" from public")
-	for _, setting := range hostile() {
-		execute(t, admin, "alter role "+cfg.ConnConfig.User+" set "+setting)
-	}
+	hostileRole(t, admin, cfg.ConnConfig.User)
 	pool := pgtest.Connect(t, cfg)
 	if got := collect[string](t, pool, `select current_setting('bytea_output')`)[0]; got != "escape" {
 		t.Fatalf("bytea_output is %s; the settings do not hold", got)
 	}
+	doAll(t, cfg, pool)
+	takeTime(t, admin, pool)
+}
+
+// In a database that is replicated logically as a whole, all that stores and all that forgets works.
+func TestPublishedDatabase(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Migrated(t)
+	pool := pgtest.Connect(t, cfg)
+	execute(t, pool, "set client_min_messages = error; create publication everything for all tables")
+	doAll(t, cfg, pool)
+}
+
+// doAll does all that is done with a store and a sink.
+func doAll(t *testing.T, cfg *pgxpool.Config, pool *pgxpool.Pool) {
+	t.Helper()
 	store := open(t, pool, nil)
 	if _, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil {
 		t.Errorf("commit: %v", err)
+	}
+	if _, err := store.Commit(t.Context(), commit(write(key(1)))); !errors.Is(err, catalog.ErrConflict) {
+		t.Errorf("commit what is there: %v; want ErrConflict", err)
 	}
 
 	writeAllElse(t, store)
@@ -135,6 +175,71 @@ func TestHostileRole(t *testing.T) {
 	if page, err := sink.Usage(t.Context(), daily); err != nil || fmt.Sprint(page) != fmt.Sprint(kept) {
 		t.Errorf("after quarters were pruned: %+v, %v; want %+v", page, err, kept)
 	}
+	maintainAt(t, sink, logbuf.MaintenanceOptions{Now: logDay.AddDate(0, 0, 6), Before: logDay.AddDate(0, 0, 3)})
+	if page, err := sink.Logs(t.Context(), logbuf.LogQuery{Since: logDay, Until: logDay.AddDate(0, 0, 3)}); err != nil ||
+		len(page.Entries) != 0 {
+		t.Errorf("after the days were dropped: %d entries, %v", len(page.Entries), err)
+	}
+}
+
+// takeTime reads, commits and stores what takes longer than a hostile role lets a transaction last, be
+// idle, or wait for a lock.
+func takeTime(t *testing.T, admin, pool *pgxpool.Pool) {
+	t.Helper()
+	const long = 700 * time.Millisecond
+	ctx := t.Context()
+	store, sink := open(t, pool, nil), newSink(pool)
+	if err := store.Read(ctx, func(r catalog.Reader) error {
+		time.Sleep(long)
+		_, err := r.Count(ctx, catalog.KindKey, catalog.Query{})
+		return err
+	}); err != nil {
+		t.Errorf("read, with a pause: %v", err)
+	}
+	stored := time.After(long) // the batch before
+	_, err := sink.WriteAfter(ctx, logbuf.Batch{Entries: logEntries(9000, 9001)}, func(ctx context.Context) error {
+		select {
+		case <-stored:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err != nil {
+		t.Errorf("store a batch, with a pause: %v", err)
+	}
+
+	behind := func(lock, what string, wait time.Duration, do func() error) {
+		t.Helper()
+		tx, err := admin.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback(context.Background()) //nolint:errcheck // it is over by then
+		if _, err := tx.Exec(ctx, lock); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- do() }()
+		time.Sleep(wait)
+		if err := tx.Rollback(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("%s, behind a lock: %v", what, err)
+		}
+	}
+	for n, writes := range [][]catalog.Write{{write(key(101))}, {write(key(102)), write(key(103))}} {
+		behind(`select from catalog_head for update`, fmt.Sprint("commit ", n+1), long, func() error {
+			_, err := store.Commit(ctx, commit(writes...))
+			return err
+		})
+	}
+	behind(`lock table usage_pending in access exclusive mode`, "usage", long/3, func() error {
+		_, err := sink.Usage(ctx, logbuf.UsageQuery{Since: logDay, Until: logDay.AddDate(0, 0, 1)})
+		return err
+	})
+	behind(`lock table usage_state in access exclusive mode`, "fold", long, func() error { return sink.Fold(ctx) })
 }
 
 // writeAllElse calls whatever of a store writes, but for commits.

@@ -315,7 +315,7 @@ func TestTrimmingChangesNoUsage(t *testing.T) {
 	workers.Go(func() error {
 		for ctx.Err() == nil {
 			least := written.Load()
-			usage, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay, Until: logDay.AddDate(1, 0, 0)})
+			usage, err := sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay, Until: logDay.AddDate(1, 0, 0), Limit: 400})
 			if err != nil {
 				return err
 			}

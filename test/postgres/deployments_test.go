@@ -223,3 +223,38 @@ func TestVersions(t *testing.T) {
 		})
 	}
 }
+
+// A role whose transactions may last half a second only, which PostgreSQL 17 and later can be told, is no
+// hindrance: what waits for others waits as long as with any other role.
+func TestTransactionTimeout(t *testing.T) {
+	t.Parallel()
+	tested := false
+	for _, bin := range postgres.Versions() {
+		s := postgres.New(t, &postgres.Options{Bin: bin})
+		var version int
+		s.Query(t, "postgres", "select current_setting('server_version_num')::int / 10000", &version)
+		if version < 17 {
+			continue
+		}
+		tested = true
+		s.Exec(t, "postgres", "create role ezapi login", "create database ezapi owner ezapi",
+			"alter role ezapi set transaction_timeout = '500ms'")
+		c := start(t, environment(t, fmt.Sprintf("postgres://ezapi@127.0.0.1:%d/ezapi?sslmode=disable", s.Port)))
+		held := make(chan struct{})
+		go func() {
+			defer close(held)
+			s.Exec(t, "ezapi", "begin; select from ezapi.catalog_head for update; select pg_sleep(1.5); commit")
+		}()
+		process.Eventually(t, time.Minute, "the head is locked", func() bool {
+			var locked bool
+			s.Query(t, "ezapi", "select exists (select from pg_stat_activity where query like '%pg_sleep(1.5)%' "+
+				"and wait_event = 'PgSleep')", &locked)
+			return locked
+		})
+		c.lives(t)
+		<-held
+	}
+	if !tested {
+		t.Skip("NOT TESTED WITH TRANSACTION_TIMEOUT: EZ_TEST_PG_VERSIONS names no PostgreSQL 17 or later")
+	}
+}

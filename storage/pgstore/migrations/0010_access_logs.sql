@@ -51,6 +51,10 @@ create table log_blocks (
 alter table log_blocks alter column filter set storage plain;     -- beside the rest of the row, to be looked into at once
 alter table log_blocks alter column entries set storage external; -- apart, out of the way of who looks into filters; hashes cannot be compressed
 
+-- It has no key. Where a publication for logical replication has such a table, its rows can be deleted only if
+-- it says so; elsewhere that costs nothing.
+alter table log_blocks replica identity full;
+
 -- Those of the time that is asked for.
 create index log_blocks_by_time on log_blocks (until);
 
@@ -142,6 +146,7 @@ create table usage_pending (
     model              text        collate "C" not null,
     route_group        text        collate "C" not null
 ) with (vacuum_truncate = off);
+alter table usage_pending replica identity full; -- as log_blocks
 
 -- Rows of usage_pending that usage_quarters refuses, each with the reason. They count as what is pending does.
 create table usage_aside (like usage_pending,
@@ -149,6 +154,7 @@ create table usage_aside (like usage_pending,
     sqlstate text        not null,
     reason   text        not null
 );
+alter table usage_aside replica identity full; -- as log_blocks
 
 -- The run that prices stored entries anew, while it lasts.
 create table log_reprice (

@@ -1,6 +1,7 @@
 -- What only the owner of access_logs may do. Servers call these functions, so they can run as a role that owns
 -- nothing and may create nothing. They work for the schema in which they are made, whatever the caller's
--- search_path is; and they do nothing but what maintenance does.
+-- search_path is; and they do nothing but what maintenance does. No text in them has a backslash, which means
+-- something else where the caller's standard_conforming_strings is off.
 
 -- Lists the partitions of access_logs. What one holds is what its bounds say, whatever it is called: entries from
 -- since on and before until. Both are null for the DEFAULT partition and for bounds that are not times. One that is
@@ -12,7 +13,7 @@ as $$
         replace(bounds[2], 'MAXVALUE', 'infinity')::timestamptz
     from pg_inherits join pg_class on pg_class.oid = inhrelid,
         regexp_match(pg_get_expr(relpartbound, inhrelid), format('^FOR VALUES FROM %1$s TO %1$s$',
-            '\(''?(\d+-\d\d-\d\d \d\d:\d\d:\d\d[.\d]*\+00(?: BC)?|-?infinity|MINVALUE|MAXVALUE)''?\)')) as bounds
+            '[(]''?([0-9]+-[0-9-]{5} [0-9:]{8}[.0-9]*[+]00(?: BC)?|-?infinity|MINVALUE|MAXVALUE)''?[)]')) as bounds
     where inhparent = 'access_logs'::regclass and not inhdetachpending
 $$;
 
