@@ -15,15 +15,10 @@ import (
 )
 
 const (
-	// sqlGaps finds what no partition holds of days that are a parameter.
-	sqlGaps = `
-with held as (
-    select coalesce(range_agg(tstzrange(since, until)), '{}') as times from ezapi_log_partitions() where since is not null
-)
-select day, lower(gap), upper(gap)
-from held, unnest($1::timestamptz[]) as day,
-    unnest(tstzmultirange(tstzrange(day, day + interval '24 hours')) - times) as gap
-order by 1, 2`
+	// sqlHeld finds what partitions hold of a time, which is finite as they may not be.
+	sqlHeld = `
+select greatest(since, $1::timestamptz), least(until, $2::timestamptz) from ezapi_log_partitions()
+where since < $2::timestamptz and until > $1::timestamptz order by 1`
 
 	// sqlOldPartitions finds those that hold nothing but entries from before a time.
 	sqlOldPartitions = `
@@ -54,17 +49,37 @@ where pg_class.oid = 'access_logs'::regclass`
 // A gap is a part of a day, often the whole, that no partition holds.
 type gap struct{ day, since, until time.Time }
 
-// findGaps finds what no partition holds of some days.
-func findGaps(ctx context.Context, conn *pgx.Conn, days []time.Time) ([]gap, error) {
-	rows, err := query(ctx, conn, sqlGaps, days)
+// findGaps finds what no partition holds of some days, in the order of time.
+func findGaps(ctx context.Context, conn *pgx.Conn, days []time.Time) (gaps []gap, err error) {
+	if len(days) == 0 {
+		return nil, nil
+	}
+	days = slices.SortedFunc(slices.Values(days), time.Time.Compare)
+	rows, err := query(ctx, conn, sqlHeld, days[0], endOf(days[len(days)-1]))
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (g gap, err error) {
-		err = row.Scan(&g.day, &g.since, &g.until)
-		return g, err
+	held, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s span, err error) {
+		err = row.Scan(&s.since, &s.until)
+		return s, err
 	})
+	for _, day := range days {
+		open := day
+		for _, h := range held { // they do not overlap
+			if since := earliest(h.since, endOf(day)); since.After(open) {
+				gaps = append(gaps, gap{day, open, since})
+			}
+			open = latest(open, h.until)
+		}
+		if open.Before(endOf(day)) {
+			gaps = append(gaps, gap{day, open, endOf(day)})
+		}
+	}
+	return gaps, err
 }
+
+// endOf returns when a day, in UTC, ends.
+func endOf(day time.Time) time.Time { return day.Add(24 * time.Hour) }
 
 // A partition is a table attached to access_logs, which holds entries from before a time.
 type partition struct {

@@ -5,16 +5,16 @@
 
 -- Lists the partitions of access_logs. What one holds is what its bounds say, whatever it is called: entries from
 -- since on and before until. Both are null for the DEFAULT partition and for bounds that are not times. One that is
--- being detached is not listed.
+-- being detached, which only PostgreSQL 14 and later know, is not listed.
 create function ezapi_log_partitions(out partition oid, out since timestamptz, out until timestamptz)
 returns setof record language sql stable
 as $$
     select inhrelid, replace(bounds[1], 'MINVALUE', '-infinity')::timestamptz,
         replace(bounds[2], 'MAXVALUE', 'infinity')::timestamptz
-    from pg_inherits join pg_class on pg_class.oid = inhrelid,
+    from pg_inherits as i join pg_class on pg_class.oid = inhrelid,
         regexp_match(pg_get_expr(relpartbound, inhrelid), format('^FOR VALUES FROM %1$s TO %1$s$',
             '[(]''?([0-9]+-[0-9-]{5} [0-9:]{8}[.0-9]*[+]00(?: BC)?|-?infinity|MINVALUE|MAXVALUE)''?[)]')) as bounds
-    where inhparent = 'access_logs'::regclass and not inhdetachpending
+    where inhparent = 'access_logs'::regclass and not coalesce((to_jsonb(i)->>'inhdetachpending')::boolean, false)
 $$;
 
 -- Makes a partition under a name that no table has. It is made beside access_logs and then attached: to make it in
