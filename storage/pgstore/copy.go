@@ -60,6 +60,7 @@ type copyReader struct {
 	append func([]byte) ([]byte, error) // one row; io.EOF after the last
 	buf    []byte
 	sent   int // of buf
+	rows   int64
 	err    error
 }
 
@@ -74,7 +75,10 @@ func (c *copyReader) Read(p []byte) (int, error) {
 	c.buf = append(c.buf[:0], c.buf[c.sent:]...)
 	c.sent = 0
 	for c.err == nil && len(c.buf) < len(p) {
-		if c.buf, c.err = c.append(c.buf); c.err == io.EOF { //nolint:errorlint // as io.Reader has it
+		switch c.buf, c.err = c.append(c.buf); c.err { //nolint:errorlint // as io.Reader has it
+		case nil:
+			c.rows++
+		case io.EOF:
 			c.buf = append(c.buf, copyTrailer...)
 		}
 	}
@@ -85,16 +89,16 @@ func (c *copyReader) Read(p []byte) (int, error) {
 	return c.sent, nil
 }
 
-// stop ends the reading and returns what was wrong with a row, if anything.
-func (c *copyReader) stop() error {
+// stop ends the reading and returns how many rows were read, and what was wrong with one, if anything.
+func (c *copyReader) stop() (rows int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.err
+	err = c.err
 	c.err = io.ErrClosedPipe
 	if err == io.EOF { //nolint:errorlint // as above
-		return nil
+		err = nil
 	}
-	return err
+	return c.rows, err
 }
 
 // logRows returns the rows of entries, in the order of time: those that follow each other then go to the same pages

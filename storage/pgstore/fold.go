@@ -63,6 +63,11 @@ with taken as (
 	sqlTaken = `
 select count(*) from taken`
 
+	// sqlProbeFold adds a row with nothing in it to a table that is told apart by usageKey or usageGroup.
+	sqlProbeFold = `insert into %s (%s, ` + usageCounts + `) values (%s, 0, 0, 0, 0, 0, 0, 0, 0, now())`
+	probedGroup  = `now(), '', 0, '', gen_random_uuid()::text, ''`
+	probedKey    = `0, ` + probedGroup
+
 	// sqlEarliest finds whether usage of closed days is pending.
 	sqlEarliest = `select min(starts) from usage_pending where starts < $1::timestamptz`
 
@@ -105,10 +110,10 @@ func (s *Sink) fold(ctx context.Context, o logbuf.MaintenanceOptions) (report lo
 			}
 			size = min(2*size, foldSize)
 		case ctx.Err() != nil, errors.Is(err, logbuf.ErrBusy):
-		case size > 1 && (isTimeout(err) || isRefused(err)):
+		case size > 1 && (isTimeout(err) || s.isRefused(ctx, err)):
 			size /= 2
 			err = nil
-		case isRefused(err) && aside < asideAtOnce:
+		case aside < asideAtOnce && s.isRefused(ctx, err):
 			aside++
 			err = s.setAside(ctx, err)
 		}
@@ -168,14 +173,14 @@ func (s *Sink) foldSome(ctx context.Context, size int64) (n int64, err error) {
 // A foldTarget is where a fold adds what it has summed up: with the keys, or without.
 type foldTarget struct {
 	sums           string // of the statement
-	group          string // columns that tell rows apart
+	group, probe   string // columns that tell rows apart, and values of them
 	quarters, days string // tables
 }
 
 func foldTargets() []foldTarget {
 	return []foldTarget{
-		{"sums", usageKey, "usage_quarters", "usage_days"},
-		{"totals", usageGroup, "usage_quarter_totals", "usage_day_totals"},
+		{"sums", usageKey, probedKey, "usage_quarters", "usage_days"},
+		{"totals", usageGroup, probedGroup, "usage_quarter_totals", "usage_day_totals"},
 	}
 }
 
@@ -286,7 +291,36 @@ func isTimeout(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == stateCanceled || pg.Code == stateLockTimeout || pg.Code == stateDeadlock)
 }
 
-// isRefused reports whether a row is at fault.
-func isRefused(err error) bool {
-	return faultOf(err) == faultData || faultOf(err) == faultDuplicate && !isTimeout(err)
+// isRefused reports whether a row is at fault. Of an error about tables it is when the tables take a
+// row with nothing in it.
+func (s *Sink) isRefused(ctx context.Context, err error) bool {
+	switch faultOf(err) {
+	case faultData:
+		return true
+	case faultDuplicate:
+		return isUnique(err)
+	case faultSchema:
+		return s.probeFold(ctx)
+	}
+	return false
+}
+
+var errProbed = errors.New("the tables of usage take rows")
+
+// probeFold reports whether a fold would go through but for its rows. It changes nothing.
+func (s *Sink) probeFold(ctx context.Context) bool {
+	err := s.alone(ctx, usageLock, func(tx pgx.Tx) error {
+		if _, err := s.foldIn(ctx, tx, 0); err != nil {
+			return err
+		}
+		for _, t := range foldTargets() {
+			for _, table := range []string{t.quarters, t.days} {
+				if _, err := affect(ctx, tx, fmt.Sprintf(sqlProbeFold, table, t.group, t.probe)); err != nil {
+					return err
+				}
+			}
+		}
+		return errProbed
+	})
+	return errors.Is(err, errProbed) || faultOf(err) == faultData || isUnique(err)
 }

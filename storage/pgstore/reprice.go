@@ -115,6 +115,5 @@ func (p *repriceStep) store(ctx context.Context, tx pgx.Tx) error {
 	if _, err := affect(ctx, tx, sqlNewCosts, times, ids, costs, revisions, first, last); err != nil {
 		return err
 	}
-	_, err := tx.Conn().PgConn().CopyFrom(ctx, usageRows(p.Usage.Rows), sqlCopyUsage)
-	return err
+	return copyFrom(ctx, tx.Conn(), sqlCopyUsage, usageRows(p.Usage.Rows))
 }

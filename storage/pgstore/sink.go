@@ -154,7 +154,7 @@ func (s *Sink) WriteAfter(ctx context.Context, b logbuf.Batch,
 			if _, err = s.addPartitions(ctx, daysOf(b.Entries)); err == nil {
 				continue
 			}
-		case f == faultDuplicate, f == faultData && mode == fast:
+		case f == faultDuplicate, mode == fast && (f == faultData || f == faultSchema):
 			mode = careful
 			continue
 		}
@@ -201,16 +201,16 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	if mode == careful {
 		r, err = s.storeCarefully(ctx, conn, b, n.add)
 	} else if len(b.Entries) > 0 {
-		err = copyFrom(ctx, conn, sqlCopyLogs, logRows(b.Entries, n.add))
+		err = copyFrom(ctx, conn.Conn(), sqlCopyLogs, logRows(b.Entries, n.add))
 	}
 	if err != nil {
 		return logbuf.Result{}, err
 	}
 	if r.Stored > 0 {
-		if err := copyFrom(ctx, conn, sqlCopyUsage, usageRows(n.usage.Rows)); err != nil {
+		if err := copyFrom(ctx, conn.Conn(), sqlCopyUsage, usageRows(n.usage.Rows)); err != nil {
 			return logbuf.Result{}, err
 		}
-		if err := copyFrom(ctx, conn, sqlCopyBlocks, blockRows(n.blocks.blocks())); err != nil {
+		if err := copyFrom(ctx, conn.Conn(), sqlCopyBlocks, blockRows(n.blocks.blocks())); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -339,14 +339,18 @@ func run(ctx context.Context, conn *pgxpool.Conn, sql string) error {
 	return err
 }
 
-// copyFrom streams rows into a table.
-func copyFrom(ctx context.Context, conn *pgxpool.Conn, sql string, rows *copyReader) error {
-	_, err := conn.Conn().PgConn().CopyFrom(ctx, rows, sql)
-	if refused := rows.stop(); refused != nil {
+// copyFrom streams rows into a table, and makes sure that it has stored them all.
+func copyFrom(ctx context.Context, conn *pgx.Conn, sql string, rows *copyReader) error {
+	tag, err := conn.PgConn().CopyFrom(ctx, rows, sql)
+	sent, refused := rows.stop()
+	if refused != nil {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Code == stateCanceled { // as the protocol has it when we give up
 			return refused
 		}
+	}
+	if err == nil && tag.RowsAffected() != sent {
+		return &shortfall{sent, tag.RowsAffected()}
 	}
 	return err
 }

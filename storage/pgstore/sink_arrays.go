@@ -20,7 +20,7 @@ func sqlArraysInsert() string {
 		marks[i] = fmt.Sprintf("$%d::%s[]", i+1, typeName(oid))
 	}
 	return `insert into access_logs (` + logColumns + `) select * from unnest(` + strings.Join(marks, ", ") + `)
-on conflict do nothing returning ts, id`
+` + sqlUnlessStored
 }
 
 // typeName returns the name of one of logTypes.

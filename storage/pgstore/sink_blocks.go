@@ -338,6 +338,5 @@ func gatherQuarter(ctx context.Context, tx pgx.Tx, since time.Time) error {
 	for _, e := range entries {
 		b.add(e)
 	}
-	_, err = tx.Conn().PgConn().CopyFrom(ctx, blockRows(b.blocks()), sqlCopyBlocks)
-	return err
+	return copyFrom(ctx, tx.Conn(), sqlCopyBlocks, blockRows(b.blocks()))
 }

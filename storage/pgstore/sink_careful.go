@@ -21,17 +21,41 @@ import (
 )
 
 const (
+	// sqlImmediate lets deferred constraints and triggers speak at the statement that brings the entry
+	// which they refuse, and not at the commit, where it cannot be found.
+	sqlImmediate = `set constraints all immediate`
+
 	// sqlPart makes the table that parts of a batch go through, because COPY
 	// has no ON CONFLICT. It has none of the constraints.
 	sqlPart = `savepoint part; create temp table log_part on commit drop as select ` + logColumns + `
 from access_logs with no data; release savepoint part`
 
+	// sqlUnlessStored passes over entries that are stored already. What another index of the operator's
+	// has already is refused.
+	sqlUnlessStored = `on conflict (ts, id) do nothing returning ts, id`
+
 	sqlPartBegin  = `savepoint part`
 	sqlPartCopy   = `copy pg_temp.log_part (` + logColumns + `) from stdin (format binary)`
-	sqlPartInsert = `insert into access_logs (` + logColumns + `) select ` + logColumns + ` from pg_temp.log_part on conflict do nothing returning ts, id`
+	sqlPartInsert = `insert into access_logs (` + logColumns + `) select ` + logColumns + ` from pg_temp.log_part
+` + sqlUnlessStored
 	sqlPartEnd    = `truncate pg_temp.log_part; release savepoint part`
 	sqlPartDone   = `release savepoint part`
 	sqlPartUndo   = `rollback to savepoint part; release savepoint part`
+	sqlProbeBegin = `savepoint probe`
+	sqlProbeUndo  = `rollback to savepoint probe; release savepoint probe`
+
+	// sqlMayPassOver finds whether a trigger may leave out a row: one before insert, for each row. It
+	// locks no partition.
+	sqlMayPassOver = `
+with recursive tables (id) as (
+    select 'access_logs'::regclass::oid union all select inhrelid from pg_inherits join tables on inhparent = id
+)
+select exists (select from pg_trigger where tgrelid in (select id from tables) and tgtype & 7 = 7)`
+
+	// sqlPassedOver finds which of some entries are not stored, each by the index.
+	sqlPassedOver = `
+select p.ts, p.id from unnest($1::timestamptz[], $2::uuid[]) as p (ts, id)
+where (select true from access_logs as l where l.ts = p.ts and l.id = p.id) is null`
 
 	sqlTypes = `select ` + logColumns + ` from access_logs`
 
@@ -79,6 +103,7 @@ type carefully struct {
 	result  logbuf.Result
 	note    func(*logbuf.Entry) // of each entry that is stored now
 	checked bool                // the columns have the types that are written
+	probed  bool                // entries go in, unless they are at fault
 	arrays  bool                // rows go as arrays, because the role may have no temporary table
 }
 
@@ -87,6 +112,9 @@ func (s *Sink) storeCarefully(ctx context.Context, conn *pgxpool.Conn, b logbuf.
 	c := &carefully{conn: conn, segment: b.Segment, note: note, arrays: s.withoutTemp.Load()}
 	entries := distinct(b.Entries)
 	c.result.Duplicate = len(b.Entries) - len(entries)
+	if err := run(ctx, conn, sqlImmediate); err != nil {
+		return logbuf.Result{}, err
+	}
 	if !c.arrays {
 		err := run(ctx, conn, sqlPart)
 		if isForbidden(err) {
@@ -111,10 +139,10 @@ func (c *carefully) store(ctx context.Context, entries []logbuf.Entry) error {
 		return nil
 	}
 	stored, err := c.insert(ctx, entries)
-	switch {
+	switch f := faultOf(err); {
 	case err == nil:
-		return c.count(entries, stored)
-	case faultOf(err) != faultData:
+		return c.count(ctx, entries, stored)
+	case f != faultData && f != faultSchema && !isUnique(err):
 		return err
 	}
 	if err := run(ctx, c.conn, sqlPartUndo); err != nil {
@@ -146,42 +174,105 @@ func (c *carefully) insert(ctx context.Context, entries []logbuf.Entry) ([]ident
 		result = c.conn.Conn().PgConn().ExecParams(ctx, sqlArraysInsert(), columns, nil, formats, formats)
 		end = sqlPartDone
 	} else {
-		if err := copyFrom(ctx, c.conn, sqlPartCopy, logRows(entries, nil)); err != nil {
+		if err := copyFrom(ctx, c.conn.Conn(), sqlPartCopy, logRows(entries, nil)); err != nil {
 			return nil, err
 		}
 		result = c.conn.Conn().PgConn().ExecParams(ctx, sqlPartInsert, nil, nil, nil, []int16{pgx.BinaryFormatCode})
 	}
-	stored := make([]identity, 0, len(entries))
-	for result.NextRow() {
-		row := result.Values()
-		stored = append(stored, identity{int64(binary.BigEndian.Uint64(row[0])) + epoch2000, uuid.UUID(row[1])})
-	}
-	if _, err := result.Close(); err != nil {
+	stored, err := readIdentities(result, len(entries))
+	if err != nil {
 		return nil, err
 	}
 	return stored, run(ctx, c.conn, end)
 }
 
-// count notes those of the entries that were stored. They come
-// back in the order in which they went, as long as nobody has put a trigger in between.
-func (c *carefully) count(entries []logbuf.Entry, stored []identity) error {
+// readIdentities reads rows of times and ids, in the binary format.
+func readIdentities(result *pgconn.ResultReader, most int) ([]identity, error) {
+	identities := make([]identity, 0, most)
+	for result.NextRow() {
+		row := result.Values()
+		identities = append(identities, identity{int64(binary.BigEndian.Uint64(row[0])) + epoch2000, uuid.UUID(row[1])})
+	}
+	_, err := result.Close()
+	return identities, err
+}
+
+// count notes those of the entries that were stored, and buries those that a trigger passed over.
+// They come back in the order in which they went, as long as no trigger changes what they are.
+func (c *carefully) count(ctx context.Context, entries []logbuf.Entry, stored []identity) error {
 	c.result.Stored += len(stored)
-	c.result.Duplicate += len(entries) - len(stored)
+	var others []logbuf.Entry
 	n := 0
 	for i := range entries {
 		if n < len(stored) && stored[n] == identityOf(&entries[i]) {
 			c.note(&entries[i])
 			n++
+		} else {
+			others = append(others, entries[i])
 		}
 	}
 	if n < len(stored) {
-		return errors.New("rows come back in another order, or changed: is there a trigger on access_logs?")
+		return &mismatch{"rows come back in another order, or changed: is there a trigger on access_logs?"}
+	}
+	missing, err := c.passedOver(ctx, others)
+	if err != nil {
+		return err
+	}
+	for i := range others {
+		if !missing[identityOf(&others[i])] {
+			c.result.Duplicate++
+		} else if err := c.bury(ctx, &others[i], &refusal{statePassedOver, "a trigger passed over it"}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// checkTypes makes sure that it is the data which is at fault: a column of
-// another type makes every entry look wrong.
+// passedOver returns which of the entries that were not stored now are not stored at all.
+func (c *carefully) passedOver(ctx context.Context, entries []logbuf.Entry) (map[identity]bool, error) {
+	var mayBe bool
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	if err := queryRow(ctx, c.conn.Conn(), sqlMayPassOver, nil, &mayBe); err != nil || !mayBe {
+		return nil, err
+	}
+	columns, err := logArrays(entries)
+	if err != nil {
+		return nil, err
+	}
+	formats := []int16{pgx.BinaryFormatCode}
+	result := c.conn.Conn().PgConn().ExecParams(ctx, sqlPassedOver, columns[:2], nil, formats, formats)
+	missing, err := readIdentities(result, len(entries))
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[identity]bool, len(missing))
+	for _, i := range missing {
+		set[i] = true
+	}
+	return set, nil
+}
+
+// checkTables makes sure that it is the entry which is at fault, and not the tables: a column of
+// another type makes every entry look wrong, and so does a right that was taken away. When an error
+// is about tables, an entry with nothing in it has to go in; it is taken out again.
+func (c *carefully) checkTables(ctx context.Context, e *logbuf.Entry, cause error) error {
+	if err := c.checkTypes(ctx); err != nil || c.probed || faultOf(cause) != faultSchema {
+		return err
+	}
+	if err := run(ctx, c.conn, sqlProbeBegin); err != nil {
+		return err
+	}
+	_, err := c.insert(ctx, []logbuf.Entry{{Time: e.Time, ID: uuid.New()}})
+	if err != nil && faultOf(err) != faultData && !isUnique(err) {
+		return err
+	}
+	c.probed = true
+	return run(ctx, c.conn, sqlProbeUndo)
+}
+
+// checkTypes makes sure that the columns have the types that are written.
 func (c *carefully) checkTypes(ctx context.Context) error {
 	if c.checked {
 		return nil
@@ -192,7 +283,7 @@ func (c *carefully) checkTypes(ctx context.Context) error {
 	}
 	for i, f := range table.Fields {
 		if f.DataTypeOID != logTypes[i] || f.TypeModifier != -1 {
-			return &mismatch{f.Name}
+			return &mismatch{"column " + f.Name + " of access_logs has another type than the migrations gave it"}
 		}
 	}
 	c.checked = true
@@ -201,7 +292,7 @@ func (c *carefully) checkTypes(ctx context.Context) error {
 
 // bury puts an entry into the dead letters, once.
 func (c *carefully) bury(ctx context.Context, e *logbuf.Entry, cause error) error {
-	if err := c.checkTypes(ctx); err != nil {
+	if err := c.checkTables(ctx, e, cause); err != nil {
 		return err
 	}
 	state, reason := causeOf(cause)

@@ -12,38 +12,66 @@ import (
 
 // SQLSTATEs of which the sink makes something special, besides those of the catalog.
 const (
-	stateNumberRange   = "22003"
-	stateTimeRange     = "22008"
-	stateBinaryValue   = "22P03" // a column has another type than ours
-	stateCopyFormat    = "22P04" // a table has other columns than ours
-	stateProtocol      = "08P01" // with a context: a column is wider than ours
-	stateCheck         = "23514" // a constraint; without a name: no partition
-	stateProgramLimit  = "54000" // a value too long for an index
-	stateRaise         = "P0001" // a trigger says no
-	stateForbidden     = "42501" // the role lacks a right
-	stateNoTable       = "42P01"
-	stateOverlap       = "42P17" // a partition whose bounds overlap another's
-	stateLockTimeout   = "55P03"
-	stateDeadlock      = "40P01" // who writes logs waits only for the same entries
-	classData          = "22"
-	classConstraint    = "23"
-	classAuthorization = "28"
-	classDatabase      = "3D"
-	classSchema        = "3F"
-	classSyntax        = "42" // missing tables and columns, permissions
-	classFeature       = "0A"
+	stateNumberRange = "22003"
+	stateTimeRange   = "22008"
+	stateBinaryValue = "22P03" // a column has another type than ours
+	stateCopyFormat  = "22P04" // a table has other columns than ours
+	stateProtocol    = "08P01" // with a context: a column is wider than ours
+	stateCheck       = "23514" // a constraint, or there is no partition
+	statePassedOver  = "27000" // "triggered data change violation", our own word for a row that a trigger left out
+	stateForbidden   = "42501" // the role lacks a right
+	stateNoTable     = "42P01"
+	stateOverlap     = "42P17" // a partition whose bounds overlap another's
+	stateLockTimeout = "55P03"
+	stateDeadlock    = "40P01" // who writes logs waits only for the same entries
+
+	// findPartition is the routine of PostgreSQL's that finds the partition of a row. No other may
+	// set it in an error, unlike the SQLSTATE, which any trigger can raise.
+	findPartition = "ExecFindPartition"
 )
+
+// classFault returns what the errors of a class of SQLSTATEs are about. All that do not tell of
+// trouble that passes, or of tables, are about data, whatever a trigger of the operator's says.
+func classFault(class string) fault {
+	switch class {
+	case "08", // connection exception
+		"25", // invalid transaction state: a standby
+		"26", // invalid SQL statement name: a pooler
+		"3B", // savepoint exception: a pooler
+		"40", // transaction rollback
+		"53", // insufficient resources
+		"55", // object not in prerequisite state: locks
+		"57", // operator intervention: shutdown, timeouts
+		"58", // system error
+		"F0", // configuration file error
+		"HV", // foreign data wrapper error
+		"XX": // internal error
+		return faultOther
+	case "0A", // feature not supported
+		"28", // invalid authorization
+		"3D", // invalid catalog name
+		"3F", // invalid schema name
+		"42": // missing tables and columns, permissions
+		return faultSchema
+	}
+	return faultData
+}
 
 // A refusal is an entry that would not even reach the database.
 type refusal struct{ state, reason string }
 
 func (r *refusal) Error() string { return r.reason }
 
-// A mismatch is a column that is not as the migrations made it.
-type mismatch struct{ column string }
+// A mismatch is a table that is not as the migrations made it.
+type mismatch struct{ reason string }
 
-func (m *mismatch) Error() string {
-	return "column " + m.column + " of access_logs has another type than the migrations gave it"
+func (m *mismatch) Error() string { return m.reason }
+
+// A shortfall is a COPY that has stored fewer rows than it was sent: a trigger passed over some.
+type shortfall struct{ sent, stored int64 }
+
+func (s *shortfall) Error() string {
+	return fmt.Sprintf("%d of %d rows were stored: a trigger passed over the others", s.stored, s.sent)
 }
 
 // fault says what kind of error a write met.
@@ -59,7 +87,8 @@ const (
 
 func faultOf(err error) fault {
 	var r *refusal
-	if errors.As(err, &r) {
+	var short *shortfall
+	if errors.As(err, &r) || errors.As(err, &short) {
 		return faultData
 	}
 	var m *mismatch
@@ -74,25 +103,17 @@ func faultOf(err error) fault {
 	case stateUnique, stateDeadlock:
 		return faultDuplicate
 	case stateCheck:
-		if pg.ConstraintName == "" {
+		if pg.Routine == findPartition && pg.TableName == "access_logs" {
 			return faultPartition
 		}
 	case stateProtocol:
 		if pg.Where != "" {
 			return faultSchema
 		}
-	case stateRaise, stateProgramLimit:
-		return faultData
 	case stateBinaryValue, stateCopyFormat, stateNotNull: // no entry brings a null: the column is not ours
 		return faultSchema
 	}
-	switch pg.Code[:2] {
-	case classData, classConstraint:
-		return faultData
-	case classSyntax, classSchema, classDatabase, classAuthorization, classFeature:
-		return faultSchema
-	}
-	return faultOther
+	return classFault(pg.Code[:2])
 }
 
 // explainSink wraps what a method of the sink failed with.
@@ -125,4 +146,10 @@ func isLockTimeout(err error) bool {
 func isForbidden(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == stateForbidden
+}
+
+// isUnique reports whether a unique index has a value already.
+func isUnique(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateUnique
 }
