@@ -86,6 +86,7 @@ type fleetNode struct {
 	Node
 	verified bool
 	vanished bool // its report has gone, and it has not said that it stops
+	late     late
 }
 
 // NewFleet returns a fleet that reads from pub and verifies with keys.
@@ -154,7 +155,11 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	for _, n := range list.Nodes[:min(len(list.Nodes), MaxNodes)] {
 		was := before[n.ID]
 		verified := was != nil && n.fields != nil && maps.Equal(was.fields, n.fields) && was.verified
-		fresh = append(fresh, &fleetNode{Node: n, verified: verified || f.keys.VerifyNode(n) == nil})
+		node := &fleetNode{Node: n, verified: verified || f.keys.VerifyNode(n) == nil}
+		if was != nil {
+			node.late = was.late
+		}
+		fresh = append(fresh, node)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,6 +199,7 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 		if !n.verified || !f.live(n) {
 			continue
 		}
+		f.follow(n)
 		if f.least == nil || f.least.After(n.Position) {
 			f.least = &n.Position
 		}
@@ -364,21 +370,4 @@ func (f *Fleet) Nodes(at Head, limit int) (nodes []NodeStatus, total int) {
 		nodes = append(nodes, NodeStatus{n.Node, f.judge(n, at, nil), f.live(n)})
 	}
 	return nodes, len(all)
-}
-
-// Worst returns how many revisions the live data plane is behind a head that is
-// furthest behind, and how many live ones report a problem. Reports that are not verified do not count.
-func (f *Fleet) Worst(at Head) (lag catalog.Revision, failing int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for n := range f.each() {
-		if !n.verified || !f.live(n) {
-			continue
-		}
-		lag = max(lag, at.Position.Revision-n.Position.Revision)
-		if n.Error != "" {
-			failing++
-		}
-	}
-	return lag, failing
 }

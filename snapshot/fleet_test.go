@@ -151,7 +151,7 @@ func TestUnsignedReportsMaskNobody(t *testing.T) {
 		h.report(t, "b", func(n *snapshot.Node) { n.Sig = "00" })
 		standing(snapshot.Standing{Lagging: 1, Unverified: 1})
 	}
-	if _, failing := h.fleet.Worst(h.head); failing != 0 {
+	if failing := h.fleet.Worst(h.head).Failing; failing != 0 {
 		t.Errorf("%d balancers report a problem", failing)
 	}
 	h.report(t, "b", nil)

@@ -117,7 +117,8 @@ func TestCatalogRelayAndNodes(t *testing.T) {
 		s := newService(t, ezapi.Config{})
 		s.shows(map[string]float64{
 			"catalog_revision": 0, "published_revision": 0, "published_epoch": 0, `published_documents{kind="keys"}`: 0, "publisher_up": 1,
-			`nodes{state="applied"}`: 0, `nodes{state="lagging"}`: 0, `nodes{state="lost"}`: 0, "nodes_lag_revisions": 0, "relay_failing": 0, "relay_idle_seconds": 0,
+			`nodes{state="applied"}`: 0, `nodes{state="lagging"}`: 0, `nodes{state="lost"}`: 0, "nodes_lag_revisions": 0,
+			"nodes_behind_seconds": 0, "relay_failing": 0, "relay_idle_seconds": 0,
 		})
 		for i := range 3 {
 			s.do("POST", "/models", fmt.Sprintf(`{"name":"m%d"}`, i))
@@ -142,10 +143,12 @@ func TestCatalogRelayAndNodes(t *testing.T) {
 		s.shows(map[string]float64{
 			"catalog_revision": 7, "published_revision": 7, "published_epoch": float64(last.Position.Epoch),
 			`published_documents{kind="keys"}`: 1, `published_documents{kind="models"}`: 5, `published_documents{kind="bindings"}`: 5, `published_documents{kind="providers"}`: 0,
-			`nodes{state="applied"}`: 2, `nodes{state="lagging"}`: 1, `nodes{state="lost"}`: 1, "nodes_lag_revisions": 2, "nodes_failing": 1,
+			`nodes{state="applied"}`: 2, `nodes{state="lagging"}`: 1, `nodes{state="lost"}`: 1, "nodes_lag_revisions": 2, "nodes_failing": 1, "nodes_behind_seconds": 0,
 			"relay_deltas_total": 1, "relay_replaces_total": 1, "relay_documents_total": 7 +
 				4, "relay_failing": 0, "relay_idle_seconds": 2,
 		})
+		time.Sleep(10 * time.Second)
+		s.shows(map[string]float64{"nodes_behind_seconds": 10})
 	})
 }
 

@@ -22,8 +22,7 @@ type reading struct {
 	up       bool // the publisher answers
 	head     snapshot.Head
 	standing snapshot.Standing
-	lag      catalog.Revision // of the live balancer that is furthest behind
-	failing  int              // live balancers that report a problem
+	worst    snapshot.Worst
 }
 
 // patience is how long the publisher may take to answer a scrape.
@@ -39,7 +38,7 @@ func (c *Collector) read() reading {
 		fleet := c.plane.Relay().Fleet()
 		r.up = fleet.Refresh(ctx) == nil
 		r.standing = fleet.Standing(r.head)
-		r.lag, r.failing = fleet.Worst(r.head)
+		r.worst = fleet.Worst(r.head)
 	}
 	r.Stats, r.now = c.plane.Stats(), c.plane.Now()
 	return r
@@ -174,11 +173,15 @@ func metrics() []metric {
 		published("ezapi_nodes_lag_revisions",
 			"Published revisions that the furthest behind of the live balancers has not applied.", "", func(r *reading,
 				emit func(float64, ...string)) {
-				emit(float64(r.lag))
+				emit(float64(r.worst.Lag))
 			}),
+		published("ezapi_nodes_behind_seconds", "For how long a live balancer has not reached what was published then, or "+
+			"refuses it; of all the longest.", "", func(r *reading, emit func(float64, ...string)) {
+			emit(r.worst.Behind.Seconds())
+		}),
 		published("ezapi_nodes_failing", "Live balancers that report a problem.", "",
 			func(r *reading, emit func(float64, ...string)) {
-				emit(float64(r.failing))
+				emit(float64(r.worst.Failing))
 			}),
 
 		gauge("ezapi_budget_accounts", "Keys and projects that have budgets.",

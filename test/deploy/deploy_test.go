@@ -189,24 +189,39 @@ func TestAlerts(t *testing.T) {
 	rules := read(t, files+"prometheus/alerts.yaml")
 	mustExist(t, "alerts.yaml", rules)
 
-	// The page of operators lists the same metrics.
-	page := read(t, root+"/docs/operations.md")
-	table, _, _ := strings.Cut(page[strings.Index(page, "| metric | alert when |"):], "\n\n")
-	for row := range strings.Lines(table) {
-		cells := strings.SplitN(row, "|", 4)
-		if strings.Contains(cells[2], "nothing") {
-			continue
-		}
-		for _, name := range names(cells[1]) {
-			if !slices.Contains(names(rules), name) {
-				t.Errorf("docs/operations.md says that %s is worth an alert, and alerts.yaml has none", name)
-			}
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr, For string }
 		}
 	}
-	for _, name := range names(rules) {
-		if !slices.Contains(names(table), name) {
-			t.Errorf("alerts.yaml has an alert for %s, and the table of docs/operations.md has no row", name)
+	if err := yaml.Unmarshal([]byte(rules), &file); err != nil {
+		t.Fatal(err)
+	}
+	page := map[string][2]string{} // metrics and conditions of the page of operators
+	row := regexp.MustCompile("(?m)^\\| `(EZAPI\\w+)` \\| (.*) \\| (.*) \\|$")
+	for _, m := range row.FindAllStringSubmatch(read(t, root+"/docs/operations.md"), -1) {
+		page[m[1]] = [2]string{m[2], m[3]}
+	}
+	phrases := map[string]string{"": "", "30s": "for half a minute", "1m": "for a minute", "2m": "for two minutes",
+		"5m": "for five minutes", "10m": "for ten minutes"}
+	for _, rule := range file.Groups[0].Rules {
+		said := page[rule.Alert]
+		if diff := cmp.Diff(names(rule.Expr), names(said[0])); diff != "" {
+			t.Errorf("%s: metrics of alerts.yaml and docs/operations.md (-rule +page):\n%s", rule.Alert, diff)
 		}
+		condition, _, _ := strings.Cut(said[1], ":")
+		condition, _, _ = strings.Cut(condition, ". ")
+		last := ""
+		if i := strings.LastIndex(condition, " for "); i >= 0 {
+			last, _, _ = strings.Cut(condition[i+1:], ";")
+		}
+		if phrase, known := phrases[rule.For]; !known || last != phrase {
+			t.Errorf("%s waits for %q, and docs/operations.md says %q", rule.Alert, rule.For, said[1])
+		}
+		delete(page, rule.Alert)
+	}
+	if len(page) > 0 {
+		t.Errorf("docs/operations.md has alerts that alerts.yaml has not: %q", slices.Sorted(maps.Keys(page)))
 	}
 }
 
