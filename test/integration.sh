@@ -274,6 +274,11 @@ if [ -n "$clickhouse" ]; then
   modules=(test)
   packages=(-tags clickhouse ./clickhouse/...)
 fi
+# What this run leaves out, which the summary says last.
+left_out=()
+[ -n "$clickhouse" ] || left_out+=("the tests on ClickHouse: test/integration.sh --clickhouse runs them")
+[ -z "$clickhouse" ] || left_out+=("all tests but those on ClickHouse: test/integration.sh runs them")
+[ -n "$docker" ] || left_out+=("the image and the compose files: test/integration.sh --docker tests them")
 say "go test -race ${packages[*]}, in ${modules[*]}"
 (cd test && go build -o "$tmp/summary" ./summary) || die "test/summary does not build"
 # -count=1: the services are new each time, so nothing cached says anything.
@@ -286,4 +291,4 @@ at_once=$(($(getconf _NPROCESSORS_ONLN) + 1))
       </dev/null ||
       printf '{"Action":"exit-failed","Package":"%s"}\n' "$dir"
   done
-} 2>&1 | "$tmp/summary"
+} 2>&1 | "$tmp/summary" "${left_out[@]}"

@@ -147,8 +147,9 @@ func (s *summary) endPackage(e event, w io.Writer) {
 	}
 }
 
-// report writes the whole, the counts last, and reports whether all is well.
-func (s *summary) report(w io.Writer) bool {
+// report writes the whole, the counts last, and reports whether all is well. leftOut says what the
+// caller has not run.
+func (s *summary) report(w io.Writer, leftOut []string) bool {
 	fmt.Fprintln(w)
 	for _, b := range s.bad {
 		fmt.Fprintln(w, b)
@@ -167,6 +168,9 @@ func (s *summary) report(w io.Writer) bool {
 		fmt.Fprintf(w, " %s %d", engine, s.byEngine[engine])
 	}
 	fmt.Fprintln(w)
+	for _, what := range leftOut {
+		fmt.Fprintln(w, "NOT RUN:", what)
+	}
 	if s.passed+s.failed == 0 {
 		fmt.Fprintln(w, "no test ran")
 	}
