@@ -100,7 +100,7 @@ func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn) error {
 	})
 }
 
-// store stores the new costs, and what usage changes by.
+// store stores the new costs, and what usage changes by. It does so for all entries or none.
 func (p *repriceStep) store(ctx context.Context, tx pgx.Tx) error {
 	n := len(p.Changed)
 	if n == 0 {
@@ -112,8 +112,12 @@ func (p *repriceStep) store(ctx context.Context, tx pgx.Tx) error {
 		times[i], ids[i], costs[i], revisions[i] = e.Time, e.ID.String(), e.CostNanoUSD, e.PricedRevision
 	}
 	first, last := times[n-1], times[0] // newest first
-	if _, err := affect(ctx, tx, sqlNewCosts, times, ids, costs, revisions, first, last); err != nil {
+	changed, err := affect(ctx, tx, sqlNewCosts, times, ids, costs, revisions, first, last)
+	if err != nil {
 		return err
+	}
+	if changed != int64(n) {
+		return &shortfall{int64(n), changed}
 	}
 	return copyFrom(ctx, tx.Conn(), sqlCopyUsage, usageRows(p.Usage.Rows))
 }

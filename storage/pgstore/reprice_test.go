@@ -109,3 +109,27 @@ func TestRepriceRunsAlone(t *testing.T) {
 		t.Errorf("entries cost %d, and usage counts %d; want %d", cost, spent, 30*9+10*5)
 	}
 }
+
+// Where a trigger keeps an entry's cost as it is, usage stays as it is, too, and the run fails.
+func TestRepricePassedOver(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	open(t, pool, nil)
+	sink := newSink(pool)
+	entries := logEntries(0, 40)
+	store(t, sink, entries...)
+	execute(t, pool, `create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
+create trigger keep before update on access_logs for each row when (old.request_id = 'request-7') execute function keep()`)
+	batch := logbuf.RepriceBatch{
+		Run: uuid.New(), Own: true, Price: func(e *logbuf.Entry) { e.CostNanoUSD, e.PricedRevision = new(int64(9)), 7 },
+		Query: logbuf.LogQuery{Since: logDay, Until: logDay.AddDate(0, 0, 2), Limit: 100},
+	}
+	if r, err := sink.Reprice(t.Context(), batch); !errors.Is(err, logbuf.ErrPaused) {
+		t.Errorf("%+v, %v; want ErrPaused", r, err)
+	}
+	wantLedger(t, pool, sink, entries)
+	execute(t, pool, `drop trigger keep on access_logs`)
+	if r, err := sink.Reprice(t.Context(), batch); err != nil || r.Changed != 40 {
+		t.Errorf("without the trigger: %+v, %v", r, err)
+	}
+}

@@ -67,11 +67,11 @@ type mismatch struct{ reason string }
 
 func (m *mismatch) Error() string { return m.reason }
 
-// A shortfall is a COPY that has stored fewer rows than it was sent: a trigger passed over some.
+// A shortfall is a statement that has stored fewer rows than it was sent: a trigger passed over some.
 type shortfall struct{ sent, stored int64 }
 
 func (s *shortfall) Error() string {
-	return fmt.Sprintf("%d of %d rows were stored: a trigger passed over the others", s.stored, s.sent)
+	return fmt.Sprintf("%d of %d rows were stored: did a trigger pass over the others?", s.stored, s.sent)
 }
 
 // fault says what kind of error a write met.
