@@ -26,7 +26,8 @@ const (
 // PoolOptions change what [PoolConfig] returns. The zero value is fine, and so is nil.
 type PoolOptions struct {
 	// Schema comes first in the connections' search_path; see [Options].Schema. A search_path of
-	// the connection string goes before. Defaults to none: the connections' own search_path.
+	// the connection string goes before, also one of its options (options=-csearch_path=…). Defaults
+	// to none: the connections' own search_path.
 	Schema string
 
 	// MaxConns is how many connections there are at most where the connection string has no
@@ -66,7 +67,7 @@ func PoolConfig(dsn string, opts *PoolOptions) (*pgxpool.Config, error) {
 		conn.RuntimeParams["application_name"] = "ezapi"
 	}
 	conn.RuntimeParams["client_encoding"] = "UTF8" // or texts would be taken for what the role has set
-	if opts.Schema != "" && conn.RuntimeParams["search_path"] == "" {
+	if opts.Schema != "" && conn.RuntimeParams["search_path"] == "" && !setsSearchPath(conn.RuntimeParams["options"]) {
 		conn.RuntimeParams["search_path"] = pgx.Identifier{opts.Schema}.Sanitize()
 	}
 	if !says(dsn, "connect_timeout") && os.Getenv("PGCONNECT_TIMEOUT") == "" {
@@ -77,6 +78,22 @@ func PoolConfig(dsn string, opts *PoolOptions) (*pgxpool.Config, error) {
 	}
 	conn.DialFunc = (&watch{next: conn.DialFunc}).dial
 	return config, nil
+}
+
+// setsSearchPath reports whether the options of a connection string, which libpq and psql know, do that:
+// -csearch_path=…, -c search_path=… or --search_path=….
+func setsSearchPath(options string) bool {
+	return regexp.MustCompile(`(?i)(^|\s)(-c\s*|--)search[_-]path\s*=`).MatchString(options)
+}
+
+// ConnectTimeout returns how long it may take until a connection fails because no host of the connection
+// string answers: they are tried one after the other, and each has its connect_timeout; 5 s where that is 0.
+func ConnectTimeout(config *pgx.ConnConfig) time.Duration {
+	each := config.ConnectTimeout
+	if each <= 0 {
+		each = connectTimeout
+	}
+	return time.Duration(1+len(config.Fallbacks)) * each
 }
 
 // says reports whether a connection string, of either kind, has a setting.

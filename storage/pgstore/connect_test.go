@@ -161,6 +161,9 @@ func TestPoolConfigDefaults(t *testing.T) {
 		{"host=db", 5 * time.Second, 16, "ezapi", `"ez"`, true},
 		{"postgres://db/x?connect_timeout=17&pool_max_conns=3", 17 * time.Second, 3, "ezapi", `"ez"`, true},
 		{"host=db connect_timeout = 0 application_name=mine search_path=own", 0, 16, "mine", "own", true},
+		{"postgres://db/x?options=-csearch_path%3Down", 5 * time.Second, 16, "ezapi", "", true},
+		{"host=db options='-c jit=off --Search-Path=own'", 5 * time.Second, 16, "ezapi", "", true},
+		{"host=db options='-c jit=off'", 5 * time.Second, 16, "ezapi", `"ez"`, true},
 		{"postgres://db/x?target_session_attrs=any", 5 * time.Second, 16, "ezapi", `"ez"`, false},
 	} {
 		config, err := pgstore.PoolConfig(c.dsn, &pgstore.PoolOptions{Schema: "ez"})

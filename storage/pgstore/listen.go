@@ -51,7 +51,7 @@ func newSession(pool *pgxpool.Pool, dsn string) (*session, error) {
 }
 
 func (s *session) connect(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout+ConnectTimeout(s.config))
 	defer cancel()
 	cfg := s.config.Copy()
 	if s.beforeConnect != nil {

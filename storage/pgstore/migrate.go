@@ -328,8 +328,7 @@ func refuseForeign(ctx context.Context, tx pgx.Tx, all []migration) error {
 		return err
 	}
 	return fmt.Errorf("schema %q has tables named %s already, which this package did not make: %w; "+
-		"give it a schema of its own, with Options.Schema or, in a connection "+
-		"string, search_path", schema, strings.Join(taken, ", "), ErrForeignTables)
+		"give it a schema of its own: name another in search_path", schema, strings.Join(taken, ", "), ErrForeignTables)
 }
 
 // makeSchema makes the schema where that is missing, and makes sure that the connection is in it.
@@ -357,10 +356,10 @@ func checkSchema(ctx context.Context, db queryRower, schema string) error {
 	}
 	switch {
 	case current == "":
-		return errors.New("no schema of the connections' search_path exists; set Options.Schema, or create one")
+		return errors.New("no schema of the connections' search_path exists: create one, or name another in search_path")
 	case schema != "" && current != schema:
-		return fmt.Errorf("the connections' search_path leads to schema %q, but Options.Schema is %q: "+
-			"make the pool with PoolConfig, or set search_path=%s for the role", current, schema, schema)
+		return fmt.Errorf("the connections' search_path leads to schema %q, not to %q; a pooler may have lost it: "+
+			"set it for the role (alter role … set search_path = %s)", current, schema, schema)
 	}
 	return nil
 }

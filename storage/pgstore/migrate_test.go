@@ -78,13 +78,13 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	execute(t, host, `create table keys (theirs int); create table models (theirs int)`)
 	_, err := pgstore.Open(t.Context(), host, nil)
 	if !errors.Is(err, pgstore.ErrForeignTables) || !strings.Contains(err.Error(), "keys, models") ||
-		!strings.Contains(err.Error(), "Options.Schema") {
+		!strings.Contains(err.Error(), "search_path") {
 		t.Errorf("open beside tables of the same names: %v; want them, and the remedy, named", err)
 	}
 
 	// A pool that looks elsewhere is told so, before anything is written.
 	_, err = pgstore.Open(t.Context(), host, &pgstore.Options{Schema: "ez api"})
-	if err == nil || !strings.Contains(err.Error(), "PoolConfig") {
+	if err == nil || !strings.Contains(err.Error(), "set search_path = ez api") {
 		t.Errorf("open with a schema that the pool does not look into: %v; want the remedy", err)
 	}
 

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -256,5 +257,65 @@ func TestTransactionTimeout(t *testing.T) {
 	}
 	if !tested {
 		t.Skip("NOT TESTED WITH TRANSACTION_TIMEOUT: EZ_TEST_PG_VERSIONS names no PostgreSQL 17 or later")
+	}
+}
+
+// A host that takes connections and never answers, as behind a firewall, keeps nobody from the next one.
+func TestFirstHostIsSilent(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(t, nil)
+	s.Exec(t, "postgres", "create database ezapi")
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	_, port, _ := net.SplitHostPort(silent.Addr().String())
+	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%s,127.0.0.1:%d/ezapi?sslmode=disable", port, s.Port)
+	if said := migrate(t, "", "EZ_PG_DSN="+dsn); !strings.Contains(said, "applied") {
+		t.Errorf("-migrate: %s", said)
+	}
+	start(t, append(environment(t, dsn), "EZ_LOG_DURABILITY=memory")).lives(t)
+}
+
+// The connection string that psql takes leads the server to the same schema.
+func TestSchemaByOptions(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(t, nil)
+	s.Exec(t, "postgres", "create database ezapi")
+	dsn := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/ezapi?sslmode=disable&options=-csearch_path%%3Dother", s.Port)
+	expect(t, "no schema of the connections' search_path exists: create one", "EZ_PG_DSN="+dsn)
+	s.Exec(t, "ezapi", "create schema other")
+	start(t, environment(t, dsn)).lives(t)
+	var tables int
+	s.Query(t, "ezapi", "select count(*) from pg_tables where schemaname = 'other' and tablename = 'models'", &tables)
+	if tables != 1 {
+		t.Error("the tables are not in the schema of the connection string")
+	}
+}
+
+// What is wrong with a database is said with the variable that names it, and ends the program as a wrong
+// setting does.
+func TestDatabaseCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	s := postgres.New(t, nil)
+	for dsn, reason := range map[string]string{
+		"postgres://nobody@127.0.0.1:%d/postgres?":                  `role "nobody" does not exist`,
+		"postgres://postgres@127.0.0.1:%d/nowhere?":                 `database "nowhere" does not exist`,
+		"postgres://postgres@127.0.0.1:%d/postgres?pool_size=3&":    `unrecognized configuration parameter "pool_size"`,
+		"postgres://postgres@127.0.0.1:%d/postgres?search_path=no&": "no schema of the connections' search_path exists",
+	} {
+		expect(t, reason, "EZ_PG_DSN="+fmt.Sprintf(dsn, s.Port)+"sslmode=disable")
+	}
+}
+
+// expect starts a server, and checks that it ends with a reason that names EZ_PG_DSN, as with a wrong setting.
+func expect(t *testing.T, reason string, database string) {
+	t.Helper()
+	p := process.Launch(t, "server", append(environment(t, ""), database, "EZ_DATA_DIR="+t.TempDir()))
+	code, out := p.Wait(t), p.Out.String()
+	if code != 2 || !strings.Contains(out, "EZ_PG_DSN leads to a database that cannot be used") ||
+		!strings.Contains(out, reason) {
+		t.Errorf("exit code %d: %s; want 2, and %s", code, out, reason)
 	}
 }

@@ -158,7 +158,7 @@ func TestWrongValueNamesItsVariable(t *testing.T) {
 		"EZ_BUDGET_INTERVAL":    {leak, "1", "0s", "-1s", "2h"},
 		"EZ_LOG_FLUSH_INTERVAL": {leak, "1", "0s", "-1s", "2h"},
 		"EZ_LOG_DURABILITY":     {leak, "DISK"},
-		"EZ_LOG_SPOOL_MAX":      {leak, "0", "1GB", "-1MiB", "9999999TiB"},
+		"EZ_LOG_SPOOL_MAX":      {leak, "0", "1", "1023KiB", "1GB", "-1MiB", "9999999TiB"},
 		"EZ_LOG_SPOOL_KEEP":     {leak, "8d", "-1s", "169h", "999999d"},
 		"EZ_LOG_RETENTION":      {leak, "1d", "47h", "-3d"},
 		"EZ_USAGE_RETENTION":    {leak, "1s", "4h", "31d", "-400d"},

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -78,7 +77,7 @@ func (e *engines) openLogStore(ctx context.Context, c *Config, logger *slog.Logg
 		pool, store, err := e.connect(ctx, c, "EZ_LOG_STORE", string(c.LogStore), pgstore.ListenNone,
 			make(chan struct{}), logger)
 		if err != nil {
-			return fmt.Errorf("EZ_LOG_STORE: %w", err)
+			return err
 		}
 		e.closing(store.Close)
 		e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{
@@ -152,17 +151,18 @@ func (e *engines) connect(
 		close(reached)
 		return pool, store, nil
 	case away(err) && c.LogDurability == durability(logbuf.Disk):
+		logger = logger.With("variable", variable)
 		logger.Warn("the database is not reached yet: access logs are taken, what needs it has to wait", "error", err)
 		return pool, openLate(open, reached, logger), nil
 	}
-	return nil, nil, err
+	return nil, nil, postgresFault(variable, err)
 }
 
-// answers reports whether the database does, and soon: opening it may take as long
-// as a migration, so that a machine that is halted, or a network that swallows
+// answers reports whether the database does, after the time that each of its hosts may take: opening it
+// may take as long as a migration, so that a machine that is halted, or a network that swallows
 // everything, would keep a start for ever.
 func answers(ctx context.Context, pool *pgxpool.Pool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second+pgstore.ConnectTimeout(pool.Config().ConnConfig))
 	defer cancel()
 	return pool.Ping(ctx)
 }

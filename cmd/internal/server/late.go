@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,8 +68,8 @@ func openLate(
 // than that something is wrong with how it is set up.
 func away(err error) bool {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) { // it answers: only when it starts, stops or is full is that a matter of time
-		return pg.Code[:2] == "57" || pg.Code[:2] == "53"
+	if errors.As(err, &pg) { // it answers: only when it starts, stops, is full or makes us wait is that a matter of time
+		return slices.Contains([]string{"57", "53", "55", "40"}, pg.Code[:2])
 	}
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded)

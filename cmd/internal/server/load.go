@@ -225,6 +225,9 @@ func (l *loader) complete() {
 			c.AllowPrivateUpstreams = on
 		}
 	}
+	if c.LogSpoolMax < 1<<20 && !l.wrong("EZ_LOG_SPOOL_MAX") {
+		l.fault("EZ_LOG_SPOOL_MAX", "must be at least 1MiB")
+	}
 	if c.LogRetention.days() > 0 && c.LogRetention.days() < 2 {
 		l.fault("EZ_LOG_RETENTION", "must be at least 2d, or 0 to keep all")
 	}

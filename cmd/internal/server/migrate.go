@@ -31,19 +31,18 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	}
 	role := strings.Join(args, "")
 	if err := migratePostgres(ctx, "EZ_PG_DSN", string(c.Postgres), role, stdout); err != nil {
-		return fmt.Errorf("EZ_PG_DSN: %w", err)
+		return err
 	}
 	switch {
 	case !c.LogStore.set():
+		return nil
 	case c.LogStore.clickHouse():
-		err = migrateClickHouse(ctx, string(c.LogStore), stdout)
-	default:
-		err = migratePostgres(ctx, "EZ_LOG_STORE", string(c.LogStore), role, stdout)
+		if err := migrateClickHouse(ctx, string(c.LogStore), stdout); err != nil {
+			return fmt.Errorf("EZ_LOG_STORE: %w", err)
+		}
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("EZ_LOG_STORE: %w", err)
-	}
-	return nil
+	return migratePostgres(ctx, "EZ_LOG_STORE", string(c.LogStore), role, stdout)
 }
 
 func migratePostgres(ctx context.Context, variable, dsn, role string, stdout io.Writer) error {
@@ -53,12 +52,12 @@ func migratePostgres(ctx context.Context, variable, dsn, role string, stdout io.
 	}
 	defer closePool(pool)
 	if err := answers(ctx, pool); err != nil {
-		return err
+		return postgresFault(variable, err)
 	}
 	options.Grant = role
 	applied, err := pgstore.Migrate(ctx, pool, &options)
 	if err != nil {
-		return err
+		return postgresFault(variable, err)
 	}
 	said := "the tables were up to date"
 	if len(applied) > 0 {
@@ -69,6 +68,18 @@ func migratePostgres(ctx context.Context, variable, dsn, role string, stdout io.
 	}
 	fmt.Fprintf(stdout, "%s: %s\n", variable, said)
 	return nil
+}
+
+// postgresFault names the variable of a database that cannot be used. While it cannot be reached, that
+// is a matter of time; all else is one of settings: its own, or those of the role and the database.
+func postgresFault(variable string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case away(err):
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	return &SettingError{variable, "leads to a database that cannot be used: " + err.Error()}
 }
 
 func migrateClickHouse(ctx context.Context, dsn string, stdout io.Writer) error {
@@ -97,7 +108,7 @@ func postgresPool(ctx context.Context, variable, dsn string) (*pgxpool.Pool, pgs
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
-		return nil, options, fmt.Errorf("connect to PostgreSQL: %w", err)
+		return nil, options, fmt.Errorf("%s: %w", variable, err)
 	}
 	return pool, options, nil
 }

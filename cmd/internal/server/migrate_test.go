@@ -28,3 +28,30 @@ func TestMigrateRefusals(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with a connection string is said, and nothing of a password in it.
+func TestWrongConnectionString(t *testing.T) {
+	const leak = "hunter2hunter2"
+	for dsn, want := range map[string]string{
+		"postgres://u:" + leak + "@h/d?sslmode=bogus":                            "in this one sslmode is invalid",
+		"postgres://u:" + leak + "@h/d?sslmode=verify-full&sslrootcert=/nowhere": "open /nowhere: no such file",
+		"postgres://u:" + leak + "@h/d?pool_max_conns=0":                         "this one: pool_max_conns too small",
+		"postgres://u:" + leak + "@h/d?target_session_attrs=" + leak:             "this one: unknown target_session_attrs",
+		"postgres://u:x:" + leak + "/@h/d":                                       "this one: ",
+		"host=h port=" + leak:                                                    "this one: invalid port",
+	} {
+		for _, variable := range []string{"EZ_PG_DSN", "EZ_PG_LISTEN_DSN", "EZ_LOG_STORE"} {
+			_, _, err := Load(append(withPostgres(), variable+"="+dsn))
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), variable) ||
+				strings.Contains(err.Error(), leak) {
+				t.Errorf("%s=%s: %v; want %q", variable, dsn, err, want)
+			}
+		}
+	}
+	c, _, err := Load(append(withPostgres(), "EZ_PG_DSN=postgres://h/d?sslmode=disable\r\n",
+		"EZ_PG_LISTEN_DSN=host=h dbname=d\r", "EZ_LOG_STORE=host=h dbname=d\r"))
+	if err != nil || c.Postgres != "postgres://h/d?sslmode=disable" || c.PostgresListen != "host=h dbname=d" ||
+		c.LogStore != "host=h dbname=d" {
+		t.Errorf("with the end of a line of a file from Windows: %v", err)
+	}
+}

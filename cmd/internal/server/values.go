@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
@@ -60,12 +61,28 @@ type postgresDSN string
 func (d postgresDSN) set() bool { return d != "" }
 
 func (d *postgresDSN) UnmarshalText(text []byte) error {
+	text = bytes.TrimSpace(text)
 	if _, err := pgxpool.ParseConfig(string(text)); err != nil {
 		return expectation("must be a PostgreSQL connection string, postgres://user:password@host/database or host=… " +
-			"user=… dbname=…")
+			"user=… dbname=…" + dsnFault(err))
 	}
 	*d = postgresDSN(text)
 	return nil
+}
+
+// dsnFault says what is wrong with a connection string, and nothing of what is in it but the names of
+// files. A password may be in every other part of the driver's error: "invalid port \":word\" after host".
+func dsnFault(err error) string {
+	text := err.Error() // cannot parse `postgres://…`: what is wrong (why)
+	what, why, _ := strings.Cut(text[strings.LastIndex(text, "`")+1:], " (")
+	what, _, _ = strings.Cut(strings.TrimPrefix(what, ": "), ":")
+	switch {
+	case what == "":
+		return ""
+	case what == "failed to configure TLS":
+		return "; in this one " + strings.TrimSuffix(why, ")")
+	}
+	return "; this one: " + what
 }
 
 // A logStore is a connection string of ClickHouse or PostgreSQL.
@@ -78,13 +95,13 @@ func (d logStore) set() bool        { return d != "" }
 func (d logStore) clickHouse() bool { return strings.HasPrefix(string(d), clickHouseScheme) }
 
 func (d *logStore) UnmarshalText(text []byte) error {
-	store := logStore(text)
+	store := logStore(bytes.TrimSpace(text))
 	if store.clickHouse() {
-		if err := chstore.ParseDSN(string(text)); err != nil {
+		if err := chstore.ParseDSN(string(store)); err != nil {
 			return expectation("is wrong: " + strings.TrimPrefix(err.Error(), "chstore: "))
 		}
 	} else if err := new(postgresDSN).UnmarshalText(text); err != nil {
-		return expectation("must be clickhouse://user:password@host:8123/database, or a PostgreSQL connection string")
+		return expectation(err.Error() + "; or clickhouse://user:password@host:8123/database")
 	}
 	*d = store
 	return nil
@@ -98,9 +115,9 @@ func (d *listenDSN) UnmarshalText(text []byte) error {
 		return nil
 	}
 	if err := new(postgresDSN).UnmarshalText(text); err != nil {
-		return expectation("must be a PostgreSQL connection string, or none")
+		return expectation(err.Error() + "; or none")
 	}
-	*d = listenDSN(text)
+	*d = listenDSN(bytes.TrimSpace(text))
 	return nil
 }
 
