@@ -62,7 +62,8 @@ func tryTemporary() error {
 	file, err := os.CreateTemp("", "ezapi-")
 	if err != nil {
 		return &SettingError{"TMPDIR", fmt.Sprintf(
-			"must name a directory for temporary files that can be written, %s cannot: %s", os.TempDir(), reason(err))}
+			"must name a directory for temporary files that can be written, %s cannot: %s%s", os.TempDir(), reason(err),
+			ownerRemedy(os.TempDir(), err))}
 	}
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }

@@ -128,13 +128,13 @@ func limited(l net.Listener) net.Listener { return netutil.LimitListener(l, maxC
 // secrets from it. It also sees to it that there is a directory for temporary files.
 func (s *Server) prepare() (err error) {
 	c := s.config
-	if err := tryTemporary(); err != nil {
-		return err
+	if c.Embedded() || c.EmbeddedRedis() || c.LogDurability != durability(logbuf.Memory) {
+		if s.dir, err = openDataDir(c.DataDir); err != nil {
+			return err
+		}
 	}
-	if !c.Embedded() && !c.EmbeddedRedis() && c.LogDurability == durability(logbuf.Memory) {
-		return nil
-	}
-	if s.dir, err = openDataDir(c.DataDir); err != nil {
+	// Last: where both are one directory, as in the image, openDataDir makes it or says whose it is.
+	if err := tryTemporary(); err != nil || s.dir == nil {
 		return err
 	}
 	if c.EmbeddedRedis() && c.Redis.password == "" {
