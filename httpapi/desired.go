@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -185,10 +186,6 @@ func exportOperation() *huma.Operation {
 }
 
 const (
-	// readGrace is how long a client of the export may take to read the next part. Meanwhile a
-	// transaction is open.
-	readGrace = 30 * time.Second
-
 	// exportsAtOnce is how many exports are read at once, so that slow clients cannot hold all
 	// connections of the catalog, and exportTurn how long another waits for its turn.
 	exportsAtOnce = 2
@@ -205,7 +202,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
 	case <-turn.Done():
 		return cmp.Or(r.Context().Err(), errExporting)
 	}
-	out := &partWriter{ResponseWriter: w}
+	out := &partWriter{w: w}
 	err := h.plane.Export(r.Context(), out)
 	if err != nil && out.begun {
 		h.log.WarnContext(r.Context(), "an export was broken off", "error", err, "request_id", exchangeOf(r.Context()).id)
@@ -214,20 +211,18 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// partWriter gives whoever reads an answer a while for each part of it.
+// partWriter sends an answer part by part, for meanwhile a transaction is open.
 type partWriter struct {
-	http.ResponseWriter
+	w     http.ResponseWriter
 	begun bool
 }
 
 func (w *partWriter) Write(p []byte) (int, error) {
 	if !w.begun {
 		w.begun = true
-		w.Header().Set("Content-Type", request.JSON)
+		w.w.Header().Set("Content-Type", request.JSON)
 	}
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(
-		time.Now().Add(readGrace)) // where the server has one
-	n, err := w.ResponseWriter.Write(p)
+	n, err := outbox.Through(w.w).Write(p)
 	if err != nil {
 		return n, fmt.Errorf("write an answer: %w", err)
 	}

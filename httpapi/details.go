@@ -147,6 +147,9 @@ func documentProblems(op *huma.Operation, role Role) {
 	if op.Method != http.MethodGet && role == Admin {
 		addProblems(op, problemConflict)
 	}
+	if op.Method == http.MethodGet && role != everybody {
+		addProblems(op, problemCrowded) // of any answer that may be large: see [Handler.send]
+	}
 }
 
 // secure documents which role an operation takes.

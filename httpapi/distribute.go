@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -21,9 +22,6 @@ import (
 const (
 	defaultDeltaWait = 30 * time.Second
 	maxDeltaWait     = time.Minute
-
-	// sendGrace is what a balancer may take to read what it has asked for.
-	sendGrace = 5 * time.Minute
 )
 
 func snapshotOperation() *huma.Operation {
@@ -79,11 +77,10 @@ func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
 		return unreadable(err)
 	}
 	defer whole.Close()
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendGrace)) // where the server has one
 	w.Header().Set("ETag", snapshot.ETag(whole.Head))
 	w.Header().Set("Content-Type", ndjson)
 	w.Header().Set("Content-Length", strconv.FormatInt(whole.Size(), 10))
-	_, _ = whole.WriteTo(w) // the balancer has gone
+	_, _ = whole.WriteTo(outbox.Through(w)) // the balancer has gone
 	return nil
 }
 
@@ -156,7 +153,6 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := h.waiting(r.Context(), wait)
 	defer cancel()
 	out := http.NewResponseController(w)
-	_ = out.SetWriteDeadline(time.Now().Add(wait + sendGrace)) // where the server has one
 	for begun := false; ; begun = true {
 		d, err := h.plane.Publisher().Next(ctx, after)
 		switch {

@@ -30,7 +30,9 @@
 //
 // A request passes through these files, in this order:
 //
-//   - httpapi.go builds the [Handler]; exchange.go is one request and its answer.
+//   - httpapi.go builds the [Handler]; exchange.go is one request and its answer. The package
+//     internal/outbox holds what is written until the handler has ended, and then sends it to clients
+//     that may be slow; internal/room bounds what is held for slow clients, here and in inbox.go.
 //   - routes.go lists every route. operation.go registers them, and is what each request
 //     enters through: auth.go and throttle.go ask who it is, query.go checks its query.
 //   - nouns.go serves the six operations that every noun has, keys.go what keys have besides.

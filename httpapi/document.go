@@ -1,9 +1,9 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"reflect"
@@ -13,8 +13,12 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humahttprouter"
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 )
 
@@ -34,16 +38,13 @@ func (h *Handler) newAPI(version string) huma.API {
 	})
 }
 
-// marshal writes JSON. That a client has gone is not an error worth a panic,
-// which is what huma makes of one.
+// marshal writes JSON as it is encoded, in the form of encoding/json. That there is no room for it is
+// not an error worth a panic, which is what huma makes of one: see [Handler.send].
 func marshal(w io.Writer, v any) error {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	enc := jsontext.NewEncoder(w, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false))
+	if err := jsonv2.MarshalEncode(enc, v); err != nil && !errors.Is(err, outbox.ErrCrowded) {
 		return err
 	}
-	_, _ = w.Write(buf.Bytes())
 	return nil
 }
 
@@ -115,7 +116,8 @@ type document struct {
 	Body        []byte
 }
 
-func (h *Handler) openapi(context.Context, *struct{}) (*document, error) {
+func (h *Handler) openapi(ctx context.Context, _ *struct{}) (*document, error) {
+	exchangeOf(ctx).shared = true
 	return &document{"application/openapi+json", h.spec()}, nil
 }
 

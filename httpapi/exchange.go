@@ -9,16 +9,18 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 )
 
 // exchange is a request and its response, as far as everybody on the way needs
 // to know. It is the response's writer.
 type exchange struct {
-	http.ResponseWriter
+	*outbox.Answer
 	id     string
 	route  string
-	status int // 0: nothing was sent
 	head   bool
+	shared bool // what is written is in memory anyway, and is not held for this answer alone
 	broken bool // the answer has begun and has no end
 	start  time.Time
 }
@@ -26,8 +28,8 @@ type exchange struct {
 type exchangeKey struct{}
 
 // newExchange begins an exchange. HEAD is routed as GET, and its answer has no body.
-func newExchange(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
-	x := &exchange{ResponseWriter: w, id: requestID(r), route: "other", head: r.Method == http.MethodHead,
+func newExchange(w *outbox.Answer, r *http.Request) (*exchange, *http.Request) {
+	x := &exchange{Answer: w, id: requestID(r), route: "other", head: r.Method == http.MethodHead,
 		start: time.Now()}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if x.head {
@@ -60,27 +62,22 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-// WriteHeader notes the status.
-func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 && status >= http.StatusOK {
-		x.status = status
-	}
-	x.ResponseWriter.WriteHeader(status)
+// context returns a context of the exchange alone.
+func (x *exchange) context() context.Context {
+	return context.WithValue(context.Background(), exchangeKey{}, x)
 }
 
 // Write drops what is not to be sent.
 func (x *exchange) Write(p []byte) (int, error) {
-	if x.status == 0 {
-		x.WriteHeader(http.StatusOK)
-	}
 	if x.head {
+		x.WriteHeader(http.StatusOK)
 		return len(p), nil
 	}
-	return x.ResponseWriter.Write(p)
+	if x.shared {
+		return outbox.Through(x.Answer).Write(p)
+	}
+	return x.Answer.Write(p)
 }
-
-// Unwrap lets http.ResponseController through.
-func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 // allowHead adds HEAD where GET is allowed.
 func allowHead(h http.Header) {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/ez-api/ez-api"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
+	"github.com/ez-api/ez-api/httpapi/internal/room"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -89,6 +92,7 @@ type Handler struct {
 	planning chan struct{} // a place for one plan
 	exports  chan struct{} // places for exports, each of which holds a connection of the catalog's
 	inbox    inbox
+	outbox   *outbox.Outbox
 	exporter *snapshot.Exporter
 }
 
@@ -113,6 +117,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	if h.log == nil {
 		h.log = plane.Logger()
 	}
+	h.inbox.room, h.outbox = room.New(maxHeld), outbox.New()
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.heads = newShared(h.draining, plane.Sync)
@@ -163,7 +168,7 @@ func (h *Handler) waiting(ctx context.Context, limit time.Duration) (context.Con
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x, r := newExchange(w, r)
+	x, r := newExchange(h.outbox.Answer(w, r), r)
 	defer h.finish(x)
 	router := h.router
 	if h.literals[r.URL.Path] {
@@ -172,24 +177,39 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	router.ServeHTTP(x, r)
 }
 
-// finish tells the observer, and answers where a handler could not.
+// finish answers where a handler could not, sends the answer, and tells the observer.
 func (h *Handler) finish(x *exchange) {
-	cause := recover()
-	if cause != nil {
+	defer x.Close()
+	if cause := recover(); cause != nil {
 		h.recovered(x, cause)
 	}
-	if h.observer != nil {
-		h.observer.Request(x.route, x.status, time.Since(x.start))
+	if !x.broken {
+		h.send(x)
 	}
-	if cause != nil && x.broken {
+	if h.observer != nil {
+		h.observer.Request(x.route, x.Status(), time.Since(x.start))
+	}
+	if x.broken {
 		panic(http.ErrAbortHandler) // the connection has to end, for the answer has not
+	}
+}
+
+// send sends the answer, or that there is no room for it.
+func (h *Handler) send(x *exchange) {
+	err := x.End()
+	if !errors.Is(err, outbox.ErrCrowded) {
+		return // who does not read it has gone
+	}
+	if x.broken = x.Begun(); !x.broken {
+		h.problem(x.context(), err).write(x)
+		_ = x.End()
 	}
 }
 
 // recovered answers after a panic, or says that it is too late to. A panic's
 // value may be anything, a secret too: only those of the runtime are logged.
 func (h *Handler) recovered(x *exchange, cause any) {
-	x.broken = x.status != 0
+	x.broken = x.Begun()
 	if cause == http.ErrAbortHandler { //nolint:errorlint // it is never wrapped
 		x.broken = true
 		return
@@ -203,6 +223,6 @@ func (h *Handler) recovered(x *exchange, cause any) {
 	}
 	h.log.Error("a handler panicked", "panic", text, "route", x.route, "request_id", x.id, "stack", stack())
 	if !x.broken {
-		newProblem(context.WithValue(context.Background(), exchangeKey{}, x), problemInternal, "").write(x)
+		newProblem(x.context(), problemInternal, "").write(x)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ez-api/ez-api/httpapi/internal/request"
+	"github.com/ez-api/ez-api/httpapi/internal/room"
 	"github.com/ez-api/ez-api/logbuf"
 )
 
@@ -24,12 +25,6 @@ const (
 	// maxHeld is how many bytes of bodies may be here at once, read and not yet
 	// answered. What they are decoded to takes some times as much.
 	maxHeld = 4 * logbuf.MaxBody
-
-	// A body that is being sent keeps what it holds for patience after it began, and each
-	// byte that arrives buys the time that it takes at slowest, up to patience again. One
-	// that has none left gives way when others need the room.
-	patience = 5 * time.Second
-	slowest  = 64 << 10 // bytes a second
 
 	// parting is how long the rest of a body that is refused may take to come, before its sender is told why.
 	parting = time.Second
@@ -44,17 +39,12 @@ var (
 )
 
 // inbox reads bodies, with what earlier requests no longer need. A body's memory is charged as
-// it arrives.
+// it arrives. One that comes too slowly gives way when others need the room.
 type inbox struct {
 	buffers sync.Pool // of *bytes.Buffer
 	gzips   sync.Pool // of *gzip.Reader
 	zstds   sync.Pool // of *zstd.Decoder
-
-	// mu guards what follows, and the fields of each delivery that say so: any request may
-	// make another give way.
-	mu       sync.Mutex
-	held     int64                  // bytes charged to all
-	arriving map[*delivery]struct{} // bodies that are not complete
+	room    *room.Room
 }
 
 // A delivery is one body on its way.
@@ -62,10 +52,7 @@ type delivery struct {
 	in      *inbox
 	buf     *bytes.Buffer
 	control *http.ResponseController
-
-	charged int64     // guarded by inbox.mu
-	until   time.Time // until when it need not give way; guarded by inbox.mu
-	gaveWay bool      // guarded by inbox.mu
+	share   *room.Share
 }
 
 // begin starts a body. It has to be ended.
@@ -74,80 +61,36 @@ func (in *inbox) begin(w http.ResponseWriter) *delivery {
 	if !ok {
 		buf = new(bytes.Buffer)
 	}
-	d := &delivery{in: in, buf: buf, control: http.NewResponseController(w), until: time.Now().Add(patience)}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.arriving == nil {
-		in.arriving = make(map[*delivery]struct{})
-	}
-	in.arriving[d] = struct{}{}
+	control := http.NewResponseController(w)
+	d := &delivery{in: in, buf: buf, control: control, share: in.room.Enter(control.SetReadDeadline)}
+	d.share.Wait()
 	return d
 }
 
 // end lets go of the body.
 func (d *delivery) end() {
-	in := d.in
-	in.mu.Lock()
-	in.held -= d.charged
-	d.charged = 0
-	delete(in.arriving, d)
-	in.mu.Unlock()
+	d.share.Leave()
 	if d.buf.Cap() <= keepBelow {
 		d.buf.Reset()
-		in.buffers.Put(d.buf)
+		d.in.buffers.Put(d.buf)
 	}
-}
-
-// complete says that all of the body is here. Then it does not give way any more.
-func (d *delivery) complete() error {
-	d.in.mu.Lock()
-	defer d.in.mu.Unlock()
-	delete(d.in.arriving, d)
-	if d.gaveWay {
-		return errGaveWay
-	}
-	return nil
 }
 
 // charge counts bytes that have arrived.
 func (d *delivery) charge(n int64) error {
-	in := d.in
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if d.gaveWay {
-		return errGaveWay
-	}
-	now := time.Now()
-	d.until = d.until.Add(time.Duration(n) * time.Second / slowest)
-	if latest := now.Add(patience); d.until.After(latest) {
-		d.until = latest
-	}
-	in.held += n
-	d.charged += n
-	return in.fit(0, d, now)
+	d.share.Moved(n)
+	return refusal(d.share.Take(n))
 }
 
-// fit makes bodies give way until as many more bytes fit. It needs the lock.
-func (in *inbox) fit(more int64, except *delivery, now time.Time) error {
-	for in.held+more > maxHeld {
-		var slow *delivery
-		for d := range in.arriving {
-			if d != except && d.charged > 0 && d.until.Before(now) && (slow == nil || d.until.Before(slow.until)) {
-				slow = d
-			}
-		}
-		if slow == nil {
-			return errHeld
-		}
-		delete(in.arriving, slow)
-		// Its reader wakes up. Where that cannot be done, it keeps what it holds.
-		if slow.control.SetReadDeadline(now) == nil {
-			slow.gaveWay = true
-			in.held -= slow.charged
-			slow.charged = 0
-		}
+// refusal says what a room's error means for a body.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, room.ErrFull):
+		return errHeld
+	case errors.Is(err, room.ErrGaveWay):
+		return errGaveWay
 	}
-	return nil
+	return err
 }
 
 // read reads a whole body, decompressed.
@@ -164,11 +107,8 @@ func (d *delivery) readBody(r *http.Request) error {
 	if (encoding == "" || encoding == "identity") && r.ContentLength > logbuf.MaxBody {
 		return request.TooLarge(logbuf.MaxBody) // whether or not there is room, or it would be sent for ever
 	}
-	in := d.in
-	in.mu.Lock()
 	// No body holds more than MaxBody, whatever it announces: others give way for no more than that.
-	err := in.fit(min(max(r.ContentLength, 0), logbuf.MaxBody), d, time.Now())
-	in.mu.Unlock()
+	err := refusal(d.share.Fits(min(max(r.ContentLength, 0), logbuf.MaxBody)))
 	if err != nil {
 		return err
 	}
@@ -182,8 +122,8 @@ func (d *delivery) readBody(r *http.Request) error {
 	default:
 		return fmt.Errorf("the body may be compressed with gzip or zstd alone: %w", request.ErrMediaType)
 	}
-	if slow := d.complete(); slow != nil {
-		return slow
+	if slow := d.share.Settle(); slow != nil { // from now on it is whole, and does not give way
+		return refusal(slow)
 	}
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return fmt.Errorf("a zstd frame must have a window of at most 8 MiB, as RFC 9659 has it: compress with a level "+

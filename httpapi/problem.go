@@ -181,8 +181,11 @@ func ruleOf(op *huma.Operation, name string, e *huma.ErrorDetail) string {
 	return "is not acceptable"
 }
 
-// write answers with the problem where huma does not.
+// write answers with the problem where huma does not, and in place of what was written.
 func (p *problem) write(w http.ResponseWriter) {
+	if x, ok := w.(*exchange); ok {
+		x.Reset()
+	}
 	for name, values := range p.header {
 		w.Header()[name] = values
 	}

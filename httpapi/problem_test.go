@@ -3,7 +3,6 @@ package httpapi_test
 import (
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/catalog"
-	"github.com/ez-api/ez-api/httpapi"
 )
 
 // Whatever is wrong with a request is said in a problem document of a known
@@ -280,24 +278,6 @@ func TestPanic(t *testing.T) {
 		strings.Contains(log, secret) {
 		t.Errorf("log: %s", log)
 	}
-}
-
-// When the answer has begun, all that is left is to cut it off.
-func TestPanicInTheAnswer(t *testing.T) {
-	s := newService(t, ezapi.Config{},
-		&httpapi.Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte("half"))
-			panic(errors.New("a secret"))
-		})})
-	defer func() {
-		if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-			t.Errorf("recovered %v, want http.ErrAbortHandler", got)
-		}
-	}()
-	r := httptest.NewRequest("GET", "/metrics", nil)
-	r.Header.Set("Authorization", "Bearer "+viewer)
-	s.api.ServeHTTP(httptest.NewRecorder(), r)
-	t.Error("no panic")
 }
 
 func TestRequestID(t *testing.T) {

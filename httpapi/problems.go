@@ -10,6 +10,7 @@ import (
 	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/catalog/clocks"
 	"github.com/ez-api/ez-api/catalog/upstreams"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 	"github.com/ez-api/ez-api/httpapi/internal/request"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
@@ -132,6 +133,8 @@ var errorTable = []struct {
 
 	{errNoSuchToken, problemNotFound, "no key has this token: it was never valid here, or is not any more"},
 	{errExporting, problemCrowded, "other exports are being read: ask again after the seconds in Retry-After"},
+	{outbox.ErrCrowded, problemCrowded, "the answer is large, and other answers fill the memory that there is for " +
+		"them: ask again after the seconds in Retry-After"},
 	{errPublished, problemUnavailable, "what is published cannot be read"},
 	{errNoArchive, problemNotFound, "the log sink of this server answers no questions"},
 	{alerts.ErrNoOutbox, problemNotFound, "the catalog's store of this server keeps no alerts"},

@@ -11,7 +11,10 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
+
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 )
 
 //go:embed static
@@ -62,12 +65,13 @@ func (a assets) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", file.kind)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
+	data := file.plain
 	if takesGzip(r) {
 		h.Set("Content-Encoding", "gzip")
-		_, _ = w.Write(file.zipped) // who does not read it has gone
-		return
+		data = file.zipped
 	}
-	_, _ = w.Write(file.plain)
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = outbox.Through(w).Write(data) // who does not read it has gone
 }
 
 func takesGzip(r *http.Request) bool {

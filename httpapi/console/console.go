@@ -12,6 +12,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/httpapi/client"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 )
 
 // Options are the settings of [New]; nil and zero fields mean the defaults.
@@ -45,6 +46,7 @@ type Console struct {
 	forms    *onceForms
 	oidc     *OIDC // nil: nobody signs in through an identity provider
 	nouns    nounTable
+	outbox   *outbox.Outbox
 
 	// load makes what follows, at the first request: it takes some megabytes, and many servers are
 	// never asked for a page.
@@ -85,7 +87,7 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	}
 	c := &Console{
 		log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, oidc: opts.OIDC, nouns: newNouns(),
-		forms: &onceForms{forms: map[onceKey]*onceForm{}},
+		forms: &onceForms{forms: map[onceKey]*onceForm{}}, outbox: outbox.New(),
 	}
 	if c.log == nil {
 		c.log = plane.Logger()
@@ -132,7 +134,19 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The console cannot be loaded; the server's log says why.", http.StatusInternalServerError)
 		return
 	}
-	c.handler.ServeHTTP(w, r)
+	answer := c.outbox.Answer(w, r)
+	defer answer.Close()
+	c.handler.ServeHTTP(answer, r)
+	if err := answer.End(); !errors.Is(err, outbox.ErrCrowded) {
+		return // who does not read it has gone
+	}
+	if !answer.Reset() {
+		panic(http.ErrAbortHandler) // whoever reads it has to see that it has no end
+	}
+	h.Set("Retry-After", "5")
+	http.Error(answer, "Too many large pages are being read; try again in a few seconds.",
+		http.StatusServiceUnavailable)
+	_ = answer.End()
 }
 
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +

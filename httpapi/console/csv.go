@@ -5,23 +5,19 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 )
 
-// table sends rows as CSV, as they come. Nothing is sent before the first row, so that an error can
+// table sends rows as CSV, page by page. Nothing is sent before the first row, so that an error can
 // still be a page.
 type table struct {
 	page  *page
 	name  string
 	heads []string
 	out   *csv.Writer
-	rows  int
 }
 
-const (
-	csvFlush = 500              // rows that are sent together
-	csvGrace = 30 * time.Second // for a browser to take them
-)
+// csvPage is how many rows are read together, and sent before others are read.
+const csvPage = 500
 
 func newTable(p *page, name string, heads ...string) *table {
 	return &table{page: p, name: name, heads: heads}
@@ -38,10 +34,10 @@ func (t *table) begin() {
 		fmt.Sprintf(`attachment; filename="%s-%s.csv"`, t.name, t.page.now().UTC().Format("2006-01-02")),
 	)
 	t.out = csv.NewWriter(t.page.w)
-	_ = t.out.Write(t.heads) // an error comes again with Flush
+	_ = t.out.Write(t.heads) // an error comes again with send
 }
 
-// row sends a row. Texts are such that no spreadsheet runs them.
+// row writes a row. Texts are such that no spreadsheet runs them.
 func (t *table) row(cells ...any) {
 	t.begin()
 	texts := make([]string, len(cells))
@@ -52,13 +48,15 @@ func (t *table) row(cells ...any) {
 			texts[i] = fmt.Sprint(c)
 		}
 	}
-	_ = t.out.Write(texts) // an error comes again with Flush
-	if t.rows++; t.rows%csvFlush == 0 {
-		_ = http.NewResponseController(t.page.w).
-			SetWriteDeadline(time.Now().Add(csvGrace))
-			// where the server has one
-		t.out.Flush()
-	}
+	_ = t.out.Write(texts) // an error comes again with send
+}
+
+// send sends the rows so far. When it returns false, whoever reads them has gone, or there is no
+// room for them; see [Console.ServeHTTP].
+func (t *table) send() bool {
+	t.begin()
+	t.out.Flush()
+	return t.out.Error() == nil && http.NewResponseController(t.page.w).Flush() == nil
 }
 
 // harmless puts an apostrophe before what a spreadsheet would take for a formula. Some take a semicolon
@@ -83,10 +81,4 @@ func (t *table) fail(err error) error {
 	}
 	t.page.log.WarnContext(t.page.ctx(), "a table was broken off", "table", t.name, "error", err)
 	panic(http.ErrAbortHandler) // whoever reads it has to see that it has no end
-}
-
-func (t *table) end() error {
-	t.begin()
-	t.out.Flush()
-	return nil // who does not read it has gone
 }

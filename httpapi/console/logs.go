@@ -198,7 +198,7 @@ func (p *page) entryView(e logbuf.Entry) entryView {
 func (p *page) logsCSV() error {
 	q := p.query()
 	query := q.logQuery()
-	query.Limit = 1000
+	query.Limit = csvPage
 	if len(q.wrong) > 0 {
 		p.redirect("logs?" + q.values.Encode())
 		return nil
@@ -231,42 +231,48 @@ func (p *page) logsCSV() error {
 		"output_tokens",
 		"cost_usd",
 	)
-	for e, err := range p.client.AllLogs(p.ctx(), query) {
+	for {
+		found, err := p.client.Logs(p.ctx(), query)
 		if err != nil {
 			return out.fail(err)
 		}
-		cost := ""
-		if e.CostNanoUSD != nil {
-			cost = catalog.NanoUSD(*e.CostNanoUSD).String()
+		for _, e := range found.Data {
+			cost := ""
+			if e.CostNanoUSD != nil {
+				cost = catalog.NanoUSD(*e.CostNanoUSD).String()
+			}
+			out.row(
+				e.Time.UTC().Format(time.RFC3339Nano),
+				e.ID.String(),
+				e.RequestID,
+				e.Status,
+				e.Error,
+				e.KeyID,
+				e.Project,
+				e.ProviderID,
+				e.Namespace,
+				e.Model,
+				e.UpstreamModel,
+				e.Group,
+				e.Balancer,
+				e.User,
+				e.Endpoint,
+				e.Stream,
+				e.Attempts,
+				e.LatencyMS,
+				e.TTFTMS,
+				e.InputTokens,
+				e.CacheReadTokens,
+				e.CacheWriteTokens,
+				e.OutputTokens,
+				cost,
+			)
 		}
-		out.row(
-			e.Time.UTC().Format(time.RFC3339Nano),
-			e.ID.String(),
-			e.RequestID,
-			e.Status,
-			e.Error,
-			e.KeyID,
-			e.Project,
-			e.ProviderID,
-			e.Namespace,
-			e.Model,
-			e.UpstreamModel,
-			e.Group,
-			e.Balancer,
-			e.User,
-			e.Endpoint,
-			e.Stream,
-			e.Attempts,
-			e.LatencyMS,
-			e.TTFTMS,
-			e.InputTokens,
-			e.CacheReadTokens,
-			e.CacheWriteTokens,
-			e.OutputTokens,
-			cost,
-		)
+		query.Cursor = found.Next
+		if !out.send() || query.Cursor == "" {
+			return nil
+		}
 	}
-	return out.end()
 }
 
 // queryText returns filters without what is empty.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ez-api/ez-api/httpapi/client"
+	"github.com/ez-api/ez-api/httpapi/internal/outbox"
 )
 
 // systemView is how the server and the balancers are.
@@ -86,7 +87,8 @@ func (p *page) export() error {
 	return err
 }
 
-// startingWriter says what comes when the first of it comes, so that an error before can be a page.
+// startingWriter sends what comes, part by part. It says what it is with the first part, so that an
+// error before can be a page.
 type startingWriter struct {
 	page  *page
 	begun bool
@@ -102,5 +104,5 @@ func (w *startingWriter) Write(b []byte) (int, error) {
 			fmt.Sprintf(`attachment; filename="ezapi-%s.json"`, w.page.now().UTC().Format("2006-01-02")),
 		)
 	}
-	return w.page.w.Write(b)
+	return outbox.Through(w.page.w).Write(b)
 }

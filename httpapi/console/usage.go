@@ -203,7 +203,7 @@ func usageNameOf(u client.Usage, d logbuf.Dimension, keys, providers *names) usa
 func (p *page) usageCSV() error {
 	q := p.query()
 	query := q.usageQuery()
-	query.Limit = 1000
+	query.Limit = csvPage
 	if len(q.wrong) > 0 {
 		p.redirect("usage?" + q.values.Encode())
 		return nil
@@ -251,8 +251,9 @@ func (p *page) usageCSV() error {
 				u.UnpricedRequests,
 			)
 		}
-		if query.Cursor = found.Next; found.Next == "" {
-			return out.end()
+		query.Cursor = found.Next
+		if !out.send() || query.Cursor == "" {
+			return nil
 		}
 	}
 }
