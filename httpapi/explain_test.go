@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -129,16 +130,41 @@ func TestWhoLeavesIsNoFault(t *testing.T) {
 	}
 }
 
+// Who asks how far everybody is gets an answer soon, also from a publisher that has frozen: what is known
+// without it.
+func TestSyncStatusOfFrozenPublisher(t *testing.T) {
+	pub := &deafPublisher{Publisher: memstore.NewPublisher()}
+	s := newService(t, ezapi.Config{Publisher: pub}, nil)
+	s.sync()
+	pub.frozen = true
+	begun := time.Now()
+	got := s.must(http.StatusOK, viewer, "GET", "/sync/status", nil).object(t)
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if got["error"] != "what is published cannot be read" || got["store"] == "" {
+		t.Errorf("%v", got)
+	}
+}
+
 // A deafPublisher does not answer lookups.
 type deafPublisher struct {
 	snapshot.Publisher
-	deaf  bool
-	asked func() // is told of a question before it is answered
+	deaf   bool
+	frozen bool   // it gives up no sooner than who asks
+	asked  func() // is told of a question before it is answered
 }
 
 func (p *deafPublisher) Head(ctx context.Context) (snapshot.Head, error) {
 	if p.asked != nil {
 		p.asked()
+	}
+	if p.frozen {
+		select {
+		case <-ctx.Done():
+			return snapshot.Head{}, ctx.Err()
+		case <-time.After(30 * time.Second):
+		}
 	}
 	if p.deaf {
 		return snapshot.Head{}, errors.New("dial tcp 10.0.0.7:6379")

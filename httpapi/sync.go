@@ -99,10 +99,14 @@ type nodeStatus struct {
 	SeenAt   time.Time          `json:"seen_at" doc:"When it was last heard of."`
 }
 
+// syncStatus asks each store for no longer than a check of readiness: who looks for what is wrong must not wait until
+// a store that has frozen is given up.
 func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, error) {
 	out := &syncStatus{}
 	b := &out.Body
-	err := h.plane.Store().Read(ctx, func(r catalog.Reader) error {
+	reading, done := context.WithTimeout(ctx, checkTimeout)
+	defer done()
+	err := h.plane.Store().Read(reading, func(r catalog.Reader) error {
 		b.Store, b.Revision = r.Head().Store, int64(r.Head().Revision)
 		return nil
 	})
@@ -110,7 +114,9 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		return nil, err
 	}
 	b.Nodes, b.Lag = []nodeStatus{}, b.Revision
-	at, err := h.plane.Publisher().Head(ctx)
+	asking, done := context.WithTimeout(ctx, checkTimeout)
+	defer done()
+	at, err := h.plane.Publisher().Head(asking)
 	switch {
 	case errors.Is(err, snapshot.ErrNone):
 	case ctx.Err() != nil: // who asked has left
@@ -128,7 +134,7 @@ func (h *Handler) syncStatus(ctx context.Context, _ *struct{}) (*syncStatus, err
 		b.Error = troubleText(status)
 	}
 	fleet := h.plane.Relay().Fleet()
-	if err := fleet.Refresh(ctx); ctx.Err() != nil {
+	if err := fleet.Refresh(asking); ctx.Err() != nil {
 		return nil, ctx.Err()
 	} else if err != nil && b.Error == "" {
 		h.log.WarnContext(ctx, "the publisher cannot be asked for the reports of balancers", "error", err)
@@ -180,6 +186,9 @@ func warningsOf(s snapshot.RelayStatus) (warnings []string) {
 		if w.failed != "" {
 			warnings = append(warnings, w.text)
 		}
+	}
+	if s.HintError != "" { // a right that is missing, or a word of Redis
+		warnings = append(warnings, s.HintError)
 	}
 	return warnings
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"sync"
@@ -139,6 +140,17 @@ func (r *Relay) passes(ctx context.Context) (head Head, err error) {
 	}
 }
 
+// explained asks the publisher why it refuses writes: what it has refused one with may not name the right that is
+// missing.
+func (r *Relay) explained(ctx context.Context, err error) error {
+	if c, ok := r.pub.(Checker); ok && errors.Is(err, ErrRefused) {
+		if why := c.Check(ctx); errors.Is(why, ErrRefused) {
+			return fmt.Errorf("publish: %w", why)
+		}
+	}
+	return err
+}
+
 // exclusively runs one thing at a time, and notes what came of it.
 func (r *Relay) exclusively(ctx context.Context, do func(context.Context) (Head, error)) (Head, error) {
 	select {
@@ -148,6 +160,7 @@ func (r *Relay) exclusively(ctx context.Context, do func(context.Context) (Head,
 	}
 	defer func() { r.turn <- struct{}{} }()
 	head, err := do(ctx)
+	err = r.explained(ctx, err)
 	r.note(ctx, head, err)
 	return head, err
 }

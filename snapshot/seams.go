@@ -225,6 +225,14 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Announcer is implemented by publishers that also tell listeners of each publish, by a message that is no part of
+// what is published. A publish does not fail because the message cannot be sent.
+type Announcer interface {
+	// Announced returns why the last message could not be sent; nil when it was, and before the first. The text
+	// holds no secret.
+	Announced() error
+}
+
 // NodeQuery says which reports are asked for.
 type NodeQuery struct {
 	// Since is a time on the engine's clock, of NodeList.Now or Node.SeenAt:

@@ -45,13 +45,20 @@ type RelayStatus struct {
 	BeatError  string    // of the last beat; empty when it went well
 	BeatAt     time.Time // when this relay has last found or written a beat
 	FleetError string    // of reading the data planes' reports; empty when it went well
+	HintError  string    // of the last message to those who listen, see Announcer; empty when it was sent
 }
 
 // Status returns what the relay has done.
 func (r *Relay) Status() RelayStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status
+	status := r.status
+	if a, ok := r.pub.(Announcer); ok {
+		if err := a.Announced(); err != nil {
+			status.HintError = err.Error()
+		}
+	}
+	return status
 }
 
 func (r *Relay) update(change func(*RelayStatus)) {

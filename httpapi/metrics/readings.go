@@ -136,6 +136,8 @@ func metrics() []metric {
 			func(r *reading) bool { return r.Relay.BeatError != "" }),
 		flag("ezapi_relay_fleet_failing", "Whether reading the reports of balancers failed.",
 			func(r *reading) bool { return r.Relay.FleetError != "" }),
+		flag("ezapi_relay_hint_failing", "Whether the last Pub/Sub message about a publish could not be sent.",
+			func(r *reading) bool { return r.Relay.HintError != "" }),
 		flag("ezapi_relay_failing", "Whether the relay's last pass failed.",
 			func(r *reading) bool { return r.Relay.LastError != "" }),
 		simple(prometheus.GaugeValue, "ezapi_relay_beat_seconds",

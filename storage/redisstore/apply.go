@@ -74,6 +74,9 @@ func (p *Publisher) write(
 		return "", 0, err
 	}
 	p.stray.cleared(ctx, p, takeover)
+	if e.last {
+		p.hint.sent(ctx, p.log, answer)
+	}
 	return id, size + added, nil
 }
 

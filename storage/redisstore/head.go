@@ -17,9 +17,13 @@ const (
 	maxHeadBytes  = 64 << 10
 )
 
-// Head implements [snapshot.Source]. It takes one round trip.
+// Head implements [snapshot.Source]. It takes one round trip, and another one while
+// listeners could not be told of what is published.
 func (p *Publisher) Head(ctx context.Context) (snapshot.Head, error) {
 	head, err := p.head(ctx)
+	if err == nil && p.hint.Err() != nil {
+		p.announce(ctx, head.Position)
+	}
 	return head, wrap("head", err)
 }
 

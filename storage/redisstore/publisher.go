@@ -49,6 +49,7 @@ type Publisher struct {
 	waits  singleflight.Group // by position: any number of Next share one connection
 	master master
 	stray  stray
+	hint   hint
 
 	suspended suspended
 	orphan    orphans

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,17 +34,20 @@ type refusal string
 func (r refusal) Error() string { return string(r) }
 func (r refusal) Unwrap() error { return snapshot.ErrRefused }
 
+// placeInScript is what Redis adds to the error of a script.
+var placeInScript = regexp.MustCompile(` script: [0-9a-f]{40}`)
+
 // refused returns the error for one with which Redis refuses a write, as a script has found it.
 func refused(text string) error {
 	text = strings.TrimPrefix(text, "ERR ")
-	if i := strings.Index(text, " script: "); i > 0 { // where in the script
-		text = text[:i]
+	if at := placeInScript.FindStringIndex(text); at != nil {
+		text = text[:at[0]]
 	}
 	has := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 	}
 	switch {
-	case has("NOPERM", "has no permissions", "can't run this command", "ACL failure", "can't access"):
+	case has("NOPERM", "has no permissions", "can't run this command", "can't publish", "ACL failure", "can't access"):
 		return fmt.Errorf("%w: %s", ErrRights, text)
 	case has("OOM command not allowed"):
 		return fmt.Errorf("%w: raise maxmemory, or make room: %s", ErrMemory, text)
@@ -55,45 +59,62 @@ func refused(text string) error {
 
 // refusedBy adds what an error of Redis means.
 func refusedBy(err error) error {
+	if errors.Is(err, snapshot.ErrRefused) {
+		return err
+	}
 	var answer redis.Error
 	if !errors.As(err, &answer) || errors.Is(err, redis.Nil) {
 		return err
 	}
 	if cause := refused(answer.Error()); errors.Is(cause, ErrRights) || errors.Is(cause, ErrMemory) ||
 		errors.Is(cause, ErrReadOnly) {
-		return fmt.Errorf("%w: %w", cause, err)
+		return &refusedError{cause, err}
 	}
 	return err
 }
 
+// refusedError is what an error of Redis means, and the error.
+type refusedError struct{ cause, answer error }
+
+func (e *refusedError) Error() string   { return e.cause.Error() }
+func (e *refusedError) Unwrap() []error { return []error{e.cause, e.answer} }
+
 // PolicyUnknown is what [Publisher.Ready] returns where Redis does not tell.
 const PolicyUnknown = "Redis does not tell its eviction policy; it must be noeviction"
 
-// Ready asks Redis whether it is there and fit for a control plane, and returns its
-// maxmemory-policy. Any policy but noeviction is an error that wraps
+// Ready asks Redis whether it is there and fit for a control plane, and returns a note that holds no
+// secret: its maxmemory-policy. Any policy but noeviction is an error that wraps
 // [ErrEvicts]. Where Redis answers but cannot be asked for the policy (it is
 // forbidden, or the server does not know it), that is [PolicyUnknown] and no error.
 //
 // It also finds out why publishing would fail: [ErrMemory], [ErrReadOnly], or [ErrRights] with the names
-// of all commands that the user may not run. It tries commands where they change nothing.
-func (p *Publisher) Ready(ctx context.Context) (policy string, err error) {
+// of all commands that the user may not run. It tries commands where they change nothing. The note says
+// that, too, and so it does when the last message on the channel [Channel] could not be sent.
+func (p *Publisher) Ready(ctx context.Context) (note string, err error) {
+	note, err = p.fit(ctx)
+	err = refusedBy(err)
+	if errors.Is(err, snapshot.ErrRefused) {
+		note = strings.TrimPrefix(note+"; "+err.Error(), "; ")
+	}
+	return note, wrap("ready", err)
+}
+
+// fit returns the policy, and what is wrong.
+func (p *Publisher) fit(ctx context.Context) (policy string, err error) {
 	if err := p.client.Exists(ctx, p.key(keyHead)).Err(); err != nil {
 		p.noteMaster(err)
-		return "", wrap("ready", err)
+		return "", err
 	}
 	if policy, err = p.policy(ctx); err != nil {
-		return policy, wrap("ready", err)
+		return policy, err
 	}
 	if err := p.rights(ctx); err != nil {
-		return policy, wrap("ready", err)
+		return policy, err
 	}
 	if policy != "noeviction" && policy != PolicyUnknown {
-		return policy, wrap(
-			"ready",
-			fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts),
-		)
+		return policy, fmt.Errorf("set maxmemory-policy to noeviction, it is %s: %w", policy, ErrEvicts)
 	}
-	return policy, nil
+	return policy, p.hint.Err()
 }
 
 // policy returns the maxmemory-policy.

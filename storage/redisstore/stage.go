@@ -253,7 +253,10 @@ func (s *staging) swap(
 	args = appendList(args, fields)
 	args = appendList(args, headFields(head))
 	args = appendList(args, counts)
-	_, err = s.p.ask(ctx, wholeScript, keys, args)
+	answer, err := s.p.ask(ctx, wholeScript, keys, args)
+	if err == nil {
+		s.p.hint.sent(ctx, s.p.log, answer)
+	}
 	return err
 }
 

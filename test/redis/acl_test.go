@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"regexp"
 	"slices"
@@ -150,7 +151,7 @@ func TestMissingRight(t *testing.T) {
 		"select",
 		"client|setname",
 		"info",
-		"publish",
+		"publish", // see TestMissingMessage
 		"cluster|slots",
 		"command",
 		"eval",
@@ -163,9 +164,10 @@ func TestMissingRight(t *testing.T) {
 		}
 		tried++
 		setUser(t, raw, "ACL", "SETUSER", "ezapi-control", "-"+command)
-		_, err := w.publisher.Ready(ctx)
-		if !errors.Is(err, redisstore.ErrRights) || !strings.Contains(err.Error(), command) {
-			t.Errorf("without %s: Ready: %v", command, err)
+		note, err := w.publisher.Ready(ctx)
+		if !errors.Is(err, redisstore.ErrRights) || !strings.Contains(err.Error(), command) ||
+			!strings.Contains(note, command) {
+			t.Errorf("without %s: Ready: %q, %v", command, note, err)
 		}
 		before, restore := dump(t, raw), keep(t, raw)
 		head, err := w.reader.Head(ctx)
@@ -219,6 +221,93 @@ func keep(t testing.TB, c *redis.Client) (restore func()) {
 		must(t, c.FlushAll(ctx).Err())
 		for key, value := range kept {
 			must(t, c.Restore(ctx, key, 0, value).Err())
+		}
+	}
+}
+
+// TestMissingRightIsNamed: the relay says which right is missing, also where Redis does not say it of a script.
+func TestMissingRightIsNamed(t *testing.T) {
+	t.Parallel()
+	s := start(t, "redis-server", "127.0.0.1")
+	raw := s.client(t)
+	ctx := t.Context()
+	setUser(t, raw, documented(t, "ezapi-control")...)
+	w := newWorld(t, open(t, "redis://ezapi-control:secret-of-ezapi-control@"+s.addr(), nil), s.client(t))
+	_, err := w.relay.Sync(ctx)
+	must(t, err)
+	for _, command := range []string{"type", "pttl", "hmget", "hexists", "xadd", "unlink", "evalsha"} {
+		setUser(t, raw, "ACL", "SETUSER", "ezapi-control", "-"+command)
+		w.createKey(t, "one more")
+		_, err := w.relay.Sync(ctx)
+		if !errors.Is(err, redisstore.ErrRights) || !strings.Contains(err.Error(), command) {
+			t.Errorf("without %s: %v", command, err)
+		}
+		if said := w.relay.Status().LastError; !strings.Contains(said, command) {
+			t.Errorf("without %s the relay says %q", command, said)
+		}
+		setUser(t, raw, "ACL", "SETUSER", "ezapi-control", "+"+command)
+	}
+	_, err = w.relay.Sync(ctx)
+	must(t, err)
+}
+
+// TestMissingMessage: what is published reaches readers without the Pub/Sub message, but that nobody is told is said
+// by the relay, by readiness and in the log, whether the command or the channel is forbidden.
+func TestMissingMessage(t *testing.T) {
+	t.Parallel()
+	s := start(t, "redis-server", "127.0.0.1")
+	raw := s.client(t)
+	ctx := t.Context()
+	words := documented(t, "ezapi-control")
+	setUser(t, raw, words...)
+	listener := raw.Subscribe(ctx, redisstore.Channel)
+	defer listener.Close()
+	_, err := listener.Receive(ctx)
+	must(t, err)
+	client := open(t, "redis://ezapi-control:secret-of-ezapi-control@"+s.addr(), nil)
+	w := newWorld(t, client, s.client(t))
+	var logged strings.Builder
+	w.publisher = redisstore.New(client, &redisstore.Options{
+		Prefix: prefix, Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+	})
+	w.relay = snapshot.NewRelay(w.tables, w.publisher, &snapshot.RelayOptions{Keys: w.keys, Logger: quiet()})
+	publish := func() {
+		t.Helper()
+		w.createKey(t, "one more")
+		_, err := w.relay.Sync(ctx)
+		must(t, err)
+	}
+	publish()
+	for _, c := range []struct{ take, give, said string }{
+		{"-publish", "+publish", "publish"},
+		{"resetchannels", "&" + redisstore.Channel, "channel"},
+	} {
+		setUser(t, raw, "ACL", "SETUSER", "ezapi-control", c.take)
+		publish()
+		if said := w.relay.Status().HintError; !strings.Contains(said, c.said) {
+			t.Errorf("with %s the relay says %q", c.take, said)
+		}
+		note, err := w.publisher.Ready(ctx)
+		if !errors.Is(err, redisstore.ErrRights) || !strings.Contains(note, c.said) {
+			t.Errorf("with %s: Ready: %q, %v", c.take, note, err)
+		}
+		if !strings.Contains(logged.String(), "level=WARN") {
+			t.Errorf("with %s the log says %q", c.take, logged.String())
+		}
+		setUser(t, raw, "ACL", "SETUSER", "ezapi-control", c.give)
+		_, err = w.relay.Sync(ctx) // sends what was not sent
+		must(t, err)
+		if said := w.relay.Status().HintError; said != "" {
+			t.Errorf("with %s the relay says %q", c.give, said)
+		}
+		if note, err := w.publisher.Ready(ctx); err != nil || note != "noeviction" {
+			t.Errorf("with %s: Ready: %q, %v", c.give, note, err)
+		}
+		logged.Reset()
+	}
+	for range 3 { // what was sent with the right to do so
+		if _, err := listener.ReceiveMessage(ctx); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -160,6 +160,6 @@ if is_last then
     before = stream_bytes()
   end
   set_head(head, head_fields, trim(tonumber(field(entry, 'bytes')), before))
-  announce(head, position)
+  return {'ok', id, announce(head, position)}
 end
 return {'ok', id}

@@ -94,10 +94,12 @@ local function set_head(head, fields, stream_bytes)
   redis.call('HSET', head, 'stream_bytes', string.format('%.0f', stream_bytes), unpack(fields))
 end
 
--- announce tells those who listen. It may be forbidden, and is a hint only.
+-- announce tells those who listen. It is a hint only, so that a publish does not fail without it: what Redis
+-- refuses it with is returned.
 local function announce(head, position)
-  redis.pcall('PUBLISH', 'dp:config:refresh', '{"resource":"snapshot","version":"' .. position ..
+  local answer = redis.pcall('PUBLISH', 'dp:config:refresh', '{"resource":"snapshot","version":"' .. position ..
     '","active_key":"' .. head .. '","timestamp":' .. redis.call('TIME')[1] .. '}')
+  return type(answer) == 'table' and answer.err or nil
 end
 
 -- write applies what is left of the arguments to the hashes: four for each document, which are the

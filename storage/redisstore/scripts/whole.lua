@@ -57,5 +57,4 @@ for i = 1, kinds do
   end
 end
 set_head(head, head_fields, tonumber(field(entry, 'bytes')))
-announce(head, position)
-return {'ok', id}
+return {'ok', id, announce(head, position)}
