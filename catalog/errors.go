@@ -32,9 +32,9 @@ var (
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 
-	// ErrUnavailable says that the store cannot reach its database, so that
+	// ErrUnavailable says that the store cannot reach its database, or that this was too busy, so that
 	// nothing was done. Time may help.
-	ErrUnavailable = errors.New("database cannot be reached")
+	ErrUnavailable = errors.New("database is not available")
 
 	// ErrSealed says that a secret cannot be opened: its key is not among
 	// those held, or the sealed text is not what was stored for this record.

@@ -108,7 +108,7 @@ func addProblems(op *huma.Operation, kinds ...problemKind) {
 		case !strings.Contains(r.Description, "`"+f.slug+"`"):
 			r.Description += " " + text
 		}
-		if f.status == http.StatusTooManyRequests || k == problemCrowded {
+		if f.status == http.StatusTooManyRequests || k == problemCrowded || k == problemUnavailable {
 			withHeader(op.Responses[code], "Retry-After", "How many seconds to wait.")
 		}
 	}

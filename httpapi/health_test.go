@@ -47,6 +47,10 @@ func TestReadyOnceTheCatalogWasReached(t *testing.T) {
 	if a := s.must(http.StatusOK, nobody, "GET", "/readyz", nil); !strings.Contains(a.body, `"status":"degraded"`) {
 		t.Errorf("the answer is %s", a.body)
 	}
+	a = s.must(http.StatusServiceUnavailable, viewer, "GET", "/models", nil)
+	if a.Header.Get("Retry-After") != "1" || !strings.Contains(a.body, "Retry-After") {
+		t.Errorf("Retry-After %q: %s", a.Header.Get("Retry-After"), a.body)
+	}
 }
 
 // TestReadyWhileLogsAreFull: whoever can read nothing and take no logs is not ready.

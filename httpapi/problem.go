@@ -113,7 +113,7 @@ func (h *Handler) addHeaders(p *problem, k problemKind, err error) {
 		if s := h.scheme; s.Remedy != "" {
 			p.Detail = s.Remedy
 		}
-	case problemOverloaded:
+	case problemOverloaded, problemUnavailable:
 		p.header = http.Header{"Retry-After": {"1"}}
 	case problemCrowded:
 		p.header = http.Header{"Retry-After": {"5"}}

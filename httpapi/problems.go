@@ -162,7 +162,8 @@ var errorTable = []struct {
 	{catalog.ErrCompacted, problemCompacted, "changes this old were pruned: start from what is there now"},
 	{catalog.ErrSealed, problemSealed, "the key that sealed it is not among those of this server"},
 	{catalog.ErrClosed, problemUnavailable, "the server is shutting down"},
-	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached"},
+	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached or is too busy, and " +
+		"nothing was done: ask again after the seconds in Retry-After"},
 
 	{snapshot.ErrNone, problemUnpublished, "try again in a moment"},
 	{snapshot.ErrCorrupt, problemDamaged, "it is being repaired: try again in a moment"},
@@ -178,7 +179,8 @@ var errorTable = []struct {
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +
 		"wait: ask again after the seconds in Retry-After"},
-	{logbuf.ErrUnavailable, problemUnavailable, "the logs' database cannot be reached"},
+	{logbuf.ErrUnavailable, problemUnavailable, "the logs' database cannot be reached or is too busy: ask again " +
+		"after the seconds in Retry-After"},
 	{logbuf.ErrTooMany, problemTooLarge, ""},
 	{logbuf.ErrMalformed, problemMalformed, ""},
 	{logbuf.ErrFull, problemOverloaded, "the log buffer is full: slow down and send it again"},

@@ -32,8 +32,8 @@ var (
 	ErrUnsupported = errors.New("the log store cannot do this")
 
 	// ErrUnavailable is what an [Archive] wraps when it cannot reach its
-	// database. Time may help.
-	ErrUnavailable = errors.New("log storage cannot be reached")
+	// database, or when this is too busy. Time may help.
+	ErrUnavailable = errors.New("log storage is not available")
 
 	// ErrTooManyQueries is what an [Archive] wraps when it answers as many queries as it may at once,
 	// and enough others wait. It wraps ErrUnavailable.

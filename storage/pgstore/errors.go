@@ -20,6 +20,12 @@ const (
 	stateUnique     = "23505"
 	stateCanceled   = "57014"
 	stateReadOnly   = "25006" // a standby, or a role that only reads unless told otherwise
+	stateIdle       = "25P03" // a timeout has ended a transaction that was idle
+	stateTooLong    = "25P04" // a timeout has ended a transaction
+
+	classRollback  = "40" // deadlocks, conflicts of serializable transactions
+	classResources = "53" // too many connections, a full disk, no memory
+	classOperator  = "57" // it stops or starts; timeouts
 )
 
 // sqlExist counts the entities of a table that have one of the ids or natural keys.
@@ -40,7 +46,7 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return err
+		return unavailable(err)
 	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR" {
@@ -73,6 +79,14 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 	case stateReadOnly:
 		return fmt.Errorf("%w: %w (is it a standby?)", catalog.ErrUnavailable, err)
 	}
+	return unavailable(err)
+}
+
+// unavailable lets an error wrap ErrUnavailable where time may help.
+func unavailable(err error) error {
+	if passes(err) {
+		return fmt.Errorf("%w: %w", catalog.ErrUnavailable, err)
+	}
 	return err
 }
 
@@ -100,17 +114,23 @@ func (s *Store) fail(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if unreachable(err) {
-		return fmt.Errorf("pgstore: %s: %w: %w", doing, catalog.ErrUnavailable, err)
-	}
-	return fmt.Errorf("pgstore: %s: %w", doing, err)
+	return fmt.Errorf("pgstore: %s: %w", doing, unavailable(err))
 }
 
-// unreachable reports whether the database was not there to do anything, or only a standby of it, or
-// went away meanwhile.
-func unreachable(err error) bool {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, "57P") || pg.Code == stateReadOnly
+// passes reports whether nothing is wrong with what was asked, and time may help: the database was not
+// there to do it, or only a standby of it, or went away meanwhile; or it had no room, or others were in
+// the way for too long.
+func passes(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(pg.Code) == 5 {
+		switch pg.Code {
+		case stateReadOnly, stateIdle, stateTooLong, stateLockTimeout:
+			return true
+		}
+		switch pg.Code[:2] {
+		case classRollback, classResources, classOperator:
+			return true
+		}
+		return false
 	}
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[*net.OpError](err)

@@ -155,8 +155,9 @@ func TestLockTimeout(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `select from catalog_head for update`); err != nil {
 		t.Fatal(err)
 	}
-	_, err = store.Commit(t.Context(), commit(write(key(1))))
-	wantUnknown(t, err)
+	if _, err = store.Commit(t.Context(), commit(write(key(1)))); !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("commit: %v; want ErrUnavailable", err)
+	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -192,3 +192,30 @@ select relname::text from pg_class c where relkind in ('r', 'p') and relpersiste
 		t.Errorf("without a primary key or replica identity full: %v", without)
 	}
 }
+
+// Where there is no connection left, nothing is wrong with what was asked.
+func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
+	owned := pgtest.Migrated(t)
+	admin := pgtest.Connect(t, owned)
+	cfg := leastRights(t, owned)
+	pool := pgtest.Connect(t, cfg)
+	store, sink := open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone}), newSink(pool)
+	execute(t, admin, "alter role "+cfg.ConnConfig.User+" connection limit 0")
+	pool.Reset()
+	_, err := store.Commit(t.Context(), commit(write(key(1))))
+	if !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("commit: %v; want ErrUnavailable", err)
+	}
+	err = store.Read(t.Context(), func(catalog.Reader) error { return nil })
+	if !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("read: %v; want ErrUnavailable", err)
+	}
+	if _, err = sink.Usage(t.Context(), logbuf.UsageQuery{Since: logDay}); !errors.Is(err, logbuf.ErrUnavailable) {
+		t.Errorf("usage: %v; want ErrUnavailable", err)
+	}
+	execute(t, admin, "alter role "+cfg.ConnConfig.User+" connection limit -1")
+	if _, err := store.Commit(t.Context(), commit(write(key(1)))); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}

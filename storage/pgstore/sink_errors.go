@@ -121,7 +121,7 @@ func explainSink(ctx context.Context, doing string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("pgstore: %s: %w", doing, ctx.Err())
 	}
-	if unreachable(err) {
+	if passes(err) {
 		return fmt.Errorf("pgstore: %s: %w: %w", doing, logbuf.ErrUnavailable, err)
 	}
 	// Data that is refused even so is not that of one entry: usage, say, in a
