@@ -15,8 +15,8 @@ import (
 func TestErrorsThatPass(t *testing.T) {
 	t.Parallel()
 	for code, passing := range map[string]bool{
-		"55P03": true, "53300": true, "53100": true, "57014": true, "57P01": true, "57P03": true, "40001": true, "40P01": true,
-		"25006": true, "25P03": true, "25P04": true,
+		"55P03": true, "53300": true, "53100": true, "57014": true, "57P01": true, "57P03": true,
+		"40001": true, "40P01": true, "25006": true, "25P03": true, "25P04": true,
 		"23505": false, "42501": false, "42P01": false, "28P01": false, "3D000": false, "22023": false, "XX000": false,
 	} {
 		err := &pgconn.PgError{Code: code, SeverityUnlocalized: "ERROR"}
