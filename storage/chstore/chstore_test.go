@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -238,5 +239,38 @@ func TestTables(t *testing.T) {
 	}
 	if len(f.sent) != len(tables()) {
 		t.Errorf("made %q; want each of %d tables once", f.sent, len(tables()))
+	}
+}
+
+// Every statement is sent with the settings that decide what it does, as far as the server knows them; where the
+// profile forbids that, an operator is told so.
+func TestPinnedSettings(t *testing.T) {
+	f := newFake(t)
+	var asked []url.Values
+	f.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.URL.Query()
+		if asked = append(asked, sent); sent.Has("sort_overflow_mode") && len(asked) == 1 {
+			refuse(w, codeUnknownSetting)
+			return
+		}
+		f.ServeHTTP(w, r)
+	})
+	s := f.sink(t)
+	if _, err := s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{entry(1, time.Minute)}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, sent := range asked {
+		if sent.Get("limit") != "0" || i > 1 && sent.Get("group_by_overflow_mode") != "throw" ||
+			i > 0 && sent.Has("sort_overflow_mode") || sent.Has("of_no_interest") {
+			t.Errorf("statement %d was sent with %v", i, sent)
+		}
+	}
+	for _, code := range []int{codeReadOnly, codeSettingBounds} {
+		f := newFake(t)
+		f.answer = func(w http.ResponseWriter, _ string, _ []byte) bool { refuse(w, code); return true }
+		_, err := f.sink(t).Logs(t.Context(), logbuf.LogQuery{})
+		if !errors.Is(err, logbuf.ErrPaused) || !strings.Contains(err.Error(), "the profile of the user forbids") {
+			t.Errorf("%d: %v", code, err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,7 @@ const (
 type client struct {
 	address address
 	http    *http.Client
+	pinned  atomic.Pointer[settings] // what each statement is sent with; nil before it is known
 }
 
 func newClient(a address) *client {
@@ -103,6 +105,11 @@ func (c *client) request(ctx context.Context, s statement) (*http.Request, error
 		left := time.Until(deadline).Seconds()
 		all["max_execution_time"] = strconv.FormatFloat(math.Max(1, math.Ceil(left)), 'f', -1, 64)
 	}
+	pins := always()
+	if known := c.pinned.Load(); known != nil {
+		pins = *known
+	}
+	maps.Copy(all, pins)
 	maps.Copy(all, s.settings)
 	for name, value := range all {
 		values.Set(name, value)

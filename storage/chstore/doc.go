@@ -28,6 +28,7 @@
 // # The files
 //
 //   - chstore.go, dsn.go, client.go, errors.go: the sink, its address, and how statements are sent.
+//   - settings.go: what of a user's profile does not count.
 //   - schema.go, rows.go, rowbinary.go: the tables, and how entries become rows.
 //   - write.go, logs.go, usage.go, keys.go, reprice.go, health.go: the seams.
 //   - hours.go, tasks.go: what maintenance does.

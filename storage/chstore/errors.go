@@ -41,6 +41,8 @@ const (
 	codeFewReplicas     = 285
 	codeTooManyBytes    = 307
 	codeValueRange      = 321
+	codeSetTooLarge     = 191
+	codeProhibited      = 392 // statements that define tables
 	codeTooManyResults  = 396
 	codeDecimalOverflow = 407
 	codeSettingBounds   = 452
@@ -116,6 +118,7 @@ func faultOf(err error) fault {
 		codeUnknownDatabase,
 		codeUnknownSetting,
 		codeReadOnly,
+		codeProhibited,
 		codeUnknownUser,
 		codeWrongPassword,
 		codeRequired,
@@ -139,6 +142,7 @@ func faultOf(err error) fault {
 		codeTooManyRows,
 		codeTooManyBytes,
 		codeTooManyResults,
+		codeSetTooLarge,
 		codeKeeper:
 		return faultLater
 	}
@@ -166,6 +170,10 @@ func explain(ctx context.Context, doing string, err error) error {
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("chstore: %s: %w", doing, ctx.Err())
+	}
+	if isCode(err, codeReadOnly, codeSettingBounds) {
+		return fmt.Errorf("chstore: %s: %w: the profile of the user forbids to set what answers and writes depend on; "+
+			"permit it, or give that setting the same value in the profile: %w", doing, logbuf.ErrPaused, err)
 	}
 	switch faultOf(err) {
 	case faultAway, faultLater:

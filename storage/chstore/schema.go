@@ -160,6 +160,9 @@ func (s *Sink) ensure(ctx context.Context) error {
 	if s.made {
 		return nil
 	}
+	if err := s.pin(ctx); err != nil {
+		return err
+	}
 	all := tables()
 	missing, err := s.missing(ctx, all)
 	if err != nil {

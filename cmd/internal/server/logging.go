@@ -30,7 +30,15 @@ func newHandler(c *Config, w io.Writer) slog.Handler {
 			Level: slog.Level(c.LogLevel), TimeFormat: time.TimeOnly, NoColor: !terminal,
 		})
 	}
-	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(c.LogLevel)})
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(c.LogLevel), ReplaceAttr: withUnit})
+}
+
+// withUnit writes a duration as people do, such as 1m30s: JSON has numbers, whose unit nobody knows.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {

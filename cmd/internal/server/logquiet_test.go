@@ -99,3 +99,15 @@ func TestWarningsOfRequestsAreAllSaid(t *testing.T) {
 		t.Errorf("%d lines, want 5", n)
 	}
 }
+
+// A duration has a unit, in JSON too, wherever it stands.
+func TestDurationsHaveUnits(t *testing.T) {
+	out := &output{}
+	log := newLogger(&Config{LogFormat: "json"}, out)
+	log.With("age", 90*time.Second).Info("seen", "retry_in", 100*time.Millisecond, slog.Group("of", "took", time.Hour))
+	for _, want := range []string{`"age":"1m30s"`, `"retry_in":"100ms"`, `"took":"1h0m0s"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s; want %s", out, want)
+		}
+	}
+}
