@@ -80,7 +80,11 @@ func (c deafClient) SetWriteDeadline(at time.Time) error {
 func TestSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		archive := &largeArchive{Sink: memstore.NewSink(nil)}
-		s := newService(t, ezapi.Config{LogSink: archive}, nil)
+		s := newService(t, ezapi.Config{LogSink: archive},
+			&httpapi.Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = http.NewResponseController(w).Flush()
+				_, _ = w.Write(make([]byte, 8<<20))
+			})})
 		const clients = 12
 		var closed sync.WaitGroup
 		var deaf []deafClient
@@ -114,9 +118,20 @@ func TestSlowReaders(t *testing.T) {
 		if a.Header.Get("Retry-After") != "5" {
 			t.Errorf("Retry-After %q, want 5", a.Header.Get("Retry-After"))
 		}
-		for _, path := range []string{"/healthz", "/keys", "/usage", "/openapi.json"} {
+		for _, path := range []string{"/healthz", "/keys", "/usage"} {
 			s.must(http.StatusOK, viewer, "GET", path, nil)
 		}
+		if a := s.must(http.StatusOK, nobody, "GET", "/openapi.json", nil); a.ContentLength >= 0 {
+			t.Error("the OpenAPI document is held for each of its readers")
+		}
+		func() {
+			defer func() {
+				if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+					t.Errorf("an answer that had begun, without room for the rest: %v, want that it is cut off", got)
+				}
+			}()
+			s.do(viewer, "GET", "/metrics", nil)
+		}()
 		time.Sleep(6 * time.Second)
 		a = s.must(http.StatusOK, viewer, "GET", "/logs", nil)
 		if n := len(a.object(t)["data"].([]any)); n != largeEntries || a.ContentLength != int64(len(a.body)) {
