@@ -26,6 +26,8 @@ type Accounts struct {
 
 	changed map[HoldTarget]bool // since they were taken
 	signal  chan struct{}       // of capacity 1: something has changed
+	loaded  chan struct{}       // closed once the catalog was read
+	load    sync.Once
 }
 
 var _ Copy = (*Accounts)(nil)
@@ -39,7 +41,7 @@ type BudgetHold struct {
 
 // NewAccounts returns an empty copy.
 func NewAccounts() *Accounts {
-	a := &Accounts{signal: make(chan struct{}, 1), changed: map[HoldTarget]bool{}}
+	a := &Accounts{signal: make(chan struct{}, 1), loaded: make(chan struct{}), changed: map[HoldTarget]bool{}}
 	a.empty()
 	return a
 }
@@ -108,6 +110,9 @@ func CompareAccounts(a, b HoldTarget) int {
 // Changed returns what is signaled when budgets, or holds because of them, have changed.
 func (a *Accounts) Changed() <-chan struct{} { return a.signal }
 
+// Loaded returns a channel that is closed once the catalog was read: until then nobody has budgets.
+func (a *Accounts) Loaded() <-chan struct{} { return a.loaded }
+
 // TakeChanged returns the keys and projects whose budgets, or holds because of them, may have
 // changed since it was called last.
 func (a *Accounts) TakeChanged() []HoldTarget {
@@ -142,6 +147,7 @@ func (a *Accounts) Load(ctx context.Context, r Reader) error {
 	}
 	a.projects, a.budgets, a.holds = fresh.projects, fresh.budgets, fresh.holds
 	a.newest = max(a.newest, fresh.newest)
+	a.load.Do(func() { close(a.loaded) })
 	a.wake()
 	return nil
 }

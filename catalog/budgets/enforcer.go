@@ -21,6 +21,7 @@ type Status struct {
 	Holds     int64     // that this process has made, changed or ended
 	Summed    int64     // how often all sums were read anew: at the start, and after gaps
 	Waiting   int       // keys and projects that could not be judged yet
+	Unread    bool      // the catalog was not read since the start: nobody knows who has budgets
 	JudgedAt  time.Time // when everything that was spent was judged last; zero before
 	LastError string    // empty when the last round worked
 	FailsFrom time.Time // when it began to fail; zero when the last round worked
@@ -32,7 +33,12 @@ const (
 	judgeTimeout = time.Minute // for a round
 	holdsAtOnce  = 100         // in a commit
 	foldPages    = 1000        // that one round reads
+
+	readWithin = 5 * time.Second // the catalog, after the start
 )
+
+// errUnread says that nobody knows who has budgets.
+var errUnread = errors.New("the catalog was not read since the start")
 
 // errNoSums says that the log sink cannot be asked what was spent.
 var errNoSums = fmt.Errorf("%w: tell what is spent, so budgets hold nothing", logbuf.ErrUnsupported)
@@ -101,14 +107,37 @@ func (e *Enforcer) Status() Status {
 
 // Ready returns nil, or why budgets that there are cannot be judged: then nothing new is held.
 func (e *Enforcer) Ready() error {
-	if s := e.Status(); s.Accounts > 0 {
+	if s := e.Status(); s.Accounts > 0 || s.Unread {
 		return s.err
 	}
 	return nil
 }
 
+// awaitAccounts waits until it is known who has budgets, and after a while says that it is not. It
+// returns false when ctx ends before.
+func (e *Enforcer) awaitAccounts(ctx context.Context) bool {
+	late := time.NewTimer(readWithin)
+	defer late.Stop()
+	for {
+		select {
+		case <-e.o.Accounts.Loaded():
+			e.count(func(s *Status) { s.Unread = false })
+			return true
+		case <-ctx.Done():
+			return false
+		case <-late.C:
+			e.count(func(s *Status) { s.Unread = true })
+			e.note(ctx, errUnread)
+			e.o.Logger.WarnContext(ctx, "budgets cannot be judged: nothing new is held", "error", errUnread)
+		}
+	}
+}
+
 // Run judges at intervals, and at once when a limit or a hold has changed, until ctx ends.
 func (e *Enforcer) Run(ctx context.Context) error {
+	if !e.awaitAccounts(ctx) {
+		return nil
+	}
 	tick := time.NewTicker(e.o.Interval)
 	defer tick.Stop()
 	for {

@@ -193,7 +193,9 @@ func metrics() []metric {
 		counter("ezapi_budget_sums_total", "How often all that was spent was summed up anew: at the start and after gaps.",
 			func(r *reading) int64 { return r.Budgets.Summed }),
 		flag("ezapi_budgets_failing", "Whether budgets cannot be judged, so that nothing new is held.",
-			func(r *reading) bool { return r.Budgets.Accounts > 0 && r.Budgets.LastError != "" }),
+			func(r *reading) bool {
+				return (r.Budgets.Accounts > 0 || r.Budgets.Unread) && r.Budgets.LastError != ""
+			}),
 		simple(prometheus.GaugeValue, "ezapi_budgets_judged_seconds",
 			"Since everything that was spent was last compared with budgets; 0 before the first time.",
 			func(r *reading) float64 { return seconds(r.Budgets.JudgedAt, r.now) }),
