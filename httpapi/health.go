@@ -30,6 +30,7 @@ const (
 	checkCatalog   = "catalog"
 	checkPublisher = "publisher"
 	checkLogs      = "logs"
+	checkLogStore  = "log_store"
 	checkClock     = "clock"
 	checkSeals     = "seals"
 	checkBudgets   = "budgets"
@@ -97,6 +98,14 @@ func newDependencies(plane *ezapi.Plane, more map[string]Check, log *slog.Logger
 		return judgeNote(plane.Stats().Health, plane.LogTime())
 	}
 	maps.Copy(checks, more)
+	checks[checkLogStore] = func(ctx context.Context) (note string, err error) {
+		if ask := more[checkLogStore]; ask != nil {
+			if note, err = ask(ctx); err != nil {
+				return note, err
+			}
+		}
+		return storeNote(plane.Stats().Logs, note)
+	}
 	h := dependencies{log: log, checks: map[string]*probe{}, reached: reached}
 	for name, check := range checks {
 		h.checks[name] = &probe{name: name, check: check, log: log}
@@ -122,6 +131,21 @@ func logsNote(s ezapi.Stats) string {
 		}
 	}
 	return strings.Join(notes, "; ")
+}
+
+// storedLately is how long entries may wait for a log store that fails before it counts: what passes is no fault.
+const storedLately = 5 * time.Second
+
+// storeNote fails while accepted entries cannot be stored. They are taken all the same.
+func storeNote(s logbuf.Stats, note string) (string, error) {
+	waits := !s.OldestPending.IsZero() && time.Since(s.OldestPending) > storedLately
+	switch {
+	case s.LastError == "" || !waits && !s.Paused:
+		return note, nil
+	case s.Paused:
+		return "logs are not stored until somebody mends the log store: see the log", errors.New(s.LastError)
+	}
+	return "logs cannot be stored, and wait until they can: see the log", errors.New(s.LastError)
 }
 
 // sealNote says how far the secrets are sealed with the active key, and fails while some cannot be

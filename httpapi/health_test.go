@@ -157,3 +157,35 @@ func TestSecretsThatCannotBeOpened(t *testing.T) {
 		t.Errorf("%d lines of the log say so: %s", n, s.log.String())
 	}
 }
+
+// waitingBuffer takes everything, and stores nothing.
+type waitingBuffer struct {
+	fullBuffer
+	stats atomic.Pointer[logbuf.Stats]
+}
+
+func (b *waitingBuffer) Stats() logbuf.Stats { return *b.stats.Load() }
+
+// TestReadyWhileLogsAreNotStored: that the log store takes nothing is seen whatever engine it is. The server goes on.
+func TestReadyWhileLogsAreNotStored(t *testing.T) {
+	b := &waitingBuffer{}
+	b.stats.Store(&logbuf.Stats{})
+	s := newService(t, ezapi.Config{LogBuffer: b}, nil)
+	long, lately := time.Now().Add(-time.Minute), time.Now()
+	for name, c := range map[string]struct {
+		stats logbuf.Stats
+		want  string
+	}{
+		"nothing waits":    {logbuf.Stats{}, "ok"},
+		"a slow batch":     {logbuf.Stats{OldestPending: long}, "ok"},
+		"a passing fault":  {logbuf.Stats{LastError: "no space", OldestPending: lately}, "ok"},
+		"a lasting fault":  {logbuf.Stats{LastError: "no space", OldestPending: long}, "failed"},
+		"it needs mending": {logbuf.Stats{LastError: "no right", OldestPending: lately, Paused: true}, "failed"},
+	} {
+		b.stats.Store(&c.stats)
+		if status, note, whole := s.state("log_store"); status != c.want || (whole == "degraded") != (c.want == "failed") {
+			t.Errorf("%s: %s, %q; all %s; want %s", name, status, note, whole, c.want)
+		}
+	}
+	s.must(http.StatusOK, nobody, "GET", "/readyz", nil)
+}
