@@ -97,7 +97,7 @@ func TestLeastRights(t *testing.T) {
 	env = append(env, "EZ_LOG_STORE="+dsn("ezapi", "logs"))
 
 	early := process.Launch(t, "server", append([]string{"EZ_DATA_DIR=" + t.TempDir()}, env...))
-	if code := early.Wait(t); code != 1 || !strings.Contains(early.Out.String(), "server -migrate ROLE") {
+	if code := early.Wait(t); code != 2 || !strings.Contains(early.Out.String(), "server -migrate ROLE") {
 		t.Errorf("before the tables are there: %d\n%s", code, early.Out)
 	}
 	for range 2 {
