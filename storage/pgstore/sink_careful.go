@@ -201,39 +201,38 @@ func readIdentities(result *pgconn.ResultReader, most int) ([]identity, error) {
 // They come back in the order in which they went, as long as no trigger changes what they are.
 func (c *carefully) count(ctx context.Context, entries []logbuf.Entry, stored []identity) error {
 	c.result.Stored += len(stored)
-	var others []logbuf.Entry
 	n := 0
 	for i := range entries {
 		if n < len(stored) && stored[n] == identityOf(&entries[i]) {
 			c.note(&entries[i])
 			n++
-		} else {
-			others = append(others, entries[i])
 		}
 	}
 	if n < len(stored) {
 		return &mismatch{"rows come back in another order, or changed: is there a trigger on access_logs?"}
 	}
-	missing, err := c.passedOver(ctx, others)
+	missing, err := c.passedOver(ctx, entries, stored)
 	if err != nil {
 		return err
 	}
-	for i := range others {
-		if !missing[identityOf(&others[i])] {
-			c.result.Duplicate++
-		} else if err := c.bury(ctx, &others[i], &refusal{statePassedOver, "a trigger passed over it"}); err != nil {
-			return err
+	c.result.Duplicate += len(entries) - len(stored) - len(missing)
+	for i := range entries {
+		if len(missing) > 0 && missing[identityOf(&entries[i])] {
+			if err := c.bury(ctx, &entries[i], &refusal{statePassedOver, "a trigger passed over it"}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// passedOver returns which of the entries that were not stored now are not stored at all.
-func (c *carefully) passedOver(ctx context.Context, entries []logbuf.Entry) (map[identity]bool, error) {
-	var mayBe bool
-	if len(entries) == 0 {
+// passedOver returns which of the entries were not stored now, and are not stored at all.
+func (c *carefully) passedOver(ctx context.Context, entries []logbuf.Entry, stored []identity) (map[identity]bool,
+	error) {
+	if len(entries) == len(stored) {
 		return nil, nil
 	}
+	var mayBe bool
 	if err := queryRow(ctx, c.conn.Conn(), sqlMayPassOver, nil, &mayBe); err != nil || !mayBe {
 		return nil, err
 	}
