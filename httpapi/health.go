@@ -104,7 +104,7 @@ func newDependencies(plane *ezapi.Plane, more map[string]Check, log *slog.Logger
 				return note, err
 			}
 		}
-		return storeNote(plane.Stats().Logs, note)
+		return storeNote(plane.Stats().Logs, plane.LogTime(), note)
 	}
 	h := dependencies{log: log, checks: map[string]*probe{}, reached: reached}
 	for name, check := range checks {
@@ -137,8 +137,8 @@ func logsNote(s ezapi.Stats) string {
 const storedLately = 5 * time.Second
 
 // storeNote fails while accepted entries cannot be stored. They are taken all the same.
-func storeNote(s logbuf.Stats, note string) (string, error) {
-	waits := !s.OldestPending.IsZero() && time.Since(s.OldestPending) > storedLately
+func storeNote(s logbuf.Stats, now time.Time, note string) (string, error) {
+	waits := !s.OldestPending.IsZero() && now.Sub(s.OldestPending) > storedLately
 	switch {
 	case s.LastError == "" || !waits && !s.Paused:
 		return note, nil

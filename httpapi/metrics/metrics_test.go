@@ -143,7 +143,8 @@ func TestCatalogRelayAndNodes(t *testing.T) {
 		s.shows(map[string]float64{
 			"catalog_revision": 7, "published_revision": 7, "published_epoch": float64(last.Position.Epoch),
 			`published_documents{kind="keys"}`: 1, `published_documents{kind="models"}`: 5, `published_documents{kind="bindings"}`: 5, `published_documents{kind="providers"}`: 0,
-			`nodes{state="applied"}`: 2, `nodes{state="lagging"}`: 1, `nodes{state="lost"}`: 1, "nodes_lag_revisions": 2, "nodes_failing": 1, "nodes_behind_seconds": 0,
+			`nodes{state="applied"}`: 2, `nodes{state="lagging"}`: 1, `nodes{state="lost"}`: 1,
+			"nodes_lag_revisions": 2, "nodes_failing": 1, "nodes_behind_seconds": 0,
 			"relay_deltas_total": 1, "relay_replaces_total": 1, "relay_documents_total": 7 +
 				4, "relay_failing": 0, "relay_idle_seconds": 2,
 		})

@@ -78,7 +78,8 @@ create table week_2 partition of access_logs for values from ('2026-03-15 00:00+
 	wantLedger(t, pool, sink, entries)
 	maintain(t, sink, time.Time{})
 	got := collect[string](t, pool, `
-select relname || ' ' || to_char(since at time zone 'UTC', 'DD HH24') || ' ' || to_char(until at time zone 'UTC', 'DD HH24')
+select relname || ' ' || to_char(since at time zone 'UTC', 'DD HH24') || ' ' ||
+    to_char(until at time zone 'UTC', 'DD HH24')
 from ezapi_log_partitions() join pg_class on oid = partition
 where relname like 'access%' and since < '2026-03-17Z' order by since`)
 	want := []string{"access_logs_20260314 14 00 14 07", "access_logs_20260314_2 14 08 14 23"}

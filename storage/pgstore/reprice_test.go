@@ -119,7 +119,8 @@ func TestRepricePassedOver(t *testing.T) {
 	entries := logEntries(0, 40)
 	store(t, sink, entries...)
 	execute(t, pool, `create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
-create trigger keep before update on access_logs for each row when (old.request_id = 'request-7') execute function keep()`)
+create trigger keep before update on access_logs
+    for each row when (old.request_id = 'request-7') execute function keep()`)
 	batch := logbuf.RepriceBatch{
 		Run: uuid.New(), Own: true, Price: func(e *logbuf.Entry) { e.CostNanoUSD, e.PricedRevision = new(int64(9)), 7 },
 		Query: logbuf.LogQuery{Since: logDay, Until: logDay.AddDate(0, 0, 2), Limit: 100},

@@ -129,7 +129,8 @@ func TestCompose(t *testing.T) {
 // dataOfImage returns where the image keeps what lasts, and its temporary files: it has no /tmp.
 func dataOfImage(t *testing.T) string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^ENV .*\bEZ_DATA_DIR=(\S+) .*\bTMPDIR=(\S+)`).FindStringSubmatch(read(t, root+"/Dockerfile"))
+	env := regexp.MustCompile(`(?m)^ENV .*\bEZ_DATA_DIR=(\S+) .*\bTMPDIR=(\S+)`)
+	m := env.FindStringSubmatch(read(t, root+"/Dockerfile"))
 	if m == nil || m[1] != m[2] {
 		t.Fatalf("the image must have one directory for EZ_DATA_DIR and TMPDIR; its environment has %q", m)
 	}

@@ -242,6 +242,7 @@ func TestTransactionTimeout(t *testing.T) {
 			"alter role ezapi set transaction_timeout = '500ms'")
 		c := start(t, environment(t, fmt.Sprintf("postgres://ezapi@127.0.0.1:%d/ezapi?sslmode=disable", s.Port)))
 		held := make(chan struct{})
+		t.Cleanup(func() { <-held }) // before PostgreSQL is stopped
 		go func() {
 			defer close(held)
 			s.Exec(t, "ezapi", "begin; select from ezapi.catalog_head for update; select pg_sleep(1.5); commit")
