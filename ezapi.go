@@ -427,6 +427,9 @@ type Stats struct {
 	Operators catalog.FollowerStatus
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
+	// OldestCommit is how long the catalog's store has worked at the oldest of the commits that are under way, which
+	// it may not be able to confirm; 0 when there is none.
+	OldestCommit time.Duration
 	// Budgets says how budgets are judged.
 	Budgets budgets.Status
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
@@ -444,7 +447,7 @@ type Stats struct {
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.Status()
-	s.Budgets = p.budgets.Status()
+	s.OldestCommit, s.Budgets = p.OldestCommit(), p.budgets.Status()
 	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), p.health.Status()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results

@@ -36,6 +36,11 @@ var (
 	// nothing was done. Time may help.
 	ErrUnavailable = errors.New("database is not available")
 
+	// ErrUnconfirmed says that it is not known what became of a commit: the store was lost meanwhile, or has not
+	// confirmed it within 20 seconds, and a millisecond for each of its writes. It may be done already, may be done
+	// yet, or never. Read before you make it again.
+	ErrUnconfirmed = errors.New("the database has not confirmed the write")
+
 	// ErrSealed says that a secret cannot be opened: its key is not among
 	// those held, or the sealed text is not what was stored for this record.
 	ErrSealed = errors.New("secret cannot be opened")

@@ -76,7 +76,8 @@ type Store interface {
 	//   - ErrReferenced, made by [Dangling] or [Referenced], when an entity's Ref
 	//     names no entity,
 	// and ctx.Err() when the context ended first. Where the outcome is not known
-	// (a connection lost during the commit), it MUST return an error that wraps none of these.
+	// (a connection lost during the commit), it MUST return an error that wraps none of these; best
+	// one that wraps ErrUnconfirmed.
 	Commit(ctx context.Context, c Commit) (Revision, error)
 
 	// NextIDs reserves n ids, above every id handed out before, and returns

@@ -46,6 +46,8 @@ type core struct {
 	clock  storeClock
 	seals  sealCounts
 	hasher Hasher
+
+	commits commits
 }
 
 // NewTables returns typed access to the store. The keeper seals secrets before

@@ -174,7 +174,7 @@ func (c *core) commit(ctx context.Context, tx *txn, base Revision) (Revision, er
 			commit.Machine = false
 		}
 	}
-	return c.store.Commit(ctx, commit)
+	return c.confirm(ctx, commit)
 }
 
 // provisional ids are above all real ones, as new ids are.

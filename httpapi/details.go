@@ -145,7 +145,7 @@ func documentProblems(op *huma.Operation, role Role) {
 		addProblems(op, problemTooLarge, problemMediaType)
 	}
 	if op.Method != http.MethodGet && role == Admin {
-		addProblems(op, problemConflict)
+		addProblems(op, problemConflict, problemUnconfirmed)
 	}
 	if op.Method == http.MethodGet && role != everybody {
 		addProblems(op, problemCrowded) // of any answer that may be large: see [Handler.send]

@@ -54,7 +54,9 @@ func newDependencies(plane *ezapi.Plane, more map[string]Check, log *slog.Logger
 			err := plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
 			if err == nil {
 				answered.Store(true)
-			} else if !reached() {
+				return commitNote(plane.OldestCommit())
+			}
+			if !reached() {
 				return "not reached since the start", err
 			}
 			return "", err
@@ -131,6 +133,19 @@ func logsNote(s ezapi.Stats) string {
 		}
 	}
 	return strings.Join(notes, "; ")
+}
+
+// confirmedLately is how long the database may work at a write before it counts: others are refused after 10 s of
+// waiting for it.
+const confirmedLately = 15 * time.Second
+
+// commitNote fails while the database does not confirm what is written, though it can be read.
+func commitNote(oldest time.Duration) (note string, err error) {
+	if oldest <= confirmedLately {
+		return "", nil
+	}
+	return "the database does not confirm what is written: is a synchronous standby gone?",
+		fmt.Errorf("a write has waited for %s", oldest.Round(time.Second))
 }
 
 // storedLately is how long entries may wait for a log store that fails before it counts: what passes is no fault.

@@ -50,6 +50,7 @@ const (
 	problemDamaged
 	problemCrowded
 	problemUnavailable
+	problemUnconfirmed
 )
 
 // problemFacts are what a client sees of a kind of problem. The slug is part of the
@@ -96,6 +97,7 @@ var problemTable = [...]problemFacts{
 	},
 	problemCrowded:     {"crowded", http.StatusServiceUnavailable, "Too much is being read at the same time"},
 	problemUnavailable: {"unavailable", http.StatusServiceUnavailable, "This is not available at the moment"},
+	problemUnconfirmed: {"unconfirmed", http.StatusServiceUnavailable, "It is not known whether this was done"},
 }
 
 const urnPrefix = "urn:ezapi:"
@@ -164,6 +166,8 @@ var errorTable = []struct {
 	{catalog.ErrClosed, problemUnavailable, "the server is shutting down"},
 	{catalog.ErrUnavailable, problemUnavailable, "the catalog's database cannot be reached or is too busy, and " +
 		"nothing was done: ask again after the seconds in Retry-After"},
+	{catalog.ErrUnconfirmed, problemUnconfirmed, "the catalog's database has not confirmed the write, and may have " +
+		"done it, or do it yet: read before you send it again"},
 
 	{snapshot.ErrNone, problemUnpublished, "try again in a moment"},
 	{snapshot.ErrCorrupt, problemDamaged, "it is being repaired: try again in a moment"},
@@ -176,6 +180,8 @@ var errorTable = []struct {
 
 	{clocks.ErrUnread, problemUnavailable, "the times of some entries are wrong by this server's clock, or missing, " +
 		"and the clock of the logs' database was not read yet, which decides: send them again"},
+	{logbuf.ErrForeign, problemInternal, "the log store belongs to another catalog: an operator has to name another " +
+		"one, or to hand it over"},
 	{logbuf.ErrBusy, problemBusy, "wait until it is done, then try again"},
 	{logbuf.ErrTooManyQueries, problemCrowded, "as many queries of logs and usage are at work as may be, and others " +
 		"wait: ask again after the seconds in Retry-After"},

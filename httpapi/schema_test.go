@@ -288,10 +288,11 @@ func TestProblemsAreDocumented(t *testing.T) {
 		"GET /explain":       {"404 not-found", "409 conflict", "503 nothing-published"},
 		"POST /sync/nodes":   {"413 too-large", "415 unsupported-media-type"},
 		"POST /sync/snapshot": {
-			"409 conflict", "409 force-required", "409 outranked",
+			"409 conflict", "409 force-required", "409 outranked", "503 unconfirmed",
 		},
 		"DELETE /models/{id}": {
 			"404 not-found", "409 conflict", "409 protected", "409 referenced", "412 precondition-failed",
+			"503 unconfirmed",
 		},
 	} {
 		if strings.HasPrefix(route, "GET ") {
@@ -310,7 +311,7 @@ func TestProblemsAreDocumented(t *testing.T) {
 		"force-required", "outranked", "compacted", "gap", "precondition-failed", "too-large", "unsupported-media-type",
 		"invalid",
 		"overloaded", "throttled", "too-soon", "untestable", "internal", "sealed", "nothing-published", "damaged",
-		"crowded", "unavailable",
+		"crowded", "unavailable", "unconfirmed",
 	} {
 		urns = append(urns, "urn:ezapi:"+slug)
 	}

@@ -23,6 +23,9 @@ var (
 	// and tried again; nothing is dead-lettered, because the data is not at fault.
 	ErrPaused = errors.New("log sink is paused")
 
+	// ErrForeign is what a [Sink] wraps, with ErrPaused, when its store has the logs of another catalog.
+	ErrForeign = errors.New("the log store belongs to another catalog")
+
 	// ErrBusy is what a [Maintainer] or a [Repricer] wraps when another process is
 	// doing the same. Nothing was done; the next time will do.
 	ErrBusy = errors.New("another process is doing the same")

@@ -328,7 +328,7 @@ func (w *whole) record(ctx context.Context) error {
 	if c.Time, err = r.tables.Now(ctx); err != nil {
 		return fmt.Errorf("record the re-synchronisation: %w", errCatalog{err})
 	}
-	if _, err := r.tables.Store().Commit(ctx, c); err != nil {
+	if _, err := r.tables.Commit(ctx, c); err != nil {
 		return fmt.Errorf("record the re-synchronisation: %w", errCatalog{err})
 	}
 	w.epoch = c.Epoch

@@ -70,6 +70,7 @@ const (
 type Catalog interface {
 	Store() catalog.Store
 	Now(ctx context.Context) (time.Time, error)
+	Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error)
 }
 
 // A Repricer computes the costs of stored entries anew. It is safe for concurrent use.
@@ -304,7 +305,7 @@ func (c *Repricer) record(ctx context.Context, b logbuf.RepriceBatch) (catalog.R
 	actor, reason := catalog.ActorFrom(ctx)
 	reason = cmp.Or(reason, fmt.Sprintf("costs of log entries from %s to %s are computed anew",
 		b.Query.Since.UTC().Format(time.RFC3339), b.Query.Until.UTC().Format(time.RFC3339)))
-	revision, err := c.catalog.Store().Commit(ctx, catalog.Commit{
+	revision, err := c.catalog.Commit(ctx, catalog.Commit{
 		Sync: true, SyncAction: catalog.ActionReprice, Time: now, Actor: actor, Reason: reason,
 	})
 	if err != nil {

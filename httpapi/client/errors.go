@@ -30,7 +30,7 @@ var sentinels = map[string]error{
 	"conflict": catalog.ErrConflict, "precondition-failed": catalog.ErrConflict, "compacted": catalog.ErrCompacted,
 	"invalid": catalog.ErrInvalid, "sealed": catalog.ErrSealed, "unavailable": catalog.ErrUnavailable,
 	"gap": snapshot.ErrGap, "nothing-published": snapshot.ErrNone, "outranked": snapshot.ErrOutranked,
-	"overloaded": logbuf.ErrFull,
+	"overloaded": logbuf.ErrFull, "unconfirmed": catalog.ErrUnconfirmed,
 }
 
 // Error is a problem document (RFC 9457) as an error. It matches the sentinel of its

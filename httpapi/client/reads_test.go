@@ -132,19 +132,22 @@ func TestFollowLogs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	logged(t, s, entry("before", time.Now().Add(-time.Second), nil))
-	start := time.Now()
+	var first time.Time
 	feed := []string{"first", "late", "last"}
 	next := func() {
 		if len(feed) == 0 {
 			return
 		}
 		model, at := feed[0], time.Now()
-		if feed = feed[1:]; model == "late" { // its time is before that of the first
-			at = start.Add(time.Millisecond)
+		switch feed = feed[1:]; model {
+		case "first":
+			first = at
+		case "late": // its time is before that of the first, and after the beginning
+			at = first.Add(-time.Millisecond)
 		}
 		logged(t, s, entry(model, at, nil))
 	}
-	time.AfterFunc(100*time.Millisecond, next)
+	time.AfterFunc(300*time.Millisecond, next) // by then it follows
 	var got []string
 	for e, err := range c.FollowLogs(ctx, logbuf.LogQuery{}) {
 		if err != nil {

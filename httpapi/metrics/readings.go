@@ -186,6 +186,10 @@ func metrics() []metric {
 				emit(float64(r.worst.Failing))
 			}),
 
+		simple(prometheus.GaugeValue, "ezapi_catalog_oldest_commit_seconds", "For how long the database has worked at the "+
+			"oldest write of the catalog that is under way; 0 when there is none.",
+			func(r *reading) float64 { return r.OldestCommit.Seconds() }),
+
 		gauge("ezapi_budget_accounts", "Keys and projects that have budgets.",
 			func(r *reading) int { return r.Budgets.Accounts }),
 		counter("ezapi_budget_holds_total", "Holds that this process has made, changed or ended because of budgets.",

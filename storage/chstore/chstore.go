@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/claim"
 	"github.com/ez-api/ez-api/storage/internal/gate"
 )
 
@@ -39,6 +40,7 @@ type Sink struct {
 	queryTimeout  time.Duration
 	settle        time.Duration
 	queries, keys *gate.Gate
+	claims        *claim.Claim
 
 	schema sync.Mutex
 	made   bool // the tables are there
@@ -72,6 +74,11 @@ type SinkOptions struct {
 	// minutes.
 	Settle time.Duration
 
+	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
+	// database, and a sink of another one does nothing there, but fails with [logbuf.ErrForeign]: it would add to what
+	// others have used, and forget their entries. Defaults to none, which asks nobody.
+	Owner func(ctx context.Context) (string, error)
+
 	// Logger is told what is worth knowing. Defaults to none.
 	Logger *slog.Logger
 }
@@ -93,7 +100,7 @@ func NewSink(dsn string, opts *SinkOptions) (*Sink, error) {
 		client: newClient(
 			a,
 		), logger: slog.New(slog.DiscardHandler), queryTimeout: defaultQueryTimeout, settle: defaultSettle,
-		queries: gate.New(queriesAtOnce), keys: gate.New(keysAtOnce),
+		queries: gate.New(queriesAtOnce), keys: gate.New(keysAtOnce), claims: claim.New(nil),
 	}
 	if opts == nil {
 		return s, nil
@@ -104,6 +111,7 @@ func NewSink(dsn string, opts *SinkOptions) (*Sink, error) {
 	if opts.Settle != 0 {
 		s.settle = max(0, opts.Settle)
 	}
+	s.claims = claim.New(opts.Owner)
 	if opts.Logger != nil {
 		s.logger = opts.Logger
 	}
@@ -122,8 +130,17 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// begin is what everything begins with: the sink is open, and its tables are there.
+// begin is what everything begins with, but for telling the time: the sink is open, its tables are there, and what is
+// in them is this catalog's.
 func (s *Sink) begin(ctx context.Context) error {
+	if err := s.reach(ctx); err != nil {
+		return err
+	}
+	return s.claims.Check(ctx, s.own)
+}
+
+// reach makes sure that the sink is open, and that its tables are there.
+func (s *Sink) reach(ctx context.Context) error {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
@@ -176,7 +193,7 @@ func (s *Sink) guarded(
 
 // Clock tells the time of the server; see [logbuf.Timekeeper].
 func (s *Sink) Clock(ctx context.Context) (now time.Time, err error) {
-	if err = s.begin(ctx); err == nil {
+	if err = s.reach(ctx); err == nil {
 		now, err = s.readClock(ctx)
 	}
 	return now, explain(ctx, "read the clock", err)

@@ -99,6 +99,11 @@ func tables() []table {
     at   DateTime64(6, 'UTC') DEFAULT now64(6)`,
 			"ReplacingMergeTree(at)", "ORDER BY hour"},
 
+		{"log_owner", `
+    catalog String,
+    at      DateTime64(6, 'UTC') DEFAULT now64(6)`,
+			"MergeTree", "ORDER BY at"},
+
 		{"log_reprices", `
     run   FixedString(16),
     begun DateTime64(6, 'UTC'),

@@ -89,6 +89,10 @@ select revision from head`
     select ` + sqlDurable + `, ` + sqlNoSurprises + `, set_config('lock_timeout', '10s', true)
     where current_setting('transaction_isolation') = 'read committed'`
 
+	// sqlReplicates says whether the server waits for another one before it answers a commit.
+	sqlReplicates = `
+select current_setting('synchronous_standby_names') <> '' and current_setting('synchronous_commit') <> 'local'`
+
 	// sqlPatience precedes the statements of a commit where the role's statement_timeout is shorter
 	// than a commit may wait for others. No statement can prolong its own.
 	sqlPatience = `
@@ -119,7 +123,8 @@ func (m commitMode) next(ctx context.Context, err error) commitMode {
 // Commit applies c in one transaction, and unless it is large in one round
 // trip; see [catalog.Store]. When ctx ends meanwhile, Commit asks the server to stop
 // and returns what really happened: ctx.Err() when nothing did, and no error
-// when it was too late to stop.
+// when it was too late to stop. Where the server has synchronous standbys, it is not known then
+// whether one of them has it.
 func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
 	if err := s.alive(); err != nil {
 		return 0, err
@@ -297,9 +302,26 @@ func (s *Store) run(ctx context.Context, statements []statement) error {
 		// hit whoever gets this connection next.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
+		if err == nil && mayReplicate(closing, conn.Conn()) {
+			err = errNotReplicated
+		}
 		conn.Conn().Close(closing)
 	}
 	return err
+}
+
+// errNotReplicated says that a commit was stopped, perhaps while it waited for a standby: then the server answers that
+// it is done, and it may not survive a failover.
+var errNotReplicated = errors.New("the commit was given up, perhaps before a standby had it")
+
+// mayReplicate reports whether the server waits for another one before it answers a commit, or cannot be asked. The
+// request to cancel the commit may stop the first question, too.
+func mayReplicate(ctx context.Context, conn *pgx.Conn) (waits bool) {
+	err := conn.QueryRow(ctx, sqlReplicates, pgx.QueryExecModeExec).Scan(&waits)
+	if isCanceled(err) {
+		err = conn.QueryRow(ctx, sqlReplicates, pgx.QueryExecModeExec).Scan(&waits)
+	}
+	return waits || err != nil
 }
 
 // send stops between two parts when stopped returns an error.

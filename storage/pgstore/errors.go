@@ -39,7 +39,7 @@ func (e *notCommitted) Unwrap() error { return e.err }
 
 // explain turns the failure of a commit into what [catalog.Store] promises.
 // An error of the server's that ends a statement means that nothing was committed;
-// after any other it is not known, and the error wraps nothing.
+// after any other it is not known.
 func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error {
 	var before *notCommitted
 	if errors.As(err, &before) || pgconn.SafeToRetry(err) {
@@ -51,7 +51,7 @@ func (s *Store) explain(ctx context.Context, c catalog.Commit, err error) error 
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.SeverityUnlocalized != "ERROR" {
 		//nolint:errorlint // the cause may be a context's end
-		return fmt.Errorf("connection lost, outcome not known: %v", err)
+		return fmt.Errorf("%w: %v", catalog.ErrUnconfirmed, err)
 	}
 	switch pg.Code {
 	case stateNotNull:

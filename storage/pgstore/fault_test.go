@@ -78,6 +78,9 @@ func wantUnknown(t *testing.T, err error) {
 			t.Errorf("error %q wraps %q, though the outcome is not known", err, sentinel)
 		}
 	}
+	if !errors.Is(err, catalog.ErrUnconfirmed) {
+		t.Errorf("error %q does not say that the outcome is not known", err)
+	}
 }
 
 // bulk makes n keys of so many bytes that their commit takes several parts. A commit of more than a

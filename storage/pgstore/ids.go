@@ -8,14 +8,17 @@ import (
 )
 
 // One sequence serves all nouns. Those who reserve several ids shut out the
-// others while they move it, so that a block is theirs alone.
+// others while they move it, so that a block is theirs alone. Nobody waits for a disk or a standby here: the commit
+// that stores an id does, and keeps what was written before it.
 const (
 	sqlID = `
-with turn as materialized (select pg_advisory_xact_lock_shared($1))
+with quick as materialized (select set_config('synchronous_commit', 'off', true)),
+     turn as materialized (select pg_advisory_xact_lock_shared($1) from quick)
 select nextval('catalog_ids') from turn`
 
 	sqlIDs = `
-with turn as materialized (select pg_advisory_xact_lock($1)),
+with quick as materialized (select set_config('synchronous_commit', 'off', true)),
+     turn as materialized (select pg_advisory_xact_lock($1) from quick),
      block as materialized (select nextval('catalog_ids') as first from turn)
 select first from block where setval('catalog_ids', first + $2::bigint - 1) > 0`
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -102,7 +101,12 @@ func oldPartitions(ctx context.Context, conn *pgx.Conn, before time.Time) ([]par
 
 // withConn runs fn on a connection, without a transaction.
 func (s *Sink) withConn(ctx context.Context, fn func(*pgx.Conn) error) error {
-	return s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return fn(conn.Conn()) })
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return fn(conn.Conn())
 }
 
 // daysOf returns the days, in UTC, that entries belong to.

@@ -22,7 +22,8 @@
 // A batch of entries is one transaction of binary COPYs: the entries into a partition for each day, what
 // they used into usage_pending, and small blocks by which the entries of a key or a request are found. Tasks of
 // maintenance (see [Sink.Tasks]) add up what is pending by the quarter of an hour, close days, make and
-// drop partitions. Each of them is done by one process at a time, and fails alone.
+// drop partitions. Each of them is done by one process at a time, and fails alone. With [SinkOptions].Owner, the logs
+// of one catalog are kept from the servers of another.
 //
 // # Files
 //
@@ -30,7 +31,7 @@
 // errors.go. The catalog: pgstore.go, commit.go, write.go, read.go, changes.go, ids.go, listen.go. Writing
 // logs: sink.go, copy.go (COPY's binary format), sink_careful.go and sink_arrays.go (batches that may hold
 // duplicates, or what the database refuses), sink_errors.go, sink_blocks.go. Maintenance: tasks.go, partitions.go,
-// fold.go, days.go. Reading: query.go, logs.go, usage.go. Costs anew: reprice.go.
+// fold.go, days.go. Reading: query.go, logs.go, usage.go. Costs anew: reprice.go. Whose logs these are: owner.go.
 package pgstore
 
 import (

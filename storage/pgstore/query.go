@@ -58,7 +58,7 @@ func (s *Sink) read(ctx context.Context, g *gate.Gate, begin string, fn func(con
 
 // readNow runs fn in a transaction that only reads, whatever other queries do.
 func (s *Sink) readNow(ctx context.Context, begin string, fn func(conn *pgx.Conn) error) error {
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}

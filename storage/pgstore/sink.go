@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
+	"github.com/ez-api/ez-api/storage/internal/claim"
 	"github.com/ez-api/ez-api/storage/internal/gate"
 	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
@@ -64,6 +65,11 @@ type SinkOptions struct {
 	// writes. Defaults to 4.
 	QueryConns int
 
+	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
+	// database, and a sink of another one does nothing there, but fails with [logbuf.ErrForeign]: it would add to what
+	// others have used, and forget their entries. Defaults to none, which asks nobody.
+	Owner func(ctx context.Context) (string, error)
+
 	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is
 	// fixed by the first maintenance of a database. Defaults to UTC.
 	UsageZone *time.Location
@@ -81,6 +87,7 @@ type Sink struct {
 	logger *slog.Logger
 	clock  func() time.Time
 	zone   *time.Location
+	claims *claim.Claim
 
 	queries, keys *gate.Gate // see newGates
 
@@ -111,7 +118,7 @@ func NewSink(pool *pgxpool.Pool, opts *SinkOptions) *Sink {
 	if opts == nil {
 		opts = &SinkOptions{}
 	}
-	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone}
+	s := &Sink{pool: pool, logger: opts.Logger, clock: opts.Clock, zone: opts.UsageZone, claims: claim.New(opts.Owner)}
 	s.queries, s.keys = newGates(pool, opts.QueryConns)
 	if s.logger == nil {
 		s.logger = slog.Default()
@@ -185,15 +192,21 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 			return logbuf.Result{}, err
 		}
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.acquire(ctx)
 	if err != nil {
 		return logbuf.Result{}, err
 	}
 	defer conn.Release()
 	defer rollback(ctx, conn)
 
-	if again, err := beginBatch(ctx, conn, b, mode); again || err != nil {
-		return logbuf.Result{Duplicate: len(b.Entries)}, err
+	again, err := beginBatch(ctx, conn, b, mode)
+	if err != nil {
+		return logbuf.Result{}, err
+	}
+	if again {
+		// It counts as stored once a synchronous standby has it, too, for which this commit waits as the first did:
+		// it holds a lock, which is written down.
+		return logbuf.Result{Duplicate: len(b.Entries)}, run(ctx, conn, sqlEnd)
 	}
 	n := s.newNotes()
 	defer s.keepNotes(n)
@@ -219,8 +232,8 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 			return logbuf.Result{}, err
 		}
 	}
-	if again, err := endBatch(ctx, conn, b); again || err != nil {
-		return logbuf.Result{Duplicate: len(b.Entries)}, err
+	if err := endBatch(ctx, conn, b); err != nil {
+		return logbuf.Result{}, err
 	}
 	s.replaying.Store(r.Duplicate > 0)
 	return r, nil
@@ -309,28 +322,31 @@ func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(co
 	}
 }
 
+// errStored says that a batch turned out to be stored when all of it was written.
+var errStored = errors.New("the batch is stored already")
+
 // endBatch moves the checkpoint and commits, unless that is past the batch, or before it: then
 // the database has lost what it had.
-func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) (again bool, err error) {
+func endBatch(ctx context.Context, conn *pgxpool.Conn, b logbuf.Batch) error {
 	if b.Segment != uuid.Nil {
 		results, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sqlSinkAdvance, b.Segment, b.From, b.To)).ReadAll()
 		if err != nil {
-			return false, err
+			return err
 		}
 		if results[1].CommandTag.RowsAffected() == 0 {
 			var position int64
 			if rows := results[2].Rows; len(rows) == 1 {
 				if position, err = strconv.ParseInt(string(rows[0][0]), 10, 64); err != nil {
-					return false, err
+					return err
 				}
 			}
 			if position < b.From {
-				return false, &logbuf.BehindError{Position: position}
+				return &logbuf.BehindError{Position: position}
 			}
-			return true, nil
+			return errStored
 		}
 	}
-	return false, run(ctx, conn, sqlEnd)
+	return run(ctx, conn, sqlEnd)
 }
 
 // run executes statements without parameters, in one round trip.
@@ -357,7 +373,12 @@ func copyFrom(ctx context.Context, conn *pgx.Conn, sql string, rows *copyReader)
 
 // Checkpoint says how far a segment is stored; see [logbuf.Checkpointer].
 func (s *Sink) Checkpoint(ctx context.Context, segment uuid.UUID) (position int64, err error) {
-	err = s.pool.QueryRow(ctx, sqlPosition, pgx.QueryExecModeExec, segment).Scan(&position)
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return 0, explainSink(ctx, "read a checkpoint", err)
+	}
+	defer conn.Release()
+	err = conn.QueryRow(ctx, sqlPosition, pgx.QueryExecModeExec, segment).Scan(&position)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return 0, explainSink(ctx, "read a checkpoint", err)
 	}

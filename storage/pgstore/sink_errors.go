@@ -86,6 +86,9 @@ const (
 )
 
 func faultOf(err error) fault {
+	if errors.Is(err, errStored) {
+		return faultDuplicate
+	}
 	var r *refusal
 	var short *shortfall
 	if errors.As(err, &r) || errors.As(err, &short) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -63,8 +64,18 @@ var errBusy = fmt.Errorf("pgstore: maintenance: %w", logbuf.ErrBusy)
 
 // inTx runs fn in a transaction with the bounds that every one of ours has.
 func (s *Sink) inTx(ctx context.Context, fn func(pgx.Tx) error) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return inTxOn(ctx, conn, fn)
+}
+
+// inTxOn is inTx on a connection that is there.
+func inTxOn(ctx context.Context, conn *pgxpool.Conn, fn func(pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
-	return pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, sqlTaskSettings); err != nil {
 			return err
 		}

@@ -100,7 +100,7 @@ func testOverload(t *testing.T, share float64, settings []string) {
 		before, next := last, capacity()
 		last = next
 		t.Logf("capacity %.0f entries/s, stored %.0f of %.0f offered, capacity %.0f", before, stored, rate, next)
-		if rate < (before+next)/2 {
+		if rate < max((before+next)/2, 1.4*stored) {
 			continue
 		}
 		done++

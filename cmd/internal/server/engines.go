@@ -64,6 +64,9 @@ func openEngines(ctx context.Context, c *Config, dir *dataDir, logger *slog.Logg
 	if err == nil && c.LogStore.set() {
 		err = e.openLogStore(ctx, c, logger)
 	}
+	if err == nil {
+		err = e.claimLogs(ctx, c)
+	}
 	if err != nil {
 		return e, err
 	}
@@ -81,11 +84,11 @@ func (e *engines) openLogStore(ctx context.Context, c *Config, logger *slog.Logg
 		}
 		e.closing(store.Close)
 		e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{
-			Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns),
+			Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns), Owner: e.catalogID,
 		})
 		return nil
 	}
-	sink, err := chstore.NewSink(string(c.LogStore), &chstore.SinkOptions{Logger: logger})
+	sink, err := chstore.NewSink(string(c.LogStore), &chstore.SinkOptions{Logger: logger, Owner: e.catalogID})
 	if err != nil {
 		return &SettingError{"EZ_LOG_STORE", strings.TrimPrefix(err.Error(), "chstore: ")} // Load has parsed it before
 	}
@@ -117,9 +120,44 @@ func (e *engines) openPostgres(ctx context.Context, c *Config, logger *slog.Logg
 	e.closing(store.Close)
 	e.pool, e.catalog = pool, store
 	e.sink = pgstore.NewSink(pool, &pgstore.SinkOptions{
-		Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns),
+		Logger: logger, UsageZone: c.UsageZone.location, QueryConns: int(c.LogQueryConns), Owner: e.catalogID,
 	})
 	return nil
+}
+
+// catalogID names the catalog, which owns the logs.
+func (e *engines) catalogID(ctx context.Context) (id string, err error) {
+	err = e.catalog.Read(ctx, func(r catalog.Reader) error {
+		id = r.Head().Store
+		return nil
+	})
+	return id, err
+}
+
+// claimTimeout is how long a start waits for a log store. What is accepted can wait for longer.
+const claimTimeout = 5 * time.Second
+
+// claimLogs refuses a log store that has the logs of another catalog. While it is not known whose they are, entries
+// wait.
+func (e *engines) claimLogs(ctx context.Context, c *Config) error {
+	sink, ok := e.sink.(interface {
+		Claim(ctx context.Context) error
+	})
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	err := sink.Claim(ctx)
+	if !errors.Is(err, logbuf.ErrForeign) {
+		return nil
+	}
+	variable := "EZ_PG_DSN"
+	if c.LogStore.set() {
+		variable = "EZ_LOG_STORE"
+	}
+	_, reason, _ := strings.Cut(err.Error(), logbuf.ErrPaused.Error()+": ")
+	return &SettingError{variable, "cannot be used: " + reason}
 }
 
 // A closingStore is a catalog that has to be closed.

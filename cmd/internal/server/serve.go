@@ -54,7 +54,7 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	s := &Server{config: config, logger: logger}
 	defer func() {
 		if err != nil {
-			_ = s.close() // what is wrong is known
+			_ = s.close(time.Now().Add(drainGrace)) // what is wrong is known
 		}
 	}()
 	if err := s.claim(); err != nil {
@@ -267,9 +267,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err = <-failed:
 	}
 	s.endRequests()
+	until := time.Now().Add(drainGrace) // with a database that is halted, what runs may take seconds to end
 	stop()
 	<-ran
-	return errors.Join(err, s.close())
+	return errors.Join(err, s.close(until))
 }
 
 // endRequests stops listening and lets requests at work finish, but not for ever.
@@ -282,11 +283,11 @@ func (s *Server) endRequests() {
 	}
 }
 
-// close stores what is pending and closes all there is, the last opened first.
-func (s *Server) close() error {
+// close stores what is pending, until a time, and closes all there is, the last opened first.
+func (s *Server) close(until time.Time) error {
 	var errs []error
 	if s.plane != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), drainGrace)
+		ctx, cancel := context.WithDeadline(context.Background(), until)
 		defer cancel()
 		err := s.plane.Close(ctx)
 		stats := s.plane.Stats().Logs

@@ -1,0 +1,105 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// How long whoever makes a commit waits until it is told that its outcome is not known: for the commit, and
+// more for each of its writes. A database whose synchronous standby is gone, for one, does not confirm anything until
+// that is back.
+const (
+	confirmWithin = 20 * time.Second
+	confirmWrite  = time.Millisecond
+)
+
+// commits are those that the store works at.
+type commits struct {
+	mu    sync.Mutex
+	begun map[*time.Time]struct{}
+}
+
+// begin notes a commit, until done is called.
+func (c *commits) begin() (done func()) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun == nil {
+		c.begun = make(map[*time.Time]struct{})
+	}
+	c.begun[&now] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.begun, &now)
+	}
+}
+
+// oldest returns how long the store has worked at the oldest; 0 when there is none.
+func (c *commits) oldest() (age time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for begun := range c.begun {
+		age = max(age, time.Since(*begun))
+	}
+	return age
+}
+
+// OldestCommit returns how long the store has worked at the oldest of the commits that are under way, also of
+// those of which whoever made them was told [ErrUnconfirmed]; 0 when there is none.
+func (t *Tables) OldestCommit() time.Duration { return t.core.commits.oldest() }
+
+// A verdict is what the store says of a commit.
+type verdict struct {
+	revision Revision
+	err      error
+	panicked any
+}
+
+// Commit gives a commit to the store as it is, past the rules of the nouns; see [Store]. Where that takes too long it
+// returns [ErrUnconfirmed], and the store goes on: to cancel a commit that waits for a standby is to have it done, and
+// not replicated.
+func (t *Tables) Commit(ctx context.Context, c Commit) (Revision, error) {
+	return t.core.confirm(ctx, c)
+}
+
+func (c *core) confirm(ctx context.Context, commit Commit) (Revision, error) {
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	attached := context.AfterFunc(ctx, cancel)
+	done := c.commits.begin()
+	told := make(chan verdict, 1)
+	go func() {
+		var v verdict
+		defer func() {
+			v.panicked = recover() // whoever made the commit shall meet it, as if there were no goroutine
+			cancel()
+			done()
+			told <- v
+		}()
+		v.revision, v.err = c.store.Commit(working, commit)
+	}()
+	late := time.NewTimer(confirmWithin + time.Duration(len(commit.Writes))*confirmWrite)
+	defer late.Stop()
+	select {
+	case v := <-told:
+		return v.of(ctx)
+	case <-late.C:
+	}
+	if !attached() { // the store has been told to give up, and says what became of it
+		return (<-told).of(ctx)
+	}
+	return 0, ErrUnconfirmed
+}
+
+// of returns what the store says, with the end of the caller's context in the place of that of its own.
+func (v verdict) of(ctx context.Context) (Revision, error) {
+	if v.panicked != nil {
+		panic(v.panicked)
+	}
+	if ended := ctx.Err(); ended != nil && errors.Is(v.err, context.Canceled) {
+		return 0, ended
+	}
+	return v.revision, v.err
+}

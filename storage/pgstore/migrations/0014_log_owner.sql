@@ -1,0 +1,7 @@
+-- Whose logs these are: the store of the catalog, as catalog_head has it. Servers of another one keep away. To hand the
+-- logs over, stop the servers of this one, and delete the row.
+create table log_owner (
+    single  boolean     primary key default true check (single), -- one row
+    catalog text        not null,
+    since   timestamptz not null default now()
+);
