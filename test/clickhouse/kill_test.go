@@ -50,15 +50,15 @@ func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	ended := false
 	for sent := 0; !ended; {
-		q, err := logbuf.Open(
-			sink,
-			&logbuf.Options{Dir: dir, BatchSize: 700, FlushInterval: 10 * time.Millisecond,
-				WriteTimeout: 20 * time.Second,
-				MinBackoff:   10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond},
-		)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var q *logbuf.Queue
+		var err error
+		eventually(t, time.Minute, "a write that a kill has cut off lets go of the spool", func() bool {
+			q, err = logbuf.Open(sink, &logbuf.Options{
+				Dir: dir, BatchSize: 700, FlushInterval: 10 * time.Millisecond, WriteTimeout: 20 * time.Second,
+				MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
+			})
+			return err == nil
+		})
 		for range 5000 {
 			if sent < n {
 				if err := q.Append(t.Context(), spent(sent)); err != nil {

@@ -43,7 +43,7 @@ func TestLogsOfAnotherCatalog(t *testing.T) {
 	if _, err := theirs.Clock(t.Context()); err != nil {
 		t.Errorf("whoever waits may still ask for the time: %v", err)
 	}
-	if n := query(t, database, "SELECT count() FROM access_logs"); n != "1\n" {
+	if n := query(t, database, "SELECT count() FROM access_logs"); n != "1" {
 		t.Errorf("%s entries, want the one that was there", n)
 	}
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,5 +217,57 @@ func TestLimitsOfProfile(t *testing.T) {
 				t.Errorf("with %s=%s and %s=1: %v", mode, otherwise, limit, err)
 			}
 		}
+	}
+}
+
+// TestEveryFlag: every setting of the server that is on or off is the other way round, and every one with a few
+// choices has another one, as a profile may have it: the answers and the writes are the same. A server that has a new
+// setting which matters fails this test.
+func TestEveryFlag(t *testing.T) {
+	t.Parallel()
+	const atOnce = 64
+	// The profile of a user who may make no tables, and one that has queries done in a way which this engine refuses.
+	refused := []string{"allow_ddl", "make_distributed_plan"}
+	all := []setting{
+		{"compatibility", "20.3"}, {"join_algorithm", "partial_merge"}, {"distributed_product_mode", "deny"},
+		{"short_circuit_function_evaluation", "force_enable"}, {"date_time_output_format", "unix_timestamp"},
+		{"load_balancing", "in_order"}, {"count_distinct_implementation", "uniq"}, {"totals_mode", "before_having"},
+		{"insert_quorum", "0"}, {"mutations_sync", "0"}, {"alter_sync", "0"}, {"max_threads", "1"},
+		{"max_block_size", "7"}, {"max_insert_block_size", "7"}, {"default_table_engine", "Log"},
+	}
+	flags := query(t, "default",
+		"SELECT name, default FROM system.settings WHERE type IN ('Bool', 'BoolAuto') ORDER BY name")
+	for line := range strings.Lines(flags) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), "\t"); !slices.Contains(refused, name) {
+			other := "1"
+			if value == "1" || value == "true" {
+				other = "0"
+			}
+			all = append(all, setting{name, other})
+		}
+	}
+	if len(all) < 500 {
+		t.Fatalf("the server has %d flags only", len(all))
+	}
+	want, err := lead(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var look func(part []setting)
+	look = func(part []setting) {
+		got, err := lead(t, part)
+		switch {
+		case err == nil && got == want:
+		case len(part) > 1: // which of them?
+			look(part[:len(part)/2])
+			look(part[len(part)/2:])
+		case err != nil:
+			t.Errorf("with %s=%s: %v", part[0].name, part[0].value, err)
+		default:
+			t.Errorf("with %s=%s the answer is another one", part[0].name, part[0].value)
+		}
+	}
+	for part := range slices.Chunk(all, atOnce) {
+		look(part)
 	}
 }

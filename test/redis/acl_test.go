@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -305,8 +306,10 @@ func TestMissingMessage(t *testing.T) {
 		}
 		logged.Reset()
 	}
+	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	for range 3 { // what was sent with the right to do so
-		if _, err := listener.ReceiveMessage(ctx); err != nil {
+		if _, err := listener.ReceiveMessage(within); err != nil {
 			t.Fatal(err)
 		}
 	}
