@@ -427,9 +427,8 @@ type Stats struct {
 	Operators catalog.FollowerStatus
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
-	// OldestCommit is how long the catalog's store has worked at the oldest of the commits that are under way, which
-	// it may not be able to confirm; 0 when there is none.
-	OldestCommit time.Duration
+	// Commits says how the catalog's store gets on with what is written.
+	Commits catalog.CommitStatus
 	// Budgets says how budgets are judged.
 	Budgets budgets.Status
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
@@ -447,7 +446,7 @@ type Stats struct {
 func (p *Plane) Stats() Stats {
 	s := Stats{Logs: p.logs.Stats(), Relay: p.relay.Status(), Seals: p.SealStatus()}
 	s.Copies, s.Operators = p.copies.Status(), p.operators.Status()
-	s.OldestCommit, s.Budgets = p.OldestCommit(), p.budgets.Status()
+	s.Commits, s.Budgets = p.CommitStatus(), p.budgets.Status()
 	s.Clocks, s.Alerts, s.Health = p.clocks.Status(), p.alarm.Status(), p.health.Status()
 	if results := p.maintained.Load(); results != nil {
 		s.Maintenance = *results
@@ -457,7 +456,7 @@ func (p *Plane) Stats() Stats {
 
 // Close stops taking logs and stores those that are pending, until ctx ends;
 // its error says how many it could not. It closes nothing that it was given. End Run
-// before. A second Close returns what the first did.
+// before, or beside it. A second Close returns what the first did.
 func (p *Plane) Close(ctx context.Context) error {
 	p.closing.Do(func() { p.closed = p.logs.Close(ctx) })
 	return p.closed

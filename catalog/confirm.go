@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -11,14 +12,16 @@ import (
 // more for each of its writes. A database whose synchronous standby is gone, for one, does not confirm anything until
 // that is back.
 const (
-	confirmWithin = 20 * time.Second
+	confirmWithin = 25 * time.Second
 	confirmWrite  = time.Millisecond
 )
 
 // commits are those that the store works at.
 type commits struct {
-	mu    sync.Mutex
-	begun map[*time.Time]struct{}
+	mu     sync.Mutex
+	begun  map[*time.Time]struct{}
+	failed error // what the last one met, where that is the store's fault
+	at     time.Time
 }
 
 // begin notes a commit, until done is called.
@@ -47,9 +50,46 @@ func (c *commits) oldest() (age time.Duration) {
 	return age
 }
 
-// OldestCommit returns how long the store has worked at the oldest of the commits that are under way, also of
-// those of which whoever made them was told [ErrUnconfirmed]; 0 when there is none.
-func (t *Tables) OldestCommit() time.Duration { return t.core.commits.oldest() }
+// note keeps what the last commit met, which a store that has judged it is not to blame for.
+func (c *commits) note(err error) {
+	judged := false
+	for _, verdict := range []error{ErrConflict, ErrExists, ErrReferenced, ErrInvalid, ErrNotFound} {
+		judged = judged || errors.Is(err, verdict)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil || judged:
+		c.failed = nil
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, ErrClosed):
+		c.failed, c.at = err, time.Now()
+	}
+}
+
+// failsFor is how long after a write that failed nobody knows whether another one would.
+const failsFor = 10 * time.Minute
+
+// CommitStatus says how the store gets on with what is written.
+type CommitStatus struct {
+	// Oldest is how long the store has worked at the oldest of the commits that are under way, also of those of
+	// which whoever made them was told [ErrUnconfirmed]; 0 when there is none.
+	Oldest time.Duration
+	// LastError is what the last commit failed with, where that was the store's fault, within the last ten
+	// minutes. Empty once one works.
+	LastError string
+}
+
+// CommitStatus returns how the store gets on with what is written through the tables.
+func (t *Tables) CommitStatus() CommitStatus {
+	c := &t.core.commits
+	s := CommitStatus{Oldest: c.oldest()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed != nil && time.Since(c.at) < failsFor {
+		s.LastError = c.failed.Error()
+	}
+	return s
+}
 
 // A verdict is what the store says of a commit.
 type verdict struct {
@@ -66,6 +106,9 @@ func (t *Tables) Commit(ctx context.Context, c Commit) (Revision, error) {
 }
 
 func (c *core) confirm(ctx context.Context, commit Commit) (Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	attached := context.AfterFunc(ctx, cancel)
 	done := c.commits.begin()
@@ -73,9 +116,13 @@ func (c *core) confirm(ctx context.Context, commit Commit) (Revision, error) {
 	go func() {
 		var v verdict
 		defer func() {
-			v.panicked = recover() // whoever made the commit shall meet it, as if there were no goroutine
+			// Whoever made the commit shall meet it, as if there were no goroutine.
+			if v.panicked = recover(); v.panicked != nil {
+				v.err = fmt.Errorf("the store has panicked: %v", v.panicked)
+			}
 			cancel()
 			done()
+			c.commits.note(v.err)
 			told <- v
 		}()
 		v.revision, v.err = c.store.Commit(working, commit)
@@ -90,6 +137,12 @@ func (c *core) confirm(ctx context.Context, commit Commit) (Revision, error) {
 	if !attached() { // the store has been told to give up, and says what became of it
 		return (<-told).of(ctx)
 	}
+	select {
+	case v := <-told: // at the last moment
+		return v.of(ctx)
+	default:
+	}
+	c.commits.note(ErrUnconfirmed)
 	return 0, ErrUnconfirmed
 }
 

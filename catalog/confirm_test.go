@@ -53,20 +53,26 @@ func TestCommitNotConfirmed(t *testing.T) {
 		_, err := tables.Models.Create(within, catalog.Model{Name: "m"})
 		cancel() // as a request does once it is answered
 		took := time.Since(begun)
-		if !errors.Is(err, catalog.ErrUnconfirmed) || took < 20*time.Second || took > 21*time.Second {
-			t.Errorf("after %s: %v; want ErrUnconfirmed after 20 s", took, err)
+		if !errors.Is(err, catalog.ErrUnconfirmed) || took < 25*time.Second || took > 26*time.Second {
+			t.Errorf("after %s: %v; want ErrUnconfirmed after 25 s", took, err)
 		}
-		if age := tables.OldestCommit(); age != took {
+		if age := tables.CommitStatus().Oldest; age != took {
 			t.Errorf("the oldest commit is %s old, want %s", age, took)
 		}
 		if n, err := tables.Models.Count(t.Context(), catalog.Query{}); n != 0 || err != nil {
 			t.Errorf("%d models, %v; it was not done yet", n, err)
 		}
+		if said := tables.CommitStatus().LastError; said != catalog.ErrUnconfirmed.Error() {
+			t.Errorf("the last write met %q", said)
+		}
 		time.Sleep(time.Hour)
+		if said := tables.CommitStatus().LastError; said != "" {
+			t.Errorf("the last write met %q, and works", said)
+		}
 		if n, err := tables.Models.Count(t.Context(), catalog.Query{}); n != 1 || err != nil {
 			t.Errorf("%d models, %v; the store goes on, and has done it now", n, err)
 		}
-		if age := tables.OldestCommit(); age != 0 {
+		if age := tables.CommitStatus().Oldest; age != 0 {
 			t.Errorf("the oldest commit is %s old, and there is none", age)
 		}
 	})
@@ -74,7 +80,7 @@ func TestCommitNotConfirmed(t *testing.T) {
 
 // A large commit has more time.
 func TestLargeCommitHasTime(t *testing.T) {
-	waiting(t, 25*time.Second, func(t *testing.T, _ *waitingStore, tables *catalog.Tables) {
+	waiting(t, 30*time.Second, func(t *testing.T, _ *waitingStore, tables *catalog.Tables) {
 		c := catalog.Commit{Time: time.Now(), Sync: true}
 		if _, err := tables.Commit(t.Context(), c); !errors.Is(err, catalog.ErrUnconfirmed) {
 			t.Errorf("a small one: %v, want ErrUnconfirmed", err)
@@ -110,7 +116,7 @@ func TestCommitGivenUp(t *testing.T) {
 		if _, err := tables.Models.Create(left, catalog.Model{Name: "m"}); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, want the end of the context", err)
 		}
-		if age := tables.OldestCommit(); age != 0 {
+		if age := tables.CommitStatus().Oldest; age != 0 {
 			t.Errorf("the oldest commit is %s old, and there is none", age)
 		}
 	})
@@ -123,10 +129,28 @@ func TestCommitFails(t *testing.T) {
 		if _, err := tables.Models.Create(t.Context(), catalog.Model{Name: "m"}); !errors.Is(err, catalog.ErrUnavailable) {
 			t.Errorf("%v, want ErrUnavailable", err)
 		}
+		if said := tables.CommitStatus().LastError; said != catalog.ErrUnavailable.Error() {
+			t.Errorf("the last write met %q", said)
+		}
+		s.failed = catalog.ErrConflict // the store has judged
+		if _, err := tables.Commit(t.Context(), catalog.Commit{}); !errors.Is(err, catalog.ErrConflict) {
+			t.Errorf("%v, want ErrConflict", err)
+		}
+		if said := tables.CommitStatus().LastError; said != "" {
+			t.Errorf("the last write met %q, and was judged", said)
+		}
+		s.failed = catalog.ErrUnavailable
+		if _, err := tables.Commit(t.Context(), catalog.Commit{}); err == nil {
+			t.Error("no error")
+		}
+		time.Sleep(10 * time.Minute)
+		if said := tables.CommitStatus().LastError; said != "" {
+			t.Errorf("after ten minutes the last write met %q, and nobody knows", said)
+		}
 		s.breaks = true
 		defer func() {
-			if fault := recover(); fault == nil || tables.OldestCommit() != 0 {
-				t.Errorf("the panic is %v, the oldest commit %s old", fault, tables.OldestCommit())
+			if fault := recover(); fault == nil || tables.CommitStatus().Oldest != 0 {
+				t.Errorf("the panic is %v, the oldest commit %s old", fault, tables.CommitStatus().Oldest)
 			}
 		}()
 		_, err := tables.Models.Create(t.Context(), catalog.Model{Name: "m"})

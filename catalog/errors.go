@@ -37,7 +37,7 @@ var (
 	ErrUnavailable = errors.New("database is not available")
 
 	// ErrUnconfirmed says that it is not known what became of a commit: the store was lost meanwhile, or has not
-	// confirmed it within 20 seconds, and a millisecond for each of its writes. It may be done already, may be done
+	// confirmed it within 25 seconds, and a millisecond for each of its writes. It may be done already, may be done
 	// yet, or never. Read before you make it again.
 	ErrUnconfirmed = errors.New("the database has not confirmed the write")
 

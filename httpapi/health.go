@@ -28,6 +28,7 @@ type Check func(ctx context.Context) (note string, err error)
 // The names of the checks of the plane's own engines.
 const (
 	checkCatalog   = "catalog"
+	checkWrites    = "catalog_writes"
 	checkPublisher = "publisher"
 	checkLogs      = "logs"
 	checkLogStore  = "log_store"
@@ -54,13 +55,12 @@ func newDependencies(plane *ezapi.Plane, more map[string]Check, log *slog.Logger
 			err := plane.Store().Read(ctx, func(catalog.Reader) error { return nil })
 			if err == nil {
 				answered.Store(true)
-				return commitNote(plane.OldestCommit())
-			}
-			if !reached() {
+			} else if !reached() {
 				return "not reached since the start", err
 			}
 			return "", err
 		},
+		checkWrites: func(context.Context) (string, error) { return commitNote(plane.CommitStatus()) },
 		checkPublisher: func(ctx context.Context) (string, error) {
 			_, err := plane.Publisher().Head(ctx)
 			if errors.Is(err, snapshot.ErrNone) {
@@ -135,17 +135,19 @@ func logsNote(s ezapi.Stats) string {
 	return strings.Join(notes, "; ")
 }
 
-// confirmedLately is how long the database may work at a write before it counts: others are refused after 10 s of
-// waiting for it.
+// confirmedLately is how long the database may work at a write before it counts.
 const confirmedLately = 15 * time.Second
 
 // commitNote fails while the database does not confirm what is written, though it can be read.
-func commitNote(oldest time.Duration) (note string, err error) {
-	if oldest <= confirmedLately {
-		return "", nil
+func commitNote(s catalog.CommitStatus) (note string, err error) {
+	switch {
+	case s.Oldest > confirmedLately:
+		return "the database does not confirm what is written: is a synchronous standby gone?",
+			fmt.Errorf("a write has waited for %s", s.Oldest.Round(time.Second))
+	case s.LastError != "":
+		return "the database can be read, and the last write failed", errors.New(s.LastError)
 	}
-	return "the database does not confirm what is written: is a synchronous standby gone?",
-		fmt.Errorf("a write has waited for %s", oldest.Round(time.Second))
+	return "", nil
 }
 
 // storedLately is how long entries may wait for a log store that fails before it counts: what passes is no fault.

@@ -66,6 +66,43 @@ func TestReadyWhileLogsAreFull(t *testing.T) {
 	s.must(http.StatusServiceUnavailable, nobody, "GET", "/readyz", nil)
 }
 
+// A server that can be read stays in rotation, also where the database takes no writes and there is no room for logs.
+// Who writes is told that it is not known what became of it, and not to wait and repeat.
+func TestReadyWhileWritesFail(t *testing.T) {
+	store := &unconfirmingStore{Store: memstore.New(nil)}
+	s := newService(t, ezapi.Config{Catalog: store, Keeper: catalog.NewRandomKeyRing(), LogBuffer: fullBuffer{}}, nil)
+	if status, note, _ := s.state("catalog_writes"); status != "ok" || note != "" {
+		t.Errorf("before: %s, %q", status, note)
+	}
+	store.fails.Store(true)
+	a := s.must(http.StatusServiceUnavailable, admin, "POST", "/keys", object{"name": "k"})
+	if a.object(t)["type"] != "urn:ezapi:unconfirmed" || a.Header.Get("Retry-After") != "" {
+		t.Errorf("Retry-After %q: %s", a.Header.Get("Retry-After"), a.body)
+	}
+	if status, note, whole := s.state("catalog_writes"); status != "failed" || whole != "degraded" ||
+		!strings.Contains(note, "the last write failed") {
+		t.Errorf("%s, %q; all %s", status, note, whole)
+	}
+	store.fails.Store(false)
+	s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k"})
+	if status, note, _ := s.state("catalog_writes"); status != "ok" || note != "" {
+		t.Errorf("after a write that works: %s, %q", status, note)
+	}
+}
+
+// unconfirmingStore does not know what became of its commits.
+type unconfirmingStore struct {
+	catalog.Store
+	fails atomic.Bool
+}
+
+func (s *unconfirmingStore) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	if s.fails.Load() {
+		return 0, catalog.ErrUnconfirmed
+	}
+	return s.Store.Commit(ctx, c)
+}
+
 // fullBuffer has no room on its disk.
 type fullBuffer struct{}
 

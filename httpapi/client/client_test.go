@@ -350,6 +350,11 @@ func TestRetries(t *testing.T) {
 	away := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
+	unconfirmed := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { // it may be under way
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"type":"urn:ezapi:unconfirmed","status":503}`)
+	}
 	type fault = func(http.ResponseWriter, *http.Request, http.Handler)
 	ctx := context.Background()
 	for name, tc := range map[string]struct {
@@ -378,6 +383,8 @@ func TestRetries(t *testing.T) {
 		"patching, lost":             {lost, 1, func(c *client.Client) error { _, err := c.Keys.Patch(ctx, 1, []byte(`{"group":"g"}`)); return err }, true, 2},
 		"deleting, lost":             {lost, 1, func(c *client.Client) error { return c.Keys.Delete(ctx, 1) }, true, 2},
 		"deleting what is not there": {away, 0, func(c *client.Client) error { return c.Keys.Delete(ctx, 99) }, false, 1},
+		"deleting, unconfirmed": {unconfirmed, 1,
+			func(c *client.Client) error { return c.Keys.Delete(ctx, 1) }, false, 1},
 		"guarded, lost": {lost, 1,
 			func(c *client.Client) error { return c.Keys.Delete(ctx, 1, client.IfMatch(1)) }, false, 1},
 	} {

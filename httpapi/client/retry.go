@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/ez-api/ez-api/catalog"
 )
 
 // again says when an operation may be sent again.
@@ -41,6 +43,9 @@ func (c *Client) pause(op call, err error, try int) (time.Duration, bool) {
 
 func (c *Client) mayTryAgain(op call, err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if errors.Is(err, catalog.ErrUnconfirmed) { // it may be under way, and another try would only meet it
 		return false
 	}
 	e, answered := errors.AsType[*Error](err)

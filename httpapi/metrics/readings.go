@@ -16,7 +16,8 @@ import (
 // reading is everything that one scrape reads, so that its numbers belong together.
 type reading struct {
 	ezapi.Stats
-	now           time.Time
+	now           time.Time // of this server
+	logTime       time.Time // by which logs are dated, see ezapi.Plane.LogTime
 	cut, replaced int64
 
 	up       bool // the publisher answers
@@ -40,7 +41,7 @@ func (c *Collector) read() reading {
 		r.standing = fleet.Standing(r.head)
 		r.worst = fleet.Worst(r.head)
 	}
-	r.Stats, r.now = c.plane.Stats(), c.plane.Now()
+	r.Stats, r.now, r.logTime = c.plane.Stats(), c.plane.Now(), c.plane.LogTime()
 	return r
 }
 
@@ -188,7 +189,9 @@ func metrics() []metric {
 
 		simple(prometheus.GaugeValue, "ezapi_catalog_oldest_commit_seconds", "For how long the database has worked at the "+
 			"oldest write of the catalog that is under way; 0 when there is none.",
-			func(r *reading) float64 { return r.OldestCommit.Seconds() }),
+			func(r *reading) float64 { return r.Commits.Oldest.Seconds() }),
+		flag("ezapi_catalog_writes_failing", "Whether the last write of the catalog failed because of the database, within "+
+			"ten minutes.", func(r *reading) bool { return r.Commits.LastError != "" }),
 
 		gauge("ezapi_budget_accounts", "Keys and projects that have budgets.",
 			func(r *reading) int { return r.Budgets.Accounts }),
@@ -217,7 +220,7 @@ func metrics() []metric {
 			func(r *reading) int64 { return r.Logs.Pending }),
 		simple(prometheus.GaugeValue, "ezapi_logs_oldest_pending_seconds",
 			"Since the oldest pending log entry was taken; 0 when none is pending.", func(r *reading) float64 {
-				return seconds(r.Logs.OldestPending, r.now)
+				return seconds(r.Logs.OldestPending, r.logTime)
 			}),
 
 		counter("ezapi_logs_refused_total", "Log entries turned away because there was no room.",
@@ -283,7 +286,7 @@ func metrics() []metric {
 			func(r *reading) bool { return r.Health.LastError != "" }),
 		simple(prometheus.GaugeValue, "ezapi_health_judged_seconds",
 			"Since providers were last judged; 0 before the first time.", func(r *reading) float64 {
-				return seconds(r.Health.JudgedAt, r.now)
+				return seconds(r.Health.JudgedAt, r.logTime)
 			}),
 		gauge("ezapi_health_holds", "Holds for health that last, of providers and of their models.",
 			func(r *reading) int { return r.Health.Held }),

@@ -75,8 +75,9 @@ type SinkOptions struct {
 	Settle time.Duration
 
 	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
-	// database, and a sink of another one does nothing there, but fails with [logbuf.ErrForeign]: it would add to what
-	// others have used, and forget their entries. Defaults to none, which asks nobody.
+	// database. A sink of another catalog does nothing there, and fails with [logbuf.ErrForeign]: otherwise the usage of
+	// two catalogs would be added up, and one would forget the entries of the other. Defaults to none, which asks
+	// nobody.
 	Owner func(ctx context.Context) (string, error)
 
 	// Logger is told what is worth knowing. Defaults to none.
@@ -238,6 +239,9 @@ func (s *Sink) Ready(ctx context.Context) (note string, err error) {
 	}
 	if err == nil {
 		return "", nil
+	}
+	if errors.Is(err, logbuf.ErrForeign) {
+		return "it has the logs of another catalog: entries wait in the spool", explain(ctx, "ask", err)
 	}
 	return "ClickHouse cannot be asked: entries wait in the spool, logs and usage cannot be read", explain(
 		ctx,

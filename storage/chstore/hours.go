@@ -92,7 +92,7 @@ func (s *Sink) closeHours(
 		now = o.Now
 	}
 	horizon := now.Add(-closeAfter).UTC().Truncate(time.Hour)
-	due, waiting, err := s.dueHours(ctx, horizon)
+	due, err := s.dueHours(ctx, horizon)
 	if err != nil {
 		return report, err
 	}
@@ -110,31 +110,25 @@ func (s *Sink) closeHours(
 			from = until
 		}
 	}
-	if !waiting.IsZero() {
-		report.Behind = horizon.Sub(waiting)
-	}
 	return report, nil
 }
 
-// dueHours returns the hours before a time that are to be built, and the first of those that are
-// marked and not settled yet.
-func (s *Sink) dueHours(
-	ctx context.Context,
-	horizon time.Time,
-) (due []rollup.Span, waiting time.Time, err error) {
+// dueHours returns the hours before a time that are to be built. Those in which something was written lately are
+// not due: they settle first, and their usage is read from their entries meanwhile.
+func (s *Sink) dueHours(ctx context.Context, horizon time.Time) (due []rollup.Span, err error) {
 	numbers := func(text string) (r rowReader, err error) {
 		answer, err := s.ask(ctx, text)
 		return rowReader{rest: answer}, err
 	}
 	now, err := s.readClock(ctx)
 	if err != nil {
-		return nil, waiting, err
+		return nil, err
 	}
 	marked, err := numbers(
 		fmt.Sprintf(sqlMarkedHours, micros(horizon.UnixMicro()), micros(now.Add(-s.settle).UnixMicro())),
 	)
 	if err != nil {
-		return nil, waiting, err
+		return nil, err
 	}
 	unsettled := make(map[int64]bool)
 	for marked.more() {
@@ -144,26 +138,23 @@ func (s *Sink) dueHours(
 			continue
 		}
 		unsettled[hour.Unix()] = true
-		if waiting.IsZero() {
-			waiting = hour
-		}
 	}
 	if marked.err != nil {
-		return nil, waiting, marked.err
+		return nil, marked.err
 	}
 	last, err := numbers(sqlLastHour)
 	if err != nil {
-		return nil, waiting, err
+		return nil, err
 	}
 	next, builds := time.Unix(last.int64(), 0).UTC().Add(time.Hour), last.int64()
 	if builds == 0 {
 		first, err := numbers(sqlFirstEntry)
 		if err != nil {
-			return nil, waiting, err
+			return nil, err
 		}
 		next = time.UnixMicro(first.int64()).UTC().Truncate(time.Hour)
 		if entries := first.int64(); entries == 0 {
-			return due, waiting, first.err
+			return due, first.err
 		}
 	}
 	// Marked ones are in due already, or not settled.
@@ -174,7 +165,7 @@ func (s *Sink) dueHours(
 			due = appendHour(due, hour)
 		}
 	}
-	return due, waiting, last.err
+	return due, last.err
 }
 
 // build sums the usage of some hours that follow each other.

@@ -63,7 +63,7 @@ func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report lo
 			return report, err
 		}
 		if !kept {
-			report.Behind = max(report.Behind, end.Sub(day))
+			report.Behind = max(report.Behind, o.Before.Sub(day.AddDate(0, 0, 1))-s.settle)
 			continue
 		}
 		err = s.do(ctx, "ALTER TABLE access_logs DROP PARTITION "+text+

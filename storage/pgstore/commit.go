@@ -123,8 +123,8 @@ func (m commitMode) next(ctx context.Context, err error) commitMode {
 // Commit applies c in one transaction, and unless it is large in one round
 // trip; see [catalog.Store]. When ctx ends meanwhile, Commit asks the server to stop
 // and returns what really happened: ctx.Err() when nothing did, and no error
-// when it was too late to stop. Where the server has synchronous standbys, it is not known then
-// whether one of them has it.
+// when it was too late to stop. Where commits wait for synchronous standbys, it is not known then
+// whether a standby has the commit, and the error wraps ErrUnconfirmed.
 func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
 	if err := s.alive(); err != nil {
 		return 0, err
@@ -269,9 +269,24 @@ func (b *bump) after(args []any) (head string, all []any) {
 	return fmt.Sprintf(sqlBump, b.settings, n+1, n+2, n+3), append(args, b.args...)
 }
 
+// acquireWithin is how long a commit waits for a connection. It is less than the time after which whoever made it is
+// told that its outcome is not known: what was never sent was never done.
+const acquireWithin = 15 * time.Second
+
+// acquire returns a connection of the pool, or an error that wraps ErrUnavailable when none is free for too long.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	within, cancel := context.WithTimeout(ctx, acquireWithin)
+	defer cancel()
+	conn, err := s.pool.Acquire(within)
+	if err != nil && ctx.Err() == nil && within.Err() != nil {
+		return nil, fmt.Errorf("%w: no connection was free within %s: %w", catalog.ErrUnavailable, acquireWithin, err)
+	}
+	return conn, err
+}
+
 // run sends the statements, in parts, on one connection of the pool.
 func (s *Store) run(ctx context.Context, statements []statement) error {
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.acquire(ctx)
 	if err != nil {
 		return &notCommitted{err}
 	}

@@ -66,8 +66,9 @@ type SinkOptions struct {
 	QueryConns int
 
 	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
-	// database, and a sink of another one does nothing there, but fails with [logbuf.ErrForeign]: it would add to what
-	// others have used, and forget their entries. Defaults to none, which asks nobody.
+	// database. A sink of another catalog does nothing there, and fails with [logbuf.ErrForeign]: otherwise the usage of
+	// two catalogs would be added up, and one would forget the entries of the other. Defaults to none, which asks
+	// nobody.
 	Owner func(ctx context.Context) (string, error)
 
 	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is

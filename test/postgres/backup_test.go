@@ -19,9 +19,9 @@ import (
 	"github.com/ez-api/ez-api/test/process"
 )
 
-// TestBackup runs the commands that docs/operations.md gives for a backup without old logs, and for
-// its restore. After it the spool and those who send again bring entries that the backup has and
-// entries that it lacks: usage counts each of them once.
+// TestBackup runs the commands that docs/operations.md gives for a backup without old logs, for its
+// restore, and for a copy of the database. After the restore the spool and those who send again bring
+// entries that the backup has and entries that it lacks: usage counts each of them once.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(t, nil)
@@ -64,6 +64,24 @@ func TestBackup(t *testing.T) {
 	c.counts(t, len(before)+1+len(after)+len(more))
 	if n := stored(); n != len(before)+len(after)+len(more) {
 		t.Errorf("%d entries are stored; want %d", n, len(before)+len(after)+len(more))
+	}
+	var key struct {
+		ID int64 `json:"id"`
+	}
+	c.Call(t, "POST", "/keys", object{"name": "k"}, http.StatusCreated, &key)
+	if key.ID < 1_000_000 {
+		t.Errorf("the first key after a restore has the id %d, which one that is lost may have had", key.ID)
+	}
+	c.Stop(t)
+
+	// A copy with an identity of its own is another catalog, with logs of its own.
+	s.Exec(t, "postgres", "create database copy template restored owner ezapi")
+	documented(t, s, work, `psql "\$EZ_PG_DSN" -1`, dsn("copy"))
+	start(t, environment(t, dsn("copy"))).lives(t)
+	var same bool
+	s.Query(t, "copy", "select store::text = catalog from ezapi.catalog_head, ezapi.log_owner", &same)
+	if !same {
+		t.Error("the logs of the copy are those of the original")
 	}
 }
 

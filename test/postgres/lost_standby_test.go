@@ -40,6 +40,7 @@ func TestLostStandby(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(t, nil)
 	c := start(t, environment(t, s.DSN()))
+	c.lives(t) // the first publish, which is a commit, is done
 	bring := loseStandby(t, s)
 
 	type answer struct {
@@ -67,12 +68,12 @@ func TestLostStandby(t *testing.T) {
 		return waits
 	})
 	if a := create("the second"); a.status != http.StatusServiceUnavailable || a.kind != "urn:ezapi:unavailable" ||
-		a.took > 15*time.Second {
-		t.Errorf("the second: %+v, want 503 unavailable after 10 s", a)
+		a.took > 23*time.Second { // who stands in line behind another that waits has two locks to wait for
+		t.Errorf("the second: %+v, want 503 unavailable after 10 s, or 20 s", a)
 	}
 	if a := <-first; a.status != http.StatusServiceUnavailable || a.kind != "urn:ezapi:unconfirmed" ||
-		a.took < 20*time.Second || a.took > 30*time.Second {
-		t.Errorf("the first: %+v, want 503 unconfirmed after 20 s", a)
+		a.took < 25*time.Second || a.took > 35*time.Second {
+		t.Errorf("the first: %+v, want 503 unconfirmed after 25 s", a)
 	}
 	status, body := c.readiness(t)
 	if status != http.StatusOK || !strings.Contains(body, "is a synchronous standby gone?") {

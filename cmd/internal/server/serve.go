@@ -54,7 +54,8 @@ func Open(ctx context.Context, config *Config, logger *slog.Logger) (_ *Server, 
 	s := &Server{config: config, logger: logger}
 	defer func() {
 		if err != nil {
-			_ = s.close(time.Now().Add(drainGrace)) // what is wrong is known
+			_ = s.drain(time.Now().Add(drainGrace)) // what is wrong is known
+			_ = s.release()
 		}
 	}()
 	if err := s.claim(); err != nil {
@@ -267,10 +268,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err = <-failed:
 	}
 	s.endRequests()
-	until := time.Now().Add(drainGrace) // with a database that is halted, what runs may take seconds to end
+	until := time.Now().Add(drainGrace)
 	stop()
-	<-ran
-	return errors.Join(err, s.close(until))
+	err = errors.Join(err, s.drain(until)) // beside what runs, which takes seconds to end with a database that is halted
+	select {
+	case <-ran:
+	case <-time.After(time.Until(until)):
+	}
+	return errors.Join(err, s.release())
 }
 
 // endRequests stops listening and lets requests at work finish, but not for ever.
@@ -283,21 +288,26 @@ func (s *Server) endRequests() {
 	}
 }
 
-// close stores what is pending, until a time, and closes all there is, the last opened first.
-func (s *Server) close(until time.Time) error {
-	var errs []error
-	if s.plane != nil {
-		ctx, cancel := context.WithDeadline(context.Background(), until)
-		defer cancel()
-		err := s.plane.Close(ctx)
-		stats := s.plane.Stats().Logs
-		if unstored, ok := errors.AsType[*logbuf.UnstoredError](err); ok && unstored.Kept {
-			s.logger.Warn("logs are left in the spool; the next start stores them", "pending", unstored.Entries)
-			err = nil
-		}
-		errs = append(errs, err)
-		s.logger.Info("logs drained", "stored", stats.Stored, "pending", stats.Pending)
+// drain stores what is pending, until a time.
+func (s *Server) drain(until time.Time) error {
+	if s.plane == nil {
+		return nil
 	}
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	err := s.plane.Close(ctx)
+	stats := s.plane.Stats().Logs
+	if unstored, ok := errors.AsType[*logbuf.UnstoredError](err); ok && unstored.Kept {
+		s.logger.Warn("logs are left in the spool; the next start stores them", "pending", unstored.Entries)
+		err = nil
+	}
+	s.logger.Info("logs drained", "stored", stats.Stored, "pending", stats.Pending)
+	return err
+}
+
+// release closes all there is, the last opened first.
+func (s *Server) release() error {
+	var errs []error
 	if s.engines != nil {
 		errs = append(errs, s.engines.close())
 	}

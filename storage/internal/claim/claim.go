@@ -1,9 +1,9 @@
-// Package claim makes sure that a log store is that of the catalog whose logs come, for engines that ask
-// others' databases.
+// Package claim makes sure that a log store belongs to the catalog whose logs come.
 package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,6 +13,8 @@ import (
 
 // lasts is how long an answer is taken for true. The store may be handed over to another catalog meanwhile.
 const lasts = time.Minute
+
+var errNameless = errors.New("the catalog that owns the logs has no name")
 
 // A Claim is that of one process. It is safe for concurrent use.
 type Claim struct {
@@ -45,12 +47,21 @@ func (c *Claim) Check(ctx context.Context, ask func(ctx context.Context, catalog
 	if name == "" {
 		var err error
 		if name, err = c.owner(ctx); err != nil {
-			return fmt.Errorf("%w: it is not known yet whose logs these are: %w", logbuf.ErrUnavailable, err)
+			return fmt.Errorf("%w: it is not known yet which catalog this is: %w", logbuf.ErrUnavailable, err)
 		}
+		if name == "" {
+			return errNameless
+		}
+		c.mu.Lock()
+		c.name = name
+		c.mu.Unlock()
 	}
 	theirs, err := ask(ctx, name)
 	if err != nil {
 		return err
+	}
+	if theirs == "" { // what was just written is not read yet
+		return fmt.Errorf("%w: the log store does not say whose it is", logbuf.ErrUnavailable)
 	}
 	if theirs != name {
 		return fmt.Errorf("%w: %w: it is that of the catalog %.64q, and this is %s; name another log store, or hand this "+
@@ -59,6 +70,6 @@ func (c *Claim) Check(ctx context.Context, ask func(ctx context.Context, catalog
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.name, c.until = name, now.Add(lasts)
+	c.until = now.Add(lasts)
 	return nil
 }

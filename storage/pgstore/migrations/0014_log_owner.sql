@@ -5,3 +5,6 @@ create table log_owner (
     catalog text        not null,
     since   timestamptz not null default now()
 );
+
+-- Where a catalog is at work here, its logs are its own.
+insert into log_owner (catalog) select store::text from catalog_head where revision > 0;
