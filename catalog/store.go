@@ -82,7 +82,8 @@ type Store interface {
 
 	// NextIDs reserves n ids, above every id handed out before, and returns
 	// the first. Ids come before entities, because sealed secrets are bound
-	// to the id. Reserved ids that stay unused are gone.
+	// to the id. Reserved ids that stay unused are gone; after the store has crashed, those
+	// that nothing was stored with may come again.
 	NextIDs(ctx context.Context, n int) (first int64, err error)
 
 	// Wait blocks until the head's revision exceeds after, and returns it. It
