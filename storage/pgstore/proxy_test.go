@@ -159,7 +159,7 @@ func (p *proxy) pass(client, server net.Conn, lost, frozen *atomic.Bool) {
 			p.linger(frozen)
 			return
 		default:
-			lost.Store(how != cutSent)
+			lost.Store(true) // also where it is faster than the cut
 			frozen.Store(how == freezeAnswer)
 		}
 		if _, err := server.Write(data); err != nil || ok && how == cutSent {
