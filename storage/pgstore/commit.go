@@ -279,7 +279,7 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	defer cancel()
 	conn, err := s.pool.Acquire(within)
 	if err != nil && ctx.Err() == nil && within.Err() != nil {
-		return nil, fmt.Errorf("%w: no connection was free within %s: %w", catalog.ErrUnavailable, acquireWithin, err)
+		return nil, fmt.Errorf("%w: no connection was free within %s", catalog.ErrUnavailable, acquireWithin)
 	}
 	return conn, err
 }

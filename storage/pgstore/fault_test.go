@@ -295,3 +295,29 @@ func TestReadsThatLoseTheirConnection(t *testing.T) {
 		t.Errorf("a caller who has gone: %v", err)
 	}
 }
+
+// A commit that finds no connection free is given up before anything is sent, and says that nothing was done.
+func TestCommitWithoutConnection(t *testing.T) {
+	t.Parallel()
+	cfg := pgtest.Migrated(t)
+	cfg.MaxConns = 1
+	pool := pgtest.Connect(t, cfg)
+	s := open(t, pool, &pgstore.Options{ListenDSN: pgstore.ListenNone})
+	busy, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_, err = s.Commit(t.Context(), catalog.Commit{Sync: true, Time: now})
+	if took := time.Since(begun); took < 15*time.Second || took > 20*time.Second {
+		t.Errorf("it took %s, want 15 s", took)
+	}
+	if !errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, catalog.ErrUnconfirmed) ||
+		errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want ErrUnavailable and nothing else", err)
+	}
+	busy.Release()
+	if rev, err := s.Commit(t.Context(), catalog.Commit{Sync: true, Time: now}); rev != 1 || err != nil {
+		t.Errorf("revision %d, %v; the one before was not made", rev, err)
+	}
+}
