@@ -14,16 +14,22 @@ import (
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 )
 
-var (
-	_ catalog.Store  = (*Store)(nil)
-	_ catalog.Pruner = (*Store)(nil)
-)
+// Engine is what the control plane uses of a store. Embedding an interface hides what else a value can
+// do, so the optional interfaces are named: without them, changes are never pruned and alerts not kept.
+type Engine interface {
+	catalog.Store
+	catalog.Pruner
+	alerts.Outbox
+}
+
+var _ Engine = (*Store)(nil)
 
 // Store passes everything on to another store. It is safe for concurrent use.
 type Store struct {
-	catalog.Store // Read, NextIDs and Wait stay as they are
+	Engine // all but Commit stays as it is
 
 	trail   *slog.Logger
 	commits atomic.Int64
@@ -31,15 +37,15 @@ type Store struct {
 }
 
 // New returns a store in front of inner that tells trail about every commit.
-func New(inner catalog.Store, trail *slog.Logger) *Store {
-	return &Store{Store: inner, trail: trail}
+func New(inner Engine, trail *slog.Logger) *Store {
+	return &Store{Engine: inner, trail: trail}
 }
 
 // Commit implements [catalog.Store]. Errors go through as they are, because
 // callers match them.
 func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
 	begin := time.Now()
-	revision, err := s.Store.Commit(ctx, c)
+	revision, err := s.Engine.Commit(ctx, c)
 	took := slog.Duration("took", time.Since(begin))
 	switch {
 	case errors.Is(err, catalog.ErrConflict):
@@ -58,23 +64,6 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 			"revision", revision, "actor", c.Actor, "reason", c.Reason, took)
 	}
 	return revision, nil
-}
-
-// PruneChanges implements [catalog.Pruner]. Embedding an interface hides what
-// else a store can do; optional interfaces have to be passed on by hand.
-func (s *Store) PruneChanges(ctx context.Context, before time.Time) (int64, error) {
-	if p, ok := s.Store.(catalog.Pruner); ok {
-		return p.PruneChanges(ctx, before)
-	}
-	return 0, nil
-}
-
-// ThinChanges implements [catalog.Pruner].
-func (s *Store) ThinChanges(ctx context.Context, before time.Time) (int64, error) {
-	if p, ok := s.Store.(catalog.Pruner); ok {
-		return p.ThinChanges(ctx, before)
-	}
-	return 0, nil
 }
 
 // Stats returns how many commits were made, and how many were refused.

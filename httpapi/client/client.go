@@ -21,13 +21,15 @@ type Options struct {
 	// say how long a call may take.
 	HTTP *http.Client
 
-	// Tries is how often a request is sent at most. Defaults to 4; 1 never sends
-	// one again. A request is sent again when it was surely not done (the server
-	// could not be reached, or said 429), and when doing it twice does no harm.
+	// Tries is how often a request is sent at most. Defaults to 4; with 1 it is never repeated. A
+	// request is repeated when it was certainly not carried out (the server could not be reached,
+	// or answered 429). If doing it twice does no harm, it is also repeated when there was no
+	// answer, or the answer was 502, 503 or 504. An error that matches catalog.ErrUnconfirmed is
+	// returned at once.
 	Tries int
 
-	// Backoff is how long the first pause between two tries is, about; it doubles
-	// each time. A Retry-After of the server counts where it is longer. Defaults to
+	// Backoff is about how long the first pause between two tries is; it doubles each time. A
+	// longer Retry-After of the server counts instead. No pause is longer than 30 s. Defaults to
 	// 200 ms.
 	Backoff time.Duration
 

@@ -380,6 +380,11 @@ func TestRetries(t *testing.T) {
 			func(c *client.Client) error { _, err := c.Keys.Rotate(ctx, 1, 0); return err }, false, 1},
 		"putting, lost": {lost, 1,
 			func(c *client.Client) error { _, err := c.Models.Put(ctx, catalog.Model{Name: "m"}); return err }, true, 2},
+		"putting what has a token, lost": {lost, 1,
+			func(c *client.Client) error {
+				_, err := c.Keys.Put(ctx, catalog.Key{Name: "k", Meta: catalog.Meta{ExternalID: "k"}})
+				return err
+			}, false, 1},
 		"patching, lost":             {lost, 1, func(c *client.Client) error { _, err := c.Keys.Patch(ctx, 1, []byte(`{"group":"g"}`)); return err }, true, 2},
 		"deleting, lost":             {lost, 1, func(c *client.Client) error { return c.Keys.Delete(ctx, 1) }, true, 2},
 		"deleting what is not there": {away, 0, func(c *client.Client) error { return c.Keys.Delete(ctx, 99) }, false, 1},

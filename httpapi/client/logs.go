@@ -49,14 +49,14 @@ const (
 	followPages = 50          // of 1000 entries that one look reads at most
 )
 
-// FollowLogs yields the entries that q selects as they are stored, from now on, each once
-// and the oldest first of those that come together. It ends with an error, that of the
-// context among others. Entries are stored in batches, some a while after their time: one that is stored
-// more than a minute after it is not seen. Of more than 50,000 entries within a minute the newest are
-// seen.
+// FollowLogs yields the entries that q selects, each once, as they are stored. It looks every
+// second, and yields the entries that it finds together oldest first. It sees only entries whose
+// time is not before the call, and which were stored at most a minute after their time. Of more
+// than 50,000 entries within a minute it sees the newest. The bounds, the cursor and the limit of q
+// are ignored. The iteration ends with an error, for example that of the context.
 func (c *Client) FollowLogs(ctx context.Context, q logbuf.LogQuery) iter.Seq2[logbuf.Entry, error] {
 	return func(yield func(logbuf.Entry, error) bool) {
-		f := logFollower{client: c, query: q, start: time.Now(), seen: map[uuid.UUID]time.Time{}}
+		f := logFollower{client: c, query: q, start: time.Now(), seen: map[identity]struct{}{}}
 		f.query.Until, f.query.Cursor, f.query.Limit = time.Time{}, "", 1000
 		for {
 			fresh, err := f.look(ctx)
@@ -81,7 +81,13 @@ type logFollower struct {
 	client *Client
 	query  logbuf.LogQuery
 	start  time.Time
-	seen   map[uuid.UUID]time.Time
+	seen   map[identity]struct{}
+}
+
+// An identity is what an entry is told apart by.
+type identity struct {
+	id     uuid.UUID
+	micros int64
 }
 
 // look returns the entries that are new, newest first.
@@ -91,9 +97,9 @@ func (f *logFollower) look(ctx context.Context) (fresh []logbuf.Entry, err error
 		since = f.start
 	}
 	f.query.Since, f.query.Cursor = since, ""
-	for id, at := range f.seen {
-		if at.Before(since) {
-			delete(f.seen, id)
+	for e := range f.seen {
+		if e.micros < since.UnixMicro() {
+			delete(f.seen, e)
 		}
 	}
 	for range followPages {
@@ -102,8 +108,9 @@ func (f *logFollower) look(ctx context.Context) (fresh []logbuf.Entry, err error
 			return fresh, err
 		}
 		for _, e := range page.Data {
-			if _, before := f.seen[e.ID]; !before {
-				f.seen[e.ID] = e.Time
+			it := identity{e.ID, e.Time.UnixMicro()}
+			if _, before := f.seen[it]; !before {
+				f.seen[it] = struct{}{}
 				fresh = append(fresh, e)
 			}
 		}

@@ -25,9 +25,9 @@ type UpstreamModels struct {
 	Truncated bool     `json:"truncated,omitempty"` // some were left out
 }
 
-// TestProvider asks the provider with the id for its models, which costs nothing, or, with chat, for one
-// token of an upstream model; an empty one is the first that the provider has. It is not asked again when
-// the answer is lost.
+// TestProvider asks the provider with the id for its models, which costs nothing. With chat, it
+// asks an upstream model for one token instead; if model is empty, the first one that the provider
+// has. The provider is not asked again when the answer is lost.
 func (c *Client) TestProvider(ctx context.Context, id int64, chat bool, model string) (t ProviderTest, err error) {
 	body := map[string]string{}
 	if chat {

@@ -133,6 +133,7 @@ func TestFollowLogs(t *testing.T) {
 	defer cancel()
 	logged(t, s, entry("before", time.Now().Add(-time.Second), nil))
 	var first time.Time
+	id := uuid.Must(uuid.NewV7()) // of each: they differ in their times
 	feed := []string{"first", "late", "last"}
 	next := func() {
 		if len(feed) == 0 {
@@ -145,7 +146,9 @@ func TestFollowLogs(t *testing.T) {
 		case "late": // its time is before that of the first, and after the beginning
 			at = first.Add(-time.Millisecond)
 		}
-		logged(t, s, entry(model, at, nil))
+		e := entry(model, at, nil)
+		e.ID = id
+		logged(t, s, e)
 	}
 	time.AfterFunc(300*time.Millisecond, next) // by then it follows
 	var got []string

@@ -107,9 +107,12 @@ func (r resource[W]) create(ctx context.Context, v W, opts []WriteOption) (W, er
 }
 
 func (r resource[W]) put(ctx context.Context, v W, opts []WriteOption) (W, error) {
-	w := newWrite(opts)
+	w, harmless := newWrite(opts), againAlways
+	if r.kind.HasTokens() { // only the answer to the request that creates it has the token
+		harmless = againUndone
+	}
 	out, _, err := r.one(ctx, call{
-		method: http.MethodPut, path: string(r.kind), body: v, again: w.again(againAlways),
+		method: http.MethodPut, path: string(r.kind), body: v, again: w.again(harmless),
 	}, w)
 	return out, err
 }

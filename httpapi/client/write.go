@@ -56,8 +56,8 @@ func IfMatch(r catalog.Revision) WriteOption {
 	}
 }
 
-// IfAbsent makes a Put only when there is nothing yet that it would make equal; else the error
-// matches catalog.ErrConflict.
+// IfAbsent lets a Put only create. If there is an entity that the Put would change instead, the
+// error matches catalog.ErrConflict.
 func IfAbsent() WriteOption {
 	return func(w *write) {
 		w.header.Set("If-None-Match", "*")
@@ -65,7 +65,8 @@ func IfAbsent() WriteOption {
 	}
 }
 
-// Cascade changes the allow-lists that name a model which is renamed or deleted.
+// Cascade makes a write that renames or deletes a model also rename or remove the model in the
+// allow-lists that name it; see catalog.WithCascade.
 func Cascade() WriteOption {
 	return func(w *write) { w.query.Set("cascade", "true") }
 }

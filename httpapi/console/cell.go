@@ -73,7 +73,7 @@ func (p *page) cell(f *field, o object) cell {
 	default:
 		c.Text = f.write(v, p.zone)
 	}
-	if f.Name == "message" { // of holds: the control plane writes those of its own
+	if f.Name == "message" && o.text("reason") != catalog.HoldAdmin { // of holds: the control plane writes its own
 		c.Text = p.words.message(c.Text)
 	}
 	if f.Name == "project" && c.Text != "" {

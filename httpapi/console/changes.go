@@ -86,9 +86,12 @@ func (p *page) changes() error {
 // its beginning, as the API has it.
 func (p *page) fillChanges(view *changesView, query client.ChangesQuery, before int64) error {
 	if !view.Filtered && !p.Limited() {
-		found, from, err := p.newest(before, feedWindow, feedRows)
+		found, from, more, err := p.newest(before, feedWindow, feedRows)
 		if err != nil {
 			return err
+		}
+		if more != "" {
+			view.Newer = link("changes", "after", more)
 		}
 		for _, c := range slices.Backward(found) {
 			view.Rows = append(view.Rows, p.changeRow(c))
@@ -113,29 +116,42 @@ func (p *page) fillChanges(view *changesView, query client.ChangesQuery, before 
 	return nil
 }
 
-// newest returns the changes of the revisions before one, or of the last where that is 0, oldest
-// first; from is the revision after which they begin.
-func (p *page) newest(before, window int64, most int) (found []catalog.Change, from int64, err error) {
+// newest returns the changes of the revisions before one, or of the last where that is 0, oldest first; from is the
+// revision after which they begin. It looks back at most as many revisions as window says, and at fewer where these
+// have more changes than it returns at most. Of a single revision with more it returns the first, and in more where
+// the others begin.
+func (p *page) newest(before, window int64, most int) (found []catalog.Change, from int64, more string, err error) {
 	if before == 0 {
 		status, err := p.client.SyncStatus(p.ctx())
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, "", err
 		}
 		before = int64(status.Revision) + 1
 	}
-	from = max(0, before-1-window)
-	query := client.ChangesQuery{After: strconv.FormatInt(from, 10), Limit: most}
-	page, err := p.client.Changes(p.ctx(), query)
-	if errors.Is(err, catalog.ErrCompacted) { // it reaches back no further
-		query.After, from = "", 0
-		page, err = p.client.Changes(p.ctx(), query)
-	}
-	for _, c := range page.Data {
-		if int64(c.Revision) < before {
-			found = append(found, c)
+	for ; ; window /= 2 {
+		from = max(0, before-1-window)
+		query := client.ChangesQuery{After: strconv.FormatInt(from, 10), Limit: most}
+		page, err := p.client.Changes(p.ctx(), query)
+		if errors.Is(err, catalog.ErrCompacted) { // it reaches back no further
+			query.After, from = "", 0
+			page, err = p.client.Changes(p.ctx(), query)
 		}
+		if err != nil {
+			return nil, 0, "", err
+		}
+		if len(page.Data) == most && int64(page.Data[most-1].Revision) < before {
+			if window > 1 {
+				continue
+			}
+			more = page.Next
+		}
+		for _, c := range page.Data {
+			if int64(c.Revision) < before {
+				found = append(found, c)
+			}
+		}
+		return found, from, more, nil
 	}
-	return found, from, err
 }
 
 func (p *page) changeRow(c catalog.Change) changeRow {

@@ -13,6 +13,7 @@ import (
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/httpapi/client"
 	"github.com/ez-api/ez-api/httpapi/internal/outbox"
+	"github.com/ez-api/ez-api/httpapi/internal/room"
 )
 
 // Options are the settings of [New]; nil and zero fields mean the defaults.
@@ -20,9 +21,9 @@ type Options struct {
 	// Logger gets the causes of failures; never a secret. Defaults to the plane's.
 	Logger *slog.Logger
 
-	// Key seals the cookies of sessions: 32 random bytes, which all servers share that one person's
-	// requests may reach. Defaults to a key that is made by New, so that sessions end with the
-	// process and are good for one server alone.
+	// Key seals the cookies of sessions. It is 32 random bytes, the same in all servers that the
+	// requests of one person may reach. Defaults to a key that New makes: sessions then end with
+	// the process, and are valid at this server alone.
 	Key []byte
 
 	// ClientAddress tells from which address a request comes: failed sign-ins are limited by it.
@@ -47,6 +48,7 @@ type Console struct {
 	oidc     *OIDC // nil: nobody signs in through an identity provider
 	nouns    nounTable
 	outbox   *outbox.Outbox
+	room     *room.Room // for forms
 
 	// load makes what follows, at the first request: it takes some megabytes, and many servers are
 	// never asked for a page.
@@ -88,6 +90,7 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	c := &Console{
 		log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, oidc: opts.OIDC, nouns: newNouns(),
 		forms: &onceForms{forms: map[onceKey]*onceForm{}}, outbox: outbox.New(),
+		room: room.New(maxForms),
 	}
 	if c.log == nil {
 		c.log = plane.Logger()

@@ -14,8 +14,9 @@
 //
 // # Sessions
 //
-// Who signs in sends a token, which is kept in a cookie that is sealed with AES-256-GCM. No session
-// is stored on the server. Each request authenticates the token anew, so a token that is revoked
-// ends its sessions. A session ends after 30 minutes without a request, and after 12 hours in any
-// case. See [Options.Key] for several servers that serve the same people.
+// A person signs in with a token, or through an identity provider (see [OIDC]). The session is a
+// cookie that is sealed with AES-256-GCM; the server stores none. A session by token authenticates
+// the token at each request, so a token that is revoked ends its sessions. A session ends after 30
+// minutes without a request, and after 12 hours in any case. See [Options.Key] for several servers
+// that serve the same people.
 package console

@@ -201,9 +201,9 @@ func (p *page) edit(n *noun) error {
 		return err
 	}
 	typed := p.r.PostForm
-	shown, err := unpack(typed.Get("shown"))
+	shown, err := p.unpack(typed.Get("shown"))
 	if err != nil {
-		return p.malformed()
+		return p.unread(err)
 	}
 	mine := n.changed(shown, typed)
 	for range editTries {

@@ -94,6 +94,29 @@ func TestLongFormsAreRead(t *testing.T) {
 	}
 }
 
+// TestFormsAreBounded: who is not signed in sends no form with more fields than any has, neither as it is nor packed.
+func TestFormsAreBounded(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.browser(t)
+	many := strings.Repeat("a&", 200_000)
+	form := "application/x-www-form-urlencoded"
+	resp := must[*http.Response](t)(http.Post(s.url+"signin", form, strings.NewReader(many)))
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("many fields: %d", resp.StatusCode)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = z.Write([]byte(many))
+	_ = z.Close()
+	for _, path := range []string{"signin", "settings"} {
+		got := b.post(path, url.Values{"typed": {base64.RawURLEncoding.EncodeToString(packed.Bytes())}})
+		if got.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("many fields that are packed, to %s: %d", path, got.status)
+		}
+	}
+}
+
 // TestFormsAreCarriedOutOnce: a second click makes nothing, and shows what the first has made.
 func TestFormsAreCarriedOutOnce(t *testing.T) {
 	s := newSite(t, nil)

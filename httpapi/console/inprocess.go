@@ -17,15 +17,26 @@ func withCaller(ctx context.Context, caller httpapi.Caller) context.Context {
 }
 
 // signedIn returns an Auth that knows whom the console has authenticated already, and asks another
-// about everybody else. A context comes from this process alone, so nobody can claim to be in one.
+// about everybody else, and about tokens. A context comes from this process alone, so nobody can claim
+// to be in one.
 func signedIn(auth httpapi.Auth) httpapi.Auth {
-	known := httpapi.AuthFunc(func(r *http.Request) (httpapi.Caller, error) {
-		if caller, ok := r.Context().Value(callerKey{}).(httpapi.Caller); ok {
-			return caller, nil
-		}
-		return auth.Authenticate(r)
-	})
-	return httpapi.WithScheme(known, httpapi.Scheme{Type: "http", HTTPScheme: "bearer"})
+	return httpapi.WithScheme(knownAuth{auth}, httpapi.Scheme{Type: "http", HTTPScheme: "bearer"})
+}
+
+type knownAuth struct{ httpapi.Auth }
+
+// Authenticate implements [httpapi.Auth].
+func (a knownAuth) Authenticate(r *http.Request) (httpapi.Caller, error) {
+	if caller, ok := r.Context().Value(callerKey{}).(httpapi.Caller); ok {
+		return caller, nil
+	}
+	return a.Auth.Authenticate(r)
+}
+
+// HoldsToken implements [httpapi.TokenHolder].
+func (a knownAuth) HoldsToken(hash string) bool {
+	holder, ok := a.Auth.(httpapi.TokenHolder)
+	return ok && holder.HoldsToken(hash)
 }
 
 // inProcess calls a handler as if it were a server. An answer comes as it is written, so that a long

@@ -25,7 +25,7 @@ func pack(values url.Values) string {
 }
 
 // unpack returns what pack was given. Nothing is an empty form.
-func unpack(packed string) (url.Values, error) {
+func (p *page) unpack(packed string) (url.Values, error) {
 	if packed == "" {
 		return url.Values{}, nil
 	}
@@ -44,7 +44,10 @@ func unpack(packed string) (url.Values, error) {
 	if len(text) > maxForm {
 		return nil, errors.New("what is packed is longer than a form may be")
 	}
-	return parseFields(string(text))
+	if err := p.share().Take(int64(len(text))); err != nil {
+		return nil, err
+	}
+	return p.parseFields(string(text))
 }
 
 // resume looks whether a form was sent for something else than to be carried out: to show the page in
@@ -53,9 +56,9 @@ func unpack(packed string) (url.Values, error) {
 func (p *page) resume() error {
 	form := p.r.PostForm
 	if form.Has("typed") {
-		values, err := unpack(form.Get("typed"))
+		values, err := p.unpack(form.Get("typed"))
 		if err != nil {
-			return p.malformed()
+			return p.unread(err)
 		}
 		p.r.PostForm, p.paused, p.resumed = values, true, true
 	}

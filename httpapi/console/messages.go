@@ -76,9 +76,26 @@ func patternOf(format string, verbs []string) string {
 	return b.String()
 }
 
+// mostParts is how many parts of a message are looked up, so that a text which only looks like a message, and which
+// somebody may have made up, takes little time.
+const mostParts = 40
+
 // message returns a message of the API in the language, and one that is not known as it is. Several may
 // be joined by semicolons, and one may have the name of what it is about before it.
 func (m messages) message(english string) string {
+	left := mostParts
+	text := m.part(english, &left)
+	if left < 0 {
+		return english
+	}
+	return text
+}
+
+// part is message, for at most as many parts as are left.
+func (m messages) part(english string, left *int) string {
+	if *left--; *left < 0 {
+		return english
+	}
 	if text, ok := m.whole[english]; ok {
 		return text
 	}
@@ -89,14 +106,14 @@ func (m messages) message(english string) string {
 		}
 		args := make([]any, len(found)-1)
 		for i, arg := range found[1:] {
-			args[i] = m.message(arg)
+			args[i] = m.part(arg, left)
 		}
 		return fmt.Sprintf(p.text, args...)
 	}
 	// The name of an error stands behind what is said of it.
 	if i := strings.LastIndex(english, ": "); i > 0 {
 		if name, ok := m.whole[english[i+2:]]; ok {
-			return m.message(english[:i]) + m.between(": ", "：") + name
+			return m.part(english[:i], left) + m.between(": ", "：") + name
 		}
 	}
 	for _, between := range []struct{ english, other string }{{"; ", "；"}, {": ", "："}} {
@@ -104,7 +121,7 @@ func (m messages) message(english string) string {
 		if !ok {
 			continue
 		}
-		a, b := m.message(first), m.message(rest)
+		a, b := m.part(first, left), m.part(rest, left)
 		if b != rest || a != first && between.english == "; " {
 			return a + m.between(between.english, between.other) + b
 		}

@@ -359,3 +359,18 @@ func TestMessagesAreRecognised(t *testing.T) {
 		}
 	}
 }
+
+// A text that only looks like many messages takes little time, and stays as it is.
+func TestMessagesOfManyParts(t *testing.T) {
+	for _, lang := range languages() {
+		m, err := loadMessages(lang)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{strings.Repeat("a: b; ", 42), strings.Repeat("a; ", 300), strings.Repeat("a: ", 300)} {
+			if got := m.message(text); got != text {
+				t.Errorf("%s: %q is %q", lang, text, got)
+			}
+		}
+	}
+}

@@ -33,18 +33,20 @@ type OIDCOptions struct {
 	// ClientID is how the identity provider knows the console. Required.
 	ClientID string
 
-	// ClientSecret proves that. Without one the console is a public client, which PKCE protects.
+	// ClientSecret authenticates the console to the identity provider. Without one the console is a
+	// public client, which PKCE protects.
 	ClientSecret catalog.Secret
 
 	// Claim is the claim that says what somebody may do: a name such as groups, or a path such as
-	// realm_access.roles. Its values are admin, viewer, admin:PROJECT or viewer:PROJECT. Other
-	// values grant what is said behind the name: "groups; platform=admin; search=admin:acme/search;
-	// *@example.com=viewer". A value that begins with * stands for all that end as it does. Required.
+	// realm_access.roles. Its values are admin, viewer, admin:PROJECT or viewer:PROJECT. If it has
+	// other values, say behind the name what each of them grants: "groups; platform=admin;
+	// search=admin:acme/search; *@example.com=viewer". A value that begins with * stands for every
+	// value that ends in what follows the *. Required.
 	Claim string
 
 	// RedirectURL is the address of the console's page signin/callback, for a console whose address
-	// is changed by a proxy. Defaults to the host and the path that the request to sign in was for;
-	// https, but on this machine.
+	// is changed by a proxy. Defaults to the host and the path of the request to sign in, with
+	// https, or with http if the browser asks its own machine over plain http.
 	RedirectURL string
 
 	// Transport sends requests to the identity provider. Defaults to http.DefaultTransport.

@@ -56,7 +56,7 @@ func (p *page) overview() error {
 			return err
 		}
 		view.Sync = &status
-		found, _, err := p.newest(int64(status.Revision)+1, overviewChanges, feedRows)
+		found, _, _, err := p.newest(int64(status.Revision)+1, overviewChanges, feedRows)
 		if err != nil {
 			return err
 		}

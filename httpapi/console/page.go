@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/httpapi/client"
+	"github.com/ez-api/ez-api/httpapi/internal/room"
 )
 
 // A page is one request, and what its answer depends on.
@@ -31,6 +29,8 @@ type page struct {
 	resumed bool // it comes from before the sign-in
 	typing  bool // the page has a form with what was typed
 	secret  bool // the answer holds something that is shown once
+
+	held *room.Share // of the memory for forms; nil: nothing
 }
 
 // The cookies that hold what somebody prefers. Nothing depends on them but how pages look.
@@ -64,6 +64,7 @@ func cookieValue(r *http.Request, name string) string {
 func (c *Console) open(do func(*page) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p := c.newPage(w, r)
+		defer p.letGo()
 		if err := do(p); err != nil {
 			p.fail(err)
 		}
@@ -78,6 +79,7 @@ func (c *Console) signedIn(do func(*page) error) http.HandlerFunc {
 func (c *Console) signedInAs(do func(*page) error, prepare func(*page)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		p := c.newPage(w, r)
+		defer p.letGo()
 		prepare(p)
 		err := p.authenticate()
 		if errors.Is(err, httpapi.ErrUnauthenticated) {
@@ -225,46 +227,7 @@ func (p *page) fail(err error) {
 // form reads the fields of a form that was sent; see resume.
 func (p *page) form() error {
 	if err := p.readForm(); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return &client.Error{Status: http.StatusRequestEntityTooLarge, Title: p.words.text("error.toolarge")}
-		}
-		return p.malformed()
+		return p.unread(err)
 	}
 	return p.resume()
 }
-
-// readForm reads the fields of a form one by one: net/url takes no more than 10,000 at once, and the prices of a
-// provider are more.
-func (p *page) readForm() error {
-	kind, _, err := mime.ParseMediaType(p.r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/x-www-form-urlencoded" {
-		p.r.Body = http.MaxBytesReader(p.w, p.r.Body, maxForm)
-		return p.r.ParseForm()
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(p.w, p.r.Body, maxForm))
-	if err != nil {
-		return err
-	}
-	if p.r.PostForm, err = parseFields(string(text)); err != nil {
-		return err
-	}
-	p.r.Body = http.NoBody
-	return p.r.ParseForm() // what the address has, beside the form
-}
-
-func parseFields(text string) (url.Values, error) {
-	values := url.Values{}
-	for pair := range strings.SplitSeq(text, "&") {
-		field, err := url.ParseQuery(pair)
-		if err != nil {
-			return nil, err
-		}
-		for name, v := range field {
-			values[name] = append(values[name], v...)
-		}
-	}
-	return values, nil
-}
-
-// maxForm bounds a form. The longest texts are lists of 10,000 models of 256 characters.
-const maxForm = 8 << 20

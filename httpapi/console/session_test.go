@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -239,5 +240,20 @@ func TestProgressIsAPage(t *testing.T) {
 	}
 	if got := b.get("providers/1/test"); got.status != http.StatusOK || got.url != s.url+"providers/1" {
 		t.Errorf("a test that is loaded again: %d at %s", got.status, got.url)
+	}
+}
+
+// TestTokensOfTheServerAreReserved: what is applied through the pages cannot give a key a token of the server's either.
+func TestTokensOfTheServerAreReserved(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	for _, key := range []string{
+		fmt.Sprintf(`{"external_id":"x","name":"x","token":%q}`, balancerToken),
+		fmt.Sprintf(`{"external_id":"x","name":"x","token_hashes":[%q]}`, catalog.HashToken(balancerToken)),
+	} {
+		got := b.upload("apply", []byte(`{"keys":[`+key+`]}`), nil)
+		if got.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %.300s", key, got.status, got.text())
+		}
 	}
 }

@@ -532,3 +532,40 @@ func TestPricesAreImportedAsPlanned(t *testing.T) {
 		t.Errorf("a viewer: %d", got.status)
 	}
 }
+
+// TestNewestChangesAreShown: after a revision of many changes, the newest are shown all the same.
+func TestNewestChangesAreShown(t *testing.T) {
+	s := newSite(t, nil)
+	b := s.signedIn(t, adminToken)
+	for _, many := range []int{1000, 30} {
+		must[catalog.Revision](t)(s.plane.Update(t.Context(), func(tx *catalog.Tx) error {
+			for i := range many {
+				if _, err := tx.Keys.Create(t.Context(), catalog.Key{Name: fmt.Sprint("many-", i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	b.made("models", url.Values{"name": {"the-newest"}, "kind": {"chat"}})
+	for _, path := range []string{"", "changes"} {
+		if got := b.get(path); !got.has("the-newest") {
+			t.Errorf("%q does not show the newest change: %.500s", path, got.text())
+		}
+	}
+	got := b.get("changes")
+	for range 2 { // a revision before the newest, and the one with many
+		older := regexp.MustCompile(`href="(changes\?before=\d+)"`).FindStringSubmatch(got.body)
+		if older == nil {
+			t.Fatal("there is nothing older")
+		}
+		got = b.get(older[1])
+	}
+	next := regexp.MustCompile(`href="(changes\?after=[^"]+)"`).FindStringSubmatch(got.body)
+	if !got.has("many-199") || next == nil {
+		t.Fatalf("of a revision of many changes: %.500s", got.text())
+	}
+	if got := b.get(strings.ReplaceAll(next[1], "&amp;", "&")); !got.has("many-200") {
+		t.Errorf("what comes next: %.500s", got.text())
+	}
+}

@@ -11,8 +11,8 @@ import (
 	"github.com/ez-api/ez-api/httpapi/console"
 )
 
-// Config is the environment of the server: every field is one variable. The
-// comments are what -help prints.
+// Config is the environment of the server: every field is one variable. The help tags are what
+// -help prints.
 type Config struct {
 	Port port `env:"EZ_API_PORT" default:"8080" help:"Listening port; 0 takes a free one."`
 	Addr host `env:"EZ_API_ADDR" help:"Listening address. 127.0.0.1 when embedded, 0.0.0.0 with PostgreSQL and in the image."`

@@ -196,9 +196,9 @@ func (e *engines) connect(
 	return nil, nil, postgresFault(variable, err)
 }
 
-// answers reports whether the database does, after the time that each of its hosts may take: opening it
-// may take as long as a migration, so that a machine that is halted, or a network that swallows
-// everything, would keep a start for ever.
+// answers returns an error unless the database answers within 5 s more than connecting to all of its
+// hosts may take. Opening the store has no time limit, because it may run a migration: without this
+// check, a halted machine, or a network that drops all packets, would block a start for ever.
 func answers(ctx context.Context, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second+pgstore.ConnectTimeout(pool.Config().ConnConfig))
 	defer cancel()

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ez-api/ez-api/catalog"
+	"github.com/ez-api/ez-api/catalog/alerts"
 	"github.com/ez-api/ez-api/storage/pgstore"
 )
 
@@ -28,6 +29,7 @@ type lateStore struct {
 var (
 	_ catalog.Store  = (*lateStore)(nil)
 	_ catalog.Pruner = (*lateStore)(nil)
+	_ alerts.Outbox  = (*lateStore)(nil)
 )
 
 const (
@@ -130,6 +132,46 @@ func (l *lateStore) ThinChanges(ctx context.Context, before time.Time) (int64, e
 		return 0, err
 	}
 	return s.ThinChanges(ctx, before)
+}
+
+func (l *lateStore) RaiseAlerts(ctx context.Context, all []alerts.Alert) (int, error) {
+	s, err := l.now()
+	if err != nil {
+		return 0, err
+	}
+	return s.RaiseAlerts(ctx, all)
+}
+
+func (l *lateStore) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, error) {
+	s, err := l.now()
+	if err != nil {
+		return nil, err
+	}
+	return s.Alerts(ctx, q)
+}
+
+func (l *lateStore) ClaimAlerts(ctx context.Context, now, until time.Time, limit int) ([]alerts.Alert, error) {
+	s, err := l.now()
+	if err != nil {
+		return nil, err
+	}
+	return s.ClaimAlerts(ctx, now, until, limit)
+}
+
+func (l *lateStore) SettleAlert(ctx context.Context, id int64, o alerts.Outcome) error {
+	s, err := l.now()
+	if err != nil {
+		return err
+	}
+	return s.SettleAlert(ctx, id, o)
+}
+
+func (l *lateStore) PruneAlerts(ctx context.Context, before time.Time) (int64, error) {
+	s, err := l.now()
+	if err != nil {
+		return 0, err
+	}
+	return s.PruneAlerts(ctx, before)
 }
 
 // Wait waits for the database first.

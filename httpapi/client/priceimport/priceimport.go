@@ -211,8 +211,8 @@ func (i *Import) Desired() ([]byte, error) {
 	})
 }
 
-// Moved reports that a model has changed between Read and the plan of the desired state: the plan
-// would take that back.
+// Moved reports whether a model has changed between Read and the plan of the desired state: the
+// plan would undo that change.
 func (i *Import) Moved(plan catalog.Plan) bool {
 	for n, s := range plan.Steps {
 		if n < len(i.Models) && s.Action == catalog.ActionUpdate && s.Revision != i.Models[n].Revision {

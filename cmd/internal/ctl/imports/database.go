@@ -230,17 +230,17 @@ func (r *reader) tokens(ctx context.Context) error {
 			return
 		}
 		owner := v.number("user_id")
-		if t.user = r.names[owner]; t.user == "" {
-			r.d.notes.Add(fmt.Sprintf("token %d", t.id), "is of a user who is not there, and has no project")
-		}
+		t.user = r.names[owner]
+		t.orphan = t.user == ""
 		if status := v.number("status"); status != enabled {
 			t.status = map[int64]string{2: "disabled", 3: "expired", 4: "exhausted"}[status]
 		}
 		if at := v.number("expired_time"); at > 0 {
 			t.expires = time.Unix(at, 0).UTC().Format(time.RFC3339)
 		}
-		limited := v["model_limits_enabled"] == nil || v.number("model_limits_enabled") != 0
-		if names := v.text("model_limits") + v.text("models"); limited { // one-api has only models
+		t.limited = v.number("model_limits_enabled") != 0
+		// one-api has only models, where an empty list is none.
+		if names := v.text("model_limits") + v.text("models"); t.limited || v["model_limits_enabled"] == nil {
 			t.models = splitList(names)
 		}
 		t.addresses = []string{v.text("allow_ips") + v.text("subnet")}

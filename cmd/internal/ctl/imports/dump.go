@@ -92,6 +92,8 @@ type token struct {
 	expires    string // RFC 3339; empty: never
 	unlimited  bool
 	remain     int64 // quota
+	orphan     bool  // it has an owner who is not there
+	limited    bool  // to models, also where there are none
 	models     []string
 	addresses  []string
 	scopes     []string

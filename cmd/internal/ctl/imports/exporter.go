@@ -222,7 +222,7 @@ func (d *dump) exportedToken(k exportedKey) {
 		id: k.ID, user: k.Master, text: k.Token, name: k.Name, group: k.Group, status: k.Status, expires: k.ExpiresAt,
 		unlimited: k.Unlimited, remain: k.QuotaLimit, addresses: k.AllowIPs, scopes: k.Scopes, namespaces: k.Namespaces,
 	}
-	if k.Limited {
+	if t.limited = k.Limited; t.limited {
 		t.models = k.Models
 	}
 	if k.HasPlaintext != nil && !*k.HasPlaintext {

@@ -505,3 +505,51 @@ func FuzzImports(f *testing.F) {
 		_, _ = imports.LiteLLM(text, "")
 	})
 }
+
+// What could use nothing there can use nothing here.
+func TestTokensThatCouldUseNothing(t *testing.T) {
+	path := database(t,
+		`insert into users values(1, 'root', 1, 'vip', 1000000, null), (2, 'gone', 1, 'vip', 5, '2026-01-01')`,
+		`insert into tokens values(1, 1, '0123456789abcdef', 1, 'all models', -1, 5, 1, 0, 'ignored', '', '', null),
+			(2, 1, 'bbbbbbbbbbbbbbbb', 1, 'no model', -1, 5, 1, 1, '', '', '', null),
+			(3, 1, 'cccccccccccccccc', 1, 'no name that can be one here', -1, 5, 1, 1, 'a*b', '', '', null),
+			(4, 2, 'dddddddddddddddd', 1, 'of a user who was deleted', -1, 5, 1, 0, '', '', '', null),
+			(5, 9, 'eeeeeeeeeeeeeeee', 1, 'of nobody', -1, 5, 1, 0, '', '', '', null)`)
+	r, err := imports.Database(t.Context(), path, imports.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := items(r, catalog.KindKey, "external_id")
+	for id := 1; id <= 5; id++ {
+		want := any("disabled")
+		if id == 1 {
+			want = nil
+		}
+		if got := keys[fmt.Sprint("new-api:token:", id)]["status"]; got != want {
+			t.Errorf("token %d has the status %v; want %v", id, got, want)
+		}
+	}
+}
+
+// Deployments that share an address and a credential, and differ in their prices of one model, keep their prices.
+func TestLiteLLMPrices(t *testing.T) {
+	r, err := imports.LiteLLM([]byte(`model_list:
+  - {model_name: inner, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 0}}
+  - {model_name: outer, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 2.5e-6}, model_info: {input_cost_per_token: 1}}
+  - {model_name: plain, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: again, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 0.0000025}}
+`), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prices := map[string]any{}
+	for _, p := range r.Set.Items[catalog.KindProvider] {
+		prices[p.Text("name")] = p.Fields["prices"]
+	}
+	expect(t, "prices", prices, map[string]any{
+		"openai": object{"gpt-4o": object{"input_price": "0"}}, "openai-2": object{"gpt-4o": object{"input_price": "2.5"}},
+		"openai-3": nil,
+	})
+	expect(t, "bindings", bindingsOf(r), []string{"again openai-2 gpt-4o", "inner openai gpt-4o", "outer openai-2 gpt-4o",
+		"plain openai-3 gpt-4o"})
+}

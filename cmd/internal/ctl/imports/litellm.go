@@ -90,6 +90,7 @@ type lite struct {
 type liteProvider struct {
 	group  string
 	fields map[string]any
+	prices map[string]map[string]any // of each upstream model; empty where the deployment has none
 }
 
 // deployment makes a provider, a model and a binding of an element of model_list.
@@ -106,11 +107,12 @@ func (l *lite) deployment(subject string, m liteModel) {
 		l.notes.Add(subject, "maps a name to models with a *, or the other way round, and is left out")
 		return
 	}
-	p := l.provider(subject, vendor, upstream, name, m.Params)
+	prices := l.prices(subject, m)
+	p := l.provider(subject, vendor, upstream, name, m.Params, prices)
 	if models := p.fields["models"].([]any); !slices.Contains(models, any(upstream)) {
 		p.fields["models"] = append(models, upstream)
 	}
-	l.price(p, upstream, m)
+	p.price(upstream, prices)
 	l.model(name, m.Info)
 	l.draw(name, l.bind(name, p.group, upstream), m.Params)
 	l.unknown(subject, m)
@@ -144,8 +146,10 @@ func liteVendors() map[string]string {
 	}
 }
 
-// provider returns the provider for a deployment's address and credential.
-func (l *lite) provider(subject, vendorName, upstream, model string, params map[string]any) *liteProvider {
+// provider returns the provider for a deployment's address and credential, and for its prices of the upstream model.
+func (l *lite) provider(
+	subject, vendorName, upstream, model string, params, prices map[string]any,
+) *liteProvider {
 	if other, ok := liteVendors()[vendorName]; ok {
 		vendorName = other
 	}
@@ -179,10 +183,11 @@ func (l *lite) provider(subject, vendorName, upstream, model string, params map[
 	}
 	l.credential(subject, fields, params)
 	identity := fmt.Sprint(fields, secretIdentity(fields["api_key"]))
-	for n := 0; ; n++ { // a model is bound to a group once: another upstream model needs another group
+	// A model is bound to a group once, and a provider has one price of an upstream model: otherwise another is needed.
+	for n := 0; ; n++ {
 		p := l.known[fmt.Sprint(n, identity)]
 		if p == nil {
-			p = &liteProvider{fields: fields}
+			p = &liteProvider{fields: fields, prices: map[string]map[string]any{}}
 			base := vendorName
 			if base == "" {
 				base = "custom"
@@ -195,6 +200,9 @@ func (l *lite) provider(subject, vendorName, upstream, model string, params map[
 			l.known[fmt.Sprint(n, identity)] = p
 			l.providers = append(l.providers, p)
 			return p
+		}
+		if known, ok := p.prices[upstream]; ok && !maps.Equal(known, prices) {
+			continue
 		}
 		if !l.bound[bindingName(model, p.group)] || l.sameBinding(model, p.group, upstream) {
 			return p
@@ -343,25 +351,31 @@ func (l *lite) model(name string, info map[string]any) {
 	}
 }
 
-// price takes the prices that a deployment has of its own.
-func (l *lite) price(p *liteProvider, upstream string, m liteModel) {
+// prices returns the prices that a deployment has of its own. Those of litellm_params go before those of model_info.
+func (l *lite) prices(subject string, m liteModel) map[string]any {
 	prices := map[string]any{}
 	for ours, theirs := range map[string]string{
 		"input_price": "input_cost_per_token", "output_price": "output_cost_per_token",
 		"cache_read_price": "cache_read_input_token_cost", "cache_write_price": "cache_creation_input_token_cost",
 	} {
-		for _, from := range []map[string]any{m.Params, m.Info} {
+		for _, from := range []map[string]any{m.Info, m.Params} {
 			if from[theirs] == nil {
 				continue
 			}
 			usd, err := pricefile.PerMillion(json.Number(fmt.Sprint(from[theirs])))
 			if err != nil {
-				l.notes.Add(p.group, "%s of %s is no price", theirs, plain(upstream))
+				l.notes.Add(subject, "has a %s that is no price", theirs)
 				continue
 			}
 			prices[ours] = usd.String()
 		}
 	}
+	return prices
+}
+
+// price sets the prices of an upstream model.
+func (p *liteProvider) price(upstream string, prices map[string]any) {
+	p.prices[upstream] = prices
 	if len(prices) == 0 {
 		return
 	}

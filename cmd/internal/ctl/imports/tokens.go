@@ -108,9 +108,16 @@ func (m *mapper) key(t token, owner *user) {
 		}
 		k["status"] = "disabled"
 	}
+	if owner == nil && (t.orphan || t.user != "") {
+		m.notes.Add(subject, "is of a user who is not there, so nobody could use it; it is disabled, and has no project")
+		k["status"] = "disabled"
+	}
 	m.expiry(k, t, subject)
 	if models := m.allowed(t.models, subject); len(models) > 0 {
 		k["models"] = texts(models)
+	} else if t.limited || len(t.models) > 0 {
+		m.notes.Add(subject, "has a list of models with none that can be used; it is disabled")
+		k["status"] = "disabled"
 	}
 	m.addresses(k, t, subject)
 	if scopes := scopeList(t.scopes); len(scopes) > 0 {
