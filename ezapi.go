@@ -63,19 +63,20 @@ type Config struct {
 
 	// Publisher is what data planes read from. Defaults to memory.
 	Publisher SnapshotPublisher
-	// SyncKeys seal secrets in snapshots and sign them; data planes need the
-	// same. Defaults to none: clear text and no signature.
+	// SyncKeys seal the secrets in snapshots, and sign the snapshots; data planes need the same
+	// keys. Defaults to none: secrets in clear text, and no signature.
 	SyncKeys *snapshot.Keys
 
-	// LogBuffer takes access logs at once and stores them later. What it is given
-	// stays the caller's, but Close drains it. Defaults to a logbuf.Queue in front of
-	// LogSink, with the settings of Logs.
+	// LogBuffer takes access logs at once and stores them later. [Plane.Close] drains and closes
+	// it. Defaults to a logbuf.Queue in front of LogSink, with the settings of Logs.
 	LogBuffer LogBuffer
-	// LogSink stores access logs. Where it is a logbuf.Archive or a
-	// logbuf.Maintainer too, it is used as that, with a LogBuffer also. Defaults to memory.
+	// LogSink stores access logs. If it implements an optional interface of package logbuf, such as
+	// logbuf.Archive or logbuf.Maintainer, the plane uses that too, also when LogBuffer is set.
+	// Defaults to memory.
 	LogSink logbuf.Sink
-	// Logs are the settings of the default buffer. Defaults to those of logbuf.Open,
-	// with the Logger and the Clock below. A Completer is not heeded.
+	// Logs are the settings of the default buffer. Defaults to those of logbuf.Open, with the
+	// Logger below and [Plane.LogTime] as the clock. Logs.Completer is ignored: the plane sets its
+	// own.
 	Logs logbuf.Options
 
 	// Alerts delivers what people should be told of, such as an alerts.Webhook does. Defaults to none: alerts
@@ -86,9 +87,9 @@ type Config struct {
 	// Defaults to 1 second.
 	BudgetInterval time.Duration
 
-	// ChangesRetention is how long the change feed reaches back. Defaults to
-	// 90 days; negative keeps all. Otherwise changes of holds and operators that the
-	// control plane makes by itself are dropped after 7 days.
+	// ChangesRetention is how long the change feed reaches back. Changes of holds and operators
+	// that the control plane makes by itself are dropped after 7 days already. Defaults to 90 days;
+	// negative keeps all changes, these too.
 	ChangesRetention time.Duration
 	// UsageRetention is how long usage is kept by the quarter of an hour, at least 32 days, where
 	// LogSink is a logbuf.Maintainer. By the day it is kept for ever. What one control plane drops is
@@ -275,7 +276,8 @@ func (p *Plane) Now() time.Time { return p.config.Clock() }
 // LogTime returns the time by which access logs are judged and dated; see [clocks.Clocks.LogTime].
 func (p *Plane) LogTime() time.Time { return p.clocks.LogTime() }
 
-// LogClockReady makes sure that this time is known; see [clocks.Clocks.LogsReady].
+// LogClockReady makes sure that the clock of the log store was read, by which LogTime goes; see
+// [clocks.Clocks.LogsReady].
 func (p *Plane) LogClockReady(ctx context.Context) (read bool, err error) {
 	return p.clocks.LogsReady(ctx)
 }
@@ -302,21 +304,22 @@ func (p *Plane) LogRetention() time.Duration { return p.config.LogRetention }
 // AppendLogs appends all or none of the entries to the log buffer. See logbuf.Buffer for
 // what a nil error promises. The entries stay as they are.
 //
-// Entries that have no cost get one from the prices that are valid now, or those of the
-// revision that the entry names in Revision, where that is later. Likewise, those that name no
-// project get that of their key. An entry of which this is not known here yet is completed when
-// it leaves the buffer, if that is the default one; in another it stays as it is. What an entry
-// brings is kept; with a cost of its own, its PricedRevision is 0.
+// An entry without a cost gets one from the present prices, which are not older than the revision
+// that the entry names in Revision. An entry without a project gets the project of its key. Where
+// this is not known here yet, the default buffer completes the entry when it leaves the buffer; in
+// another LogBuffer the entry stays incomplete. Costs and projects that entries bring are kept; an
+// entry with a cost of its own gets the PricedRevision 0.
 //
-// Times are judged as those that come over HTTP are: by LogTime, at most 7 days and the retention
-// less a day back, and at most an hour ahead. An entry that is not acceptable is an error that is a
-// logbuf.FieldError, such as of [3].ts, and none of the entries was taken. Where the store's clock was
-// never read, an error that wraps [clocks.ErrUnread] says that they cannot be judged yet.
+// The time of an entry may be at most an hour ahead of LogTime, and at most 7 days behind it, or
+// the retention less a day where that is shorter. For an entry that is not acceptable the error is
+// a logbuf.FieldError, such as of [3].ts, and no entry is taken. As long as the clock of the log
+// store could not be read once, and a time is missing or wrong by this process's clock, the error
+// wraps [clocks.ErrUnread]: the times cannot be judged yet.
 //
-// The catalog that entries are completed by is that of at most half a second ago: where nobody
-// looked since, the call looks first. While Run is not at work, each call does. For a catalog that
-// does not answer it waits a second, now and then; then the entries are completed when they leave
-// the buffer.
+// Entries are completed by the catalog as it was at most half a second ago: a call reads the
+// catalog first when its copies in memory are older, and each call does while Run does not run.
+// When the catalog does not answer, a call waits at most a second for it, and calls within the next
+// 10 s do not wait; their entries are completed when they leave the buffer.
 func (p *Plane) AppendLogs(ctx context.Context, entries ...LogEntry) error {
 	err := p.appendLogs(ctx, entries)
 	if err == nil {
@@ -356,10 +359,10 @@ func (p *Plane) Alerts(ctx context.Context, q alerts.Query) ([]alerts.Alert, err
 // TestAlert tries whether alerts arrive; see [alerts.Alarm.Trial].
 func (p *Plane) TestAlert(ctx context.Context) (alerts.Alert, error) { return p.alarm.Trial(ctx) }
 
-// CatchUp returns once everything that this process keeps of the catalog in memory, such as
-// prices and the projects of keys, has a revision: what is appended from then on is completed by
-// it, or by a later one, and operators are those of it. It asks the catalog when that is not so yet,
-// and gives up when ctx ends.
+// CatchUp returns once everything that this process keeps of the catalog in memory, such as prices,
+// operators and the projects of keys, is at a revision or at a later one. Logs that are appended
+// from then on are completed by it. CatchUp reads the catalog where the copies in memory are older,
+// and returns the error of ctx when ctx ends.
 func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 	if err := p.operators.CatchUp(ctx, revision); err != nil {
 		return err
@@ -367,9 +370,10 @@ func (p *Plane) CatchUp(ctx context.Context, revision catalog.Revision) error {
 	return p.copies.CatchUp(ctx, revision)
 }
 
-// Settle returns once every control plane of the catalog, in whatever process, completes what is
-// appended to it by a revision or by a later one. None goes by a copy of the catalog that it has
-// not looked after within half a second, and so Settle takes 0.75 s. It gives up when ctx ends.
+// Settle returns once every control plane of the catalog, in any process, completes appended logs
+// by a revision or by a later one, and knows its operators. No control plane uses a copy of the catalog that it has not
+// checked for half a second, so Settle takes at least 0.75 s. It returns the error of ctx when ctx
+// ends.
 func (p *Plane) Settle(ctx context.Context, revision catalog.Revision) error {
 	return p.entries.Settle(ctx, revision)
 }
@@ -387,7 +391,8 @@ func (p *Plane) Budgets(ctx context.Context, q budgets.Query) (
 	return p.budgets.Reports(ctx, q)
 }
 
-// BudgetsReady returns nil, or why budgets that there are cannot be judged: then nothing new is held.
+// BudgetsReady returns why budgets cannot be judged, so that nothing new is held; nil when they can
+// be judged, or when there are none.
 func (p *Plane) BudgetsReady() error { return p.budgets.Ready() }
 
 // JudgeHealth makes and ends holds of providers by what all processes have counted of them; see
@@ -421,9 +426,9 @@ func (p *Plane) Reprice(ctx context.Context, r costs.RepriceRequest) (costs.Repr
 type Stats struct {
 	Logs  logbuf.Stats
 	Relay snapshot.RelayStatus
-	// Copies says how what is kept of the catalog in memory follows it.
+	// Copies says how well the copies of the catalog in memory follow it.
 	Copies catalog.FollowerStatus
-	// Operators says how what is known of them follows the catalog.
+	// Operators says how well the list of operators in memory follows the catalog.
 	Operators catalog.FollowerStatus
 	// Seals says with which keys provider secrets are sealed.
 	Seals catalog.SealStatus
@@ -433,7 +438,7 @@ type Stats struct {
 	Budgets budgets.Status
 	// Clocks says how far this process's clock is from those of its stores, as it was last read.
 	Clocks []clocks.Clock
-	// Alerts says how what people are told of fares.
+	// Alerts says how many alerts were raised and delivered, and what failed last.
 	Alerts alerts.Status
 	// Health says how judging providers gets on.
 	Health health.Status
@@ -454,9 +459,9 @@ func (p *Plane) Stats() Stats {
 	return s
 }
 
-// Close stops taking logs and stores those that are pending, until ctx ends;
-// its error says how many it could not. It closes nothing that it was given. End Run
-// before, or beside it. A second Close returns what the first did.
+// Close stops taking logs and stores those that are pending, until ctx ends; the error says how
+// many could not be stored. It closes the LogBuffer, also one that Config gave, and nothing else of
+// Config. End Run before Close, or at the same time. A second Close returns what the first did.
 func (p *Plane) Close(ctx context.Context) error {
 	p.closing.Do(func() { p.closed = p.logs.Close(ctx) })
 	return p.closed
@@ -479,9 +484,10 @@ const (
 	clockInterval = 10 * time.Second
 )
 
-// Run publishes what changes, follows prices, judges providers and does maintenance until ctx
-// ends; then it returns nil. It goes on through failures of its engines, which
-// it logs. The log buffer works from New to Close, whether Run does or not.
+// Run publishes changes, follows prices, judges providers and does maintenance until ctx ends; then
+// it returns nil. It logs failures of its engines and goes on. Only when the catalog's store was
+// closed, it stops and returns an error that wraps catalog.ErrClosed. Call Run only once at a time.
+// The log buffer works from New to Close, whether Run does or not.
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

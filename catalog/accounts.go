@@ -13,16 +13,17 @@ import (
 	"unique"
 )
 
-// Accounts knows in memory what requests are charged to, for whoever has to know without asking
-// a database: which project each key is in, which budgets keys and projects have, and which of
-// them are held because of those. A [Follower] leads it on; it is empty until then. It is safe for
-// concurrent use.
+// Accounts keeps in memory what requests are charged to, so that a look-up needs no database: which
+// project each key is in, which budgets keys and projects have, and which of them are held because
+// of their budgets. A [Follower] fills it and keeps it up to date; it is empty until then. It is
+// safe for concurrent use.
 type Accounts struct {
 	mu       sync.RWMutex
 	projects map[int64]string        // of the keys that are in one
 	budgets  map[HoldTarget][]Budget // of those that have some
 	holds    map[HoldTarget]BudgetHold
-	newest   int64 // the highest id of a key that was ever seen
+	ids      map[string]int64 // of the projects with budgets: one may take the path of another in the same revision
+	newest   int64            // the highest id of a key that was ever seen
 
 	changed map[HoldTarget]bool // since they were taken
 	signal  chan struct{}       // of capacity 1: something has changed
@@ -47,6 +48,7 @@ func NewAccounts() *Accounts {
 }
 
 func (a *Accounts) empty() {
+	a.ids = map[string]int64{}
 	a.projects, a.budgets, a.holds = map[int64]string{}, map[HoldTarget][]Budget{}, map[HoldTarget]BudgetHold{}
 }
 
@@ -107,7 +109,8 @@ func CompareAccounts(a, b HoldTarget) int {
 	return cmp.Or(cmp.Compare(a.KeyID, b.KeyID), strings.Compare(a.Project, b.Project))
 }
 
-// Changed returns what is signaled when budgets, or holds because of them, have changed.
+// Changed returns a channel that gets a value when budgets, or holds because of them, have changed.
+// Several changes may share one value, and each value goes to one receiver.
 func (a *Accounts) Changed() <-chan struct{} { return a.signal }
 
 // Loaded returns a channel that is closed once the catalog was read: until then nobody has budgets.
@@ -145,7 +148,7 @@ func (a *Accounts) Load(ctx context.Context, r Reader) error {
 			a.changed[t] = true
 		}
 	}
-	a.projects, a.budgets, a.holds = fresh.projects, fresh.budgets, fresh.holds
+	a.projects, a.budgets, a.holds, a.ids = fresh.projects, fresh.budgets, fresh.holds, fresh.ids
 	a.newest = max(a.newest, fresh.newest)
 	a.load.Do(func() { close(a.loaded) })
 	a.wake()
@@ -249,6 +252,9 @@ func (a *Accounts) put(kind Kind, id int64, v account) {
 	if len(v.Budgets) > 0 {
 		a.budgets[t] = v.Budgets
 		a.changed[t] = true
+		if kind == KindProject {
+			a.ids[t.Project] = id
+		}
 	}
 }
 
@@ -259,13 +265,20 @@ func (a *Accounts) remove(kind Kind, id int64, v account) {
 		return
 	}
 	if kind == KindHold {
-		delete(a.holds, t)
-		a.changed[t] = true
+		if a.holds[t].ID == id {
+			delete(a.holds, t)
+			a.changed[t] = true
+		}
 		return
 	}
-	delete(a.projects, id)
+	if kind == KindKey {
+		delete(a.projects, id)
+	} else if a.ids[t.Project] != id {
+		return
+	}
 	if _, had := a.budgets[t]; had {
 		delete(a.budgets, t)
+		delete(a.ids, t.Project)
 		a.changed[t] = true
 	}
 }

@@ -102,6 +102,18 @@ func TestAccountsFollowTheFeed(t *testing.T) {
 					_, _ = tables.Projects.Delete(ctx, p.ID, 0)
 				}
 			},
+			"replace a project": func(r *rapid.T) { // by one of the same path, in the same revision
+				_, _ = tables.Update(ctx, func(tx *catalog.Tx) error {
+					old, err := tx.Projects.Find(ctx, catalog.ByNaturalKey, "c")
+					if err == nil {
+						_, err = tx.Projects.Create(ctx, catalog.Project{Name: "c", Budgets: budgets.Draw(r, "budgets")})
+					}
+					if err == nil {
+						_, err = tx.Projects.Delete(ctx, old.ID, 0)
+					}
+					return err
+				})
+			},
 			"put a hold": func(r *rapid.T) {
 				target := rapid.SampledFrom([]string{"project/a", "project/c", fmt.Sprint("key/", key(r))}).Draw(r, "target")
 				_, _ = tables.Holds.Put(ctx, catalog.Hold{Target: target,

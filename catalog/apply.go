@@ -8,15 +8,15 @@ import (
 
 // PlanOptions are the settings of [Tables.Plan]. Nil means the defaults.
 type PlanOptions struct {
-	// Owner labels every entity of the desired state owner=Owner. Entities of another owner, and
-	// those of none, are not touched, but refused. Defaults to nobody: owners do not matter.
+	// Owner labels every entity of the desired state owner=Owner. A stored entity that has another
+	// owner, or none, is refused with ErrOwned. Defaults to none: owners do not matter.
 	Owner string
 
-	// TakeOver touches them all the same, and makes them the owner's.
+	// TakeOver also changes entities of other owners and of none, and makes Owner their owner.
 	TakeOver bool
 
-	// Prune deletes what the owner owns, of the kinds that the desired state names, and what that
-	// does not have. It needs an Owner.
+	// Prune deletes the entities that belong to Owner, are of a kind that the desired state names,
+	// and are not in it. Those with the label protected=true stay. It needs an Owner.
 	Prune bool
 }
 
@@ -32,7 +32,8 @@ type ApplyOptions struct {
 	// a kind.
 	Force bool
 
-	// DryRun makes the plan and does nothing. Unlike with Plan, it must be the expected one.
+	// DryRun makes the plan and does not carry it out. Unlike [Tables.Plan], it fails when the plan
+	// is not the one that Expect names.
 	DryRun bool
 }
 
@@ -46,12 +47,11 @@ type RevertOptions struct {
 	DryRun bool
 }
 
-// Plan says what [Tables.Apply] would do to bring the catalog into a desired state, and does
-// nothing. Every entity of d is created, or made equal to what d says; what d leaves out of an
-// entity has its default, but for what people decide besides: an empty Status, and labels without
-// owner or protected, leave those of the stored entity. A provider without APIKey keeps the stored
-// one, and a key keeps its tokens. References and what is unique are judged by what there is at the end, whatever the
-// order: two entities may swap names.
+// Plan says what [Tables.Apply] would do to bring the catalog into a desired state, and changes
+// nothing. Every entity of d is created, or made equal to what d says. A field that d leaves out
+// gets its default, but some keep the stored value: Status, the labels owner and protected, a
+// provider's APIKey, a key's tokens, and prices of a model that an importer has set. References and
+// uniqueness are judged by the state at the end, whatever the order: two entities may swap names.
 //
 // The error wraps ErrInvalid, ErrOwned, ErrExists or ErrReferenced, and [FieldsOf] names up to
 // 100 fields, such as "bindings[3].selector_value".
@@ -117,6 +117,9 @@ const maxCollisions = 3
 // settle makes a plan and carries it out. While others change what it depends on, it makes the
 // plan again.
 func (c *core) settle(ctx context.Context, s settling, what planning) (Plan, error) {
+	if err := whole(ctx); err != nil {
+		return Plan{}, err
+	}
 	if s.expect != "" && !hashForm.MatchString(s.expect) {
 		return Plan{}, &FieldError{Field: "expect",
 			Message: "must be the plan that a dry run answered: 64 hexadecimal digits"}

@@ -66,6 +66,7 @@ func (b *Binding) decode(e Entity, _ Keeper) error {
 	if err := e.spec(b); err != nil {
 		return err
 	}
+	setDefault(&b.Weight, new(1)) // what others have written may lack it
 	b.Namespace, b.Model, b.RouteGroup, b.ProviderGroup = first(e.Namespaces), e.Name, first(e.Groups), last(e.Groups)
 	b.load(e)
 	return nil

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// How long whoever makes a commit waits until it is told that its outcome is not known: for the commit, and
-// more for each of its writes. A database whose synchronous standby is gone, for one, does not confirm anything until
-// that is back.
+// A caller waits for its commit for confirmWithin, and confirmWrite more for each write. Then it is
+// told that the outcome is not known. A database whose synchronous standby is gone, for example,
+// confirms nothing until the standby is back.
 const (
 	confirmWithin = 25 * time.Second
 	confirmWrite  = time.Millisecond
@@ -71,8 +71,8 @@ const failsFor = 10 * time.Minute
 
 // CommitStatus says how the store gets on with what is written.
 type CommitStatus struct {
-	// Oldest is how long the store has worked at the oldest of the commits that are under way, also of those of
-	// which whoever made them was told [ErrUnconfirmed]; 0 when there is none.
+	// Oldest is how long the store has worked on the oldest commit that is under way; 0 when there
+	// is none. Commits whose callers got [ErrUnconfirmed] count, too.
 	Oldest time.Duration
 	// LastError is what the last commit failed with, where that was the store's fault, within the last ten
 	// minutes. Empty once one works.
@@ -98,9 +98,10 @@ type verdict struct {
 	panicked any
 }
 
-// Commit gives a commit to the store as it is, past the rules of the nouns; see [Store]. Where that takes too long it
-// returns [ErrUnconfirmed], and the store goes on: to cancel a commit that waits for a standby is to have it done, and
-// not replicated.
+// Commit passes a commit to the store without the checks of the tables; see [Store]. When that
+// takes longer than 25 seconds plus a millisecond for each write, it returns [ErrUnconfirmed] and
+// lets the store go on: cancelling a commit that waits for a synchronous standby would leave it
+// done, but not replicated.
 func (t *Tables) Commit(ctx context.Context, c Commit) (Revision, error) {
 	return t.core.confirm(ctx, c)
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Credential is by what the holder of a key or of an operator is known: tokens, of which the
-// catalog keeps the hashes.
+// Credential is what identifies the holder of a key, or an operator: tokens, of which the catalog
+// keeps only the hashes.
 type Credential struct {
 	TokenHint string    `json:"token_hint,omitempty" readOnly:"true" doc:"The last four characters of the token. One that was imported by its hash has none."`
 	RotatedAt time.Time `json:"rotated_at,omitzero" readOnly:"true" doc:"When the present token was made by rotation."`

@@ -49,10 +49,10 @@ func (c Cursor) Before(change Change) bool {
 // Cursor returns the place after the change.
 func (c Change) Cursor() Cursor { return Cursor{c.Revision, c.Seq} }
 
-// WholeRevisions reads the changes after a revision as far as about limit of
-// them, but never part of a revision and at least one, whatever its size. It is for
-// those who keep their place as a revision, and follow: see [Head.Leads]. Kinds are as those of
-// [Reader.Changes].
+// WholeRevisions reads the changes after a revision, in whole revisions only: about limit changes,
+// but at least one revision, whatever its size. It is for followers that keep their place as a
+// revision; the error wraps ErrCompacted when the feed does not have all changes after it, see
+// [Head.Leads]. Kinds are as those of [Reader.Changes].
 func WholeRevisions(ctx context.Context, r Reader, after Revision, limit int, kinds ...Kind) ([]Change, error) {
 	if err := r.Head().Leads(after); err != nil {
 		return nil, err

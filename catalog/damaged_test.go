@@ -137,3 +137,20 @@ func TestDamagedRecordsAreReplaced(t *testing.T) {
 	_, err = tables.RevertOne(ctx, all[len(all)-1].Revision, nil)
 	mustField(t, "taking its end back", err, fmt.Sprintf("keys/%d.damaged", key.ID))
 }
+
+// What somebody else than a server has written may lack what servers always write: it has the default.
+func TestMissingDefaults(t *testing.T) {
+	store, ctx := memstore.New(nil), t.Context()
+	tables := catalog.NewTables(store, catalog.NewRandomKeyRing(), nil)
+	provider := must[catalog.Provider](t)(tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai"}))
+	must[catalog.Model](t)(tables.Models.Create(ctx, catalog.Model{Name: "m"}))
+	binding := must[catalog.Binding](t)(tables.Bindings.Create(ctx, catalog.Binding{Model: "m"}))
+	bare := func(e *catalog.Entity) { e.Spec = []byte(`{"type":"openai"}`) }
+	spoil(t, store, catalog.KindProvider, provider.ID, bare)
+	spoil(t, store, catalog.KindBinding, binding.ID, bare)
+	p := must[catalog.Provider](t)(tables.Providers.Get(ctx, provider.ID))
+	b := must[catalog.Binding](t)(tables.Bindings.Get(ctx, binding.ID))
+	if p.Weight == nil || *p.Weight != 1 || p.AutoBan == nil || !*p.AutoBan || b.Weight == nil || *b.Weight != 1 {
+		t.Errorf("provider %+v, binding %+v", p, b)
+	}
+}

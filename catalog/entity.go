@@ -24,7 +24,7 @@ func (t Touches) union(o Touches) Touches {
 	}
 }
 
-// Match reports whether q selects e, paging aside: After counts, Limit does not.
+// Match reports whether q selects e. It heeds After, and ignores Limit.
 func (q Query) Match(e Entity) bool {
 	in := func(set []string, v string) bool { return len(set) == 0 || slices.Contains(set, v) }
 	return e.ID > q.After &&

@@ -36,9 +36,10 @@ var (
 	// nothing was done. Time may help.
 	ErrUnavailable = errors.New("database is not available")
 
-	// ErrUnconfirmed says that it is not known what became of a commit: the store was lost meanwhile, or has not
-	// confirmed it within 25 seconds, and a millisecond for each of its writes. It may be done already, may be done
-	// yet, or never. Read before you make it again.
+	// ErrUnconfirmed says that the outcome of a commit is not known: the connection to the store
+	// was lost, or the store did not confirm the commit within 25 seconds plus a millisecond for
+	// each of its writes. The commit may be done, may still be done later, or never. Read before
+	// you repeat it.
 	ErrUnconfirmed = errors.New("the database has not confirmed the write")
 
 	// ErrSealed says that a secret cannot be opened: its key is not among

@@ -15,6 +15,9 @@ import (
 // that "store" names finds it. Those that are damaged, see [ErrDamaged], are left out, and named in
 // "damaged": ["models/7"].
 func (t *Tables) Export(ctx context.Context, w io.Writer) error {
+	if err := whole(ctx); err != nil {
+		return err
+	}
 	out := bufio.NewWriterSize(w, exportBuffer)
 	err := t.core.store.Read(ctx, func(r Reader) error {
 		head := r.Head()

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A Copy is a part of the catalog that is kept in memory and led on by a [Follower],
-// such as a [PriceList]. Its methods are called by one goroutine at a time; whatever
-// reads the copy meanwhile is its own concern.
+// A Copy is a part of the catalog in memory that a [Follower] keeps up to date, such as a
+// [PriceList]. The follower calls its methods from one goroutine at a time. The copy itself has to
+// guard its data against those who read it meanwhile.
 type Copy interface {
 	// Kinds returns what the copy is made of. It gets no changes of kinds that no copy of its
 	// follower is made of.
@@ -33,9 +33,9 @@ type Copy interface {
 	Arrive(head Head)
 }
 
-// A Follower leads copies of the catalog on by its change feed, entry by entry: a change
-// costs the same, however large the catalog is. It reads the whole only at first, and when
-// the feed does not tell what happened since: the changes were pruned, or the catalog has
+// A Follower keeps copies of the catalog up to date by its change feed, entry by entry: a change
+// costs the same, however large the catalog is. It reads the whole catalog only at first, and when
+// the feed does not tell what happened since, because the changes were pruned or the catalog has
 // another history. A Follower is safe for concurrent use.
 type Follower struct {
 	store  Store
@@ -93,23 +93,23 @@ func (f *Follower) Head() (head Head, ok bool) {
 	return Head{}, false
 }
 
-// Has reports whether the copies have all that the store had committed at a moment, which is by
-// time.Now: whether a look at the store that worked began later.
+// Has reports whether the copies have all that was committed before a moment, which is one of
+// time.Now: whether a successful reading of the store began after it.
 func (f *Follower) Has(moment time.Time) bool {
 	at := f.looked.Load()
 	return at != nil && at.After(moment)
 }
 
-// Within reports whether the copies had all that the store had committed at some moment that
-// is no longer ago than a duration.
+// Within reports whether the last successful reading of the store began less than age ago, so that
+// the copies lack only what was committed since then.
 func (f *Follower) Within(age time.Duration) bool {
 	at := f.looked.Load()
 	return at != nil && time.Since(*at) < age
 }
 
-// Renew returns once the copies have all that the store had committed at some moment that is no
-// longer ago than a duration. Where it has to look at the store, all who wait share the look,
-// which costs the same however large the catalog is.
+// Renew brings the copies up to date, unless the last successful reading of the store began less
+// than age ago. Callers that wait at the same time share one reading, whose cost does not depend on
+// the size of the catalog.
 func (f *Follower) Renew(ctx context.Context, age time.Duration) error {
 	if f.Within(age) {
 		return nil
@@ -146,7 +146,7 @@ func (f *Follower) CatchUp(ctx context.Context, revision Revision) error {
 	}
 }
 
-// Refresh leads the copies on to the catalog's present head, and returns that.
+// Refresh brings the copies up to the catalog's present head, and returns that head.
 func (f *Follower) Refresh(ctx context.Context) (Head, error) {
 	select {
 	case <-f.turn:
@@ -263,8 +263,9 @@ func (f *Follower) load(ctx context.Context, r Reader) error {
 	return nil
 }
 
-// Run follows the catalog until ctx ends, and returns nil then. While the store does not
-// answer, the copies stay as they are; the logger is told when that begins and ends.
+// Run follows the catalog until ctx ends, and returns nil then. When the store was closed, it
+// returns an error that wraps [ErrClosed]. While the store does not answer, the copies stay as they
+// are, and Run logs when that begins and ends.
 func (f *Follower) Run(ctx context.Context, logger *slog.Logger) error {
 	f.running.Add(1)
 	defer f.running.Add(-1)

@@ -13,6 +13,9 @@ import (
 // with their ids, and without secrets, tokens and their hashes. It is made from what is there and
 // from the change feed, and the error wraps ErrCompacted when that does not reach back so far.
 func (t *Tables) At(ctx context.Context, revision Revision) (d Desired, err error) {
+	if err := whole(ctx); err != nil {
+		return d, err
+	}
 	err = t.core.store.Read(ctx, func(r Reader) error {
 		d = Desired{Store: r.Head().Store}
 		past, err := readPast(ctx, r, "revision", revision)

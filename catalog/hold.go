@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,8 +10,8 @@ import (
 )
 
 // Hold keeps a key, a project or a provider from being used for a while, unique by target and
-// reason. It ends by the clock, wherever it is read. The status of what it holds is left alone:
-// that belongs to people, holds to machines and emergencies.
+// reason. It ends at Until without another write: whoever reads it compares Until with the clock.
+// It does not change the Status of its target, which only people set.
 type Hold struct {
 	Meta
 	Target  string    `json:"target" store:"-" create:"required" minLength:"1" maxLength:"512" doc:"What is held: key/ID, project/PATH, provider/ID, or provider/ID/MODEL for one upstream model of a provider. It must exist, and cannot be changed."`
@@ -110,6 +109,8 @@ func (h *Hold) check(rules) FieldErrors {
 		errs.add("target", "is required")
 	case !ok:
 		errs.add("target", "must be key/ID, project/PATH, provider/ID or provider/ID/MODEL")
+	case strings.Contains(t.UpstreamModel, "*"):
+		errs.add("target", "must name one model, without a *; hold provider/ID to hold all of its models")
 	case t.UpstreamModel != "":
 		checkName(&errs, "target", t.UpstreamModel)
 	}
@@ -149,6 +150,9 @@ func (h *Hold) succeed(stored record, _ map[string]bool) (errs FieldErrors) {
 	if h.Message != before.Message {
 		errs.add("message", whose)
 	}
+	if protected(h.Labels) && !protected(before.Labels) {
+		errs.add(memberPath("labels", LabelProtected), "is for the holds that people make: the control plane ends this one")
+	}
 	return errs
 }
 
@@ -187,7 +191,7 @@ func (h *Hold) follow(ctx context.Context, tx *txn, before, after record) error 
 		return nil
 	}
 	if err == nil && !MatchesList(listed.Models, t.UpstreamModel) {
-		err = &FieldError{Field: "target", Message: fmt.Sprintf("names no model that provider %d serves", t.ProviderID)}
+		err = &FieldError{Field: "target", Message: "names no model that the provider serves"}
 	}
 	return err
 }

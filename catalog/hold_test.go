@@ -120,6 +120,7 @@ func TestMachinesHolds(t *testing.T) {
 		Until: time.Now().Add(time.Hour), Message: "used up"}))
 	for _, tt := range []struct{ patch, field string }{
 		{`{"until":null}`, "until"}, {`{"message":"no"}`, "message"}, {`{"reason":"admin"}`, "reason"}, {`{"target":"key/99"}`, "target"},
+		{`{"labels":{"protected":"true"}}`, "labels.protected"},
 	} {
 		_, err := tables.Holds.Patch(ctx, h.ID, 0, []byte(tt.patch))
 		mustField(t, tt.patch, err, tt.field)
@@ -135,6 +136,12 @@ func TestMachinesHolds(t *testing.T) {
 	must[catalog.Revision](t)(tables.Holds.Delete(ctx, h.ID, 0))
 	_, err := tables.Holds.Create(ctx, catalog.Hold{Target: target, Until: time.Now().Add(-time.Minute)})
 	mustField(t, "a hold that has ended", err, "until")
+	p := must[catalog.Provider](t)(tables.Providers.Create(ctx,
+		catalog.Provider{Name: "p", Type: "openai", Models: []string{"gpt-*", "*"}}))
+	for _, pattern := range []string{"gpt-*", "*"} {
+		_, err := tables.Holds.Create(ctx, catalog.Hold{Target: fmt.Sprintf("provider/%d/%s", p.ID, pattern)})
+		mustField(t, "a hold of a pattern, which holds no model", err, "target")
+	}
 	mine := must[catalog.Hold](t)(tables.Holds.Create(ctx, catalog.Hold{Target: target}))
 	must[catalog.Hold](t)(tables.Holds.Patch(ctx, mine.ID, 0, []byte(`{"until":"2100-01-01T00:00:00Z","message":"m"}`)))
 }

@@ -20,8 +20,9 @@ func (k Keys) Rotate(ctx context.Context, id int64, grace time.Duration, match R
 	return rotate(ctx, k.Table, id, grace, match)
 }
 
-// Authenticate returns the key that a token belongs to now, whatever the key's
-// own status, or ErrNotFound. It reads the store: balancers ask their snapshot instead.
+// Authenticate returns the key that a token belongs to; ErrNotFound when there is none, or when the
+// grace of the token is over. It checks neither the key's Status nor its ExpiresAt. It reads
+// the store: balancers use their snapshot instead.
 func (k Keys) Authenticate(ctx context.Context, token Secret) (Key, error) {
 	return authenticate(ctx, k.Table, token)
 }
@@ -34,8 +35,9 @@ func (o Operators) Rotate(ctx context.Context, id int64, grace time.Duration, ma
 	return rotate(ctx, o.Table, id, grace, match)
 }
 
-// Authenticate returns the operator that a token belongs to now, whatever its status, or
-// ErrNotFound. It reads the store; an [OperatorList] does not.
+// Authenticate returns the operator that a token belongs to; ErrNotFound when there is none, or
+// when the grace of the token is over. It checks neither the operator's Status nor its ExpiresAt.
+// It reads the store; [OperatorList.Authenticate] checks both, and does not read the store.
 func (o Operators) Authenticate(ctx context.Context, token Secret) (Operator, error) {
 	return authenticate(ctx, o.Table, token)
 }

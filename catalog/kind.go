@@ -38,7 +38,7 @@ type facts struct {
 	field  string // the field that names an entity
 	refers []Kind // of one of these kinds
 	absent string // what is wrong when there is none; "" for the usual words
-	goes   bool   // goes when that entity goes; else it keeps that from going
+	goes   bool   // deleted together with that entity; else it prevents that deletion
 
 	imperative bool // made and ended one by one: no part of a desired state, of exports and of reverts
 }

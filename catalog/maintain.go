@@ -109,17 +109,17 @@ func (c *core) removeEnded(ctx context.Context, now time.Time) error {
 			ended = append(ended, &h)
 		}
 		err := c.removeHolds(ctx, ended)
-		for _, h := range ended {
-			if !errors.Is(err, ErrConflict) {
-				break
-			}
-			// Somebody has changed one of them: the others go one by one.
-			if err := c.removeHolds(ctx, []*Hold{h}); err != nil && !errors.Is(err, ErrConflict) {
-				errs = append(errs, err)
-			}
+		if err == nil {
+			return errs
 		}
-		if err != nil && !errors.Is(err, ErrConflict) {
-			errs = append(errs, fmt.Errorf("remove ended holds: %w", err))
+		if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnconfirmed) || ctx.Err() != nil {
+			return append(errs, err)
+		}
+		// Somebody has changed one of them, or the store refuses one: the others go one by one.
+		for _, h := range ended {
+			if err := c.removeHolds(ctx, []*Hold{h}); err != nil && !errors.Is(err, ErrConflict) {
+				errs = append(errs, fmt.Errorf("remove ended holds: %w", err))
+			}
 		}
 		return errs
 	})
@@ -136,6 +136,13 @@ func (c *core) removeHolds(ctx context.Context, holds []*Hold) error {
 	if len(holds) == 0 {
 		return nil
 	}
-	_, err := c.commit(ctx, tx, 0)
+	err := c.read(ctx, func(r Reader) error {
+		tx.reader = r
+		return tx.noteProjects(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = c.commit(ctx, tx, 0)
 	return err
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// OperatorList knows all operators by their tokens, in memory, for whoever has to know without
-// asking a database. A [Follower] leads it on; it is empty until then. It is safe for concurrent
+// OperatorList keeps all operators in memory, by their tokens, so that a look-up needs no database.
+// A [Follower] fills it and keeps it up to date; it is empty until then. It is safe for concurrent
 // use.
 type OperatorList struct {
 	mu     sync.RWMutex

@@ -36,8 +36,8 @@ type target struct {
 	made   bool // a token was made for it
 }
 
-// silence is what an item of a desired state does not name, and what stays for that as people have
-// decided it.
+// silence says which settings an item of a desired state does not name, so that they keep the values
+// of the stored entity.
 type silence struct {
 	status bool
 	prices bool // of a model

@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// PriceList is a small table of all prices, those of models and those of providers, kept
-// in memory for whoever has to know without asking a database. A [Follower] leads it on; it
-// is empty until then. A PriceList is safe for concurrent use.
+// PriceList is a small table of all prices, those of models and those of providers, kept in memory,
+// so that a look-up needs no database. A [Follower] fills it and keeps it up to date; it is empty
+// until then. A PriceList is safe for concurrent use.
 type PriceList struct {
 	mu        sync.RWMutex // guards all below: Quote reads, the follower writes
 	known     bool

@@ -209,6 +209,8 @@ func (p *Provider) decode(e Entity, k Keeper) error {
 	if err := e.spec(p); err != nil {
 		return err
 	}
+	setDefault(&p.Weight, new(1)) // what others have written may lack them
+	setDefault(&p.AutoBan, new(true))
 	sealed := p.APIKey.Reveal()
 	p.Name, p.Group, p.APIKey = e.Name, first(e.Groups), Secret{}
 	p.load(e)

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// ProviderHolds knows all holds of providers and of their models, in memory. A [Follower] leads it
-// on; it is empty until then. It is safe for concurrent use.
+// ProviderHolds keeps all holds of providers and of their models in memory. A [Follower] fills it
+// and keeps it up to date; it is empty until then. It is safe for concurrent use.
 type ProviderHolds struct {
 	mu   sync.RWMutex
 	byID map[int64]*Hold

@@ -44,9 +44,9 @@ type record interface {
 	// issued returns the token of a new record, which is shown once.
 	issued() Secret
 
-	// comeBack changes a record that is to be again what the feed kept of it, by what cannot come
-	// back, and says that. Secrets are not in the feed. now is the record in whose place it comes,
-	// nil where there is none, and deleted is the revision in which it was deleted meanwhile, or 0.
+	// comeBack adapts a record that a revert restores from the feed, which holds no secrets, and
+	// returns a note on what cannot be restored; "" for nothing. now is the stored record that it
+	// replaces, or nil. deleted is the revision in which it was deleted meanwhile, or 0.
 	comeBack(now record, deleted Revision) string
 
 	// follow does in the same transaction what follows from a write. before is

@@ -43,11 +43,11 @@ func (t *Tables) SealStatus() SealStatus {
 // resealBatch is how many secrets a commit seals anew, so that it is an ordinary one.
 const resealBatch = 20
 
-// Reseal seals with the keeper's active key what older keys have sealed: at most so
-// many secrets. Only the stored text changes. The providers keep their revisions and
-// times, so that nobody's precondition fails; in the feed it is [ActionReseal], the same
-// before and after. A provider that somebody changes meanwhile is sealed anew by that
-// change, or in the next round. It does nothing with a keeper that is no [Rotator].
+// Reseal seals provider secrets again with the keeper's active key where an older key has sealed
+// them: at most so many secrets as most says. Only the stored text changes. The providers keep
+// their revisions and times, so that nobody's precondition fails; the feed gets an [ActionReseal]
+// with equal Before and After. A provider that somebody changes meanwhile is sealed by that change,
+// or in the next round. With a keeper that is no [Rotator], Reseal does nothing.
 func (t *Tables) Reseal(ctx context.Context, most int) (SealStatus, error) {
 	rotator, ok := t.core.keeper.(Rotator)
 	if !ok {

@@ -7,10 +7,10 @@ import (
 
 type reservedKey struct{}
 
-// WithReservedTokens returns a context whose writes refuse tokens that are known elsewhere, such
-// as those of the server's settings: whoever got one as the token of a key or of an operator could
-// do what it allows there. reserved is asked with the hash of a token, see [HashToken]. It may be
-// called several times for each.
+// WithReservedTokens returns a context whose writes refuse a new token, with a [FieldError], when
+// reserved returns true for its hash, see [HashToken]. Reserved tokens have rights elsewhere, such
+// as those in the server's settings: a key or an operator with the same token would have these
+// rights, too. reserved may be called several times for one token.
 func WithReservedTokens(ctx context.Context, reserved func(hash string) bool) context.Context {
 	return context.WithValue(ctx, reservedKey{}, reserved)
 }

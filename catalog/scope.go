@@ -13,11 +13,12 @@ var ErrOutside = errors.New("outside of the caller's project")
 
 type scopeKey struct{}
 
-// WithinProject returns a context in which the tables show and change only what is of a project or
-// below it; "" limits nothing. All that is elsewhere is ErrNotFound, as if it were not there: keys,
-// projects and holds. Models and bindings are shown, and not changed. Providers and operators are
-// ErrNotFound. Keys can be changed, and what is strictly below the project; the project itself is
-// shown, and not changed: ErrOutside.
+// WithinProject returns a context that limits the tables to a project and all below it; "" limits
+// nothing. Keys, projects and holds that belong elsewhere, and all providers and operators, are
+// ErrNotFound, as if they did not exist. Models, bindings and the project itself can be read; a
+// write to one of them is ErrOutside, and so is what is about the whole catalog: plans, exports and its
+// state at a revision. Keys, the projects below, and their holds can be read and
+// changed.
 func WithinProject(ctx context.Context, path string) context.Context {
 	return context.WithValue(ctx, scopeKey{}, path)
 }
@@ -26,6 +27,14 @@ func WithinProject(ctx context.Context, path string) context.Context {
 func ProjectOf(ctx context.Context) string {
 	path, _ := ctx.Value(scopeKey{}).(string)
 	return path
+}
+
+// whole returns ErrOutside where the caller is limited to a project, for what is about the whole catalog.
+func whole(ctx context.Context) error {
+	if path := ProjectOf(ctx); path != "" {
+		return fmt.Errorf("this is about the whole catalog, and the caller is limited to a project: %w", ErrOutside)
+	}
+	return nil
 }
 
 // sees reports whether a caller is shown an entity.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -168,6 +169,18 @@ func TestWithinProjectChanges(t *testing.T) {
 	outside("a new provider", err)
 	_, err = tables.Operators.Create(ctx, catalog.Operator{Name: "n", Role: catalog.RoleAdmin, Project: "acme"})
 	outside("a new operator", err)
+	state := desired(t, `{"keys":[{"external_id":"n","name":"n","project":"other"}]}`)
+	_, err = tables.Apply(ctx, state, nil)
+	outside("a desired state", err)
+	_, err = tables.Plan(ctx, state, nil)
+	outside("a plan", err)
+	_, err = tables.Revert(ctx, before, nil)
+	outside("a return", err)
+	_, err = tables.RevertOne(ctx, before, nil)
+	outside("taking a revision back", err)
+	_, err = tables.At(ctx, before)
+	outside("the catalog as it was", err)
+	outside("an export", tables.Export(ctx, io.Discard))
 	if now := head(t, tables); now != before {
 		t.Fatalf("what was refused made %d revisions", now-before)
 	}

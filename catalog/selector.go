@@ -63,14 +63,13 @@ func ParseSelector(typ, value string) (*Selector, error) {
 	return s, nil
 }
 
-// Pick returns the upstream model that the selector hits among those that a
-// provider lists, and how many it hits; only one is right. A listed model that ends
-// in * stands for all that begin so: an exact selector hits it when it lists no
-// literal one, the longest counts, and the model is the selector's own value. A
-// selector that ends in * itself hits listed models whose beginning is one of its
-// own. The other types hit literal models only.
+// Pick returns the upstream model that the selector picks from those that a provider lists, and how
+// many it hits; the pick is right only when it hits one. An exact selector hits the listed model of
+// the same name. It also hits one that ends in *, when the selector's value, without a * at its own
+// end, begins with what stands before that *; the model is then the selector's value. The other
+// types hit only listed models without *.
 //
-// It looks at its context, whose error it returns.
+// When ctx ends, Pick stops and returns the error of ctx.
 func (s *Selector) Pick(ctx context.Context, listed *ModelList) (model string, hits int, err error) {
 	switch {
 	case s.re != nil:

@@ -32,9 +32,9 @@ type Head struct {
 	Thinned Revision
 }
 
-// Leads returns an error that wraps ErrCompacted unless the feed has every change after a
-// revision, those of machines too. Whoever follows the catalog by the feed asks it before
-// [Reader.Changes]; who reads history need not.
+// Leads returns an error that wraps ErrCompacted when changes of machines after a revision may have
+// been thinned out, see [Pruner.ThinChanges]. A follower of the feed calls it before
+// [Reader.Changes], which passes such changes over in silence. Readers of history need not.
 func (h Head) Leads(after Revision) error {
 	if after < h.Thinned {
 		return fmt.Errorf("changes of machines after revision %d: %w", after, ErrCompacted)
@@ -94,8 +94,9 @@ type Store interface {
 
 // Reader is a view of one revision. It is not safe for concurrent use.
 //
-// It may be asked for any text. For one that the engine cannot hold, such as one with NUL or with bytes
-// that are not UTF-8, the answer MUST be that nothing has it, and the view stays good.
+// Callers may look for any text. For a text that the engine cannot hold, such as one with NUL or
+// with bytes that are not UTF-8, the answer MUST be that no entity has it, and the view MUST stay
+// usable.
 type Reader interface {
 	Head() Head
 
@@ -135,15 +136,15 @@ type Reader interface {
 
 // Pruner is implemented by stores that can forget old changes.
 type Pruner interface {
-	// PruneChanges forgets the changes recorded before the given time, but
-	// never the newest revision's, and returns how many are gone. Revisions are pruned
-	// whole and from the oldest on, up to the first that is not that old. A date that is more than
-	// MaxSkew ahead of the engine's clock is wrong: that revision MUST NOT keep those that came after it.
+	// PruneChanges forgets the changes recorded before the given time, but never the newest
+	// revision's, and returns how many are gone. It prunes whole revisions, from the oldest on, up
+	// to the first that is not that old. A revision that is dated more than MaxSkew ahead of the
+	// engine's clock has a wrong date: it MUST NOT keep later revisions from being pruned.
 	PruneChanges(ctx context.Context, before time.Time) (int64, error)
 
-	// ThinChanges forgets the changes of commits of machines, see [Commit], of the revisions
-	// that PruneChanges would prune by the same rules, and returns how many are gone. Nobody
-	// may see that one is gone in a view whose Head does not say so in Thinned.
+	// ThinChanges forgets the changes of commits of machines (see [Commit.Machine]) in the
+	// revisions that PruneChanges would prune with the same time, and returns how many are gone. In
+	// every view that lacks such a change, Head.Thinned MUST be its revision or a later one.
 	ThinChanges(ctx context.Context, before time.Time) (int64, error)
 }
 

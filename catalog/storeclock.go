@@ -12,9 +12,9 @@ const MaxSkew = 5 * time.Minute
 // clockNoise is how far two clocks may be apart and count as the same.
 const clockNoise = time.Second
 
-// A storeClock tells the time by the store's clock, which all servers share: this process's, less what
-// that was ahead when the store was last read. So a process whose clock is wrong dates nothing that others
-// go by. It is safe for concurrent use.
+// A storeClock tells the time by the store's clock, which all servers share: the time of this
+// process minus the difference of the two clocks at the last reading of the store. So a process
+// whose clock is wrong writes no wrong dates that others rely on. It is safe for concurrent use.
 type storeClock struct {
 	ours  func() time.Time
 	known atomic.Bool  // that the store's clock was read

@@ -83,11 +83,11 @@ func (t *Tables) Store() Store { return t.core.store }
 // function that got it.
 type Tx struct{ Nouns }
 
-// Update calls fn, and commits everything it has written in one revision, if
-// it returns nil. When the catalog has changed meanwhile, fn runs again on the
-// new state, so it should do nothing but use the Tx. Entities that fn writes have their
-// new Revision only after the commit, which is what Update returns; without
-// writes it is the one that was read.
+// Update calls fn and, if fn returns nil, commits everything that fn has written as one revision,
+// which it returns; without writes it returns the revision that was read. When the catalog has
+// changed meanwhile, fn runs again on the new state, so it should do nothing but use the Tx; after
+// 200 tries the error wraps ErrConflict. Entities that fn writes get their new Revision only with
+// the commit.
 func (t *Tables) Update(ctx context.Context, fn func(*Tx) error) (Revision, error) {
 	return t.core.transact(ctx, serial, func(tx *txn) error { return fn(&Tx{t.core.nouns(tx)}) })
 }

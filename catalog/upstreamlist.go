@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// UpstreamList knows the providers, their models and whether they may be held, in memory. A
-// [Follower] leads it on; until then it knows nothing, see [UpstreamList.Loaded]. It is safe for
-// concurrent use.
+// UpstreamList keeps in memory the providers, their models, and whether they may be held. A
+// [Follower] fills it and keeps it up to date; it is empty until then, see [UpstreamList.Loaded].
+// It is safe for concurrent use.
 type UpstreamList struct {
 	mu   sync.RWMutex
 	byID map[int64]upstreamOf // nil until the first load
@@ -40,7 +40,8 @@ func (c *UpstreamList) Lists(providerID int64, model string) (listed, byName boo
 	return ok && p.lists(model), ok && (model == "" || slices.Contains(p.models, model))
 }
 
-// ListsByName is the second of what Lists returns.
+// ListsByName reports whether a provider lists an upstream model by its name, not by a pattern
+// alone: the second result of Lists.
 func (c *UpstreamList) ListsByName(providerID int64, model string) bool {
 	_, byName := c.Lists(providerID, model)
 	return byName

@@ -63,14 +63,15 @@ type AuthFunc func(r *http.Request) (Caller, error)
 // Authenticate calls f.
 func (f AuthFunc) Authenticate(r *http.Request) (Caller, error) { return f(r) }
 
-// Describer is implemented by an [Auth] that says how callers prove who they are.
-// The answers of an Auth that is none name no way to authenticate.
+// Describer is implemented by an [Auth] that says how callers prove who they are. If an Auth does
+// not implement it, the answers with status 401 name no way to authenticate.
 type Describer interface {
 	Scheme() Scheme
 }
 
-// TokenHolder is implemented by an [Auth] that knows callers by tokens. None of them can become the
-// token of a key or of an operator as well, who could do then what the token allows here.
+// TokenHolder is implemented by an [Auth] that knows callers by tokens. Such a token is refused as
+// the token of a key or of an operator, because its holder could then also do what the token allows
+// here.
 type TokenHolder interface {
 	// HoldsToken reports whether a caller is known by the token with a hash, see [catalog.HashToken].
 	// It is called concurrently.
@@ -172,7 +173,8 @@ func fingerprint(t string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// Authenticate tries every token, whichever fits.
+// Authenticate compares with every token, also after one has matched, so that the time that it
+// takes does not tell which one it was.
 func (known tokens) Authenticate(r *http.Request) (Caller, error) {
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	hash := sha256.Sum256([]byte(strings.TrimSpace(text)))

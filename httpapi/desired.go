@@ -81,9 +81,9 @@ func (h *Handler) takeTurn(ctx context.Context, in request.CarryOut) (limit time
 
 const applyText = "Of each kind that the body names it has all resources that are wanted. They are found by " +
 	"external_id, or else by the fields that make them unique, and are created, or made equal: fields that are left " +
-	"out get their defaults, but a secret and tokens stay as they are. It is one revision, or none if there is nothing " +
-	"to do. References and what is unique are judged by what there is at the end, so the order does not matter. At most " +
-	"100,000 resources and 64 MiB."
+	"out get their defaults, but status, the labels owner and protected, a secret, tokens and prices that an importer " +
+	"has set stay as they are. It is one revision, or none if there is nothing to do. References and what is unique are " +
+	"judged by what there is at the end, so the order does not matter. At most 100,000 resources and 64 MiB."
 
 type applying struct {
 	request.CarryOut

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -64,9 +63,9 @@ func (h *Handler) snapshot(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	pub := h.plane.Publisher()
-	if seen := r.Header.Get("If-None-Match"); seen != "" {
+	if seen := (request.Seen{IfNoneMatch: r.Header.Get("If-None-Match")}); seen.IfNoneMatch != "" {
 		head, err := pub.Head(r.Context())
-		if err == nil && strings.TrimPrefix(seen, "W/") == snapshot.ETag(head) {
+		if err == nil && seen.Has(snapshot.ETag(head)) {
 			w.Header().Set("ETag", snapshot.ETag(head))
 			w.WriteHeader(http.StatusNotModified)
 			return nil

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -12,7 +11,7 @@ import (
 )
 
 // follow waits until a commit is published, or applied by every live balancer
-// and by the prices of every control plane, and returns what the headers EZ-Sync and
+// and by what every control plane keeps in memory, and returns what the headers EZ-Sync and
 // EZ-Sync-Nodes say. The commit has been made: nothing that goes wrong here is an error.
 func (h *Handler) follow(ctx context.Context, until string, limit time.Duration,
 	revision catalog.Revision) request.Progress {
@@ -46,10 +45,12 @@ func (h *Handler) applied(ctx context.Context, at snapshot.Head, revision catalo
 	if err != nil {
 		return request.Progress{Sync: "pending"}
 	}
-	if slices.Contains(kinds, catalog.KindModel) || slices.Contains(kinds, catalog.KindProvider) { // they have prices
-		if err := h.plane.Settle(ctx, revision); err != nil {
-			return request.Progress{Sync: "pending"}
-		}
+	copied, err := catalog.Copied(ctx, h.plane.Store(), revision)
+	if err == nil && copied {
+		err = h.plane.Settle(ctx, revision)
+	}
+	if err != nil {
+		return request.Progress{Sync: "pending"}
 	}
 	s, err := h.plane.Relay().Fleet().Applied(ctx, at, kinds...)
 	if err != nil {

@@ -175,7 +175,8 @@ func (deafStore) Wait(ctx context.Context, _ catalog.Revision) (catalog.Revision
 	return 0, ctx.Err()
 }
 
-// A price that was answered as applied by one server is what another one charges from then on, also
+// A price, or a project of a key, that was answered as applied by one server is what another one charges from then
+// on, and an operator who is gone is out of there, also
 // where that hears of no changes.
 func TestAppliedPricesCountOnEveryServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -206,6 +207,30 @@ func TestAppliedPricesCountOnEveryServer(t *testing.T) {
 				t.Errorf("after price %d was applied an entry costs %v", price, e.CostNanoUSD)
 			}
 			time.Sleep(time.Duration(price) * 100 * time.Millisecond)
+		}
+		for _, name := range []string{"a", "b"} {
+			first.must(http.StatusCreated, admin, "POST", "/projects", object{"name": name})
+		}
+		key := first.must(http.StatusCreated, admin, "POST", "/keys", object{"name": "k"}).object(t)["id"]
+		for i, project := range []string{"a", "b", "a", "b"} {
+			path := fmt.Sprintf("/keys/%v?wait=applied", key)
+			first.must(http.StatusOK, admin, "PATCH", path, object{"project": project}).
+				follows(t, "applied", "applied=1 lagging=0 lost=0")
+			request := fmt.Sprint("charged ", i)
+			second.must(http.StatusAccepted, admin, "POST", "/logs", object{"model": "m", "key_id": key, "request_id": request})
+			if err := second.plane.Logs().Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			page, err := sink.Logs(t.Context(), logbuf.LogQuery{RequestID: request})
+			if err != nil || len(page.Entries) != 1 || page.Entries[0].Project != project {
+				t.Errorf("after the key has moved to %s: %+v, %v", project, page.Entries, err)
+			}
+		}
+		for range 4 {
+			o := first.must(http.StatusCreated, admin, "POST", "/operators", object{"name": "o", "role": "viewer"}).object(t)
+			second.must(http.StatusOK, o["token"].(string), "GET", "/keys", nil)
+			first.must(http.StatusNoContent, admin, "DELETE", fmt.Sprintf("/operators/%v?wait=applied", o["id"]), nil)
+			second.must(http.StatusUnauthorized, o["token"].(string), "GET", "/keys", nil)
 		}
 	})
 }

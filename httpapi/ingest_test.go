@@ -209,6 +209,22 @@ func TestIngestBackPressure(t *testing.T) {
 	s.do(balancer, "POST", "/logs", "{}").problem(t, http.StatusServiceUnavailable, "unavailable")
 }
 
+// brokenBuffer is one whose disk has failed.
+type brokenBuffer struct{ logbuf.Buffer }
+
+func (brokenBuffer) Append(context.Context, ...logbuf.Entry) error { return logbuf.ErrBroken }
+func (brokenBuffer) Close(context.Context) error                   { return nil }
+
+// What a spool cannot promise any more is not accepted.
+func TestIngestIntoABrokenSpool(t *testing.T) {
+	s := newService(t, ezapi.Config{LogBuffer: brokenBuffer{}}, nil)
+	a := s.do(balancer, "POST", "/logs", "{}")
+	a.problem(t, http.StatusServiceUnavailable, "unavailable")
+	if a.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+}
+
 // However many large bodies come at once, together they take no more memory than
 // four of the largest; what is beyond is refused, and none of the others suffers.
 func TestIngestBoundsMemory(t *testing.T) {

@@ -318,10 +318,20 @@ func TestChangesOfHoldsOfAKeyThatMoves(t *testing.T) {
 	w.must(http.StatusOK, admin, "PATCH", "/keys/"+key, object{"project": "acme"})
 	second := hold("while it was here")
 	w.must(http.StatusOK, admin, "PATCH", second, object{"message": "still here"})
+	w.must(http.StatusNoContent, admin, "DELETE", second, nil)
+	until := time.Now().Add(time.Second)
+	w.must(http.StatusCreated, admin, "POST", "/holds", object{"target": "key/" + key, "message": "for a while",
+		"until": until.UTC().Format(time.RFC3339Nano)})
+	time.Sleep(time.Until(until))
+	if err := w.plane.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.must(http.StatusCreated, admin, "POST", "/holds", object{"target": "key/" + key, "message": "last"})
 	w.must(http.StatusNoContent, admin, "DELETE", "/keys/"+key, nil) // and its hold with it
 	for who, want := range map[string][]string{
-		"acme viewer": {"create while it was here", "update still here", "delete still here"},
-		foreign:       {"create while it was there", "delete while it was there"},
+		"acme viewer": {"create while it was here", "update still here", "delete still here", "create for a while",
+			"delete for a while", "create last", "delete last"},
+		foreign: {"create while it was there", "delete while it was there"},
 	} {
 		got := w.must(http.StatusOK, w.tokens[who], "GET", "/changes?kind=holds&after="+url.QueryEscape(start), nil)
 		var seen []string

@@ -15,10 +15,10 @@ const (
 	reachAll                  // what everybody gets
 )
 
-// reachOf says it of a route. A route that is not here gives nothing: it must be thought of first.
-// Together with [Handler.enter], which every request passes, this is all that keeps projects apart,
-// but for what a route of reachOwn shows that no table does: changes, logs, usage, budgets, alerts
-// and explanations.
+// reachOf returns the reach of a route. A route that is not listed gives nothing, until somebody
+// has decided what it may give. This function and [Handler.enter], which every request passes, keep
+// projects apart. Only routes of reachOwn that show what is in no table have to filter by
+// themselves: changes, logs, usage, budgets, alerts and explanations.
 func reachOf(route string) reach {
 	switch route {
 	case "GET /projects", "POST /projects", "PUT /projects", "GET /projects/{id}", "PATCH /projects/{id}",

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A FailureLimit says how often an address may fail to authenticate.
+// A FailureLimit says how often an address may fail to authenticate. If one of the fields is not
+// positive, both have their defaults: 20 failures, and 3 seconds.
 type FailureLimit struct {
 	Burst  int           // as many failures may follow each other at once
 	Refill time.Duration // after so long there is room for one more

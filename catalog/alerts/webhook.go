@@ -125,8 +125,8 @@ func asURLError(err error) error {
 	return &catalog.FieldError{Field: "url", Message: message}
 }
 
-// Send delivers an alert once. Its error says in words of its own what went wrong: neither the URL, which may be
-// a secret, nor anything that was answered.
+// Send delivers an alert once, in at most 10 s. Its error says in its own words what went wrong,
+// and holds neither the URL, which may be a secret, nor anything of the answer.
 func (w *Webhook) Send(ctx context.Context, a *Alert) error {
 	r, err := w.request(ctx, a)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// A Book keeps what was spent of budgets: sums that were read once, and to which all is added that
-// was spent since. It costs nothing for what spends nothing: a window that begins has no sum until
-// somebody asks for one. It is safe for concurrent use.
+// A Book keeps in memory what was spent of budgets. A sum is read once from the log store, and what
+// is spent afterwards is added to it. A new window gets a sum only when somebody asks for it, so
+// keys and projects that spend nothing cost nothing. It is safe for concurrent use.
 type Book struct {
 	mu    sync.Mutex
 	at    logbuf.FoldMark                  // up to which all was added

@@ -74,9 +74,9 @@ type Alarm interface {
 	Raise(ctx context.Context, list ...alerts.Alert) error
 }
 
-// An Enforcer makes and ends holds as budgets are used up. Each control plane has one, and they agree:
-// from what was spent and from the limit follows the hold that there should be, and it is made in a
-// transaction that reads both the limit and the hold again. It is safe for concurrent use.
+// An Enforcer makes and ends holds as budgets are used up. Each control plane has one, and they
+// agree: the hold depends only on what was spent and on the limit, and is made in a transaction
+// that reads both the limit and the hold again. It is safe for concurrent use.
 type Enforcer struct {
 	o     Options
 	spent Spending
@@ -306,10 +306,15 @@ func (e *Enforcer) settle(ctx context.Context, wrong []catalog.HoldTarget, now t
 	return errors.Join(errs...)
 }
 
-// isRefused reports whether an error is about what was to be written, and not about the store.
+// isRefused reports whether an error is about what was to be read or written, and not about the store.
 func isRefused(err error) bool {
-	return errors.Is(err, catalog.ErrInvalid) || errors.Is(err, catalog.ErrExists) ||
-		errors.Is(err, catalog.ErrReferenced) || errors.Is(err, catalog.ErrConflict)
+	for _, reason := range []error{catalog.ErrInvalid, catalog.ErrExists, catalog.ErrReferenced, catalog.ErrConflict,
+		catalog.ErrProtected, catalog.ErrDamaged} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // commit settles the holds of some keys and projects in one commit, and closes them.

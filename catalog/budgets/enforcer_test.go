@@ -463,3 +463,41 @@ func TestBudgetsAfterACrash(t *testing.T) {
 		s.wantHeld("at the start", "project/acme", time.Date(2000, 1, 1, 16, 0, 0, 0, time.UTC))
 	})
 }
+
+// A hold that cannot be ended, because it has a label that a person may have set from Go, holds up no other.
+func TestProtectedHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpender(t, memstore.NewSink(nil), aDay(dollar))
+		midnight := time.Date(2000, 1, 1, 16, 0, 0, 0, time.UTC)
+		s.spend(s.two, dollar)
+		s.wantHeld("used up", "project/acme", midnight)
+		h, _ := s.hold("project/acme")
+		if _, err := s.Holds.Edit(t.Context(), h.ID, func(h *catalog.Hold) error {
+			h.Labels = map[string]string{catalog.LabelProtected: "true"}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Update(t.Context(), func(tx *catalog.Tx) error { // in one round
+			_, err := tx.Keys.Edit(t.Context(), s.two.ID, func(k *catalog.Key) error {
+				k.Budgets = []catalog.Budget{aDay(dollar)}
+				return nil
+			})
+			if err == nil {
+				_, err = tx.Projects.Edit(t.Context(), s.project.ID, func(p *catalog.Project) error {
+					p.Budgets = []catalog.Budget{aDay(2 * dollar)}
+					return nil
+				})
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		s.wantHeld("beside the one that cannot be ended", fmt.Sprint("key/", s.two.ID), midnight)
+		s.wantHeld("that one", "project/acme", midnight)
+		if s.Ready() == nil {
+			t.Error("nobody is told of it")
+		}
+	})
+}

@@ -105,3 +105,14 @@ func BenchmarkIdleBudgets(b *testing.B) {
 		})
 	}
 }
+
+// A budget without a limit, which only somebody else than a server can have stored, is used up by whatever is spent.
+func TestBudgetWithoutLimit(t *testing.T) {
+	e, _ := idleEnforcer(t, 1)
+	s := Standing{Budget: catalog.Budget{Window: catalog.WindowDay}}
+	s.Spent.CostNanoUSD.SetInt64(1)
+	news := e.alerts(catalog.HoldTarget{KeyID: 1}, []Standing{s})
+	if len(news) != 1 || news[0].Kind != alerts.BudgetExhausted {
+		t.Errorf("alerts %+v", news)
+	}
+}

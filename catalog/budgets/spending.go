@@ -21,8 +21,8 @@ type Spending interface {
 	Sums(ctx context.Context, q logbuf.SpentQuery) (logbuf.SpentSums, error)
 }
 
-// SpendingOf returns what tells it of a sink: a logbuf.Meter is followed, a logbuf.Archive is asked now
-// and then. Of another sink nothing is known, and both methods return an error that says so.
+// SpendingOf returns the Spending of a sink: a logbuf.Meter is followed, a logbuf.Archive is asked
+// every 15 s. For any other sink, both methods return the given error.
 func SpendingOf(sink logbuf.Sink, otherwise error) Spending {
 	if meter, ok := sink.(logbuf.Meter); ok {
 		return metered{meter}
@@ -124,7 +124,7 @@ func (p *polled) each(ctx context.Context, q logbuf.UsageQuery, do func(*logbuf.
 			return nil
 		}
 	}
-	return errors.New("the usage of the last half an hour has too many rows")
+	return errors.New("usage has too many rows")
 }
 
 // mostKeys is how many keys one question about usage names.

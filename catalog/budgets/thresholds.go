@@ -38,8 +38,8 @@ func (e *Enforcer) alert(of catalog.HoldTarget, s *Standing, percent int64) aler
 	b := &s.Budget
 	a := alerts.Alert{
 		Kind: alerts.BudgetThreshold, Subject: of.String(), Project: e.projectOf(of), At: e.o.Clock(),
-		Identity: fmt.Sprintf("budget %s %s %s %s %d %d", of, b.Window, b.Timezone,
-			s.Window.Begins.UTC().Format(time.RFC3339), int64(*b.Limit), percent),
+		Identity: fmt.Sprintf("budget %s %s %s %s %s %d", of, b.Window, b.Timezone,
+			s.Window.Begins.UTC().Format(time.RFC3339), s.limit(), percent),
 		Lasting: s.Window.Ends.IsZero(),
 	}
 	what := fmt.Sprintf("%d%% of %s", percent, s)

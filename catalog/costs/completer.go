@@ -79,11 +79,11 @@ func (c *Completer) fill(e *logbuf.Entry, q catalog.Quote) {
 	}
 }
 
-// copyAge is how old the copies may be: every control plane completes entries by a copy of the catalog
-// that was looked after at most so long ago, or not at all, and whoever commits need only wait for a little
-// longer than that to know that none goes by what was before. That holds for any number of servers, also
-// for those whose notifications are late or do not come, and costs each some looks at the head a second
-// while it takes logs.
+// copyAge is how old the copies may be: a control plane completes entries only by a copy of the
+// catalog that it has checked within this time. So whoever commits, and waits a little longer than
+// copyAge, knows that no control plane uses the state before the commit. This holds for any number
+// of servers, even when notifications are late or lost. It costs each server a few readings of the
+// head a second while it takes logs.
 const copyAge = 500 * time.Millisecond
 
 const (

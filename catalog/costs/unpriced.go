@@ -12,7 +12,8 @@ import (
 
 const maxUnpriced = 1000 // models whose price is not known, in memory
 
-// Unpriced are the models that entries were seen of whose cost is not known. It is safe for concurrent use.
+// Unpriced collects the models of log entries whose cost is not known: at most 1000, in memory. It
+// is safe for concurrent use.
 type Unpriced struct {
 	mu   sync.Mutex
 	seen map[catalog.PriceKey]bool

@@ -26,6 +26,9 @@ func (m *Monitor) carryOut(ctx context.Context, v Verdict, status *Status) error
 	switch {
 	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, catalog.ErrInvalid):
 		return nil // it is gone, or its name is none that can be held
+	case errors.Is(err, catalog.ErrUnconfirmed): // it may be done: then nobody else tells of it
+		m.note(v, alert)
+		fallthrough
 	case err != nil:
 		return fmt.Errorf("health of %s: %w", v.Target, err)
 	}

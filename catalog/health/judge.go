@@ -18,15 +18,15 @@ import (
 // those that have ended, too. It depends on nothing else, so that every process that sees the same
 // comes to the same verdicts. Verdicts come in the order of providers and models.
 //
-// What the catalog does not have, or nobody may hold, takes part in nothing: what reporters make up takes
-// no room from what is real. Nor do names of models that a provider lists by a pattern alone and that have
-// not worked lately: a user may have made them up. They are held one by one, and are no reason to hold
-// their provider.
+// Providers and models that the catalog does not have, or that are disabled, are not judged, so
+// that names that a reporter has made up take no room from real ones. A model that its provider
+// lists only by a pattern, and that has not worked lately, may be made up by a user: it is held
+// only while more than half of [Options.Holds] is free, and it is no reason to hold its provider.
 //
-// It never shortens a hold. While one lasts, nothing new is judged of its target, but for a reset that
-// is later; that a person has disabled one changes nothing in that. What was counted before a hold
-// ended does not count after it. A hold without a cause says since when it is known
-// that it works: it is remembered, so that what failed before does not count again.
+// It never shortens a hold. While a hold lasts, also one that a person has disabled, its target is
+// not judged anew; only a later reset of the provider's rate limit, or a probe that fails, prolongs
+// an active hold. Attempts from before the end of a hold do not count after it. A hold without a
+// cause says since when its target works again: failures from before that do not count.
 func Judge(o *Options, now time.Time, tallies map[logbuf.Upstream][]logbuf.SlotTally,
 	holds map[string]catalog.Hold, providers Providers) (verdicts []Verdict) {
 	byProvider := map[int64][]logbuf.Upstream{}

@@ -28,6 +28,7 @@ type ward struct {
 	t        *testing.T
 	monitors [2]*health.Monitor
 	store    *memstore.Store
+	sink     *memstore.Sink
 	provider catalog.Provider
 	status   atomic.Int64 // of the upstream's answers
 	listless atomic.Bool  // whether it answers 500 when it is asked for its models
@@ -52,11 +53,11 @@ func newWard(t *testing.T) *ward {
 	}))
 	t.Cleanup(upstream.Close)
 	w.store = memstore.New(&memstore.Options{Clock: w.clock})
-	sink := memstore.NewSink(&memstore.SinkOptions{Clock: w.clock})
+	w.sink = memstore.NewSink(&memstore.SinkOptions{Clock: w.clock})
 	w.Tables = catalog.NewTables(w.store, catalog.NewRandomKeyRing(),
 		&catalog.Options{AllowPrivateUpstreams: true, Clock: w.clock})
 	for i := range w.monitors {
-		w.monitors[i] = newMonitor(w.Tables, w.store, sink, w.clock)
+		w.monitors[i] = newMonitor(w.Tables, w.store, w.sink, w.clock)
 	}
 	var err error
 	w.provider, err = w.Providers.Create(t.Context(), catalog.Provider{Name: "p", Type: "compatible",
@@ -203,6 +204,38 @@ func TestFailingModelIsHeldAndRecovers(t *testing.T) {
 	// What machines do may be forgotten early.
 	if n, err := w.store.ThinChanges(t.Context(), w.clock().AddDate(1, 0, 0)); err != nil || n == 0 {
 		t.Errorf("%d changes are a machine's, %v", n, err)
+	}
+}
+
+// unsure is a store whose commits are done, and not confirmed.
+type unsure struct{ *memstore.Store }
+
+func (u unsure) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
+	_, err := u.Store.Commit(ctx, c)
+	return 0, errors.Join(err, catalog.ErrUnconfirmed)
+}
+
+// A hold that the database has not confirmed is told of, because it may be there: who sees it next makes none.
+func TestHoldNotConfirmed(t *testing.T) {
+	w := newWard(t)
+	tables := catalog.NewTables(unsure{w.store}, catalog.NewRandomKeyRing(),
+		&catalog.Options{AllowPrivateUpstreams: true, Clock: w.clock})
+	for i := range w.monitors {
+		w.monitors[i] = newMonitor(tables, w.store, w.sink, w.clock)
+	}
+	w.log("a", 0, 10, logbuf.FailedServer)
+	var err error
+	for range 2 {
+		for _, m := range w.monitors {
+			err = errors.Join(err, m.Judge(t.Context()))
+		}
+	}
+	if !errors.Is(err, catalog.ErrUnconfirmed) {
+		t.Errorf("not confirmed: %v", err)
+	}
+	w.want("not confirmed", "/a 30 1 failures")
+	if got := fmt.Sprint(w.alerts()); got != "[provider_held]" {
+		t.Errorf("alerts %s", got)
 	}
 }
 

@@ -14,8 +14,8 @@ type Options struct {
 
 	// Window is how far back attempts count, at most 2 minutes. Defaults to 60 s.
 	Window time.Duration
-	// Slot is how finely attempts are dated: those that lie in the slot in which a hold ended count
-	// as after it. It is at least 1 s. Defaults to 10 s.
+	// Slot is the length of the time slots that attempts are counted in. Attempts in the slot in
+	// which a hold ended count as after the hold. It is at least 1 s. Defaults to 10 s.
 	Slot time.Duration
 	// Attempts is how many attempts there must be at least. Defaults to 10.
 	Attempts int64
@@ -26,7 +26,7 @@ type Options struct {
 	// between lasts twice as long, up to LongestHold. It is at least a Slot, so that a hold is
 	// not followed by one for the same failures. Default to 30 s and 30 min.
 	FirstHold, LongestHold time.Duration
-	// Successes is how many successes after a hold forget what was before. Defaults to 3.
+	// Successes is how many successes after a hold reset the number of strikes. Defaults to 3.
 	Successes int64
 	// LongestRate bounds a hold that lasts until the provider's own reset. Defaults to 1 h.
 	LongestRate time.Duration
@@ -37,7 +37,8 @@ type Options struct {
 	// ProbeEvery is how long it waits at least before it asks again. Defaults to 30 s.
 	ProbeEvery time.Duration
 
-	// Models is how many models of a provider are held when all of it is. Defaults to 3.
+	// Models is how many models of a provider have to be held before the whole provider is held,
+	// if most of its attempts fail, too. Defaults to 3.
 	Models int
 	// Holds is how many holds for health there are at most; beyond it whole providers are held
 	// instead of single models. Defaults to 1000.

@@ -42,10 +42,10 @@ func (v *Verdict) Ends(o *Options, now time.Time) bool {
 	return !v.Until.IsZero() && v.Until.Sub(now) <= 2*o.Interval
 }
 
-// After says what follows from a probe. Where it finds the credential good, that attempts were refused
-// was because of what they asked for: it is the clients' fault, and holds nothing. What may be this
-// server's own trouble, or the question's, holds no provider; while a hold lasts it is prolonged shortly
-// before its end.
+// After says what follows from a probe. If the provider accepts its credential, attempts were
+// refused because of what clients asked for, so nothing is held, and a hold that lasts ends. A
+// failure that may come from this server or from the probe itself holds no provider. A hold that
+// lasts is prolonged only shortly before its end.
 func (v Verdict) After(o *Options, r upstreams.Result, now time.Time) []Verdict {
 	held := !v.Until.IsZero()
 	switch {

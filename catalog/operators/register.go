@@ -62,11 +62,11 @@ func (r *Register) CatchUp(ctx context.Context, revision catalog.Revision) error
 	return r.follower.CatchUp(ctx, revision)
 }
 
-// Authenticate returns the operator that a token belongs to, if it may be used now. One that was
-// revoked is out within a second on every server, and one that was made is in at once, as long as
-// the catalog answers; while it does not, operators are known as they were. Most calls take about a
-// microsecond, and ask nobody. A token that is not known has the catalog asked, 20 times a second at
-// most, however many such calls there are.
+// Authenticate returns the operator that a token belongs to, if the token may be used now. While
+// the catalog answers, every server refuses a revoked token within a second, and accepts a new one
+// at once; while it does not answer, operators are known as they were. Most calls take about a
+// microsecond, and read only memory. For an unknown token the register reads the catalog, at most
+// 20 times a second for all calls together.
 func (r *Register) Authenticate(ctx context.Context, token string) (catalog.Operator, bool) {
 	asked := time.Now()
 	r.freshen(ctx, asked.Add(-mostAge))
@@ -166,7 +166,8 @@ func (r *Register) refresh(ctx context.Context, pause time.Duration, l *look) {
 	close(l.done)
 }
 
-// Follow leads the list on with every commit until ctx ends, and returns nil then.
+// Follow updates the list after every commit until ctx ends, and returns nil then. When the store
+// was closed, it returns an error that wraps [catalog.ErrClosed].
 func (r *Register) Follow(ctx context.Context) error {
 	defer r.endLook()
 	for ctx.Err() == nil {

@@ -212,8 +212,8 @@ const (
 	perMillion  = 6 // the power of ten between a token and a million
 )
 
-// doubtZeros takes a price of 0 beside another that is none for one that nobody has filled in: it
-// becomes unknown. Embeddings have no output that could cost anything.
+// doubtZeros makes a price of 0 unknown when a related price of the same record is above 0: most
+// likely nobody has filled it in. Embeddings have no output that could cost anything.
 func (r *Record) doubtZeros() {
 	doubt := func(beside, price **catalog.NanoUSD, name string) {
 		if isZero(*price) && costs(*beside) {

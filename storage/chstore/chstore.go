@@ -67,17 +67,17 @@ type SinkOptions struct {
 	// seconds.
 	QueryTimeout time.Duration
 
-	// Settle is how long the usage of an hour that is over is read from its entries after the last
-	// of them was written; then it is summed once and for all. It has to be longer than replicas
-	// are behind each other, than a write that was given up may still go on, and than the server's
-	// clock may be set back. Negative is none, which is for tests with one server. Defaults to 10
-	// minutes.
+	// Settle is how long after the last write into an hour that is over its usage is still read
+	// from the entries; after that it is summed, and the sums are stored. It has to be longer than
+	// replicas lag behind each other, than a write that was given up may still go on, and than the
+	// server's clock may be set back. A negative value means none, for tests with one server.
+	// Defaults to 10 minutes.
 	Settle time.Duration
 
-	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
-	// database. A sink of another catalog does nothing there, and fails with [logbuf.ErrForeign]: otherwise the usage of
-	// two catalogs would be added up, and one would forget the entries of the other. Defaults to none, which asks
-	// nobody.
+	// Owner returns which catalog the logs belong to: the Store of its head. The database remembers
+	// the first catalog that comes. A sink of another one does nothing there, and fails with
+	// [logbuf.ErrForeign]: otherwise the usage of two catalogs would be added up, and maintenance
+	// for one would delete the entries of the other. Defaults to none: nothing is checked.
 	Owner func(ctx context.Context) (string, error)
 
 	// Logger is told what is worth knowing. Defaults to none.

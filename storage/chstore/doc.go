@@ -19,10 +19,10 @@
 //
 // # Usage
 //
-// A materialized view counts a row each time that it is written, so usage never comes from one. It
-// is summed from the entries themselves, each once; and of hours that are over, once and for all by
-// maintenance, into the table usage_quarters. Whoever writes into such an hour marks it before and
-// after; a marked hour is read from its entries again, until it was summed anew: see hours.go.
+// Usage is summed from the entries, each counted once, and never comes from a materialized view,
+// which would count a row each time that it is written. When an hour is over, maintenance stores its
+// sums in the table usage_quarters. A later write to such an hour marks it; until it is summed again,
+// its usage is read from its entries: see hours.go.
 // These sums stay when the entries are forgotten.
 //
 // # The files

@@ -2,8 +2,10 @@ package chstore
 
 import "context"
 
-// Claim makes sure that the logs here are those of [SinkOptions].Owner, and makes them so where they are
-// nobody's; see [logbuf.ErrForeign]. Whatever else a Sink does begins with it, but for telling the time.
+// Claim makes sure that the logs in the database belong to the catalog that [SinkOptions].Owner
+// returns. It claims them for that catalog if they belong to none yet. If they belong to another
+// one, the error wraps [logbuf.ErrForeign]. Whatever else a Sink does in the database begins with
+// this check, except Clock.
 func (s *Sink) Claim(ctx context.Context) error {
 	return explain(ctx, "claim the log store", s.begin(ctx))
 }

@@ -222,7 +222,7 @@ func (p *Publisher) Repair(ctx context.Context, over snapshot.Base, changes []sn
 	return nil
 }
 
-// free returns an error unless the published head is over and nobody else's
+// free returns an error unless the published head is the one that over names, and nobody else's
 // publish is under way. The caller holds the lock.
 func (p *Publisher) free(over snapshot.Base) error {
 	if at := p.live.base(); at != over {

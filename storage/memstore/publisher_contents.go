@@ -27,8 +27,8 @@ type Contents struct {
 	Beat []byte
 }
 
-// Tamper lets a test play somebody who can write to the store: change may spoil, forge and
-// take away what there is, and keep none of it. Readers that wait look again afterwards.
+// Tamper lets a test act as somebody who can write to the store: change may damage, forge and
+// delete anything, but must not keep references to it. Readers that wait look again afterwards.
 func (p *Publisher) Tamper(change func(c *Contents)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

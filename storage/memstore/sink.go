@@ -46,8 +46,8 @@ var (
 
 // SinkOptions change how a [Sink] works. The zero value is fine, and so is nil.
 type SinkOptions struct {
-	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. Defaults
-	// to UTC.
+	// UsageZone is the time zone of the days by which usage is kept when its quarters of an hour
+	// are too old. Defaults to UTC.
 	UsageZone *time.Location
 
 	// Clock tells what is now, where a query does not say. Defaults to time.Now.

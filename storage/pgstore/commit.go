@@ -69,10 +69,10 @@ select revision from head`
                then set_config('transaction_timeout', '0', true) end,
            set_config('exit_on_error', 'off', true), set_config('gin_fuzzy_search_limit', '0', true)`
 
-	// sqlSettings bounds what a process that freezes in the middle of a commit
-	// can do to the others. The server waits less long for it, between two
-	// parts, than they wait in line, so that they outlive it. Keepalives are for a network
-	// that goes away within a part, which no timeout of the server covers.
+	// sqlSettings bounds what a process that freezes in the middle of a commit can do to the
+	// others. The server waits 5 s for its next part, and the others wait 10 s for the lock, so
+	// they get it when the frozen one is given up. Keepalives are for a network that goes away
+	// within a part, which no timeout of the server covers.
 	sqlSettings = `
     select ` + sqlDurable + `, ` + sqlNoSurprises + `,
            set_config('lock_timeout', '10s', true),
@@ -142,6 +142,10 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 		s.mode.Store(int32(mode))
 		rev, err = s.commit(ctx, c, mode)
 	}
+	if isForbidden(err) && len(c.Writes) > manyWrites && !s.withoutTemp.Swap(true) {
+		s.logger.InfoContext(ctx, "pgstore: the role may not make temporary tables; commits of many writes take longer")
+		rev, err = s.commit(ctx, c, mode)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("pgstore: commit: %w", s.explain(ctx, c, err))
 	}
@@ -153,7 +157,7 @@ func (s *Store) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision,
 func (s *Store) commit(ctx context.Context, c catalog.Commit, mode commitMode) (catalog.Revision, error) {
 	var rev catalog.Revision
 	planned := plan
-	if len(c.Writes) > manyWrites {
+	if len(c.Writes) > manyWrites && !s.withoutTemp.Load() {
 		planned = planMany
 	}
 	statements, err := planned(c, mode, &rev)

@@ -253,9 +253,9 @@ func (s *Sink) setAside(ctx context.Context, cause error) error {
 	})
 }
 
-// trim makes the file of usage_pending small again, in which every query of usage has to look:
-// after a backlog it has hundreds of megabytes. Everybody else waits behind the one who waits for
-// its lock, therefore not for long: it is had soon, or the next time.
+// trim makes the file of usage_pending small again, which every query of usage reads: after a
+// backlog it has hundreds of megabytes. While trim waits for the table's lock, everybody else waits
+// behind it. So it waits only for a short time, and otherwise leaves the work to the next run.
 func (s *Sink) trim(ctx context.Context, _ logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	err = s.alone(ctx, usageLock, func(tx pgx.Tx) error {
 		var size, left int64

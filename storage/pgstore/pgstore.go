@@ -87,6 +87,9 @@ type Store struct {
 	// necessary.
 	mode atomic.Int32
 
+	// withoutTemp is set once the role turned out not to be allowed temporary tables.
+	withoutTemp atomic.Bool
+
 	close      sync.Once
 	closed     chan struct{}
 	background sync.WaitGroup
@@ -151,9 +154,10 @@ func (s *Store) open(ctx context.Context, opts *Options) error {
 	return nil
 }
 
-// checkServer refuses a database in which text is not what it was: SQL_ASCII takes bytes that are no text,
-// every other encoding lacks characters, and a connection that has another converts what it is given. And
-// it refuses a connection whose changes nothing checks that they refer to what exists.
+// checkServer refuses a database that does not keep text as it is, so any encoding but UTF8:
+// SQL_ASCII takes bytes that are no text, and the others lack characters. It refuses connections
+// with another client_encoding, which convert text, and those for which foreign keys are switched
+// off.
 func (s *Store) checkServer(ctx context.Context) error {
 	var is struct{ Server, Client, Role string }
 	if err := s.db.GetContext(ctx, &is, sqlServer); err != nil {

@@ -41,6 +41,9 @@ update log_checkpoints set position = %[3]d, updated_at = now()
 where segment = '%[1]s' and position >= %[2]d and position < %[3]d;
 select position from log_checkpoints where segment = '%[1]s'`
 
+	// sqlSinkMark has the commit wait for synchronous standbys, as one that changes nothing does not.
+	sqlSinkMark = `select pg_logical_emit_message(true, 'ezapi', '')`
+
 	// sqlBlocking finds those who wait for this transaction to end.
 	sqlBlocking = `
 select from pg_locks where locktype = 'transactionid' and transactionid = pg_current_xact_id_if_assigned()::xid and not granted`
@@ -56,7 +59,8 @@ type SinkOptions struct {
 	// Logger is told of partitions that come and go. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	// Clock tells from when a query looks back that does not say. Defaults to time.Now.
+	// Clock tells the present time, for queries that do not say until when they look. Defaults to
+	// time.Now.
 	Clock func() time.Time
 
 	// QueryConns is how many of the pool's connections Logs and Usage may use at once; others wait,
@@ -65,14 +69,14 @@ type SinkOptions struct {
 	// writes. Defaults to 4.
 	QueryConns int
 
-	// Owner names the catalog whose logs these are: the Store of its head. The first that comes is remembered in the
-	// database. A sink of another catalog does nothing there, and fails with [logbuf.ErrForeign]: otherwise the usage of
-	// two catalogs would be added up, and one would forget the entries of the other. Defaults to none, which asks
-	// nobody.
+	// Owner returns which catalog the logs belong to: the Store of its head. The database remembers
+	// the first catalog that comes. A sink of another one does nothing there, and fails with
+	// [logbuf.ErrForeign]: otherwise the usage of two catalogs would be added up, and maintenance
+	// for one would delete the entries of the other. Defaults to none: nothing is checked.
 	Owner func(ctx context.Context) (string, error)
 
-	// UsageZone is whose days usage is kept by once its quarters of an hour are too old. It is
-	// fixed by the first maintenance of a database. Defaults to UTC.
+	// UsageZone is the time zone of the days by which usage is kept when its quarters of an hour
+	// are too old. The first maintenance of a database fixes it. Defaults to UTC.
 	UsageZone *time.Location
 }
 
@@ -186,8 +190,9 @@ const (
 // write tries once, in one transaction.
 func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	prior func(context.Context) error) (logbuf.Result, error) {
-	// The careful way locks first what the batch before locks last, so that one has to be stored
-	// before. And who had the only connection would keep it from being stored.
+	// The careful mode locks the checkpoint first, which the batch before locks last. So the batch
+	// before has to be stored first, or both would wait for ever. The same holds when the pool has
+	// only one connection: this batch would keep it from the batch before.
 	if mode == careful || s.pool.Stat().MaxConns() < 2 {
 		if err := prior(ctx); err != nil {
 			return logbuf.Result{}, err
@@ -205,8 +210,8 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 		return logbuf.Result{}, err
 	}
 	if again {
-		// It counts as stored once a synchronous standby has it, too, for which this commit waits as the first did:
-		// it holds a lock, which is written down.
+		// The batch counts as stored only when a synchronous standby has it, too. This commit waits
+		// for the standby as the first one did, because the lock on the row is in the WAL.
 		return logbuf.Result{Duplicate: len(b.Entries)}, run(ctx, conn, sqlEnd)
 	}
 	n := s.newNotes()
@@ -230,6 +235,11 @@ func (s *Sink) write(ctx context.Context, b logbuf.Batch, mode writeMode,
 	}
 	if mode == fast {
 		if err := s.awaitPrior(ctx, conn, prior); err != nil {
+			return logbuf.Result{}, err
+		}
+	}
+	if r.Stored == 0 && b.Segment == uuid.Nil { // the others may be stored where no standby has them yet
+		if err := run(ctx, conn, sqlSinkMark); err != nil {
 			return logbuf.Result{}, err
 		}
 	}
@@ -298,9 +308,9 @@ const (
 
 var errGaveWay = errors.New("others may wait for what this batch holds")
 
-// awaitPrior waits until the batch before is stored, with this one all written. When
-// somebody waits for what that keeps locked, or may wait for the last connection, it can be
-// the batch before, for ever: then this one gives way.
+// awaitPrior waits, when all of this batch is written, until the batch before is stored. If
+// somebody waits for a lock of this transaction, or may wait for the last connection, that may be
+// the batch before, and both would wait for ever. So this batch gives way then.
 func (s *Sink) awaitPrior(ctx context.Context, conn *pgxpool.Conn, prior func(context.Context) error) error {
 	for begun := time.Now(); ; {
 		wait, cancel := context.WithTimeout(ctx, lookAfter)

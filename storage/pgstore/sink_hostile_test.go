@@ -94,6 +94,13 @@ func doAll(t *testing.T, cfg *pgxpool.Config, pool *pgxpool.Pool) {
 		t.Errorf("commit what is there: %v; want ErrConflict", err)
 	}
 
+	var many []catalog.Write // more than are written one by one
+	for i := range 150 {
+		many = append(many, write(key(int64(1000+i))))
+	}
+	if _, err := store.Commit(t.Context(), commit(many...)); err != nil {
+		t.Errorf("a commit of many writes: %v", err)
+	}
 	writeAllElse(t, store)
 
 	sink := newSink(pool)

@@ -300,3 +300,23 @@ func TestHistoryGoesBack(t *testing.T) {
 		t.Errorf("wait for what is gone: %d, %v", rev, err)
 	}
 }
+
+// A column that somebody else than a server has written, and that cannot be read, damages its record and no other.
+func TestDamagedColumns(t *testing.T) {
+	pool := pgtest.Connect(t, pgtest.Migrated(t))
+	store := open(t, pool, nil)
+	if _, err := store.Commit(t.Context(), commit(write(key(1)), write(key(2)))); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, `update keys set labels = '{"team":7}' where id = 1`)
+	var all []catalog.Entity
+	if err := store.Read(t.Context(), func(r catalog.Reader) (err error) {
+		all, err = r.List(t.Context(), catalog.KindKey, catalog.Query{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || json.Valid(all[0].Spec) || all[0].Name != "key-1" || !json.Valid(all[1].Spec) {
+		t.Errorf("%+v", all)
+	}
+}

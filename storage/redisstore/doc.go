@@ -49,12 +49,11 @@
 // # Publishing
 //
 // Whoever publishes names the head that it has seen, as a [snapshot.Base]: epoch, revision and
-// signature as text. A script compares these, and the end of the stream: the first part goes
-// where the head's own entry is the last, any other where the part before it is, of the same chain.
-// Where the stream ends
-// in something else, that is somebody else's publish under way: [snapshot.ErrBusy]. When it is the
-// same for [snapshot.TakeoverAfter], nobody goes on with it, and it is cleared away with the
-// history; only who is behind the head notices.
+// signature as text. A script compares these, and the last entry of the stream. Before the first
+// part, that has to be the head's own entry; before any other part, the previous part of the same
+// chain. Before a first part, anything else is a publish of somebody else under way:
+// [snapshot.ErrBusy]. If it does not change for [snapshot.TakeoverAfter], it was abandoned and is
+// removed together with the history; only readers that are behind the head notice.
 //
 // A script whose answer was lost runs again, finds the entry of its chain, and does nothing.
 //

@@ -106,8 +106,9 @@ func (p *Publisher) await(ctx context.Context, after snapshot.Position) (outlook
 				return o, err
 			}
 		}
-		// Parts of a publish that is under way follow, or was given up, or entries that are nobody's. What
-		// comes in place of those may have lower ids, which nobody is told of who waits after them.
+		// What follows are parts of a publish that is under way or was given up, or entries of
+		// nobody. Entries that replace them may have lower ids, and a read that waits for higher
+		// ones never sees those.
 		if idle || t.strays || o.gap {
 			if o, passed, err := p.leave(ctx, after); passed {
 				return o, err

@@ -87,9 +87,10 @@ const PolicyUnknown = "Redis does not tell its eviction policy; it must be noevi
 // [ErrEvicts]. Where Redis answers but cannot be asked for the policy (it is
 // forbidden, or the server does not know it), that is [PolicyUnknown] and no error.
 //
-// It also finds out why publishing would fail: [ErrMemory], [ErrReadOnly], or [ErrRights] with the names
-// of all commands that the user may not run. It tries commands where they change nothing. The note says
-// that, too, and so it does when the last message on the channel [Channel] could not be sent.
+// It also finds out why publishing would fail: [ErrMemory], [ErrReadOnly], or [ErrRights] with the
+// names of all commands that the user may not run. It tries the commands without changing anything.
+// It fails, too, when the last message on the channel [Channel] could not be sent. The note repeats
+// these errors.
 func (p *Publisher) Ready(ctx context.Context) (note string, err error) {
 	note, err = p.fit(ctx)
 	err = refusedBy(err)

@@ -73,7 +73,7 @@ type entityRow struct {
 	Spec       []byte
 }
 
-func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
+func (r *entityRow) entity(k catalog.Kind) catalog.Entity {
 	e := catalog.Entity{
 		Kind: k, ID: r.ID, Revision: r.Revision, CreatedAt: microseconds(r.CreatedAt), UpdatedAt: microseconds(r.UpdatedAt),
 		NaturalKey: r.NaturalKey, ExternalID: r.ExternalID, Ref: r.Ref,
@@ -82,13 +82,17 @@ func (r *entityRow) entity(k catalog.Kind) (catalog.Entity, error) {
 	if r.DueAt.Valid {
 		e.DueAt = microseconds(r.DueAt.Int64)
 	}
-	return e, errors.Join(
+	if err := errors.Join(
 		decode(r.Hashes, &e.Hashes),
 		decode(r.Namespaces, &e.Namespaces),
 		decode(r.Groups, &e.Groups),
 		decode(r.Mentions, &e.Mentions),
 		decode(r.Labels, &e.Labels),
-	)
+	); err != nil { // somebody has written it who is no server: it holds up nothing but itself
+		e.Hashes, e.Namespaces, e.Groups, e.Mentions, e.Labels = nil, nil, nil, nil, nil
+		e.Spec = []byte("damaged")
+	}
+	return e
 }
 
 // decode reads a list or a map; an empty one is nil.
@@ -180,7 +184,7 @@ func (r *reader) one(ctx context.Context, k catalog.Kind, query string, arg any,
 	case err != nil:
 		return catalog.Entity{}, r.store.fail(ctx, "read a "+k.Noun(), err)
 	}
-	return row.entity(k)
+	return row.entity(k), nil
 }
 
 func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]catalog.Entity, error) {
@@ -195,9 +199,7 @@ func (r *reader) List(ctx context.Context, k catalog.Kind, q catalog.Query) ([]c
 	}
 	entities := make([]catalog.Entity, len(rows))
 	for i := range rows {
-		if entities[i], err = rows[i].entity(k); err != nil {
-			return nil, fmt.Errorf("sqlitestore: list %s: %w", k, err)
-		}
+		entities[i] = rows[i].entity(k)
 	}
 	return entities, nil
 }

@@ -258,3 +258,23 @@ func TestRows(t *testing.T) {
 		}
 	}
 }
+
+// A column that somebody else than a server has written, and that cannot be read, damages its record and no other.
+func TestDamagedColumns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "catalog.db")
+	store := open(t, path)
+	if _, err := store.Commit(t.Context(), create(key(1), key(2))); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, connect(t, path), `update keys set labels = '{"team":7}' where id = 1`)
+	var all []catalog.Entity
+	if err := store.Read(t.Context(), func(r catalog.Reader) (err error) {
+		all, err = r.List(t.Context(), catalog.KindKey, catalog.Query{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || json.Valid(all[0].Spec) || all[0].Name != "key-1" || !json.Valid(all[1].Spec) {
+		t.Errorf("%+v", all)
+	}
+}

@@ -8,8 +8,9 @@
 //		})
 //	}
 //
-// [RunStore] is for catalog.Store, [RunPublisher] and [RunSource] are for the seams of package
-// snapshot, and [RunSink] is for those of package logbuf. The fields of each harness say what is needed,
-// and which parts may be left out: a suite says aloud what it does not test then. The specification is
-// in the doc comments of the seams; the names of the tests say which sentence of it was broken.
+// [RunStore] is for catalog.Store, [RunOutbox] for alerts.Outbox, [RunPublisher] and [RunSource]
+// for the seams of package snapshot, and [RunSink] for those of package logbuf. The fields of each
+// harness say what is needed, and which parts may be left out: a suite says aloud what it does not
+// test then. The specification is in the doc comments of the seams; the names of the tests say which
+// sentence of it was broken.
 package storagetest

@@ -35,9 +35,9 @@ type SinkHarness struct {
 	// Required with Poison.
 	Dead func(t testing.TB, id uuid.UUID) int
 
-	// Days is in how many days each quarter of an hour gets an entry, to compare usage in many time
-	// zones. By default these are 400 days, which see every change of a clock; all quarters have
-	// entries in the days beside those changes only.
+	// Days is the number of days over which entries are spread, to compare usage in many time
+	// zones; each quarter of an hour gets one. By default these are 400 days, which see every
+	// change of a clock, and only the days next to such a change have an entry in each quarter.
 	Days int
 
 	// Close ends the sink, which then must refuse everything. Nil when it

@@ -11,8 +11,9 @@ import (
 	"github.com/ez-api/ez-api/logbuf"
 )
 
-// SinkRefuses checks that everything which a sink can do fails with an error that wraps want, but for telling the
-// time, and that so do the tasks of its maintenance. It is for sinks that have to keep away from what there is.
+// SinkRefuses checks that everything which a sink can do, except Clock, fails with an error that
+// wraps want, also the tasks of its maintenance. It is for a sink whose database must not be
+// touched, because it belongs to another catalog.
 func SinkRefuses(t testing.TB, s logbuf.Sink, want error) {
 	t.Helper()
 	for name, do := range calls(s) {
