@@ -23,9 +23,9 @@ type Archive interface {
 	// return a [FieldError] of field since or until unless the bounds lie on such days.
 	Usage(ctx context.Context, q UsageQuery) (UsagePage, error)
 
-	// KeyUsage returns what each of some keys has used since each of some times, which are
-	// cut to the quarter of an hour; the zero time is ever. Keys that were never used are
-	// absent. It counts as Usage does.
+	// KeyUsage returns when each of the given keys was last used, and what it has spent since each
+	// of its times. Times are rounded down to the quarter of an hour; the zero time means all that
+	// was ever spent. Keys that were never used are absent. It counts as Usage does.
 	KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]KeyUsage, error)
 }
 

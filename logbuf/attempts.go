@@ -76,9 +76,9 @@ func (t *Tally) report(class FailureClass, balancer string) {
 // Widely reports whether two balancers at least have reported a class.
 func (t *Tally) Widely(class FailureClass) bool { return len(t.By[class]) >= 2 }
 
-// Failures returns how many attempts failed by what the provider is to blame for: those of the
-// class network count when two balancers have reported them, because one alone may have lost its
-// own connection.
+// Failures returns how many attempts failed through a fault of the provider. Failures of the class
+// network count only when two balancers have reported them, because one alone may have lost its own
+// connection.
 func (t *Tally) Failures() (n int64) {
 	for class, failed := range t.Failed {
 		if class != FailedNetwork || t.Widely(class) {
@@ -95,7 +95,7 @@ func (t *Tally) Attempts() int64 { return addCount(t.Succeeded, t.Failures()) }
 func (c FailureClass) counts() bool { return c.Known() && c != FailedClient && c != FailedCanceled }
 
 // ClassOfStatus returns the class of a failed attempt by the HTTP status of the provider, for
-// balancers that know no more than that. It is server for statuses that are no failure.
+// balancers that know no more than that. For a status that is no failure it returns FailedServer.
 func ClassOfStatus(status int) FailureClass {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:

@@ -34,9 +34,9 @@ type Buffer interface {
 // An Admitter is a [Buffer] that can say beforehand whether it would take an
 // entry, so that a server under overload refuses before it reads a body.
 type Admitter interface {
-	// Ready returns nil, or the error that Append would return now: one that
-	// wraps ErrFull, ErrClosed or ErrBroken. When room is short it may expect
-	// entries as many as were refused last. It costs next to nothing.
+	// Ready returns nil, or the error that Append would return now: one that wraps ErrFull,
+	// ErrClosed or ErrBroken. After Append has refused entries, it may return ErrFull for as long
+	// as there is no room for as many. It costs next to nothing.
 	Ready() error
 }
 
@@ -71,7 +71,8 @@ type Stats struct {
 	Retries   int64 // failures of the sink, or of reading the spool, each followed by another try
 	Paused    bool  // the sink's last error wrapped ErrPaused
 	LastError string
-	// when the oldest pending entry was appended, which its own time may be days before; zero when nothing is pending
+	// When the oldest pending entry was appended; zero when nothing is pending. The time of the
+	// entry itself may be days earlier.
 	OldestPending time.Time
 
 	// Of the spool, zero in memory mode.

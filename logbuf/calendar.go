@@ -22,11 +22,11 @@ func Intervals() []Interval { return []Interval{Hour, Day, Week, Month} }
 // Quarter is the length of time by which usage is kept. Bounds of usage lie on quarters.
 const Quarter = 15 * time.Minute
 
-// Start returns the beginning of the interval that a time lies in, in UTC. Days, weeks
-// and months begin at the first instant whose local date is the asked one: that need not
-// be midnight, which in some zones, on some days, does not exist or comes twice. Hours
-// begin with every full hour of the local clock, and where the clock jumps into another.
-// Every zone's intervals follow each other without a gap.
+// Start returns the beginning of the interval that a time lies in, in UTC. A day, a week or a month
+// begins at the first instant of its first local date. That need not be midnight: in some zones, on
+// some days, midnight does not exist or comes twice. Hours begin at every full hour of the local
+// clock, and where the clock jumps into another hour. The intervals of a zone follow each other
+// without a gap.
 func (i Interval) Start(t time.Time, zone *time.Location) time.Time {
 	t = t.In(zone)
 	if i == Hour {

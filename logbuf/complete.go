@@ -2,8 +2,8 @@ package logbuf
 
 import "context"
 
-// A Completer knows what entries leave open: the project of an entry that says none, and the
-// cost of one that says none. A [Queue] asks it for each entry. It is safe for concurrent use.
+// A Completer fills in what entries do not say: their project and their cost. A [Queue] calls it
+// for each entry. Implementations are safe for concurrent use.
 type Completer interface {
 	// Complete fills in an entry from what is known in memory; it does not block. What the entry
 	// says itself it leaves alone.
@@ -16,8 +16,9 @@ type Completer interface {
 	// or when the entry knows a later revision than this process does.
 	Complete(e *Entry) (done bool)
 
-	// CompleteLate does the same for entries for which Complete returned false when they were
-	// taken, and which leave the queue now. It reads what it needs, for as long as ctx lets
-	// it. After an error it is called again: the entries wait.
+	// CompleteLate does the same for entries that are about to leave the queue, and for which
+	// Complete returned false when they were appended. It may read what it needs, until ctx ends.
+	// After an error the entries wait, and it is called again; only a queue in memory that is being
+	// closed stores them as they are.
 	CompleteLate(ctx context.Context, entries []*Entry) error
 }

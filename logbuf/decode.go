@@ -56,7 +56,7 @@ type Decoded struct {
 	Rejected []Rejection // the others, in order
 
 	Undated  int // entries that said no time, and have that of the Decoder's clock
-	Unknown  int // fields that this version does not know, and ignored, and classes of failures, which it keeps
+	Unknown  int // unknown fields, which were ignored, and unknown classes of failures, which were kept
 	Cut      int // strings that were too long and were cut
 	Replaced int // strings in which invalid UTF-8 or NUL was replaced
 }
@@ -186,9 +186,10 @@ func timeRule(age time.Duration) string {
 // timeGrace is how much older an entry may have become since a [Decoder] has let it through.
 const timeGrace = time.Minute
 
-// CheckTimes checks the times of entries, and that in the UUIDv7 of one that has none, as a [Decoder] does
-// with this retention. Entries with neither are dated when they are appended: it says how many there are. The error
-// is a [FieldError] of a field such as [3].ts.
+// CheckTimes checks the time of each entry as a [Decoder] with this retention does, but lets an
+// entry be a minute older. If an entry has no time, the time in its id counts, if that is a UUIDv7.
+// Entries with neither get their time when they are appended; CheckTimes returns how many there
+// are. The error is a [FieldError] of a field such as [3].ts.
 func CheckTimes(entries []Entry, now time.Time, retention time.Duration) (undated int, err error) {
 	most := oldest(retention)
 	for i := range entries {

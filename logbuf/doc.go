@@ -1,5 +1,5 @@
 // Package logbuf takes access-log entries at once and stores them later, in
-// large batches, without losing or repeating one.
+// large batches, and each of them only once.
 //
 // A [Queue] stands between those who have entries and the [Sink] that stores
 // them:
@@ -48,8 +48,8 @@
 //
 // A [Decoder] reads the bodies that arrive there, and keeps a bad entry from costing the good
 // ones. A [Completer] says what a request costs, and which project it is of: the queue asks it
-// when an entry comes, or when it leaves. Ask [Queue.Ready] before reading a body: under
-// overload, to refuse is all there is time for.
+// when an entry comes, or when it leaves. Ask [Queue.Ready] before reading a body: an
+// overloaded server has time only to refuse it.
 //
 //	d := logbuf.Decoder{Retention: 90 * 24 * time.Hour}
 //	got, err := d.Decode(body, "application/x-ndjson")

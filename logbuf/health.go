@@ -16,9 +16,9 @@ import (
 // A HealthKeeper is a [Sink] that keeps what the processes note of providers, a small table that all
 // of them read, so that they come to the same judgement.
 type HealthKeeper interface {
-	// KeepHealth stores notes, all or none: each in the place of what its writer has noted of the
-	// same slot, if anything. Notes of slots from before a time are forgotten, whoever wrote them.
-	// A context that ends MUST end the call.
+	// KeepHealth stores notes, all or none. A note replaces the one that the same writer has stored
+	// for the same slot, if there is one. Notes of slots that begin before the given time are
+	// deleted, whoever wrote them. A context that ends MUST end the call.
 	KeepHealth(ctx context.Context, before time.Time, notes ...HealthNote) error
 
 	// HealthNotes returns the notes of all writers of the slots that begin at a time or later, in
@@ -57,9 +57,11 @@ type HealthCounter struct {
 	// must not change once the counter counts.
 	Slot time.Duration
 
-	// Lists reports whether an upstream is in the catalog: others do not count. Of those that are there
-	// by a pattern and not by name, 1,000 count in a slot: a user may have made them up, and they leave
-	// room for the others. By default all are in the catalog by name.
+	// Lists reports whether an upstream is in the catalog, and whether by its name or only by a
+	// pattern. Upstreams that are not in the catalog do not count. Of those that only a pattern
+	// covers, at most 1,000 count in a slot, because users can invent such names, and there must be
+	// room for the others. By default all are in the catalog by name. Lists is called while the
+	// counter is locked, so it must not call the counter.
 	Lists func(Upstream) (listed, byName bool)
 
 	mu      sync.Mutex
@@ -209,9 +211,9 @@ type SlotTally struct {
 	Tally
 }
 
-// ReadHealthNotes adds up the notes of all writers, by upstream and slot; the slots come in order. A
-// note that cannot be read, as one of another version, is left out and holds up no other; bad counts
-// them.
+// ReadHealthNotes adds up the notes of all writers, by upstream and slot; the slots come in order.
+// It sorts the slice of notes in place. Notes that cannot be read, such as those of another
+// version, are left out; bad is their number.
 func ReadHealthNotes(notes []HealthNote) (tallies map[Upstream][]SlotTally, bad int) {
 	slices.SortFunc(notes, func(a, b HealthNote) int { return a.Slot.Compare(b.Slot) })
 	tallies = map[Upstream][]SlotTally{}

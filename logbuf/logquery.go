@@ -26,8 +26,8 @@ var (
 	endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
-// OutsideTime is what a [FieldError] says of a time that no entry can have. Of the last day of
-// 9999 none is taken, because some time zones are in the year 10000 then.
+// OutsideTime is what a [FieldError] says of a time that no entry can have. Times on the last day
+// of 9999 are refused, because it is the year 10000 then in some time zones.
 const OutsideTime = "must be from 1970-01-01T00:00:00Z to 9999-12-31T00:00:00Z"
 
 // A LogRange is where a page of entries lies, the answer of [LogQuery.Resolve].

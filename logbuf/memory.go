@@ -43,9 +43,9 @@ type memory struct {
 	used     []part          // of the batches that are not settled
 }
 
-// A demand is what entries found no room for, the last that did since room was
-// made. What comes next is thought to be alike and not worth reading: as many
-// would not fit, and to find that out would take the time of those that do.
+// A demand is how much room the last entries needed that were refused, since room was last made.
+// The next entries are expected to need as much. While that would not fit, ready refuses them
+// before anybody spends time on reading them.
 type demand struct{ count, bytes int }
 
 // most is the part of all room that a demand may keep from smaller ones.

@@ -10,25 +10,27 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Meter is a [Sink] that tells what is spent as it is added to usage, so that whoever has
-// summed up once keeps the sum by adding what came since.
+// A Meter is a [Sink] that reports spending as it is added to usage. A caller that has read the
+// sums once keeps them up to date by adding what came since.
 //
-// Usage is added up in folds, which follow each other: all that a fold adds is in the sums of
-// [Meter.Spent] from that fold on, and in none before it. A price that is computed anew is added
-// as a difference, which may be negative. What was stored and is not folded yet is in no sum.
+// Usage is added up in folds, one after the other. What a fold adds is in the sums of [Meter.Spent]
+// as of that fold and of later ones, and not in those as of earlier ones. When a cost is computed
+// anew, the difference is added, which may be negative. Entries that are stored and not folded yet
+// are in no sum.
 type Meter interface {
 	// Fold adds up what was stored before the call. It MUST return an error that wraps [ErrBusy]
 	// when another process is at it; engines that add up as they write have nothing to do.
 	Fold(ctx context.Context) error
 
-	// Folds returns what the folds after one have added, oldest first, and how far that goes. It
-	// MUST return whole folds, at least one where there is one, and no more than it takes to reach
-	// some thousand rows. It MUST keep what each added for an hour, and the newest fold for ever. It
-	// MUST return an error that wraps [ErrGap] when it does not know the fold, or not all since.
+	// Folds returns what the folds after the given one have added, oldest first, and which fold is
+	// the last of them. It MUST return whole folds, at least one if there is one, and stop after
+	// some thousand rows. It MUST keep what each fold has added for [FoldsKept], and the newest
+	// fold for ever. It MUST return an error that wraps [ErrGap] when it does not know the given
+	// fold, or not all folds since.
 	Folds(ctx context.Context, after FoldMark) (FoldPage, error)
 
-	// Spent returns what keys and projects have spent, as of one fold. What is no more kept by the
-	// quarter of an hour counts as from the beginning of its day.
+	// Spent returns what keys and projects have spent, as of one fold. Where usage is kept only by
+	// the day, a bound within a day counts as the beginning of that day.
 	Spent(ctx context.Context, q SpentQuery) (SpentSums, error)
 }
 

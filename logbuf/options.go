@@ -43,9 +43,10 @@ type Options struct {
 	// doubles from one to the other, with jitter. Default to 100 ms and 5 s.
 	MinBackoff, MaxBackoff time.Duration
 
-	// Completer fills in what entries leave open, their projects and costs: when they are
-	// appended or, where it does not know that yet, when they leave. Then a cost that an entry
-	// brings has no PricedRevision. Defaults to none: entries are handed on as they are.
+	// Completer fills in projects and costs that entries do not bring: when they are appended or,
+	// if it does not know them yet, when they leave the queue. With a Completer, the PricedRevision
+	// of an entry that brings its own cost is set to 0. Defaults to none: entries are passed on as
+	// they are.
 	Completer Completer
 
 	// Logger is told about failures and recovery. Defaults to none.

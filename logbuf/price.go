@@ -2,8 +2,9 @@ package logbuf
 
 import "math/bits"
 
-// A Price is what prices one request: what a million tokens of each kind cost, and the
-// request itself, in nano-USD; nil is not known, 0 is free.
+// A Price has the prices of one request, in nano-USD: those of a million tokens of each kind, and
+// that of the request itself. Unless the field says otherwise, nil is a price that is not known; 0
+// is free.
 type Price struct {
 	Input      *int64
 	Output     *int64

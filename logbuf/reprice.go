@@ -14,10 +14,10 @@ type Repricer interface {
 	// b.Price price each anew, and stores what has changed: the costs and priced
 	// revisions of the entries and the sums of their usage, in one transaction.
 	//
-	// Usage MUST change by exactly what the costs change by, whatever else is written
-	// meanwhile: the entries are read and changed under a lock, or the change is a
-	// compare-and-set. Usage that was closed, folded or is pending is all right, too,
-	// and usage of which the quarters are gone changes by the day.
+	// Usage MUST change by exactly what the costs change by, whatever else is written meanwhile:
+	// the entries are read and changed under a lock, or the change is a compare-and-set. This
+	// includes usage that is pending, folded or closed. Where only days are kept, the sums of the
+	// days change.
 	//
 	// It MUST return an error that wraps [ErrBusy], and do nothing, while another run
 	// holds the lease: each batch that is not a dry run takes or renews the lease for
@@ -36,9 +36,9 @@ type RepriceBatch struct {
 	// Run identifies the run.
 	Run uuid.UUID
 
-	// Query selects the entries. Its Cursor is the Next of the step before, and its
-	// Limit is how many entries one transaction reads. Query.Unpriced leaves those
-	// that have a cost.
+	// Query selects the entries. Its Cursor is the Next of the step before, and its Limit is how
+	// many entries one transaction reads. With Query.Unpriced, entries that have a cost are not
+	// selected.
 	Query LogQuery
 
 	// Own selects entries with a cost that the balancer brought (one with a

@@ -13,10 +13,10 @@ type Sink interface {
 	// Write stores the batch atomically: entries, usage and the segment's
 	// checkpoint together.
 	//
-	// It MUST store an entry whose identity (Time truncated to microseconds,
-	// ID) is stored already no second time, and count it as a duplicate. It
-	// MUST NOT let one entry that the database refuses keep the others from
-	// being stored: such an entry goes to the dead letters, with the reason.
+	// It MUST NOT store an entry again whose identity (Time truncated to microseconds, ID) is
+	// stored already, and MUST count it as a duplicate. It MUST NOT let one entry that the database
+	// refuses keep the others from being stored: such an entry goes to the dead letters, with the
+	// reason.
 	//
 	// When b.Segment is not zero, it MUST move that segment's checkpoint (0 when
 	// there is none) to b.To in the same transaction, with a compare-and-set:
@@ -32,10 +32,9 @@ type Sink interface {
 	// Sums of usage MUST be exact: they are held wide enough, because what was
 	// cut off could not be taken back when costs are computed anew.
 	//
-	// An error means that nothing of the batch was stored or that it is not
-	// known; the caller writes the same batch again. An error that wraps
-	// [ErrPaused] means that an operator has to mend something first. A context
-	// that ends MUST end the call.
+	// After an error, either nothing of the batch was stored or the outcome is not known; the
+	// caller writes the same batch again. An error that wraps [ErrPaused] means that an operator
+	// has to mend something first. A context that ends MUST end the call.
 	Write(ctx context.Context, b Batch) (Result, error)
 }
 

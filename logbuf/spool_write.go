@@ -182,8 +182,8 @@ func (s *spool) noteRefusal() {
 	s.refusedAt = time.Now()
 }
 
-// roomFor is how many groups like the last one zeros must be enough for. What
-// is written twice costs more than it saves when groups are large.
+// roomFor is for how many groups as large as the last one the zeros must suffice; otherwise none
+// are written. When groups are large, writing everything twice costs more than it saves.
 const roomFor = 16
 
 // makeRoom writes zeros from an offset, where the segment's frames end, when

@@ -24,7 +24,7 @@ func Dimensions() []Dimension {
 }
 
 // A UsageRange is what an [Archive] has to add up, the answer of [UsageQuery.Resolve].
-// It knows instants only: what a day is in which zone was settled before.
+// It has instants only: Resolve has already computed the days of the time zone.
 type UsageRange struct {
 	UsageFilter
 
@@ -87,11 +87,12 @@ func CompareUsage(a, b *Usage) int {
 // Resolve returns what an [Archive] has to add up, with every default in place. A query
 // that cannot be answered is a [FieldError].
 //
-// Since and Until lie on quarters of an hour; the first and the last interval may be
-// parts. Without Until, the present quarter is the last. Without Since, the span is 24
-// hours. Without both, and with an Interval, it is all intervals which the last 24 hours
-// touch, as a whole, the present one included. With a Cursor, the bounds are those of the first
-// page, and Since and Until are only checked.
+// Since and Until must lie on quarters of an hour; the first and the last interval may be partial.
+// Without Until, the span ends with the present quarter of an hour, or 24 hours after a Since that
+// is in the future. Without Since, the span begins 24 hours before its end. Without both, but with
+// an Interval, it covers every interval that the last 24 hours touch, each as a whole, also the
+// present one. With a Cursor, the bounds are those of the first page, and Since and Until are only
+// checked.
 //
 // Read one row more than the limit, in the order of [CompareUsage] and after r.After,
 // and let [UsageRange.Page] make the page.

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A Breaker knows which upstreams have failed in this process a moment ago, so that the next requests
-// try others first. It decides for a second to half a minute; what all balancers report is judged by the
-// control plane, which holds for longer. It is safe for concurrent use.
+// A Breaker remembers which upstreams have just failed in this process, so that the next requests
+// try others first. By default it remembers a failure for 1 to 30 seconds. The control plane judges
+// by the reports of all balancers, and its holds last longer. A Breaker is safe for concurrent use.
 type Breaker struct {
 	shortest, longest time.Duration
 	clock             func() time.Time
@@ -56,9 +56,9 @@ func NewBreaker(opts *BreakerOptions) *Breaker {
 	return b
 }
 
-// Failed notes that an attempt at a target has failed by what the provider, not the client, is to
-// blame for. retryAfter is how long the provider asked to wait, 0 when it did not; it is kept to the
-// bounds of the breaker.
+// Failed notes that an attempt at a target has failed through a fault of the provider, not of the
+// client. retryAfter is how long the provider asked to wait, 0 when it did not ask; no more of it
+// counts than [BreakerOptions].Longest.
 func (b *Breaker) Failed(t Target, retryAfter time.Duration) {
 	key, now := upstream{t.Provider.ID, t.UpstreamModel}, b.clock()
 	b.mu.Lock()
@@ -101,9 +101,9 @@ func (b *Breaker) Succeeded(t Target) {
 	b.known.Store(int64(len(b.open)))
 }
 
-// Order moves the targets that have failed a moment ago behind the others, which stay in their order;
-// the one that may work first comes before the rest of them. It leaves none out: when all have
-// failed, they are tried all the same.
+// Order moves the targets that have just failed behind the others, which keep their order. Of those
+// that have failed, the one whose time is over first comes first. It leaves no target out: when all
+// have failed, all are still tried.
 func (b *Breaker) Order(targets []Target) {
 	if b.known.Load() == 0 || len(targets) < 2 {
 		return

@@ -128,12 +128,12 @@ func (c record) hasMark(head Head) bool { return c.lineage == lineageKnown && he
 
 // decide says what to do about what is published, at a time. It does nothing itself.
 //
-// With sync keys everything that it heeds was verified. Without, a head's fields are taken
-// within bounds, and whatever would end publishing for good is believed only
-// while somebody is alive who stands for it; but for another catalog's
-// head, which is never overwritten unasked unless its mark shows that it is ours. The same holds with
-// sync keys for a head under one that is not held. If it names another catalog, a good beat of
-// this one shows that it was put there by somebody who does not publish.
+// With sync keys, everything that it relies on was verified. Without sync keys, the fields of a
+// head count only within bounds, and a head that would stop publishing for good is respected only
+// while somebody still publishes there. The head of another catalog is the exception: only an
+// operator may overwrite it, unless its mark shows that it is this catalog's own. With sync keys,
+// the same holds for a head under a key that is not held. If such a head names another catalog, a
+// good beat of this one shows that it was put there by somebody who does not publish.
 func decide(s sight, c record, now time.Time) decision {
 	switch s.trust {
 	case trustNone:

@@ -35,10 +35,10 @@
 // is published, and make data planes load again, but nothing more. The [Head] of what is published
 // says how many documents of each kind there are and what they sum up to, and is signed.
 //
-// A relay signs what it has rendered itself. It keeps the hash of every document in memory, and
-// updates them by the change feed. It never takes a hash, a sum or a document from a publisher, and
+// A relay signs only what it has rendered itself. It keeps the hashes of all documents in memory, and
+// updates them from the change feed. It never takes a hash, a sum or a document from a publisher, and
 // ignores a head whose signature is wrong. Documents that differ from the rendering are written again
-// in place. A [Beat] says until when a data plane may take what it has for the present. A report
+// in place. A [Beat] says up to what time all that was committed is in what is published. A report
 // ([Node]) counts only when it is signed, see [Fleet].
 //
 // Without sync keys nothing can be verified. A relay still finds and repairs whatever differs from its

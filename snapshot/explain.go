@@ -30,10 +30,10 @@ type Step struct {
 	Detail string // what was found; holds no secrets
 }
 
-// Explain says why the key whose tokens have these hashes can or cannot reach
-// a model, and by which providers. It takes the steps that a data plane takes,
-// in the same code, on the documents that are published; of the hashes that are, the
-// last counts. From where a request comes is not known: allowed networks are told, not checked.
+// Explain says why the key whose tokens have these hashes can or cannot reach a model, and by which
+// providers. It runs the code of a data plane on the documents that are published. If several of
+// the hashes are published, the last one counts. The address of a client is not known here, so the
+// networks that the key allows are listed, but not checked.
 //
 // Signatures and digests are not verified, and no secret is opened. The error
 // wraps [ErrNone] before the first publish, [ErrCorrupt] when a document cannot be

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// exportDear is what making a whole takes where it is given to readers after
-	// others were published: for ten times as long, if deltas lead on from it.
+	// exportDear is how long making a whole must have taken for it to be reused after something
+	// newer was published: for ten times as long as it took, if deltas lead on from it.
 	exportDear = 500 * time.Millisecond
 
 	// exportLook is how long is waited for a delta, to know whether one leads on.

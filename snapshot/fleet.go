@@ -48,8 +48,9 @@ const (
 	// have gone. It grows with their number.
 	fleetReread = time.Second
 
-	// fleetMissed is for how much longer than until its next report is due one that has gone is waited for. Whoever
-	// may write to the publisher can take the report of one away that goes on; a node that stops signs that it does.
+	// fleetMissed is how long after its next report was due a data plane is still waited for, if
+	// its report has vanished. A node that stops signs that it does; but whoever may write to the
+	// publisher can delete the report of a node that goes on.
 	fleetMissed = time.Second
 
 	// fleetOverlap is how far before the last answer one asks again.
@@ -58,10 +59,10 @@ const (
 	maxPublished = 4096 // heads whose signatures are remembered
 )
 
-// Fleet follows the reports of all data planes, for everybody in the process. It
-// asks for what is new since it last asked, whoever and how many want to know.
-// Reports are claims: one that is not signed with a sync key is shown, and counts
-// for nothing. Without sync keys every report is believed. A Fleet is safe for concurrent use.
+// Fleet follows the reports of all data planes, for the whole process. However many goroutines wait
+// for them, it asks the publisher once, and only for what is new since it last asked. A report that
+// is not signed with a sync key is shown, but counts for nothing. Without sync keys every report is
+// believed. A Fleet is safe for concurrent use.
 type Fleet struct {
 	pub   Publisher
 	keys  *Keys
@@ -295,9 +296,9 @@ func (f *Fleet) judge(n *fleetNode, at Head, kinds []catalog.Kind) NodeState {
 
 func (f *Fleet) live(n *fleetNode) bool { return f.now.Sub(n.SeenAt) < Liveness }
 
-// Applied waits until every live data plane has applied what is published at
-// a head, or ctx ends, and returns how many have. Fifty that wait cost the publisher as much as
-// one. The error says that reports cannot be read.
+// Applied waits until every live data plane has applied what is published at a head, and returns
+// how many have. When ctx ends first, it returns how many have so far; the error is then nil,
+// unless the last attempt to read the reports failed. Concurrent calls share their reads.
 func (f *Fleet) Applied(ctx context.Context, at Head, kinds ...catalog.Kind) (Standing, error) {
 	var failed error // of the last reading that came to an end
 	for pace := fleetPace; ; {

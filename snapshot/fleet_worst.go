@@ -31,8 +31,9 @@ type Worst struct {
 	// Lag is how many revisions the one that is furthest behind is behind the head.
 	Lag catalog.Revision
 
-	// Behind is for how long one has not reached a head that was published then, or
-	// refuses what is published. It is as exact as reports are read often.
+	// Behind is the longest time during which one of them has failed to reach a head that was
+	// published when that time began, or has refused what is published. It is only as precise as
+	// the interval at which reports are read.
 	Behind time.Duration
 
 	// Failing is how many report a problem.

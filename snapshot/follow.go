@@ -137,8 +137,9 @@ func (f *follower) load(ctx context.Context) (event, error) {
 	return eventLoaded, nil
 }
 
-// listen waits for as long as it should before a load. Who was not told of a delta goes on asking for it, and it
-// reports whether that has made the load needless.
+// listen waits for as long as a load has to be delayed. If the source has not told of a delta,
+// listen goes on asking for it meanwhile, and reports whether it was applied, which makes the load
+// needless.
 func (f *follower) listen(ctx context.Context, now *View) (applied bool) {
 	waiting, cancel := context.WithTimeout(ctx, f.loadDelay())
 	defer cancel()

@@ -34,9 +34,9 @@ type Head struct {
 	fields Fields // as read, or as signed; nil before
 }
 
-// Base names a published head as text, for compare-and-set: also a head that
-// cannot be read, or whose signature is wrong, is found again by it. The zero
-// Base is no head at all.
+// Base identifies a published head by the text of some of its fields, for compare-and-set. It also
+// identifies a head that cannot be read, or whose signature is wrong. The zero Base stands for no
+// head at all.
 type Base struct {
 	// The fields' values, as they are.
 	Epoch    string `json:"epoch" doc:"The epoch, as the head has it."`
@@ -44,7 +44,7 @@ type Base struct {
 	Sig      string `json:"sig" doc:"The signature, as the head has it. Without a sync key it is empty."`
 }
 
-// Base returns what the head is found again by; of the zero Head, the zero Base.
+// Base returns the [Base] that identifies the head; for the zero Head, the zero Base.
 func (h Head) Base() Base {
 	if h.fields == nil && h.Format == 0 && h.Position == (Position{}) {
 		return Base{}
@@ -55,8 +55,8 @@ func (h Head) Base() Base {
 	return Base{Epoch: decimal(int64(h.Position.Epoch)), Revision: decimal(int64(h.Position.Revision)), Sig: h.Sig}
 }
 
-// Fields returns the names and values that are published: exactly those that
-// were read, where it was read. The caller may keep them.
+// Fields returns the names and values that are published. For a head that was read, they are
+// exactly those that were read. The caller may keep them.
 func (h Head) Fields() Fields {
 	if h.fields != nil {
 		return maps.Clone(h.fields)

@@ -17,7 +17,7 @@ type ErrHeld struct {
 	Message string    // for people; may be empty
 }
 
-// Error says it in words that may be shown to the client.
+// Error returns the reason in words that may be shown to the client.
 func (e *ErrHeld) Error() string {
 	what := "key is held"
 	if t, ok := catalog.ParseHoldTarget(e.Target); ok && t.Project != "" {

@@ -34,8 +34,8 @@ type HTTPOptions struct {
 	// waited for. Defaults to a client with the default transport.
 	Client *http.Client
 
-	// Wait is how long one request waits for deltas, at most a minute. Defaults to 30 s;
-	// a control plane may end it earlier.
+	// Wait is how long one request waits for deltas. A control plane refuses more than a minute,
+	// and may answer earlier. Defaults to 30 s.
 	Wait time.Duration
 }
 

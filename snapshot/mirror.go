@@ -22,11 +22,11 @@ type MirrorOptions struct {
 	Logger *slog.Logger
 }
 
-// Mirror carries what a [Source] has to another [Publisher], as it is: the same
-// bytes at the same positions, with the same signatures. So a region needs one stream from
-// the origin, whatever its number of data planes. What of it is spoilt in the region it mends by
-// itself. The reports of the region's data planes it passes on to the source, so
-// that the origin knows what was applied everywhere, and the origin's beats to the region.
+// Mirror copies what a [Source] has to another [Publisher], unchanged: the same bytes at the same
+// positions, with the same signatures. So a region needs one stream from the origin, whatever its
+// number of data planes. The Mirror repairs what is damaged in the region. It passes the reports of
+// the region's data planes on to the source, so that the origin knows what was applied everywhere,
+// and the beats of the origin on to the region.
 //
 // It never goes back: while the source is before what the region has, it waits.
 // A Mirror holds no secrets and needs no keys. It is safe for concurrent use.

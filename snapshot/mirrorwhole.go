@@ -142,12 +142,13 @@ type doubt struct {
 	since time.Time
 }
 
-// outlasts reports whether a head of the region that stands in the source's way is damage and not
-// something newer. A mirror with keys has verified it, so it never is, nor is what this mirror
-// has put there. Otherwise damage stays as it is, for as long as a failover of the source may take, while
-// control planes of the source are alive, who would go beyond whatever they had published.
-// Another catalog is damage only where this mirror knows that it was not, or where
-// the head names the very commit that the source has.
+// outlasts reports whether a head of the region that stands in the source's way is damage, and not
+// something newer. A head that a mirror with keys has verified is never damage, nor is one that
+// this mirror has put there. Any other head is damage if it stays the same for as long as a
+// failover of the source may take, while beats of the source still come: its control planes would
+// publish beyond whatever they had published. The head of another catalog is damage only if this
+// mirror has already carried the source's catalog, or if the head names the very commit that the
+// source has.
 func (m *Mirror) outlasts(region, head Head, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,14 +11,15 @@ const (
 	maxAskedSlashes = 8
 )
 
-// Names returns the keys of the binding documents that a name may mean which a
-// client asks for, for a key with this default namespace, in their order: the
-// first that exists decides. It returns none for a name that no model can have.
+// Names returns the keys of the binding documents that a model name in a client's request may mean,
+// where the client's key has this default namespace. They are in the order in which they are tried:
+// the first that exists decides. It returns none for a name that no model can have.
 //
-// N being the name, D the default namespace, S what stands before the first dot and
-// R the rest, these are D.N and S.R, then for each shorter path, the longest first, D
-// and S with the first parts of N and R and a star, and at last D.* and S.*. So a/b
-// in n is n.a/b, n.a/*, n.*.
+// Let D be the default namespace and N the name. If N has a dot, and no slash before it, let S be
+// what stands before the first dot, and R what follows; otherwise there is no S. First come D.N and
+// S.R. Then a star takes the place of the last part of the path (parts end at slashes), then of the
+// last two parts, and so on; D.* and S.* come last. For a/b with the default namespace n the keys
+// are n.a/b, n.a/* and n.*.
 func Names(defaultNamespace, model string) []string {
 	var names []string
 	lookupNames(defaultNamespace, model, func(n modelName, _, _ string) bool {

@@ -42,8 +42,8 @@ type Node struct {
 	// Publisher set it; it is not part of the report.
 	SeenAt time.Time
 
-	// Age is how long ago somebody else has heard of it, who passes it on. It is
-	// not part of the report.
+	// Age is how long ago the report reached whoever passes it on, such as a [Mirror]. It is not
+	// part of the report.
 	Age time.Duration
 
 	fields Fields // as read, or as signed; nil before
@@ -169,8 +169,8 @@ type NodeList struct {
 	Now   time.Time // on the engine's clock
 	Total int       // reports that are kept, whether asked for or not
 
-	// Left are reports with which data planes took theirs away within Liveness, as far as they are kept. Like other
-	// reports they are not verified.
+	// Left are the last reports of data planes that have left within Liveness, as far as these
+	// reports are kept; their Leaving is set. Like other reports they are not verified.
 	Left []Node
 
 	// Crowded says that the report of a live node had to go, because there are

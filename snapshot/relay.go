@@ -140,8 +140,8 @@ func (r *Relay) passes(ctx context.Context) (head Head, err error) {
 	}
 }
 
-// explained asks the publisher why it refuses writes: what it has refused one with may not name the right that is
-// missing.
+// explained asks the publisher why it refuses writes, because the error of the refused write may
+// not name the right that is missing.
 func (r *Relay) explained(ctx context.Context, err error) error {
 	if c, ok := r.pub.(Checker); ok && errors.Is(err, ErrRefused) {
 		if why := c.Check(ctx); errors.Is(why, ErrRefused) {

@@ -148,9 +148,9 @@ func (r *reporter) noteReport(ctx context.Context, err error) {
 	}
 }
 
-// heed takes what the answer to a report tells. When the head is elsewhere twice and the view
-// has not moved, the Next under way is not told what happened: it is ended with ErrUntold. It returns when
-// to report again.
+// heed acts on the answer to a report. When two answers in a row show the same other head, and the
+// view has not moved, the Next under way has missed something: it is ended with ErrUntold. heed
+// returns how long to wait before the next report.
 func (r *reporter) heed(a Answer) time.Duration {
 	v := r.view.Load()
 	r.mu.Lock()

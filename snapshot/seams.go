@@ -35,7 +35,8 @@ var (
 	// not read: the program has to be upgraded.
 	ErrFormat = errors.New("unknown format")
 
-	// ErrUntold is the cause with which a context ends whose [Source.Next] was not told of what is published.
+	// ErrUntold is the cause with which a caller cancels the context of a [Source.Next] that still
+	// waits although the published head has moved on.
 	ErrUntold = errors.New("nobody told of the delta")
 
 	// ErrRefused says that the publisher takes no writes: a right is missing, there is no room, or the like. The
@@ -138,10 +139,9 @@ type Loader interface {
 	// replaces what came before under its name. The loader may keep what it is given.
 	Add(changes []Change) error
 
-	// End is given the head that the documents are those of. An error that
-	// wraps ErrCorrupt says that they are not. Where more was published since, the
-	// source then adds that and calls End again, for as long as there is more;
-	// otherwise Load returns the error.
+	// End is given the head to which the documents belong. An error that wraps ErrCorrupt says that
+	// they do not match it. If more was published since, the source adds that and calls End again,
+	// as often as there is more; otherwise Load returns the error.
 	End(head Head) error
 }
 
@@ -166,16 +166,15 @@ type BatchReporter interface {
 
 // Publisher is where the control plane writes what a [Source] reads.
 //
-// Whoever publishes names what it builds on, as a [Base]: the head as it was
-// read. Where the published head is another one by then, nothing is changed and
-// the error wraps ErrStale. A publisher does not judge positions, stores and
-// signatures; the relay does.
+// A call that publishes names the head that it builds on, as the [Base] of the head that was read.
+// If another head is published by then, nothing is changed and the error wraps ErrStale. A
+// publisher does not judge positions, stores and signatures; the relay does.
 type Publisher interface {
 	Source
 
 	// Apply publishes a delta. Readers of [Source.Next] and [Source.Load] see all
 	// of it or nothing; those of Lookup may see parts. It MUST return an error that wraps
-	//   - ErrStale when the published head is not over, and ErrBusy, which is one
+	//   - ErrStale when the published head is not the one that over names, and ErrBusy, which is one
 	//     of that kind, while somebody else's publish is under way. One that
 	//     does not go on for TakeoverAfter is given up: the next Apply clears it away.
 	//   - ErrTooLarge, before it changes anything, when the delta is beyond
@@ -185,10 +184,11 @@ type Publisher interface {
 	// After an error the head is as it was, or the outcome is not known: read it.
 	Apply(ctx context.Context, over Base, d Delta) error
 
-	// Repair writes documents where they are published wrongly, at the position of the head,
-	// which stays as it is; there is no delta of it. A nil Doc takes away what has the name, be that text or not; and
-	// what a kind has in place of documents goes. It MUST return ErrStale or ErrBusy as Apply does, and
-	// clears away what Apply does. Without changes that is all it is for.
+	// Repair corrects documents that are published wrongly, at the position of the head. The head
+	// stays as it is, and readers get no delta. A nil Doc deletes what has the name, even if the
+	// name is not valid UTF-8. Data of another type that stands in the place of a kind's documents
+	// is deleted, too. It MUST return ErrStale or ErrBusy as Apply does and, like Apply, clear away
+	// a publish that was given up. Without changes it does only that.
 	Repair(ctx context.Context, over Base, changes []Change) error
 
 	// Stage begins a publish of the whole beside what is published.
@@ -202,25 +202,26 @@ type Publisher interface {
 	// SetBeat writes the beat, whatever there is.
 	SetBeat(ctx context.Context, b Beat) error
 
-	// Nodes returns the reports that came within the given time until now, by the engine's clock.
-	// Asking for those since the last time costs as much as those. Nodes that
-	// were not heard of for Remembered are forgotten.
+	// Nodes returns the reports that q asks for. Asking only for what came since the last call
+	// costs in proportion to what came. Reports of nodes that were not heard of for Remembered are
+	// deleted.
 	Nodes(ctx context.Context, q NodeQuery) (NodeList, error)
 }
 
-// Leaser is implemented by publishers over which relays agree on who does what
-// need not be done twice. It protects nothing: a relay that is wrong about it
-// costs time, no more.
+// Leaser is implemented by publishers through which relays agree which of them does work that need
+// not be done twice. A lease is advisory: two relays that both believe they hold it waste time, and
+// do no harm.
 type Leaser interface {
-	// Lease takes a lease for the holder, or prolongs the one that it has, and
-	// reports whether it has it then. It ends after ttl, at most a minute; a ttl of zero ends the
-	// holder's at once. A lease that would go on for longer than ttl, or cannot be read, is nobody's.
+	// Lease takes a lease for the holder, or prolongs the one that it has, and reports whether the
+	// holder has it then. The lease ends after ttl; a ttl of zero ends the holder's lease at once.
+	// A ttl of more than a minute is an error that wraps catalog.ErrInvalid. A stored lease that
+	// would last longer than ttl, or that cannot be read, counts as free.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (held bool, err error)
 }
 
 // Checker is implemented by publishers that can tell beforehand that a publish would be refused.
 type Checker interface {
-	// Check tries what publishing needs, where it changes nothing. Its error wraps ErrRefused when
+	// Check tries what a publish needs, without changing anything. Its error wraps ErrRefused when
 	// writes would be refused.
 	Check(ctx context.Context) error
 }
@@ -247,12 +248,13 @@ type Staging interface {
 	// Add writes documents, and takes away what was added under names whose Doc is nil.
 	Add(ctx context.Context, changes []Change) error
 
-	// Publish puts what was added in place of all that is published, documents
-	// of kinds that the head does not count included, and begins the history of deltas anew. Readers
-	// see the old whole or the new one. It MUST return an error that wraps
-	// ErrStale, and change nothing that readers see, when the published head is not over, and one
-	// that wraps ErrCorrupt when the documents are not as many as head.Counts says.
-	// After ErrStale it may be called again with another base, or after more was added.
+	// Publish replaces everything that is published by what was added, and begins the history of
+	// deltas anew. Published documents of kinds that the head does not count are removed, too.
+	// Readers see either the old snapshot or the new one. It MUST return an error that wraps
+	// ErrStale, and change nothing that readers see, when the published head is not the one that
+	// over names. It MUST return an error that wraps ErrCorrupt when the numbers of documents are
+	// not those of head.Counts. After ErrStale it may be called again with another base, or after
+	// more was added.
 	Publish(ctx context.Context, over Base, head Head) error
 
 	// Discard gives up what was added and not published. It may be called always.

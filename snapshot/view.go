@@ -144,10 +144,10 @@ func (v *View) KeyByHash(hash string) (*Key, bool) {
 	return &k.doc, true
 }
 
-// Authenticate returns the key that a token belongs to if it may be used from
-// the address at this time. Otherwise the error is a [Refusal], or an [ErrHeld] when the key or
-// one of the projects that it is in is held. But for ErrUnknownToken the key comes along, for the
-// access log.
+// Authenticate returns the key that a token belongs to if it may be used from the address at this
+// time. Otherwise the error is a [Refusal], or an [ErrHeld] when the key or one of the projects
+// that it is in is held. The key is returned together with the error, for the access log, except
+// with ErrUnknownToken, ErrNotReady and ErrOutdated: then it is nil.
 func (v *View) Authenticate(token string, addr netip.Addr, now time.Time) (*Key, error) {
 	if v.refusal != "" {
 		return nil, v.refusal

@@ -16,8 +16,8 @@ import (
 // ones are passed on all the same.
 const maxAnswer = 8 << 20
 
-// pass copies an upstream's answer to the client and takes notes for the log.
-// It returns what the client was told: the status.
+// pass copies an upstream's answer to the client and takes notes for the log. The error says why
+// the answer could not be passed on whole.
 func (x *exchange) pass(resp *http.Response, chat *chatRequest) error {
 	if v := resp.Header.Get("Content-Type"); v != "" {
 		x.w.Header().Set("Content-Type", v)

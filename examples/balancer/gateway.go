@@ -207,9 +207,10 @@ func (x *exchange) failed(target snapshot.Target, f *logbuf.Failure) {
 	x.logger.Warn("upstream failed", "provider_id", f.ProviderID, "class", f.Class, "status", f.Status)
 }
 
-// passedOn reports whether the client is told the status of the last failure, though never in the words
-// of the upstream, which may name the account that we have there. That an upstream refuses our
-// credential is not for the client, who would take it for its own, and a redirect leads it nowhere.
+// passedOn reports whether the client gets the status of the last failure, though never the text of
+// the upstream, which may name our account there. When an upstream refuses our credential, the
+// client does not get that status, because it would think that its own token was refused; nor does
+// it get a redirect, which it could not follow.
 func passedOn(resp *http.Response, f *logbuf.Failure) bool {
 	return resp != nil && f.Status >= 400 && f.Class != logbuf.FailedAuth && f.Class != logbuf.FailedBilling
 }

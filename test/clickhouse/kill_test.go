@@ -59,7 +59,12 @@ func TestKilled(t *testing.T) {
 			})
 			return err == nil
 		})
-		for range 5000 {
+		for i := range 5000 {
+			if sent > 0 && i%5 == 0 { // one that was sent, in another batch
+				if err := q.Append(t.Context(), spent(rand.IntN(sent))); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if sent < n {
 				if err := q.Append(t.Context(), spent(sent)); err != nil {
 					t.Fatal(err)

@@ -161,7 +161,7 @@ func wantSameUsage(t *testing.T, when string, want, got logbuf.Archive) {
 	}
 }
 
-// Entries are sent three times, in other batches, through two processes, before and after their
+// Entries are sent three times, in other batches, through two sinks, before and after their
 // hours were closed, and are counted and priced once: usage is PostgreSQL's to the last
 // nano-dollar. It stays when the entries go.
 func TestMoney(t *testing.T) {

@@ -3,9 +3,14 @@
 package clickhouse_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -114,6 +119,44 @@ func TestReplicated(t *testing.T) {
 		if !errors.Is(err, logbuf.ErrPaused) || !strings.Contains(err.Error(), "Code: "+want) ||
 			strings.Contains(err.Error(), clickhouse.Password) {
 			t.Errorf("%s: %v; want ErrPaused with code %s", option, err, want)
+		}
+	}
+}
+
+// The statements that make tables for several hosts cannot be carried out on one, but the engine reads each: it is
+// given all of them to explain, in the place of doing them.
+func TestStatementsForReplicas(t *testing.T) {
+	t.Parallel()
+	explained := func(option string) (n int64) {
+		var read atomic.Int64
+		front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: server.Addr()})
+			text, err := io.ReadAll(r.In.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			if bytes.HasPrefix(text, []byte("CREATE ")) {
+				read.Add(1)
+				text = append([]byte("EXPLAIN AST "), text...)
+			}
+			r.Out.Body, r.Out.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		}})
+		defer front.Close()
+		dsn := strings.Replace(server.DSN(newDatabase()), server.Addr(), front.Listener.Addr().String(), 1)
+		s, err := chstore.NewSink(dsn+"?"+option, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if _, err := s.Clock(t.Context()); err != nil {
+			t.Errorf("%q: %v", option, err)
+		}
+		return read.Load()
+	}
+	alone := explained("")
+	for _, option := range []string{"replicated=true", "cluster=main"} {
+		if n := explained(option); n != alone || n < 2 {
+			t.Errorf("%q: the engine has read %d statements, and %d of a server that is alone", option, n, alone)
 		}
 	}
 }

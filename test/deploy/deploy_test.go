@@ -70,6 +70,7 @@ func TestChart(t *testing.T) {
 		"the spool must outlive the release":           kept.WhenDeleted == "Retain",
 		"secrets must come from the secret":            server.EnvFrom[0].SecretRef.Name == "ez-api",
 		"settings must come from the config map":       server.EnvFrom[1].ConfigMapRef.Name == "x",
+		"it must listen until nobody is sent to it":    server.Lifecycle.PreStop.Sleep.Seconds == 5,
 		"it must be asked for readiness":               server.ReadinessProbe.HTTPGet.Path == "/readyz",
 		"the service must find the pods":               selects(all["Service x"].(*core.Service).Spec.Selector, set),
 		"the pods' service must find them":             selects(all["Service x-pods"].(*core.Service).Spec.Selector, set),
@@ -77,6 +78,10 @@ func TestChart(t *testing.T) {
 		if !ok {
 			t.Error(what)
 		}
+	}
+	old := objects(t, command(t, "helm", "template", "x", files+"helm/ez-api", "--kube-version", "1.29.0"))
+	if l := old["StatefulSet x"].(*apps.StatefulSet).Spec.Template.Spec.Containers[0].Lifecycle; l != nil {
+		t.Errorf("Kubernetes 1.29 knows no sleep: %+v", l)
 	}
 	job := all["Job x-migrate"].(*batch.Job)
 	migrate := job.Spec.Template.Spec.Containers[0]

@@ -77,6 +77,7 @@ func run(t *testing.T, url string, all []step) []string {
 		fmt.Fprintf(&script, "%s\necho; echo '%s'\n", s.command, mark)
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "EZ_URL="+url, "EZ_TOKEN="+token, "LC_ALL=C.UTF-8")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -104,7 +105,7 @@ var varying = []*regexp.Regexp{
 // TestPages runs every command of a page. With EZ_TEST_UPDATE_DOCS=1 it writes into the page what
 // it has seen.
 func TestPages(t *testing.T) {
-	for _, page := range []string{"http-api.md", "concepts.md"} {
+	for _, page := range []string{"http-api.md", "concepts.md", "logs.md"} {
 		t.Run(page, func(t *testing.T) {
 			file := filepath.Join("../../docs", page)
 			text, err := os.ReadFile(file)

@@ -19,8 +19,8 @@ func TestContainers(t *testing.T) {
 		shell.run(t, `docker() { if [ "$1" = compose ]; then docker-compose "${@:2}"; else command docker "$@"; fi; }`)
 	}
 	down := func() {
-		shell.run(t, "docker compose -f compose.yaml -f docker-compose.integration.yml down -v; "+
-			"docker rm -f -v ez-api; docker volume rm ezapi-data; true")
+		shell.run(t, "docker rm -f -v ez-api ez-second; docker volume rm ezapi-data; "+
+			"docker compose -f compose.yaml -f docker-compose.integration.yml down -v; true")
 	}
 	defer down()
 	for line := range strings.Lines(start + tour) {
@@ -39,6 +39,7 @@ func TestContainers(t *testing.T) {
 			}
 		}
 	}
+	runsByEnvFile(t, shell)
 	down()
 	var last string
 	for line := range strings.Lines(alone) {
@@ -47,5 +48,33 @@ func TestContainers(t *testing.T) {
 	}
 	if !strings.HasPrefix(last, "ez-admin-") {
 		t.Errorf("the last command does not print the admin's token")
+	}
+}
+
+// runsByEnvFile runs a second server beside that of compose, by a file of variables for Docker, and then
+// others whose file is wrong, each of which says in one line what is.
+func runsByEnvFile(t *testing.T, shell *shell) {
+	t.Helper()
+	for _, command := range []string{
+		`{ cat .env; . ./.env; echo "EZ_REDIS_ADDR=redis://:$REDIS_PASSWORD@redis:6379"; ` +
+			`echo "EZ_PG_DSN=postgres://ezapi:$POSTGRES_PASSWORD@postgres:5432/ezapi?sslmode=disable"; } >run.env`,
+		`SERVER=$(docker compose -f compose.yaml -f docker-compose.integration.yml ps -q server)`,
+		`NET=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$SERVER")`,
+		`docker run -d --name ez-second --network "$NET" --env-file run.env ez-api`,
+		`for i in $(seq 60); do docker exec ez-second server -check && exit 0; sleep 1; done; ` +
+			`docker logs ez-second; exit 1`,
+	} {
+		shell.run(t, command)
+	}
+	for edit, want := range map[string]string{
+		`/^EZ_DB_KEYS=/d`: "EZ_DB_KEYS",
+		`s/^EZ_SYNC_KEYS=\(.*\)/EZ_SYNC_KEYS="\1"/`: "EZ_SYNC_KEYS has quotation marks",
+	} {
+		shell.run(t, `sed '`+edit+`' run.env >wrong.env`)
+		said := shell.run(t, `docker run --rm --env-file wrong.env ez-api; echo "ends with $?"`)
+		lines := strings.Split(strings.TrimSpace(said), "\n")
+		if len(lines) != 2 || !strings.Contains(lines[0], want) || lines[1] != "ends with 2" {
+			t.Errorf("with a file whose %s is wrong:\n%s", want, said)
+		}
 	}
 }

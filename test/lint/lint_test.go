@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,9 +29,34 @@ func TestGofmt(t *testing.T) {
 	}
 }
 
+// tags are set for vet and staticcheck, so that they see the files of tests that are not run here. untagged has a file
+// for a build without them.
+const (
+	tags     = "clickhouse,ezapi_testclock,integration"
+	untagged = "./cmd/internal/server"
+)
+
 func TestVet(t *testing.T) {
 	for _, dir := range modules {
-		command(t, dir, "go", "vet", "./...")
+		command(t, dir, "go", "vet", "-tags", tags, "./...")
+	}
+	command(t, ".", "go", "vet", untagged)
+}
+
+// TestTags holds the list of tags complete.
+func TestTags(t *testing.T) {
+	constraint := regexp.MustCompile(`(?m)^//go:build !?(\w+)$`)
+	var found []string
+	for _, file := range goFiles(t) {
+		for _, m := range constraint.FindAllSubmatch(read(t, file), -1) {
+			if tag := string(m[1]); !slices.Contains([]string{"unix", "linux", "race"}, tag) {
+				found = append(found, tag)
+			}
+		}
+	}
+	slices.Sort(found)
+	if got := strings.Join(slices.Compact(found), ","); got != tags {
+		t.Errorf("tags of files: %s; checked are %s", got, tags)
 	}
 }
 
@@ -38,8 +65,9 @@ func TestStaticcheck(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "staticcheck")
 	command(t, "test", "go", "build", "-o", binary, "honnef.co/go/tools/cmd/staticcheck")
 	for _, dir := range modules {
-		command(t, dir, binary, "./...")
+		command(t, dir, binary, "-tags", tags, "./...")
 	}
+	command(t, ".", binary, untagged)
 }
 
 // command runs a program in a directory below root. Its output is the reason

@@ -120,6 +120,9 @@ func TestLostStandbyGivenUp(t *testing.T) {
 	batch := logbuf.Batch{Segment: uuid.New(), To: 1, Entries: []logbuf.Entry{
 		{ID: uuid.New(), Time: time.Now(), Status: 200, Namespace: "default"},
 	}}
+	fromMemory := logbuf.Batch{Entries: []logbuf.Entry{
+		{ID: uuid.New(), Time: time.Now(), Status: 200, Namespace: "default"},
+	}}
 	if _, err := sink.Write(t.Context(), logbuf.Batch{Segment: uuid.New(), To: 1, Entries: []logbuf.Entry{
 		{ID: uuid.New(), Time: time.Now(), Status: 200, Namespace: "default"},
 	}}); err != nil { // makes the partition
@@ -140,21 +143,25 @@ func TestLostStandbyGivenUp(t *testing.T) {
 		t.Errorf("a commit that is given up: %v, want ErrUnconfirmed", err)
 	}
 	for i := range 3 {
-		err := giveUp(func(ctx context.Context) error {
-			_, err := sink.Write(ctx, batch)
-			return err
-		})
-		if err == nil {
-			t.Errorf("write %d says that the batch is stored", i)
+		for _, b := range []logbuf.Batch{batch, fromMemory} {
+			err := giveUp(func(ctx context.Context) error {
+				_, err := sink.Write(ctx, b)
+				return err
+			})
+			if err == nil {
+				t.Errorf("write %d says that the batch %s is stored", i, b.Segment)
+			}
 		}
-		process.Eventually(t, time.Minute, "the primary has the batch", func() bool {
+		process.Eventually(t, time.Minute, "the primary has the batches", func() bool {
 			var n int
 			s.Query(t, "postgres", `select count(*) from ezapi.access_logs`, &n)
-			return n == 2
+			return n == 3
 		})
 	}
 	bring()
-	if r, err := sink.Write(t.Context(), batch); err != nil || r.Duplicate != 1 {
-		t.Errorf("with the standby: %+v, %v", r, err)
+	for _, b := range []logbuf.Batch{batch, fromMemory} {
+		if r, err := sink.Write(t.Context(), b); err != nil || r.Duplicate != 1 {
+			t.Errorf("with the standby: %+v, %v", r, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,6 +25,8 @@ import (
 func audit(w *town, l *load) {
 	w.t.Helper()
 	w.settled(2 * time.Minute)
+	auditRequests(w, l)
+	shipped(w)
 	drained(w)
 	total := auditEntries(w, l)
 	auditUsage(w, total)
@@ -31,7 +34,22 @@ func audit(w *town, l *load) {
 	auditViews(w, l)
 }
 
-// drained waits until servers and balancers have nothing left to send.
+// shipped waits until balancers send nothing any more.
+func shipped(w *town) {
+	w.t.Helper()
+	last := -1.0
+	process.Eventually(w.t, 2*time.Minute, "balancers have sent all", func() bool {
+		before := last
+		last = 0
+		for _, s := range w.servers {
+			last += metric(w, s, "ezapi_logs_accepted_total")
+		}
+		time.Sleep(3 * time.Second)
+		return last == before
+	})
+}
+
+// drained waits until servers have stored all that they have accepted.
 func drained(w *town) {
 	w.t.Helper()
 	for _, s := range w.servers {
@@ -187,6 +205,27 @@ func auditEntries(w *town, l *load) (total sum) {
 	return total
 }
 
+// auditRequests checks that each request to a balancer which was never ended is in the logs, once.
+func auditRequests(w *town, l *load) {
+	w.t.Helper()
+	db, err := pgx.Connect(w.t.Context(), w.database.DSN()+"&search_path=ezapi")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close(context.Background())
+	var rows, requests int
+	process.Eventually(w.t, 2*time.Minute, "every request is in the logs", func() bool {
+		time.Sleep(500 * time.Millisecond)
+		err = db.QueryRow(w.t.Context(), `select count(*), count(distinct request_id) from access_logs
+			where request_id = any ($1)`, l.logged).Scan(&rows, &requests)
+		return err == nil && requests == len(l.logged)
+	})
+	if err != nil || rows != requests {
+		w.t.Errorf("%d requests have %d entries: %v", requests, rows, err)
+	}
+	w.t.Logf("%d requests that a balancer answered are in the logs, each once", requests)
+}
+
 // auditUsage checks that usage is the sum of the entries, at both servers.
 func auditUsage(w *town, want sum) {
 	w.t.Helper()
@@ -326,11 +365,14 @@ type footprint struct {
 	memory            int64 // bytes
 }
 
-// footprints measures every program of ours.
-func footprints(w *town) map[string]footprint {
+// footprints measures every program of ours that is to be measured.
+func footprints(w *town, measured func(*member) bool) map[string]footprint {
 	w.t.Helper()
 	all := map[string]footprint{}
 	for _, m := range slices.Concat(w.servers, w.balancers, []*member{w.mirror}) {
+		if !measured(m) {
+			continue
+		}
 		var f footprint
 		if m.clock != "" {
 			f.goroutines = int(metric(w, m, "go_goroutines"))
@@ -351,15 +393,16 @@ func footprints(w *town) map[string]footprint {
 	return all
 }
 
-// auditLeaks checks that nothing grows while the town is used and nothing is broken.
-func auditLeaks(w *town, before, after map[string]footprint) {
+// auditLeaks checks that nothing has grown in those that were measured before.
+func auditLeaks(w *town, when string, before, after map[string]footprint) {
 	w.t.Helper()
-	for name, a := range after {
-		b := before[name]
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		b, a := before[name], after[name]
 		if a.goroutines > b.goroutines+b.goroutines/4+10 || a.files > b.files+b.files/4+10 ||
 			a.memory > b.memory+b.memory/2+64<<20 {
-			w.t.Errorf("%s grows: %+v, and then %+v", name, b, a)
+			w.t.Errorf("%s grows %s: %+v, and then %+v", name, when, b, a)
 		}
-		w.t.Logf("%s: %d goroutines, %d files, %d MiB", name, a.goroutines, a.files, a.memory>>20)
+		w.t.Logf("%s %s: goroutines %d to %d, files %d to %d, MiB %d to %d", name, when, b.goroutines, a.goroutines,
+			b.files, a.files, b.memory>>20, a.memory>>20)
 	}
 }

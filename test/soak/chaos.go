@@ -37,21 +37,24 @@ func newChaos(w *town, seed uint64) *chaos {
 	c := &chaos{town: w, random: rand.New(rand.NewPCG(seed, 0)), counts: map[string]int{}}
 	c.events = []event{
 		{"link", 12, c.breakLink},
-		{"kill server", 3, func(d time.Duration) { pick(c, w.servers).restart(syscall.SIGKILL, d) }},
-		{"stop server", 2, func(d time.Duration) { pick(c, w.servers).restart(syscall.SIGTERM, d) }},
+		{"kill server", 3, func(d time.Duration) { pick(c, mortal(w.servers)).restart(syscall.SIGKILL, d) }},
+		{"stop server", 2, func(d time.Duration) { pick(c, mortal(w.servers)).restart(syscall.SIGTERM, d) }},
 		{"freeze server", 2, func(d time.Duration) { freeze(pick(c, w.servers), d) }},
-		{"kill balancer", 2, func(d time.Duration) { pick(c, w.balancers).restart(syscall.SIGKILL, d) }},
+		{"kill balancer", 2, func(d time.Duration) { pick(c, mortal(w.balancers)).restart(syscall.SIGKILL, d) }},
 		{"freeze balancer", 1, func(d time.Duration) { freeze(pick(c, w.balancers), d) }},
 		{"kill mirror", 2, func(d time.Duration) { w.mirror.restart(syscall.SIGKILL, d) }},
 		{"empty Redis", 2, func(d time.Duration) { pick(c, []*member{w.center, w.region}).restart(syscall.SIGKILL, d) }},
 		{"freeze Redis", 1, func(d time.Duration) { freeze(pick(c, []*member{w.center, w.region}), d) }},
 		{"kill PostgreSQL", 2, c.killDatabase},
 		{"step of a clock", 2, c.stepClock},
-	}
-	if w.smallDisk != "" {
-		c.events = append(c.events, event{"full disk", 2, c.fillDisk})
+		{"full disk", 2, c.fillDisk},
 	}
 	return c
+}
+
+// mortal returns those that may be ended.
+func mortal(all []*member) []*member {
+	return slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m.spared })
 }
 
 func pick[T any](c *chaos, from []T) T { return from[c.random.IntN(len(from))] }

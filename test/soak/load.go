@@ -34,6 +34,7 @@ type load struct {
 	applied int64 // the highest revision that a write was told is applied everywhere
 	tokens  map[int64]string
 	gone    map[int64]bool // keys of which a deletion was answered
+	logged  []string       // ids of requests that balancers have answered which are never ended
 
 	retried, asked, served, edits, revoked atomic.Int64
 }
@@ -182,8 +183,8 @@ func (l *load) editKeys(ctx context.Context) {
 			l.mu.Lock()
 			l.gone[id] = true
 			l.mu.Unlock()
-			if got.header.Get("EZ-Sync") == "applied" &&
-				strings.Contains(got.header.Get("EZ-Sync-Nodes"), "applied=3 lagging=0") {
+			everywhere := fmt.Sprintf("applied=%d lagging=0", len(l.town.balancers))
+			if got.header.Get("EZ-Sync") == "applied" && strings.Contains(got.header.Get("EZ-Sync-Nodes"), everywhere) {
 				l.isRefused(token, answered)
 			}
 		}
@@ -218,11 +219,17 @@ func (l *load) someKey() (int64, string) {
 func (l *load) call(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, token := l.someKey()
-		got, err := l.town.ask(l.balancer(), "POST", "/v1/chat/completions", token, object{
+		b := l.balancer()
+		got, err := l.town.ask(b, "POST", "/v1/chat/completions", token, object{
 			"model": fmt.Sprint("m", rand.IntN(models)), "messages": []object{{"role": "user", "content": "Is all well?"}}})
 		l.asked.Add(1)
 		if err == nil && got.status == http.StatusOK {
 			l.served.Add(1)
+		}
+		if err == nil && b.spared {
+			l.mu.Lock()
+			l.logged = append(l.logged, got.header.Get("X-Request-ID"))
+			l.mu.Unlock()
 		}
 		pause(ctx, 100*time.Millisecond)
 	}

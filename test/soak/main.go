@@ -22,6 +22,9 @@ type options struct {
 	seed uint64
 }
 
+// quiet is how long the town is used before it is broken, and again after it was.
+func (o options) quiet() time.Duration { return max(5*time.Second, o.time/10) }
+
 func main() {
 	var o options
 	flag.DurationVar(&o.time, "for", 30*time.Second, "how long the town is broken")
@@ -67,6 +70,11 @@ func soak(t process.T, o options) {
 	town := newTown(t)
 	t.Logf("the town is up after %s, seed %d", time.Since(begin).Round(time.Millisecond), o.seed)
 	load, chaos := newLoad(town), newChaos(town, o.seed)
+	// The spared are measured once they are warm: all that they take from then on counts.
+	warm, stop := context.WithTimeout(t.Context(), o.quiet())
+	defer stop()
+	load.run(warm)
+	young := footprints(town, func(m *member) bool { return m.spared })
 	ctx, stop := context.WithTimeout(t.Context(), o.time)
 	defer stop()
 	var working sync.WaitGroup
@@ -78,12 +86,15 @@ func soak(t process.T, o options) {
 	town.settled(2 * time.Minute)
 	drained(town)
 
-	before := footprints(town)
-	quiet, stop := context.WithTimeout(t.Context(), max(5*time.Second, o.time/10))
+	everybody := func(*member) bool { return true }
+	before := footprints(town, everybody)
+	quiet, stop := context.WithTimeout(t.Context(), o.quiet())
 	defer stop()
 	load.run(quiet)
 	drained(town)
-	auditLeaks(town, before, footprints(town))
+	after := footprints(town, everybody)
+	auditLeaks(town, "while nothing is broken", before, after)
+	auditLeaks(town, "over the whole time", young, after)
 	t.Logf("%s", load)
 	audit(town, load)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/ez-api/ez-api/test/process"
 )
 
-var length = flag.Duration("for", 20*time.Second, "how long the town is broken")
+var length = flag.Duration("for", 30*time.Second, "how long the town is broken")
 
 func TestMain(m *testing.M) { os.Exit(process.Main(m, programs("../..")...)) }
 

@@ -1,7 +1,8 @@
 // Command clickhouse answers ClickHouse's HTTP interface with the engine of libchdb.so, for tests
 // and for trying things by hand:
 //
-//	go run ./cmd/clickhouse -lib ~/.cache/ezapi-test/chdb/libchdb.so -data /tmp/ch -listen 127.0.0.1:8123
+//	LIB=$(find ~/.cache/ezapi-test/chdb -name libchdb.so) # test/integration.sh --clickhouse fetches it
+//	go run ./cmd/clickhouse -lib "$LIB" -data /tmp/ch -listen 127.0.0.1:8123
 //
 // The password of the user is taken from CLICKHOUSE_PASSWORD.
 package main
