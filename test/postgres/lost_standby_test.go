@@ -102,21 +102,31 @@ func TestLostStandby(t *testing.T) {
 func TestLostStandbyGivenUp(t *testing.T) {
 	t.Parallel()
 	s := postgres.New(t, nil)
-	config, err := pgstore.PoolConfig(s.DSN(), &pgstore.PoolOptions{Schema: "ezapi"})
-	if err != nil {
-		t.Fatal(err)
+	connect := func(user string) *pgxpool.Pool {
+		dsn := strings.Replace(s.DSN(), "postgres://postgres@", "postgres://"+user+"@", 1)
+		config, err := pgstore.PoolConfig(dsn, &pgstore.PoolOptions{Schema: "ezapi"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		return pool
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := connect("postgres")
 	store, err := pgstore.Open(t.Context(), pool, &pgstore.Options{Schema: "ezapi"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	sink := pgstore.NewSink(pool, nil)
+	// Where a role may make temporary tables, that is written down, and has each commit wait.
+	s.Exec(t, "postgres", `create role least login`, `revoke temporary on database postgres from public`)
+	if _, err := pgstore.Migrate(t.Context(), pool, &pgstore.MigrateOptions{Schema: "ezapi", Grant: "least"}); err != nil {
+		t.Fatal(err)
+	}
+	sink := pgstore.NewSink(connect("least"), nil)
 	batch := logbuf.Batch{Segment: uuid.New(), To: 1, Entries: []logbuf.Entry{
 		{ID: uuid.New(), Time: time.Now(), Status: 200, Namespace: "default"},
 	}}
