@@ -30,6 +30,10 @@ func checkAPIKey(errs *FieldErrors, typ string, secret Secret) {
 		errs.add("api_key", "must not hold NUL, as byte %d is", i+1)
 		return
 	}
+	if strings.HasPrefix(k, sealedPrefix) { // balancers without sync keys would take it for a sealed text
+		errs.add("api_key", "must not begin with enc:v1:, which marks a sealed text; send the credential itself")
+		return
+	}
 	wrong := unsendable(k)
 	switch {
 	case wrong == "":

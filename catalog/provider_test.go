@@ -43,6 +43,7 @@ func TestAPIKeys(t *testing.T) {
 		{"vertex", "-----BEGIN X\n\x01"}, {"vertex", "-----BEGIN \r\nX-Injected: 0123"},
 		{"vertex", "-----BEGIN X-----\nX-Injected: 0123\n\nMIIEvQIBADANBgkq\n-----END X-----"},
 		{"vertex", pem + "\nX-Injected: 0123"}, {"vertex", "X-Injected: 0123\n" + pem},
+		{"openai", "enc:v1:k:0123"}, {"vertex", " enc:v1:"},
 	} {
 		typ, key := tc[0], tc[1]
 		_, err := tables.Providers.Create(ctx, catalog.Provider{Name: "bad", Type: typ, BaseURL: "https://example.com",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -13,7 +14,7 @@ import (
 // Renderer is the version of the code that turns a catalog into documents. It
 // rises with every change of what is rendered, so that in a fleet of mixed
 // versions the older never publishes over the newer.
-const Renderer = 2
+const Renderer = 3
 
 // renderer makes documents from one consistent reading of a catalog. Secrets
 // are sealed with the keys.
@@ -244,8 +245,8 @@ func (r *renderer) provider(p *catalog.Provider) ProviderDoc {
 		Options: p.Options, Labels: p.Labels,
 	}
 	switch {
-	case p.Sealed:
-		doc.Error = ConfigError
+	case p.Sealed, r.keys.active() == nil && strings.HasPrefix(p.APIKey.Reveal(), sealedPrefix):
+		doc.Error = ConfigError // readers refuse what looks sealed, and all that came with it
 	case !p.APIKey.IsZero():
 		doc.SealedAPIKey = r.keys.Seal(p.APIKey.Reveal(), sealedData(&doc))
 	}

@@ -107,3 +107,29 @@ func TestSealedProvidersArePublished(t *testing.T) {
 		t.Errorf("the model is served by %q", got)
 	}
 }
+
+// storedAs is a keeper that opens whatever is stored as one secret.
+type storedAs struct {
+	catalog.Keeper
+	secret string
+}
+
+func (s storedAs) Open(string, string) (string, error) { return s.secret, nil }
+
+// A credential of an older version that looks sealed stops no balancer: without sync keys it is not published.
+func TestASecretThatLooksSealedStopsNobody(t *testing.T) {
+	const secret = "enc:v1:k:AAAA"
+	for list, want := range map[string]snapshot.ProviderDoc{
+		"": {Error: snapshot.ConfigError}, syncKey: {SealedAPIKey: secret},
+	} {
+		w, ctx := newWorld(t, list), t.Context()
+		p := ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, catalog.Provider{Name: "p", Type: "openai",
+			APIKey: catalog.NewSecret("sk-0123456789abcdef"), Models: []string{"m"}}))
+		w.tables = catalog.NewTables(w.tables.Store(), storedAs{catalog.NewRandomKeyRing(), secret}, nil)
+		ok[snapshot.Head](t)(w.newRelay().Sync(ctx))
+		v := ok[*snapshot.View](t)(snapshot.LoadView(ctx, w.pub, w.keys))
+		if got, found := v.Provider(p.ID); !found || got.Error != want.Error || got.APIKey.Reveal() != want.SealedAPIKey {
+			t.Errorf("with the sync keys %q the provider is %+v", list, got)
+		}
+	}
+}
