@@ -48,6 +48,10 @@ const (
 	// where something answers at once that there are none.
 	streamPause = time.Second
 
+	// loadSilence is how long no byte of a whole may come: then the network has lost it, or the
+	// control plane has frozen.
+	loadSilence = time.Minute
+
 	contentType = "application/x-ndjson"
 )
 
@@ -125,11 +129,21 @@ func beatOf(f Fields) Beat {
 }
 
 func (s *HTTPSource) headAnswer(ctx context.Context) (a HeadAnswer, err error) {
-	resp, err := s.send(ctx, http.MethodGet, "/sync/snapshot?head=true", nil, nil)
-	if err != nil {
-		return a, err
+	return a, s.ask(ctx, http.MethodGet, "/sync/snapshot?head=true", nil, nil, &a)
+}
+
+// ask sends a request whose answer is one JSON object, which has to come within callTimeout.
+func (s *HTTPSource) ask(ctx context.Context, method, path string, header http.Header, body []byte, into any) error {
+	asking, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := s.send(asking, method, path, header, body)
+	if err == nil {
+		err = decodeAnswer(resp, into)
 	}
-	return a, decodeAnswer(resp, &a)
+	if err != nil && asking.Err() != nil {
+		return cmp.Or(ctx.Err(), errSilent)
+	}
+	return err
 }
 
 // decodeAnswer reads an answer that is one JSON object.
@@ -151,17 +165,37 @@ const maxAnswer = 4 * maxFieldsSize
 // ETag returns the entity tag of a snapshot: "<epoch>-<revision>".
 func ETag(h Head) string { return `"` + h.Position.String() + `"` }
 
-// Load implements [Source].
+// Load implements [Source]. The answer begins when the control plane has made the whole.
 func (s *HTTPSource) Load(ctx context.Context, into Loader) error {
-	resp, err := s.get(ctx, "/sync/snapshot", nil)
-	if err != nil {
-		return err
+	loading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silence := time.AfterFunc(exportTimeout+loadSilence, cancel)
+	defer silence.Stop()
+	resp, err := s.get(loading, "/sync/snapshot", nil)
+	if err == nil {
+		silence.Stop()
+		defer resp.Body.Close() //nolint:errcheck // only read from
+		if err = ReadWhole(watchedBody{resp.Body, silence}, into); err != nil {
+			err = fmt.Errorf("read the snapshot: %w", err)
+		}
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
-	if err := ReadWhole(resp.Body, into); err != nil {
-		return fmt.Errorf("read the snapshot: %w", cmp.Or(ctx.Err(), err))
+	if err != nil && loading.Err() != nil {
+		return cmp.Or(ctx.Err(), errSilent)
 	}
-	return nil
+	return err
+}
+
+// watchedBody is an answer each of whose reads has to bring something within loadSilence. What the loader does
+// between two reads takes as long as it takes.
+type watchedBody struct {
+	io.Reader
+	silence *time.Timer // ends the request
+}
+
+func (b watchedBody) Read(p []byte) (int, error) {
+	b.silence.Reset(loadSilence)
+	defer b.silence.Stop()
+	return b.Reader.Read(p)
 }
 
 // deltaStream is one request for deltas, whose answer goes on for a while.
@@ -332,12 +366,9 @@ func (s *HTTPSource) Report(ctx context.Context, n Node) (Answer, error) {
 	if n.Age > 0 {
 		path += "?" + url.Values{"age": {n.Age.String()}}.Encode()
 	}
-	resp, err := s.send(ctx, http.MethodPost, path, http.Header{"Content-Type": {"application/json"}}, n.Encode())
-	if err != nil {
-		return Answer{}, err
-	}
+	header := http.Header{"Content-Type": {"application/json"}}
 	var a ReportAnswer
-	if err := decodeAnswer(resp, &a); err != nil {
+	if err := s.ask(ctx, http.MethodPost, path, header, n.Encode(), &a); err != nil {
 		return Answer{}, err
 	}
 	answer := Answer{Beat: beatOf(a.Beat), Live: a.Live}

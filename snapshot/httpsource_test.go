@@ -100,41 +100,123 @@ func TestHTTPSourceDoesNotSpin(t *testing.T) {
 	})
 }
 
-// A network that has lost an answer does not say so.
+// A network that has lost an answer does not say so, nor does a control plane that has frozen.
 func TestHTTPSourceNoticesSilence(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		silent func(r *http.Request) (*http.Response, error)
-	}{
-		{"before the answer", func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		}},
-		{"in the answer", func(r *http.Request) (*http.Response, error) {
-			a := answer(200, lines, "")
+	beforeIt := func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	inIt := func(contentType string) transport {
+		return func(r *http.Request) (*http.Response, error) {
+			a := answer(200, contentType, "")
 			a.Body = silence{r.Context()}
 			return a, nil
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		contents string
+		before   time.Duration // that it takes when no answer begins
+		in       time.Duration // and when one begins
+		call     func(ctx context.Context, src *snapshot.HTTPSource) error
+	}{
+		{"next", lines, time.Minute, time.Minute, func(ctx context.Context, src *snapshot.HTTPSource) error {
+			_, err := src.Next(ctx, snapshot.Position{})
+			return err
+		}},
+		{"head", "application/json", 5 * time.Second, 5 * time.Second,
+			func(ctx context.Context, src *snapshot.HTTPSource) error {
+				_, err := src.Head(ctx)
+				return err
+			}},
+		{"last beat", "application/json", 5 * time.Second, 5 * time.Second,
+			func(ctx context.Context, src *snapshot.HTTPSource) error {
+				_, err := src.LastBeat(ctx)
+				return err
+			}},
+		{"report", "application/json", 5 * time.Second, 5 * time.Second,
+			func(ctx context.Context, src *snapshot.HTTPSource) error {
+				_, err := src.Report(ctx, snapshot.Node{ID: "a"})
+				return err
+			}},
+		{"load", lines, 11 * time.Minute, time.Minute, func(ctx context.Context, src *snapshot.HTTPSource) error {
+			return src.Load(ctx, snapshot.NewLoader(nil))
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				src, start := over(c.silent), time.Now()
-				_, err := src.Next(t.Context(), snapshot.Position{})
-				if err == nil || !strings.Contains(err.Error(), "silent") || errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("next: %v", err)
-				}
-				if took := time.Since(start); took != time.Minute {
-					t.Errorf("it took %v", took)
-				}
+		for where, silent := range map[string]struct {
+			transport
+			takes time.Duration
+		}{"before the answer": {beforeIt, c.before}, "in the answer": {inIt(c.contents), c.in}} {
+			t.Run(c.name+"/"+where, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					src, start := over(silent.transport), time.Now()
+					ended, cancel := context.WithTimeout(t.Context(), time.Hour)
+					defer cancel()
+					err := c.call(ended, src)
+					if err == nil || !strings.Contains(err.Error(), "silent") || errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("%v", err)
+					}
+					if took := time.Since(start); took != silent.takes {
+						t.Errorf("it took %v", took)
+					}
 
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				if _, err := src.Next(ctx, snapshot.Position{}); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("next until the context ends: %v", err)
-				}
+					ended, cancel = context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					if err := c.call(ended, src); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("until the context ends: %v", err)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// slowly is a body that pauses before it gives something, and ends with its request.
+type slowly struct {
+	io.Reader
+	ctx context.Context
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	time.Sleep(50 * time.Second)
+	if s.ctx.Err() != nil {
+		return 0, s.ctx.Err()
+	}
+	return s.Reader.Read(p)
+}
+
+// busyLoader takes its time for all that it is given.
+type busyLoader struct{ snapshot.Loader }
+
+func (l busyLoader) Add(changes []snapshot.Change) error {
+	time.Sleep(2 * time.Minute)
+	return l.Loader.Add(changes)
+}
+
+// A whole that comes slowly is no silence, nor is a loader that is slow.
+func TestHTTPSourceLoadsSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		var tokens []string
+		for i := range 2000 {
+			tokens = append(tokens, fmt.Sprint(i))
+		}
+		s.replace(1, 2, tokens...)
+		var body bytes.Buffer
+		x := ok[*snapshot.Export](t)(snapshot.NewExporter(s.Publisher, s.keys).Open(t.Context()))
+		defer x.Close()
+		ok[int64](t)(x.WriteTo(&body))
+		src := over(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(5 * time.Minute) // it is made
+			a := answer(200, lines, "")
+			a.Body = io.NopCloser(slowly{bytes.NewReader(body.Bytes()), r.Context()})
+			return a, nil
+		})
+		l := snapshot.NewLoader(s.keys)
+		if err := src.Load(t.Context(), busyLoader{l}); err != nil || l.View().Position() != s.now.head.Position {
+			t.Errorf("load: %v", err)
+		}
+	})
 }
 
 // A watcher without the right token goes on serving what it has, says why it does not

@@ -21,7 +21,7 @@ const (
 	// lookAgain is when a head that is elsewhere is looked at for the second time.
 	lookAgain = time.Second
 
-	callTimeout  = 5 * time.Second // of a report
+	callTimeout  = 5 * time.Second // of a report, and over HTTP of a head or a beat
 	leaveTimeout = 2 * time.Second // of the last one
 )
 
