@@ -336,6 +336,39 @@ func TestMirrorWithKeysVerifiesDeltas(t *testing.T) {
 	})
 }
 
+// A mirror without keys carries what somebody has put into the stream of its source. That keeps its region from
+// nothing for longer than a failover of the source may take, as long as control planes are alive there.
+func TestMirrorWithoutKeysOutlastsAForgedDelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegions(t)
+		r.carry(nil)
+		time.Sleep(time.Second)
+		r.set(func() {
+			r.spoilNext = func(d *snapshot.Delta) {
+				f := d.Head.Fields()
+				f["revision"] = fmt.Sprint(1 << 50)
+				d.Head, _ = snapshot.ParseHead(f)
+				r.spoilNext = nil
+			}
+		})
+		r.delta("second")
+		synctest.Wait()
+		if at := r.mirror.Status().Position; at.Revision != 1<<50 {
+			t.Fatalf("the forged delta was not carried, the region is at %s", at)
+		}
+		time.Sleep(time.Minute)
+		if at := ok[snapshot.Head](t)(r.region.Head(t.Context())).Position; at.Revision != 1<<50 {
+			t.Errorf("while no control plane was alive the region went back to %s", at)
+		}
+		r.beats()
+		time.Sleep(25 * time.Second)
+		r.same()
+		r.delta("third")
+		time.Sleep(time.Second)
+		r.same()
+	})
+}
+
 // The origin knows what the region's data planes have applied, and is not kept waiting by those that left.
 func TestMirrorPassesReportsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -143,10 +143,10 @@ type doubt struct {
 }
 
 // outlasts reports whether a head of the region that stands in the source's way is damage, and not
-// something newer. A head that a mirror with keys has verified is never damage, nor is one that
-// this mirror has put there. Any other head is damage if it stays the same for as long as a
-// failover of the source may take, while beats of the source still come: its control planes would
-// publish beyond whatever they had published. The head of another catalog is damage only if this
+// something newer. A head that a mirror with keys has verified is never damage. Any other head,
+// also one that this mirror has carried, is damage if it stays the same for as long as a failover
+// of the source may take, while beats of the source still come: its control planes would publish
+// beyond whatever they had published. The head of another catalog is damage only if this
 // mirror has already carried the source's catalog, or if the head names the very commit that the
 // source has.
 func (m *Mirror) outlasts(region, head Head, now time.Time) bool {
@@ -154,7 +154,7 @@ func (m *Mirror) outlasts(region, head Head, now time.Time) bool {
 	defer m.mu.Unlock()
 	carried := m.at.Store == head.Store
 	switch {
-	case m.keys.Active() != "" || m.at.Equal(region):
+	case m.keys.Active() != "":
 		return false
 	case region.Store != head.Store && !carried && region.Mark != head.Mark:
 		return false
@@ -163,7 +163,7 @@ func (m *Mirror) outlasts(region, head Head, now time.Time) bool {
 		m.doubted = doubt{region, now}
 	}
 	patience := lifePatience
-	if carried {
+	if carried && !m.at.Equal(region) {
 		patience = oddPatience
 	}
 	return now.Sub(m.doubted.since) >= patience && now.Sub(m.beatCame) < lifePatience
