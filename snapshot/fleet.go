@@ -66,6 +66,7 @@ const (
 type Fleet struct {
 	pub   Publisher
 	keys  *Keys
+	room  int           // for reports: MaxNodes
 	asked chan struct{} // holds a token while nobody asks
 
 	// Guarded by asked.
@@ -77,6 +78,7 @@ type Fleet struct {
 	now       time.Time             // on the engine's clock, of the last answer
 	readAt    time.Time             // when it began to be read, on this process' clock
 	crowded   bool
+	overflown bool                // there was no room for a live data plane; until all reports are read anew
 	least     *Position           // of the live ones that are verified; nil when there are none
 	most      *Position           // of the same
 	latest    Head                // the last good head that is known
@@ -93,7 +95,7 @@ type fleetNode struct {
 // NewFleet returns a fleet that reads from pub and verifies with keys.
 func NewFleet(pub Publisher, keys *Keys) *Fleet {
 	f := &Fleet{
-		pub: pub, keys: keys, asked: make(chan struct{}, 1),
+		pub: pub, keys: keys, room: MaxNodes, asked: make(chan struct{}, 1),
 		nodes: map[string]*fleetNode{}, masked: map[string]*fleetNode{}, published: map[Position]string{},
 	}
 	f.asked <- struct{}{}
@@ -129,12 +131,12 @@ func (f *Fleet) refresh(ctx context.Context, since time.Time) error {
 	}
 	f.take(list, start, q.Since.IsZero())
 	f.mu.Lock()
-	differ := len(f.nodes) != list.Total
+	differ := len(f.nodes) != list.Total || f.overflown
 	f.mu.Unlock()
 	if !differ || q.Since.IsZero() {
 		return nil
 	}
-	// Some have gone: they stopped in good order, or were forgotten.
+	// Some have gone: they stopped in good order, or were forgotten, maybe in favour of one that has no room here.
 	pause := fleetReread + time.Duration(known)*100*time.Microsecond
 	if start.Sub(f.reread) < pause {
 		return nil
@@ -153,7 +155,7 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	before := f.nodes // replaced or changed under asked alone, which the caller holds
 	f.mu.Unlock()
 	fresh := make([]*fleetNode, 0, len(list.Nodes))
-	for _, n := range list.Nodes[:min(len(list.Nodes), MaxNodes)] {
+	for _, n := range list.Nodes[max(0, len(list.Nodes)-f.room):] {
 		was := before[n.ID]
 		verified := was != nil && n.fields != nil && maps.Equal(was.fields, n.fields) && was.verified
 		node := &fleetNode{Node: n, verified: verified || f.keys.VerifyNode(n) == nil}
@@ -165,9 +167,10 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if all {
-		f.nodes = make(map[string]*fleetNode, len(fresh))
+		f.nodes, f.overflown = make(map[string]*fleetNode, len(fresh)), false
 	}
-	f.now, f.readAt, f.crowded = list.Now, start, list.Crowded
+	f.now, f.readAt = list.Now, start
+	spare := spareRoom{fleet: f}
 	for _, n := range fresh {
 		was := before[n.ID]
 		switch {
@@ -176,10 +179,11 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 		case was != nil && was.verified:
 			f.masked[n.ID] = was
 		}
-		if f.nodes[n.ID] != nil || len(f.nodes) < MaxNodes {
+		if f.nodes[n.ID] != nil || len(f.nodes) < f.room || f.counts(n) && spare.make() {
 			f.nodes[n.ID] = n
 		}
 	}
+	f.crowded = list.Crowded || f.overflown
 	for id, was := range before {
 		if all && was.verified && f.nodes[id] == nil && f.masked[id] == nil {
 			f.masked[id] = &fleetNode{Node: was.Node, verified: true, vanished: true}
@@ -197,7 +201,7 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 	})
 	f.least, f.most = nil, nil
 	for n := range f.each() {
-		if !n.verified || !f.live(n) {
+		if !f.counts(n) {
 			continue
 		}
 		f.follow(n)
@@ -209,6 +213,39 @@ func (f *Fleet) take(list NodeList, start time.Time, all bool) {
 		}
 	}
 }
+
+// spareRoom drops reports that nobody waits for, where there is no room for one that counts.
+type spareRoom struct {
+	fleet *Fleet
+	found bool
+	ids   []string // of reports that did not count when they were looked for
+}
+
+// make makes room for one, or else notes that there is none. The caller holds mu.
+func (s *spareRoom) make() bool {
+	f := s.fleet
+	if !s.found {
+		s.found = true
+		for id, n := range f.nodes {
+			if !f.counts(n) {
+				s.ids = append(s.ids, id)
+			}
+		}
+	}
+	for len(s.ids) > 0 {
+		id := s.ids[len(s.ids)-1]
+		s.ids = s.ids[:len(s.ids)-1]
+		if !f.counts(f.nodes[id]) { // it may have come again meanwhile
+			delete(f.nodes, id)
+			return true
+		}
+	}
+	f.overflown = true
+	return false
+}
+
+// counts reports whether a data plane has to be waited for. The caller holds mu.
+func (f *Fleet) counts(n *fleetNode) bool { return n.verified && f.live(n) }
 
 // each returns all reports that count for something. Whoever cannot sign may write a report under another
 // data plane's id: that does not end what the last verified one says, for as long as it
@@ -352,7 +389,7 @@ func (f *Fleet) vouching() (live []Node) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n := range f.each() {
-		if n.verified && f.live(n) {
+		if f.counts(n) {
 			live = append(live, n.Node)
 		}
 	}

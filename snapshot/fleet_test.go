@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ez-api/ez-api/catalog"
@@ -204,6 +206,87 @@ func TestLeaving(t *testing.T) {
 	h.report(t, "b1", nil)
 	h.report(t, "b2", nil)
 	refresh(snapshot.Standing{Applied: 2})
+}
+
+// crowd is a publisher that has room for a few reports, and gives up the longest unseen.
+type crowd struct {
+	*memstore.Publisher
+	keys    *snapshot.Keys
+	room    int
+	reports []snapshot.Node // the longest unseen first
+}
+
+func (c *crowd) report(id string, change func(*snapshot.Node)) {
+	n := snapshot.Node{ID: id, Position: snapshot.Position{Epoch: 1, Revision: 2}, Store: "s"}
+	if change != nil {
+		change(&n)
+	}
+	if n.Sig == "" {
+		c.keys.SignNode(&n)
+	}
+	n.SeenAt = time.Now()
+	c.reports = slices.DeleteFunc(c.reports, func(other snapshot.Node) bool { return other.ID == id })
+	c.reports = append(c.reports, n)
+	c.reports = c.reports[max(0, len(c.reports)-c.room):]
+}
+
+func (c *crowd) Nodes(_ context.Context, q snapshot.NodeQuery) (snapshot.NodeList, error) {
+	l := snapshot.NodeList{Now: time.Now(), Total: len(c.reports)}
+	for _, n := range c.reports {
+		if !n.SeenAt.Before(q.Since) {
+			l.Nodes = append(l.Nodes, n)
+		}
+	}
+	return l, nil
+}
+
+// A data plane that starts when there are as many reports as there may be is waited for as any other.
+func TestANewNodeFindsRoom(t *testing.T) {
+	behind := func(n *snapshot.Node) { n.Position.Revision-- }
+	for _, tc := range []struct {
+		name  string
+		first func(c *crowd) // what is there, which the fleet does not know to be gone
+	}{
+		{"of one that is lost", func(c *crowd) { c.report("0", nil); time.Sleep(20 * time.Second) }},
+		{"of one that is not signed", func(c *crowd) { c.report("0", func(n *snapshot.Node) { n.Sig = "00" }) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &crowd{Publisher: memstore.NewPublisher(), keys: mustKeys(t, keyA), room: 3}
+				f := snapshot.NewFleet(c, c.keys)
+				f.SetRoom(3)
+				head := snapshot.Head{Store: "s", Position: snapshot.Position{Epoch: 1, Revision: 2}}
+				standing := func(lagging int, crowded bool) {
+					t.Helper()
+					if err := f.Refresh(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if got := f.Standing(head); got.Lagging != lagging || got.Crowded != crowded {
+						t.Errorf("standing %+v, want %d that lag, crowded %t", got, lagging, crowded)
+					}
+				}
+				tc.first(c)
+				c.report("1", nil)
+				c.report("2", nil)
+				if err := f.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				c.report("3", behind)
+				standing(1, false)
+
+				// All are live by now: nobody knows who has gone, until all are read anew.
+				time.Sleep(time.Second)
+				c.report("4", behind)
+				standing(2, false)
+				time.Sleep(500 * time.Millisecond)
+				c.report("5", behind)
+				standing(2, true)
+				time.Sleep(time.Second)
+				standing(3, false)
+			})
+		})
+	}
 }
 
 // Fifty that wait cost the publisher as much as one, and whoever follows reads

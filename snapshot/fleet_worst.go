@@ -45,7 +45,7 @@ func (f *Fleet) Worst(at Head) (w Worst) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for n := range f.each() {
-		if !n.verified || !f.live(n) {
+		if !f.counts(n) {
 			continue
 		}
 		w.Lag = max(w.Lag, at.Position.Revision-n.Position.Revision)

@@ -28,3 +28,6 @@ func RenderForTest(ctx context.Context, tables *catalog.Tables, keys *Keys) (map
 	})
 	return docs, err
 }
+
+// SetRoom makes room for fewer reports.
+func (f *Fleet) SetRoom(n int) { f.room = n }
