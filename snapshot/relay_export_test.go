@@ -9,7 +9,11 @@ import (
 
 // Scrub compares and mends once.
 func (r *Relay) Scrub(ctx context.Context) error {
-	_, err := r.scrub(ctx, true)
+	g := r.rendered()
+	if g == nil {
+		return nil
+	}
+	_, err := r.scrub(ctx, g, true)
 	return err
 }
 

@@ -30,14 +30,15 @@ const (
 
 // scrubAlways compares what is published with the rendering, until ctx ends:
 // often while there are few documents, and out of turn when it is asked for. Of all
-// control planes one does so.
+// control planes one does so: one that can mend what it finds. One that cannot, or has failed,
+// leaves it to the others for a while.
 func (r *Relay) scrubAlways(ctx context.Context) {
 	defer func() { // another control plane need not wait for its end
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		r.lease(ctx, leaseScrub, 0)
 	}()
-	var next time.Time
+	var next, aside time.Time // aside is until when others are to compare
 	for {
 		asked := false
 		select {
@@ -47,21 +48,49 @@ func (r *Relay) scrubAlways(ctx context.Context) {
 			asked = true
 		case <-time.After(scrubOften + rand.N(scrubOften/8)):
 		}
-		held := r.lease(ctx, leaseScrub, leaseScrubTTL)
-		start := time.Now()
-		if !asked && (!held || start.Before(next)) {
+		g, start := r.rendered(), time.Now()
+		able := r.mayMend(g) && !start.Before(aside)
+		held := able && r.lease(ctx, leaseScrub, leaseScrubTTL)
+		if !able {
+			r.lease(ctx, leaseScrub, 0)
+		} else if !held {
+			r.noteOthers()
+		}
+		if !asked && (!held || start.Before(next)) || g == nil {
 			continue
 		}
-		documents, err := r.scrub(ctx, asked)
+		documents, err := r.scrub(ctx, g, asked)
 		if ctx.Err() != nil {
 			return
 		}
 		r.noteScrub(ctx, err)
+		if err != nil {
+			r.lease(ctx, leaseScrub, 0)
+			aside = time.Now().Add(leaseScrubTTL)
+		}
 		if next = start; documents > scrubFew {
 			next = start.Add(scrubRarely)
 		}
 	}
 }
+
+// rendered returns what the catalog renders to; nil while this relay has not rendered it yet.
+func (r *Relay) rendered() *rendering {
+	if g := r.current.Load(); g != nil && g.at().Store != "" {
+		return g
+	}
+	return nil
+}
+
+// mayMend reports whether this relay could mend what it finds: it has rendered the catalog, and its last pass went
+// well, or failed because of damage that is to be mended.
+func (r *Relay) mayMend(g *rendering) bool {
+	s := r.Status()
+	return g != nil && (s.LastError == "" || s.Trouble == TroubleDamaged)
+}
+
+// noteOthers forgets that this relay could not compare: another one does.
+func (r *Relay) noteOthers() { r.update(func(s *RelayStatus) { s.ScrubError = "" }) }
 
 func (r *Relay) noteScrub(ctx context.Context, err error) {
 	text := ""
@@ -118,13 +147,9 @@ func (f *findings) many() bool {
 	return n > maxSuspects
 }
 
-// scrub compares once, and mends what is wrong. It returns how many documents
+// scrub compares what is published with a rendering once, and mends what is wrong. It returns how many documents
 // there are. When damage is known to be there, it does not spare the publisher.
-func (r *Relay) scrub(ctx context.Context, urgent bool) (documents int, err error) {
-	g := r.current.Load()
-	if g == nil || g.at().Store == "" {
-		return 0, nil // nothing was published by this relay yet
-	}
+func (r *Relay) scrub(ctx context.Context, g *rendering, urgent bool) (documents int, err error) {
 	documents = g.describe(0).Counts.Total()
 	pace := newPace(documents, func() { r.lease(ctx, leaseScrub, leaseScrubTTL) })
 	if urgent {

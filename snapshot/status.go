@@ -40,7 +40,7 @@ type RelayStatus struct {
 	UpdatedAt time.Time // when the last pass ended
 	Failed    int       // entities that cannot be rendered
 
-	ScrubError string    // of the last scrub; empty when it went well
+	ScrubError string    // of the last scrub; empty when it went well, and when another relay compares now
 	ScrubbedAt time.Time // when this relay has last compared all that is published
 	BeatError  string    // of the last beat; empty when it went well
 	BeatAt     time.Time // when this relay has last found or written a beat
