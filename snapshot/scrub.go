@@ -323,7 +323,8 @@ func (r *Relay) restore(ctx context.Context, found findings, behind error) (Head
 	}
 	w := &restoring{relay: r, over: s.base}
 	err = r.tables.Store().Read(ctx, func(reader catalog.Reader) error {
-		if reader.Head().Revision != s.head.Position.Revision {
+		// What it renders by knows providers of the rendering's own revision.
+		if at := reader.Head().Revision; at != s.head.Position.Revision || at != r.rendering.at().Revision {
 			w.err = fmt.Errorf("the catalog has changed meanwhile: %w", ErrWaiting)
 			return nil
 		}

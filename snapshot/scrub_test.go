@@ -88,3 +88,57 @@ func TestWhoCannotMendLeavesItToOthers(t *testing.T) {
 		})
 	}
 }
+
+// overtaken is a publisher over which somebody else is faster than the second who looks.
+type overtaken struct {
+	*memstore.Publisher
+	looks int
+	other func()
+}
+
+func (o *overtaken) Head(ctx context.Context) (snapshot.Head, error) {
+	if o.looks++; o.looks == 2 {
+		o.other()
+	}
+	return o.Publisher.Head(ctx)
+}
+
+// Who writes everything again does so by what the catalog is at the published position, and not by what
+// this relay knew before.
+func TestNothingIsRestoredFromAnOldRendering(t *testing.T) {
+	w, ctx := newWorld(t, syncKey), t.Context()
+	createKeys(t, w, 10_001) // more than is mended by name
+	ok[catalog.Model](t)(w.tables.Models.Create(ctx, catalog.Model{Name: "m"}))
+	provider := catalog.Provider{Name: "p", Type: "openai", Models: []string{"m"}}
+	ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, provider))
+	var binding []byte
+	read := func() []byte {
+		docs := ok[[]snapshot.Document](t)(w.pub.Lookup(ctx, catalog.KindBinding, "default.m"))
+		return docs[0].Doc
+	}
+	pub := &overtaken{Publisher: w.pub}
+	pub.other = func() {
+		provider.Name = "q"
+		ok[catalog.Provider](t)(w.tables.Providers.Create(ctx, provider))
+		ok[snapshot.Head](t)(w.newRelay().Sync(ctx))
+		binding = read()
+	}
+	relay := w.newRelayOver(pub)
+	ok[snapshot.Head](t)(relay.Sync(ctx))
+	w.pub.Tamper(func(c *memstore.Contents) {
+		for key := range c.Docs[catalog.KindKey] {
+			c.Docs[catalog.KindKey][key] = []byte("{}")
+		}
+	})
+	pub.looks = 0
+	if err := relay.Scrub(ctx); !errors.Is(err, snapshot.ErrWaiting) {
+		t.Errorf("scrub: %v, want that it waits", err)
+	}
+	if got := read(); binding == nil || string(got) != string(binding) {
+		t.Errorf("the binding is %s, it was published as %s", got, binding)
+	}
+	if err := relay.Scrub(ctx); err != nil {
+		t.Error(err)
+	}
+	same(t, "what is published", w.afresh(t), published(t, w.pub, w.keys))
+}
