@@ -29,7 +29,8 @@ type keeper struct {
 	src     Source
 	keys    *Keys
 	log     *slog.Logger
-	serving func() *View // what the watcher serves
+	serving func() *View                  // what the watcher serves
+	admit   func(now *View, h Head) error // whether it would take a head over that
 
 	wake    chan struct{} // there is something to write
 	drained chan struct{} // something was written
@@ -291,13 +292,18 @@ func (k *keeper) writeStep(s fileStep) (err error) {
 	return nil
 }
 
-// renew makes the file anew from what is published, if that is good.
+// renew makes the file anew from what is published, if the watcher would serve that.
 func (k *keeper) renew(ctx context.Context) error {
 	k.mu.Lock()
 	k.behind = false // deltas from here on follow on what is loaded, or on something after it
 	k.mu.Unlock()
-	direct := &fileCopy{file: &k.file}
-	err := k.src.Load(ctx, &viewLoader{base: k.serving(), keys: k.keys, copy: direct})
+	direct, now := &fileCopy{file: &k.file}, k.serving()
+	err := k.src.Load(ctx, &viewLoader{base: now, keys: k.keys, copy: direct, admit: func(h Head) error {
+		if err := k.admit(now, h); !errors.Is(err, errUnchanged) {
+			return err
+		}
+		return nil
+	}})
 	if err = errors.Join(err, direct.err); err != nil {
 		if direct.draft != nil {
 			err = errors.Join(err, direct.draft.discard())

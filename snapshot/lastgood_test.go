@@ -314,6 +314,58 @@ func TestADiskThatFailsDelaysNobody(t *testing.T) {
 	})
 }
 
+// What a watcher refuses to serve does not get into its file either, when that has to be made anew.
+func TestTheFileIsNotMadeOfWhatIsRefused(t *testing.T) {
+	for name, bad := range map[string]func(s *stage) *edition{
+		"before what is served": func(s *stage) *edition { return s.snap(2, 3, "first") },
+		"of another catalog": func(s *stage) *edition {
+			e := s.snap(3, 1, "first")
+			e.head.Store = "another"
+			e.sign()
+			return e
+		},
+		"empty": func(s *stage) *edition { return s.snap(3, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, file := newStage(t), filepath.Join(t.TempDir(), "good")
+				holds := func(want snapshot.Position) {
+					t.Helper()
+					v, err := snapshot.ReadLastGood(file, s.keys)
+					if err != nil || v.Position() != want {
+						t.Errorf("the file is not of %s: %v", want, err)
+					}
+				}
+				runFor(t, s, file, func(w *snapshot.Watcher) {
+					old := s.now.head.Position
+					if err := os.Mkdir(file+".new", 0o700); err != nil { // no whole can be written
+						t.Fatal(err)
+					}
+					s.replace(2, 5, "first", "second")
+					time.Sleep(5 * time.Second)
+					serves(t, w, "first", "second")
+					s.rewind()
+					s.put(bad(s))
+					if err := os.Remove(file + ".new"); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(5 * time.Minute)
+					holds(old)
+					if w.Status().FileError == "" {
+						t.Error("nobody is told that the file is old")
+					}
+					s.replace(4, 1, "third")
+					time.Sleep(2 * time.Minute)
+					holds(s.now.head.Position)
+					if got := w.Status().FileError; got != "" {
+						t.Errorf("the file is new, and the status says %q", got)
+					}
+				})
+			})
+		})
+	}
+}
+
 func TestSecretsInTheFileStaySealed(t *testing.T) {
 	keys, file := mustKeys(t, keyA), filepath.Join(t.TempDir(), "good")
 	e := newEdition(keys, sealedProvider(t, keys, sealedFor(7, "openai", "", "", ""),

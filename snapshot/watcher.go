@@ -124,7 +124,7 @@ func NewWatcher(src Source, opts *WatcherOptions) *Watcher {
 	w.view.Store(emptyView(opts.Rand))
 	if opts.File != "" {
 		w.keeper = newKeeper(opts.File, src, opts.Keys, w.log)
-		w.keeper.serving = w.view.Load
+		w.keeper.serving, w.keeper.admit = w.view.Load, w.admit
 	}
 	return w
 }
