@@ -30,10 +30,10 @@ type assembler struct {
 	changes []snapshot.Change
 }
 
-// add reports whether it has taken the next entry. What does not lead on, because it is of another publish or a
-// part is missing, is passed over.
+// add reports whether it has taken the next entry. What does not lead on, because it is of another publish, a
+// part is missing, or it leads to where it begins or back, is passed over.
 func (a *assembler) add(e entry) (taken bool) {
-	if e.from != a.at || e.reset {
+	if e.from != a.at || e.reset || !e.to.After(e.from) {
 		return false
 	}
 	if e.chain != a.chain {

@@ -26,6 +26,13 @@ func part(change map[string]string) map[string]string {
 	return fields
 }
 
+// closing is an entry that closes a publish from 7-3 to a position.
+func closing(to snapshot.Position) map[string]string {
+	fields := part(map[string]string{"to": to.String(), "last": "1", "bytes": "1"})
+	maps.Copy(fields, newWorld(to, keyDoc("a", `{}`)).head.Fields())
+	return fields
+}
+
 func (f *fixture) add(t testing.TB, id string, values map[string]string) {
 	t.Helper()
 	must(t, f.raw.XAdd(t.Context(), &redis.XAddArgs{Stream: f.tag + "changes", ID: id, Values: values}).Err())
@@ -47,6 +54,8 @@ func TestReaderBesideStrays(t *testing.T) {
 		"of later positions":    {7, 7000, part(map[string]string{"from": "7-6", "to": "7-7"}), 300},
 		"a whole":               {8, 7000, part(map[string]string{"to": "8-7", "reset": "1"}), 1},
 		"a part without a last": {7, 4000, part(nil), 1},
+		"to its own position":   {7, 4000, closing(position(7, 3)), 1},
+		"back":                  {7, 4000, closing(position(7, 2)), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,4 +142,26 @@ func TestOpenPublishIsReadOnce(t *testing.T) {
 	if n := received.Load(); n > parts*size*3/2 {
 		t.Errorf("%d bytes were read of %d", n, parts*size)
 	}
+}
+
+// never is a loader that takes nothing for what the head says.
+type never struct{ loaded }
+
+func (n *never) End(h snapshot.Head) error {
+	return fmt.Errorf("the documents are not those of %s: %w", h.Position, snapshot.ErrCorrupt)
+}
+
+// TestLoadEndsBesideAStray: an entry that leads to where it begins makes no load go on for ever.
+func TestLoadEndsBesideAStray(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, addr string) {
+		f := newFixture(t, addr, redisstore.Options{})
+		must(t, publish(t.Context(), f.Publisher, newWorld(position(7, 3), keyDoc("a", `{}`))))
+		f.add(t, "7-4000", closing(position(7, 3)))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := f.Load(ctx, &never{}); !errors.Is(err, snapshot.ErrCorrupt) {
+			t.Errorf("load: %v", err)
+		}
+	})
 }
