@@ -21,6 +21,9 @@ import (
 const (
 	defaultDeltaWait = 30 * time.Second
 	maxDeltaWait     = time.Minute
+
+	// untoldLook is the time between the two looks that find out that nobody tells of a delta.
+	untoldLook = 2 * time.Second
 )
 
 func snapshotOperation() *huma.Operation {
@@ -153,7 +156,7 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	out := http.NewResponseController(w)
 	for begun := false; ; begun = true {
-		d, err := h.plane.Publisher().Next(ctx, after)
+		d, err := h.next(ctx, after)
 		switch {
 		case ctx.Err() != nil:
 			if !begun {
@@ -173,6 +176,38 @@ func (h *Handler) deltas(w http.ResponseWriter, r *http.Request) error {
 			return nil // the balancer has gone
 		}
 		after = d.Head.Position
+	}
+}
+
+// next waits for the delta after a position. Where it is not told of what this server knows to be published, because
+// the connection that it waits on is dead, it asks anew.
+func (h *Handler) next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
+	for {
+		waiting, cancel := context.WithCancelCause(ctx)
+		go h.watchNext(waiting, after, cancel)
+		d, err := h.plane.Publisher().Next(waiting, after)
+		untold := err != nil && ctx.Err() == nil && errors.Is(context.Cause(waiting), snapshot.ErrUntold)
+		cancel(nil)
+		if !untold {
+			return d, err
+		}
+	}
+}
+
+// watchNext ends a wait after a position with ErrUntold when something later was published at two looks in a row.
+func (h *Handler) watchNext(waiting context.Context, after snapshot.Position, end context.CancelCauseFunc) {
+	for missed := false; ; {
+		select {
+		case <-waiting.Done():
+			return
+		case <-time.After(untoldLook):
+		}
+		later := h.plane.Relay().Status().Published.After(after)
+		if later && missed {
+			end(snapshot.ErrUntold)
+			return
+		}
+		missed = later
 	}
 }
 

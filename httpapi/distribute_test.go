@@ -18,6 +18,7 @@ import (
 	"github.com/ez-api/ez-api/catalog"
 	"github.com/ez-api/ez-api/httpapi"
 	"github.com/ez-api/ez-api/snapshot"
+	"github.com/ez-api/ez-api/storage/memstore"
 )
 
 // served puts a service on a real connection.
@@ -208,6 +209,62 @@ func TestHTTPSource(t *testing.T) {
 	if _, err := sourceOf(t, served(t, s.api), viewer).Head(t.Context()); err == nil ||
 		!strings.Contains(err.Error(), "403") {
 		t.Errorf("with a viewer's token: %v", err)
+	}
+}
+
+// deadWait is a publisher whose first wait for a delta is on a dead connection.
+type deadWait struct {
+	snapshot.Publisher
+	waits atomic.Int64
+	ended error // why the first did
+}
+
+func (p *deadWait) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
+	if p.waits.Add(1) == 1 {
+		<-ctx.Done()
+		p.ended = context.Cause(ctx)
+		return snapshot.Delta{}, ctx.Err()
+	}
+	return p.Publisher.Next(ctx, after)
+}
+
+// A wait that is not told of what the server has published is given up as such, and made anew: so no publisher
+// lets others share it.
+func TestDeltasAreAskedForAnew(t *testing.T) {
+	pub := &deadWait{Publisher: memstore.NewPublisher()}
+	s := newService(t, ezapi.Config{Publisher: pub}, nil)
+	before, err := s.plane.Sync(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := snapshot.NewHTTPSource(served(t, s.api), balancer, nil)
+	defer src.Close()
+	if _, err := s.plane.Keys.Create(t.Context(), catalog.Key{Name: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.plane.Sync(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	d, err := src.Next(ctx, before.Position)
+	if err != nil || d.Head.Position != after.Position || !errors.Is(pub.ended, snapshot.ErrUntold) {
+		t.Errorf("a delta to %s, %v; the dead wait ended with %v", d.Head.Position, err, pub.ended)
+	}
+}
+
+// While nothing is published nobody asks anew.
+func TestDeltasAreWaitedForOnce(t *testing.T) {
+	pub := &deadWait{Publisher: memstore.NewPublisher()}
+	s := newService(t, ezapi.Config{Publisher: pub}, nil)
+	head, err := s.plane.Sync(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.do(balancer, "GET", "/sync/deltas?wait=5s&after="+head.Position.String(), nil)
+	if n := pub.waits.Load(); a.StatusCode != http.StatusOK || a.body != "" || n != 1 {
+		t.Errorf("%d waits, status %d: %s", n, a.StatusCode, a.body)
 	}
 }
 

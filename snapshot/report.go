@@ -33,10 +33,10 @@ type reporter struct {
 	missed  elsewhere
 }
 
-// elsewhere is where the source was found when that was not where the view was.
+// elsewhere says that the source was found elsewhere than the view, and where the view was then.
 type elsewhere struct {
-	own  Position
-	head Base
+	found bool
+	own   Position
 }
 
 // report says what was applied, at once and then regularly, until ctx ends, and then takes the
@@ -148,9 +148,9 @@ func (r *reporter) noteReport(ctx context.Context, err error) {
 	}
 }
 
-// heed acts on the answer to a report. When two answers in a row show the same other head, and the
-// view has not moved, the Next under way has missed something: it is ended with ErrUntold. heed
-// returns how long to wait before the next report.
+// heed acts on the answer to a report. When two answers in a row show another head, be it the same
+// or not, and the view has not moved, the Next under way has missed something: it is ended with
+// ErrUntold. heed returns how long to wait before the next report.
 func (r *reporter) heed(a Answer) time.Duration {
 	v := r.view.Load()
 	r.mu.Lock()
@@ -169,9 +169,8 @@ func (r *reporter) heed(a Answer) time.Duration {
 		r.current(v.head.Position)
 		return r.period()
 	}
-	found := elsewhere{v.head.Position, a.Head}
-	if r.missed != found {
-		r.missed = found
+	if missed := (elsewhere{true, v.head.Position}); r.missed != missed {
+		r.missed = missed
 		return min(max(lookAgain, r.share()), r.period())
 	}
 	r.missed = elsewhere{}

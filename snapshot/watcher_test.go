@@ -840,6 +840,24 @@ func TestWatcherAsksAgainBeforeItLoads(t *testing.T) {
 	}
 }
 
+// A wait that is never told of anything, because its connection is dead, is noticed also while the catalog goes on
+// changing, so that no two looks show the same head.
+func TestWatcherNoticesADeadWaitWhileTheCatalogChanges(t *testing.T) {
+	bubble(t, func(t *testing.T, s *stage) {
+		s.set(func() { s.stuck = 1 })
+		w := watch(t, s, snapshot.WatcherOptions{})
+		<-w.Ready()
+		synctest.Wait()
+		for i := range 14 { // two reports, at most 5.5 and 1 s later
+			s.delta(fmt.Sprint(i))
+			time.Sleep(500 * time.Millisecond)
+		}
+		if got := w.Status(); got.Position != s.now.head.Position || got.Loads != 1 {
+			t.Errorf("status %+v", got)
+		}
+	})
+}
+
 func TestWatcherRunsOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, s *stage) {
 		w := watch(t, s, snapshot.WatcherOptions{})

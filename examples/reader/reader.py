@@ -195,8 +195,8 @@ class Parts:
             last, reset = entry["last"] == "1", entry["reset"] == "1"
         except (KeyError, ValueError, TypeError) as problem:
             raise Damaged("damaged: an entry cannot be read: %r" % problem)
-        if reset or start != self.at:
-            raise Damaged("an entry does not begin at %s" % self.at)
+        if reset or start != self.at or to <= position(start):
+            raise Damaged("an entry does not lead on from %s" % self.at)
         if chain != self.chain:  # those of another chain were given up
             self.chain, self.kept, self.next = chain, [], 1
         if part != self.next:
@@ -353,8 +353,8 @@ class Reader:
                         closed = parts.add(flat)
                         if closed:
                             head, changes = closed
-                            if head.at <= self.view.head.at or head.store != self.view.head.store:
-                                raise Damaged("an entry does not lead on from %s" % at)
+                            if head.store != self.view.head.store:
+                                raise Damaged("an entry is another catalog's")
                             self.serve(self.view.after(head, changes))
                             self.error, self.strikes, reread = "", 0, False
                             at = head.text
@@ -423,7 +423,7 @@ class Reader:
             ["HMGET", PREFIX + "head", "epoch", "revision", "sig"], ["GET", PREFIX + "beat"])
         self.learn(beat)
         own = [head.fields["epoch"], head.fields["revision"], head.sig] if head else [None] * 3
-        found = None if base == own else (own, base)
+        found = None if base == own else own
         if found and found == self.elsewhere:  # twice, and no entry has come: end the blocking read
             self.elsewhere = None
             self.following.socket.shutdown(socket.SHUT_RDWR)
