@@ -15,8 +15,9 @@ func (s *Sink) Times(ctx context.Context, keyID int64, requestID string, since, 
 		return 0, err
 	}
 	defer conn.Release()
-	times, err := readTimes(ctx, conn.Conn(), keyID, requestID, span{since, until})
-	return len(times), err
+	list := timeList{most: keptTimes}
+	err = readTimes(ctx, conn.Conn(), keyID, requestID, span{since, until}, &list)
+	return len(list.times), err
 }
 
 // Look reads a page of the logs. It returns how many entries were looked up one by one, and whether
@@ -27,12 +28,29 @@ func (s *Sink) Look(ctx context.Context, q logbuf.LogQuery, dense func(int, int6
 	if err != nil {
 		return 0, false, err
 	}
-	l := &logSearch{q: &q, r: &r, isDense: isDense}
+	l := newLogSearch(&q, &r)
 	if dense != nil {
 		l.isDense = dense
 	}
 	_, err = s.search(ctx, l)
 	return l.looked, l.passed, err
+}
+
+// Page reads a page of the logs one by one, of whose times in a window so many are kept, or by
+// passing over others where that may be better. It returns how many times were held at once.
+func (s *Sink) Page(ctx context.Context, q logbuf.LogQuery, kept int, mayPass bool) (page logbuf.LogPage,
+	held int, err error) {
+	r, err := q.Resolve(s.clock())
+	if err != nil {
+		return page, 0, err
+	}
+	l := newLogSearch(&q, &r)
+	l.kept = kept
+	if !mayPass {
+		l.isDense = func(int, int64) bool { return false }
+	}
+	entries, err := s.search(ctx, l)
+	return r.Page(entries), l.held, err
 }
 
 // Probes are conditions on the filter of a block that may hold a request.

@@ -22,6 +22,10 @@ const (
 	// A window with so many matches is not followed by a longer one.
 	manyMatches = 20_000
 
+	// Of the matches of a window so many are kept, the newest; it ends there, and the next goes on.
+	// They take some megabytes, however many entries a key has.
+	keptTimes = 100_000
+
 	// To look for an entry by its time costs as much as to pass over some thirty that are read in
 	// the order of time. So a key that has more than one in thirty is looked for without the blocks
 	// when there is another condition, which may leave few of its entries.
@@ -38,7 +42,7 @@ func (s *Sink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, err
 	if err != nil {
 		return logbuf.LogPage{}, fmt.Errorf("pgstore: read logs: %w", err)
 	}
-	entries, err := s.search(ctx, &logSearch{q: &q, r: &r, isDense: isDense})
+	entries, err := s.search(ctx, newLogSearch(&q, &r))
 	if err != nil {
 		return logbuf.LogPage{}, explainSink(ctx, "read logs", err)
 	}
@@ -67,8 +71,17 @@ type logSearch struct {
 	// isDense chooses between the two ways to look for entries of a key that pass another filter.
 	isDense func(matches int, total int64) bool
 
+	// kept is how many of the times at which a window may have entries are kept.
+	kept int
+
 	looked int  // entries that were looked up one by one
 	passed bool // whether others were passed over
+	held   int  // the most times that were held at once
+}
+
+// newLogSearch returns a search for the entries of a range.
+func newLogSearch(q *logbuf.LogQuery, r *logbuf.LogRange) *logSearch {
+	return &logSearch{q: q, r: r, isDense: isDense, kept: keptTimes}
 }
 
 // isDense reports whether so many matches among so many entries are better found by passing over all
@@ -93,9 +106,14 @@ func (l *logSearch) byBlocks(ctx context.Context, now time.Time) (entries []logb
 	for len(entries) <= l.r.Limit && !window.until.Before(l.r.Since) {
 		begin = latest(begin.Add(-width), l.r.Since)
 		window.since = begin
-		times, err := readTimes(ctx, l.conn, l.q.KeyID, l.q.RequestID, window)
-		if err != nil {
+		list := timeList{most: l.kept}
+		if err := readTimes(ctx, l.conn, l.q.KeyID, l.q.RequestID, window, &list); err != nil {
 			return nil, err
+		}
+		times := list.times
+		if l.held = max(l.held, list.held); list.cut { // the window ends with the list, and the next is no wider
+			begin, window.since = list.oldest, list.oldest
+			width = max(times[0].Sub(begin), time.Microsecond)
 		}
 		if more && len(times) > l.r.Limit {
 			total, err := countEntries(ctx, l.conn, window)

@@ -95,7 +95,8 @@ func (p *repriceStep) look(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return p.Walk(p.batch, *p.r, func(part logbuf.LogRange) ([]logbuf.Entry, error) {
-		l := logSearch{conn: conn, q: &p.batch.Query, r: &part, notOwn: !p.batch.Own, isDense: isDense}
+		l := newLogSearch(&p.batch.Query, &part)
+		l.conn, l.notOwn = conn, !p.batch.Own
 		return l.entries(ctx, p.now)
 	})
 }

@@ -241,9 +241,38 @@ func blockRows(blocks []*block) *copyReader {
 // A span is a time from and to, both inclusive.
 type span struct{ since, until time.Time }
 
-// readTimes returns when there may be entries with a key and a request, as far as those are given:
-// newest first, each once.
-func readTimes(ctx context.Context, conn *pgx.Conn, keyID int64, requestID string, within span) ([]time.Time, error) {
+// A timeList keeps the newest of the times that it is given, in bounded memory.
+type timeList struct {
+	most   int // how many are kept; up to twice as many are held before the rest is let go
+	times  []time.Time
+	cut    bool // some were let go: all that are older than the last that is kept
+	oldest time.Time
+	held   int // the most that were held at once
+}
+
+func (l *timeList) add(t time.Time) {
+	if l.cut && t.Before(l.oldest) {
+		return
+	}
+	l.times = append(l.times, t)
+	if l.held = max(l.held, len(l.times)); len(l.times) >= 2*l.most {
+		l.keep()
+	}
+}
+
+// keep brings the times in order, newest first and each once, and lets go of those that are too many.
+func (l *timeList) keep() {
+	slices.SortFunc(l.times, func(a, b time.Time) int { return b.Compare(a) })
+	if l.times = slices.Compact(l.times); len(l.times) > l.most {
+		l.times, l.cut = l.times[:l.most], true
+		l.oldest = l.times[l.most-1]
+	}
+}
+
+// readTimes adds to a list when there may be entries with a key and a request, as far as those are given.
+func readTimes(
+	ctx context.Context, conn *pgx.Conn, keyID int64, requestID string, within span, list *timeList,
+) error {
 	key, request := hashKey(keyID), hashRequest(requestID)
 	var w where
 	w.add("until >= %s and since <= %s", within.since, within.until)
@@ -254,16 +283,15 @@ func readTimes(ctx context.Context, conn *pgx.Conn, keyID int64, requestID strin
 			}
 		}
 	}
-	var times []time.Time
 	err := eachBlock(ctx, conn, fmt.Sprintf(sqlBlocks, &w), w.args, func(e blockEntry) {
 		if (key == 0 || key == e.key) && (request == 0 || request == e.request) {
 			if t := time.UnixMicro(e.micros); !t.Before(within.since) && !t.After(within.until) {
-				times = append(times, t)
+				list.add(t)
 			}
 		}
 	})
-	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
-	return slices.Compact(times), err
+	list.keep()
+	return err
 }
 
 // countEntries returns how many entries there are in a time, roughly.

@@ -193,6 +193,51 @@ func TestBlocksAreSmallAndPrecise(t *testing.T) {
 	}
 }
 
+// However many entries a key had long ago, a few of their times are held at once: the pages are
+// complete and in order all the same, with another filter too, and where entries share their times.
+func TestFewTimesAreHeld(t *testing.T) {
+	t.Parallel()
+	const kept = 40
+	now := logDay.Add(23 * time.Hour)
+	sink, _ := sinkAt(t, &now)
+	random := rand.New(rand.NewPCG(1, 2))
+	var all []logbuf.Entry
+	for n := range 6000 {
+		e := logEntry(n)
+		e.KeyID, e.Status = int64(1+n%20), 200+n/20%2
+		if n%2 == 0 {
+			e.KeyID = 5
+		}
+		e.Time = logDay.Add(time.Duration(random.IntN(4000)) * 300 * time.Millisecond)
+		all = append(all, e)
+	}
+	for batch := range slices.Chunk(all, 1500) {
+		store(t, sink, batch...)
+	}
+	for i, q := range []logbuf.LogQuery{
+		{KeyID: 5, Limit: 17}, {KeyID: 5, Limit: 300}, {KeyID: 7, Limit: 100}, {KeyID: 5, Status: 201, Limit: 30},
+		{KeyID: 5, Status: 201, Limit: 500}, {KeyID: 7, Status: 200, Limit: 9}, {KeyID: 5, Status: 404, Limit: 9},
+		{KeyID: 5, Status: 201, Limit: 30}, {KeyID: 5, Status: 404, Limit: 9},
+	} {
+		q.Since = logDay.Add(-time.Hour)
+		want := oracle(all, q)
+		var got []string
+		for more := true; more; more = q.Cursor != "" {
+			page, held, err := sink.Page(t.Context(), q, kept, i > 6)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if held > 2*kept {
+				t.Fatalf("%+v: %d times were held at once; want at most %d", q, held, 2*kept)
+			}
+			got, q.Cursor = append(got, idsOf(page.Entries)...), page.Next
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("%+v (-want +got):\n%s", q, diff)
+		}
+	}
+}
+
 // Queries look back in windows of 4, 16, 64 minutes and more: nothing falls between them.
 func TestNothingBetweenWindows(t *testing.T) {
 	t.Parallel()
