@@ -24,7 +24,8 @@ const (
 	queriesAtOnce = 8
 	keysAtOnce    = 4
 
-	// clockAge is how long a reading of the server's clock is used.
+	// clockAge is how long a reading of the server's clock is used, for what may be told too early by
+	// the time that this machine was suspended. Writes read the clock themselves.
 	clockAge = time.Minute
 )
 

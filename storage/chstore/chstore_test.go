@@ -195,6 +195,38 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// While this machine is suspended the server's clock goes on: an hour that ended meanwhile is marked,
+// whether that was before the write or in the middle of it.
+func TestMarksAfterSuspension(t *testing.T) {
+	const log, mark = "INSERT INTO access_logs", "INSERT INTO usage_marks"
+	b := logbuf.Batch{Entries: []logbuf.Entry{entry(1, 0)}}
+	f := newFake(t)
+	s := f.sink(t)
+	if _, err := s.Clock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.slept = 3 * time.Hour
+	if _, err := s.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{mark, log, mark}; !slices.Equal(f.sent, want) {
+		t.Errorf("after a suspension: sent %q; want %q", f.sent, want)
+	}
+	f = newFake(t)
+	f.answer = func(_ http.ResponseWriter, text string, _ []byte) bool {
+		if strings.HasPrefix(text, log) {
+			f.slept = 3 * time.Hour
+		}
+		return false
+	}
+	if _, err := f.sink(t).Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{log, mark}; !slices.Equal(f.sent, want) {
+		t.Errorf("with a suspension in the middle: sent %q; want %q", f.sent, want)
+	}
+}
+
 // Tables that are missing are made, with the engine and on the cluster that are asked for.
 func TestTables(t *testing.T) {
 	for dsn, want := range map[string][]string{

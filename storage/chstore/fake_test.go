@@ -30,6 +30,8 @@ type fakeServer struct {
 	mu   sync.Mutex
 	sent []string // the first words of all statements but questions about the tables and the time
 
+	slept time.Duration // how far the time of the server is beyond fakeNow
+
 	// answer answers a statement, and returns false when it is to be answered as usual.
 	answer func(w http.ResponseWriter, text string, data []byte) bool
 }
@@ -64,7 +66,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintln(w, t.name)
 		}
 	case strings.Contains(text, "now64(6))"):
-		_, _ = w.Write(binary.LittleEndian.AppendUint64(nil, uint64(fakeNow().UnixMicro())))
+		_, _ = w.Write(binary.LittleEndian.AppendUint64(nil, uint64(fakeNow().Add(f.slept).UnixMicro())))
 	default:
 		f.sent = append(f.sent, strings.Join(strings.Fields(text)[:3], " "))
 	}

@@ -73,7 +73,7 @@ func (s *Sink) reprice(
 		changed[i] = e
 	}
 	if len(changed) > 0 {
-		if err := s.marked(ctx, closedHours(changed, now), func() error {
+		if err := s.marked(ctx, changed, func(time.Time) error {
 			return s.insert(ctx, "access_logs ("+logColumns+")", rows, "")
 		}); err != nil {
 			return result, err

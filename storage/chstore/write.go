@@ -46,9 +46,6 @@ func (w *writer) write(ctx context.Context, b logbuf.Batch) (err error) {
 	if err := w.sink.begin(ctx); err != nil {
 		return err
 	}
-	if w.now, err = w.sink.now(ctx); err != nil {
-		return err
-	}
 	fit := make([]*logbuf.Entry, 0, len(b.Entries))
 	for i := range b.Entries {
 		e := &b.Entries[i]
@@ -60,7 +57,8 @@ func (w *writer) write(ctx context.Context, b logbuf.Batch) (err error) {
 		}
 		fit = append(fit, e)
 	}
-	err = w.sink.marked(ctx, closedHours(fit, w.now), func() error {
+	err = w.sink.marked(ctx, fit, func(now time.Time) error {
+		w.now = now
 		return w.insert(ctx, fit, token(&b))
 	})
 	if err == nil && len(w.letters) > 0 {
@@ -149,24 +147,37 @@ func (w *writer) bury(e *logbuf.Entry, why error) error {
 	return nil
 }
 
-// marked writes into hours whose usage may have been summed for good, and marks them before and
+// marked writes entries, and marks those of their hours whose usage may have been summed, before and
 // after. After it returned nil, what was written is read; when it is cut off in between, the mark
 // before keeps the hours from being summed until it is certain that nothing is on its way any more.
-func (s *Sink) marked(ctx context.Context, hours []int64, write func() error) error {
-	if len(hours) == 0 {
-		return write()
+//
+// Which hours those are is told by the server's clock, read before and again after: no clock of this
+// machine goes on while the machine is suspended, and an hour may end meanwhile.
+func (s *Sink) marked(ctx context.Context, entries []*logbuf.Entry, write func(now time.Time) error) error {
+	now, err := s.mark(ctx, entries)
+	if err != nil {
+		return err
+	}
+	if err := write(now); err != nil {
+		return err
+	}
+	_, err = s.mark(ctx, entries)
+	return err
+}
+
+// mark marks the hours of entries that may be closed by now, which is the time of the server.
+func (s *Sink) mark(ctx context.Context, entries []*logbuf.Entry) (now time.Time, err error) {
+	if now, err = s.readClock(ctx); err != nil {
+		return now, err
 	}
 	var rows []byte
-	for _, h := range hours {
+	for _, h := range closedHours(entries, now) {
 		rows = appendUint32(rows, uint32(h*3600)) //nolint:gosec // until 2106
 	}
-	if err := s.insert(ctx, "usage_marks (hour)", rows, ""); err != nil {
-		return err
+	if len(rows) == 0 {
+		return now, nil
 	}
-	if err := write(); err != nil {
-		return err
-	}
-	return s.insert(ctx, "usage_marks (hour)", rows, "")
+	return now, s.insert(ctx, "usage_marks (hour)", rows, "")
 }
 
 // lateAfter is how long after its end an hour is marked when something is written into it. Hours
