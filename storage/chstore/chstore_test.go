@@ -2,6 +2,7 @@ package chstore
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -150,6 +151,80 @@ func TestPoison(t *testing.T) {
 	) ||
 		f.sent != nil {
 		t.Errorf("a column that is missing: %v, sent %q", err, f.sent)
+	}
+}
+
+// Where a constraint refuses many entries of a batch, the others go in one insert, and each of the refused
+// takes two statements. Where it refuses too many, nothing is set aside, and an operator is told why.
+func TestPoisonThroughout(t *testing.T) {
+	const n, each = 5000, 20
+	for _, c := range []struct {
+		name          string
+		refused, also func(model string) bool // constraints, in the order in which they are looked at
+		dead          int                     // -1: the batch waits
+		numbered      bool
+	}{
+		{"one in 20", func(m string) bool { return m == "b" }, nil, n / each, true},
+		{"and some by another constraint", func(m string) bool { return m == "b" },
+			func(m string) bool { return m == "c" }, 2 * n / each, true},
+		{"all", func(string) bool { return true }, nil, -1, true},
+		{"one in 20, by an error that names no row", func(m string) bool { return m == "b" }, nil, -1, false},
+	} {
+		f := newFake(t)
+		parts, statements, stored := 0, 0, make(map[uuid.UUID]bool)
+		f.answer = func(w http.ResponseWriter, text string, data []byte) bool {
+			if !strings.HasPrefix(text, "INSERT INTO access_logs") {
+				return false
+			}
+			statements++
+			var rows []logbuf.Entry
+			for r := (rowReader{rest: data}); r.more(); {
+				e, _ := readLog(&r)
+				rows = append(rows, e)
+			}
+			for _, refused := range []func(string) bool{c.refused, c.also} {
+				if refused == nil {
+					continue
+				}
+				if i := slices.IndexFunc(rows, func(e logbuf.Entry) bool { return refused(e.Model) }); i >= 0 {
+					at := ""
+					if c.numbered {
+						at = fmt.Sprintf(" at row %d. Expression: (x)", i+1)
+					}
+					complain(w, codeConstraint, "Constraint `no` for table `logs`.access_logs is violated"+at)
+					return true
+				}
+			}
+			for i := range rows {
+				stored[rows[i].ID] = true
+			}
+			parts++
+			return true
+		}
+		entries := make([]logbuf.Entry, n)
+		for i := range entries {
+			entries[i] = entry(0, 0)
+			entries[i].ID, entries[i].Model = uuid.New(), string(rune('a'+i*7%each))
+		}
+		got, err := f.sink(t).Write(t.Context(), logbuf.Batch{Segment: uuid.New(), To: n, Entries: entries})
+		if c.dead < 0 {
+			if !errors.Is(err, logbuf.ErrPaused) || !strings.Contains(err.Error(), "is violated") || len(f.sent) > 0 {
+				t.Errorf("%s: %+v, %v, sent %q; want ErrPaused with the reason, and no dead letters", c.name, got, err, f.sent)
+			}
+			continue
+		}
+		if want := (logbuf.Result{Stored: n - c.dead, Dead: c.dead}); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, got, err, want)
+		}
+		for i := range entries {
+			bad := c.refused(entries[i].Model) || c.also != nil && c.also(entries[i].Model)
+			if stored[entries[i].ID] == bad {
+				t.Fatalf("%s: entry %d is stored: %v", c.name, i, !bad)
+			}
+		}
+		if most := 2*c.dead + 4*n/probeRows; parts != 1 || statements > most {
+			t.Errorf("%s: %d parts by %d inserts; want one by at most %d", c.name, parts, statements, most)
+		}
 	}
 }
 

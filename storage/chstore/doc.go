@@ -31,5 +31,6 @@
 //   - settings.go: what of a user's profile does not count.
 //   - schema.go, rows.go, rowbinary.go: the tables, and how entries become rows.
 //   - write.go, logs.go, usage.go, keys.go, reprice.go, health.go: the seams.
+//   - refused.go: which entries of a batch the server refuses.
 //   - hours.go, tasks.go: what maintenance does.
 package chstore

@@ -76,10 +76,12 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func fakeNow() time.Time { return time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC) }
 
 // refuse answers with an exception.
-func refuse(w http.ResponseWriter, code int) {
+func refuse(w http.ResponseWriter, code int) { complain(w, code, "no") }
+
+func complain(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("X-ClickHouse-Exception-Code", strconv.Itoa(code))
 	w.WriteHeader(http.StatusInternalServerError)
-	fmt.Fprintf(w, "Code: %d. DB::Exception: no. (NO)\nstack", code)
+	fmt.Fprintf(w, "Code: %d. DB::Exception: %s. (NO)\nstack", code, text)
 }
 
 func (f *fakeServer) sink(t testing.TB) *Sink {

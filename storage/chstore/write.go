@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +18,7 @@ const rowSize = 512
 // Write stores a batch; see [logbuf.Sink] and [logbuf.ByIdentity]. All that is not refused counts
 // as stored, whether it was there before or not.
 //
-// Entries that the server refuses are found by halving the batch, and go to log_dead_letter.
+// Entries that the server refuses go to log_dead_letter; see refused.go.
 func (s *Sink) Write(ctx context.Context, b logbuf.Batch) (result logbuf.Result, err error) {
 	if len(b.Entries) == 0 {
 		return result, ctx.Err()
@@ -39,6 +38,7 @@ type writer struct {
 	segment uuid.UUID
 	now     time.Time // the server's
 	dead    int
+	refused int    // by the server, of the dead
 	letters []byte // rows of log_dead_letter
 }
 
@@ -76,35 +76,27 @@ func token(b *logbuf.Batch) string {
 	return fmt.Sprintf("%s:%d-%d", b.Segment, b.From, b.To)
 }
 
-// insert stores entries in one insert, or in several where the server refuses some.
-func (w *writer) insert(ctx context.Context, entries []*logbuf.Entry, token string) (err error) {
+// insert stores entries, but for those that the server refuses.
+func (w *writer) insert(ctx context.Context, entries []*logbuf.Entry, token string) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	err := w.send(ctx, entries, token)
+	if faultOf(err) != faultData {
+		return err
+	}
+	return w.sift(ctx, entries, token, err)
+}
+
+// send stores entries in one insert.
+func (w *writer) send(ctx context.Context, entries []*logbuf.Entry, token string) (err error) {
 	rows := make([]byte, 0, rowSize*len(entries))
 	for _, e := range entries {
 		if rows, err = appendLog(rows, e, firstVersion(w.now)); err != nil {
 			return err
 		}
 	}
-	err = w.sink.insert(ctx, "access_logs ("+logColumns+")", rows, token)
-	if faultOf(err) != faultData {
-		return err
-	}
-	if len(entries) == 1 {
-		return w.bury(entries[0], err)
-	}
-	half := len(entries) / 2
-	for i, part := range [][]*logbuf.Entry{entries[:half], entries[half:]} {
-		name := token
-		if name != "" {
-			name += "/" + strconv.Itoa(i)
-		}
-		if err := w.insert(ctx, part, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.sink.insert(ctx, "access_logs ("+logColumns+")", rows, token)
 }
 
 // insert sends rows.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -103,6 +104,53 @@ func TestSink(t *testing.T) {
 			Close: func(t testing.TB) { _ = sink.Close() },
 		}
 	})
+}
+
+// Where an operator's constraints refuse many entries of a batch, those go to the dead letters, and the
+// others are stored in one part, although blocks of the profile are small.
+func TestPoisonThroughout(t *testing.T) {
+	t.Parallel()
+	for name, profile := range map[string][]setting{"as it is": nil, "small blocks": {{"max_insert_block_size", "7"}}} {
+		database := newDatabase()
+		s, err := chstore.NewSink(profiled(t, database, profile), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if _, err := s.Clock(t.Context()); err != nil { // makes the tables
+			t.Fatal(err)
+		}
+		query(t, database, "ALTER TABLE access_logs ADD CONSTRAINT no_poison CHECK model != 'poison'")
+		query(t, database, "ALTER TABLE access_logs ADD CONSTRAINT no_status CHECK status != 499")
+		var entries []logbuf.Entry
+		for i := range 240 {
+			e := spent(i)
+			e.Time = day.Add(time.Duration(i) * time.Second)
+			switch i % 24 {
+			case 3:
+				e.Model = poison
+			case 17:
+				e.Status = 499
+			}
+			entries = append(entries, e)
+		}
+		got, err := s.Write(t.Context(), logbuf.Batch{Entries: entries})
+		if want := (logbuf.Result{Stored: 220, Dead: 20}); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", name, got, err, want)
+		}
+		for text, want := range map[string]string{
+			"SELECT count() FROM access_logs FINAL":     "220",
+			"SELECT count() FROM log_dead_letter FINAL": "20",
+		} {
+			if got := query(t, database, text); got != want {
+				t.Errorf("%s: %s: %s; want %s", name, text, got, want)
+			}
+		}
+		parts := "SELECT count() FROM system.parts WHERE database = '" + database + "' AND table = 'access_logs' AND active"
+		if got := query(t, database, parts); profile == nil && got != "1" {
+			t.Errorf("%s: %s parts; want one", name, got)
+		}
+	}
 }
 
 // Where there is no cluster, and no macros are set, tables that replicate themselves cannot be
