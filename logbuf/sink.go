@@ -126,7 +126,8 @@ const (
 	//   - The counts of a [Result] may be estimates, but MUST add up. So Stored and
 	//     Duplicate of [Stats] are estimates, too.
 	//   - There is no checkpoint in Write. It need not be a [Checkpointer].
-	//   - Usage is computed from the entries, and may be forgotten with them.
+	//   - Usage is computed from the entries, and stays when those are forgotten. What
+	//     comes late for a day that was forgotten is added to it, and may be forgotten at once.
 	//   - Entries that the engine refuses go to dead letters as elsewhere.
 	ByIdentity Class = "by identity"
 )

@@ -23,7 +23,8 @@
 // which would count a row each time that it is written. When an hour is over, maintenance stores its
 // sums in the table usage_quarters. A later write to such an hour marks it; until it is summed again,
 // its usage is read from its entries: see hours.go.
-// These sums stay when the entries are forgotten.
+// These sums stay when the entries are forgotten, and what comes late is added in the table usage_late:
+// see forget.go.
 //
 // # The files
 //
@@ -32,5 +33,5 @@
 //   - schema.go, rows.go, rowbinary.go: the tables, and how entries become rows.
 //   - write.go, logs.go, usage.go, keys.go, reprice.go, health.go: the seams.
 //   - refused.go: which entries of a batch the server refuses.
-//   - hours.go, tasks.go: what maintenance does.
+//   - hours.go, forget.go, tasks.go: what maintenance does.
 package chstore

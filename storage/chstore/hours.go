@@ -18,22 +18,26 @@ import (
 //
 // Who writes into an hour that may be closed leaves a mark, before and after; see [Sink.marked]. An
 // hour with a mark that its build does not cover is open again. It is built anew once the mark is
-// older than Settle, and so is whatever might still have been under way.
+// older than Settle, and so is whatever might still have been under way. Where entries are forgotten,
+// builds are for good: see forget.go.
 
 // hoursAtOnce is how many hours one statement builds at most.
 const hoursAtOnce = 24
 
-const sqlClosedHours = `SELECT toInt64(toUnixTimestamp(hour)) FROM usage_builds FINAL
+const sqlClosedHours = `SELECT toInt64(toUnixTimestamp(hour)) FROM ` + sqlClosed + ` AND made <= %[3]s ORDER BY hour`
+
+// sqlClosed are the builds of a span that count.
+const sqlClosed = `usage_builds FINAL
 LEFT JOIN (
     SELECT hour, max(at) AS marked FROM usage_marks WHERE hour >= %[1]s AND hour < %[2]s GROUP BY hour
 ) AS marks USING hour
-WHERE hour >= %[1]s AND hour < %[2]s AND marked < covered AND made <= %[3]s ORDER BY hour`
+WHERE hour >= %[1]s AND hour < %[2]s AND (marked < covered OR hour IN (` + sqlForGood + `))`
 
 // sqlMarkedHours finds hours that are to be built again, and whether they have settled.
 const sqlMarkedHours = `SELECT toInt64(toUnixTimestamp(hour)) AS start,
     toInt64(marked < %[2]s) FROM (SELECT hour, max(at) AS marked FROM usage_marks GROUP BY hour) AS marks
 LEFT JOIN (SELECT hour, covered FROM usage_builds FINAL) AS builds USING hour
-WHERE hour < %[1]s AND marked >= covered ORDER BY start`
+WHERE hour < %[1]s AND marked >= covered AND hour NOT IN (` + sqlForGood + `) ORDER BY start`
 
 const sqlLastHour = `SELECT toInt64(toUnixTimestamp(max(hour))), toInt64(count()) FROM usage_builds`
 
@@ -174,10 +178,8 @@ func (s *Sink) build(ctx context.Context, hours rollup.Span) error {
 	if err != nil {
 		return err
 	}
-	first := hours.From.Unix() / 3600
-	base := rand.Uint64()>>1 - uint64(
-		first,
-	) //nolint:gosec // tells builds apart; an hour's is this and its number
+	first, end := hours.From.Unix()/3600, hours.Until.Unix()/3600
+	base := rand.Uint64()>>1 - uint64(first) //nolint:gosec // tells builds apart; an hour's is this and its number
 	columns, sums := "", ""
 	for _, d := range dimensions() {
 		columns += ", " + d.column
@@ -190,18 +192,15 @@ func (s *Sink) build(ctx context.Context, hours rollup.Span) error {
 	if err := s.do(ctx, fmt.Sprintf("INSERT INTO usage_quarters (starts%s, last_at, build) "+
 		"SELECT toDateTime(%s, 'UTC') AS _starts%s%s, toDateTime(%s, 'UTC') AS _last, "+
 		"toUInt64(%d) + intDiv(toUnixTimestamp(_starts), 3600) AS _build "+
-		"FROM access_logs FINAL WHERE ts >= %s AND ts < %s GROUP BY _starts%s "+
+		"FROM access_logs FINAL WHERE ts >= %s AND ts < %s AND %s GROUP BY _starts%s "+
 		"SETTINGS do_not_merge_across_partitions_select_final = 1",
 		names, quarterOf, columns, sums, lastOfEntries, base,
-		micros(hours.From.UnixMicro()), micros(hours.Until.UnixMicro()), columns,
+		micros(hours.From.UnixMicro()), micros(hours.Until.UnixMicro()), notLate(hours), columns,
 	)); err != nil {
 		return err
 	}
-	var rows []byte
-	for hour := first; hour < hours.Until.Unix()/3600; hour++ {
-		rows = appendUint32(rows, uint32(hour*3600)) //nolint:gosec // until 2106
-		rows = appendUint64(rows, base+uint64(hour)) //nolint:gosec // as above
-		rows = appendInt64(rows, begun.Add(-s.settle).UnixMicro())
-	}
-	return s.insert(ctx, "usage_builds (hour, build, covered)", rows, "")
+	// The entries of an hour that is kept for good by now may have been gone before they were summed here.
+	return s.do(ctx, fmt.Sprintf("INSERT INTO usage_builds (hour, build, covered) "+
+		"SELECT toDateTime(number * 3600, 'UTC') AS hour, toUInt64(%d) + number, %s FROM numbers(%d, %d) "+
+		"WHERE hour NOT IN (%s)", base, micros(begun.Add(-s.settle).UnixMicro()), first, end-first, sqlForGood))
 }

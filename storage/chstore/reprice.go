@@ -42,6 +42,7 @@ func (s *Sink) reprice(
 		return result, err
 	}
 	where := filters(&b.Query)
+	where.add("toYYYYMMDD(ts) NOT IN (SELECT toYYYYMMDD(day) FROM forgotten_days)") // their usage stays
 	if !b.Own {
 		where.add("(cost_nano_usd IS NULL OR priced_revision != 0)")
 	}

@@ -16,6 +16,9 @@ func appendUint64(b []byte, n uint64) []byte { return binary.LittleEndian.Append
 func appendUint32(b []byte, n uint32) []byte { return binary.LittleEndian.AppendUint32(b, n) }
 func appendInt32(b []byte, n int32) []byte   { return binary.LittleEndian.AppendUint32(b, uint32(n)) }
 
+// appendInt128 appends a number as one of 128 bits.
+func appendInt128(b []byte, n int64) []byte { return appendInt64(appendInt64(b, n), n>>63) }
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }

@@ -105,6 +105,36 @@ func appendLog(b []byte, e *logbuf.Entry, version uint64) ([]byte, error) {
 	return appendString(b, e.Revision), nil
 }
 
+// appendLate appends the row of usage_late of an entry that fits.
+func appendLate(b []byte, e *logbuf.Entry, version uint64) []byte {
+	flag := func(is bool) int64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	cost := int64(0)
+	if e.CostNanoUSD != nil {
+		cost = *e.CostNanoUSD
+	}
+	b = appendInt64(b, e.Time.UnixMicro())
+	b = append(b, e.ID[:]...)
+	b = appendUint64(b, version)
+	b = appendInt64(b, e.KeyID)
+	b = appendString(b, e.Project)
+	b = appendInt64(b, e.ProviderID)
+	b = appendString(b, e.Namespace)
+	b = appendString(b, e.Model)
+	b = appendString(b, e.Group)
+	for _, n := range [...]int64{1, flag(e.Failed()), flag(e.CostNanoUSD == nil)} {
+		b = appendInt64(b, n)
+	}
+	for _, n := range [...]int64{e.InputTokens, e.CacheReadTokens, e.CacheWriteTokens, e.OutputTokens, cost} {
+		b = appendInt128(b, n)
+	}
+	return b
+}
+
 // appendTags appends a map; equal ones are equal bytes.
 func appendTags(b []byte, tags map[string]string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(tags)))

@@ -99,6 +99,31 @@ func tables() []table {
     at   DateTime64(6, 'UTC') DEFAULT now64(6)`,
 			"ReplacingMergeTree(at)", "ORDER BY hour"},
 
+		{"usage_late", `
+    ts                 DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+    id                 FixedString(16) CODEC(ZSTD(1)),
+    version            UInt64 CODEC(ZSTD(1)),
+    key_id             Int64 CODEC(ZSTD(1)),
+    project            LowCardinality(String) CODEC(ZSTD(1)),
+    provider_id        Int64 CODEC(ZSTD(1)),
+    namespace          LowCardinality(String) CODEC(ZSTD(1)),
+    model              LowCardinality(String) CODEC(ZSTD(1)),
+    route_group        LowCardinality(String) CODEC(ZSTD(1)),
+    requests           Int64 CODEC(ZSTD(1)),
+    errors             Int64 CODEC(ZSTD(1)),
+    unpriced           Int64 CODEC(ZSTD(1)),
+    input_tokens       Int128 CODEC(ZSTD(1)),
+    cache_read_tokens  Int128 CODEC(ZSTD(1)),
+    cache_write_tokens Int128 CODEC(ZSTD(1)),
+    output_tokens      Int128 CODEC(ZSTD(1)),
+    cost_nano_usd      Int128 CODEC(ZSTD(1))`,
+			"ReplacingMergeTree(version)", "PARTITION BY toYYYYMM(ts) ORDER BY (ts, id)"},
+
+		{"forgotten_days", `
+    day DateTime('UTC'),
+    at  DateTime64(6, 'UTC') DEFAULT now64(6)`,
+			"MergeTree", "ORDER BY day"},
+
 		{"log_owner", `
     catalog String,
     at      DateTime64(6, 'UTC') DEFAULT now64(6)`,

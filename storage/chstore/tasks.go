@@ -2,14 +2,11 @@ package chstore
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/ez-api/ez-api/logbuf"
-	"github.com/ez-api/ez-api/storage/internal/rollup"
 )
 
 // Tasks lists what there is to do; see [logbuf.Maintainer]. Several processes may do it at once.
@@ -35,70 +32,6 @@ func (s *Sink) task(
 		}
 		return report, explain(ctx, "task "+name, err)
 	}}
-}
-
-const sqlPartitions = `SELECT DISTINCT partition FROM system.parts
-WHERE database = currentDatabase() AND table = 'access_logs' AND active AND partition < '%s'
-ORDER BY partition
-FORMAT TabSeparated`
-
-// drop forgets the days that ended before a time, once the usage of all their hours is summed.
-func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
-	if o.Before.IsZero() {
-		return report, ctx.Err()
-	}
-	end := o.Before.UTC().Truncate(24 * time.Hour)
-	answer, err := s.client.run(ctx, statement{text: fmt.Sprintf(sqlPartitions, end.Format(partition))})
-	if err != nil {
-		return report, err
-	}
-	for text := range strings.FieldsSeq(string(answer)) {
-		day, err := time.Parse(partition, text)
-		if err != nil {
-			return report, fmt.Errorf("access_logs has the partition %.20q, which is no day: "+
-				"was the table made by somebody else? %w", text, logbuf.ErrPaused)
-		}
-		kept, err := s.summed(ctx, rollup.Span{From: day, Until: day.AddDate(0, 0, 1)})
-		if err != nil {
-			return report, err
-		}
-		if !kept {
-			report.Behind = max(report.Behind, o.Before.Sub(day.AddDate(0, 0, 1))-s.settle)
-			continue
-		}
-		err = s.do(ctx, "ALTER TABLE access_logs DROP PARTITION "+text+
-			" SETTINGS max_partition_size_to_drop = 0")
-		if err != nil {
-			return report, err
-		}
-		report.Done++
-	}
-	return report, nil
-}
-
-// partition is how the partitions of access_logs are called: by their day.
-const partition = "20060102"
-
-// summed reports whether all usage of a day is in usage_quarters, for so long that nobody reads it
-// from the entries any more. It builds what is missing, hours without entries too.
-func (s *Sink) summed(ctx context.Context, day rollup.Span) (bool, error) {
-	closed, err := s.closedSpans(ctx, day.From, day.Until)
-	if err != nil {
-		return false, err
-	}
-	_, open := split(closed, day)
-	for _, hours := range open {
-		if err := s.build(ctx, hours); err != nil {
-			return false, err
-		}
-	}
-	now, err := s.readClock(ctx)
-	if err != nil {
-		return false, err
-	}
-	settled, err := s.closedBefore(ctx, day.From, day.Until, now.Add(-s.settle))
-	_, open = split(settled, day)
-	return len(open) == 0, err
 }
 
 // forgetDead forgets dead letters from before a time.

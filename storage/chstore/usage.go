@@ -179,8 +179,8 @@ func readUsage(r *rowReader, grouped []dimension) (u logbuf.Usage) {
 
 // usageSource writes a query for the usage of a span: the columns _start, which is made of the
 // quarter's beginning, then some dimensions, then all counts and _last. It takes hours that are closed from
-// usage_quarters, where each has one build that counts, and the rest from the entries. It is empty
-// where the span is.
+// usage_quarters, where each has one build that counts, and the rest from the entries; what came late, of all,
+// is in usage_late. It is empty where the span is.
 func usageSource(
 	closed []rollup.Span,
 	all rollup.Span,
@@ -188,6 +188,15 @@ func usageSource(
 	start func(quarter string) string,
 	columns []string,
 ) string {
+	if all.From.Before(minTime()) {
+		all.From = minTime()
+	}
+	if all.Until.After(maxTime()) {
+		all.Until = maxTime()
+	}
+	if !all.From.Before(all.Until) {
+		return ""
+	}
 	summed, open := split(closed, all)
 	counting := fmt.Sprintf(" AND build IN (SELECT build FROM usage_builds FINAL WHERE hour >= %s AND hour < %s)",
 		micros(all.From.Truncate(time.Hour).UnixMicro()), micros(all.Until.UnixMicro()))
@@ -199,7 +208,10 @@ func usageSource(
 		sum                 func(count) string
 	}{
 		{summed, "usage_quarters", "starts", startOf, counting, lastOfSums, func(c count) string { return c.ofSums }},
-		{open, "access_logs FINAL", "ts", quarterOf, "", lastOfEntries, func(c count) string { return c.ofEntries }},
+		{open, "access_logs FINAL", "ts", quarterOf, " AND " + notLate(all), lastOfEntries,
+			func(c count) string { return c.ofEntries }},
+		{[]rollup.Span{all}, "usage_late FINAL", "ts", quarterOf, "", lastOfEntries,
+			func(c count) string { return c.ofSums }},
 	} {
 		if len(p.spans) == 0 {
 			continue

@@ -59,7 +59,18 @@ func (w *writer) write(ctx context.Context, b logbuf.Batch) (err error) {
 	}
 	err = w.sink.marked(ctx, fit, func(now time.Time) error {
 		w.now = now
-		return w.insert(ctx, fit, token(&b))
+		late, others, err := w.sink.late(ctx, fit, now)
+		if err != nil {
+			return err
+		}
+		if err := w.insertLate(ctx, late); err != nil {
+			return err
+		}
+		name := token(&b)
+		if len(late) > 0 { // it names all of the batch
+			name = ""
+		}
+		return w.insert(ctx, others, name)
 	})
 	if err == nil && len(w.letters) > 0 {
 		err = w.sink.insert(ctx, "log_dead_letter (id, micros, segment, code, reason, entry)", w.letters, "")

@@ -54,7 +54,7 @@ type SinkHarness struct {
 // calls open once for each test, at the same time as others, and open uses its argument's Cleanup.
 //
 // A sink of the class [logbuf.ByIdentity] is tested by what that promises: an entry is answered once, the
-// counts of a result add up and are otherwise not looked at, nor are checkpoints, and usage goes with the entries.
+// counts of a result add up and are otherwise not looked at, nor are checkpoints.
 func RunSink(t *testing.T, open func(t testing.TB) SinkHarness) {
 	for _, c := range sinkCases {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ var sinkCases = []sinkCase{
 	{"usage by closed days", aDayKeeper, testUsageDays},
 	{"prices anew", aRepricer, testReprice},
 	{"maintenance changes no answer", aMaintainer, testMaintainUsage},
-	{"maintenance forgets whole days", aDayKeeper, testMaintainForgets},
+	{"maintenance forgets whole days", aMaintainer, testMaintainForgets},
 	{"maintenance while others write", aMaintainer, testMaintainWhileWriting},
 
 	{"notes of health", aHealthKeeper, testHealthNotes},
@@ -175,7 +175,7 @@ func aMaintainer(h SinkHarness) string {
 // aDayKeeper keeps usage by the day when its quarters are gone.
 func aDayKeeper(h SinkHarness) string {
 	if logbuf.ClassOf(h.Sink) != logbuf.Transactional {
-		return "forgets usage with the entries"
+		return "keeps usage by the quarter of an hour for ever"
 	}
 	return aMaintainer(h)
 }

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,10 +18,12 @@ import (
 type laxSink struct {
 	mu   sync.Mutex
 	rows []logbuf.Entry
+	gone []logbuf.Entry // those that are forgotten, whose usage stays
 	dead map[uuid.UUID]int
-	seen *memstore.Sink // each of the rows once; nil after a change
+	seen map[bool]*memstore.Sink // see distinct; empty after a change
 
 	twice bool // broken: what came twice is answered twice
+	erase bool // broken: what comes late takes the place of what was forgotten of its hour
 	short bool // broken: counts do not add up
 }
 
@@ -32,7 +35,7 @@ func (s *laxSink) Write(ctx context.Context, b logbuf.Batch) (r logbuf.Result, e
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen = nil
+	clear(s.seen)
 	for _, e := range b.Entries {
 		if e.Model == poison {
 			s.dead[e.ID] = 1
@@ -40,6 +43,9 @@ func (s *laxSink) Write(ctx context.Context, b logbuf.Batch) (r logbuf.Result, e
 			continue
 		}
 		s.rows = append(s.rows, e.Clone())
+		s.gone = slices.DeleteFunc(s.gone, func(g logbuf.Entry) bool {
+			return s.erase && g.Time.Truncate(time.Hour).Equal(e.Time.Truncate(time.Hour))
+		})
 		r.Stored++
 	}
 	if s.short {
@@ -48,30 +54,32 @@ func (s *laxSink) Write(ctx context.Context, b logbuf.Batch) (r logbuf.Result, e
 	return r, nil
 }
 
-// distinct returns a sink that has each entry once.
-func (s *laxSink) distinct(ctx context.Context) (*memstore.Sink, error) {
+// distinct returns a sink that has each entry once, those that are forgotten too where usage is asked for.
+func (s *laxSink) distinct(ctx context.Context, usage bool) (*memstore.Sink, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seen != nil {
-		return s.seen, ctx.Err()
+	if m := s.seen[usage]; m != nil {
+		return m, ctx.Err()
 	}
 	m := memstore.NewSink(nil)
-	rows := s.rows
-	if s.twice {
-		rows = append([]logbuf.Entry{}, rows...)
-		for i := range rows {
+	rows := slices.Clone(s.rows)
+	if usage {
+		rows = append(rows, s.gone...)
+	}
+	for i := range rows {
+		if s.twice {
 			rows[i].ID[0] = byte(i)
 		}
 	}
 	if _, err := m.Write(ctx, logbuf.Batch{Entries: rows}); err != nil {
 		return nil, err
 	}
-	s.seen = m
+	s.seen[usage] = m
 	return m, nil
 }
 
 func (s *laxSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, error) {
-	m, err := s.distinct(ctx)
+	m, err := s.distinct(ctx, false)
 	if err != nil {
 		return logbuf.LogPage{}, err
 	}
@@ -79,7 +87,7 @@ func (s *laxSink) Logs(ctx context.Context, q logbuf.LogQuery) (logbuf.LogPage, 
 }
 
 func (s *laxSink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsagePage, error) {
-	m, err := s.distinct(ctx)
+	m, err := s.distinct(ctx, true)
 	if err != nil {
 		return logbuf.UsagePage{}, err
 	}
@@ -87,7 +95,7 @@ func (s *laxSink) Usage(ctx context.Context, q logbuf.UsageQuery) (logbuf.UsageP
 }
 
 func (s *laxSink) KeyUsage(ctx context.Context, since map[int64][]time.Time) (map[int64]logbuf.KeyUsage, error) {
-	m, err := s.distinct(ctx)
+	m, err := s.distinct(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +111,12 @@ func (s *laxSink) Tasks() []logbuf.Task {
 		for _, e := range s.rows {
 			if o.Before.IsZero() || !e.Time.Before(o.Before.UTC().Truncate(24*time.Hour)) {
 				kept = append(kept, e)
+				continue
 			}
+			s.gone = append(s.gone, e)
 		}
-		s.rows, s.seen = kept, nil
+		s.rows = kept
+		clear(s.seen)
 		return r, ctx.Err()
 	}}}
 }
@@ -122,7 +133,9 @@ func (s *laxSink) harness() SinkHarness {
 	}
 }
 
-func newLaxSink() *laxSink { return &laxSink{dead: make(map[uuid.UUID]int)} }
+func newLaxSink() *laxSink {
+	return &laxSink{dead: map[uuid.UUID]int{}, seen: map[bool]*memstore.Sink{}}
+}
 
 // The suite has a profile for sinks without transactions.
 func TestSinkSuitePassesByIdentity(t *testing.T) {
@@ -137,6 +150,7 @@ func TestSinkSuiteCatchesByIdentity(t *testing.T) {
 	}{
 		{"Logs answer what came twice", "duplicates", func(s *laxSink) { s.twice = true }},
 		{"Usage counts what came twice", "usage counts once", func(s *laxSink) { s.twice = true }},
+		{"what comes late erases what was used", "maintenance forgets whole days", func(s *laxSink) { s.erase = true }},
 		{"counts do not add up", "every field", func(s *laxSink) { s.short = true }},
 	} {
 		s := newLaxSink()

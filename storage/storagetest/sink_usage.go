@@ -373,10 +373,24 @@ func testMaintainForgets(t testing.TB, h SinkHarness) {
 		wantUsage(t, h.Archive, usage, addUp(usage, entries...)...) // usage outlives entries
 	}
 
-	// There is room again for what comes late.
-	late := at(9, time.Hour)
-	mustStore(t, h.Sink, late)
-	wantLogs(t, h.Archive, everything(), newest(append(entries[6:], late)...)...)
+	// There is room again for what comes late, beside entries that were forgotten and where there were none.
+	// It is added to their usage, once, whatever maintenance does then. A sink by identity may forget it at once.
+	late := []logbuf.Entry{at(9, time.Hour), at(10, 12*time.Hour+time.Second), at(11, -30*time.Hour), at(12, 0)}
+	mustStore(t, h.Sink, late...)
+	if logbuf.ClassOf(h.Sink) == logbuf.Transactional {
+		wantLogs(t, h.Archive, everything(), newest(slices.Concat(entries[6:], late)...)...)
+	}
+	wantWrite(t, h.Second, memory(late...), logbuf.Result{Duplicate: len(late)})
+	entries = append(entries, late...)
+	for _, before := range []time.Time{{}, {}, logDay.Add(24 * time.Hour), {}} {
+		wantUsage(t, h.Archive, usage, addUp(usage, entries...)...)
+		exact := allUsage(logbuf.Hour, logbuf.Dimensions()...)
+		wantUsage(t, h.Archive, exact, addUp(exact, entries...)...)
+		if err := maintain(t.Context(), maintainer, before); err != nil {
+			t.Fatalf("Maintain: %v", err)
+		}
+	}
+	wantUsage(t, h.Archive, usage, addUp(usage, entries...)...)
 	canceled, cancel := withCanceled(t)
 	defer cancel()
 	if err := maintain(canceled, maintainer, time.Time{}); err == nil {

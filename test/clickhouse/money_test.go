@@ -3,13 +3,20 @@
 package clickhouse_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"io"
 	mathrand "math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,28 +279,192 @@ func TestDropSparseDays(t *testing.T) {
 	t.Parallel()
 	database := newDatabase()
 	s := openSink(t, database)
-	entries := []logbuf.Entry{spent(1), spent(2), spent(3)}
-	for i, at := range []time.Duration{5 * time.Hour, 53 * time.Hour, 120 * time.Hour} {
+	entries := []logbuf.Entry{spent(1), spent(2), spent(3), spent(4)}
+	for i, at := range []time.Duration{5 * time.Hour, 53 * time.Hour, 120 * time.Hour, 5 * time.Hour} {
 		entries[i].Time = day.Add(at)
 	}
-	if _, err := s.Write(t.Context(), logbuf.Batch{Entries: entries[1:]}); err != nil {
+	if _, err := s.Write(t.Context(), logbuf.Batch{Entries: entries[1:3]}); err != nil {
 		t.Fatal(err)
 	}
 	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 9)}
-	for range 2 {
+	for _, late := range []logbuf.Entry{entries[0], entries[3]} {
 		if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), s, o)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Write(t.Context(), logbuf.Batch{Entries: entries[:1]}); err != nil { // before all others
+		// before all others
+		if _, err := s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{late}}); err != nil {
 			t.Fatal(err)
 		}
 		o.Before = day.AddDate(0, 0, 4)
 	}
-	if got := query(t, database, "SELECT count() FROM access_logs"); got != "2" { // and the one that came after the drop
-		t.Errorf("%s entries are left; want 2", got)
+	// What came after the drop is forgotten at once.
+	if got := query(t, database, "SELECT count() FROM access_logs"); got != "1" {
+		t.Errorf("%s entries are left; want 1", got)
 	}
-	page, err := s.Usage(t.Context(), logbuf.UsageQuery{Interval: logbuf.Month, Since: day, Until: day.AddDate(0, 0, 11)})
-	if err != nil || len(page.Rows) != 1 || page.Rows[0].Requests != 3 {
-		t.Errorf("%+v, %v; want three requests", page, err)
+	q := logbuf.UsageQuery{Interval: logbuf.Month, Since: day, Until: day.AddDate(0, 0, 11)}
+	page, err := s.Usage(t.Context(), q)
+	if err != nil || len(page.Rows) != 1 || page.Rows[0].Requests != 4 {
+		t.Errorf("%+v, %v; want four requests", page, err)
+	}
+}
+
+// What comes when a day is about to be forgotten, or was, is added to its usage, once: also what is there
+// already, and what comes again. No mark, no entry that turns up in the day, and no price changes it then.
+func TestForgottenDays(t *testing.T) {
+	t.Parallel()
+	database := newDatabase()
+	slow, err := chstore.NewSink(server.DSN(database), nil) // with the time to settle of servers
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = slow.Close() })
+	quick := openSink(t, database)
+	var entries []logbuf.Entry
+	for i := range 8 {
+		e := spent(i)
+		e.Time, e.CostNanoUSD = day.Add(5*time.Hour+time.Duration(i)*time.Minute), new(int64(1)<<i)
+		entries = append(entries, e)
+	}
+	write := func(s *chstore.Sink, some ...logbuf.Entry) {
+		t.Helper()
+		if _, err := s.Write(t.Context(), logbuf.Batch{Entries: some}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCost := func(when string, want int64) {
+		t.Helper()
+		page, err := quick.Usage(t.Context(), logbuf.UsageQuery{Since: day, Until: day.AddDate(0, 0, 2)})
+		if err != nil || len(page.Rows) != 1 || page.Rows[0].CostNanoUSD != want {
+			t.Errorf("%s: %+v, %v; want %b", when, page.Rows, err, want)
+		}
+	}
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 20), Before: day.AddDate(0, 0, 9)}
+	maintain := func(s *chstore.Sink) {
+		t.Helper()
+		if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), s, o)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(quick, entries[:3]...)
+	maintain(slow) // says that the day is forgotten, and waits
+	wantCost("before", 0b111)
+	write(quick, entries[2], entries[3])
+	write(slow, entries[4], entries[3])
+	wantCost("while it waits", 0b11111)
+	maintain(quick)
+	if got := query(t, database, "SELECT count() FROM access_logs"); got != "0" {
+		t.Errorf("%s entries are left", got)
+	}
+	wantCost("after the entries are gone", 0b11111)
+	write(slow, entries[5])
+	write(quick, entries[6], entries[5], entries[4])
+	wantCost("with what came then", 0b1111111)
+
+	// A step of a server that was suspended comes to its end, and an hour is marked.
+	query(t, database, "INSERT INTO access_logs (ts, id, version, cost_nano_usd) "+
+		"SELECT ts, id, version + 1, 1000000 FROM usage_late WHERE cost_nano_usd IN (4, 8)")
+	query(t, database, "INSERT INTO access_logs (ts, id, version, cost_nano_usd) "+
+		"SELECT ts + 1, unhex(repeat('ab', 16)), 1, 1000000 FROM usage_late LIMIT 1")
+	query(t, database, "INSERT INTO usage_marks (hour) SELECT toStartOfHour(ts) FROM usage_late LIMIT 1")
+	wantCost("with strange entries", 0b1111111)
+	result, err := quick.Reprice(t.Context(), logbuf.RepriceBatch{
+		Run: uuid.New(), Query: logbuf.LogQuery{Limit: 500, Since: day, Until: day.AddDate(0, 0, 2)}, Own: true,
+		Price: func(e *logbuf.Entry) { e.CostNanoUSD = new(int64(5)) },
+	})
+	if err != nil || result.Changed != 0 {
+		t.Errorf("priced anew: %+v, %v; want nothing", result, err)
+	}
+	for range 2 {
+		maintain(quick)
+		wantCost("after more maintenance", 0b1111111)
+	}
+	if got := query(t, database, "SELECT count() FROM access_logs"); got != "0" {
+		t.Errorf("%s entries are left at the end", got)
+	}
+}
+
+// Where somebody else has removed entries of an hour that was summed, the usage stays when some come late.
+func TestPartitionsThatOthersDrop(t *testing.T) {
+	t.Parallel()
+	database := newDatabase()
+	s := openSink(t, database)
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 20)}
+	for i, e := range []logbuf.Entry{spent(1), spent(2)} {
+		e.Time = day.Add(time.Duration(i) * time.Second)
+		if _, err := s.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{e}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), s, o)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			query(t, database, "ALTER TABLE access_logs DROP PARTITION 20260314")
+			o.Before = day.AddDate(0, 0, 9)
+			if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), s, o)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	page, err := s.Usage(t.Context(), logbuf.UsageQuery{Since: day, Until: day.AddDate(0, 0, 2)})
+	if err != nil || len(page.Rows) != 1 || page.Rows[0].Requests != 2 {
+		t.Errorf("%+v, %v; want two requests", page.Rows, err)
+	}
+}
+
+// A server that is about to sum an hour, and goes on when its day was dropped by another, changes nothing.
+func TestBuildAfterDrop(t *testing.T) {
+	t.Parallel()
+	database := newDatabase()
+	quick := openSink(t, database)
+	begins, dropped := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	const held = "X-Held"
+	front := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: server.Addr()})
+			text, err := io.ReadAll(r.In.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			if bytes.Contains(text, []byte("min(ts)")) { // the last that is asked before hours are summed
+				r.Out.Header.Set(held, "yes")
+			}
+			r.Out.Body, r.Out.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if r.Request.Header.Get(held) != "" {
+				once.Do(func() { close(begins); <-dropped })
+			}
+			return nil
+		},
+	})
+	t.Cleanup(front.Close)
+	dsn := strings.Replace(server.DSN(database), server.Addr(), front.Listener.Addr().String(), 1)
+	slow, err := chstore.NewSink(dsn, &chstore.SinkOptions{Settle: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = slow.Close() })
+	if _, err := quick.Write(t.Context(), logbuf.Batch{Entries: []logbuf.Entry{spent(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	o := logbuf.MaintenanceOptions{Now: day.AddDate(0, 0, 20)}
+	done := make(chan error, 1)
+	go func() { done <- logbuf.MaintenanceError(logbuf.Maintain(t.Context(), slow, o)) }()
+	<-begins
+	o.Before = day.AddDate(0, 0, 15)
+	if err := logbuf.MaintenanceError(logbuf.Maintain(t.Context(), quick, o)); err != nil {
+		t.Error(err)
+	}
+	close(dropped)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := query(t, database, "SELECT count() FROM access_logs"); got != "0" {
+		t.Errorf("%s entries are left", got)
+	}
+	page, err := quick.Usage(t.Context(), logbuf.UsageQuery{Since: day, Until: day.AddDate(0, 0, 15)})
+	if err != nil || len(page.Rows) != 1 || page.Rows[0].Requests != 1 {
+		t.Errorf("%+v, %v; want one request", page.Rows, err)
 	}
 }
