@@ -74,7 +74,10 @@ type progress struct {
 	retryAt time.Time // not before; zero when the last try worked
 	lost    bool      // nothing more of it can be read
 	holes   *holes    // not nil: what cannot be read is passed over
-	damaged bool      // some of it was counted as damaged
+	damaged bool      // some of it was counted as damaged, by this queue or an earlier one
+	noted   bool      // the note says that it is damaged
+
+	round uint32 // how often it was set aside; see source
 }
 
 // A cursor is a place in a segment.
@@ -89,7 +92,8 @@ type cursor struct {
 // Files of a spool are named NUMBER-UUID.v1 with the number in 16 hex digits; a
 // version that reads another format has another suffix. Beside a segment may lie
 // NUMBER-UUID.v1.pos: how far it has been stored, a hint, see noteSize. A segment that could
-// not be read is called NUMBER-UUID.v1.aside; nobody touches it any more.
+// not be read is called NUMBER-UUID.v1.aside; nobody touches it any more. Its note keeps its
+// name, and says what a queue has to know when the segment gets its own name back.
 const (
 	segmentSuffix  = ".v1"
 	positionSuffix = ".pos"
@@ -124,6 +128,16 @@ func checkVersion(name string) error {
 	return nil
 }
 
+// source names the segment to the sink. The checkpoint of a segment that was set aside is behind
+// entries that could not be read. When they can be, the segment comes from its beginning under a
+// name that the sink has never seen, so that each entry is known by its identity alone.
+func (s *segment) source() uuid.UUID {
+	if s.read.round == 0 {
+		return s.id
+	}
+	return uuid.NewSHA1(s.id, binary.LittleEndian.AppendUint32(nil, s.read.round))
+}
+
 // remove deletes the segment's files. The path must not be in use.
 func (s *segment) remove(fs fileSystem) error {
 	_ = fs.Remove(s.path + positionSuffix) // may not exist, and does no harm
@@ -132,37 +146,52 @@ func (s *segment) remove(fs fileSystem) error {
 
 // A note is what the hint beside a segment says.
 type note struct {
-	done int64   // position up to which its entries are accounted for
-	cuts []int64 // positions at which the batches end that follow, and may have been written
+	done    int64   // position up to which its entries are accounted for
+	cuts    []int64 // positions at which the batches end that follow, and may have been written
+	damaged bool    // some of them were counted as damaged, or will be
+	round   uint32  // how often the segment was set aside
 }
+
+// note returns what is to be noted of a segment nothing of which is on its way to the sink.
+func (p *progress) note() note { return note{done: p.done, damaged: p.damaged, round: p.round} }
 
 // maxCuts is how many batches are in flight at once.
 const maxCuts = 2
 
 // noteSize is the length of the hint beside a segment: the position, the count and the
-// positions of the cuts, and a checksum that is begun with the segment's, all little endian.
-const noteSize = 8 + 1 + 8*maxCuts + 4
+// positions of the cuts, whether it is damaged, its round, and a checksum that is begun with the
+// segment's, all little endian.
+const (
+	noteSize  = noteSum + 4
+	noteSum   = noteRound + 4
+	noteRound = noteFlag + 1
+	noteFlag  = 8 + 1 + 8*maxCuts
+)
 
-// readNote reads the hint beside a segment, an empty one when there is none to trust.
-func (s *segment) readNote(fs fileSystem) (n note) {
-	f, err := fs.Open(s.path + positionSuffix)
-	if err != nil {
-		return note{}
-	}
-	defer f.Close() //nolint:errcheck // only read
+// readNote reads the hint beside a segment, an empty one when there is none to trust. An error
+// means that the system is short of something, and that there may be a hint.
+func (s *segment) readNote(fs fileSystem) (n note, err error) {
 	var b [noteSize]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
-		return note{}
+	f, err := fs.Open(s.path + positionSuffix)
+	if err == nil {
+		defer f.Close() //nolint:errcheck // only read
+		_, err = f.ReadAt(b[:], 0)
 	}
-	const sum = noteSize - 4
-	if binary.LittleEndian.Uint32(b[sum:]) != checksum(frameSeed(s.id), b[:sum]) || b[8] > maxCuts {
-		return note{}
+	if err != nil {
+		if diskFaultOf(err) == diskLater {
+			return note{}, err
+		}
+		return note{}, nil
+	}
+	if binary.LittleEndian.Uint32(b[noteSum:]) != checksum(frameSeed(s.id), b[:noteSum]) || b[8] > maxCuts {
+		return note{}, nil
 	}
 	n.done = int64(binary.LittleEndian.Uint64(b[:])) //nolint:gosec // as it was written
 	for i := range b[8] {
 		n.cuts = append(n.cuts, int64(binary.LittleEndian.Uint64(b[9+8*int(i):]))) //nolint:gosec // likewise
 	}
-	return n
+	n.damaged, n.round = b[noteFlag] != 0, binary.LittleEndian.Uint32(b[noteRound:])
+	return n, nil
 }
 
 // writeNote writes the hint. After a power loss it may be behind or damaged, but never ahead.
@@ -190,7 +219,11 @@ func (s *segment) writeNoteAnd(fs fileSystem, n note, then func(file) error) err
 	for i, cut := range n.cuts {
 		binary.LittleEndian.PutUint64(b[9+8*i:], uint64(cut)) //nolint:gosec // not negative
 	}
-	binary.LittleEndian.PutUint32(b[noteSize-4:], checksum(frameSeed(s.id), b[:noteSize-4]))
+	if n.damaged {
+		b[noteFlag] = 1
+	}
+	binary.LittleEndian.PutUint32(b[noteRound:], n.round)
+	binary.LittleEndian.PutUint32(b[noteSum:], checksum(frameSeed(s.id), b[:noteSum]))
 	_, err = f.WriteAt(b[:], 0)
 	if err == nil {
 		err = then(f)

@@ -49,6 +49,10 @@ func findSegments(fs fileSystem, dir string) (list []*segment, failed map[*segme
 // scan reads a segment of an earlier queue through, to learn how many entries it holds. It
 // changes nothing that spool.mu guards; adopt does.
 func (s *segment) scan(fs fileSystem) (found scanned, err error) {
+	n, err := s.readNote(fs)
+	if err != nil {
+		return found, err
+	}
 	f, err := fs.Open(s.path)
 	if err != nil {
 		return found, err
@@ -61,6 +65,7 @@ func (s *segment) scan(fs fileSystem) (found scanned, err error) {
 	if found, err = s.scanFile(s.read.holes.wrap(f), full); err != nil {
 		return found, err
 	}
+	found.note = n
 	if found.size < full {
 		if found.torn {
 			_ = f.Truncate(found.size) // it is not read anyway
@@ -68,6 +73,7 @@ func (s *segment) scan(fs fileSystem) (found scanned, err error) {
 			// There was more, and its header, which knew how much, is damaged.
 			found.size = full
 			found.end++
+			found.damaged = true
 		}
 	}
 	return found, nil
@@ -75,7 +81,12 @@ func (s *segment) scan(fs fileSystem) (found scanned, err error) {
 
 // adopt makes what a scan has found the segment's. It needs the lock, once others see it.
 func (s *segment) adopt(found scanned) {
-	s.size, s.end, s.read.arrived, s.phase = found.size, found.end, found.arrived, readable
+	s.size, s.end, s.phase = found.size, found.end, readable
+	p, n := &s.read, found.note
+	p.arrived, p.settledAt = found.arrived, time.Now()
+	p.done = max(0, min(n.done, s.end))
+	p.from, p.cuts, p.round = p.done, n.cuts, n.round
+	p.damaged, p.noted = found.damaged || n.damaged, n.damaged
 }
 
 // scanned is what there is in a segment.
@@ -83,6 +94,8 @@ type scanned struct {
 	size, end int64
 	arrived   time.Time
 	torn      bool // what follows size was never acknowledged
+	damaged   bool // some entries cannot be read
+	note      note
 }
 
 func (s *segment) scanFile(r io.ReaderAt, full int64) (found scanned, err error) {
@@ -108,6 +121,7 @@ func (s *segment) scanFile(r io.ReaderAt, full int64) (found scanned, err error)
 				break
 			}
 		}
+		found.damaged = found.damaged || fr.payload == nil || fr.first > found.end
 		found.size, found.end = fr.end, fr.first+int64(fr.count)
 	}
 	if found.size < full && !s.read.holes.any() {
@@ -154,7 +168,8 @@ type holeReader struct {
 	*holes
 }
 
-// ReadAt implements [io.ReaderAt]. It fails at the end of the file alone.
+// ReadAt implements [io.ReaderAt]. It fails at the end of the file, and where the system is short
+// of something, which says nothing about the file.
 func (r holeReader) ReadAt(b []byte, off int64) (n int, err error) {
 	if n, err = r.file.ReadAt(b, off); err == nil || err == io.EOF { //nolint:errorlint // ReadAt returns it bare
 		return n, err
@@ -167,6 +182,9 @@ func (r holeReader) ReadAt(b []byte, off int64) (n int, err error) {
 		step := int(min(int64(len(b)-n), size-off-int64(n), holeSize-(off+int64(n))%holeSize))
 		part := b[n : n+step]
 		if got, err := r.file.ReadAt(part, off+int64(n)); got < step && err != nil {
+			if diskFaultOf(err) == diskLater {
+				return n, err
+			}
 			clear(part)
 			r.blocks++
 		}

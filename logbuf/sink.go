@@ -45,7 +45,8 @@ type Sink interface {
 // the same entries, also after the process was ended and started again.
 type Batch struct {
 	// Segment names the spool segment that the entries come from, the zero
-	// UUID when they come from memory: then there is no checkpoint.
+	// UUID when they come from memory: then there is no checkpoint. A segment that was set
+	// aside and is there again has another name than before.
 	Segment uuid.UUID
 	// From and To are the positions in the segment before and after the batch.
 	// A position counts entries; To - From is more than len(Entries) when

@@ -130,10 +130,7 @@ func openSpool(o *Options, sink Sink, tell tally) (*spool, error) {
 
 // takeUp counts what an earlier queue has left in a segment that was scanned.
 func (s *spool) takeUp(seg *segment) {
-	n := seg.readNote(s.fs)
 	p := &seg.read
-	p.done = max(0, min(n.done, seg.end))
-	p.from, p.cuts, p.settledAt = p.done, n.cuts, time.Now()
 	s.mu.Lock()
 	s.bytes += seg.size
 	s.mu.Unlock()

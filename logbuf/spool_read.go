@@ -102,14 +102,18 @@ func (r *spoolReader) nothing() bool { return len(r.batch.entries) == 0 && r.ski
 func (s *spool) take(before cursor) (Batch, error) {
 	r := &s.reader
 	p := &r.segment.read
-	b := Batch{Segment: r.segment.id, From: p.batch, To: p.at, Entries: r.batch.entries}
+	b := Batch{Segment: r.segment.source(), From: p.batch, To: p.at, Entries: r.batch.entries}
 	if len(b.Entries) > 0 {
 		p.batch = p.at
 	}
 	r.taken = append(r.taken, taken{at: p.at, from: p.batch, cut: len(b.Entries) > 0, skip: r.skip})
-	if r.stable && len(b.Entries) > 0 {
-		// Where the batch ends has to be known to whoever writes it again.
-		if err := r.segment.flushNote(s.fs, r.note()); err != nil {
+	if damage := p.damaged && !p.noted; len(b.Entries) > 0 && (r.stable || damage) {
+		// Where the batch ends has to be known to whoever writes it again, and that some entries were
+		// skipped, to whoever finds it stored.
+		err := r.segment.flushNote(s.fs, r.note())
+		if p.noted = p.damaged && err == nil; err != nil && !r.stable {
+			s.logger.Warn("log spool: that a segment is damaged is not noted", "file", r.segment.path, "error", err)
+		} else if err != nil {
 			r.taken = r.taken[:len(r.taken)-1]
 			p.cursor = before
 			return Batch{}, fmt.Errorf("log spool: note where a batch ends: %w", err)
@@ -121,7 +125,7 @@ func (s *spool) take(before cursor) (Batch, error) {
 
 // note returns what is to be noted of the segment being read.
 func (r *spoolReader) note() note {
-	n := note{done: r.segment.read.done}
+	n := r.segment.read.note()
 	for _, t := range r.taken {
 		if t.cut {
 			n.cuts = append(n.cuts, t.at)
@@ -143,7 +147,7 @@ func (s *spool) enter(ctx context.Context) error {
 	}
 	p := &seg.read
 	if seg.old && !p.asked && r.checkpoints != nil {
-		stored, err := r.checkpoints.Checkpoint(ctx, seg.id)
+		stored, err := r.checkpoints.Checkpoint(ctx, seg.source())
 		if err != nil {
 			return fmt.Errorf("log sink: checkpoint of segment %s: %w", seg.id, err)
 		}

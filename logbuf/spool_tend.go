@@ -106,10 +106,16 @@ func (s *spool) phaseOf(seg *segment) phase {
 }
 
 // postpone puts off a segment that cannot be read now. It keeps nobody from the others; after
-// some tries what cannot be read of it is given up.
+// some tries what cannot be read of it is given up. That the system is short of something says
+// nothing about the segment, and is no try.
 func (s *spool) postpone(seg *segment, cause error) {
 	s.letGo(seg)
 	p := &seg.read
+	if diskFaultOf(cause) == diskLater {
+		p.retryAt = time.Now().Add(s.retryPause)
+		s.logger.Warn("log spool: the system refuses to read a segment for the moment", "file", seg.path, "error", cause)
+		return
+	}
 	p.tries++
 	switch {
 	case p.tries < maxTries:
@@ -174,6 +180,9 @@ func (s *spool) drain(seg *segment) {
 	s.letGo(seg)
 	p := &seg.read
 	if p.lost || p.holes.any() {
+		s.mu.Lock()
+		s.move(seg, gone)
+		s.mu.Unlock()
 		s.setAside(seg)
 		return
 	}
@@ -182,7 +191,7 @@ func (s *spool) drain(seg *segment) {
 	s.move(seg, drained)
 	s.mu.Unlock()
 	if s.keep > 0 {
-		if err := seg.writeNote(s.fs, note{done: p.done}); err != nil {
+		if err := seg.writeNote(s.fs, p.note()); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}
@@ -197,35 +206,52 @@ func (s *spool) finish(seg *segment) error {
 	return s.drop(seg)
 }
 
-// drop removes a segment that is drained.
+// drop takes a segment that is drained out of the spool.
 func (s *spool) drop(seg *segment) error {
 	s.mu.Lock()
 	if seg.phase != drained { // the committer needed the room
 		s.mu.Unlock()
 		return nil
 	}
+	s.move(seg, gone)
+	s.mu.Unlock()
+	return s.tidy(seg)
+}
+
+// tidy removes the files of a segment that was drained and is gone. One with damaged entries is set
+// aside instead.
+func (s *spool) tidy(seg *segment) error {
 	if seg.read.damaged {
-		s.mu.Unlock()
 		s.warn("what is damaged in a segment was counted; the file is set aside", seg)
 		s.setAside(seg)
 		return nil
 	}
-	s.move(seg, gone)
-	s.mu.Unlock()
 	if err := seg.remove(s.fs); err != nil {
 		return fmt.Errorf("log spool: remove a segment that is stored: %w", err)
 	}
 	return nil
 }
 
-// setAside gives a segment another name, under which nobody touches it.
+// setAside gives a segment that is gone another name, under which nobody touches it. Before that
+// it notes that whoever gets the segment back has to begin anew; see source.
 func (s *spool) setAside(seg *segment) {
 	s.mu.Lock()
-	s.move(seg, gone)
 	s.aside++
 	s.mu.Unlock()
-	_ = s.fs.Remove(seg.path + positionSuffix) // may not exist
-	if err := s.fs.Rename(seg.path, seg.path+asideSuffix); err != nil {
+	n, err := seg.readNote(s.fs) // it may be that nobody has been able to read it so far
+	if err == nil {
+		err = seg.flushNote(s.fs, note{round: max(n.round, seg.read.round) + 1})
+	}
+	if err == nil {
+		err = s.fs.SyncDir(s.dir)
+	}
+	if err == nil {
+		err = s.fs.Rename(seg.path, seg.path+asideSuffix)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		_ = s.fs.Remove(seg.path + positionSuffix) // the segment was deleted
+	}
+	if err != nil {
 		s.logger.Warn("log spool: a segment cannot be set aside", "file", seg.path, "error", err)
 	}
 }
@@ -252,7 +278,7 @@ func (s *spool) verify(ctx context.Context, now time.Time) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-		stored, err := s.reader.checkpoints.Checkpoint(ctx, seg.id)
+		stored, err := s.reader.checkpoints.Checkpoint(ctx, seg.source())
 		cancel()
 		if err != nil {
 			s.logger.Debug("log spool: the sink cannot say what it has", "error", err)

@@ -208,8 +208,8 @@ func (s *spool) makeRoom(w *segmentWriter, from int64) {
 	}
 }
 
-// shed removes drained segments, the oldest first, until all take no more than some bytes,
-// and reports whether it removed any.
+// shed takes drained segments out of the spool, the oldest first, until all take no more than some
+// bytes, and reports whether it removed any: one that is set aside gives the disk no room.
 func (s *spool) shed(most int64) (removed bool) {
 	for {
 		s.mu.Lock()
@@ -229,9 +229,9 @@ func (s *spool) shed(most int64) (removed bool) {
 		if seg == nil {
 			return removed
 		}
-		removed = true
-		if err := seg.remove(s.fs); err != nil {
-			s.logger.Warn("log spool: a segment that is stored cannot be removed", "file", seg.path, "error", err)
+		removed = removed || !seg.read.damaged
+		if err := s.tidy(seg); err != nil {
+			s.logger.Warn("log spool: cannot tidy up", "file", seg.path, "error", err)
 		}
 	}
 }
