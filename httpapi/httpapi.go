@@ -16,7 +16,6 @@ import (
 
 	"github.com/ez-api/ez-api"
 	"github.com/ez-api/ez-api/httpapi/internal/outbox"
-	"github.com/ez-api/ez-api/httpapi/internal/room"
 	"github.com/ez-api/ez-api/logbuf"
 	"github.com/ez-api/ez-api/snapshot"
 )
@@ -117,7 +116,7 @@ func New(plane *ezapi.Plane, auth Auth, opts *Options) *Handler {
 	if h.log == nil {
 		h.log = plane.Logger()
 	}
-	h.inbox.room, h.outbox = room.New(maxHeld), outbox.New()
+	h.inbox, h.outbox = newInbox(), outbox.New()
 	h.exporter = snapshot.NewExporter(plane.Publisher(), plane.SyncKeys())
 	h.draining, h.drain = context.WithCancel(context.Background())
 	h.heads = newShared(h.draining, plane.Sync)

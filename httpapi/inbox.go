@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxWindow = 8 << 20 // bytes of history that a zstd stream may ask us to keep
+	maxWindow = 8 << 20 // bytes of history that a zstd frame may refer to
 	keepBelow = 1 << 20 // larger buffers are not kept for the next request
 
 	// maxHeld is how many bytes of bodies may be here at once, read and not yet
@@ -43,8 +43,35 @@ var (
 type inbox struct {
 	buffers sync.Pool // of *bytes.Buffer
 	gzips   sync.Pool // of *gzip.Reader
-	zstds   sync.Pool // of *zstd.Decoder
+	zstd    *zstd.Decoder
 	room    *room.Room
+}
+
+func newInbox() inbox {
+	// Bodies of zstd are decoded when they are whole, so that a window takes no memory of its own while a
+	// client is slow. The decoder works at a few at once, as many as there are processors.
+	z, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(logbuf.MaxBody),
+		zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return inbox{zstd: z, room: room.New(maxHeld)}
+}
+
+// buffer returns one that is empty.
+func (in *inbox) buffer() *bytes.Buffer {
+	if buf, ok := in.buffers.Get().(*bytes.Buffer); ok {
+		return buf
+	}
+	return new(bytes.Buffer)
+}
+
+// recycle takes a buffer that nobody uses any more.
+func (in *inbox) recycle(buf *bytes.Buffer) {
+	if buf.Cap() <= keepBelow {
+		buf.Reset()
+		in.buffers.Put(buf)
+	}
 }
 
 // A delivery is one body on its way.
@@ -57,12 +84,8 @@ type delivery struct {
 
 // begin starts a body. It has to be ended.
 func (in *inbox) begin(w http.ResponseWriter) *delivery {
-	buf, ok := in.buffers.Get().(*bytes.Buffer)
-	if !ok {
-		buf = new(bytes.Buffer)
-	}
 	control := http.NewResponseController(w)
-	d := &delivery{in: in, buf: buf, control: control, share: in.room.Enter(control.SetReadDeadline)}
+	d := &delivery{in: in, buf: in.buffer(), control: control, share: in.room.Enter(control.SetReadDeadline)}
 	d.share.Wait()
 	return d
 }
@@ -70,10 +93,7 @@ func (in *inbox) begin(w http.ResponseWriter) *delivery {
 // end lets go of the body.
 func (d *delivery) end() {
 	d.share.Leave()
-	if d.buf.Cap() <= keepBelow {
-		d.buf.Reset()
-		d.in.buffers.Put(d.buf)
-	}
+	d.in.recycle(d.buf)
 }
 
 // charge counts bytes that have arrived.
@@ -148,23 +168,19 @@ func (d *delivery) gunzip(body io.Reader) error {
 }
 
 func (d *delivery) unzstd(body io.Reader) error {
-	z, ok := d.in.zstds.Get().(*zstd.Decoder)
-	if !ok {
-		var err error
-		// One at a time: no goroutines, so that one that is not put back needs no Close.
-		z, err = zstd.NewReader(nil,
-			zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return err
-		}
-	}
-	defer d.in.zstds.Put(z)
-	if err := z.Reset(body); err != nil {
+	if err := d.readFrom(body); err != nil {
 		return err
 	}
-	err := d.readFrom(z)
-	_ = z.Reset(nil) // let go of the body
-	return err
+	packed, text := d.buf, d.in.buffer()
+	b, err := d.in.zstd.DecodeAll(packed.Bytes(), text.AvailableBuffer())
+	*text = *bytes.NewBuffer(b)
+	d.buf = text
+	d.share.Give(int64(packed.Len()))
+	d.in.recycle(packed)
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return request.TooLarge(logbuf.MaxBody)
+	}
+	return errors.Join(err, d.charge(int64(len(b))))
 }
 
 // readFrom reads all there is, up to what a body may have.

@@ -74,6 +74,7 @@ func TestIngest(t *testing.T) {
 		{"two members of gzip", "application/x-ndjson", "gzip", append(gzipped(t, lines), gzipped(t, lines)...), 6},
 		{"zstd", "application/x-ndjson", "zstd", zstdded(t, lines), 3},
 		{"zstd again, with what the first left", "application/x-ndjson", "zstd", zstdded(t, lines), 3},
+		{"zstd in two frames", "application/x-ndjson", "zstd", append(zstdded(t, "{}\n"), zstdded(t, lines)...), 4},
 		{"unknown fields", "", "", []byte(`{"model":"m","colour":"red"}`), 1},
 		{"the most bytes", "", "", []byte(entry + strings.Repeat(" ", logbuf.MaxBody-len(entry))), 1},
 	} {
