@@ -22,16 +22,17 @@ type listingChanges struct {
 // changes answers with a page of the feed.
 type changes struct {
 	Body struct {
-		Data       []catalog.Change `json:"data" doc:"The changes, oldest first. With filters a page may have few or none, and there may be more."`
+		Data       []catalog.Change `json:"data" doc:"The changes, oldest first. A page ends at 4 MiB, and with filters it may have few or none: there may be more."`
 		NextCursor string           `json:"next_cursor" doc:"The after of the next page. Ask again with it, also for what comes later."`
 	}
 }
 
 // The bounds of one page. A page that has looked at so many changes ends, however few
-// of them were selected.
+// of them were selected, and so does one that shows so many bytes.
 const (
-	changesAtOnce = 500
+	changesAtOnce = 40 // each may have more than a MiB
 	changesAtMost = 10_000
+	changesBytes  = 4 << 20
 	clocksApart   = 5 * time.Second // of the servers whose times are in the feed, at most
 )
 
@@ -93,6 +94,7 @@ type feedPage struct {
 	since time.Time
 	at    catalog.Cursor
 	found []catalog.Change
+	bytes int // of found
 
 	project string // of a caller who is limited to one
 }
@@ -115,8 +117,9 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 			}
 			if shown := p.shown(c); shown != nil && p.selects(*shown) {
 				p.found = append(p.found, *shown)
+				p.bytes += len(shown.Before) + len(shown.After)
 			}
-			if len(p.found) == p.in.Limit {
+			if len(p.found) == p.in.Limit || p.bytes >= changesBytes {
 				return nil
 			}
 		}

@@ -208,3 +208,30 @@ func TestChangesLookAtNoMoreThanAPage(t *testing.T) {
 		t.Errorf("the first page: %v", got)
 	}
 }
+
+// A page of large changes ends by its bytes, and the next goes on: nothing is left out.
+func TestChangesBoundTheBytesOfAPage(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	scopes := make([]string, 7000)
+	for i := range scopes {
+		scopes[i] = fmt.Sprintf("%060d", i)
+	}
+	key, err := s.plane.Keys.Create(t.Context(), catalog.Key{Name: "k", Scopes: scopes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const changes = 30
+	for i := range changes - 1 {
+		patch := fmt.Appendf(nil, `{"name": "k%d"}`, i)
+		if _, err := s.plane.Keys.Patch(t.Context(), key.ID, 0, patch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := s.must(http.StatusOK, viewer, "GET", "/changes?kind=keys&limit=1000", nil)
+	if size := len(first.body); size < 4<<20 || size > 6<<20 {
+		t.Errorf("the first page has %d bytes", size)
+	}
+	if all, pages := s.feed("&kind=keys", 1000); len(all) != changes || pages < 6 {
+		t.Errorf("%d changes on %d pages, want %d on 6 or more", len(all), pages, changes)
+	}
+}
