@@ -77,6 +77,8 @@ func (k *Key) check(rules) FieldErrors {
 			errs.add(field, "must be an address or a network such as 192.0.2.0/24, without a zone")
 		}
 	})
+	checkTogether(&errs, []string{"namespaces", "models", "scopes", "allow_ips"},
+		k.Namespaces, k.Models, k.Scopes, k.AllowIPs)
 	k.Limits.check(&errs)
 	checkBudgets(&errs, k.Budgets)
 	checkExpiry(&errs, k.ExpiresAt)

@@ -24,7 +24,7 @@ const (
 	maxName   = 256 // characters of a name, an id or an external id
 	maxWord   = 64  // characters of a group or scope
 	maxList   = 10_000
-	maxBytes  = 512 << 10 // of a list as JSON, so that a request of 1 MiB can replace it
+	maxBytes  = 512 << 10 // of the lists of a resource as JSON, so that a request of 1 MiB can replace them
 	maxLabels = 64
 	maxLabel  = 63 // characters of a label's name
 	maxWeight = 1_000_000
@@ -137,7 +137,7 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 	}
 	seen, size := make(map[string]bool, len(list)), 0
 	for i, v := range list {
-		size += len(v) + strings.Count(v, `"`) + strings.Count(v, `\`) + len(`"",`)
+		size += jsonLen(v)
 		if size > maxBytes {
 			errs.add(field, "must be at most %d bytes of JSON, so that a request can replace it", maxBytes)
 			return
@@ -149,6 +149,31 @@ func checkList(errs *FieldErrors, field string, list []string, check func(errs *
 		}
 		seen[v] = true
 		check(errs, at, v)
+	}
+}
+
+// jsonLen returns how many bytes of JSON an element of a list takes.
+func jsonLen(v string) int {
+	return len(v) + strings.Count(v, `"`) + strings.Count(v, `\`) + len(`"",`)
+}
+
+// checkTogether checks that lists, each of which may have maxBytes alone, have no more together. It
+// names the field that goes beyond.
+func checkTogether(errs *FieldErrors, fields []string, lists ...[]string) {
+	all := 0
+	for i, list := range lists {
+		alone := 0
+		for _, v := range list {
+			alone += jsonLen(v)
+		}
+		if alone > maxBytes {
+			return // checkList has said so
+		}
+		if all += alone; all > maxBytes {
+			errs.add(fields[i], "must be at most %d bytes of JSON together with the other lists; shorten one of them",
+				maxBytes)
+			return
+		}
 	}
 }
 

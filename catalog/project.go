@@ -72,6 +72,7 @@ func (p *Project) check(rules) FieldErrors {
 	checkList(&errs, "models", p.Models, checkPattern)
 	checkList(&errs, "groups", p.Groups, checkGroup)
 	checkList(&errs, "namespaces", p.Namespaces, checkNamespace)
+	checkTogether(&errs, []string{"models", "groups", "namespaces"}, p.Models, p.Groups, p.Namespaces)
 	p.Limits.check(&errs)
 	checkLimit(&errs, "max_keys", p.MaxKeys)
 	checkBudgets(&errs, p.Budgets)
