@@ -101,19 +101,41 @@ func (p *page) fillChanges(view *changesView, query client.ChangesQuery, before 
 		}
 		return nil
 	}
-	found, err := p.client.Changes(p.ctx(), query)
+	found, more, err := p.readChanges(query)
 	if err != nil {
 		return err
 	}
-	for _, c := range found.Data {
+	for _, c := range found {
 		view.Rows = append(view.Rows, p.changeRow(c))
 	}
-	if len(found.Data) == query.Limit {
+	if more != "" {
 		next := queryWithout(p.r.URL.Query(), "after")
-		next.Set("after", found.Next)
+		next.Set("after", more)
 		view.Newer = "changes?" + next.Encode()
 	}
 	return nil
+}
+
+// feedPages is how many pages of the feed are read for one of the console: one of the feed ends at some bytes, and
+// may have few that a filter selects.
+const feedPages = 5
+
+// readChanges returns changes up to the limit of a query, and where others may begin; "" where there are none.
+func (p *page) readChanges(query client.ChangesQuery) (found []catalog.Change, more string, err error) {
+	most := query.Limit
+	for range feedPages {
+		page, err := p.client.Changes(p.ctx(), query)
+		if err != nil {
+			return nil, "", err
+		}
+		if found = append(found, page.Data...); len(page.Data) == 0 && page.Next == query.After {
+			return found, "", nil
+		}
+		if query.After, query.Limit = page.Next, most-len(found); query.Limit == 0 {
+			break
+		}
+	}
+	return found, query.After, nil
 }
 
 // newest returns the changes of the revisions before one, or of the last where that is 0, oldest first; from is the
@@ -131,21 +153,21 @@ func (p *page) newest(before, window int64, most int) (found []catalog.Change, f
 	for ; ; window /= 2 {
 		from = max(0, before-1-window)
 		query := client.ChangesQuery{After: strconv.FormatInt(from, 10), Limit: most}
-		page, err := p.client.Changes(p.ctx(), query)
+		all, next, err := p.readChanges(query)
 		if errors.Is(err, catalog.ErrCompacted) { // it reaches back no further
 			query.After, from = "", 0
-			page, err = p.client.Changes(p.ctx(), query)
+			all, next, err = p.readChanges(query)
 		}
 		if err != nil {
 			return nil, 0, "", err
 		}
-		if len(page.Data) == most && int64(page.Data[most-1].Revision) < before {
+		if n := len(all); next != "" && n > 0 && int64(all[n-1].Revision) < before {
 			if window > 1 {
 				continue
 			}
-			more = page.Next
+			more = next
 		}
-		for _, c := range page.Data {
+		for _, c := range all {
 			if int64(c.Revision) < before {
 				found = append(found, c)
 			}
