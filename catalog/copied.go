@@ -8,8 +8,8 @@ import (
 
 // Bounds of what Copied reads of a revision.
 const (
-	copiedChunk = 500
-	copiedPages = 10
+	copiedChunk = 40 // each may have more than a MiB
+	copiedPages = 125
 )
 
 // Copied reports whether a revision has changed something that control planes keep in memory:

@@ -30,7 +30,9 @@ type changes struct {
 // The bounds of one page. A page that has looked at so many changes ends, however few
 // of them were selected, and so does one that shows so many bytes.
 const (
-	changesAtOnce = 40 // each may have more than a MiB
+	changesAtOnce = 40  // that are read at first, because each may have more than a MiB
+	manyAtOnce    = 500 // that are read where they are small
+	smallChange   = 4 << 10
 	changesAtMost = 10_000
 	changesBytes  = 4 << 20
 	clocksApart   = 5 * time.Second // of the servers whose times are in the feed, at most
@@ -104,13 +106,16 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 	if p.at.Revision > r.Head().Revision {
 		return errAhead
 	}
+	atOnce := changesAtOnce
 	for looked := 0; looked < changesAtMost; {
-		batch, err := r.Changes(ctx, p.at, changesAtOnce+1) // one more tells where a revision ends
+		batch, err := r.Changes(ctx, p.at, atOnce+1) // one more tells where a revision ends
 		if err != nil {
 			return err
 		}
-		for i, c := range batch[:min(len(batch), changesAtOnce)] {
+		size := 0
+		for i, c := range batch[:min(len(batch), atOnce)] {
 			looked++
+			size += len(c.Before) + len(c.After)
 			p.at = c.Cursor()
 			if i == len(batch)-1 || batch[i+1].Revision != c.Revision {
 				p.at.Seq = 0 // that was all of it
@@ -123,9 +128,12 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 				return nil
 			}
 		}
-		if len(batch) <= changesAtOnce {
+		if len(batch) <= atOnce {
 			p.at.Seq = 0
 			return nil
+		}
+		if atOnce = changesAtOnce; size < len(batch)*smallChange {
+			atOnce = min(manyAtOnce, changesAtMost-looked)
 		}
 	}
 	return nil

@@ -49,9 +49,9 @@ type inbox struct {
 
 func newInbox() inbox {
 	// Bodies of zstd are decoded when they are whole, so that a window takes no memory of its own while a
-	// client is slow. The decoder works at a few at once, as many as there are processors.
+	// client is slow. The decoder works at as many at once as there are processors.
 	z, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(logbuf.MaxBody),
-		zstd.WithDecoderLowmem(true))
+		zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(0))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -170,6 +170,9 @@ func (d *delivery) gunzip(body io.Reader) error {
 func (d *delivery) unzstd(body io.Reader) error {
 	if err := d.readFrom(body); err != nil {
 		return err
+	}
+	if err := d.share.Settle(); err != nil { // it waits for its client no more
+		return refusal(err)
 	}
 	packed, text := d.buf, d.in.buffer()
 	b, err := d.in.zstd.DecodeAll(packed.Bytes(), text.AvailableBuffer())

@@ -186,15 +186,15 @@ func (s *spool) drain(seg *segment) {
 		s.setAside(seg)
 		return
 	}
-	p.drainedAt = time.Now()
-	s.mu.Lock()
-	s.move(seg, drained)
-	s.mu.Unlock()
-	if s.keep > 0 {
+	if s.keep > 0 { // before the committer may take it out of the spool, with a note of its own
 		if err := seg.writeNote(s.fs, p.note()); err != nil {
 			s.logger.Debug("log spool: position not noted", "error", err)
 		}
 	}
+	p.drainedAt = time.Now()
+	s.mu.Lock()
+	s.move(seg, drained)
+	s.mu.Unlock()
 }
 
 // finish drains a segment, and removes it unless it is to be kept.
@@ -222,8 +222,9 @@ func (s *spool) drop(seg *segment) error {
 // aside instead.
 func (s *spool) tidy(seg *segment) error {
 	if seg.read.damaged {
-		s.warn("what is damaged in a segment was counted; the file is set aside", seg)
-		s.setAside(seg)
+		if s.setAside(seg) {
+			s.warn("what is damaged in a segment was counted; the file is set aside", seg)
+		}
 		return nil
 	}
 	if err := seg.remove(s.fs); err != nil {
@@ -234,10 +235,7 @@ func (s *spool) tidy(seg *segment) error {
 
 // setAside gives a segment that is gone another name, under which nobody touches it. Before that
 // it notes that whoever gets the segment back has to begin anew; see source.
-func (s *spool) setAside(seg *segment) {
-	s.mu.Lock()
-	s.aside++
-	s.mu.Unlock()
+func (s *spool) setAside(seg *segment) (ok bool) {
 	n, err := seg.readNote(s.fs) // it may be that nobody has been able to read it so far
 	if err == nil {
 		err = seg.flushNote(s.fs, note{round: max(n.round, seg.read.round) + 1})
@@ -252,8 +250,13 @@ func (s *spool) setAside(seg *segment) {
 		_ = s.fs.Remove(seg.path + positionSuffix) // the segment was deleted
 	}
 	if err != nil {
-		s.logger.Warn("log spool: a segment cannot be set aside", "file", seg.path, "error", err)
+		s.warn("a damaged segment cannot be set aside, and the next start reads it again", seg, "error", err)
+		return false
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside++
+	return true
 }
 
 // watched reports whether the sink may lose what it has of a segment: something of it was

@@ -49,6 +49,7 @@ type Console struct {
 	nouns    nounTable
 	outbox   *outbox.Outbox
 	room     *room.Room // for forms
+	openRoom *room.Room // for those of who is not signed in
 
 	// load makes what follows, at the first request: it takes some megabytes, and many servers are
 	// never asked for a page.
@@ -90,7 +91,7 @@ func New(plane *ezapi.Plane, auth httpapi.Auth, opts *Options) (*Console, error)
 	c := &Console{
 		log: opts.Logger, now: opts.Clock, sessions: sessions{sealer}, oidc: opts.OIDC, nouns: newNouns(),
 		forms: &onceForms{forms: map[onceKey]*onceForm{}}, outbox: outbox.New(),
-		room: room.New(maxForms),
+		room: room.New(maxForms), openRoom: room.New(maxOpen),
 	}
 	if c.log == nil {
 		c.log = plane.Logger()

@@ -30,7 +30,8 @@ type page struct {
 	typing  bool // the page has a form with what was typed
 	secret  bool // the answer holds something that is shown once
 
-	held *room.Share // of the memory for forms; nil: nothing
+	known bool        // who asks is signed in
+	held  *room.Share // of the memory for forms; nil: nothing
 }
 
 // The cookies that hold what somebody prefers. Nothing depends on them but how pages look.
@@ -85,6 +86,7 @@ func (c *Console) signedInAs(do func(*page) error, prepare func(*page)) http.Han
 		if errors.Is(err, httpapi.ErrUnauthenticated) {
 			err = p.sendToSignIn()
 		} else if err == nil {
+			p.known = true
 			p.takeFlash()
 			err = do(p)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/ez-api/ez-api/httpapi/client"
 	"github.com/ez-api/ez-api/httpapi/internal/room"
@@ -18,7 +19,11 @@ const (
 	maxForm   = 8 << 20  // bytes of a form
 	maxFields = 100_000  // of a form
 	maxForms  = 64 << 20 // bytes that all forms take at once
-	fieldSize = 512      // bytes that a field takes beside its text, about
+	maxOpen   = 16 << 20 // bytes that those take of who is not signed in, beside the others
+	fieldSize = 256      // bytes that a field takes beside its text, about
+
+	// parting is how long the rest of a form that is refused may take to come, before its sender is told why.
+	parting = time.Second
 )
 
 var errManyFields = errors.New("the form has too many fields")
@@ -47,10 +52,14 @@ func (p *page) readForm() error {
 	return p.r.ParseForm() // what the address has, beside the form
 }
 
-// share is what the page holds of the memory for forms.
+// share is what the page holds of the memory for forms. Who is not signed in takes none from others.
 func (p *page) share() *room.Share {
 	if p.held == nil {
-		p.held = p.room.Enter(http.NewResponseController(p.w).SetReadDeadline)
+		of := p.openRoom
+		if p.known {
+			of = p.room
+		}
+		p.held = of.Enter(http.NewResponseController(p.w).SetReadDeadline)
 	}
 	return p.held
 }
@@ -107,6 +116,8 @@ func (p *page) unread(err error) error {
 	case large || errors.Is(err, errManyFields):
 		return &client.Error{Status: http.StatusRequestEntityTooLarge, Title: p.words.text("error.toolarge")}
 	case errors.Is(err, room.ErrFull) || errors.Is(err, room.ErrGaveWay):
+		p.letGo() // net/http reads what little is left before it answers, and that may never come
+		_ = http.NewResponseController(p.w).SetReadDeadline(time.Now().Add(parting))
 		p.w.Header().Set("Retry-After", "5")
 		return &client.Error{Status: http.StatusServiceUnavailable, Title: p.words.text("error.crowded")}
 	}

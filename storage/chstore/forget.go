@@ -50,6 +50,14 @@ func notLate(hours rollup.Span) string {
 		micros(hours.From.UnixMicro()), micros(hours.Until.UnixMicro()))
 }
 
+// hull returns the span that spans lie in, which are in order.
+func hull(spans []rollup.Span) (all rollup.Span) {
+	if len(spans) > 0 {
+		all = rollup.Span{From: spans[0].From, Until: spans[len(spans)-1].Until}
+	}
+	return all
+}
+
 // drop forgets the days that ended before a time, once the usage of all their hours is summed for good.
 func (s *Sink) drop(ctx context.Context, o logbuf.MaintenanceOptions) (report logbuf.TaskReport, err error) {
 	if o.Before.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ez-api/ez-api/logbuf"
 )
@@ -30,6 +31,10 @@ const (
 
 	// maxHalved is the same for refusals that name no row, each of which takes many inserts.
 	maxHalved = 100
+
+	// siftWithin is how long refused entries are looked for, where each statement takes long: a queue
+	// gives a write a minute.
+	siftWithin = 25 * time.Second
 )
 
 var (
@@ -63,6 +68,9 @@ func (w *writer) sift(ctx context.Context, entries []*logbuf.Entry, token string
 		refused, err := w.refuse(ctx, known)
 		if err != nil {
 			return err
+		}
+		if !refused && len(entries) == 1 {
+			return nil
 		}
 		if !refused { // it was stored: the server counts rows in another way
 			return w.halve(ctx, entries, token, why)
@@ -109,14 +117,17 @@ func (w *writer) refuse(ctx context.Context, e *logbuf.Entry) (refused bool, err
 	if faultOf(err) != faultData {
 		return false, err
 	}
-	return true, w.buryRefused(e, err, maxRefused)
+	return true, w.buryRefused(e, err, &w.refused, maxRefused)
 }
 
-// buryRefused buries an entry that the server has refused, unless there are too many.
-func (w *writer) buryRefused(e *logbuf.Entry, why error, most int) error {
-	if w.refused++; w.refused > most {
-		return fmt.Errorf("more than %d entries of one batch are refused, which is too many to set them aside; "+
-			"change or drop what refuses them: %w", most, why)
+// buryRefused buries an entry that the server has refused, and counts it, unless there are too many.
+func (w *writer) buryRefused(e *logbuf.Entry, why error, count *int, most int) error {
+	if w.sifting.IsZero() {
+		w.sifting = time.Now()
+	}
+	if *count++; *count > most || time.Since(w.sifting) > siftWithin {
+		return fmt.Errorf("%d entries of one batch, or more, are refused, which is too many to set them aside; "+
+			"change or drop what refuses them: %w", *count, why)
 	}
 	return w.bury(e, why)
 }
@@ -124,7 +135,7 @@ func (w *writer) buryRefused(e *logbuf.Entry, why error, most int) error {
 // halve stores entries in halves, and halves of those, until the ones that are refused are alone.
 func (w *writer) halve(ctx context.Context, entries []*logbuf.Entry, token string, why error) error {
 	if len(entries) == 1 {
-		return w.buryRefused(entries[0], why, maxHalved)
+		return w.buryRefused(entries[0], why, &w.halved, maxHalved)
 	}
 	half := len(entries) / 2
 	for i, part := range [][]*logbuf.Entry{entries[:half], entries[half:]} {

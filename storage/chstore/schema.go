@@ -116,7 +116,8 @@ func tables() []table {
     cache_read_tokens  Int128 CODEC(ZSTD(1)),
     cache_write_tokens Int128 CODEC(ZSTD(1)),
     output_tokens      Int128 CODEC(ZSTD(1)),
-    cost_nano_usd      Int128 CODEC(ZSTD(1))`,
+    cost_nano_usd      Int128 CODEC(ZSTD(1)),
+    INDEX by_key key_id TYPE bloom_filter(0.01) GRANULARITY 1`,
 			"ReplacingMergeTree(version)", "PARTITION BY toYYYYMM(ts) ORDER BY (ts, id)"},
 
 		{"forgotten_days", `

@@ -208,7 +208,7 @@ func usageSource(
 		sum                 func(count) string
 	}{
 		{summed, "usage_quarters", "starts", startOf, counting, lastOfSums, func(c count) string { return c.ofSums }},
-		{open, "access_logs FINAL", "ts", quarterOf, " AND " + notLate(all), lastOfEntries,
+		{open, "access_logs FINAL", "ts", quarterOf, " AND " + notLate(hull(open)), lastOfEntries,
 			func(c count) string { return c.ofEntries }},
 		{[]rollup.Span{all}, "usage_late FINAL", "ts", quarterOf, "", lastOfEntries,
 			func(c count) string { return c.ofSums }},

@@ -38,8 +38,10 @@ type writer struct {
 	segment uuid.UUID
 	now     time.Time // the server's
 	dead    int
-	refused int    // by the server, of the dead
-	letters []byte // rows of log_dead_letter
+	refused int       // by the server, of the dead, with a complaint that names the row
+	halved  int       // likewise, with one that names none
+	sifting time.Time // when the first was refused
+	letters []byte    // rows of log_dead_letter
 }
 
 func (w *writer) write(ctx context.Context, b logbuf.Batch) (err error) {
