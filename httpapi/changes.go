@@ -133,8 +133,9 @@ func (p *feedPage) fill(ctx context.Context, r catalog.Reader) error {
 			return nil
 		}
 		if atOnce = changesAtOnce; size < len(batch)*smallChange {
-			atOnce = min(manyAtOnce, changesAtMost-looked)
+			atOnce = manyAtOnce
 		}
+		atOnce = min(atOnce, changesAtMost-looked)
 	}
 	return nil
 }

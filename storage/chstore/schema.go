@@ -12,6 +12,23 @@ type table struct {
 	name, columns, engine, rest string
 }
 
+// usageColumns are what usage is summed by, and the sums.
+const usageColumns = `
+    key_id             Int64 CODEC(ZSTD(1)),
+    project            LowCardinality(String) CODEC(ZSTD(1)),
+    provider_id        Int64 CODEC(ZSTD(1)),
+    namespace          LowCardinality(String) CODEC(ZSTD(1)),
+    model              LowCardinality(String) CODEC(ZSTD(1)),
+    route_group        LowCardinality(String) CODEC(ZSTD(1)),
+    requests           Int64 CODEC(ZSTD(1)),
+    errors             Int64 CODEC(ZSTD(1)),
+    unpriced           Int64 CODEC(ZSTD(1)),
+    input_tokens       Int128 CODEC(ZSTD(1)),
+    cache_read_tokens  Int128 CODEC(ZSTD(1)),
+    cache_write_tokens Int128 CODEC(ZSTD(1)),
+    output_tokens      Int128 CODEC(ZSTD(1)),
+    cost_nano_usd      Int128 CODEC(ZSTD(1))`
+
 // tables lists all tables. Text that repeats is LowCardinality, which costs nothing where it does
 // not. Everything is ordered by time first, because every query is of a span of time: the newest
 // entries, or all of some quarters.
@@ -66,21 +83,7 @@ func tables() []table {
 			"ReplacingMergeTree(at)", "ORDER BY (id, micros)"},
 
 		{"usage_quarters", `
-    starts             DateTime('UTC') CODEC(Delta, ZSTD(1)),
-    key_id             Int64 CODEC(ZSTD(1)),
-    project            LowCardinality(String) CODEC(ZSTD(1)),
-    provider_id        Int64 CODEC(ZSTD(1)),
-    namespace          LowCardinality(String) CODEC(ZSTD(1)),
-    model              LowCardinality(String) CODEC(ZSTD(1)),
-    route_group        LowCardinality(String) CODEC(ZSTD(1)),
-    requests           Int64 CODEC(ZSTD(1)),
-    errors             Int64 CODEC(ZSTD(1)),
-    unpriced           Int64 CODEC(ZSTD(1)),
-    input_tokens       Int128 CODEC(ZSTD(1)),
-    cache_read_tokens  Int128 CODEC(ZSTD(1)),
-    cache_write_tokens Int128 CODEC(ZSTD(1)),
-    output_tokens      Int128 CODEC(ZSTD(1)),
-    cost_nano_usd      Int128 CODEC(ZSTD(1)),
+    starts             DateTime('UTC') CODEC(Delta, ZSTD(1)),` + usageColumns + `,
     last_at            DateTime('UTC') CODEC(Delta, ZSTD(1)),
     build              UInt64 CODEC(ZSTD(1)),
     made               DateTime64(6, 'UTC') DEFAULT now64(6) CODEC(ZSTD(1)),
@@ -102,21 +105,7 @@ func tables() []table {
 		{"usage_late", `
     ts                 DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
     id                 FixedString(16) CODEC(ZSTD(1)),
-    version            UInt64 CODEC(ZSTD(1)),
-    key_id             Int64 CODEC(ZSTD(1)),
-    project            LowCardinality(String) CODEC(ZSTD(1)),
-    provider_id        Int64 CODEC(ZSTD(1)),
-    namespace          LowCardinality(String) CODEC(ZSTD(1)),
-    model              LowCardinality(String) CODEC(ZSTD(1)),
-    route_group        LowCardinality(String) CODEC(ZSTD(1)),
-    requests           Int64 CODEC(ZSTD(1)),
-    errors             Int64 CODEC(ZSTD(1)),
-    unpriced           Int64 CODEC(ZSTD(1)),
-    input_tokens       Int128 CODEC(ZSTD(1)),
-    cache_read_tokens  Int128 CODEC(ZSTD(1)),
-    cache_write_tokens Int128 CODEC(ZSTD(1)),
-    output_tokens      Int128 CODEC(ZSTD(1)),
-    cost_nano_usd      Int128 CODEC(ZSTD(1)),
+    version            UInt64 CODEC(ZSTD(1)),` + usageColumns + `,
     INDEX by_key key_id TYPE bloom_filter(0.01) GRANULARITY 1`,
 			"ReplacingMergeTree(version)", "PARTITION BY toYYYYMM(ts) ORDER BY (ts, id)"},
 

@@ -535,7 +535,8 @@ func TestTokensThatCouldUseNothing(t *testing.T) {
 func TestLiteLLMPrices(t *testing.T) {
 	r, err := imports.LiteLLM([]byte(`model_list:
   - {model_name: inner, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 0}}
-  - {model_name: outer, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 2.5e-6}, model_info: {input_cost_per_token: 1}}
+  - {model_name: outer, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 2.5e-6},
+     model_info: {input_cost_per_token: 1}}
   - {model_name: plain, litellm_params: {model: openai/gpt-4o}}
   - {model_name: again, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 0.0000025}}
 `), "")
