@@ -164,7 +164,7 @@ func New(config Config) (*Plane, error) {
 	config = config.withDefaults()
 	p := &Plane{
 		Tables: catalog.NewTables(config.Catalog, config.Keeper, &catalog.Options{
-			AllowPrivateUpstreams: config.AllowPrivateUpstreams, Clock: config.Clock,
+			AllowPrivateUpstreams: config.AllowPrivateUpstreams, Clock: config.Clock, Logger: config.Logger,
 		}),
 		config: config,
 		clocks: clocks.New(config.Clock, config.LogSink),

@@ -144,7 +144,19 @@ func (c *core) confirm(ctx context.Context, commit Commit) (Revision, error) {
 	default:
 	}
 	c.commits.note(ErrUnconfirmed)
+	go c.logOutcome(context.WithoutCancel(ctx), commit, told)
 	return 0, ErrUnconfirmed
+}
+
+// logOutcome tells the log what became of a commit whose caller has gone without knowing.
+func (c *core) logOutcome(ctx context.Context, commit Commit, told <-chan verdict) {
+	v := <-told
+	log := c.logger.With("actor", commit.Actor, "writes", len(commit.Writes), "begun", commit.Time)
+	if v.err != nil {
+		log.ErrorContext(ctx, "catalog: a write that was answered as unconfirmed has failed", "error", v.err)
+		return
+	}
+	log.WarnContext(ctx, "catalog: a write that was answered as unconfirmed is done", "revision", v.revision)
 }
 
 // of returns what the store says, with the end of the caller's context in the place of that of its own.

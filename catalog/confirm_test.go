@@ -1,9 +1,12 @@
 package catalog_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +21,7 @@ type waitingStore struct {
 	wait   time.Duration
 	failed error
 	breaks bool
+	log    bytes.Buffer // of the tables
 }
 
 func (s *waitingStore) Commit(ctx context.Context, c catalog.Commit) (catalog.Revision, error) {
@@ -40,14 +44,15 @@ func waiting(t *testing.T, wait time.Duration, test func(*testing.T, *waitingSto
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &waitingStore{Store: memstore.New(nil), wait: wait}
-		test(t, s, catalog.NewTables(s, catalog.NewRandomKeyRing(), nil))
+		logger := slog.New(slog.NewTextHandler(&s.log, nil))
+		test(t, s, catalog.NewTables(s, catalog.NewRandomKeyRing(), &catalog.Options{Logger: logger}))
 	})
 }
 
 // A commit that the store does not confirm is answered after a while, is counted for as long as the store works at
 // it, and is not cancelled: it is done in the end.
 func TestCommitNotConfirmed(t *testing.T) {
-	waiting(t, time.Hour, func(t *testing.T, _ *waitingStore, tables *catalog.Tables) {
+	waiting(t, time.Hour, func(t *testing.T, s *waitingStore, tables *catalog.Tables) {
 		begun := time.Now()
 		within, cancel := context.WithCancel(t.Context())
 		_, err := tables.Models.Create(within, catalog.Model{Name: "m"})
@@ -74,6 +79,28 @@ func TestCommitNotConfirmed(t *testing.T) {
 		}
 		if age := tables.CommitStatus().Oldest; age != 0 {
 			t.Errorf("the oldest commit is %s old, and there is none", age)
+		}
+		synctest.Wait()
+		if said := s.log.String(); !strings.Contains(said, "is done") || !strings.Contains(said, "revision=1") {
+			t.Errorf("the log says %q, want that the write is done as revision 1", said)
+		}
+	})
+}
+
+// What becomes of such a commit is in the log too where it fails in the end.
+func TestCommitNotConfirmedFails(t *testing.T) {
+	waiting(t, time.Hour, func(t *testing.T, s *waitingStore, tables *catalog.Tables) {
+		if _, err := tables.Models.Create(t.Context(), catalog.Model{Name: "m"}); !errors.Is(err, catalog.ErrUnconfirmed) {
+			t.Fatal(err)
+		}
+		other := catalog.NewTables(s.Store, catalog.NewRandomKeyRing(), nil)
+		if _, err := other.Models.Create(t.Context(), catalog.Model{Name: "m"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if said := s.log.String(); !strings.Contains(said, "has failed") || !strings.Contains(said, "error=") {
+			t.Errorf("the log says %q, want that the write has failed, and why", said)
 		}
 	})
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"log/slog"
 	"time"
 )
 
@@ -37,6 +37,10 @@ type Options struct {
 	// Clock tells the time. What is written is dated by the store's clock, see [Tables.Now]. Defaults
 	// to time.Now.
 	Clock func() time.Time
+
+	// Logger is told what became of a commit that was answered with [ErrUnconfirmed]. Defaults to
+	// [slog.Default].
+	Logger *slog.Logger
 }
 
 type core struct {
@@ -46,6 +50,7 @@ type core struct {
 	clock  storeClock
 	seals  sealCounts
 	hasher Hasher
+	logger *slog.Logger
 
 	commits commits
 }
@@ -57,6 +62,9 @@ func NewTables(store Store, keeper Keeper, opts *Options) *Tables {
 		opts = &Options{}
 	}
 	c := &core{store: store, keeper: keeper, rules: rules{opts.AllowPrivateUpstreams}, clock: storeClock{ours: opts.Clock}}
+	if c.logger = opts.Logger; c.logger == nil {
+		c.logger = slog.Default()
+	}
 	if c.clock.ours == nil {
 		c.clock.ours = time.Now
 	}
@@ -124,19 +132,6 @@ func (t Table[T]) Find(ctx context.Context, by Index, value string) (v T, err er
 	return v, err
 }
 
-// List returns the entities that q selects, in order of id.
-func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
-	err = t.read(ctx, func(tx *txn) error {
-		entities, err := t.list(ctx, tx, q)
-		vs = make([]T, len(entities))
-		for i := 0; i < len(entities) && err == nil; i++ {
-			vs[i], err = t.show(entities[i])
-		}
-		return err
-	})
-	return vs, err
-}
-
 // Count returns how many entities q selects when its After and its Limit are left
 // aside. In a transaction, what was written in it counts.
 func (t Table[T]) Count(ctx context.Context, q Query) (n int64, err error) {
@@ -146,34 +141,6 @@ func (t Table[T]) Count(ctx context.Context, q Query) (n int64, err error) {
 		return err
 	})
 	return n, err
-}
-
-// pageSize is how many entities All holds at a time.
-const pageSize = 500
-
-// All iterates over all entities that q selects, in order of id, reading page
-// by page: what is committed meanwhile may be seen or not. q.Limit is ignored.
-func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		q.Limit = pageSize
-		for {
-			page, err := t.List(ctx, q)
-			if err != nil {
-				var zero T
-				yield(zero, err)
-				return
-			}
-			for _, v := range page {
-				if !yield(v, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
-			q.After = asRecord(&page[len(page)-1]).meta().ID
-		}
-	}
 }
 
 // Create adds v and returns it as it was stored, with its defaults. ID,

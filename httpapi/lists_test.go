@@ -158,3 +158,33 @@ func TestHoldsByTargetAndReason(t *testing.T) {
 	s.do(viewer, "GET", "/holds?target=model/1", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 	s.do(viewer, "GET", "/keys?target=key/1", nil).problem(t, http.StatusUnprocessableEntity, "invalid")
 }
+
+// Resources may be large: a page ends at 4 MiB, and the next one goes on.
+func TestPagesOfLargeResources(t *testing.T) {
+	s := newService(t, ezapi.Config{}, nil)
+	scopes := make([]string, 8000) // half a MiB
+	for i := range scopes {
+		scopes[i] = fmt.Sprintf("%060d", i)
+	}
+	const total = 20
+	for i := range total {
+		s.must(http.StatusCreated, admin, "POST", "/keys", object{"name": fmt.Sprint(i), "scopes": scopes})
+	}
+	read := 0
+	for cursor := ""; ; {
+		page := s.must(http.StatusOK, viewer, "GET", "/keys?limit=1000"+cursor, nil)
+		if len(page.body) > 5<<20 {
+			t.Fatalf("a page has %d bytes", len(page.body))
+		}
+		got := page.object(t)
+		read += len(got["data"].([]any))
+		next, more := got["next_cursor"].(string)
+		if !more {
+			break
+		}
+		cursor = "&cursor=" + next
+	}
+	if read != total {
+		t.Errorf("all pages have %d keys, want %d", read, total)
+	}
+}

@@ -70,6 +70,9 @@ const (
 		"null restores the default, objects are merged, and arrays are replaced."
 )
 
+// listBytes is how many bytes end a page of a list. Each resource may have more than a MiB.
+const listBytes = 4 << 20
+
 // listing selects what a list shows.
 type listing struct{ request.List }
 
@@ -84,7 +87,7 @@ type page[V any] struct {
 // listed answers with a part of a list of entities.
 type listed[V any] struct {
 	Body struct {
-		Data       []V    `json:"data" doc:"The resources of this page."`
+		Data       []V    `json:"data" doc:"The resources of this page. It ends at its limit or at 4 MiB, so there may be more where it is short."`
 		NextCursor string `json:"next_cursor,omitempty" doc:"The cursor of the next page. The last page has none."`
 		Total      *int64 `json:"total,omitempty" minimum:"0" doc:"With count=true: how many resources all pages have."`
 	}
@@ -100,16 +103,13 @@ func (n noun[T, V, W]) list(ctx context.Context, in *listing) (*listed[V], error
 	if err != nil {
 		return nil, err
 	}
-	limit := q.Limit
-	q.Limit++ // one more tells whether there is a next page
-	all, err := n.table.List(ctx, q)
+	all, more, err := n.table.Page(ctx, q, listBytes)
 	if err != nil {
 		return nil, err
 	}
 	out := &listed[V]{}
-	if len(all) > limit {
-		all = all[:limit]
-		out.Body.NextCursor = request.Cursor(n.table.Meta(all[limit-1]).ID)
+	if more {
+		out.Body.NextCursor = request.Cursor(n.table.Meta(all[len(all)-1]).ID)
 	}
 	out.Body.Data = append([]V{}, n.read(ctx, all)...)
 	if in.Count {

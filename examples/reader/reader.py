@@ -275,6 +275,7 @@ class Reader:
         self.view, self.error, self.strikes, self.node = None, "", 0, "reader-" + secrets.token_hex(4)
         self.beat, self.ahead = None, []  # the beat that counts, and those of later positions
         self.live, self.news, self.elsewhere, self.following = 1, threading.Event(), None, None
+        self.reporting, self.left = threading.Lock(), False  # no report comes after that
 
     def start(self):
         for loop in (self.follow_always, self.report_always):
@@ -395,7 +396,10 @@ class Reader:
                 redis = Redis()
                 while True:
                     self.news.clear()
-                    self.report(redis)
+                    with self.reporting:
+                        if self.left:
+                            return
+                        self.report(redis)
                     share = min(self.live / 2000, 12)  # of all nodes' 2,000 reports a second
                     time.sleep(max(1, share) * random.uniform(1, 1.1))
                     if not self.elsewhere:
@@ -404,7 +408,13 @@ class Reader:
                 print("reader: report:", repr(problem), file=sys.stderr)
                 time.sleep(random.uniform(0.5, 1.5))
 
-    def report(self, redis, leaving=False):
+    def leave(self):
+        """Takes the report away, so that nobody waits for this one, and lets no other come after it."""
+        with self.reporting:
+            self.left = True
+            Redis().pipeline(["HDEL", PREFIX + "nodes", self.node], ["ZREM", PREFIX + "nodes:seen", self.node])
+
+    def report(self, redis):
         head = self.view.head if self.view else None
         seal = head.seal if head else next(iter(SUBKEYS), "")
         report = {"id": self.node, "position": head.text if head else "0-0", "head": head.sig if head else "",
@@ -412,9 +422,6 @@ class Reader:
                   "kinds": ",".join(KINDS), "store": head.store if head else ""}
         report["sig"] = signature(seal, "node", report) if seal else ""
         nodes, index = PREFIX + "nodes", PREFIX + "nodes:seen"
-        if leaving:
-            redis.pipeline(["HDEL", nodes, self.node], ["ZREM", index, self.node])
-            return
         seconds, micros = redis("TIME")  # Redis' clock, not this machine's
         now = "%s.%06d" % (seconds, int(micros))
         _, _, self.live, base, beat = redis.pipeline(
@@ -498,7 +505,7 @@ def main():
         else:
             answer = {"doc": view and view.docs.get((question["kind"], question["key"]))}
         print(json.dumps(answer), flush=True)
-    reader.report(Redis(), leaving=True)  # so that nobody waits for this one
+    reader.leave()
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ func pattern(output string) *regexp.Regexp {
 // varying is what is written as … when a page is updated.
 var varying = []*regexp.Regexp{
 	regexp.MustCompile(`()[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z`), regexp.MustCompile(`()[0-9a-f]{8}-[0-9a-f-]{27}`),
-	regexp.MustCompile(`("revision":|Etag: ")[0-9]+`),
+	regexp.MustCompile(`("(?:priced_)?revision":|Etag: ")[0-9]+`),
 }
 
 // TestPages runs every command of a page. With EZ_TEST_UPDATE_DOCS=1 it writes into the page what
