@@ -228,6 +228,21 @@ func TestPoisonThroughout(t *testing.T) {
 	}
 }
 
+// The search for refused entries ends after a time, however few were found, and nothing of it is set aside.
+func TestPoisonTakesLong(t *testing.T) {
+	why, e := &serverError{code: codeConstraint, text: "is violated"}, entry(1, 0)
+	for _, c := range []struct {
+		since time.Duration
+		over  bool
+	}{{siftWithin - 5*time.Second, false}, {siftWithin + time.Second, true}} {
+		w := writer{sink: newFake(t).sink(t), sifting: time.Now().Add(-c.since)}
+		err := w.buryRefused(&e, why, &w.refused, maxRefused)
+		if over := err != nil; over != c.over || w.dead == 1 == c.over || over && !errors.Is(err, why) {
+			t.Errorf("after %s: %v, %d dead letters; want an end: %t", c.since, err, w.dead, c.over)
+		}
+	}
+}
+
 // Whoever writes into an hour that may be closed marks it before and after; without the marks
 // nothing is stored for sure.
 func TestMarks(t *testing.T) {
