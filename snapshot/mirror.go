@@ -39,6 +39,7 @@ type Mirror struct {
 	scrubs  chan struct{} // asks for a scrub at once
 	writing sync.Mutex    // held while a delta or a repair is written
 	untold  Position      // where it was not told of the delta after it, and has asked anew; for step alone
+	misfit  Position      // where a delta could not be carried, so that the whole was; for step alone
 
 	mu        sync.Mutex
 	at        Head                    // that the region has by this mirror; the zero Head when it is not known
@@ -153,11 +154,18 @@ func (m *Mirror) step(ctx context.Context) error {
 		return err
 	}
 	err = m.carry(ctx, at, d)
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrStale) && !errors.Is(err, ErrBusy) || errors.Is(err, ErrTooLarge) {
-		m.log.DebugContext(ctx, "a delta could not be carried, so the whole is", "error", err)
-		return m.carryWhole(ctx)
+	moved := errors.Is(err, ErrStale) && !errors.Is(err, ErrBusy)
+	if !moved && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLarge) {
+		return err
 	}
-	return err
+	if m.misfit == at.Position { // the whole does not lead past that delta, unless the source has moved
+		if head, headErr := m.src.Head(ctx); headErr != nil || head.Position == at.Position {
+			return err
+		}
+	}
+	m.misfit = at.Position
+	m.log.DebugContext(ctx, "a delta could not be carried, so the whole is", "error", err)
+	return m.carryWhole(ctx)
 }
 
 // errElsewhere says that the region's head is not what the mirror has put there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,6 +334,62 @@ func TestMirrorWithKeysVerifiesDeltas(t *testing.T) {
 		r.delta("second")
 		time.Sleep(5 * time.Second)
 		r.same()
+	})
+}
+
+// strayDelta has a delta at one position which is not published.
+type strayDelta struct {
+	*stage
+	delta snapshot.Delta
+	loads atomic.Int64
+}
+
+func (s *strayDelta) Next(ctx context.Context, after snapshot.Position) (snapshot.Delta, error) {
+	if after == s.delta.From {
+		return s.delta, nil
+	}
+	return s.stage.Next(ctx, after)
+}
+
+func (s *strayDelta) Load(ctx context.Context, l snapshot.Loader) error {
+	if s.loads.Add(1) > 100 { // they come without a pause
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.stage.Load(ctx, l)
+}
+
+// A delta that nobody signed, and that stays in the stream, is told of. It has the whole carried once, and then
+// only when the source has moved.
+func TestMirrorWithKeysPassesAStrayDelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegions(t)
+		head := ok[snapshot.Head](t)(r.stage.Head(t.Context()))
+		stray := head.Fields()
+		stray["revision"] = "77"
+		src := &strayDelta{stage: r.stage, delta: snapshot.Delta{
+			From: head.Position, Head: ok[snapshot.Head](t)(snapshot.ParseHead(stray)),
+		}}
+		m := snapshot.NewMirror(src, r.region, &snapshot.MirrorOptions{Keys: r.keys, Logger: quiet()})
+		r.mirror = m
+		t.Cleanup(running(t, m.Run))
+		time.Sleep(time.Minute)
+		r.same()
+		if loads := src.loads.Load(); loads > 2 {
+			t.Errorf("the whole was loaded %d times, want 2", loads)
+		}
+		if s := m.Status(); s.Error == "" {
+			t.Error("the status has no error")
+		}
+		r.delta("second")
+		time.Sleep(2 * time.Second)
+		r.same()
+		r.delta("third")
+		time.Sleep(time.Second)
+		r.same()
+		if s := m.Status(); s.Error != "" || src.loads.Load() > 3 {
+			t.Errorf("the status is %+v after %d loads", s, src.loads.Load())
+		}
 	})
 }
 
