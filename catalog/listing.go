@@ -6,12 +6,9 @@ import (
 	"iter"
 )
 
-// Of entities whose size is not known few are read at once, because each may have more than a MiB.
 const (
-	pageSize  = 500 // entities that are read at once where they are small
-	largeSize = 40  // and at first
-	smallOne  = 4 << 10
-	pageBytes = 4 << 20 // of what All holds at a time
+	pageSize  = 500 // entities that are read at once
+	fewAtOnce = 40  // of which each may have more than a MiB
 )
 
 // List returns the entities that q selects, in order of id.
@@ -29,30 +26,27 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 
 // Page returns the first entities that q selects, in order of id, and whether there are more. There
 // are at most q.Limit of them, or 500 if it is 0, and fewer where those before the next one have
-// so many bytes in the store together. So an answer takes little memory, however large entities are.
+// so many bytes in the store together. It reads 40 at a time, so that it takes little memory however
+// large entities are.
 func (t Table[T]) Page(ctx context.Context, q Query, bytes int) (vs []T, more bool, err error) {
 	limit, bytes := cmp.Or(max(q.Limit, 0), pageSize), max(bytes, 1)
 	err = t.read(ctx, func(tx *txn) error {
 		vs, more = nil, true
-		for size, atOnce := 0, largeSize; more && len(vs) < limit && size < bytes; {
-			atOnce = min(atOnce, limit-len(vs))
-			q.Limit = atOnce + 1 // one more tells whether there are more
+		for size := 0; more && len(vs) < limit && size < bytes; {
+			few := min(fewAtOnce, limit-len(vs))
+			q.Limit = few + 1 // one more tells whether there are more
 			part, err := t.list(ctx, tx, q)
 			if err != nil {
 				return err
 			}
 			more = false
-			before := size
-			for i := 0; i < min(len(part), atOnce) && size < bytes; i++ {
+			for i := 0; i < min(len(part), few) && size < bytes; i++ {
 				v, err := t.show(part[i])
 				if err != nil {
 					return err
 				}
 				vs, size = append(vs, v), size+part[i].size()
 				q.After, more = part[i].ID, i+1 < len(part)
-			}
-			if atOnce = largeSize; size-before <= len(part)*smallOne {
-				atOnce = pageSize
 			}
 		}
 		return nil
@@ -76,10 +70,9 @@ func (e *Entity) size() int {
 func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		q.Limit = pageSize
-		for more := true; more; {
-			var page []T
-			var err error
-			if page, more, err = t.Page(ctx, q, pageBytes); err != nil {
+		for {
+			page, err := t.List(ctx, q)
+			if err != nil {
 				var zero T
 				yield(zero, err)
 				return
@@ -88,8 +81,11 @@ func (t Table[T]) All(ctx context.Context, q Query) iter.Seq2[T, error] {
 				if !yield(v, nil) {
 					return
 				}
-				q.After = asRecord(&v).meta().ID
 			}
+			if len(page) < pageSize {
+				return
+			}
+			q.After = asRecord(&page[len(page)-1]).meta().ID
 		}
 	}
 }

@@ -87,7 +87,7 @@ type page[V any] struct {
 // listed answers with a part of a list of entities.
 type listed[V any] struct {
 	Body struct {
-		Data       []V    `json:"data" doc:"The resources of this page. It ends at its limit or at 4 MiB, so there may be more where it is short."`
+		Data       []V    `json:"data" doc:"The resources of this page, which ends at 4 MiB."`
 		NextCursor string `json:"next_cursor,omitempty" doc:"The cursor of the next page. The last page has none."`
 		Total      *int64 `json:"total,omitempty" minimum:"0" doc:"With count=true: how many resources all pages have."`
 	}

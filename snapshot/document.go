@@ -28,7 +28,7 @@ type ProviderDoc struct {
 	Weight         int               `json:"weight"`           // 0 serves only when the others have failed
 	Priority       int               `json:"priority"`         // higher is tried first
 	Status         catalog.Status    `json:"status"`
-	Error          string            `json:"error,omitempty"` // ConfigError when its secret cannot be used: it cannot serve
+	Error          string            `json:"error,omitempty"` // ConfigError when its secret cannot be used
 	AutoBan        bool              `json:"auto_ban"`        // may be taken out while it fails
 	Options        map[string]any    `json:"options,omitempty"`
 	Labels         map[string]string `json:"labels,omitempty"`

@@ -275,7 +275,7 @@ class Reader:
         self.view, self.error, self.strikes, self.node = None, "", 0, "reader-" + secrets.token_hex(4)
         self.beat, self.ahead = None, []  # the beat that counts, and those of later positions
         self.live, self.news, self.elsewhere, self.following = 1, threading.Event(), None, None
-        self.reporting, self.left = threading.Lock(), False  # no report comes after that
+        self.reporting, self.left = threading.Lock(), False  # once it has left, no report comes
 
     def start(self):
         for loop in (self.follow_always, self.report_always):
