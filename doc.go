@@ -32,7 +32,8 @@
 //
 // Package catalog has the nouns and their rules, snapshot what data planes see, logbuf the
 // access logs, httpapi the HTTP surface, and storage one package for each engine. This package
-// assembles them: ezapi.go has [Config], [Plane], and what a plane does from time to time. The
-// catalog meets logs and snapshots in packages below it: budgets, health and upstreams, costs,
-// alerts, operators, clocks. ARCHITECTURE.md says where each kind of change belongs.
+// assembles them: config.go has [Config], ezapi.go has [Plane], and run.go what a plane does from
+// time to time. The catalog meets logs and snapshots in packages below it: budgets, health and
+// upstreams, costs, alerts, operators, clocks. ARCHITECTURE.md says where each kind of change
+// belongs.
 package ezapi

@@ -25,9 +25,9 @@ func (t Table[T]) List(ctx context.Context, q Query) (vs []T, err error) {
 }
 
 // Page returns the first entities that q selects, in order of id, and whether there are more. There
-// are at most q.Limit of them, or 500 if it is 0, and fewer where those before the next one have
-// so many bytes in the store together. It reads 40 at a time, so that it takes little memory however
-// large entities are.
+// are at most q.Limit of them, or 500 if it is 0. The page ends earlier, after at least one entity,
+// once its entities have the number of bytes that is given, as the store keeps them. They are read
+// 40 at a time, so that this takes little memory however large they are.
 func (t Table[T]) Page(ctx context.Context, q Query, bytes int) (vs []T, more bool, err error) {
 	limit, bytes := cmp.Or(max(q.Limit, 0), pageSize), max(bytes, 1)
 	err = t.read(ctx, func(tx *txn) error {
